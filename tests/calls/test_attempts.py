@@ -71,7 +71,7 @@ STATED = {"usage": {"prompt_tokens": 1, "cost": 0.3}}
         (COSTLY, {"usage": {"prompt_tokens": 1}}, ["0.02", None], "0.02", True),
     ],
 )  # fmt: skip
-async def test_what_a_retried_attempt_costs_is_in_its_attempt_and_in_the_calls_sum(
+async def test_retried_attempt_cost_counts_in_the_call(
     first: Any, last: Any, costs: list[str | None], total: str, estimated: bool, mode: Mode, store: str
 ) -> None:
     for reply in (first, last):
@@ -101,7 +101,7 @@ def watched(wire: Wire, client: Any, act: Callable[[Any], None]) -> Any:
     return client
 
 
-async def test_timeouts_are_attempts(shaped: Wire, seen: Capture) -> None:
+async def test_timeout_is_an_attempt(shaped: Wire, seen: Capture) -> None:
     """The first two requests wait a tenth of a second and no longer; a loaded machine answers the third."""
     shaped.script({"hang": True}, {"hang": True}, WELL)
     patience = [0.1, 0.1]
@@ -160,7 +160,7 @@ def assert_nobody_elses(seen: Capture, log: Log) -> None:
 
 
 @pytest.mark.parametrize("shape", ["plain", "stream"])
-async def test_many_tasks_or_threads_share_a_client(shape: str, plain: Wire, seen: Capture) -> None:
+async def test_attempts_of_concurrent_calls_on_one_client(shape: str, plain: Wire, seen: Capture) -> None:
     plain.shape = shape
     client, log = plain.client(max_retries=MAX_RETRIES), Log()
     plain.mode.provider.reply(responder=log, repeat=True)
@@ -177,7 +177,7 @@ async def test_many_tasks_or_threads_share_a_client(shape: str, plain: Wire, see
     assert_nobody_elses(seen, log)
 
 
-async def test_each_attempt_is_a_child_of_the_call_and_never_current(shaped: Wire) -> None:
+async def test_attempt_span_is_a_child_of_the_call_and_never_current(shaped: Wire) -> None:
     """What an instrumentation of the HTTP client would make is a child of the call, too."""
     current: list[int] = []
 
@@ -208,7 +208,7 @@ async def test_each_attempt_is_a_child_of_the_call_and_never_current(shaped: Wir
     ("stated", "server_ns"),
     [("42", 42_000_000), ("7.5", 7_500_000), ("0", 0), ("", None), ("soon", None), ("-3", None), (None, None)],
 )
-def test_the_time_of_the_server_is_what_it_states(
+def test_server_time_is_read_from_headers(
     stated: str | None, server_ns: int | None, provider: ScriptedProvider, client: openai.OpenAI, seen: Capture
 ) -> None:
     provider.reply(headers={"openai-processing-ms": stated})
@@ -230,7 +230,7 @@ FAILED: Final[dict[str, tuple[dict[str, Any], tuple[str, str, bool]]]] = {
 
 
 @pytest.mark.parametrize("failure", FAILED)
-async def test_a_failed_call_states_why_and_keeps_no_exception(failure: str, shaped: Wire, seen: Capture) -> None:
+async def test_failed_call_records_reason_without_exception(failure: str, shaped: Wire, seen: Capture) -> None:
     reply, expected = FAILED[failure]
     shaped.mode.provider.reply(**reply)
     raised = await caught(shaped.call(shaped.client(timeout=0.1) if failure == "hang" else None))
@@ -255,7 +255,7 @@ async def test_a_failed_call_states_why_and_keeps_no_exception(failure: str, sha
     assert gone() is None
 
 
-async def test_a_status_raised_by_an_application_hook_is_that_of_the_attempt(mode: Mode, seen: Capture) -> None:
+async def test_status_raised_by_application_hook_is_recorded(mode: Mode, seen: Capture) -> None:
     """As transports do that retry by themselves. Older SDKs make a connection error of it."""
     library = sdks.http_of("openai")
 
@@ -283,9 +283,7 @@ MESSAGE: dict[str, Any] = {"model": "claude-x", "max_tokens": 9, "messages": CHA
 
 
 @pytest.mark.parametrize("way", ["plain", "stream", "raw stream"])
-async def test_what_a_middleware_sends_while_a_stream_is_read_is_an_attempt(
-    way: str, mode: Mode, seen: Capture
-) -> None:
+async def test_middleware_request_during_stream_is_an_attempt(way: str, mode: Mode, seen: Capture) -> None:
     """A refusal is answered by another model, for which the middleware sends a request of its own."""
     middleware = pytest.importorskip("anthropic.lib.middleware")
     mode.provider.reply(raw=REFUSAL, headers={"request-id": "req-1"})

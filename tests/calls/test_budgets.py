@@ -90,7 +90,7 @@ def printed(program: str, *arguments: str) -> Any:
         ("anthropic tool loop", 3.22),
     ],
 )
-def test_calls_steps_and_tools_call_no_more_functions_than_they_have_to(column: str, spans: float) -> None:
+def test_function_calls_per_call_step_and_tool(column: str, spans: float) -> None:
     """Against raw spans with the same attributes; a plain call's record to SQLite's spool beside that."""
     counted = measured(column, "calls")
     bare = 0 if column.startswith("session") else counted["bare"]
@@ -102,20 +102,20 @@ def test_calls_steps_and_tools_call_no_more_functions_than_they_have_to(column: 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize(("column", "most"), [("openai 500-chunk stream", 31.5), ("anthropic 500-event stream", 28.5)])
-def test_a_chunk_calls_few_functions(column: str, most: float, mode: str) -> None:
+def test_function_calls_per_chunk(column: str, most: float, mode: str) -> None:
     """The call's own calls included, spread over its chunks."""
     counted = measured(f"{column} {mode}", "calls")
     assert counted["default"] - counted["bare"] <= most
 
 
-def test_a_long_history_is_read_with_few_calls_for_each_message() -> None:
+def test_function_calls_per_message_of_a_long_history() -> None:
     """99 messages of 2 KB: most of them are not shown, and none is worth more than reading it once."""
     short, long = (measured(column, "calls") for column in ("openai plain sync", "openai 200 KB request"))
     assert long["default"] - long["bare"] <= short["default"] - short["bare"] + 99 * 12
 
 
 @pytest.mark.parametrize("column", ["openai plain sync", "anthropic plain async"])
-def test_a_plain_call_costs_a_few_raw_spans(column: str) -> None:
+def test_plain_call_cost_in_raw_spans(column: str) -> None:
     """Spans only, both vocabularies, content on; then with every record handed to SQLite's spool."""
     cost = measured(column, "times")
     floor = cost["floor"] - cost["bare"]
@@ -128,18 +128,18 @@ def test_a_plain_call_costs_a_few_raw_spans(column: str) -> None:
 @pytest.mark.parametrize(
     ("column", "part"), [("openai 500-chunk stream sync", 0.15), ("anthropic 500-event stream sync", 0.4)]
 )
-def test_a_chunk_costs_a_small_part_of_what_the_sdk_spends_on_it(column: str, part: float) -> None:
+def test_chunk_cost_relative_to_the_sdk(column: str, part: float) -> None:
     """The call's own cost included, spread over its chunks."""
     cost = measured(column, "times")
     assert cost["default"] - cost["bare"] <= part * cost["bare"]
 
 
-def test_a_timestep_with_an_event_costs_a_few_raw_spans() -> None:
+def test_timestep_cost_in_raw_spans() -> None:
     cost = measured("session, timesteps with an event", "times")
     assert cost["default"] <= 8 * cost["floor"]
 
 
-def test_importing_is_cheap_and_instrumenting_starts_no_thread() -> None:
+def test_import_is_cheap_and_instrument_starts_no_thread() -> None:
     timed = "import time; a = time.process_time_ns(); import {}; print(time.process_time_ns() - a)"
     theirs, ours = zip(
         *((printed(timed.format("opentelemetry.trace")), printed(timed.format("callspan"))) for _ in range(3)),
@@ -151,7 +151,7 @@ def test_importing_is_cheap_and_instrumenting_starts_no_thread() -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("valgrind") is None or platform.machine() != "x86_64", reason="needs valgrind")
-def test_delivering_a_record_takes_few_instructions() -> None:
+def test_instructions_per_delivered_record() -> None:
     """From the spool into SQLite and JSON Lines, priced; see `bench/delivery.py`."""
     program = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import delivery\n"
@@ -259,7 +259,7 @@ def calls_of(shape: Shape, count: int) -> int:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_long_stream_costs_little_more_than_its_text_and_grows_no_faster(name: str, instrumented: Instrument) -> None:
+def test_long_stream_memory_is_linear(name: str, instrumented: Instrument) -> None:
     """In memory while it runs, and in functions called."""
     ready(instrumented)
     assert calls_of(SHAPES[name], 20_000) < 10.5 * calls_of(SHAPES[name], 2_000)
@@ -269,7 +269,7 @@ def test_a_long_stream_costs_little_more_than_its_text_and_grows_no_faster(name:
 
 
 @pytest.mark.parametrize("stores", [False, True], ids=["spans", "a store"])
-def test_ending_a_long_stream_costs_little(stores: bool, tmp_path: Path, instrumented: Instrument) -> None:
+def test_ending_a_long_stream_is_cheap(stores: bool, tmp_path: Path, instrumented: Instrument) -> None:
     """For a moment: put together, encoded, looked into for what goes on the span; and as a line of the spool."""
     ready(instrumented, **({"stores": f"jsonl:///{tmp_path}/c.jsonl"} if stores else {}))
     _, ending = memory_of(SHAPES["chat text"], CHUNKS)
@@ -279,7 +279,7 @@ def test_ending_a_long_stream_costs_little(stores: bool, tmp_path: Path, instrum
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not STATM.exists(), reason="reads the resident size from /proc")
 @pytest.mark.parametrize("trace_per", ["session", "timestep"])
-def test_a_very_long_session_takes_no_more_memory_than_a_long_one(trace_per: str, instrumented: Instrument) -> None:
+def test_session_memory_is_bounded(trace_per: str, instrumented: Instrument) -> None:
     instrumented(tracer_provider=TracerProvider(), trace_per=trace_per)
     with callspan.session("endless") as own:
         walk(own, 10_000)

@@ -71,7 +71,7 @@ def stated(seen: Capture) -> list[object]:
 
 
 @pytest.mark.parametrize(("diagnostics", "expected"), OF_MESSAGES)
-async def test_why_the_prompt_cache_of_messages_missed(
+async def test_prompt_cache_miss_of_messages(
     diagnostics: object, expected: list[object], mode: Mode, stream: bool, seen: Capture
 ) -> None:
     mode.provider.reply(raw=message(diagnostics), on="/messages")
@@ -81,7 +81,7 @@ async def test_why_the_prompt_cache_of_messages_missed(
 
 
 @pytest.mark.parametrize(("diagnostics", "expected"), OF_RESPONSES)
-async def test_why_the_prompt_cache_of_responses_missed(
+async def test_prompt_cache_miss_of_responses(
     diagnostics: object, expected: list[object], mode: Mode, stream: bool, seen: Capture
 ) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
@@ -116,7 +116,7 @@ def caches(seen: Capture) -> list[str | None]:
 
 
 @pytest.mark.parametrize(("says", "expected"), KEEPS)
-async def test_an_answer_of_a_cache_below_the_client_is_bought_once(says: Json, expected: str, shaped: Wire) -> None:
+async def test_answer_of_client_cache_is_charged_once(says: Json, expected: str, shaped: Wire) -> None:
     vocabularies = ("llm", "gen_ai", "openinference")
     with capture(vocabularies=vocabularies, stream_usage=True) as seen:
         client = shaped.client(http_client=cache(shaped.mode, shaped.sdk, **says))
@@ -130,7 +130,7 @@ async def test_an_answer_of_a_cache_below_the_client_is_bought_once(says: Json, 
     assert (sums.calls, sums.input_tokens, sums.output_tokens) == (3, 100_000, 5_000)
 
 
-async def test_a_session_counts_what_was_bought(mode: Mode) -> None:
+async def test_session_totals_exclude_cached_answers(mode: Mode) -> None:
     with capture() as seen:
         client = mode.openai(http_client=cache(mode, "openai"))
         with callspan.session("chat"):
@@ -176,14 +176,14 @@ async def answers(mode: Mode, bodies: tuple[Json, ...], *, connected: bool) -> N
 
 @pytest.mark.parametrize("connected", [True, False])
 @pytest.mark.parametrize("bodies", PURCHASES)
-async def test_an_answer_with_the_id_of_another_is_bought(
+async def test_different_answer_with_same_id_is_charged(
     bodies: tuple[Json, ...], connected: bool, mode: Mode, seen: Capture
 ) -> None:
     await answers(mode, bodies, connected=connected)
     assert caches(seen) == [None, None]
 
 
-async def test_an_answer_to_another_request_is_bought(mode: Mode, seen: Capture) -> None:
+async def test_answer_to_another_request_is_charged(mode: Mode, seen: Capture) -> None:
     for temperature in (0, 1):
         mode.provider.reply(raw=chat(created=NOW))
         given = {"model": "m", "messages": QUESTION, "temperature": temperature}
@@ -192,7 +192,7 @@ async def test_an_answer_to_another_request_is_bought(mode: Mode, seen: Capture)
 
 
 @pytest.mark.parametrize(("connected", "expected"), OVER)
-async def test_messages_state_no_time_so_only_one_without_a_connection_is_told(
+async def test_cached_message_is_detected_only_without_connection(
     connected: bool, expected: list[str | None], mode: Mode, seen: Capture
 ) -> None:
     body = {**message(None), "id": "msg_01CRb1vJ0kTn3XqLwM8sZ5yH"}
@@ -203,7 +203,7 @@ async def test_messages_state_no_time_so_only_one_without_a_connection_is_told(
     assert caches(seen) == expected
 
 
-async def test_messages_with_a_constant_id_are_bought(mode: Mode, seen: Capture) -> None:
+async def test_messages_with_constant_id_are_charged(mode: Mode, seen: Capture) -> None:
     for _ in range(2):
         client = mode.anthropic(http_client=answering(mode, "anthropic", message(None)))
         await mode.wait(client.messages.create(model="claude-opus-5", max_tokens=9, messages=QUESTION))
@@ -211,9 +211,7 @@ async def test_messages_with_a_constant_id_are_bought(mode: Mode, seen: Capture)
 
 
 @pytest.mark.parametrize("connected", [True, False])
-async def test_a_gateway_that_repeats_an_answer_silently_is_told_by_its_time(
-    connected: bool, mode: Mode, seen: Capture
-) -> None:
+async def test_silent_gateway_cache_is_detected_by_response_time(connected: bool, mode: Mode, seen: Capture) -> None:
     await answers(mode, (chat(created=NOW), chat(created=NOW)), connected=connected)
     assert caches(seen) == [None, "repeated"]
 
@@ -230,7 +228,7 @@ COSTS: list[tuple[Json, Json, str | None]] = [
 
 
 @pytest.mark.parametrize(("headers", "counted", "expected"), COSTS)
-async def test_the_cost_of_an_answer_that_a_gateway_had_is_zero_if_it_says_so(
+async def test_cost_is_zero_if_gateway_reports_a_hit(
     headers: Json, counted: Json, expected: str | None, mode: Mode, stream: bool, seen: Capture
 ) -> None:
     usage = {"prompt_tokens": 100_000, "completion_tokens": 5_000, "total_tokens": 105_000, **counted}
@@ -243,7 +241,7 @@ async def test_the_cost_of_an_answer_that_a_gateway_had_is_zero_if_it_says_so(
     assert record.usage == Usage(raw=usage, cost_usd=None if expected is None else Decimal(0))
 
 
-async def test_a_gateway_may_say_it_in_the_last_chunk(mode: Mode, seen: Capture) -> None:
+async def test_gateway_reports_hit_in_last_chunk(mode: Mode, seen: Capture) -> None:
     for is_hit in (False, True):
         chunks = [
             {**chat(), "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "ok"}}],
@@ -257,7 +255,7 @@ async def test_a_gateway_may_say_it_in_the_last_chunk(mode: Mode, seen: Capture)
     assert caches(seen) == [None, "bifrost"]
 
 
-async def test_only_the_answer_that_arrived_counts(mode: Mode, seen: Capture) -> None:
+async def test_only_the_final_attempt_decides_a_hit(mode: Mode, seen: Capture) -> None:
     """A failed attempt that a gateway's cache answered says nothing of the next one."""
     mode.provider.reply(status=503, headers={"helicone-cache": "HIT"}, retry_after_s=0)
     mode.provider.reply(text="ok", headers={"helicone-cache": "MISS"})
@@ -265,7 +263,7 @@ async def test_only_the_answer_that_arrived_counts(mode: Mode, seen: Capture) ->
     assert (caches(seen), seen.records[0].retries) == ([None], 1)
 
 
-async def test_hosted_tools_did_not_run_again_for_a_copy(mode: Mode, seen: Capture) -> None:
+async def test_cached_answer_has_no_hosted_tool_runs(mode: Mode, seen: Capture) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
     search = {
         "id": "ws_1",
@@ -283,7 +281,7 @@ async def test_hosted_tools_did_not_run_again_for_a_copy(mode: Mode, seen: Captu
     assert [event.call_id for event in seen.events] == [seen.records[0].call_id]
 
 
-async def test_a_background_response_is_bought_whoever_serves_its_fetch(mode: Mode, seen: Capture) -> None:
+async def test_cached_fetch_keeps_background_response_charged(mode: Mode, seen: Capture) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
     mode.provider.reply(text="ok", polls=0)
     job = await mode.wait(mode.openai().responses.create(model="m", input="Hi", background=True))

@@ -90,7 +90,7 @@ ENTRY_POINTS: dict[str, Callable[[Wire], Awaitable[None]]] = {
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
-async def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, seen: Capture) -> None:
+async def test_every_entry_point_records_one_complete_call(name: str, wire: Wire, seen: Capture) -> None:
     wire.mode.provider.reply(text=ANSWER, input_tokens=9, output_tokens=3)
     await ENTRY_POINTS[name](wire)
     record = the_call(seen)
@@ -102,7 +102,7 @@ async def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, 
 
 
 @pytest.mark.parametrize("form", [lambda sent: sent, lambda sent: iter([sent[:9], sent[9:]])], ids=["bytes", "pieces"])
-def test_bytes_are_read_and_iterators_are_not_consumed(
+def test_request_iterators_are_not_consumed(
     form: Callable[[bytes], Any], provider: ScriptedProvider, seen: Capture, nothing_warned: None
 ) -> None:
     if "content" not in inspect.signature(openai.OpenAI.post).parameters:
@@ -117,7 +117,7 @@ def test_bytes_are_read_and_iterators_are_not_consumed(
     assert (record.outcome, provider.requests[0].body) == ("success", CHAT)
 
 
-def test_the_module_level_client(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, seen: Capture) -> None:
+def test_module_level_client(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, seen: Capture) -> None:
     monkeypatch.setattr(openai, "api_key", "sk-test")
     monkeypatch.setattr(openai, "base_url", provider.openai_url)
     callspan.instrument()
@@ -138,7 +138,7 @@ def functions() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_every_hook_is_installed_and_uninstrumenting_restores_it() -> None:
+def test_uninstrument_restores_every_hook() -> None:
     before = functions()
     handle = callspan.instrument()
     statuses = callspan.patch_status()
@@ -172,7 +172,7 @@ ACTS = {
 }  # fmt: skip
 
 
-def test_a_module_imported_late_is_patched_once(tmp_path: Path) -> None:
+def test_late_import_is_patched_once(tmp_path: Path) -> None:
     sdks.needs("openai", "1.99", "webhooks")
     done = ran("-c", LATE, *ACTS, cwd=tmp_path)
     assert done.stdout.splitlines() == [f"{given}: {states} restored" for given, states in ACTS.items()]
@@ -184,7 +184,7 @@ def test_a_module_imported_late_is_patched_once(tmp_path: Path) -> None:
 COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
 
 
-async def test_results_and_streams_are_the_sdks_own_and_copied_whole(sdk: str, mode: Mode, seen: Capture) -> None:
+async def test_results_and_streams_keep_type_and_can_be_copied(sdk: str, mode: Mode, seen: Capture) -> None:
     module: Any = openai if sdk == "openai" else anthropic
     client = client_of(mode, sdk)
     before = set(vars(client))
@@ -210,7 +210,7 @@ async def test_results_and_streams_are_the_sdks_own_and_copied_whole(sdk: str, m
     assert len(seen.records) == 3
 
 
-def test_coroutine_functions_and_signatures_stay_what_they_are(sdk: str) -> None:
+def test_signatures_and_coroutine_functions_are_preserved(sdk: str) -> None:
     base, http = import_module(f"{sdk}._base_client"), sdks.http_of(sdk)
     functions = [
         (base.AsyncAPIClient, "request"), (base.SyncAPIClient, "request"), (http.AsyncClient, "send"),
@@ -229,7 +229,7 @@ def test_coroutine_functions_and_signatures_stay_what_they_are(sdk: str) -> None
         assert look() == before
 
 
-async def test_uninstrumenting_before_a_stream_is_read_lets_it_end(mode: Mode) -> None:
+async def test_uninstrument_does_not_break_an_open_stream(mode: Mode) -> None:
     mode.provider.reply(text="one two three")
     wire = Wire("chat_completions", mode)
     with capture() as seen:
@@ -255,7 +255,7 @@ def open_below(place: Path) -> list[str]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the files of a process")
-def test_nothing_stays_open_after_running_calls_end(
+def test_no_hook_remains_after_running_calls_end(
     provider: ScriptedProvider, client: openai.OpenAI, store: str, tmp_path: Path, reading: Read,
     unwarned: None, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -300,7 +300,7 @@ def test_nothing_stays_open_after_running_calls_end(
 # The facts of a call on its span and record.
 
 
-async def test_a_call_is_one_span_under_the_callers_own(wire: Wire, seen: Capture) -> None:
+async def test_call_span_is_a_child_of_the_caller(wire: Wire, seen: Capture) -> None:
     wire.mode.provider.reply(text="I am well.")
     tracer = TracerProvider().get_tracer("application")
     with tracer.start_as_current_span("mine") as mine:
@@ -325,7 +325,7 @@ async def test_a_call_is_one_span_under_the_callers_own(wire: Wire, seen: Captur
         ("conventions", "invoke_agent", {"gen_ai.operation.name": "invoke_agent"}, False),
     ],
 )
-async def test_a_call_is_on_the_span_that_another_instrumentation_made_for_it(
+async def test_call_uses_span_of_another_instrumentation(
     wire: Wire, scope: str, name: str, attributes: dict[str, str], is_adopted: bool
 ) -> None:
     provider, ended = kept_spans()
@@ -339,7 +339,7 @@ async def test_a_call_is_on_the_span_that_another_instrumentation_made_for_it(
     assert ("callspan.call_id" in dict(ended.get_finished_spans()[0].attributes or {})) == is_adopted
 
 
-async def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(wire: Wire) -> None:
+async def test_traceparent_is_sent_only_if_enabled(wire: Wire) -> None:
     """With the switch every request carries the call's span as its parent; without it none of openai's does.
 
     Anthropic's SDK sends one by default, unless its own setting disables it: that setting is respected.
@@ -358,7 +358,7 @@ async def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(wi
     ("option", "sends"),
     [({}, True), ({"propagation": False}, False), (False, False), ({"traces": False, "propagation": True}, False)],
 )
-async def test_anthropic_sends_a_trace_only_if_asked(mode: Mode, seen: Capture, option: Any, sends: bool) -> None:
+async def test_anthropic_trace_is_sent_only_if_enabled(mode: Mode, seen: Capture, option: Any, sends: bool) -> None:
     sdks.needs("anthropic", "1.17", "spans of its own")
     with trace.use_span(TracerProvider().get_tracer("application").start_span("mine")):
         await mode.wait(ask(mode.anthropic(open_telemetry=option)))
@@ -367,7 +367,7 @@ async def test_anthropic_sends_a_trace_only_if_asked(mode: Mode, seen: Capture, 
     assert ("traceparent" in request.headers) is sends
 
 
-async def test_a_clock_set_back_during_a_call(wire: Wire, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clock_set_back_during_a_call(wire: Wire, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wall clock goes back an hour while a stream is read: every duration is still one."""
     wire.mode.provider.reply(text="one two three")
     real = time.time_ns
@@ -387,7 +387,7 @@ async def test_a_clock_set_back_during_a_call(wire: Wire, seen: Capture, monkeyp
         assert scope.end_ns is None or scope.end_ns >= (scope.start_ns or 0)
 
 
-async def test_later_events_are_dated_later(wire: Wire, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_event_times_increase(wire: Wire, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the thread is suspended as it reads the clocks: the order of records is that of these times."""
     real = time.time_ns
     with callspan.session("s") as session:
@@ -409,7 +409,7 @@ async def test_calls_before_1970_are_recorded(wire: Wire, seen: Capture, monkeyp
     assert (record.timing.start_ns, record.place.session_id) == (began_ns, session.id)
 
 
-def test_a_flush_ends_where_a_test_freezes_the_clock(
+def test_flush_ends_with_a_frozen_clock(
     client: openai.OpenAI, instrumented: Instrument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As freezegun does, a store refuses, and the flush ends after its time as ever."""
@@ -428,7 +428,7 @@ def prompts(seen: Capture) -> list[dict[str, Any]]:
     return [{name.removeprefix(prefix): value for name, value in each if name.startswith(prefix)} for each in found]
 
 
-async def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(wire: Wire, seen: Capture) -> None:
+async def test_prompt_name_and_version(wire: Wire, seen: Capture) -> None:
     """From the metadata, under the conventions' names, as texts; without a name there is no version."""
     with callspan.metadata(prompt_version=2):
         await wire.ask()
@@ -442,7 +442,9 @@ async def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(w
     ("template", "expected"),
     [("pmpt_0123abcd", {"name": "pmpt_0123abcd", "version": "7"}), (None, {"name": "greet", "version": "2"})],
 )
-def test_templates(template: str | None, expected: dict[str, str], content: Any, provider: ScriptedProvider) -> None:
+def test_prompt_templates(
+    template: str | None, expected: dict[str, str], content: Any, provider: ScriptedProvider
+) -> None:
     """Responses' own `prompt` goes before the metadata, of which nothing is mixed in; its variables are content."""
     prompt = {"id": template, "version": "7", "variables": {"city": "Rome"}}
     with capture(content=content) as seen, Mode("sync", provider) as mode:
@@ -459,7 +461,7 @@ def test_templates(template: str | None, expected: dict[str, str], content: Any,
 COMPACTION: dict[str, Any] = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA"}
 
 
-async def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: Mode, seen: Capture) -> None:
+async def test_compacted_conversation_is_marked(mode: Mode, seen: Capture) -> None:
     """The call that compacts, and those that send what it returned."""
     sdks.needs_name(mode.openai(), "responses.compact")
     compact = {"id": "resp_1", "object": "response.compaction", "created_at": 1, "output": [COMPACTION],
@@ -475,7 +477,7 @@ async def test_a_conversation_that_was_compacted_for_a_response_is_marked(mode: 
 
 @pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
 @pytest.mark.parametrize("link", ["previous_response_id", "conversation"])
-async def test_responses_continue_stored_conversations(link: str, stream: bool, mode: Mode, seen: Capture) -> None:
+async def test_response_continues_stored_conversation(link: str, stream: bool, mode: Mode, seen: Capture) -> None:
     """The links with which `tests/stores/test_history.py` makes them whole again."""
     client, ids = mode.openai(), list[str]()
     for number in range(3):

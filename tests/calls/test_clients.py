@@ -55,7 +55,7 @@ def client_on(platform: str, mode: Mode) -> Any:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-async def test_calls_on_platforms_are_framed_as_theirs(platform: str, stream: bool, mode: Mode, seen: Capture) -> None:
+async def test_platform_calls_use_platform_framing(platform: str, stream: bool, mode: Mode, seen: Capture) -> None:
     _, _, name, path = PLATFORMS[platform]
     mode.provider.reply(text="I am quite well.", input_tokens=20, cache_read_tokens=5, output_tokens=4)
     client = client_on(platform, mode)
@@ -72,14 +72,14 @@ async def test_calls_on_platforms_are_framed_as_theirs(platform: str, stream: bo
         assert counts == (20, 5, 4), "Anthropic's rule on any platform"
 
 
-async def test_a_class_of_the_application_on_a_platform_names_it(mode: Mode, seen: Capture) -> None:
+async def test_application_subclass_keeps_platform_name(mode: Mode, seen: Capture) -> None:
     ours = type("Ours", (client_class(openai, "AzureOpenAI", mode),), {})
     client = mode.keep(ours(api_key="k", api_version="2024-10-21", azure_endpoint=mode.provider.url))
     await mode.wait(ask(client))
     assert the_call(seen).provider == "azure.ai.openai"
 
 
-async def test_a_call_has_the_platform_and_the_server_that_it_goes_to(mode: Mode, seen: Capture) -> None:
+async def test_call_records_platform_and_server(mode: Mode, seen: Capture) -> None:
     """By the SDK's `provider`, by a whole URL, and by a class that learns its own only later."""
     providers = pytest.importorskip("openai.providers", reason="needs an SDK with providers")
     proxied = providers.bedrock(region="us-west-2", api_key="k", base_url=f"{mode.provider.url}/v1")
@@ -93,7 +93,7 @@ async def test_a_call_has_the_platform_and_the_server_that_it_goes_to(mode: Mode
     assert [call.server_address for call in seen.records[1:]] == ["127.0.0.1", "claude.googleapis.com"]
 
 
-async def test_an_exception_frame_of_bedrock_is_an_error_and_keeps_the_text(mode: Mode, seen: Capture) -> None:
+async def test_bedrock_exception_frame_is_an_error_and_keeps_text(mode: Mode, seen: Capture) -> None:
     sdks.needs("anthropic", "2.0", "errors out of Bedrock's exception frames")
     mode.provider.reply(text="one two three four", error_after=5, error_type="throttlingException", message="slow")
     with pytest.raises(anthropic.APIError):
@@ -146,9 +146,7 @@ async def ask_alike(mode: Mode, sdk: str, way: str) -> None:
 
 @pytest.mark.parametrize("way", ALIKE)
 @pytest.mark.parametrize("sdk", OTHER_SDKS)
-async def test_every_way_and_ending_of_an_sdk_is_one_span_and_one_record(
-    sdk: str, way: str, mode: Mode, seen: Capture
-) -> None:
+async def test_sdk_calls_record_one_span_and_one_record(sdk: str, way: str, mode: Mode, seen: Capture) -> None:
     if way in ("retried", "failed"):
         mode.provider.reply(status=429 if way == "retried" else 400, retry_after_s=0.001)
     mode.provider.reply(text="East", input_tokens=12, output_tokens=3)
@@ -164,7 +162,7 @@ async def test_every_way_and_ending_of_an_sdk_is_one_span_and_one_record(
         assert text_of(record) == "East"
 
 
-def test_every_profile_has_its_instrumentor_entry_point_extra_and_host() -> None:
+def test_profile_has_instrumentor_entry_point_extra_and_host() -> None:
     points = {point.name: point.value for point in metadata.entry_points(group="opentelemetry_instrumentor")}
     for sdk, profile in PROFILES.items():
         name = points[f"callspan-{sdk}"].partition(":")[2]
@@ -208,7 +206,7 @@ def overriding(mode: Mode, sdk: str) -> Any:
 
 
 @pytest.mark.parametrize("http_client", [aiohttp, older, overriding])
-async def test_calls_of_any_http_client_are_captured_with_their_attempts(
+async def test_any_http_client_records_attempts(
     http_client: Callable[[Mode, str], Any], stream: bool, sdk: str, mode: Mode, seen: Capture
 ) -> None:
     mode.provider.reply(status=429, retry_after_s=0.001)
@@ -220,7 +218,7 @@ async def test_calls_of_any_http_client_are_captured_with_their_attempts(
     assert [attempt.status for attempt in record.attempts] == [429, 200]
 
 
-async def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: Mode, seen: Capture) -> None:
+async def test_transport_request_is_not_an_attempt(mode: Mode, seen: Capture) -> None:
     """As an exchange of tokens does it: another request over the same library, while the call is running."""
     library = sdks.http_of("openai")
     url = f"{mode.provider.openai_url}/models"
@@ -243,7 +241,7 @@ async def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: 
     assert len(record.attempts) == 1
 
 
-async def test_the_response_a_middleware_substitutes_is_followed(stream: bool, mode: Mode, seen: Capture) -> None:
+async def test_response_replaced_by_middleware_is_observed(stream: bool, mode: Mode, seen: Capture) -> None:
     """A new HTTP response in place of the one that came: a copy of its bytes under another object."""
     sdks.needs("anthropic", "0.125", "middleware")
     kind = sdks.http_of("anthropic").Response
@@ -269,7 +267,7 @@ async def test_the_response_a_middleware_substitutes_is_followed(stream: bool, m
     assert (record.outcome, text_of(record), len(record.attempts)) == ("success", "I am well.", 1)
 
 
-async def test_a_middleware_that_answers_itself_is_a_call_without_attempts(mode: Mode, seen: Capture) -> None:
+async def test_middleware_answer_has_no_attempts(mode: Mode, seen: Capture) -> None:
     sdks.needs("anthropic", "0.125", "middleware")
     kept = anthropic.types.Message(
         id="msg_kept", type="message", role="assistant", model="claude-sonnet-5", stop_reason="end_turn",

@@ -233,7 +233,7 @@ async def test_new_parameter(hook: str, at: int | None, sdk: str, mode: Mode, ca
 
 
 @pytest.mark.parametrize("at", [1, 4], ids=["first", "last"])
-async def test_a_tool_is_found_beside_a_new_positional_parameter(at: int, mode: Mode) -> None:
+async def test_tool_hook_tolerates_new_positional_parameter(at: int, mode: Mode) -> None:
     sdks.needs("anthropic", "2.10", "these tool runners")
     owner = importlib.import_module("anthropic.lib.tools._beta_runner").BaseToolRunner
     mode.provider.reply(tool_calls=[loops.request()])
@@ -252,7 +252,7 @@ CHANGES: list[Any] = [nothing, raising, coroutine, passing_on, partial_property,
 # A coroutine that the SDK does not expect is awaited by nobody, without us too.
 @pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("hook", HOOKS)
-async def test_callers_get_the_same_of_changed_functions(change: Function, hook: str, sdk: str, mode: Mode) -> None:
+async def test_changed_sdk_functions_return_the_same(change: Function, hook: str, sdk: str, mode: Mode) -> None:
     if not concerns(hook, mode):
         return
     # Of its own: what a changed function leaves unasked for is no answer for the next.

@@ -154,7 +154,7 @@ ENDINGS: dict[str, Ending] = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-async def test_each_ending_is_one_span_and_record_of_what_was_received(name: str, wire: Wire, seen: Capture) -> None:
+async def test_ending_records_what_was_received_once(name: str, wire: Wire, seen: Capture) -> None:
     ending = ENDINGS[name]
     for status in ending.attempts:
         good = {"text": TEXT, "input_tokens": 11, "output_tokens": 4, **ending.reply}
@@ -190,7 +190,7 @@ DEADLINES: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("message", "outcome"), DEADLINES.values(), ids=DEADLINES)
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_deadline_is_told_from_a_cancel_where_the_exception_says_so(
+async def test_deadline_is_distinguished_from_cancellation(
     message: Any, outcome: str, stream: bool, mode: Mode, seen: Capture
 ) -> None:
     if not mode.is_async:
@@ -217,7 +217,7 @@ async def test_a_deadline_is_told_from_a_cancel_where_the_exception_says_so(
     assert [row.outcome for row in ended] == [outcome]
 
 
-async def test_a_deadline_of_anyio(mode: Mode, seen: Capture) -> None:
+async def test_anyio_deadline(mode: Mode, seen: Capture) -> None:
     anyio = pytest.importorskip("anyio")
     if tuple(map(int, metadata.version("anyio").split(".")[:2])) < (4, 11):
         pytest.skip("earlier versions do not say it")
@@ -292,7 +292,7 @@ STOPS: dict[str, tuple[list[str], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("api", "name"), [(api, name) for name, (apis, _, _) in STOPS.items() for api in apis])
-async def test_a_stream_without_its_last_event_is_cut_off(api: str, name: str, mode: Mode, seen: Capture) -> None:
+async def test_stream_without_last_event_is_cut_off(api: str, name: str, mode: Mode, seen: Capture) -> None:
     _, reply, end = STOPS[name]
     mode.provider.reply(**reply)
     await mode.all(await mode.wait(open_stream(api, mode)))
@@ -323,7 +323,7 @@ async def test_raw_streams(text: str, reason: str | None, end: str, complete: bo
     assert (record.outcome, record.stream.end, record.stream.complete) == ("success", end, complete)
 
 
-async def test_an_answer_left_before_its_last_event_is_a_closed_success(mode: Mode, seen: Capture) -> None:
+async def test_answer_closed_before_last_event_is_a_success(mode: Mode, seen: Capture) -> None:
     """Anthropic states the finish reason and the usage before it."""
     stream = await Wire("messages", mode).stream()
     async for event in mode.items(stream):
@@ -338,7 +338,7 @@ async def test_an_answer_left_before_its_last_event_is_a_closed_success(mode: Mo
 # Ends within the SDKs' readers.
 
 
-async def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, seen: Capture) -> None:
+async def test_cancellation_during_drain_is_cancelled(mode: Mode, seen: Capture) -> None:
     """After `[DONE]` the openai SDK reads what is left, and closes the response in there, with that in flight."""
     sdks.needs("openai", "3.51", "draining")
     stall = transports.Stall()
@@ -349,7 +349,7 @@ async def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mod
     assert (record.outcome, record.text) == ("cancelled", TEXT)
 
 
-async def test_the_last_event_read_from_the_response_of_a_stream_is_kept(sdk: str, mode: Mode, seen: Capture) -> None:
+async def test_last_event_read_from_response_is_kept(sdk: str, mode: Mode, seen: Capture) -> None:
     """It waits for the next one, which never comes: the application reads bytes, stops, and closes the response."""
     mode.provider.reply(text=TEXT)
     read: list[str] = []

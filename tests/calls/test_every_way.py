@@ -173,7 +173,7 @@ def script(provider: ScriptedProvider, way: str) -> None:
         provider.reply(text="Well.", input_tokens=given, output_tokens=made, polls=4)
 
 
-def test_each_way_is_one_record(
+def test_every_way_records_one_call(
     provider: ScriptedProvider, reading: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sdks.needs("anthropic", "0.125", "middleware")

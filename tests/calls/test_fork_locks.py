@@ -96,7 +96,7 @@ print(json.dumps([held_at_fork(name) for name in names]))
 )
 
 
-def test_every_lock_is_in_the_table() -> None:
+def test_every_lock_is_documented() -> None:
     package = ROOT / "src" / "callspan"
     makers = {
         path.relative_to(package).as_posix()
@@ -107,7 +107,7 @@ def test_every_lock_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
-def test_a_fork_waits_for_no_lock(order: tuple[str, ...], tmp_path: Path, reading: Read) -> None:
+def test_fork_waits_for_no_lock(order: tuple[str, ...], tmp_path: Path, reading: Read) -> None:
     names = [name for of_file in LOCKS.values() for name in of_file]
     done = ran("-W", "ignore", "-c", HOLDING, " ".join(order), json.dumps(names), cwd=tmp_path)
     forks = json.loads(done.stdout)
@@ -153,7 +153,7 @@ assert sys.modules["driver"].complete
 )
 
 
-def test_a_fork_waits_a_moment_for_an_import_and_the_child_imports_anew(tmp_path: Path, reading: Read) -> None:
+def test_fork_during_import_lets_child_import_again(tmp_path: Path, reading: Read) -> None:
     """The import waits for a lock that the application takes at a fork, as `logging` does."""
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "driver.py").write_text(DRIVER)
@@ -174,7 +174,7 @@ assert not fork("child")[1]
 
 
 @pytest.mark.parametrize("after_s", ["0.02", "0.1"])
-def test_a_fork_soon_after_the_first_call(after_s: str, tmp_path: Path, reading: Read) -> None:
+def test_fork_right_after_first_call(after_s: str, tmp_path: Path, reading: Read) -> None:
     """Prices are imported then, and they import a library that logs."""
     ran("-W", "ignore", "-c", AT_ONCE, "callspan logging", after_s, cwd=tmp_path, timeout_s=30)
     assert [call.outcome for call in reading(tmp_path / "calls.db", deliver=True).calls()] == ["success"] * 2

@@ -46,7 +46,7 @@ def ends_in_time() -> bool:
 
 
 @forks
-def test_a_lock_held_at_a_fork_blocks_no_child(
+def test_lock_held_at_fork_does_not_block_child(
     provider: ScriptedProvider, instrumented: Instrument, reading: Read, store: str
 ) -> None:
     """Another thread is within `instrument()`."""
@@ -80,7 +80,7 @@ def refused(*_: object) -> None:
 
 
 @forks
-def test_without_threads_a_flush_ends_dropped_streams(
+def test_flush_ends_dropped_streams_without_threads(
     provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def drop(model: str) -> None:
@@ -117,7 +117,7 @@ call("first")
 """
 
 
-def test_a_subinterpreter_ends_with_its_threads_and_not_the_process(tmp_path: Path, reading: Read) -> None:
+def test_subinterpreter_ends_without_ending_the_process(tmp_path: Path, reading: Read) -> None:
     """As `mod_wsgi` has each application in one. Python aborts the process if a thread outlives it."""
     pytest.importorskip("_testcapi", reason="this Python was built without its test modules")
     path = os.pathsep.join([str(ROOT), *sys.path])
@@ -141,7 +141,7 @@ print("goes on")
 """
 
 
-def test_a_subinterpreter_that_nobody_ends_ends_with_its_process() -> None:
+def test_subinterpreter_ends_with_its_process() -> None:
     """From Python 3.12 on, a look by Python's module for subinterpreters, as it ended, ended it once more."""
     done = subprocess.run([sys.executable, "-c", LEFT], timeout=60, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
@@ -150,7 +150,7 @@ def test_a_subinterpreter_that_nobody_ends_ends_with_its_process() -> None:
 REQUEST = contextvars.ContextVar("request", default="none")
 
 
-def test_a_dropped_stream_ends_in_an_empty_context(client: openai.OpenAI) -> None:
+def test_dropped_stream_ends_in_an_empty_context(client: openai.OpenAI) -> None:
     found: list[object] = []
 
     def look(record: Any) -> Any:
@@ -193,7 +193,7 @@ if sys.argv[1] == "raise":
 
 @pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="CPython 3.13.0 crashes here without callspan, too")
 @pytest.mark.parametrize("ending", ["return", "raise", "fork"])
-def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path: Path, reading: Read) -> None:
+def test_half_read_stream_is_cancelled_at_exit(ending: str, tmp_path: Path, reading: Read) -> None:
     done = ran("-c", PROGRAM, ending, cwd=tmp_path, code=1 if ending == "raise" else 0)
     assert ("RuntimeError" in done.stderr) == (ending == "raise"), done.stderr
     (call,) = reading(tmp_path / "calls.db").calls()
@@ -223,7 +223,7 @@ list(left_open)
 """
 
 
-def test_a_stream_that_is_open_ends_as_cancelled_and_has_its_span(tmp_path: Path, reading: Read) -> None:
+def test_open_stream_is_cancelled_and_has_its_span(tmp_path: Path, reading: Read) -> None:
     (tmp_path / "app.py").write_text(APPLICATION)
     done = ran("-m", "callspan.cli", "run", "app.py", cwd=tmp_path, code=-signal.SIGTERM)
     assert sorted(done.stdout.split("\n"))[1:] == ["chat cut", "chat whole"], done.stderr
@@ -234,7 +234,7 @@ def test_a_stream_that_is_open_ends_as_cancelled_and_has_its_span(tmp_path: Path
 UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
 
 
-def test_the_first_process_of_a_container_goes_on_and_so_do_its_streams(tmp_path: Path, reading: Read) -> None:
+def test_container_init_process_continues_its_streams(tmp_path: Path, reading: Read) -> None:
     if shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], check=False).returncode:
         pytest.skip("no namespaces here")
     (tmp_path / "app.py").write_text(APPLICATION)
@@ -267,7 +267,7 @@ atexit.register(late)
 
 
 @pytest.mark.parametrize("threads", ["as they are", "refused"])
-def test_a_signal_during_exit_takes_effect_and_spans_are_sent(threads: str, tmp_path: Path) -> None:
+def test_signal_during_exit_takes_effect_and_sends_spans(threads: str, tmp_path: Path) -> None:
     """Python 3.12 starts no thread once it runs what is registered with `atexit`."""
     (tmp_path / "app.py").write_text(AT_EXIT)
     done = ran("-m", "callspan.cli", "run", "app.py", threads, cwd=tmp_path, code=-signal.SIGTERM)
@@ -297,7 +297,7 @@ for before in (signal.SIG_DFL, signal.SIG_IGN, lambda number, frame: None):
 """
 
 
-def test_signals_without_a_handler_are_handled_until_uninstrumenting(tmp_path: Path) -> None:
+def test_signal_handlers_are_removed_by_uninstrument(tmp_path: Path) -> None:
     lines = ran("-c", HANDLING, cwd=tmp_path).stdout.splitlines()
     assert lines == ["True True True False True", "True True True True True", "True True True True True"]
 
@@ -331,7 +331,7 @@ def outcomes(reading: Read, store: str) -> Callable[[], list[str]]:
 
 
 @pytest.mark.parametrize("process", ["alone", "child"])
-def test_a_long_call_is_interrupted_once_its_process_is_killed(
+def test_killed_process_leaves_interrupted_call(
     process: str, provider: ScriptedProvider, reading: Read, outcomes: Callable[[], list[str]], store: str
 ) -> None:
     answered = 1 if process == "alone" else 3
@@ -369,7 +369,7 @@ def hanging(
     return hanging
 
 
-def test_a_long_call_is_in_progress_after_a_failed_thread_start(
+def test_long_call_is_visible_after_failed_thread_start(
     client: openai.OpenAI, instrumented: Instrument, store: str, hanging: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask = partial(client.chat.completions.create, **CHAT)
@@ -383,7 +383,7 @@ def test_a_long_call_is_in_progress_after_a_failed_thread_start(
         pass
 
 
-def test_a_long_call_is_in_progress_after_the_clock_is_set_back(
+def test_long_call_is_visible_after_clock_set_back(
     client: openai.OpenAI, instrumented: Instrument, store: str, hanging: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = time.time_ns
@@ -406,7 +406,7 @@ CONTENT = contextvars.ContextVar("CONTENT", default="nothing")
 
 
 @pytest.mark.parametrize("redact", [None, redacted_there])
-def test_first_versions_have_no_forbidden_content(
+def test_first_version_obeys_content_level(
     redact: Any, client: openai.OpenAI, instrumented: Instrument, store: str, hanging: Any, tmp_path: Path
 ) -> None:
     """Another thread writes it, outside of the block, where variables have other values."""
@@ -443,7 +443,7 @@ SLOW: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("slow", "options", "outcome"), SLOW)
-def test_a_response_that_took_long_is_one_call(
+def test_long_response_is_one_call(
     slow: str, options: dict[str, Any], outcome: str, provider: ScriptedProvider, client: openai.OpenAI,
     instrumented: Instrument, store: str, outcomes: Callable[[], list[str]],
 ) -> None:  # fmt: skip
@@ -459,7 +459,9 @@ def test_a_response_that_took_long_is_one_call(
     assert outcomes() == [outcome]
 
 
-def test_slow_credentials(provider: ScriptedProvider, instrumented: Instrument, store: str, hanging: Any) -> None:
+def test_slow_credentials_do_not_duplicate_the_call(
+    provider: ScriptedProvider, instrumented: Instrument, store: str, hanging: Any
+) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
     instrumented(stores=store)
     with azure(provider) as client, hanging(partial(client.responses.create, model="gpt-5", input="Hi")):

@@ -129,7 +129,7 @@ SPANS_AND_RECORDS = {"the vocabulary at the end", *(f"the endpoint's {step}" for
 
 
 @pytest.mark.parametrize("part", BREAKS)
-async def test_a_part_of_callspan_that_raises(part: str, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failing_part_never_breaks_a_call(part: str, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     with capture(estimate_usage=True) as seen, callspan.metadata(purpose="test"):
         BREAKS[part](monkeypatch)
         assert await texts(mode) == WELL
@@ -145,7 +145,7 @@ async def test_a_part_of_callspan_that_raises(part: str, mode: Mode, monkeypatch
     assert fail_open.failures() or not part.startswith("the endpoint")
 
 
-async def test_a_failing_redactor_removes_all_content(mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_redactor_removes_all_content(mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
     """One warning; neither its words nor those of the application's exception, which may quote a key, are logged."""
     words = f"a bug of the {mode.name} user's"
 
@@ -166,7 +166,7 @@ async def test_a_failing_redactor_removes_all_content(mode: Mode, caplog: pytest
     assert not any(secret in caplog.text for secret in (words, "the-applications-key"))
 
 
-async def test_a_log_filter_that_raises(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failing_log_filter_never_breaks_a_call(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("callspan"), "filters", [boom])
     with capture(redact=boom) as seen:
         assert await texts(mode) == WELL
@@ -194,7 +194,9 @@ MAKES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("make", MAKES)
-async def test_a_failing_part_of_opentelemetry(make: str, mode: Mode, instrumented: Instrument, tmp_path: Path) -> None:
+async def test_failing_opentelemetry_never_breaks_a_call(
+    make: str, mode: Mode, instrumented: Instrument, tmp_path: Path
+) -> None:
     handle = instrumented(tracer_provider=MAKES[make](), stores=f"jsonl:///{tmp_path}/calls.jsonl")
     assert await texts(mode) == WELL
     handle.force_flush(60_000)
@@ -202,7 +204,7 @@ async def test_a_failing_part_of_opentelemetry(make: str, mode: Mode, instrument
     assert sum('"I am well."' in line for line in lines) == 2
 
 
-async def test_an_attach_that_raises_costs_no_record(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failing_attach_keeps_the_record(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     with capture() as seen:
         with monkeypatch.context() as patched:
             patched.setattr(otel_context, "attach", boom)
@@ -222,7 +224,7 @@ VARIABLES = {value: name for name, value in vars(private_names).items() if isins
 SAMPLE = (private_names.BASE_URL, private_names.EVENT)
 
 
-def test_each_name_is_there_in_the_installed_versions() -> None:
+def test_private_names_exist_in_installed_versions() -> None:
     assert [f"{where}.{name.name}" for where, name in private_names.missing() if name in READ] == []
 
 
@@ -248,7 +250,7 @@ def work(provider: ScriptedProvider) -> list[object]:
 
 
 @pytest.mark.parametrize("row", scaled([*SAMPLE], [*READ]), ids=lambda row: row.name)
-def test_without_a_private_name_calls_are_unchanged(
+def test_missing_private_name_leaves_calls_unchanged(
     row: PrivateName, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bare = work(provider)
@@ -270,7 +272,7 @@ CHANGED = sorted({(hook.attribute, "changed") for hook in HOOKS if hook.reads an
 
 
 @pytest.mark.parametrize(("name", "state"), MOVED + CHANGED)
-def test_without_a_hooked_name_calls_are_unchanged(
+def test_missing_hooked_name_leaves_calls_unchanged(
     name: str, state: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A release has moved a function, or a parameter that is read of it."""
@@ -304,7 +306,7 @@ HANDS_ON = {"agent/decorators.py": 2, "otlp/receiver.py": 1, "sdk_import.py": 1}
 HANDLES = re.compile(r"\breport\(|\braise\b")
 
 
-def test_exceptions_are_swallowed_only_by_the_steps_of_fail_open() -> None:
+def test_only_fail_open_swallows_exceptions() -> None:
     source, silent = Path(fail_open.__file__).parent, Counter[str]()
     for path in source.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -140,21 +140,21 @@ def inside_functions() -> Iterator[str]:
                 yield from (f"{where.as_posix()}: {module}" for module in imported(function))
 
 
-def test_functions_import_nothing_that_is_not_declared_here() -> None:
+def test_function_level_imports_are_declared() -> None:
     assert sorted(set(inside_functions())) == sorted(DECLARED)
 
 
-def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> None:
+def test_first_calls_import_nothing(tmp_path: Path) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
     assert ran("-c", FIRST_CALLS, cwd=tmp_path, timeout_s=180).stdout == "[]\n"
 
 
-def test_the_end_of_the_first_stream_compiles_nothing(tmp_path: Path) -> None:
+def test_first_stream_compiles_nothing(tmp_path: Path) -> None:
     """It is on the caller's thread, and took 5 to 30 ms."""
     assert ran("-c", FIRST_STREAM, cwd=tmp_path).stdout == "True []\n"
 
 
-def test_at_most_thirty_files_are_nightly_and_all_exist() -> None:
+def test_nightly_files_exist_and_are_at_most_thirty() -> None:
     assert len(FILES) <= 30
     assert [file for file in FILES if not (ROOT / file).is_file()] == []
 
@@ -169,7 +169,7 @@ def files_of_tests() -> dict[str, list[str]]:
     return {path.relative_to(ROOT).as_posix(): [*imported(ast.parse(path.read_text()))] for path in paths}
 
 
-def test_ever_fewer_files_of_tests_import_what_no_user_sees() -> None:
+def test_test_files_with_private_imports_do_not_increase() -> None:
     private = [
         file
         for file, modules in files_of_tests().items()
@@ -178,7 +178,7 @@ def test_ever_fewer_files_of_tests_import_what_no_user_sees() -> None:
     assert len(private) <= MOST_PRIVATE, private
 
 
-def test_no_file_of_tests_imports_another() -> None:
+def test_test_files_do_not_import_each_other() -> None:
     """What two of them need is in a helper."""
     sharing = {
         file: module for file, modules in files_of_tests().items() for module in modules

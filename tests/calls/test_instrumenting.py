@@ -79,7 +79,7 @@ def _clean(
     callspan.uninstrument()
 
 
-def test_adding_a_store_in_another_directory_moves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adding_a_store_does_not_move_relative_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named, later = tmp_path / "named", tmp_path / "later"
     for directory in (named, later):
         directory.mkdir()
@@ -98,7 +98,7 @@ def test_adding_a_store_in_another_directory_moves_no_other(tmp_path: Path, monk
     assert sorted(path.name for path in later.iterdir() if not path.name.startswith("added.db")) == []
 
 
-def test_a_flush_after_uninstrument_leaves_no_thread(tmp_path: Path) -> None:
+def test_flush_after_uninstrument_leaves_no_thread(tmp_path: Path) -> None:
     """It delivers a record that was written late, to the closed spool of another handle."""
     store = f"sqlite:///{tmp_path}/calls.db"
     first = callspan.instrument(stores=store)
@@ -113,7 +113,7 @@ def test_a_flush_after_uninstrument_leaves_no_thread(tmp_path: Path) -> None:
     until(lambda: not any(store in thread.name for thread in threading.enumerate()))
 
 
-def test_a_relative_price_file_stays_that_of_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_price_file_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = []
     for price in ("1000000", "2000000"):
         (tmp_path / price).mkdir()
@@ -136,7 +136,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("lacks", ["a home", "a temporary directory", "a current directory"])
-def test_containers_may_lack(lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_container_facilities(lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if lacks == "a home":
         monkeypatch.delenv("HOME")
         monkeypatch.delenv("XDG_STATE_HOME")
@@ -158,7 +158,7 @@ def test_containers_may_lack(lacks: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("variable", ["OTEL_PROPAGATORS", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"])
-def test_a_variable_with_which_opentelemetry_cannot_be_imported_is_ignored(variable: str, tmp_path: Path) -> None:
+def test_invalid_opentelemetry_variable_is_ignored(variable: str, tmp_path: Path) -> None:
     """As where all processes of a cluster get the propagator of its mesh, whose package is missing."""
     program = f"import callspan, os; callspan.instrument(propagate=True); print(os.environ[{variable!r}])"
     done = ran("-c", program, cwd=tmp_path, **{variable: "unknown"})
@@ -183,7 +183,9 @@ def content_of_a_call(client: openai.OpenAI) -> str:
     return "full" if found[-1].request.body else "metadata" if found[-1].request.roles else "off"
 
 
-def test_changing_auto_settings(store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_changing_automatic_settings(
+    store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """As `opentelemetry-instrument` does, before an application with `callspan.instrument(stores=...)`."""
     monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
     OpenAIInstrumentor().instrument(skip_dep_check=True)
@@ -196,7 +198,7 @@ def test_changing_auto_settings(store: str, monkeypatch: pytest.MonkeyPatch, cap
     assert len(said(caplog)) == 1
 
 
-def test_a_capture_leaves_the_sdks_that_are_recorded_as_they_were() -> None:
+def test_capture_keeps_recorded_sdks() -> None:
     callspan.instrument(sdks="openai")
     with capture():
         assert {status.sdk for status in callspan.patch_status()} > {"openai"}
@@ -214,7 +216,7 @@ def test_a_capture_leaves_the_sdks_that_are_recorded_as_they_were() -> None:
         ({"stores": []}, "off", (), True),
     ],
 )
-def test_settings_not_given_are_unchanged(
+def test_omitted_settings_are_unchanged(
     given: dict[str, Any], content: str, stores: tuple[str, ...] | None, is_redacted: bool, store: str,
     client: openai.OpenAI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -232,7 +234,7 @@ def test_settings_not_given_are_unchanged(
     assert len(said(caplog)) == 1, "warned of once"
 
 
-def test_the_warning_names_old_and_new_and_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+def test_change_warning_names_values_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
     callspan.instrument(stores="console://", content="off", sdks=NONE)
     callspan.instrument(stores="jsonl:///x.jsonl?max_bytes=3", content="metadata", redact=redact)
     assert "stores console:// -> jsonl:///x.jsonl; content off -> metadata; redact none -> redact at " in caplog.text
@@ -265,7 +267,7 @@ def test_the_warning_names_old_and_new_and_no_secret(caplog: pytest.LogCaptureFi
         ({"prices": "none.json"}, "^prices: .*none.json"),
     ],
 )
-def test_a_wrong_argument_changes_nothing(given: dict[str, Any], named: str) -> None:
+def test_invalid_argument_changes_nothing(given: dict[str, Any], named: str) -> None:
     handle = callspan.instrument(content="off", sdks=NONE)
     with pytest.raises(SettingError, match=named) as refused:
         callspan.instrument(content="full", **given)
@@ -284,7 +286,7 @@ def test_a_wrong_argument_changes_nothing(given: dict[str, Any], named: str) -> 
         {"CALLSPAN_STORES": "{store}", "CALLSPAN_FSYNC": "fig", "CALLSPAN_MAX_RECORD_BYTES": "-5"},
     ],
 )
-def test_an_invalid_environment_never_raises(
+def test_invalid_environment_never_raises(
     variables: dict[str, str], store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CALLSPAN_CONTENT", "off")
@@ -314,7 +316,7 @@ def test_uninstrument_of_a_replaced_handle_does_nothing() -> None:
     assert repr(new).startswith("<Handle replaced")
 
 
-def test_a_capture_restores_the_settings_before(client: openai.OpenAI) -> None:
+def test_capture_restores_previous_settings(client: openai.OpenAI) -> None:
     handle = callspan.instrument(content="off")
     with capture(content="full"):
         assert content_of_a_call(client) == "full"
@@ -331,7 +333,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("change", [lambda: callspan.instrument(content="off"), callspan.uninstrument, undo_each])
-def test_no_thread_waits_for_stores_that_another_thread_closes(change: Callable[[], object], tmp_path: Path) -> None:
+def test_closing_stores_blocks_no_other_thread(change: Callable[[], object], tmp_path: Path) -> None:
     for kind in INSTRUMENTORS:
         kind().instrument(skip_dep_check=True)
     callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
@@ -346,7 +348,7 @@ def test_no_thread_waits_for_stores_that_another_thread_closes(change: Callable[
     closes.join()
 
 
-def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path, client: openai.OpenAI) -> None:
+def test_record_appended_during_close_is_delivered(tmp_path: Path, client: openai.OpenAI) -> None:
     """They close without what a locked file did not take in five seconds; the last record comes just before."""
     path = tmp_path / "calls.db"
     handle = callspan.instrument(stores=path)
@@ -367,7 +369,7 @@ def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path,
         until(lambda: reader.execute(ended).fetchone() == (2,))
 
 
-def test_adding_a_store_during_a_record_leaves_no_thread_behind(tmp_path: Path) -> None:
+def test_adding_a_store_during_a_write_leaves_no_thread(tmp_path: Path) -> None:
     first, second = f"sqlite:///{tmp_path}/first.db", f"sqlite:///{tmp_path}/second.db"
 
     def add(frame: FrameType, event: str, argument: object) -> None:
@@ -387,7 +389,7 @@ def test_adding_a_store_during_a_record_leaves_no_thread_behind(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("order", ["exporter later", "exporter first"])
-def test_exporters_flush_replaced_stores(order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exporter_flushes_replaced_stores(order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing, other = tmp_path / "calls.sock", f"{tmp_path}/calls.jsonl"
     if order == "exporter later":
         callspan.instrument(stores=f"unix://{failing}")
@@ -441,7 +443,7 @@ class Flushed(NoOpTracerProvider, NoOpMeterProvider):
         ((True, TypeError("odd")), False),
     ],
 )
-def test_every_provider_is_flushed_also_after_one_that_cannot(answers: tuple[object, object], flushed: bool) -> None:
+def test_flush_continues_after_a_failing_provider(answers: tuple[object, object], flushed: bool) -> None:
     tracers, meters = map(Flushed, answers)
     handle = callspan.instrument(tracer_provider=tracers, meter_provider=meters, sdks=NONE)
     assert handle.force_flush(1500) == flushed

@@ -241,7 +241,7 @@ def following(calls: list[CallRecord]) -> Iterator[str]:
 
 @pytest.mark.timeout(scaled(120, 0))
 @pytest.mark.parametrize("use", USES, ids=[use.__name__ for use in USES])
-def test_interrupts_inside_callspan(use: Callable[[Clients], None], clients: Clients) -> None:
+def test_interrupt_inside_callspan_keeps_the_call(use: Callable[[Clients], None], clients: Clients) -> None:
     kinds, faults = list(KINDS), []
     for nth, at in enumerate(points_of(use, clients)):
         number = kinds[nth % len(kinds)]
@@ -270,7 +270,7 @@ PASSED: Final = {
 
 
 @pytest.mark.parametrize("how", PASSED)
-def test_an_interrupted_redactor_costs_only_content(how: str, clients: Clients) -> None:
+def test_interrupted_redactor_loses_only_content(how: str, clients: Clients) -> None:
     """And one of a callback costs nothing."""
     main, without_words = threading.get_ident(), callspan.redact_texts(lambda text: text.replace("How", "-"))
 
@@ -298,7 +298,7 @@ def test_an_interrupted_redactor_costs_only_content(how: str, clients: Clients) 
     assert b"How" not in bytes(call.request.body)
 
 
-def test_an_interrupted_batch_line_is_recorded_when_read_again(provider: ScriptedProvider, clients: Clients) -> None:
+def test_interrupted_batch_line_is_recorded_on_the_next_read(provider: ScriptedProvider, clients: Clients) -> None:
     names = ["a", "b", "c"]
     body = {"object": "chat.completion", "model": "gpt-5", "choices": []}
     lines = [{"custom_id": name, "response": {"status_code": 200, "body": body}, "error": None} for name in names]

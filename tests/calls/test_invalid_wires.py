@@ -117,7 +117,7 @@ READINGS = [("stream", wire) for wire in WIRES] + [
 
 
 @pytest.mark.parametrize(("how", "wire"), READINGS)
-async def test_an_invalid_stream_is_recorded_as_the_caller_got_it(sdk: str, wire: str, how: str, mode: Mode) -> None:
+async def test_invalid_stream_is_recorded_as_received(sdk: str, wire: str, how: str, mode: Mode) -> None:
     sent = WIRES[wire](whole(sdk))
     for size in SIZES:
         answer = transports.wire(mode, sdk, transports.answer(sdk, *cut(sent, size)))
@@ -131,7 +131,7 @@ async def test_an_invalid_stream_is_recorded_as_the_caller_got_it(sdk: str, wire
 
 @pytest.mark.parametrize("how", ["stream", "lines", "response"])
 @pytest.mark.parametrize("damage", ["no such encoding", "cut short"])
-async def test_a_damaged_encoding_is_recorded_as_the_caller_got_it(sdk: str, damage: str, how: str, mode: Mode) -> None:
+async def test_damaged_encoding_is_recorded_as_received(sdk: str, damage: str, how: str, mode: Mode) -> None:
     sent = whole(sdk) if damage == "no such encoding" else gzip.compress(whole(sdk))[:-40]
     headers = {**transports.EVENT_STREAM, "content-encoding": "gzip"}
     answer = transports.answer(sdk, *cut(sent, 7), headers=headers)
@@ -194,7 +194,7 @@ WAYS = [(how, kind) for how in ("plain", "raw", "body text") for kind in ("appli
 
 @pytest.mark.parametrize(("how", "content_type"), scaled([WAYS[0], WAYS[3]], WAYS))
 @pytest.mark.parametrize("body", BODIES)
-async def test_an_invalid_body_is_one_call(sdk: str, body: str, how: str, content_type: str, mode: Mode) -> None:
+async def test_invalid_body_records_one_call(sdk: str, body: str, how: str, content_type: str, mode: Mode) -> None:
     handler = transports.answer(sdk, BODIES[body], headers={"content-type": content_type})
     _, record = await compared(transports.wire(mode, sdk, handler), how)
     if body == "no utf-8" and content_type == "text/plain" and how == "plain":
@@ -217,7 +217,7 @@ async def test_an_invalid_body_is_one_call(sdk: str, body: str, how: str, conten
     [(b'data: {"a":\n\ndata: nonsense\n\n', True), (b"<html>", False), (b"[" * 100_000, False)],
     ids=["events", "html", "too deep"],
 )
-async def test_invalid_json_is_not_reported_as_an_error_of_callspan(
+async def test_invalid_json_is_not_a_callspan_error(
     body: bytes, stream: bool, sdk: str, mode: Mode, seen: Capture, unwarned: None, nothing_warned: None
 ) -> None:
     """A caller of a raw response may read anything; only errors of callspan are logged."""
@@ -234,7 +234,7 @@ LINE = st.sampled_from(
 
 
 @given(lines=st.lists(LINE, max_size=9), end=END, cuts=st.lists(st.integers(1, 6), max_size=60))
-def test_however_events_are_cut_the_record_is_the_same(lines: list[bytes], end: bytes, cuts: list[int]) -> None:
+def test_record_is_independent_of_event_boundaries(lines: list[bytes], end: bytes, cuts: list[int]) -> None:
     """The application reads the bytes, and parses none of them."""
     sent = b"".join(line + end for line in lines)
     at = [0, *accumulate(cuts), len(sent)]

@@ -95,7 +95,7 @@ ENDS: dict[str, tuple[str, str, str | None]] = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mode: Mode, seen: Capture) -> None:
+async def test_ended_response_records_outcome_in_any_process(name: str, mode: Mode, seen: Capture) -> None:
     """A failed one is an error of the call; the fetch itself has succeeded."""
     reason, outcome, finish = ENDS[name]
     mode.provider.reply(text="I am", finish_reason=reason, polls=9 if name == "cancelled" else 0)
@@ -114,7 +114,7 @@ async def test_a_response_that_has_ended_says_how_whoever_finds_it(name: str, mo
     assert [span.name for span in seen.spans] == ["chat gpt-5", "fetch_response"]
 
 
-async def test_a_fetched_answer_states_its_times_and_what_it_continues(mode: Mode, seen: Capture) -> None:
+async def test_fetched_answer_records_times_and_predecessor(mode: Mode, seen: Capture) -> None:
     """In a process that knows nothing of the call."""
     times = {"created_at": 1_700_000_000.25, "completed_at": 1_700_000_007.25}
     about = {"background": True, "previous_response_id": "resp_0", "conversation": {"id": "conv_1"}}
@@ -131,7 +131,7 @@ SECRET = "whsec_c2VjcmV0"
 
 
 @pytest.mark.parametrize(("reason", "outcome"), [("stop", "success"), ("failed", "error")])
-async def test_a_webhook_sets_the_end_a_fetch_the_answer(mode: Mode, seen: Capture, reason: str, outcome: str) -> None:
+async def test_webhook_sets_the_end_and_fetch_the_answer(mode: Mode, seen: Capture, reason: str, outcome: str) -> None:
     """Webhooks come several times; the event is the SDK's."""
     sdks.needs("openai", "1.99", "webhooks")
     mode.provider.reply(text="Well.", finish_reason=reason, polls=9)
@@ -150,7 +150,7 @@ async def test_a_webhook_sets_the_end_a_fetch_the_answer(mode: Mode, seen: Captu
     assert (record.outcome, record.text, len(seen.spans)) == (outcome, "Well.", 2)
 
 
-async def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, seen: Capture) -> None:
+async def test_irrelevant_webhooks_record_nothing(mode: Mode, seen: Capture) -> None:
     """An event of another kind, and one that is refused."""
     sdks.needs("openai", "1.99", "webhooks")
     client = mode.openai(webhook_secret=SECRET)
@@ -218,7 +218,7 @@ def by_line(seen: Capture) -> dict[str | None, CallRecord]:
 
 
 @pytest.mark.parametrize("way", ["typed", "raw", "streamed", "lines", "text"])
-async def test_each_line_is_a_call_however_it_is_read(mode: Mode, seen: Capture, sdk: str, way: str) -> None:
+async def test_batch_line_is_one_call_however_read(mode: Mode, seen: Capture, sdk: str, way: str) -> None:
     """With answer, usage and the error of each, in the session around the reader. No process need know the batch."""
     answer(mode, sdk, jsonl(LINES[sdk]))
     with session("nightly", session_id="s-1"), metadata(owner="me"):
@@ -240,7 +240,7 @@ async def test_each_line_is_a_call_however_it_is_read(mode: Mode, seen: Capture,
     assert [span.name for span in seen.spans] == ["invoke_workflow nightly"]
 
 
-async def test_a_line_with_only_an_error_for_an_answer_failed(mode: Mode, seen: Capture) -> None:
+async def test_batch_line_with_only_an_error_failed(mode: Mode, seen: Capture) -> None:
     body = {"error": {"message": "No.", "type": "server_error"}}
     answer(mode, "openai", jsonl([{**LINES["openai"][1], "response": {"status_code": 200, "body": body}}]))
     await fetched(mode, "openai", str)
@@ -248,7 +248,7 @@ async def test_a_line_with_only_an_error_for_an_answer_failed(mode: Mode, seen: 
     assert (call.outcome, call.error and call.error.message) == ("error", "No.")
 
 
-async def test_lines_that_are_read_again_make_no_second_row(mode: Mode, store: str, sdk: str, reading: Read) -> None:
+async def test_reread_batch_lines_add_no_rows(mode: Mode, store: str, sdk: str, reading: Read) -> None:
     """In this process nothing is written twice; another one writes the same rows."""
     answer(mode, sdk, jsonl(LINES[sdk]))
     for _ in range(2):
@@ -261,7 +261,7 @@ async def test_lines_that_are_read_again_make_no_second_row(mode: Mode, store: s
     assert [one.input_tokens for one in reader.summary("model") if one.input_tokens] == [30]
 
 
-async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen: Capture) -> None:
+async def test_partial_read_of_a_batch_keeps_its_lines(mode: Mode, seen: Capture) -> None:
     """The next one has the rest; no line is written twice."""
     lines = [{**SUCCEEDED, "custom_id": f"line-{number}"} for number in range(40)]
     answer(mode, "anthropic", jsonl(lines))
@@ -276,7 +276,7 @@ async def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, seen
 
 
 @pytest.mark.parametrize("content", [b"PNG\x00\n\x00" * 20_000, b"PNG\x00" * 20_000, b'{"messages": []}\n' * 9, b""])
-async def test_other_files_make_no_call(
+async def test_other_files_record_no_call(
     mode: Mode, seen: Capture, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer(mode, "openai", content)
@@ -286,7 +286,7 @@ async def test_other_files_make_no_call(
     assert (seen.everything, seen.spans, caplog.messages) == ([], [], [])
 
 
-async def test_a_first_line_may_be_long(mode: Mode, seen: Capture) -> None:
+async def test_first_batch_line_may_be_long(mode: Mode, seen: Capture) -> None:
     message = {**SUCCEEDED["result"]["message"], "content": [{"type": "text", "text": "x" * 200_000}]}
     long = {"custom_id": "long", "result": {"type": "succeeded", "message": message}}
     answer(mode, "anthropic", jsonl([long, SUCCEEDED]))
@@ -308,14 +308,14 @@ USED: dict[str, Any] = {"usage": {"input_tokens": 30, "output_tokens": 5}}
         ({"object": "a.new.thing", **USED}, "unknown"),
     ],
 )  # fmt: skip
-async def test_answers_are_read_by_their_type_or_fields(found: Any, api: str, mode: Mode, seen: Capture) -> None:
+async def test_batch_answers_are_recognised_by_type_or_fields(found: Any, api: str, mode: Mode, seen: Capture) -> None:
     answer(mode, "openai", jsonl([{**LINES["openai"][0], "response": {"status_code": 200, "body": found}}]))
     await mode.wait(mode.openai().files.content("file-out"))
     call = the_record(seen)
     assert (call.api, call.usage and call.usage.input_tokens) == (api, 30)
 
 
-async def test_invalid_lines_cost_no_other_line(sdk: str, mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
+async def test_invalid_batch_line_affects_no_other_line(sdk: str, mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
     """Empty ones and such as are no JSON neither; the last one needs no line end, and all get to the caller."""
     first, last = (json.dumps({**LINES[sdk][0], "custom_id": name}) for name in ("first", "l\u00e4st"))
     odd = [text for line in spoiled(LINES[sdk][0]) for text in (json.dumps(line), "", "no JSON")]
@@ -330,7 +330,7 @@ async def test_invalid_lines_cost_no_other_line(sdk: str, mode: Mode, caplog: py
     assert b"One." not in b"".join(map(encode, seen.everything))
 
 
-async def test_responses_of_two_times_with_one_id_are_two_calls(mode: Mode, seen: Capture) -> None:
+async def test_same_response_id_at_two_times_is_two_calls(mode: Mode, seen: Capture) -> None:
     """A server may repeat its ids: each answer stays with its own request."""
     for created in (1760000000, 1760000100):
         body = {"id": "resp_1", "object": "response", "created_at": created, "model": "m", "background": True}

@@ -151,7 +151,7 @@ def alive(sdk: str) -> Counter[str]:
     ],
 )
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_streams_leave_nothing_behind(sdk: str, colour: str, ending: str, count: int, instrumented: Instrument) -> None:
+def test_streams_leak_nothing(sdk: str, colour: str, ending: str, count: int, instrumented: Instrument) -> None:
     if ending == "cancelled" and colour == "sync":
         pytest.skip("threads are not cancelled")
     handle = instrumented(tracer_provider=TracerProvider(), meter_provider=MeterProvider())
@@ -170,7 +170,7 @@ def test_streams_leave_nothing_behind(sdk: str, colour: str, ending: str, count:
 
 @pytest.mark.parametrize("ending", [name for name in ENDINGS if name != "cancelled"])
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_a_response_is_collected_as_early_as_without_callspan(colour: str, ending: str) -> None:
+def test_response_is_collected_as_early_as_without_callspan(colour: str, ending: str) -> None:
     """By reference counts where the SDK alone would, without waiting for the collector."""
     born: list[weakref.ref[Any]] = []
 
@@ -201,7 +201,7 @@ def test_a_response_is_collected_as_early_as_without_callspan(colour: str, endin
     assert ours or not bare
 
 
-def test_repeated_opening_and_closing_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_repeated_instrumentation_leaks_nothing(tmp_path: Path) -> None:
     """Stores, segments and hooks; what is kept for later rewards is that of a block of `capture`."""
     stores = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
     client = wire_of("sync", "openai").one

@@ -56,7 +56,7 @@ def model_of(wire: Wire) -> str:
     return str(REQUESTS[wire.api]["model"])
 
 
-async def test_duration_and_tokens_have_the_conventions_names_and_buckets(plain: Wire, measured: Meters) -> None:
+async def test_duration_and_token_metrics_follow_the_conventions(plain: Wire, measured: Meters) -> None:
     plain.script({"text": "well", "input_tokens": 11, "output_tokens": 4})
     await plain.call()
     points = measured.read()
@@ -76,7 +76,9 @@ async def test_duration_and_tokens_have_the_conventions_names_and_buckets(plain:
     assert list(tokens["input"].explicit_bounds) == TOKENS
 
 
-def test_times_equal_records(stream: bool, provider: ScriptedProvider, client: openai.OpenAI, measured: Meters) -> None:
+def test_metric_times_equal_records(
+    stream: bool, provider: ScriptedProvider, client: openai.OpenAI, measured: Meters
+) -> None:
     """That of a stream's chunks is the mean."""
     provider.reply(text="one two three", chunk_delay_s=0.01)
     records: list[CallRecord] = []
@@ -97,7 +99,7 @@ def test_times_equal_records(stream: bool, provider: ScriptedProvider, client: o
     assert times == (pytest.approx(expected) if stream else {})
 
 
-async def test_the_remaining_rate_limit_is_the_last_reported(mode: Mode, measured: Meters) -> None:
+async def test_remaining_rate_limit_is_the_last_reported(mode: Mode, measured: Meters) -> None:
     wire = Wire("chat_completions", mode)
     for left in ("9", "4"):
         wire.script({"headers": {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": left}})
@@ -107,7 +109,7 @@ async def test_the_remaining_rate_limit_is_the_last_reported(mode: Mode, measure
     assert measured.values("callspan.client.rate_limit.limit", callspan__rate_limit__unit="requests") == [10]
 
 
-async def test_retries_limits_and_errors_are_counted_with_bounded_attributes(shaped: Wire, measured: Meters) -> None:
+async def test_retries_limits_and_errors_have_bounded_attributes(shaped: Wire, measured: Meters) -> None:
     """Every query of the page on alerts asks for a metric there is, as an OTLP receiver of Prometheus names it."""
     shaped.script(LIMITED, LIMITED, {"text": "well"}, {"status": 400}, {"status": 529})
     await shaped.call(shaped.client(max_retries=2))
@@ -133,7 +135,7 @@ async def test_retries_limits_and_errors_are_counted_with_bounded_attributes(sha
 
 
 @pytest.mark.parametrize("how", ["closed", "dropped"])
-async def test_a_call_that_is_left_is_counted_out(how: str, plain: Wire, measured: Meters) -> None:
+async def test_abandoned_call_leaves_the_in_flight_count(how: str, plain: Wire, measured: Meters) -> None:
     """A cancelled call is no error."""
     await plain.leave(how)
     await plain.mode.collect()
@@ -149,7 +151,7 @@ def by_hand(model: str = "gpt-5") -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork, as this process has threads
-def test_a_forked_child_does_not_count_what_runs_in_its_parent(measured: Meters) -> None:
+def test_forked_child_does_not_count_calls_of_its_parent(measured: Meters) -> None:
     def counts_its_own() -> bool:
         with by_hand():
             counted = measured.running()
@@ -162,7 +164,7 @@ def test_a_forked_child_does_not_count_what_runs_in_its_parent(measured: Meters)
     assert measured.running() == 0
 
 
-def test_too_many_model_names_are_counted_as_other(measured: Meters) -> None:
+def test_excess_model_names_are_counted_as_other(measured: Meters) -> None:
     for number in range(300):
         with by_hand(f"ft:gpt-5:{number}"):
             pass
@@ -193,7 +195,7 @@ print(meters.values("callspan.client.in_flight"))
 """
 
 
-def test_the_global_provider_may_come_after_instrument(tmp_path: Path) -> None:
+def test_global_meter_provider_may_be_set_after_instrument(tmp_path: Path) -> None:
     """A call that began before it is measured at its end, and never counted out without having been counted in."""
     assert ran("-c", LATE, cwd=tmp_path).stdout.splitlines() == ["2", "[0]"]
 
@@ -206,7 +208,7 @@ SCOPES: Final = {
 }
 
 
-def test_tools_agents_and_sessions_have_the_durations_of_the_conventions(instrumented: Instrument) -> None:
+def test_tool_agent_and_session_durations_follow_the_conventions(instrumented: Instrument) -> None:
     """In seconds, equal to the span's, in the conventions' buckets, with its name and the type of its error."""
     (spans, exporter), meters = kept_spans(), Meters()
     instrumented(tracer_provider=spans, meter_provider=meters.provider)
@@ -278,7 +280,7 @@ BY_MODALITY: Final = {
 }
 
 
-def test_the_latest_names_replace_the_released_ones(
+def test_latest_names_replace_released_names(
     provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No fact has two names: each metric is of the one set or of the other, or in both with the same meaning."""
@@ -315,7 +317,7 @@ def test_the_latest_names_replace_the_released_ones(
     assert not any("gen_ai.workflow.name" in point.attributes for each in points.values() for point in each)
 
 
-def test_calls_and_tools_of_an_agent_are_its_own(
+def test_agent_counts_exclude_nested_agents(
     client: openai.OpenAI, instrumented: Instrument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Failed ones too; those of an agent inside count there alone, also if a tool runs it."""

@@ -63,7 +63,7 @@ RAISED: list[BaseException] = [
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-async def test_errors_of_a_transport_reach_the_caller(stream: bool, sdk: str, error: BaseException, mode: Mode) -> None:
+async def test_transport_errors_reach_the_caller(stream: bool, sdk: str, error: BaseException, mode: Mode) -> None:
     """In place of a response, or after the first half of a stream."""
     begun = transports.wire_of(sdk, LONG).partition(b"six")[0] + b'"}}\n\n'
 
@@ -91,7 +91,7 @@ async def test_errors_of_a_transport_reach_the_caller(stream: bool, sdk: str, er
 # Trio warns of every generator that is not read to its last item, as the SDKs leave theirs.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["plain", "stream", "cancelled"])
-def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedProvider, seen: Capture) -> None:
+def test_trio_calls_are_recorded(how: str, sdk: str, provider: ScriptedProvider, seen: Capture) -> None:
     trio = pytest.importorskip("trio", reason="trio is not installed")
     provider.reply(status=429, retry_after_s=0.001)
     provider.reply(text="I am well.", first_token_delay_s=60 if how == "cancelled" else 0)
@@ -120,7 +120,7 @@ def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedPro
 
 
 @pytest.mark.parametrize("how", ["plain", "raw", "streaming"])
-async def test_a_stream_requested_in_extra_body_is_unchanged(how: str, wire: Wire, nothing_warned: None) -> None:
+async def test_stream_requested_in_extra_body_is_unchanged(how: str, wire: Wire, nothing_warned: None) -> None:
     """`extra_body` asks for a stream the SDK does not expect, and hands on as text: its record has the answer."""
     wire.mode.provider.reply(text="I am well.", repeat=True)
     asked: dict[str, Any] = {"extra_body": {"stream": True, "top_k": 7}}
@@ -238,7 +238,7 @@ ORDERS = [(True, True), (False, False), (True, False), (False, True)]
 
 @pytest.mark.parametrize(("is_first", "suppresses"), scaled(ORDERS[:2], ORDERS))
 @pytest.mark.parametrize("way", WAYS)
-async def test_each_call_has_one_record_whoever_wraps_its_request_first(
+async def test_wrapped_request_records_one_call(
     way: Callable[[Wrapping, Any], None], *, is_first: bool, suppresses: bool, own: Any, mode: Mode
 ) -> None:
     wrapping = Wrapping(suppresses=suppresses)
@@ -256,7 +256,7 @@ async def test_each_call_has_one_record_whoever_wraps_its_request_first(
     assert len(seen.records) == 2
 
 
-async def test_a_wrapper_that_is_removed_leaves_calls_recorded(own: Any, mode: Mode) -> None:
+async def test_removing_a_wrapper_keeps_calls_recorded(own: Any, mode: Mode) -> None:
     """It restores the function that it has found, which callspan did not see then."""
     kept = type(own).request
     on_the_class(Wrapping(suppresses=False), own)
@@ -266,7 +266,7 @@ async def test_a_wrapper_that_is_removed_leaves_calls_recorded(own: Any, mode: M
         assert len(seen.records) == 2
 
 
-async def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(own: Any, mode: Mode) -> None:
+async def test_covered_hook_is_reused(own: Any, mode: Mode) -> None:
     function: Any = base_of(own).request  # type: ignore[attr-defined]
     code = function.__code__
     with capture():
@@ -281,7 +281,7 @@ async def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(own: 
 
 
 @pytest.mark.parametrize("over", ["as the capture ends", "for good"])
-async def test_a_hook_that_other_code_was_put_over_counts_once(over: str, sdk: str, mode: Mode) -> None:
+async def test_covered_hook_records_once(over: str, sdk: str, mode: Mode) -> None:
     """A mock that restores the hook after the capture, as `monkeypatch` of an earlier test does, or a wrapper."""
     client = client_of(mode, sdk)
     places = [(defining(client._client, "send"), "send")]
@@ -301,7 +301,7 @@ async def test_a_hook_that_other_code_was_put_over_counts_once(over: str, sdk: s
             assert counted(seen) == counted(before)
 
 
-async def test_a_function_wrapped_by_wrapt_gets_its_self(sdk: str, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wrapt_wrapper_receives_self(sdk: str, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     """As `ddtrace-run` and Elastic APM wrap `send`; later with other code over the hook."""
     client, instances = client_of(mode, sdk), list[object]()
 
@@ -327,7 +327,9 @@ def counted(seen: Capture) -> list[tuple[int, int | None]]:
     return [(len(call.attempts), call.stream and call.stream.chunks) for call in seen.records]
 
 
-async def test_bypassed_hooks(sdk: str, own: Any, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture) -> None:
+async def test_bypassed_hooks_are_counted(
+    sdk: str, own: Any, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture
+) -> None:
     """A client class that sends with code of its own."""
     function: Any = base_of(own).request  # type: ignore[attr-defined]
     copied = type(function)(
@@ -343,7 +345,7 @@ async def test_bypassed_hooks(sdk: str, own: Any, mode: Mode, unwarned: None, ca
     assert f"POST {path} by Client.request" in warned
 
 
-async def test_a_suppressed_call_counts_in_its_session_and_has_no_span(sdk: str, mode: Mode, seen: Capture) -> None:
+async def test_suppressed_call_counts_in_its_session_without_a_span(sdk: str, mode: Mode, seen: Capture) -> None:
     with callspan.session("episode"), suppress_instrumentation():
         await asked(mode, client_of(mode, sdk))
     found = [(call.outcome, call.span_id, call.place.session_name) for call in seen.records]
@@ -352,7 +354,7 @@ async def test_a_suppressed_call_counts_in_its_session_and_has_no_span(sdk: str,
     assert seen.sessions[-1].totals.calls == 2
 
 
-def test_calls_of_a_redactor_are_not_recorded(client: openai.OpenAI) -> None:
+def test_calls_made_by_a_redactor_are_not_recorded(client: openai.OpenAI) -> None:
     asked: list[Any] = []
 
     def redact(record: Record) -> Record:
@@ -385,7 +387,7 @@ class AsyncItems:
 
 
 @pytest.mark.parametrize("hides", [False, True])
-async def test_replaced_stream_readers_record(*, hides: bool, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_replaced_stream_reader_is_recorded(*, hides: bool, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     stream: Any = openai.AsyncStream if mode.is_async else openai.Stream
     items: Any = AsyncItems if mode.is_async else partial(map, lambda item: item)
     original = vars(stream)["__stream__"]
@@ -399,7 +401,9 @@ async def test_replaced_stream_readers_record(*, hides: bool, mode: Mode, monkey
 
 
 @pytest.mark.parametrize("how", ["plain", "stream", "helper"])
-async def test_only_callspan_makes_spans(how: str, mode: Mode, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_callspan_creates_spans(
+    how: str, mode: Mode, seen: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The SDK's own would go to the global provider; ours have a provider of their own here."""
     sdks.needs("anthropic", "1.14", "tracing of its own")
     provider, exporter = kept_spans()

@@ -55,7 +55,7 @@ async def called(mode: Mode, path: str, retries: int = 0, **options: Any) -> Any
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-async def test_each_endpoint_is_a_call_with_its_prompt_and_answer(path: str, mode: Mode, seen: Capture) -> None:
+async def test_endpoint_records_prompt_and_answer(path: str, mode: Mode, seen: Capture) -> None:
     api, operation, request = ENDPOINTS[path]
     await called(mode, path)
     record = the_call(seen)
@@ -70,7 +70,7 @@ async def test_each_endpoint_is_a_call_with_its_prompt_and_answer(path: str, mod
 
 
 @pytest.mark.parametrize("kind", ["bytes", "named", "buffer", "path", "open"])
-async def test_a_file_is_a_reference_or_only_a_name(kind: str, mode: Mode, seen: Capture, tmp_path: Path) -> None:
+async def test_file_is_recorded_as_a_reference_or_name(kind: str, mode: Mode, seen: Capture, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(SOUND)
     buffer = io.BytesIO(SOUND)
@@ -96,7 +96,7 @@ async def test_a_file_is_a_reference_or_only_a_name(kind: str, mode: Mode, seen:
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("form", ["text", "srt", "json", "verbose_json"])
-async def test_a_transcript_of_any_format_is_its_text(form: str, raw: bool, mode: Mode, seen: Capture) -> None:
+async def test_transcript_of_any_format_is_text(form: str, raw: bool, mode: Mode, seen: Capture) -> None:
     if form in ("text", "srt") and not hasattr(transcriptions, "_get_response_format_type"):
         pytest.skip("this openai reads a transcript like a number as JSON")
     mode.provider.reply(text="42")
@@ -117,7 +117,7 @@ SPEECH: dict[str, Any] = {"model": "gpt-4o-mini-tts", "voice": "alloy", "input":
 
 
 @pytest.mark.parametrize("way", ["plain", "raw", "streaming", "left"])
-async def test_speech_is_a_reference_to_what_was_read(way: str, mode: Mode, seen: Capture) -> None:
+async def test_speech_is_recorded_as_a_reference(way: str, mode: Mode, seen: Capture) -> None:
     speech, sound = mode.openai().audio.speech, b""
     if way in ("streaming", "left"):
         async with mode.entered(speech.with_streaming_response.create(**SPEECH, response_format="wav")) as response:
@@ -144,7 +144,7 @@ async def test_speech_is_a_reference_to_what_was_read(way: str, mode: Mode, seen
 
 
 @pytest.mark.parametrize("way", ["plain", "streaming"])
-async def test_speech_in_events_has_its_usage(way: str, mode: Mode, seen: Capture) -> None:
+async def test_streamed_speech_has_usage(way: str, mode: Mode, seen: Capture) -> None:
     mode.provider.reply(input_tokens=5, output_tokens=40)
     request: dict[str, Any] = {**SPEECH, "extra_body": {"stream_format": "sse"}}
     speech = mode.openai().audio.speech
@@ -158,7 +158,7 @@ async def test_speech_in_events_has_its_usage(way: str, mode: Mode, seen: Captur
     assert body_returned(record)["audio"] == SOUND_REFERENCE
 
 
-async def test_several_images_and_a_mask_are_references_in_order(mode: Mode, seen: Capture) -> None:
+async def test_images_and_mask_are_references_in_order(mode: Mode, seen: Capture) -> None:
     sdks.needs("openai", "1.76", "several images")
     await called(mode, "images.edit", image=[b"one", ("b.png", b"two")], mask=b"three")
     record = the_call(seen)
@@ -199,7 +199,7 @@ ENDINGS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("path", STREAMING)
-async def test_streams_have_the_body_of_a_plain_call_so_far(path: str, ending: str, mode: Mode, seen: Capture) -> None:
+async def test_partial_stream_has_the_body_of_a_plain_call(path: str, ending: str, mode: Mode, seen: Capture) -> None:
     sdks.needs("openai", "1.99", "streams of images")
     reply, outcome, end = ENDINGS[ending]
     mode.provider.reply(**reply)
@@ -248,7 +248,7 @@ def flag(record: CallRecord) -> bool:
 
 
 @pytest.mark.parametrize("api", KNOWN)
-def test_unknown_input_is_warned_of_once(api: str, seen: Capture, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_input_warns_once(api: str, seen: Capture, caplog: pytest.LogCaptureFixture) -> None:
     for body in FOREIGN:
         by_hand(api, body)
     by_hand(api, chunks=FOREIGN[:1] * 2)
@@ -260,7 +260,7 @@ def test_unknown_input_is_warned_of_once(api: str, seen: Capture, caplog: pytest
 
 
 @pytest.mark.parametrize("api", KNOWN)
-def test_null_and_a_detail_alone_are_no_success(api: str, seen: Capture) -> None:
+def test_null_and_bare_detail_are_errors(api: str, seen: Capture) -> None:
     by_hand(api, None)
     by_hand(api, {"detail": "Not Found"})
     found = [(record.outcome, record.error.message) for record in seen.records if record.error is not None]

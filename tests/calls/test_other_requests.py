@@ -47,7 +47,7 @@ def raw_options() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", ["plain", "raw", "text"])
-async def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, mode: Mode, seen: Capture) -> None:
+async def test_post_with_usage_is_a_call(sdk: str, form: str, mode: Mode, seen: Capture) -> None:
     """With path, model, usage, both bodies, its session and a span."""
     sent = {"model": "m", "question": "Hi"}
     path = "/new_thing/thing_0123" if sdk == "openai" else "/v1/new_thing/thing_0123"
@@ -71,7 +71,7 @@ async def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, m
 @pytest.mark.parametrize(
     "path", ["/videos", "/videos/video_1/remix", "/agents/completions", "/models/m-1/predict", "/evals", "/containers"]
 )
-def test_a_post_that_states_usage_is_a_call_also_where_others_are_free(
+def test_free_path_with_usage_is_a_call(
     path: str, provider: ScriptedProvider, client: openai.OpenAI, seen: Capture
 ) -> None:
     provider.reply(raw={**ANSWER, "object": "video", "status": "queued"}, on=path)
@@ -80,9 +80,7 @@ def test_a_post_that_states_usage_is_a_call_also_where_others_are_free(
     assert (call.usage and call.usage.total_tokens, len(seen.spans)) == (7, 1)
 
 
-def test_an_answer_of_a_conversation_is_a_call(
-    provider: ScriptedProvider, client: openai.OpenAI, seen: Capture
-) -> None:
+def test_conversation_answer_is_a_call(provider: ScriptedProvider, client: openai.OpenAI, seen: Capture) -> None:
     """As of Mistral's agents, which have a running total only in the conversation itself."""
     provider.reply(raw={**ANSWER, "object": "conversation.response"}, on="/conversations/conv_1")
     post(client, "/conversations/conv_1")
@@ -90,7 +88,7 @@ def test_an_answer_of_a_conversation_is_a_call(
     assert call.usage and call.usage.total_tokens == 7
 
 
-async def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, seen: Capture) -> None:
+async def test_last_usage_event_of_a_stream_counts(mode: Mode, seen: Capture) -> None:
     events = [{"text": "a"}, {"response": {**ANSWER, "usage": {"input_tokens": 3}}}, {"response": ANSWER}, {"end": 1}]
     mode.provider.reply(raw=events, on="/new_thing")
     kind: Any = openai.AsyncStream if mode.is_async else openai.Stream
@@ -102,7 +100,7 @@ async def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, seen: Ca
     assert len(seen.everything) == 1
 
 
-def test_an_object_answered_twice_is_one_record(provider: ScriptedProvider, client: openai.OpenAI, store: str) -> None:
+def test_same_object_twice_is_one_record(provider: ScriptedProvider, client: openai.OpenAI, store: str) -> None:
     """One row, one span, and the totals of the session have it once."""
     with capture(stores=store) as seen, callspan.session("s", session_id="s-1"):
         for tokens in (4, 9):
@@ -116,7 +114,7 @@ def test_an_object_answered_twice_is_one_record(provider: ScriptedProvider, clie
 
 
 @pytest.mark.parametrize("other", [{"created": 8}, {"created": None, "model": "m-2"}])
-def test_another_object_with_its_id_is_another_record(
+def test_different_object_with_same_id_is_another_record(
     other: dict[str, Any], provider: ScriptedProvider, client: openai.OpenAI, seen: Capture
 ) -> None:
     for fields in ({"created": 7}, other):
@@ -132,7 +130,7 @@ def test_another_object_with_its_id_is_another_record(
         {"object": "batch"}, {"type": "message_batch"}, {"object": "conversation"},
     ],
 )  # fmt: skip
-def test_an_object_with_a_running_total_is_counted_and_its_tokens_never(
+def test_running_total_is_counted_without_tokens(
     kind: dict[str, str], provider: ScriptedProvider, client: openai.OpenAI, store: str, unwarned: None
 ) -> None:
     """Created once and updated three times, it has stated the same tokens again and again."""
@@ -152,7 +150,7 @@ def test_objects_known_by_path(path: str, provider: ScriptedProvider, client: op
     assert (seen.records, seen.spans) == ([], [])
 
 
-def test_answers_without_usage_are_counted_by_path(
+def test_answer_without_usage_is_counted_by_path(
     provider: ScriptedProvider, client: openai.OpenAI, counted: Counted, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Work that is begun at the provider too; failed requests cost nothing."""
@@ -190,7 +188,7 @@ def test_free_requests_are_not_counted(provider: ScriptedProvider, client: opena
     disabled.uninstrument()
 
 
-def test_a_websocket_of_another_kind_is_counted(counted: Counted, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_websocket_is_counted(counted: Counted, caplog: pytest.LogCaptureFixture) -> None:
     """It is not recorded, and not changed."""
     connect = pytest.importorskip("websockets.sync.client").connect
     agent = {"user_agent_header": "OpenAI/Python 3.57.0"}
@@ -224,7 +222,7 @@ def test_paths_without_ids(url: str, base: str, shown: str, provider: ScriptedPr
     assert counted() == {f"POST {shown}": 1}
 
 
-def test_only_so_many_paths_are_named(provider: ScriptedProvider, client: openai.OpenAI, counted: Counted) -> None:
+def test_named_paths_are_limited(provider: ScriptedProvider, client: openai.OpenAI, counted: Counted) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
     for letter in letters:
@@ -242,7 +240,7 @@ for _ in range(3):
 """
 
 
-def test_several_processes_count_together_and_doctor_names_it(provider: ScriptedProvider, store: str) -> None:
+def test_doctor_sums_counts_of_several_processes(provider: ScriptedProvider, store: str) -> None:
     """A damaged file is begun anew."""
     pytest.importorskip("rich", reason="the command needs rich")
     pytest.importorskip("click", reason="the command needs click")

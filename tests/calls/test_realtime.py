@@ -59,7 +59,7 @@ async def asked(socket: Socket, **frame: Any) -> list[Any]:
     return await socket.until(DONE)
 
 
-async def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, seen: Capture) -> None:
+async def test_create_is_a_call_with_session_and_own_settings(mode: Mode, seen: Capture) -> None:
     settings = {"type": "realtime", "instructions": "Be brief.", "tools": [{"type": "function", "name": "look"}]}
     mode.provider.reply(text="I am well.", audio=1.0)
     async with connected(mode) as socket:
@@ -85,7 +85,7 @@ async def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(m
     assert (span.attributes or {})["callspan.call_id"] == record.call_id
 
 
-async def test_user_speech_begins_a_response_and_another_model_transcribes_it(mode: Mode, seen: Capture) -> None:
+async def test_user_speech_begins_a_response_and_a_transcription(mode: Mode, seen: Capture) -> None:
     tokens = {
         "type": "tokens", "input_tokens": 20, "output_tokens": 5, "total_tokens": 25,
         "input_token_details": {"audio_tokens": 18, "text_tokens": 2},
@@ -123,7 +123,7 @@ async def test_user_speech_begins_a_response_and_another_model_transcribes_it(mo
     session(type="transcription", model=None),
     event("transcription_session.updated", session={"input_audio_transcription": {"model": "gpt-4o-transcribe"}}),
 ])  # fmt: skip
-async def test_a_session_of_transcription_has_only_transcriptions(begun: Any, mode: Mode, seen: Capture) -> None:
+async def test_transcription_session_has_only_transcriptions(begun: Any, mode: Mode, seen: Capture) -> None:
     failed = event(
         "conversation.item.input_audio_transcription.failed", item_id="item_2", content_index=0,
         error={"type": "server_error", "code": "audio_unintelligible", "message": "What?"},
@@ -150,7 +150,7 @@ ENDS: dict[str, tuple[dict[str, Any] | None, str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_every_end_is_recorded_once(name: str, mode: Mode, seen: Capture) -> None:
+async def test_end_is_recorded_once(name: str, mode: Mode, seen: Capture) -> None:
     scripted, outcome, end, reason = ENDS[name]
     spoken_only = {"raw": [created("resp_1"), *spoken("resp_1", "I am")]}
     mode.provider.reply(text="I am", audio=1.0, usage=USAGE, **(spoken_only if scripted is None else scripted))
@@ -170,7 +170,7 @@ async def test_every_end_is_recorded_once(name: str, mode: Mode, seen: Capture) 
     assert (record.error is not None) == (outcome == "error")
 
 
-async def test_responses_run_at_the_same_time_and_metadata_tells_creates_apart(mode: Mode, seen: Capture) -> None:
+async def test_metadata_assigns_concurrent_responses_to_creates(mode: Mode, seen: Capture) -> None:
     one, two = {"metadata": {"topic": "one"}}, {"metadata": {"topic": "two"}}
     first, second = spoken("resp_1", "First."), spoken("resp_2", "Second.")
     script = [
@@ -183,9 +183,7 @@ async def test_responses_run_at_the_same_time_and_metadata_tells_creates_apart(m
     assert sorted(topics, key=str) == [("First.", "one"), ("Second.", "two")]
 
 
-async def test_a_response_of_the_server_is_not_that_of_a_waiting_create_with_metadata(
-    mode: Mode, seen: Capture
-) -> None:
+async def test_server_response_does_not_answer_a_create_with_metadata(mode: Mode, seen: Capture) -> None:
     named = {"metadata": {"topic": "mine"}}
     script = [
         session(), "recv", *speech("item_1"), created("resp_1", metadata=None), *spoken("resp_1", "Heard."),
@@ -217,7 +215,7 @@ async def test_only_the_refused_create_fails(mode: Mode, seen: Capture) -> None:
     assert len(seen.records) == 4
 
 
-async def test_an_out_of_band_response_takes_nothing_from_the_next(mode: Mode, seen: Capture) -> None:
+async def test_out_of_band_response_keeps_pending_items(mode: Mode, seen: Capture) -> None:
     beside = {"conversation": "none", "metadata": {"topic": "beside"}}
     script = [
         session(), added("item_1", "user", [{"type": "input_text", "text": "Hello."}]), "recv",
@@ -233,7 +231,7 @@ async def test_an_out_of_band_response_takes_nothing_from_the_next(mode: Mode, s
     assert [record.request.continues for record in by_api(seen)] == [None, None, "resp_2", None, "resp_2"]
 
 
-async def test_a_repeated_end_of_speech_does_not_start_the_next_response(mode: Mode, seen: Capture) -> None:
+async def test_repeated_end_of_speech_does_not_start_a_response(mode: Mode, seen: Capture) -> None:
     *spoke, committed, item = speech("item_1")
     script = [session(), *spoke, item, *answer("resp_1", "Hi."), committed, "recv", *answer("resp_2", "Hello?")]
     async with connected(mode, script) as socket:
@@ -246,7 +244,7 @@ async def test_a_repeated_end_of_speech_does_not_start_the_next_response(mode: M
     assert (second.timing.duration_ns or 0) < 500_000_000
 
 
-async def test_the_next_request_has_what_a_tool_of_a_server_answered(mode: Mode, seen: Capture) -> None:
+async def test_next_request_contains_server_tool_results(mode: Mode, seen: Capture) -> None:
     """The item of the call is announced before the tool has run, and is done after its response."""
     call = {"id": "mcp_1", "type": "mcp_call", "server_label": "sums", "name": "add", "arguments": '{"a": 1}'}
     begun, ended = {**call, "output": None}, {**call, "output": "3"}
@@ -270,7 +268,7 @@ async def test_the_next_request_has_what_a_tool_of_a_server_answered(mode: Mode,
     assert [(one["id"], one["output"]) for one in second] == [("mcp_1", "3")]
 
 
-async def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, seen: Capture) -> None:
+async def test_next_request_contains_interrupted_answer(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(text="I am", audio=1.0, interrupted=True)
     mode.provider.reply(heard="Wait!", text="Yes?", audio=1.0)
     async with connected(mode) as socket:
@@ -284,7 +282,7 @@ async def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode,
     assert given[0]["audio_end_ms"] == 400
 
 
-async def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, seen: Capture) -> None:
+async def test_next_request_contains_tool_results(mode: Mode, seen: Capture) -> None:
     result = {"type": "function_call_output", "call_id": "call_1", "output": "A tree."}
     mode.provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "it"}, "id": "call_1"}])
     mode.provider.reply(text="A tree.", audio=1.0)
@@ -298,7 +296,7 @@ async def test_tools_are_called_and_their_results_are_the_next_request(mode: Mod
     assert [message.role for message in conversation_of(second).input] == ["tool"]
 
 
-async def test_no_content_is_kept_where_it_is_off(mode: Mode, seen: Capture) -> None:
+async def test_content_off_keeps_no_content(mode: Mode, seen: Capture) -> None:
     prompt = {"input": {"transcription": {"model": "whisper-1", "prompt": "canary one"}}}
     script = [
         session(instructions="canary two", audio=prompt), *speech("item_1"), created("resp_1"),
@@ -312,7 +310,7 @@ async def test_no_content_is_kept_where_it_is_off(mode: Mode, seen: Capture) -> 
     assert "canary" not in everywhere(seen)
 
 
-async def test_audio_is_counted_however_its_message_is_written(mode: Mode, seen: Capture) -> None:
+async def test_audio_is_counted_in_any_message_layout(mode: Mode, seen: Capture) -> None:
     """With and without spaces, as bytes, with the id behind the sound, of another item, odd in size, or empty."""
     begun = spoken("resp_1", "Hi.")
     sound = begun[-1]
@@ -333,7 +331,7 @@ async def test_audio_is_counted_however_its_message_is_written(mode: Mode, seen:
     assert sum(part.size or 0 for part in parts) == 6 * 48_000 + 7
 
 
-async def test_the_events_of_the_beta_are_read_too(mode: Mode, seen: Capture) -> None:
+async def test_beta_events_are_read(mode: Mode, seen: Capture) -> None:
     settings = {
         "model": "gpt-4o-realtime-preview", "input_audio_transcription": {"model": "whisper-1"}, "audio": None,
         "turn_detection": {"type": "server_vad"}, "input_audio_format": "g711_ulaw",
@@ -371,7 +369,7 @@ async def send_until_lost(socket: Socket) -> None:
         await socket.send(CREATE)
 
 
-async def test_a_create_that_was_not_sent_is_not_the_one_that_is_answered(mode: Mode, seen: Capture) -> None:
+async def test_unsent_create_is_not_answered(mode: Mode, seen: Capture) -> None:
     async with connected(mode, [session(), *answer("resp_1", "Hi."), "drop"]) as socket:
         await send_until_lost(socket)
         await socket.until(DONE)
@@ -380,7 +378,7 @@ async def test_a_create_that_was_not_sent_is_not_the_one_that_is_answered(mode: 
     assert (answered.outcome, answered.text) == ("success", "Hi.")
 
 
-async def test_a_lost_connection_cuts_off_and_fails_the_next_create(mode: Mode, seen: Capture) -> None:
+async def test_lost_connection_cuts_off_and_fails_the_next_create(mode: Mode, seen: Capture) -> None:
     with contextlib.suppress(ConnectionClosed):
         async with connected(mode, [session(), "recv", "drop"]) as socket:
             await socket.send(CREATE)
@@ -392,7 +390,7 @@ async def test_a_lost_connection_cuts_off_and_fails_the_next_create(mode: Mode, 
 
 
 @pytest.mark.parametrize("media", ["reference", "inline"])
-async def test_audio_is_never_kept_and_hashed_where_media_are_kept_inline(media: Any, mode: Mode) -> None:
+async def test_audio_is_hashed_only_with_inline_media(media: Any, mode: Mode) -> None:
     def sound(seconds: int) -> Media:
         digest = hashlib.sha256(bytes(48_000 * seconds)).hexdigest() if media == "inline" else None
         return Media(modality="audio", mime="audio/pcm", size=48_000 * seconds, seconds=float(seconds), sha256=digest)
@@ -411,7 +409,7 @@ async def test_audio_is_never_kept_and_hashed_where_media_are_kept_inline(media:
         assert [message.parts for message in conversation_of(record).output] == [[Text(text="Hi."), sound(seconds)]]
 
 
-async def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mode: Mode) -> None:
+async def test_scripted_events_match_the_sdk_types(mode: Mode) -> None:
     from openai.types.realtime import RealtimeServerEvent
     from pydantic import TypeAdapter
 
@@ -452,7 +450,7 @@ async def test_every_event_of_the_scripted_provider_is_as_the_sdk_declares_it(mo
     assert "response.cancel" in unexpected["message"]
 
 
-async def test_replies_are_chosen_by_the_request(mode: Mode) -> None:
+async def test_reply_is_chosen_by_the_request(mode: Mode) -> None:
     def by_instructions(request: ReceivedRequest) -> bool:
         return request.body.get("response") == SING
 
@@ -471,7 +469,7 @@ COMPLETED = "conversation.item.input_audio_transcription.completed"
 
 
 @pytest.mark.parametrize("first", ["asking", "watching"])
-async def test_what_two_connections_see_is_recorded_once(first: str, mode: Mode, seen: Capture) -> None:
+async def test_call_seen_by_two_connections_is_recorded_once(first: str, mode: Mode, seen: Capture) -> None:
     """With the context of the one that asked, whichever sees it first."""
     async with connected(mode, BOTH) as asking, connected(mode, SEEN) as watching:
         with callspan.session("asks"):
@@ -485,7 +483,7 @@ async def test_what_two_connections_see_is_recorded_once(first: str, mode: Mode,
     assert len([span for span in seen.spans if "callspan.call_id" in (span.attributes or {})]) == 2
 
 
-async def test_a_watched_answer_that_is_over_stays_the_one_of_its_watcher(mode: Mode, seen: Capture) -> None:
+async def test_ended_answer_stays_with_its_watcher(mode: Mode, seen: Capture) -> None:
     async with connected(mode, BOTH) as asking:
         await asking.send(CREATE)
         async with connected(mode, SEEN) as watching:
@@ -495,7 +493,7 @@ async def test_a_watched_answer_that_is_over_stays_the_one_of_its_watcher(mode: 
     assert len(seen.records) == 2
 
 
-async def test_the_next_session_of_a_server_that_repeats_ids_is_another(mode: Mode, seen: Capture) -> None:
+async def test_repeated_session_id_is_another_call(mode: Mode, seen: Capture) -> None:
     for _ in range(2):
         async with connected(mode, BOTH) as socket:
             await socket.send(CREATE)

@@ -44,7 +44,7 @@ def facts(call: CallRecord) -> object:
     return msgspec.json.decode(msgspec.json.encode(found))
 
 
-async def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(stream: bool, mode: Mode, seen: Capture) -> None:
+async def test_record_call_equals_an_sdk_call(stream: bool, mode: Mode, seen: Capture) -> None:
     """The bodies and chunks are those that the SDK gets for the same request."""
     mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
     chat = mode.openai().chat.completions
@@ -67,7 +67,7 @@ async def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(stream: bo
     assert not {name for name in names if not name.startswith(("http.", "llm.", "callspan."))}
 
 
-async def test_reported_facts_are_in_the_record(mode: Mode, seen: Capture) -> None:
+async def test_reported_facts_are_recorded(mode: Mode, seen: Capture) -> None:
     async with record(mode, api="messages", server="https://gpu-1/v1", client="mine/1.0", model="m") as call:
         call.request({"model": "m", "max_tokens": 3, "messages": QUESTION})
         call.attempt_started()
@@ -86,7 +86,7 @@ async def test_reported_facts_are_in_the_record(mode: Mode, seen: Capture) -> No
 
 
 @pytest.mark.parametrize("starts", [True, False])
-def test_answers_are_attempts_whether_or_not_their_starts_are_reported(starts: bool, seen: Capture) -> None:
+def test_reported_answers_are_attempts(starts: bool, seen: Capture) -> None:
     with callspan.record_call(provider="mine") as call:
         call.request({"model": "m", "messages": QUESTION})
         for status, headers in ((429, {"Retry-After": "2"}), (200, {"X-Request-Id": "req_2"})):
@@ -101,7 +101,7 @@ def test_answers_are_attempts_whether_or_not_their_starts_are_reported(starts: b
     assert [one.wait_s is not None for one in made.attempts] == [starts, False]
 
 
-async def test_the_span_is_current_and_a_child_of_session_and_timestep(mode: Mode, seen: Capture) -> None:
+async def test_span_is_current_and_a_child_of_the_timestep(mode: Mode, seen: Capture) -> None:
     with callspan.session("s") as session, session.timestep():
         before = trace.get_current_span()
         async with record(mode) as call:
@@ -113,7 +113,7 @@ async def test_the_span_is_current_and_a_child_of_session_and_timestep(mode: Mod
     assert (call.span_id, call.place.session_name, call.place.timestep) == (span_id, "s", 0)
 
 
-async def test_an_exception_passes_and_keeps_what_came(mode: Mode, seen: Capture) -> None:
+async def test_exception_propagates_and_keeps_received_data(mode: Mode, seen: Capture) -> None:
     problem = ValueError("broken pipe")
     with pytest.raises(ValueError, match="broken pipe") as raised:
         async with record(mode) as call:
@@ -129,14 +129,14 @@ async def test_an_exception_passes_and_keeps_what_came(mode: Mode, seen: Capture
 
 
 @pytest.mark.parametrize("odd", [b"no json", b"[1]", {"messages": 3}, {"stream": object()}])
-def test_invalid_requests_lose_content_and_never_the_call(odd: Any, seen: Capture) -> None:
+def test_invalid_request_loses_only_content(odd: Any, seen: Capture) -> None:
     with callspan.record_call(provider="vllm") as call:
         call.request(odd)
         call.chunk(7)
     assert the_call(seen).provider == "vllm"
 
 
-def test_names_and_the_server_are_read_as_text(seen: Capture) -> None:
+def test_names_and_server_are_read_as_text(seen: Capture) -> None:
     """As the SDK's client has its server, and a program its models."""
     given: dict[str, Any] = {"provider": Provider.VLLM, "model": 7, "client": Decimal("1.5")}
     with openai.OpenAI(api_key="k", base_url="http://gpu-1:8000/v1") as client:
@@ -148,7 +148,7 @@ def test_names_and_the_server_are_read_as_text(seen: Capture) -> None:
     assert (made.server_address, made.server_port) == ("gpu-1", 8000)
 
 
-def test_an_unknown_api_is_an_error_that_names_the_known_ones() -> None:
+def test_unknown_api_error_lists_known_apis() -> None:
     with pytest.raises(ValueError, match="use one of chat_completions, completions, decisions, embeddings"):
         callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
 
@@ -179,7 +179,7 @@ def imported(at: Any = T0, first: Any = None, end: Any = None) -> None:
 
 
 @pytest.mark.parametrize("clock", [int, lambda ns: ns / S, lambda ns: datetime.fromtimestamp(ns // S, tz=timezone.utc)])
-def test_record_and_span_have_the_stated_times(clock: Callable[[int], Any]) -> None:
+def test_record_and_span_have_explicit_times(clock: Callable[[int], Any]) -> None:
     with capture() as seen, callspan.session("s") as session:
         imported(*map(clock, (T0, T0 + S, T0 + 3 * S)))
     (record,), span = seen.records, next(span for span in seen.spans if span.name == "chat o3")
@@ -195,7 +195,7 @@ def test_record_and_span_have_the_stated_times(clock: Callable[[int], Any]) -> N
 
 
 @pytest.mark.parametrize("stated", [True, False])
-def test_a_call_of_today_may_have_its_first_token_and_end_stated(stated: bool) -> None:
+def test_live_call_accepts_explicit_first_token_and_end(stated: bool) -> None:
     """Its other times are those that were observed; without a time both are of now; the first one wins."""
     began_ns, spent_ns = time.perf_counter_ns(), 0
     with capture() as seen, callspan.record_call(provider="openai") as call:
@@ -224,7 +224,7 @@ def test_a_call_of_today_may_have_its_first_token_and_end_stated(stated: bool) -
         assert 0 < first_ns <= duration_ns <= spent_ns
 
 
-def test_misuse_raises_before_anything_is_changed() -> None:
+def test_misuse_raises_before_any_change() -> None:
     odd: Any = "noon"
     with capture() as seen:
         with pytest.raises(UsageError), callspan.record_call(provider="openai", at=odd):
@@ -239,7 +239,7 @@ def test_misuse_raises_before_anything_is_changed() -> None:
     assert (record.timing, record.metadata) == (Timing(start_ns=T0, duration_ns=S), {})
 
 
-def test_misuse_outside_of_a_capture_changes_nothing(store: str, instrumented: Instrument, reading: Read) -> None:
+def test_misuse_outside_a_capture_changes_nothing(store: str, instrumented: Instrument, reading: Read) -> None:
     odd: Any = "noon"
     handle = instrumented(stores=store)
     with callspan.record_call(provider="openai", at=odd) as unrecorded:
@@ -260,7 +260,7 @@ def test_misuse_outside_of_a_capture_changes_nothing(store: str, instrumented: I
     assert (record.call_id, record.seen_in, record.outcome) == (call_id, "call", "success")
 
 
-def test_it_is_priced_as_of_its_day_and_in_no_metric(store: str, instrumented: Instrument, reading: Read) -> None:
+def test_past_call_is_priced_at_its_day_and_not_measured(store: str, instrumented: Instrument, reading: Read) -> None:
     """The price of o3 fell to a fifth in June 2025. Sessions, steps and tools of the past are measured no more."""
     pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
     meters = Meters()
@@ -298,7 +298,7 @@ def models(seen: Capture) -> list[str | None]:
     return [call.request.model for call in seen.records]
 
 
-async def test_calls_and_streams_outside_a_session_run_unrecorded(mode: Mode, seen: Capture) -> None:
+async def test_require_session_ignores_calls_outside(mode: Mode, seen: Capture) -> None:
     """Where a stream begins decides, wherever it is read."""
 
     async def call(model: str, **options: Any) -> Any:
@@ -319,7 +319,7 @@ async def test_calls_and_streams_outside_a_session_run_unrecorded(mode: Mode, se
     assert len(mode.provider.requests) == 5
 
 
-def test_a_step_tool_or_agent_counts_as_the_session_it_is_in(client: openai.OpenAI, seen: Capture) -> None:
+def test_require_session_accepts_nested_scopes(client: openai.OpenAI, seen: Capture) -> None:
     with callspan.session(require=True):
         with callspan.tool("t"), callspan.invoke_agent("a"):
             ask(client, "none")
@@ -331,7 +331,7 @@ def test_a_step_tool_or_agent_counts_as_the_session_it_is_in(client: openai.Open
     assert models(seen) == ["step", "joined"]
 
 
-async def test_tasks_and_copied_contexts_follow_it_bare_threads_do_not(client: openai.OpenAI, seen: Capture) -> None:
+async def test_require_session_follows_tasks_and_copied_contexts(client: openai.OpenAI, seen: Capture) -> None:
     async with callspan.session(require=True):
         await asyncio.to_thread(ask, client, "none")
         async with callspan.session("s"):
@@ -345,7 +345,7 @@ async def test_tasks_and_copied_contexts_follow_it_bare_threads_do_not(client: o
     assert models(seen) == ["task", "task", "after", "bare", "copied"]
 
 
-def test_it_opens_no_session_and_is_a_decorator_that_takes_nothing_else(client: openai.OpenAI, seen: Capture) -> None:
+def test_require_session_decorator_opens_no_session(client: openai.OpenAI, seen: Capture) -> None:
     callspan.session(require=True)(ask)(client, "none")
     with callspan.session(require=True):
         assert callspan.current_session() is None

@@ -69,7 +69,9 @@ if store:
 
 
 @pytest.mark.parametrize(("options", "loop"), [(["-OO"], "asyncio"), (["-Werror"], "asyncio"), ([], "uvloop")])
-def test_runs_unchanged(options: list[str], loop: str, tmp_path: Path, provider: ScriptedProvider, store: str) -> None:
+def test_runtime_is_unchanged(
+    options: list[str], loop: str, tmp_path: Path, provider: ScriptedProvider, store: str
+) -> None:
     pytest.importorskip(loop, reason=f"{loop} is not installed")
     bare, observed = (ran(*options, "-c", PROGRAM, provider.url, url, loop, cwd=tmp_path) for url in ("", store))
     assert (observed.stdout, observed.stderr, bare.stderr) == (bare.stdout, "", "")
@@ -142,7 +144,7 @@ def test_agent(number):
 """
 
 
-def test_workers_of_a_test_run_share_a_store(tmp_path: Path, provider: ScriptedProvider, store: str) -> None:
+def test_test_workers_share_a_store(tmp_path: Path, provider: ScriptedProvider, store: str) -> None:
     """pytest-xdist ends its workers itself; nothing is lost or doubled."""
     (tmp_path / "test_app.py").write_text(SUITE.format(store=store, url=provider.openai_url))
     arguments = ("-n", "4", "-p", "no:cacheprovider", "-p", "no:randomly")
@@ -177,7 +179,7 @@ time.sleep(1)
 """
 
 
-def test_daemon_threads_call_until_the_interpreter_ends(tmp_path: Path, provider: ScriptedProvider, store: str) -> None:
+def test_daemon_threads_may_call_until_exit(tmp_path: Path, provider: ScriptedProvider, store: str) -> None:
     bare, observed = (ran("-c", DAEMONS, provider.url, url, cwd=tmp_path) for url in ("", store))
     assert (observed.stderr, bare.stderr) == ("", "")
     with closing(callspan.open_store(store, deliver=True)) as reader:

@@ -109,12 +109,12 @@ INVALID: dict[str, Odd] = {
 TABLE = [(name, value) for name, values in INVALID.items() for value in values]
 
 
-def test_the_table_of_invalid_values_has_every_setting() -> None:
+def test_invalid_values_cover_every_setting() -> None:
     assert set(INVALID) == set(Settings.__struct_fields__)
 
 
 @pytest.mark.parametrize(("name", "value"), TABLE, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TABLE)])
-def test_an_invalid_argument_is_an_error_that_names_it(name: str, value: Any) -> None:
+def test_invalid_argument_error_names_it(name: str, value: Any) -> None:
     with pytest.raises(SettingError, match=f"^{name}="):
         callspan.instrument(**{name: value})
 
@@ -140,7 +140,7 @@ CLEARED = [({name: value}, {}, {name: taken}) for name, pairs in CLEAR.items() f
 
 
 @pytest.mark.parametrize(("arguments", "environment", "fields"), [*LOADED, *CLEARED])
-def test_arguments_precede_variables_and_variables_defaults(
+def test_arguments_precede_variables_and_defaults(
     arguments: dict[str, object] | None, environment: dict[str, str], fields: dict[str, object], load: Load
 ) -> None:
     """A value whose meaning is clear is taken."""
@@ -163,7 +163,7 @@ def test_invalid_variables_are_ignored(name: str, value: str, load: Load, caplog
     assert message.startswith(f"{variable}=")
 
 
-def test_an_invalid_content_setting_means_off(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_content_setting_means_off(load: Load, caplog: pytest.LogCaptureFixture) -> None:
     assert load(None, {"CALLSPAN_CONTENT": "some", "CALLSPAN_FSYNC": "banana"}).content == "off"
     assert load(None, {"CALLSPAN_CONTENT": "some", STANDARD: "SPAN_ONLY"}).content == "off"
     assert load(None, {STANDARD: "loud"}).content == "off"
@@ -177,7 +177,7 @@ def test_an_invalid_content_setting_means_off(load: Load, caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     "value", ["hunter2-secret", "sk-proj-" + "x" * 40, "postgresql://u:secret@h/db", "a\nb=secret1"]
 )
-def test_no_value_that_could_be_a_secret_is_printed(value: Any, load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_possible_secrets_are_not_printed(value: Any, load: Load, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("CALLSPAN_CONTENT", "CALLSPAN_FSYNC", "CALLSPAN_MAX_SPAN_BYTES", "CALLSPAN_VOCABULARIES"):
         load(None, {name: value})
         assert name in caplog.text
@@ -186,7 +186,7 @@ def test_no_value_that_could_be_a_secret_is_printed(value: Any, load: Load, capl
     assert value not in caplog.text + str(refused.value)
 
 
-def test_unknown_variables_are_warned_of_once(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_variables_warn_once(load: Load, caplog: pytest.LogCaptureFixture) -> None:
     environment = {"CALLSPAN_CONTENTS": "off", "CALLSPAN_TEAPOT": "sk-secret", "callspan_stores": "x", "CALLSPANS": "1"}
     for _ in range(2):
         assert load(None, environment) == Settings()
@@ -197,7 +197,7 @@ def test_unknown_variables_are_warned_of_once(load: Load, caplog: pytest.LogCapt
     ]
 
 
-def test_an_unknown_argument_is_named() -> None:
+def test_unknown_argument_error_names_it() -> None:
     with pytest.raises(TypeError, match="no setting contents"):
         callspan.instrument(contents="full")  # type: ignore[call-overload]
 
@@ -216,7 +216,7 @@ STREAMS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, bool, bool]] = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-async def test_usage_is_requested_and_its_chunk_hidden(name: str, mode: Mode) -> None:
+async def test_requested_usage_chunk_is_hidden(name: str, mode: Mode) -> None:
     given, sent, known, visible = STREAMS[name]
     wire = Wire("chat_completions", mode, "stream")
     for _ in range(2):
@@ -234,7 +234,7 @@ async def test_usage_is_requested_and_its_chunk_hidden(name: str, mode: Mode) ->
 
 
 @pytest.mark.parametrize("more", [{}, {"moderation": {"input": None}}])
-async def test_a_chunk_with_more_than_the_usage_is_not_hidden(more: dict[str, Any], mode: Mode) -> None:
+async def test_chunk_with_more_than_usage_is_not_hidden(more: dict[str, Any], mode: Mode) -> None:
     chunk: dict[str, Any] = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     said = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
@@ -244,7 +244,7 @@ async def test_a_chunk_with_more_than_the_usage_is_not_hidden(more: dict[str, An
 
 
 @pytest.mark.parametrize("how", ["plain", "raw", "completions", "unset"])
-async def test_nothing_else_is_changed(how: str, mode: Mode) -> None:
+async def test_stream_usage_changes_nothing_else(how: str, mode: Mode) -> None:
     wire = Wire("chat_completions", mode, shape="stream" if how == "unset" else how)
     with capture(stream_usage=how != "unset") as seen:
         if how == "completions":
@@ -260,7 +260,7 @@ async def test_nothing_else_is_changed(how: str, mode: Mode) -> None:
 @pytest.mark.parametrize(
     ("shape", "question"), [("plain", "How are you?"), ("stream", "How are you?"), ("plain", "How are you? \ud800")]
 )
-async def test_missing_usage_is_estimated_when_requested_and_marked(shape: str, question: str, mode: Mode) -> None:
+async def test_missing_usage_is_estimated_and_marked(shape: str, question: str, mode: Mode) -> None:
     """The SDK sends a lone surrogate as an escape, which strict readers of JSON refuse."""
     mode.provider.reply(text="I am quite well, thank you.", usage={})
     messages = [{"role": "user", "content": question}]

@@ -225,7 +225,7 @@ CUTS = {
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_each_response_is_one_call_and_seen_as_without(seed: int, mode: Mode) -> None:
+async def test_websocket_script_records_each_response_once(seed: int, mode: Mode) -> None:
     (steps, generations), ending = conversation(random.Random(seed), scaled(200, 10_000)), ENDINGS[seed % 3]
     records = await recorded(mode, "responses.connect", {}, [*steps, (ending, None)])
     by_number = {number_of(record): record for record in records}
@@ -359,7 +359,7 @@ KINDS: dict[Script, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_each_generation_by_voice_is_one_call_and_seen_as_without(kind: Script, ending: Side, mode: Mode) -> None:
+async def test_voice_script_records_each_generation_once(kind: Script, ending: Side, mode: Mode) -> None:
     version, surface, options = KINDS[kind]
     sdks.needs("openai", version, surface)
     steps, facts = kind(random.Random(len(ending)), scaled(200, 10_000), CUTS[ending][0])

@@ -26,7 +26,7 @@ from callspan.testing import Capture, ScriptedProvider, capture
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-async def test_a_stream_holds_no_context(provider: ScriptedProvider, seen: Capture, nothing_warned: None) -> None:
+async def test_stream_attaches_no_context(provider: ScriptedProvider, seen: Capture, nothing_warned: None) -> None:
     """Between chunks the caller's own span is current; a stream closed in another task's context raises nothing."""
     provider.reply(text="one two three four")
     tracer = TracerProvider().get_tracer("application")
@@ -42,7 +42,7 @@ async def test_a_stream_holds_no_context(provider: ScriptedProvider, seen: Captu
 
 
 @pytest.mark.parametrize(("characters", "kept"), [(10, True), (65_536, False)])
-def test_a_begun_stream_is_stored(characters: int, kept: bool, client: openai.OpenAI, instrumented: Instrument) -> None:
+def test_started_stream_is_stored(characters: int, kept: bool, client: openai.OpenAI, instrumented: Instrument) -> None:
     """Callbacks get it without any store."""
     records: list[CallRecord] = []
     remove = add_callback("after_record", records.append)  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def test_a_begun_stream_is_stored(characters: int, kept: bool, client: openai.Op
 @pytest.mark.parametrize(
     ("limit", "content"), [(0, "full"), (2, "full"), (1000, "full"), (1000, "metadata"), (1000, "off")]
 )
-def test_chunks_up_to_the_limit(limit: int, content: Any, provider: ScriptedProvider, client: openai.OpenAI) -> None:
+def test_chunk_log_is_limited(limit: int, content: Any, provider: ScriptedProvider, client: openai.OpenAI) -> None:
     provider.reply(text="sesame two three four five")
     with capture(content=content, **({"chunk_log": limit} if limit else {})) as seen:
         read = len(list(client.chat.completions.create(**CHAT, stream=True)))
@@ -79,7 +79,7 @@ def test_chunks_up_to_the_limit(limit: int, content: Any, provider: ScriptedProv
 LONG_S = 20
 
 
-def test_slow_redactors_delay_no_call(provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path) -> None:
+def test_slow_redactor_delays_no_call(provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path) -> None:
     """Dropped streams end on a thread of callspan's."""
     begun, may_end = threading.Event(), threading.Event()
     redacted: list[tuple[str, str]] = []
@@ -162,7 +162,7 @@ async def used(mode: Mode, manager: Any, use: str) -> None:
 
 @pytest.mark.parametrize("use", ["iterated", "text", "until done", "final", "left", "unread", "raises"])
 @pytest.mark.parametrize("name", HELPERS)
-async def test_each_use_of_a_helper_has_its_end(name: str, use: str, mode: Mode, seen: Capture) -> None:
+async def test_stream_helper_records_its_end(name: str, use: str, mode: Mode, seen: Capture) -> None:
     is_left = use in ("left", "unread", "raises")
     mode.provider.reply(text="I am well.", **({"chunk_delay_s": 60} if is_left else {}))
     raised = await caught(used(mode, helper(name, mode, parses=False), use))
@@ -190,7 +190,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None, str | None
 
 @pytest.mark.parametrize("use", ["iterated", "until done", "final"])
 @pytest.mark.parametrize(("answer", "name"), [(answer, name) for answer in ANSWERS for name in ANSWERS[answer][0]])
-async def test_unparsable_answers_fail_the_call(answer: str, name: str, use: str, mode: Mode, seen: Capture) -> None:
+async def test_unparsable_answer_fails_the_call(answer: str, name: str, use: str, mode: Mode, seen: Capture) -> None:
     _, reply, kind, exception = ANSWERS[answer]
     mode.provider.reply(**reply)
     raised = await caught(used(mode, helper(name, mode, parses=True), use))
@@ -200,7 +200,7 @@ async def test_unparsable_answers_fail_the_call(answer: str, name: str, use: str
     assert exception is None or (record.error and record.error.exception) == exception
 
 
-async def test_resuming_a_stored_response_makes_no_second_call(mode: Mode, seen: Capture) -> None:
+async def test_resumed_response_is_one_call(mode: Mode, seen: Capture) -> None:
     sdks.needs("openai", "2.0", "the resumption of a stream")
     client = mode.openai()
     response = await mode.wait(client.responses.create(model="gpt-5", input="hi"))
@@ -228,7 +228,7 @@ OUTSIDE = {
 
 @pytest.mark.parametrize("pieces", [1, 7, 1000])
 @pytest.mark.parametrize(("stated", "message", "kind"), OUTSIDE.values(), ids=OUTSIDE)
-async def test_an_error_outside_of_the_events_data_is_the_error_of_the_call(
+async def test_error_outside_event_data_fails_the_call(
     stated: bytes, message: str, kind: str, pieces: int, mode: Mode, seen: Capture
 ) -> None:
     """As llama.cpp and gateways write it. The caller gets what the SDK gives."""
@@ -240,7 +240,7 @@ async def test_an_error_outside_of_the_events_data_is_the_error_of_the_call(
     assert (record.error and record.error.message, record.error and record.error.kind) == (message, kind)
 
 
-async def test_an_error_outside_of_the_events_data_is_read_of_raw_bytes(mode: Mode, seen: Capture) -> None:
+async def test_error_outside_event_data_is_read_from_raw_bytes(mode: Mode, seen: Capture) -> None:
     for stated in (b"error: failed\n\n", b'{"error": {"message": "failed"}}\n\n'):
         mode.provider.reply(raw=CHUNK + stated, headers={"content-type": "text/event-stream"})
         chat = mode.openai().chat.completions.with_streaming_response
@@ -252,7 +252,7 @@ async def test_an_error_outside_of_the_events_data_is_read_of_raw_bytes(mode: Mo
 
 
 @pytest.mark.parametrize("text", ["error: x", '{\\"error\\": 1}', "event: error\\ndata: {}", '\\n{\\"error\\": 1}'])
-async def test_words_of_an_answer_are_no_error(text: str, mode: Mode, seen: Capture) -> None:
+async def test_answer_text_is_not_taken_for_an_error(text: str, mode: Mode, seen: Capture) -> None:
     said = CHUNK.replace(b"par", text.encode())
     for number in (1, 100):
         mode.provider.reply(raw=b": ping\n\n" + said * number + ENDED, headers={"content-type": "text/event-stream"})

@@ -102,7 +102,7 @@ ENDINGS: dict[str, Ending] = {
 
 @pytest.mark.filterwarnings("ignore:Tool 'unknown' not found:UserWarning")
 @pytest.mark.parametrize("name", ENDINGS)
-async def test_a_failed_loop_records_its_error_and_every_tool_run(name: str, mode: Mode, seen: Capture) -> None:
+async def test_failed_loop_records_error_and_tool_runs(name: str, mode: Mode, seen: Capture) -> None:
     ending, sdk = ENDINGS[name], name.partition(" ")[0]
     if sdk == "openai":
         pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
@@ -137,7 +137,7 @@ async def test_a_failed_loop_records_its_error_and_every_tool_run(name: str, mod
 
 
 @pytest.mark.parametrize(("sdk", "model"), [("anthropic", "claude-sonnet-5"), ("openai", "gpt-5")])
-async def test_a_loop_outside_of_a_session_is_a_session(sdk: str, model: str, mode: Mode, seen: Capture) -> None:
+async def test_loop_outside_a_session_is_a_session(sdk: str, model: str, mode: Mode, seen: Capture) -> None:
     """As a run of openai-agents is. It ends as the loop does; within an agent it is no session."""
     if sdk == "openai":
         pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
@@ -166,7 +166,7 @@ async def test_a_loop_outside_of_a_session_is_a_session(sdk: str, model: str, mo
     assert len({one.session_id for one in seen.sessions}) == 2
 
 
-async def test_loops_left_by_an_error_close(mode: Mode, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_loop_closes_on_error(mode: Mode, seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     if not mode.is_async:
         pytest.skip("a generator is closed where it is dropped")
     mode.provider.reply(text="It is sunny.")
@@ -186,7 +186,7 @@ async def test_loops_left_by_an_error_close(mode: Mode, seen: Capture, monkeypat
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-async def test_a_candidate_of_a_decision_is_a_tool(refuses: bool, mode: Mode, seen: Capture) -> None:
+async def test_decision_candidate_is_a_tool(refuses: bool, mode: Mode, seen: Capture) -> None:
     runner = loops.of_decisions(mode)
     refused = {**DECISION, "answers": [{"type": "refusal", "name": "next_action"}]}
     done = {**DECISION, "answers": [{**ANSWER, "choice": "done"}]}
@@ -227,7 +227,7 @@ class Driver:
         return later if self._mode.is_async else lambda *_: result
 
 
-async def test_a_browser_and_a_computer_of_a_runner_are_tools(mode: Mode, seen: Capture) -> None:
+async def test_runner_browser_and_computer_are_tools(mode: Mode, seen: Capture) -> None:
     runners: Any = pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
     browsers, computers = pytest.importorskip("openai.lib.browser"), pytest.importorskip("openai.lib.computer")
     kind, driver = "Async" if mode.is_async else "", Driver(mode)
@@ -282,7 +282,7 @@ async def fetched(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("way", ["plain", "streamed", "fetched"])
-async def test_provider_tools_are_spans_and_rows_in_any_answer(way: str, sdk: str, mode: Mode, seen: Capture) -> None:
+async def test_provider_tools_have_spans_and_rows(way: str, sdk: str, mode: Mode, seen: Capture) -> None:
     if (way, sdk) == ("fetched", "anthropic"):
         pytest.skip("messages are not fetched")
     if (way, sdk) == ("streamed", "openai"):
@@ -321,12 +321,12 @@ async def left_at(mode: Mode, event_type: str, index: int) -> None:
     await mode.wait(stream.close())
 
 
-async def test_a_hosted_tool_whose_arguments_were_cut_did_not_run(mode: Mode, seen: Capture) -> None:
+async def test_hosted_tool_with_cut_arguments_did_not_run(mode: Mode, seen: Capture) -> None:
     await left_at(mode, "content_block_start", 2)
     assert [row.name for row in rows(seen, "tool")] == ["web_search"]
 
 
-async def test_results_of_an_abandoned_stream_are_recorded_once(mode: Mode, seen: Capture) -> None:
+async def test_tool_results_of_an_abandoned_stream_are_recorded_once(mode: Mode, seen: Capture) -> None:
     """The first has its result, the second was only requested: it is not known to have ended."""
     await left_at(mode, "content_block_stop", 2)
     (search,) = rows(seen, "tool")
@@ -345,7 +345,7 @@ def tools_of(seen: Capture) -> list[str]:
 @pytest.mark.parametrize("way", ["plain", "streamed"])
 @pytest.mark.parametrize("reason", ["max_tokens", "end_turn", "refusal"])
 @pytest.mark.parametrize("block", [LOOKUP, MESSAGES["content"][0]], ids=lambda block: block["type"])
-async def test_a_hosted_tool_without_a_result_has_not_run(
+async def test_hosted_tool_without_result_did_not_run(
     block: dict[str, Any], reason: str, way: str, mode: Mode, seen: Capture
 ) -> None:
     answer = {**MESSAGES, "stop_reason": reason, "content": [block]}
@@ -353,7 +353,7 @@ async def test_a_hosted_tool_without_a_result_has_not_run(
     assert (rows(seen, "tool"), tools_of(seen)) == ([], [])
 
 
-async def test_a_hosted_tool_before_an_error_has_not_run(mode: Mode, seen: Capture) -> None:
+async def test_hosted_tool_before_an_error_did_not_run(mode: Mode, seen: Capture) -> None:
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
     mode.provider.reply(raw=[
         {"type": "message_start", "message": {**MESSAGES, "content": [], "stop_reason": None}},
@@ -368,9 +368,7 @@ async def test_a_hosted_tool_before_an_error_has_not_run(mode: Mode, seen: Captu
 
 @pytest.mark.parametrize("content", ["full", "off"])
 @pytest.mark.parametrize("vocabularies", [("llm",), ("gen_ai",)])
-async def test_a_tool_that_a_pause_interrupts_runs_in_the_next_call(
-    content: Any, vocabularies: Any, mode: Mode
-) -> None:
+async def test_paused_tool_runs_in_the_next_call(content: Any, vocabularies: Any, mode: Mode) -> None:
     paused = {**MESSAGES, "stop_reason": "pause_turn", "content": [LOOKUP]}
     messages = [*MESSAGE["messages"], {"role": "assistant", "content": [LOOKUP]}]
     with capture(content=content, vocabularies=vocabularies) as seen:
@@ -442,7 +440,7 @@ STATES: list[tuple[list[dict[str, Any]], list[str | None]]] = [
 
 @pytest.mark.parametrize("closing", [[], [ENDED]], ids=["cut off", "ended"])
 @pytest.mark.parametrize(("events", "errors"), STATES)
-async def test_an_event_may_be_all_that_says_how_a_hosted_tool_ended(
+async def test_event_alone_ends_a_hosted_tool(
     events: list[Any], errors: list[str | None], closing: list[Any], mode: Mode, seen: Capture
 ) -> None:
     sdks.needs("openai", "3.30", "what these answers need")
@@ -456,7 +454,7 @@ async def test_an_event_may_be_all_that_says_how_a_hosted_tool_ended(
     ("completed", [None]), ("failed", ["tool_error"]), ("cancelled", ["tool_error"]), ("expired", ["tool_error"]),
     ("waiting_for_a_slot", []),
 ])  # fmt: skip
-async def test_only_a_tool_that_has_ended_well_is_a_success(
+async def test_only_completed_tool_is_a_success(
     status: str, errors: list[str | None], mode: Mode, seen: Capture
 ) -> None:
     sdks.needs("openai", "3.30", "what these answers need")
@@ -464,7 +462,7 @@ async def test_only_a_tool_that_has_ended_well_is_a_success(
     assert [row.error and row.error.type for row in rows(seen, "tool")] == errors
 
 
-async def test_a_search_of_x_is_a_tool_of_the_provider(mode: Mode, seen: Capture) -> None:
+async def test_x_search_is_a_provider_tool(mode: Mode, seen: Capture) -> None:
     sdks.needs("openai", "3.30", "what these answers need")
     search = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "xs_1", "name": "x_keyword_search",
               "input": '{"query": "Oslo"}', "status": "completed"}  # fmt: skip
@@ -474,7 +472,7 @@ async def test_a_search_of_x_is_a_tool_of_the_provider(mode: Mode, seen: Capture
 
 
 @pytest.mark.parametrize("way", ["plain", "streamed"])
-async def test_tools_of_groqs_systems_ran_if_they_have_a_result(way: str, mode: Mode, seen: Capture) -> None:
+async def test_groq_tools_with_a_result_ran(way: str, mode: Mode, seen: Capture) -> None:
     executed = [
         {"index": 0, "type": "search", "arguments": '{"query": "Oslo"}', "output": "rain"},
         {"index": 1, "type": "python", "arguments": '{"code": "1"}'},
@@ -502,7 +500,7 @@ async def answered(mode: Mode, blocks: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("tool", ANSWERS["tools"], ids=lambda tool: f"{tool['name']} {len(tool['blocks'])}")
-async def test_each_tool_has_its_arguments_and_its_result(tool: dict[str, Any], mode: Mode, seen: Capture) -> None:
+async def test_tool_has_arguments_and_result(tool: dict[str, Any], mode: Mode, seen: Capture) -> None:
     """`given` is in its arguments."""
     blocks = tool["blocks"]
     await answered(mode, blocks)
@@ -516,13 +514,13 @@ async def test_each_tool_has_its_arguments_and_its_result(tool: dict[str, Any], 
 
 
 @pytest.mark.parametrize("blocks", ANSWERS["tools of the application"], ids=lambda blocks: blocks[0]["type"])
-async def test_tools_of_the_application_are_left_out(blocks: list[dict[str, Any]], mode: Mode, seen: Capture) -> None:
+async def test_application_tools_are_excluded(blocks: list[dict[str, Any]], mode: Mode, seen: Capture) -> None:
     await answered(mode, blocks)
     assert rows(seen, "tool") == []
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])
-async def test_no_content_of_a_tool_is_kept_where_the_setting_forbids_it(content: Any, mode: Mode) -> None:
+async def test_content_level_applies_to_tools(content: Any, mode: Mode) -> None:
     mode.provider.reply(tool_calls=[loops.request("Atlantis")])
     mode.provider.reply(text="It is sunny.")
     with capture(content=content) as seen:
@@ -551,9 +549,7 @@ FUNCTION: dict[str, Any] = {"type": "function_call", "id": "fc_1", "call_id": "c
 
 @pytest.mark.parametrize("way", ["plain", "streamed"])
 @pytest.mark.parametrize("output", [[LISTED, APPROVAL], [APPROVAL, FUNCTION]], ids=["alone", "beside a function"])
-async def test_a_call_that_asks_for_an_approval_waits_for_it(
-    output: list[Any], way: str, mode: Mode, seen: Capture
-) -> None:
+async def test_approval_request_waits(output: list[Any], way: str, mode: Mode, seen: Capture) -> None:
     sdks.needs("openai", "3.30", "what these answers need")
     await asked(mode, "openai", {**RESPONSES, "output": output}, **({"stream": True} if way == "streamed" else {}))
     (call,), (span,) = seen.records, seen.spans
@@ -571,7 +567,7 @@ REFUSED = {"type": "http_error", "code": 401, "message": "unauthorized"}
     ("fields", "failed"),
     [({"error": REFUSED}, True), ({"error": "down"}, True), ({"status": "failed"}, True), ({}, False)],
 )
-async def test_tools_of_a_server_that_could_not_be_listed_are_marked_on_the_call(
+async def test_unlisted_server_tools_are_marked(
     fields: dict[str, Any], failed: bool, way: str, mode: Mode, seen: Capture
 ) -> None:
     sdks.needs("openai", "3.30", "what these answers need")
@@ -592,7 +588,7 @@ async def test_tools_of_a_server_that_could_not_be_listed_are_marked_on_the_call
         ({"output": ""}, True), ({"status": "completed", "output": None}, True), ({"error": "down"}, True),
     ],
 )  # fmt: skip
-async def test_a_tool_of_a_server_that_has_not_ended_has_not_run(
+async def test_unfinished_server_tool_did_not_run(
     fields: dict[str, Any], ended: bool, mode: Mode, seen: Capture
 ) -> None:
     sdks.needs("openai", "3.30", "what these answers need")

@@ -52,7 +52,7 @@ async def heard_out(mode: Mode, script: list[Any], *sends: dict[str, Any], last:
     await listened(mode, "live.connect", script, last, sends=sends)
 
 
-async def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mode, seen: Capture) -> None:
+async def test_live_session_is_one_call_with_its_last_total(mode: Mode, seen: Capture) -> None:
     with callspan.session("support"):
         await heard_out(mode, ["recv", *WHOLE], START)
     (session,) = by_api(seen, "live")
@@ -83,7 +83,7 @@ async def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mod
     assert {record.place.session_name for record in seen.records} == {"support"}
 
 
-async def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, seen: Capture) -> None:
+async def test_session_seen_by_two_connections_is_recorded_once(mode: Mode, seen: Capture) -> None:
     with serving(WHOLE) as part:
         async with connected(mode, "live.connect", url=part.url) as connection:
             async with connected(mode, SIDEBAND, url=part.url, session_id="live_1") as sideband:
@@ -93,7 +93,7 @@ async def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, s
     assert len(seen.spans) == 3
 
 
-async def test_a_sideband_knows_its_session_by_its_path_and_a_fork_has_its_own(mode: Mode, seen: Capture) -> None:
+async def test_sideband_session_is_identified_by_path(mode: Mode, seen: Capture) -> None:
     for session_id in ("live_7", "live_8"):
         await listened(mode, SIDEBAND, [used(seconds=3), closed(seconds=4)], CLOSED, session_id=session_id)
     fork = [started(id="live_2"), closed(seconds=4)]
@@ -103,7 +103,7 @@ async def test_a_sideband_knows_its_session_by_its_path_and_a_fork_has_its_own(m
     assert {(record.api, record.outcome) for record in seen.records} == {("live", "success")}
 
 
-async def test_a_sideband_hears_both_sides_and_an_error_of_its_own_ends_nothing(mode: Mode, seen: Capture) -> None:
+async def test_sideband_error_does_not_end_the_session(mode: Mode, seen: Capture) -> None:
     sent = [event("session.input_audio.append", audio=SECOND) for _ in range(3)]
     script = [event("error", error={"code": "unknown_parameter", "message": "No."})]
     script += [*sent, *(sounded() for _ in range(2)), closed(seconds=4)]
@@ -115,7 +115,7 @@ async def test_a_sideband_hears_both_sides_and_an_error_of_its_own_ends_nothing(
     assert sizes == [3 * 48_000, 2 * 48_000]
 
 
-async def test_a_start_that_the_server_refuses_is_a_failed_call(mode: Mode, seen: Capture) -> None:
+async def test_refused_start_is_a_failed_call(mode: Mode, seen: Capture) -> None:
     error = {"type": "invalid_request_error", "code": "unknown_parameter", "message": "No."}
     await heard_out(mode, ["recv", event("error", error=error), "recv", *WHOLE], START, START)
     record, *others = seen.records
@@ -126,7 +126,7 @@ async def test_a_start_that_the_server_refuses_is_a_failed_call(mode: Mode, seen
     assert record.request.model == "gpt-live-1"
 
 
-async def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode: Mode, seen: Capture) -> None:
+async def test_credentials_in_session_settings_are_masked(mode: Mode, seen: Capture) -> None:
     tools = [{"type": "mcp", "server_label": "m", "authorization": "hush-1"}]
     settings = {
         "delegation": {"type": "responses", "responses": {"model": "gpt-5", "tools": tools}},
@@ -142,7 +142,7 @@ async def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode
     assert "hush" not in repr([span.to_json() for span in seen.spans])
 
 
-async def test_a_session_closed_for_its_content_is_refused(mode: Mode, seen: Capture) -> None:
+async def test_session_closed_for_content_is_refused(mode: Mode, seen: Capture) -> None:
     """`test_socket_scripts` has what else cuts a session off."""
     running = [*delegated("resp_1", "It")[:2], used(seconds=3)]
     await heard_out(mode, [started(), heard("output", "Hi."), *running, closed("content", seconds=4)])
@@ -154,7 +154,7 @@ async def test_a_session_closed_for_its_content_is_refused(mode: Mode, seen: Cap
     assert (response.text, response.stream and response.stream.complete) == ("It", False)
 
 
-async def test_a_translation_is_one_call_without_usage(mode: Mode, seen: Capture) -> None:
+async def test_translation_is_one_call_without_usage(mode: Mode, seen: Capture) -> None:
     script = [
         event("session.created", session=TRANSLATION),
         translated("input", "Good", 200),

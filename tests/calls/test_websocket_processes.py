@@ -93,7 +93,7 @@ ENDS: list[tuple[str, str, str, tuple[str, str | None, str | None]]] = [
 
 
 @pytest.mark.parametrize(("surface", "last", "end", "expected"), ENDS)
-def test_a_call_is_recorded_once_however_the_process_ends(
+def test_call_is_recorded_once_on_any_process_end(
     surface: str, last: str, end: str, expected: tuple[str, str | None, str | None], tmp_path: Path, reading: Read
 ) -> None:
     """The id of a live session is the provider's: what two processes see of it is one row."""
@@ -117,7 +117,7 @@ class _ImpatientError(Exception):
 
 
 @pytest.mark.skipif(sdks.version("websockets") < (14,), reason="websockets 13 cannot receive after an interrupted wait")
-def test_a_time_limit_of_the_application_interrupts_only_a_wait(
+def test_application_timeout_interrupts_only_a_wait(
     provider: ScriptedProvider, client: openai.OpenAI, seen: Capture, request: pytest.FixtureRequest
 ) -> None:
     provider.reply(text="Hi.")
@@ -154,7 +154,7 @@ def resident() -> int:
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize(("surface", "options"), [("responses", {}), ("realtime", {"model": "gpt-realtime"})])
-def test_memory_stays_flat_over_many_messages(surface: str, options: dict[str, str], seen: Capture) -> None:
+def test_memory_is_constant_over_many_messages(surface: str, options: dict[str, str], seen: Capture) -> None:
     from websockets.sync.server import serve
 
     # Short ones: at full scale half of them fills what the process remembers of its last 4,096 calls, and its heap.

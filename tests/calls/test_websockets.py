@@ -27,7 +27,7 @@ FACTS = attrgetter(
 """What does not depend on time, ids and transport."""
 
 
-async def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode, seen: Capture) -> None:
+async def test_websocket_response_equals_streamed_response(mode: Mode, seen: Capture) -> None:
     fields = {"instructions": "Be brief.", "temperature": 0.5, "input": [{"role": "user", "content": "How are you?"}]}
     reply = Reply(text="I am well today.", reasoning="Hm.", tool_calls=[{"name": "look", "arguments": {"at": "it"}}])
     mode.provider.reply(reply, repeat=True)
@@ -47,7 +47,7 @@ async def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mo
     assert timing.first_token_ns <= (timing.last_chunk_ns or 0) <= (timing.duration_ns or 0)
 
 
-async def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: Mode, seen: Capture) -> None:
+async def test_create_takes_session_and_metadata_of_its_sender(mode: Mode, seen: Capture) -> None:
     tracer = trace.get_tracer("application")
     async with connected(mode) as socket:
         with callspan.session("first"), callspan.metadata(user_id="ann"):
@@ -61,7 +61,7 @@ async def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(m
 
 
 @pytest.mark.parametrize("field", [{"generate": False}, {"prewarm": True}])
-async def test_a_warm_up_is_a_call_without_output(field: dict[str, bool], mode: Mode, seen: Capture) -> None:
+async def test_warm_up_is_a_call_without_output(field: dict[str, bool], mode: Mode, seen: Capture) -> None:
     async with connected(mode) as socket:
         await socket.create(**field)
         await socket.until()
@@ -70,7 +70,7 @@ async def test_a_warm_up_is_a_call_without_output(field: dict[str, bool], mode: 
     assert (conversation_of(record).output, record.usage and record.usage.output_tokens) == ([], 0)
 
 
-async def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, seen: Capture) -> None:
+async def test_error_event_sets_status_and_limits(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(status=429)
     async with connected(mode) as socket:
         await socket.create()
@@ -83,7 +83,7 @@ async def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, seen
     assert (record.rate_limits.requests.limit, record.retries) == (10000, None)
 
 
-async def test_beyond_64_unanswered_creates_the_oldest_is_cut_off(mode: Mode, seen: Capture) -> None:
+async def test_oldest_of_65_unanswered_creates_is_cut_off(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(hang=True)
     async with connected(mode) as socket:
         for number in range(66):
@@ -93,7 +93,7 @@ async def test_beyond_64_unanswered_creates_the_oldest_is_cut_off(mode: Mode, se
     assert [end for end, _ in ends].count("closed") == 64
 
 
-async def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mode, seen: Capture) -> None:
+async def test_reconnect_cuts_off_running_and_sends_queued_creates(mode: Mode, seen: Capture) -> None:
     second = json.dumps({"type": "response.create", "model": "gpt-5", "input": "second"})
     opened: list[Socket] = []
 
@@ -123,7 +123,7 @@ CREATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("surface", CREATES)
 @pytest.mark.parametrize("refused", [True, False], ids=["refused", "nobody listens"])
-async def test_a_failed_open_is_the_applications_error(refused: bool, surface: str, mode: Mode, seen: Capture) -> None:
+async def test_failed_open_raises_to_the_application(refused: bool, surface: str, mode: Mode, seen: Capture) -> None:
     options, create = CREATES[surface]
     mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
     urls = {} if refused else {"base_url": "http://127.0.0.1:1/v1"}
@@ -136,7 +136,7 @@ async def test_a_failed_open_is_the_applications_error(refused: bool, surface: s
     assert seen.everything == []
 
 
-async def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, seen: Capture) -> None:
+async def test_suppressed_create_has_a_record_without_a_span(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(text="Hidden.")
     mode.provider.reply(text="Shown.")
     async with connected(mode) as socket:
@@ -158,7 +158,9 @@ def azure(mode: Mode) -> Any:
     ("client_of", "surface", "name"),
     [(Mode.openai, "beta.responses.connect", "openai"), (azure, "responses.connect", "azure.ai.openai")],
 )
-async def test_other_surfaces_are_the_same(client_of: Any, surface: str, name: str, mode: Mode, seen: Capture) -> None:
+async def test_other_websocket_surfaces_are_unchanged(
+    client_of: Any, surface: str, name: str, mode: Mode, seen: Capture
+) -> None:
     """An event that belongs to no call is sent too."""
     client = client_of(mode)
     sdks.needs_name(client, surface)
@@ -177,7 +179,7 @@ HOSTS = {
 
 
 @pytest.mark.parametrize("url", HOSTS)
-def test_a_connection_without_an_sdk_counts_by_its_host(url: str, provider: ScriptedProvider, seen: Capture) -> None:
+def test_connection_without_an_sdk_is_identified_by_host(url: str, provider: ScriptedProvider, seen: Capture) -> None:
     from websockets.sync.client import connect
 
     address = ("127.0.0.1", int(provider.url.rpartition(":")[2]))

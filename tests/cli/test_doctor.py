@@ -35,7 +35,7 @@ def checked(urls: str = "", area: str = "") -> list[dict[str, str]]:
     return [check for check in found if area in ("", check["area"])]
 
 
-def test_a_setting_that_is_no_default_is_reported_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_the_source_of_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_CONTENT_ON_SPANS", "no")
     monkeypatch.setenv("CALLSPAN_ENABLED", "on")
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
@@ -50,7 +50,7 @@ def test_a_setting_that_is_no_default_is_reported_with_where_it_comes_from(monke
     assert "secret" not in str(everything)
 
 
-def test_an_invalid_setting_fails_its_check_and_the_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_setting_fails_only_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_FSYNC", "perhaps")
     monkeypatch.setenv("CALLSPAN_STORES", "teapot://x,postgresql://u:pass/word-8@h/db,console://")
     found = checked("console://")
@@ -62,7 +62,7 @@ def test_an_invalid_setting_fails_its_check_and_the_others_continue(monkeypatch:
 
 
 @pytest.mark.parametrize("endpoint", ["http://u:pass/word-8@h", "ba nana"])
-def test_an_endpoint_that_is_not_an_address_fails_its_check(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_endpoint_fails_its_check(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     found = checked(area="spans")
     assert [check["state"] for check in found] == ["failed", "note", "note"]
@@ -72,7 +72,7 @@ def test_an_endpoint_that_is_not_an_address_fails_its_check(endpoint: str, monke
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize(("status", "state"), [(200, "ok"), (401, "failed"), (None, "failed")])
-def test_a_receiver_of_traces_is_asked(
+def test_doctor_probes_the_trace_receiver(
     status: int | None, state: str, protocol: str, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody listens where there is no status; no password is shown."""
@@ -88,14 +88,14 @@ def test_a_receiver_of_traces_is_asked(
     assert "secret" not in str(spans)
 
 
-def test_ship_says_what_could_not_be_delivered(store: str, tmp_path: Path) -> None:
+def test_ship_reports_undelivered_records(store: str, tmp_path: Path) -> None:
     leave_behind(store, made("late"))
     (tmp_path / "calls.db").mkdir()
     answer = ask("--store", store, "ship")
     assert (answer.code, "1 record still waits" in " ".join(answer.out.split())) == (1, True)
 
 
-def test_doctor_says_what_another_user_lacks(store: str) -> None:
+def test_doctor_reports_missing_permissions_of_another_user(store: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be several users")
 
@@ -107,7 +107,7 @@ def test_doctor_says_what_another_user_lacks(store: str) -> None:
     in_child(is_told)
 
 
-def test_a_damaged_store_fails_its_check(store: str) -> None:
+def test_damaged_store_fails_its_check(store: str) -> None:
     keep(store, made("a"))
     path = Path(store.removeprefix("sqlite:///"))
     with closing(sqlite3.connect(path)) as database:
@@ -121,7 +121,7 @@ def test_a_damaged_store_fails_its_check(store: str) -> None:
     assert (found["state"], "import --damaged" in found["detail"]) == ("failed", True)
 
 
-def test_a_store_that_does_not_exist_is_not_made(store: str, tmp_path: Path) -> None:
+def test_doctor_creates_no_store(store: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     urls = [store, *(store.replace("/calls", f"/{place}/calls") for place in ("new/place", "file"))]
     found = [(check["state"], check["detail"]) for check in checked(",".join(urls), "stores")]
@@ -132,7 +132,7 @@ def test_a_store_that_does_not_exist_is_not_made(store: str, tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where not even root can make a file")
-def test_a_store_and_a_spool_that_can_never_exist_fail_in_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_store_and_spool_fail_their_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_SPOOL_DIR", "/proc/spool")
     answer = ask("--store", "sqlite:////proc/a.db", "doctor", "--json")
     failed = {one["name"]: one["detail"] for one in answer.json["checks"] if one["state"] == "failed"}
@@ -141,7 +141,9 @@ def test_a_store_and_a_spool_that_can_never_exist_fail_in_doctor(monkeypatch: py
     assert "no file can be made in /proc" in failed["spool"]
 
 
-def test_spool_on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_spool_on_nfs_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Also one that is mounted on demand, which is listed after another one at the same place."""
     share, mounts = tmp_path / "share", tmp_path / "mounts"
     mounts.write_text(f"overlay / overlay rw 0 0\nauto {share} autofs rw 0 0\nserver:/x {share} nfs4 rw 0 0\n")
@@ -172,7 +174,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("command", LOOKING)
-def test_nothing_is_removed_renamed_or_changed(owned: str, command: str, tmp_path: Path) -> None:
+def test_doctor_changes_no_file(owned: str, command: str, tmp_path: Path) -> None:
     before = files(tmp_path)
     assert ask("--store", owned, *command.split()).code <= 1
     after = files(tmp_path)
@@ -180,7 +182,7 @@ def test_nothing_is_removed_renamed_or_changed(owned: str, command: str, tmp_pat
     assert {name[-4:] for name in after.keys() - before.keys()} <= {"-wal", "-shm"}, "SQLite's"
 
 
-def test_a_store_is_no_output(tmp_path: Path) -> None:
+def test_store_is_not_an_output_file(tmp_path: Path) -> None:
     """Nor by another name."""
     store = tmp_path / "calls.db"
     keep(str(store), session("s0"))
@@ -194,7 +196,7 @@ def test_a_store_is_no_output(tmp_path: Path) -> None:
     assert store.read_bytes() == before
 
 
-def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(owned: str, tmp_path: Path) -> None:
+def test_locked_store_is_reported_and_left_unchanged(owned: str, tmp_path: Path) -> None:
     locks = "import sqlite3, sys; one = sqlite3.connect(sys.argv[1]); one.execute('BEGIN IMMEDIATE'); "
     program = [sys.executable, "-c", f"{locks} print(flush=True); sys.stdin.read()", str(tmp_path / "calls.db")]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -208,7 +210,7 @@ def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(owned: str, tmp_p
         assert left(owned)[0] == {"s0", "s1"}
 
 
-def test_backlogs_are_shown_by_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backlogs_are_listed_by_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not what the directory holds: one store has it all."""
     monkeypatch.chdir(tmp_path)
     both = f"sqlite:///calls.db,jsonl:///{tmp_path}/calls.jsonl"
@@ -226,7 +228,7 @@ def test_backlogs_are_shown_by_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o600])
 @pytest.mark.parametrize("name", ["calls.db", "my calls.jsonl"])
-def test_a_file_keeps_its_mode_and_others_that_may_read_it_are_said(tmp_path: Path, name: str, mode: int) -> None:
+def test_doctor_keeps_file_mode_and_reports_other_readers(tmp_path: Path, name: str, mode: int) -> None:
     path = tmp_path / name
     path.touch()
     path.chmod(mode)

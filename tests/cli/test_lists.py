@@ -58,7 +58,7 @@ def test_commands_on_an_empty_store_end_with_exit_code_1(
         (["--min-reward", "0", "--limit", "1"], ["s2"]),
     ],
 )
-def test_an_unknown_reward_is_not_zero(store: str, arguments: list[str], expected: list[str]) -> None:
+def test_unknown_reward_is_not_zero(store: str, arguments: list[str], expected: list[str]) -> None:
     ends: list[dict[str, Any]] = [{"outcome": "error"}, {"outcome": "success"}, {}, {}]
     sessions = [session(f"s{at}", start_ns=START_NS + at, **fields) for at, fields in enumerate(ends)]
     given = enumerate([-1.0, 0.0, 0.5])
@@ -68,7 +68,7 @@ def test_an_unknown_reward_is_not_zero(store: str, arguments: list[str], expecte
     assert answer.code == (0 if expected else 1)
 
 
-def test_sums_leave_the_unknown_out_and_say_so(store: str) -> None:
+def test_sums_exclude_unknown_values_and_say_so(store: str) -> None:
     keep(
         store,
         made("a", usage=Usage(input_tokens=5), cost=Cost(usd=Decimal("0.1"), source="x")),
@@ -110,7 +110,7 @@ CONTRADICTORY = Usage(input_tokens=1, cache_write_tokens=0, cache_write_1h_token
         ({"cost": Cost(usd=Decimal(0), source="x")}, None),
     ],
 )
-def test_lists_and_sums_say_why_there_is_no_cost(store: str, fields: dict[str, Any], why: str | None) -> None:
+def test_lists_and_sums_explain_missing_cost(store: str, fields: dict[str, Any], why: str | None) -> None:
     keep(store, made("a", **fields))
     for command in (("calls",), ("stats",), ("show", "a")):
         out = ask("--store", store, *command).out
@@ -119,7 +119,7 @@ def test_lists_and_sums_say_why_there_is_no_cost(store: str, fields: dict[str, A
     assert why is None or why.removeprefix("1 ") in row["cost_reason"]
 
 
-def test_estimates_have_reasons_and_calls_the_status_of_their_error(store: str) -> None:
+def test_estimates_have_reasons_and_errors_a_status(store: str) -> None:
     guess = Cost(usd=Decimal(1), source="t", estimated=True, reason="no price for x")
     failed = ErrorInfo(kind="server", type="server_error", status=500)
     statuses: list[tuple[ErrorInfo | None, list[int | None], int | None]] = [
@@ -148,7 +148,7 @@ def test_estimates_have_reasons_and_calls_the_status_of_their_error(store: str) 
         ({"outcome": "timeout", "error": ("timeout", None, "late")}, "timeout", "timeout timeout"),
     ],
 )
-def test_a_line_says_how_a_call_failed(store: str, fields: dict[str, Any], shown: str, hidden: str) -> None:
+def test_line_shows_the_failure_of_a_call(store: str, fields: dict[str, Any], shown: str, hidden: str) -> None:
     kind, status, message = fields.pop("error")
     keep(store, made("a", error=ErrorInfo(kind=kind, type="X", status=status, message=message), **fields))
     page = ask("--store", store, "calls").out
@@ -156,7 +156,7 @@ def test_a_line_says_how_a_call_failed(store: str, fields: dict[str, Any], shown
     assert hidden not in page
 
 
-def test_a_prefix_of_several_ids_says_so_everywhere(store: str) -> None:
+def test_ambiguous_prefix_is_reported_everywhere(store: str) -> None:
     one, other = "01a211da-9261-aaaa", "01a211da-9261-bbbb"
     keep(store, made(one), made(other))
     for command in (("show", "01a211"), ("replay", "01a211"), ("calls", "--session", "01a211")):
@@ -165,7 +165,7 @@ def test_a_prefix_of_several_ids_says_so_everywhere(store: str) -> None:
         assert "2 calls begin with '01a211'" in answer.out + answer.err, command
 
 
-def test_a_screen_without_room_loses_columns_before_hours_and_models(store: str) -> None:
+def test_narrow_screen_drops_optional_columns_first(store: str) -> None:
     labels = {"metadata": {"user_id": "user-of-01"}, "custom_id": "line-of-a-batch"}
     known = {"usage": Usage(input_tokens=10_000, output_tokens=5000), "cost": Cost(usd=Decimal("0.0123"), source="t")}
     keep(store, made("a", request=Request(model="gpt-4.1-mini"), **labels, **known))
@@ -173,7 +173,7 @@ def test_a_screen_without_room_loses_columns_before_hours_and_models(store: str)
     assert "2025-10-09T08:00Z  gpt-4.1-mini" in ask("--store", store, "stats", "--by", "day,minute,hour,model").out
 
 
-def test_groups_are_named_by_key_and_value_or_an_experiment(store: str) -> None:
+def test_groups_are_named_by_key_and_value(store: str) -> None:
     keep(
         store,
         session("s1", start_ns=START_NS, experiment="one", name="a", outcome="success", metadata={"tags": ["x", "y"]}),
@@ -199,7 +199,7 @@ def test_groups_are_named_by_key_and_value_or_an_experiment(store: str) -> None:
     assert "cannot be combined with --sort" in ask("--store", store, "sessions", "--by", "tag", "--sort", "cost").err
 
 
-def test_a_cost_that_is_unknown_for_some_calls_is_a_lower_bound(store: str) -> None:
+def test_partly_unknown_cost_is_a_lower_bound(store: str) -> None:
     priced = {"usage": Usage(input_tokens=9, output_tokens=1), "cost": Cost(usd=Decimal("0.01"), source="t")}
     calls = [
         ("A", "a1", priced),
@@ -227,7 +227,7 @@ def begun_since(store: str, text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "ago_s"), [("30 s", 30), ("30m", 1800), ("0.5h", 1800), ("3d", 259_200), ("1w", 604_800)]
 )
-def test_a_time_ago_is_counted_from_now(store: str, text: str, ago_s: int) -> None:
+def test_relative_time_is_counted_from_now(store: str, text: str, ago_s: int) -> None:
     at_ns = time.time_ns() - ago_s * SECOND
     keep(store, made("before", at_ns=at_ns - SECOND), made("after", at_ns=at_ns + 20 * SECOND))
     assert begun_since(store, text) == ["after"]
@@ -241,7 +241,7 @@ def test_a_time_ago_is_counted_from_now(store: str, text: str, ago_s: int) -> No
         ("2262-04-12T00:00:00+00:00", 2**63 - 1),
     ],
 )
-def test_iso_times_with_a_zone(store: str, text: str, ns: int) -> None:
+def test_iso_times_accept_a_zone(store: str, text: str, ns: int) -> None:
     keep(store, made("before", at_ns=ns - 1, took_ns=None), made("at", at_ns=ns, took_ns=None))
     assert begun_since(store, text) == ["at"]
 
@@ -269,27 +269,27 @@ SHOWN: list[tuple[Callable[..., object], tuple[object, ...], str | None]] = [
     # Never rounded up.
     *((formatting.iso, (ns,), shown) for ns, shown in TIMES_NS.items()),
     # One line, without control characters.
-    (formatting.shown, ("a <b> \x1b[31mc\n d",), "a <b> \ufffd[31mc d"),
+    (formatting.excerpt, ("a <b> \x1b[31mc\n d",), "a <b> \ufffd[31mc d"),
     (
-        formatting.shown,
+        formatting.excerpt,
         (f"{JOINED} a\u200db \u062e\u200c \u061c\U000e0041",),
         f"{JOINED} a\ufffdb \u062e\ufffd \ufffd\ufffd",
     ),
-    (formatting.shown, ("abcdef", 4), "abc…"),
+    (formatting.excerpt, ("abcdef", 4), "abc…"),
     # Cents, or three significant digits.
     *((formatting.money, (Decimal(usd),), shown) for usd, shown in MONEY.items()),
 ]
 
 
 @pytest.mark.parametrize(("function", "values", "shown"), SHOWN)
-def test_a_value_has_its_unit(function: Callable[..., object], values: tuple[object, ...], shown: str | None) -> None:
+def test_value_has_its_unit(function: Callable[..., object], values: tuple[object, ...], shown: str | None) -> None:
     assert function(*values) == shown
 
 
 _ABSURD = ("1E+99999999999", "1E-99999999999", "0E-99999999999", "1E+999999", "1E-999999")
 
 
-def test_the_precision_of_an_application_rounds_no_cost(provider: ScriptedProvider, tmp_path: Path) -> None:
+def test_decimal_context_of_the_application_rounds_no_cost(provider: ScriptedProvider, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/c.db"
     found = []
     for precision in (28, 5):
@@ -307,14 +307,14 @@ def test_the_precision_of_an_application_rounds_no_cost(provider: ScriptedProvid
 
 
 @pytest.mark.parametrize("usd", _ABSURD)
-def test_an_absurd_amount_is_unknown(usd: str) -> None:
+def test_absurd_amount_is_unknown(usd: str) -> None:
     amount = Decimal(usd)
     assert (picodollars(amount), exact_sum([amount]), exact(amount), money(amount)) == (None, None, None, money(None))
     assert as_number(amount) is None
     assert whole_micro(amount) in {(0, 0), (9 * 10**18, 0)}
 
 
-def test_digits_beyond_the_usual_precision_count() -> None:
+def test_digits_beyond_default_precision_count() -> None:
     assert picodollars(Decimal("1.00000000000000000000000000000001")) is None
     assert whole_micro(Decimal("-1E+999999")) == (-9 * 10**18, 0)
     assert whole_micro(Decimal("-1.0000005")) == (-1_000_000, -500_000)
@@ -327,12 +327,12 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize(("command", "name"), COMMANDS.items())
-def test_the_service_name_from_the_command_line(command: str, name: str | None) -> None:
+def test_service_name_from_the_command_line(command: str, name: str | None) -> None:
     assert service_of_command(command.split()) == name
 
 
 @pytest.mark.parametrize(("arguments", "name"), [(["/x/app.py"], "app"), (["-c"], None), ([""], None), ([], None)])
-def test_the_name_inside_a_process(arguments: list[str], name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_name_inside_a_process(arguments: list[str], name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main_name(arguments) == name
     monkeypatch.setenv("CALLSPAN_RUN_SERVICE", "shop")
     assert main_name(arguments) == "shop"

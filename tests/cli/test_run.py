@@ -55,7 +55,7 @@ def calls(place: Path, *, store: str = "callspan.db") -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("start", [["app.py"], ["-m", "app"]], ids=["script", "module"])
-def test_arguments_output_and_exit_code_are_the_applications_own(place: Path, start: list[str]) -> None:
+def test_run_passes_arguments_output_and_exit_code(place: Path, start: list[str]) -> None:
     answer = run(place, *start, "one", "--json", "--store", "-x", "--", "two words")
     said = "Hello from the scripted provider."
     printed = f"{said} ['one', '--json', '--store', '-x', '--', 'two words'] __main__\n"
@@ -64,7 +64,7 @@ def test_arguments_output_and_exit_code_are_the_applications_own(place: Path, st
     assert (call["model"], call["outcome"], call["output"]) == ("gpt-5", "success", said)
 
 
-def test_an_exception_ends_it_as_python_does(place: Path) -> None:
+def test_run_ends_on_an_exception_as_python_does(place: Path) -> None:
     answer = run(place, program="import asking\nasking.ask()\nraise ValueError('mine')\n")
     assert answer.code == 1
     assert answer.err.startswith(f"{RECORDING}Traceback (most recent call last):\n  File")
@@ -73,18 +73,18 @@ def test_an_exception_ends_it_as_python_does(place: Path) -> None:
     assert len(calls(place)) == 1
 
 
-def test_processes_the_application_starts_are_recorded_too(place: Path) -> None:
+def test_run_records_child_processes(place: Path) -> None:
     assert run(place, program=OTHER) == (0, "", RECORDING + NOTHING)
     assert len(calls(place)) == 1
 
 
-def test_it_honours_the_switch_of_single_instrumentations(place: Path) -> None:
+def test_run_honours_disabled_instrumentations(place: Path) -> None:
     for off in ("callspan-groq", "callspan-anthropic, callspan-openai"):
         assert run(place, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=off).code == 7
         assert len(calls(place)) == 1
 
 
-def test_a_command_of_the_path_or_the_directory_is_run(place: Path) -> None:
+def test_run_finds_commands_on_the_path_or_in_the_directory(place: Path) -> None:
     assert run(place, Path(sys.executable).name, "app.py", PATH=str(Path(sys.executable).parent)).code == 7
     (place / "start.sh").write_text(f"#!/bin/sh\nexec {sys.executable} app.py\n")
     (place / "start.sh").chmod(0o755)
@@ -94,7 +94,7 @@ def test_a_command_of_the_path_or_the_directory_is_run(place: Path) -> None:
     assert run(place, "start.sh").code == -signal.SIGPIPE
 
 
-def test_modules_are_found_where_they_are_without_it(place: Path) -> None:
+def test_run_resolves_modules_as_python_does(place: Path) -> None:
     """Also in the current directory, which an empty entry of PYTHONPATH means."""
     (place / "scripts").mkdir()
     (place / "scripts" / "app.py").write_text("import asking, other")
@@ -103,7 +103,7 @@ def test_modules_are_found_where_they_are_without_it(place: Path) -> None:
     assert run(place, "scripts/app.py", PYTHONPATH=":lib") == (0, "", RECORDING + NOTHING)
 
 
-def test_its_end_says_how_many_calls_were_recorded(place: Path) -> None:
+def test_run_reports_the_number_of_recorded_calls(place: Path) -> None:
     """Also those before the application changed a setting, but not those of a child, which says nothing."""
     program = """
 import os, asking, callspan
@@ -121,7 +121,7 @@ os.wait()
     assert len(calls(place)) == 3
 
 
-def test_settings_of_the_environment_apply(place: Path) -> None:
+def test_run_applies_settings_of_the_environment(place: Path) -> None:
     assert run(place, CALLSPAN_CONTENT="off").code == 7
     (call,) = calls(place)
     assert call["output"] is None
@@ -137,21 +137,21 @@ def test_settings_of_the_environment_apply(place: Path) -> None:
         ("postgresql://u:secret@127.0.0.1:1/db", "callspan --store postgresql://127.0.0.1:1/db "),
     ],
 )
-def test_a_line_says_first_where_the_records_go(place: Path, store: str, command: str) -> None:
+def test_run_first_prints_the_store(place: Path, store: str, command: str) -> None:
     answer = run(place, "--store", store, "app.py", program="import sys; print('mine', file=sys.stderr)")
     name = shlex.split(command)[-1]
     line = f"callspan: recording to {name}; to see it: {command}calls; if nothing is there: {command}doctor\n"
     assert answer == (0, "", f"{line}mine\n{NOTHING}")
 
 
-def test_ctrl_c_ends_it_as_python_does(place: Path) -> None:
+def test_run_ends_on_ctrl_c_as_python_does(place: Path) -> None:
     catch = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     answer = run(place, program=f"{catch}signal.raise_signal(signal.SIGINT)")
     assert answer.code == -signal.SIGINT
     assert answer.err.endswith(f"KeyboardInterrupt\n{NOTHING}")
 
 
-def test_the_demo_fits_into_40_lines_without_colours(tmp_path: Path) -> None:
+def test_demo_fits_into_40_lines(tmp_path: Path) -> None:
     """In a directory where nothing is yet."""
     answer = in_its_own("demo", cwd=tmp_path)
     assert (answer.code, answer.err) == (0, "")
@@ -168,7 +168,7 @@ def test_the_demo_fits_into_40_lines_without_colours(tmp_path: Path) -> None:
     assert commands == ["calls --failed", "compare meta:prompt_version=1 =2", "view --open"]
 
 
-def test_one_comparison_tells_the_prompts_apart(demo: str) -> None:
+def test_demo_comparison_distinguishes_the_prompts(demo: str) -> None:
     compared = ask("--store", demo, "compare", "meta:prompt_version=1", "=2").out
     (success,) = [line for line in compared.splitlines() if line.startswith("success")]
     (reward,) = [line for line in compared.splitlines() if line.startswith("reward")]
@@ -177,7 +177,7 @@ def test_one_comparison_tells_the_prompts_apart(demo: str) -> None:
     assert "too few to tell" not in compared
 
 
-def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_keeps_a_file_of_another_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     connection = sqlite3.connect("callspan.db")
     connection.execute("CREATE TABLE notes (text)")
@@ -196,13 +196,13 @@ def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch
         ("postgresql+psycopg://me:word-8@127.0.0.1:9/d", 1, "refused"),
     ],
 )
-def test_an_unusable_database_is_named_without_its_password(url: str, code: int, why: str) -> None:
+def test_unusable_database_is_named_without_its_password(url: str, code: int, why: str) -> None:
     pytest.importorskip("psycopg")
     answer = ask("--store", url, "demo")
     assert (answer.code, why in answer.err, "word-8" in answer.err) == (code, True, False), answer.err
 
 
-def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_demo_without_keys_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     answer = ask("demo", "--live")
     assert answer.code == 1
@@ -211,7 +211,7 @@ def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_the_last_agent_is_asked_by_voice_where_it_can_be(installed: bool, demo: str, tmp_path: Path) -> None:
+def test_demo_asks_the_last_agent_by_voice_if_possible(installed: bool, demo: str, tmp_path: Path) -> None:
     store = demo
     if not installed:
         old = tmp_path / "websockets-14.0.dist-info"

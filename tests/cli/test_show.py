@@ -62,7 +62,7 @@ STEPS: list[tuple[Fields, str]] = [
 """The last two have a reward."""
 
 
-def test_each_step_is_a_line(store: str) -> None:
+def test_step_is_one_line(store: str) -> None:
     steps = [step(index, **fields) for index, (fields, _) in enumerate(STEPS)]
     rewards = [event("environment", at, timestep_id=f"t{at}", reward=value) for at, value in ((5, 0.0), (6, -2.0))]
     lines = [line for line in tree(store, *steps, *rewards) if " step " in line]
@@ -78,12 +78,12 @@ EVENTS: list[tuple[str, Fields, str]] = [
 ]
 
 
-def test_each_event_is_a_line(store: str) -> None:
+def test_event_is_one_line(store: str) -> None:
     events = [event(kind, at, **fields) for at, (kind, fields, _) in enumerate(EVENTS)]
     assert [line[4 + 13 :] for line in tree(store, *events)] == [expected for *_, expected in EVENTS]
 
 
-def test_an_agent_is_shown_above_its_calls_with_their_sums(store: str) -> None:
+def test_agent_precedes_its_calls_with_their_sums(store: str) -> None:
     priced = {"usage": Usage(input_tokens=3, output_tokens=2), "cost": Cost(usd=Decimal("0.5"), source="provider")}
     place = Place(session_id="s")
     found = tree(
@@ -98,7 +98,7 @@ def test_an_agent_is_shown_above_its_calls_with_their_sums(store: str) -> None:
     assert [len(line) - len(line.lstrip()) for line in shown] == [0, 4, 4, 0]
 
 
-def test_a_line_is_cut_before_it_is_measured(store: str) -> None:
+def test_long_line_is_cut_before_measuring(store: str) -> None:
     keep(store, session("s"), event("tool", name="read", data={"result": "word " * 1_000_000}))
     tracemalloc.start()
     shown = ask("--store", store, "show", "s").out
@@ -108,7 +108,7 @@ def test_a_line_is_cut_before_it_is_measured(store: str) -> None:
     assert peak < 50_000_000
 
 
-def test_show_says_which_part_it_shows(store: str) -> None:
+def test_show_names_the_shown_part(store: str) -> None:
     """Of three steps, the last within the second, each with a call and an event half a second later."""
     records: list[Record] = [session("s", start_ns=START_NS)]
     for at, parent in enumerate((None, None, "t1")):
@@ -126,7 +126,7 @@ def test_show_says_which_part_it_shows(store: str) -> None:
     assert len(ask("--store", store, "show", "s", "--json", "--limit", "2").json["steps"][0]["calls"]) == 1
 
 
-def test_steps_of_a_loop_that_ends_none_are_shown(store: str) -> None:
+def test_unended_steps_are_shown(store: str) -> None:
     """Each is within the one before."""
     above = (None, *(f"t{at}" for at in range(1200)))
     steps = (step(at, start_ns=START_NS + at, parent_timestep_id=parent) for at, parent in enumerate(above))
@@ -175,14 +175,14 @@ CALLS: list[tuple[Fields, dict[str, str]]] = [
 ]  # fmt: skip
 
 
-def test_each_field_of_a_call_is_one_line(store: str) -> None:
+def test_call_field_is_one_line(store: str) -> None:
     keep(store, *(made(f"call-{number}.", **fields) for number, (fields, _) in enumerate(CALLS)))
     for number, (_, expected) in enumerate(CALLS):
         lines = [" ".join(line.split()) for line in ask("--store", store, "show", f"call-{number}.").out.splitlines()]
         assert {" ".join(f"{label} {value}".split()) for label, value in expected.items()} <= set(lines), lines
 
 
-def test_a_long_error_is_wrapped_whole_and_clean(store: str) -> None:
+def test_long_error_is_wrapped_completely(store: str) -> None:
     message = "because " * 30 + "\x1b]0;owned\x07"
     keep(store, made("c", outcome="error", error=ErrorInfo(kind="k", type="t", status=500, message=message)))
     shown = ask("--store", store, "show", "c").out
@@ -221,7 +221,7 @@ assistant answer
 """
 
 
-def test_every_kind_of_part_is_shown(store: str) -> None:
+def test_show_prints_every_kind_of_part(store: str) -> None:
     sent = Request(model="m", body=raw({"model": "m", "messages": [{"role": "user", "content": ASKED}]}))
     answer = Response(body=raw({"role": "assistant", "content": SAID}))
     message = {"role": "assistant", "refusal": "never", "tool_calls": [{**CUT, "incomplete": True}]}
@@ -233,7 +233,7 @@ def test_every_kind_of_part_is_shown(store: str) -> None:
 
 
 @pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
-def test_show_of_an_unknown_id_is_exit_code_1_in_every_form(store: str, ident: str) -> None:
+def test_show_of_unknown_id_exits_with_1(store: str, ident: str) -> None:
     answer = ask("--store", keep(store, session("s"), made("c")), "show", ident)
     assert (answer.code, answer.out) == (1, "")
     assert answer.err.startswith(f"Nothing in {store} has an id that begins with ")
@@ -257,7 +257,7 @@ def test_show_names_ambiguous_sessions_and_missing_parts(store: str) -> None:
         (START_NS + SECOND, Place(session_id="s-1"), "s-1"),
     ],
 )
-def test_show_last_is_the_newest_of_calls_and_sessions(store: str, at_ns: int, place: Place, shown: str) -> None:
+def test_show_last_is_the_newest_call_or_session(store: str, at_ns: int, place: Place, shown: str) -> None:
     keep(store, session("s-1", start_ns=START_NS), made("c", at_ns=at_ns, place=place))
     for arguments in (["show"], ["show", "last"]):
         assert shown in ask("--store", store, *arguments).out
@@ -284,7 +284,7 @@ First difference: parameter n.
 """
 
 
-def test_two_calls_differ_in_parameters_and_in_messages_that_only_one_has(store: str) -> None:
+def test_diff_of_calls_shows_parameters_and_messages(store: str) -> None:
     one: Fields = {"n": 3, "temperature": 0.1, "stream": True, "top_p": None}
     other: Fields = {"n": 1, "temperature": 0.3, "stream": False, "top_p": 2}
     for call_id, params, texts in (("a", one, ["Where?", "Here.", "There.", "Go."]), ("b", other, ["Where?", "Go."])):
@@ -294,7 +294,7 @@ def test_two_calls_differ_in_parameters_and_in_messages_that_only_one_has(store:
     assert ask("--store", store, "show", "a", "b").out.endswith(DIFFERENCES)
 
 
-def test_long_conversations_that_repeat_themselves_are_compared_in_seconds(store: str) -> None:
+def test_diff_of_long_repetitive_conversations_is_fast(store: str) -> None:
     """As two episodes in a grid, whose observations are few."""
     for call_id in "ab":
         texts = [text for number in range(1_000) for text in (f"{call_id}{number}", "wall")]
@@ -318,7 +318,7 @@ def rollouts(store: str) -> str:
     return keep(store, *world.records)
 
 
-def test_two_sessions(rollouts: str) -> None:
+def test_diff_of_two_sessions(rollouts: str) -> None:
     answer = ask("--store", rollouts, "--json", "show", "rollout-a", "rollout-b")
     assert answer.json["first_difference"] == {"section": "messages", "place": 3}
     assert answer.json["messages"][3] == {
@@ -337,7 +337,7 @@ def test_two_sessions(rollouts: str) -> None:
     assert "only its first 1 call of 2" in part.err
 
 
-def test_two_calls_and_what_cannot_be_compared(rollouts: str) -> None:
+def test_diff_of_two_calls_and_incomparable_records(rollouts: str) -> None:
     calls = [row["call_id"] for row in ask("--store", rollouts, "--json", "calls").json]
     same = ask("--store", rollouts, "show", calls[0], calls[0])
     assert "Parameters, tools and messages are equal." in same.out

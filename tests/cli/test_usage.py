@@ -38,7 +38,7 @@ def without_click(place: Path, *arguments: str) -> Answer:
     return in_its_own(*arguments, cwd=place, env={"PYTHONPATH": str(hidden)})
 
 
-def test_an_application_runs_without_click(tmp_path: Path) -> None:
+def test_application_runs_without_click(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("import os, sys; print(os.environ['CALLSPAN_STORES'], sys.argv[1:]); sys.exit(7)")
     answer = without_click(tmp_path, "run", "--json", "--store", "calls.jsonl", "--", "app.py", "--store", "--", "-x")
     assert answer == (
@@ -53,7 +53,7 @@ def test_an_application_runs_without_click(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [[], ["calls"], ["--help"], ["--json", "show", "run"], ["runs"], ["--stor", "run"]]
 )
-def test_commands_without_click_say_which_extra_to_install(tmp_path: Path, arguments: list[str]) -> None:
+def test_commands_without_click_name_the_extra(tmp_path: Path, arguments: list[str]) -> None:
     answer = without_click(tmp_path, *arguments)
     assert (answer.code, answer.out) == (1, "")
     expected = 'The callspan command needs click: pip install "callspan[cli]" (`callspan run` works without it)\n'
@@ -61,7 +61,7 @@ def test_commands_without_click_say_which_extra_to_install(tmp_path: Path, argum
 
 
 @pytest.mark.parametrize("name", ["a,b", "a?b"])
-def test_run_refuses_a_path_that_the_environment_cannot_name(
+def test_run_rejects_a_path_that_variables_cannot_hold(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / name).mkdir()
@@ -71,7 +71,7 @@ def test_run_refuses_a_path_that_the_environment_cannot_name(
 
 
 @pytest.mark.parametrize(("arguments", "expected"), DATA["wrong usage of run"])
-def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], expected: str) -> None:
+def test_run_usage_error_exits_with_2(arguments: list[str], expected: str) -> None:
     answer = ask("run", *arguments)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("usage: callspan run [OPTIONS] APP [ARGS]...\n")
@@ -79,7 +79,7 @@ def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], expected: str) 
     assert "\x00" not in answer.err
 
 
-def test_help_fits_a_screen_and_begins_with_two_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_fits_a_screen_and_starts_with_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     (tmp_path / "mine.json").touch()
@@ -161,7 +161,7 @@ def check(arguments: list[str]) -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("place")
-def test_no_option_value_causes_a_traceback() -> None:
+def test_option_values_never_cause_a_traceback() -> None:
     """The telling values once for each name of an option; at night all, and the telling ones with each sub-command."""
     seen = set[tuple[str, ...]]()
     for arguments in command_lines(scaled(TELLING, [*TELLING, *MORE])):
@@ -171,7 +171,7 @@ def test_no_option_value_causes_a_traceback() -> None:
             check(arguments)
 
 
-def test_a_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -182,7 +182,7 @@ def test_a_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize(("arguments", "said"), DATA["wrong usage"])
 @pytest.mark.usefixtures("place")
-def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: str, said: str) -> None:
+def test_usage_error_exits_with_2_and_explains(arguments: str, said: str) -> None:
     answer = CliRunner().invoke(callspan, arguments.split())
     assert (answer.exit_code, answer.stdout) == (2, "")
     assert said in answer.stderr
@@ -195,7 +195,7 @@ def test_json_keys_are_stable(demo: str) -> None:
 @pytest.mark.parametrize(
     "command", ["sessions", "calls", "show x", "stats", "delete --older-than 1d --yes", "delete --user u"]
 )
-def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.chdir(tmp_path)
     answer = ask(*command.split())
     assert (answer.code, answer.out) == (1, "")
@@ -206,7 +206,7 @@ def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_directory_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_is_not_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("callspan.db", "calls.jsonl"):
         Path(name).mkdir()
@@ -216,12 +216,12 @@ def test_a_directory_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert (answer.code, "is a directory: name a file" in answer.err) == (1, True), command
 
 
-def test_a_reading_command_ignores_invalid_settings_of_the_environment(tmp_path: Path) -> None:
+def test_reading_command_ignores_invalid_environment(tmp_path: Path) -> None:
     answer = in_its_own("calls", cwd=tmp_path, env={"CALLSPAN_MEDIA": "carrier pigeon"})
     assert (answer.code, "no such file" in answer.err) == (1, True), "the command itself has run"
 
 
-def test_only_the_readable_stores_of_the_environment_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_readable_stores_of_the_environment_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CALLSPAN_STORES", "teapot://u:pass/word-8@h/db,b.db")
     answer = ask("calls")
@@ -232,11 +232,11 @@ def test_only_the_readable_stores_of_the_environment_are_read(tmp_path: Path, mo
     assert "word-8" not in answer.err + refused.err
 
 
-def test_version_is_that_of_the_package() -> None:
+def test_version_equals_the_package() -> None:
     assert ask("--version").out == f"callspan {metadata.version('callspan')}\n"
 
 
-def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: str) -> None:
+def test_doctor_reports_sdks_hooks_and_store(demo: str) -> None:
     answer = ask("--store", demo, "doctor", "--json")
     assert answer.code == 0
     found = {(check["area"], check["name"]): check for check in answer.json["checks"]}
@@ -284,7 +284,7 @@ def on_a_terminal(directory: Path, *arguments: str, **environment: str) -> str:
 @pytest.mark.parametrize(
     "command", ["calls --limit 3000", "calls --json --limit 3000", "--store sqlite:///demo.db demo"]
 )
-def test_a_closed_output_pipe_ends_the_command_silently(directory: Path, command: str) -> None:
+def test_closed_output_pipe_ends_the_command_silently(directory: Path, command: str) -> None:
     with subprocess.Popen(
         [*COMMAND, *command.split()],
         cwd=directory,
@@ -300,7 +300,7 @@ def test_a_closed_output_pipe_ends_the_command_silently(directory: Path, command
 
 
 @pytest.mark.parametrize(("closed", "command"), [(1, "calls"), (2, "show x"), (0, "delete --call call-00001")])
-def test_a_standard_stream_that_the_parent_has_closed_is_none(directory: Path, closed: int, command: str) -> None:
+def test_closed_standard_stream_is_none(directory: Path, closed: int, command: str) -> None:
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *COMMAND, *command.split()],
         cwd=directory, env=plain_environment(), capture_output=True, text=True, check=False, timeout=60,
@@ -308,7 +308,7 @@ def test_a_standard_stream_that_the_parent_has_closed_is_none(directory: Path, c
     assert (done.returncode, "Traceback" in done.stderr) == ({0: 2, 1: 0, 2: 1}[closed], False), done.stderr
 
 
-def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
+def test_interrupt_exits_with_130(directory: Path) -> None:
     # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
     start = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -319,17 +319,17 @@ def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
     assert ran("-c", start, "stats", cwd=directory, code=130).stderr == ""
 
 
-def test_a_bar_is_shown_when_there_is_progress(directory: Path) -> None:
+def test_progress_shows_a_bar(directory: Path) -> None:
     assert "\x1b[?25l" not in on_a_terminal(directory, "reprice", "--dry-run", "--model", "none"), "nothing to do"
     assert "\x1b[?25l" in on_a_terminal(directory, "reprice", "--dry-run")
 
 
-def test_colours_are_for_terminals_that_want_them(directory: Path) -> None:
+def test_colours_follow_the_terminal(directory: Path) -> None:
     assert "\x1b[36m" in on_a_terminal(directory, "calls", "--limit", "3")
     assert "\x1b[36m" not in on_a_terminal(directory, "calls", "--limit", "3", NO_COLOR="1")
 
 
-def test_cut_and_cancelled_calls_are_marked_in_their_session(tmp_path: Path) -> None:
+def test_cut_and_cancelled_calls_are_marked(tmp_path: Path) -> None:
     cut, place = Response(finish_reasons=["max_tokens"]), Place(session_id="s")
     keep(
         f"sqlite:///{tmp_path}/callspan.db",
@@ -351,7 +351,7 @@ def test_cut_and_cancelled_calls_are_marked_in_their_session(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("columns", scaled(["40", "200"], ["40", "60", "80", "200"]))
-def test_no_line_is_wider_than_the_terminal(directory: Path, columns: str) -> None:
+def test_lines_fit_the_terminal(directory: Path, columns: str) -> None:
     for arguments in (["calls", "--limit", "3"], ["stats"], ["sessions"], ["show", "call-00001"]):
         shown = on_a_terminal(directory, *arguments, NO_COLOR="1", TERM="dumb", COLUMNS=columns)
         if arguments != ["sessions"]:  # says on stderr that there are none, in one line

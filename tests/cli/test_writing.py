@@ -23,7 +23,7 @@ def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
     return Records().call(answer=text, call_id=call_id, **fields)
 
 
-def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:
+def test_unwritable_target_is_named(store: str, tmp_path: Path) -> None:
     keep(store, chat_call("a"))
     for command in (["export", "openai"], ["report"]):
         output = tmp_path / "no" / "such" / "file"
@@ -31,7 +31,7 @@ def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> 
         assert (answer.code, answer.err.replace("\n", "")) == (1, f"Error: {output}: No such file or directory")
 
 
-def test_an_export_writes_what_is_selected_and_says_how_much(store: str, tmp_path: Path) -> None:
+def test_export_writes_the_selection_and_its_count(store: str, tmp_path: Path) -> None:
     keep(store, chat_call("a", metadata={"of": "u1"}), chat_call("b", "Right.", metadata={"of": "u2"}))
     output = tmp_path / "rows.jsonl"
     command = ("--store", store, "export", "openai", "-o", str(output), "--metadata", "--meta")
@@ -45,7 +45,7 @@ def test_an_export_writes_what_is_selected_and_says_how_much(store: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "dangling"])
-def test_the_library_replaces_nothing_that_is_no_file(store: str, tmp_path: Path, kind: str) -> None:
+def test_export_replaces_only_files(store: str, tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     if kind == "pipe":
         os.mkfifo(path)
@@ -70,7 +70,7 @@ def test_the_library_replaces_nothing_that_is_no_file(store: str, tmp_path: Path
         ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
     ],
 )
-def test_calls_that_cannot_be_replayed_are_reported_first(store: str, fields: dict[str, Any], expected: str) -> None:
+def test_replay_first_reports_calls_it_cannot_replay(store: str, fields: dict[str, Any], expected: str) -> None:
     answer = ask("--store", keep(store, chat_call("a", **fields)), "replay", "a", "--base-url", "http://127.0.0.1:9")
     assert (answer.code, answer.out) == (1, "")
     assert expected in answer.err
@@ -95,7 +95,9 @@ def full(store: str) -> str:
         ("--older-than 2100-01-01", "2 sessions, 2 calls, 1 timestep", (set(), set())),
     ],
 )
-def test_delete_asks(full: str, chosen: str, planned: str, rest: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delete_asks_for_confirmation(
+    full: str, chosen: str, planned: str, rest: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command, before = ["--store", full, "delete", *chosen.split()], left(full)
     assert f"{planned} would be deleted" in " ".join(ask(*command, "--dry-run").out.split())
     answer = ask(*command)
@@ -108,7 +110,7 @@ def test_delete_asks(full: str, chosen: str, planned: str, rest: object, monkeyp
     assert left(full) == rest
 
 
-def test_a_file_can_be_rewritten_after_a_deletion(full: str, tmp_path: Path) -> None:
+def test_file_can_be_rewritten_after_a_deletion(full: str, tmp_path: Path) -> None:
     """By the command that the receipt names, which deletes nothing."""
     answer = ask("--store", full, "delete", "session-a", "--yes")
     assert "callspan delete --vacuum rewrites the file" in " ".join(answer.out.split())
@@ -121,7 +123,7 @@ def test_a_file_can_be_rewritten_after_a_deletion(full: str, tmp_path: Path) -> 
     assert (missing.code, (tmp_path / "none.db").exists()) == (1, False)
 
 
-def test_the_receipt_as_json_is_that_of_the_plan(full: str) -> None:
+def test_json_receipt_equals_the_plan(full: str) -> None:
     planned, done = (ask("--store", full, "--json", "delete", "session-a", how).json for how in ("--dry-run", "--yes"))
     assert (planned["dry_run"], planned["complete"], planned["stores"][0]["calls"]) == (True, True, 1)
     assert (done["dry_run"], done["complete"], done["stores"][0]["calls"]) == (False, True, 1)
@@ -130,13 +132,13 @@ def test_the_receipt_as_json_is_that_of_the_plan(full: str) -> None:
 @pytest.mark.parametrize(
     ("more", "code", "said"), [("", 0, "nothing deleted"), ("session-a", 2, "--older-than cannot be combined")]
 )
-def test_an_age_before_1970_deletes_nothing(full: str, more: str, code: int, said: str) -> None:
+def test_age_before_1970_deletes_nothing(full: str, more: str, code: int, said: str) -> None:
     answer = ask("--store", full, "delete", "--older-than", "100000d", "--yes", *more.split())
     assert (answer.code, said in " ".join((answer.out + answer.err).split())) == (code, True)
     assert left(full) == ({"session-a", "session-b"}, {"call-a", "call-b"})
 
 
-def test_an_id_of_several_or_of_something_else_deletes_nothing(full: str) -> None:
+def test_ambiguous_or_foreign_id_deletes_nothing(full: str) -> None:
     before = left(full)
     for given, why in (
         ("session-", "2 sessions begin with"), ("--call call-", "2 calls begin with"), ("t-1", "t-1 is no session"),
@@ -147,7 +149,7 @@ def test_an_id_of_several_or_of_something_else_deletes_nothing(full: str) -> Non
     assert left(full) == before
 
 
-def test_an_id_is_found_in_any_of_the_stores(full: str, tmp_path: Path) -> None:
+def test_delete_finds_an_id_in_any_store(full: str, tmp_path: Path) -> None:
     """Also as lists without a terminal abbreviate it."""
     first = keep(f"sqlite:///{tmp_path}/first.db", session("other"))
     for given, code in (("session-a…", 0), ("--call call-b…", 0), ("session-c", 1), ("oth", 1)):
@@ -155,7 +157,7 @@ def test_an_id_is_found_in_any_of_the_stores(full: str, tmp_path: Path) -> None:
     assert (left(first), left(full)) == (({"other"}, set()), ({"session-b"}, set()))
 
 
-def test_other_stores_are_named_with_what_to_run(full: str, tmp_path: Path) -> None:
+def test_delete_names_other_stores_and_their_command(full: str, tmp_path: Path) -> None:
     others = f"clickhouse://me:secret7@127.0.0.1:1/db,jsonl:///{tmp_path}/a.jsonl,unix:///no.sock"
     answer = ask("--store", f"{full},{others}", "delete", "session-a", "--yes")
     assert answer.code == 0

@@ -87,13 +87,13 @@ def check(cost: Cost | None, price: Price) -> None:
 
 @pytest.mark.parametrize("level", ["full", "metadata", "off"])
 @pytest.mark.parametrize("price", PRICES, ids=lambda price: f"{price.api}: {price.about}")
-def test_every_dimension_is_priced_or_marked_at_every_content_level(price: Price, level: str) -> None:
+def test_dimension_is_priced_or_marked_at_every_content_level(price: Price, level: str) -> None:
     call = call_of(price.api, price.request, price.answer, level, **price.fields)
     check(Pricer().priced(call).cost, price)
 
 
 @pytest.mark.parametrize("price", rows("by the own file"), ids=lambda price: f"{price.api}: {price.about}")
-def test_a_price_file_may_have_any_dimension(tmp_path: Path, price: Price) -> None:
+def test_price_file_accepts_any_dimension(tmp_path: Path, price: Price) -> None:
     (tmp_path / "own.json").write_text(json.dumps({"models": DATA["own file"]}))
     call = call_of(price.api, price.request, price.answer, **price.fields)
     check(Pricer(read_prices(tmp_path / "own.json")).priced(call).cost, price)
@@ -128,7 +128,7 @@ _STATED: Final[list[tuple[str, Body, str | None, bool]]] = [
 
 
 @pytest.mark.parametrize(("server", "answer", "usd", "estimated"), _STATED, ids=[row[0] for row in _STATED])
-def test_a_cost_stated_by_a_server_is_the_cost(server: str, answer: Body, usd: str | None, estimated: bool) -> None:
+def test_stated_cost_is_the_cost(server: str, answer: Body, usd: str | None, estimated: bool) -> None:
     cost = Pricer().priced(call_of("chat_completions", {}, answer, provider="elsewhere")).cost
     assert (cost and (cost.usd, cost.source, cost.estimated)) == (usd and (Decimal(usd), "provider", estimated)), server
 
@@ -143,7 +143,7 @@ def test_a_cost_stated_by_a_server_is_the_cost(server: str, answer: Body, usd: s
     ],
 )
 @pytest.mark.parametrize("usage", [None, {}], ids=["counted", "not counted"])
-def test_a_gateway_may_state_it_in_a_header(
+def test_gateway_header_states_the_cost(
     headers: dict[str, str], stated: object, usage: Body | None, provider: ScriptedProvider, client: OpenAI
 ) -> None:
     provider.reply(headers=dict(headers), usage=usage)
@@ -153,7 +153,7 @@ def test_a_gateway_may_state_it_in_a_header(
     assert (found.cost_usd, found.cost_estimated) == stated
 
 
-def test_usage_within_a_cut_stream_is_partial(provider: ScriptedProvider, client: OpenAI) -> None:
+def test_usage_of_a_cut_stream_is_partial(provider: ScriptedProvider, client: OpenAI) -> None:
     """As by Perplexity, in every chunk."""
     delta = {"index": 0, "delta": {"content": "a"}}
     provider.reply(raw=[{"id": "c", "choices": [delta], "usage": {**_TOKENS, "cost": 0.005}}])
@@ -175,7 +175,7 @@ def test_usage_within_a_cut_stream_is_partial(provider: ScriptedProvider, client
     ids=["an hour", "an hour, as counted", "five minutes", "a text about an hour"],
 )
 @pytest.mark.parametrize("content", ["full", "off"])
-def test_an_hour_in_the_cache_is_known_from_any_part_of_the_request(
+def test_one_hour_cache_is_read_from_any_part_of_the_request(
     block: Body, split: Body, reason: str | None, content: Content, provider: ScriptedProvider, claude: Anthropic
 ) -> None:
     """Where an answer does not split what was written: at gateways, and at some platforms."""
@@ -238,11 +238,11 @@ def class_at(place: str) -> Any:
 
 
 @pytest.mark.parametrize("place", REQUESTS)
-def test_every_priced_request_option_has_a_row(place: str) -> None:
+def test_priced_request_option_has_a_row(place: str) -> None:
     fields = {name for name in get_type_hints(class_at(place)) if ABOUT_PRICES.search(name)}
     assert fields - ASKED - NO_PRICE.keys() == set()
 
 
 @pytest.mark.parametrize("place", USAGES)
-def test_every_field_of_usage_is_counted_or_has_a_row(place: str) -> None:
+def test_usage_field_is_counted_or_has_a_row(place: str) -> None:
     assert set(class_at(place).model_fields) - STATED - COUNTED == set()

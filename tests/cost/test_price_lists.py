@@ -60,12 +60,12 @@ def counted(model: str | None = "gpt-4o", provider: str = "openai", **fields: An
     ],
     ids=["contradictory", "model", "provider", "no model", "cancelled", "cut off", "behind a gateway", "counted by us"],
 )
-def test_an_uncertain_cost_is_unknown_or_marked_as_estimated(record: CallRecord, usd: str | None) -> None:
+def test_uncertain_cost_is_unknown_or_estimated(record: CallRecord, usd: str | None) -> None:
     cost = cost_of(record)
     assert (cost and (cost.usd, cost.estimated)) == (usd and (Decimal(usd), True))
 
 
-def test_an_uncertain_cost_states_the_reasons_of_its_price_and_of_its_call() -> None:
+def test_estimated_cost_states_all_reasons() -> None:
     usage = Usage(input_tokens=1000, estimated=True)
     cost = cost_of(counted(usage=usage, outcome="cancelled", server_address="gateway.example"))
     assert cost.reason == (
@@ -74,7 +74,7 @@ def test_an_uncertain_cost_states_the_reasons_of_its_price_and_of_its_call() -> 
     )
 
 
-def test_without_the_package_there_is_no_cost_and_no_error(tmp_path: Path) -> None:
+def test_missing_price_package_means_no_cost(tmp_path: Path) -> None:
     program = """
 import sys; sys.modules["genai_prices"] = None
 from tests.support.records import made
@@ -107,13 +107,13 @@ SPOKEN: dict[str, Any] = {
         ("gpt-image-1", Usage(input_tokens=5, output_tokens=1, raw={"svg_usage": {"input_tokens": 9}}), None),
     ],
 )  # fmt: skip
-def test_images_and_sound_are_priced_by_what_was_counted(model: str, usage: Usage, usd: str | None) -> None:
+def test_images_and_audio_are_priced_by_their_counts(model: str, usage: Usage, usd: str | None) -> None:
     for _ in range(2):
         found = cost_of(counted(model, usage=usage))
         assert (found and (found.usd, found.reason)) == (usd and (Decimal(usd), None))
 
 
-def test_a_batch_has_its_own_price_or_half_as_a_guess() -> None:
+def test_batch_uses_its_published_price_or_half() -> None:
     """The list has batch prices of some models, from some day on."""
     counts = {"input_tokens": 100_000, "output_tokens": 10_000, "batch_id": "b"}
 
@@ -170,7 +170,7 @@ def models() -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("part", range(scaled(1, 16)))
-def test_every_model_costs_what_the_list_says_digit_by_digit(part: int) -> None:
+def test_every_model_costs_exactly_the_list_price(part: int) -> None:
     chance, prices, kept = random.Random(part), PriceList(genai_prices), 0
     for provider, model in models()[part::16]:
         asked = chance.choice([(), (("service_tier", "flex"),), (("speed", "fast"),)])
@@ -184,7 +184,7 @@ def test_every_model_costs_what_the_list_says_digit_by_digit(part: int) -> None:
     assert kept
 
 
-def test_prices_that_change_at_a_date_are_those_of_the_calls_own_time() -> None:
+def test_price_is_that_of_the_call_time() -> None:
     prices = PriceList(genai_prices)
     usage = Usage(input_tokens=1000, output_tokens=500)
     dated = [(provider, model) for provider, model in models() if isinstance(model.prices, list)]
@@ -198,7 +198,7 @@ def test_prices_that_change_at_a_date_are_those_of_the_calls_own_time() -> None:
 
 
 @pytest.mark.parametrize("total", [0.1, Decimal("NaN"), None])
-def test_a_published_price_that_is_no_exact_number_is_unknown(total: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inexact_published_price_is_unknown(total: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a later version of the package may state it."""
     monkeypatch.setattr(genai_prices, "calc_price", lambda *_, **__: SimpleNamespace(total_price=total))
     assert PriceList(genai_prices).usd(("openai", "gpt-5"), (), START_NS, Usage(input_tokens=1)) is None
@@ -219,13 +219,13 @@ def written(path: Path, value: object) -> Path:
         ("azure.ai.openai", "gpt-5", 4), ("openai", "llama", 5),
     ],
 )  # fmt: skip
-def test_a_name_goes_before_patterns_and_longer_ones_first(tmp_path: Path, provider: str, model: str, usd: int) -> None:
+def test_exact_name_precedes_longest_pattern(tmp_path: Path, provider: str, model: str, usd: int) -> None:
     rows = {"gpt-5*": 1, "gpt-5-mini*": 2, "gpt-5-mini": 3, "azure.ai.openai/gpt-5*": 4, "*": 5}
     path = written(tmp_path / "p.json", {"models": {name: {"input": price} for name, price in rows.items()}})
     assert cost_of(counted(model, provider, input_tokens=1_000_000), path) == Cost(usd=Decimal(usd), source="p")
 
 
-def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path) -> None:
+def test_unlisted_models_keep_their_published_price(tmp_path: Path) -> None:
     path = written(tmp_path / "p.json", {"models": {"other": {"input": 1}}})
     assert cost_of(counted("gpt-4o", input_tokens=1000), path).source.startswith("genai-prices")
 
@@ -244,7 +244,7 @@ def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path
         ({"models": {}, "currency": "EUR"}, "EUR"),
     ],
 )
-def test_a_wrong_file_is_refused_with_its_name_and_why(tmp_path: Path, content: object, expected: str) -> None:
+def test_invalid_price_file_is_rejected_with_a_reason(tmp_path: Path, content: object, expected: str) -> None:
     store = keep(f"sqlite:///{tmp_path}/calls.db", counted("m", "x"))
     answer = ask("--store", store, "reprice", "--prices", str(written(tmp_path / "prices.json", content)))
     assert answer.code == 2
@@ -256,7 +256,7 @@ COUNTS = st.integers(0, 10**12)
 
 
 @given(AMOUNTS, AMOUNTS, COUNTS, COUNTS)
-def test_no_digit_of_money_is_ever_lost(
+def test_money_keeps_every_digit(
     tmp_path_factory: pytest.TempPathFactory, price: Decimal, other: Decimal, sent: int, received: int
 ) -> None:
     models = {"m": {"input": str(price), "output": str(other)}}
@@ -266,7 +266,7 @@ def test_no_digit_of_money_is_ever_lost(
     assert cost.usd.scaleb(15) == billionths
 
 
-def test_a_batch_has_prices_of_its_own_and_without_them_half_is_a_guess(tmp_path: Path) -> None:
+def test_batch_uses_its_price_in_the_file_or_half(tmp_path: Path) -> None:
     """Whatever service tier the answer names."""
     models = {"m": {"input": 10, "tiers": {"batch": {"input": 4}, "flex": {"input": 5}}}, "n": {"input": "0.1"}}
     path = written(tmp_path / "p.json", {"models": models})
@@ -310,7 +310,7 @@ def reprice(url: str, *arguments: str) -> Any:
     return ask("--store", url, "reprice", "--json", *arguments).json
 
 
-def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(store: str, prices: str) -> None:
+def test_reprice_fills_missing_costs_and_on_request_all_computed(store: str, prices: str) -> None:
     old, stated = Cost(usd=Decimal("0.5"), source="v0"), Cost(usd=Decimal("0.7"), source="provider")
     keep(
         store,
@@ -326,7 +326,7 @@ def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(store: 
     assert costs(store) == {"a": new, "b": Cost(usd=Decimal("0.000000003"), source="v1"), "c": None, "d": stated}
 
 
-def test_each_run_within_a_call_gets_its_own_cost(store: str, prices: str) -> None:
+def test_run_within_a_call_has_its_own_cost(store: str, prices: str) -> None:
     run = UsageIteration(kind="advisor_message", model="m", input_tokens=1, output_tokens=1)
     keep(store, counted("m", "x", call_id="a", usage=Usage(input_tokens=3, output_tokens=1, iterations=[run])))
     reprice(store, "--prices", prices)
@@ -336,7 +336,7 @@ def test_each_run_within_a_call_gets_its_own_cost(store: str, prices: str) -> No
     assert [run.cost for run in call.usage.iterations] == [Cost(usd=Decimal("0.000000293"), source="v1")]
 
 
-def test_everything_else_of_a_call_stays(store: str, prices: str) -> None:
+def test_reprice_changes_only_the_cost(store: str, prices: str) -> None:
     keep(store, counted("m", "x", call_id="a", input_tokens=1, metadata={"deep": [1, {"x": None}]}))
     before = next(iter(open_store(store).calls()))
     reprice(store, "--prices", prices)

@@ -92,14 +92,14 @@ def is_known(path: str) -> bool:
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-def test_every_field_of_usage_is_priced_or_free_or_named(sdk: str) -> None:
+def test_usage_field_is_priced_free_or_named(sdk: str) -> None:
     found = {leaf for _, kind in fields(sdk, "usage") for leaf in leaves(kind)}
     assert found
     assert {path for path in found if not is_known(path)} == set()
 
 
 @pytest.mark.parametrize("part", range(scaled(1, 4)))
-def test_so_is_every_field_of_usage_that_was_recorded(part: int) -> None:
+def test_recorded_usage_field_is_priced_free_or_named(part: int) -> None:
     exchanges = (*corpus.load(), *corpus.beside())
     found = {path for exchange in exchanges[part :: scaled(1, 4)] for path in stated_in(exchange)}
     assert found
@@ -156,7 +156,7 @@ def body_with(path: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", sorted(path for path in COUNTED if not path.startswith("iterations.")))
-def test_a_field_that_is_priced_is_read(path: str) -> None:
+def test_priced_field_is_read(path: str) -> None:
     """By the adapter of one of the APIs that state it."""
     readings = (
         endpoint(api).response_info(body_with(path)).usage for api in ("responses", "messages", "transcriptions")
@@ -165,7 +165,7 @@ def test_a_field_that_is_priced_is_read(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["a_new_counter", "prompt_tokens_details.new_tokens", "seconds", "new.list.counter"])
-def test_a_field_that_is_not_read_is_named(path: str) -> None:
+def test_unread_field_is_named(path: str) -> None:
     """Even one that another API has."""
     usage = endpoint("chat_completions").response_info(body_with(path)).usage
     assert unpriced_fields(usage) == [path]
@@ -174,12 +174,12 @@ def test_a_field_that_is_not_read_is_named(path: str) -> None:
     assert unpriced_fields(Usage(raw=nested(path, [7, {"x": 1}]))) == [path, f"{path}.x"]
 
 
-def test_a_hostile_usage_has_a_short_reason() -> None:
+def test_hostile_usage_has_a_short_reason() -> None:
     assert len(unpriced_fields(Usage(raw={f"field{number}": 1 for number in range(1000)}))) == 9
 
 
 @pytest.mark.parametrize("sdk", ["openai"])
-def test_every_tool_of_tool_usage_is_a_run(sdk: str) -> None:
+def test_tool_usage_entry_is_a_run(sdk: str) -> None:
     found = {leaf for _, kind in fields(sdk, "tool_usage") for leaf in leaves(kind)}
     assert found
     for path in found - {"web_search.num_requests"}:
@@ -217,7 +217,7 @@ TOOLS: Final = (
 
 
 @pytest.mark.parametrize(("sdk", "place"), TOOLS)
-def test_every_tool_of_a_request_is_the_applications_or_charged_or_free(sdk: str, place: str) -> None:
+def test_requested_tool_is_the_applications_charged_or_free(sdk: str, place: str) -> None:
     found = kinds(sdk, place)
     hosted = {kind for one in found for kind in requested_kinds([{"type": one}]) or []}
     assert found
@@ -225,14 +225,14 @@ def test_every_tool_of_a_request_is_the_applications_or_charged_or_free(sdk: str
     assert hosted - HOSTED_TOOLS == set(), "unknown at a reduced content level"
 
 
-def test_every_item_of_an_answer_is_no_run_or_charged_or_free() -> None:
+def test_answer_item_is_no_run_charged_or_free() -> None:
     found = kinds("openai", "responses.response_output_item.ResponseOutputItem")
     ran = {tool for one in found for tool in runs_in({"output": [{"type": one}]})}
     assert {"message", "web_search_call"} < found
     assert ran - CHARGED - FREE_TOOLS.keys() == set()
 
 
-def test_every_tool_that_runs_in_a_message_is_counted_or_charged_or_free() -> None:
+def test_message_tool_is_counted_charged_or_free() -> None:
     kind = import_module("anthropic.types.beta.beta_server_tool_use_block").BetaServerToolUseBlock
     names = get_args(kind.model_fields["name"].annotation)
     usage = {"server_tool_use": {"web_search_requests": 1, "web_fetch_requests": 1}}
@@ -243,12 +243,12 @@ def test_every_tool_that_runs_in_a_message_is_counted_or_charged_or_free() -> No
 
 
 @pytest.mark.parametrize("kind", ["", "a text of the user", "sk-ant-1", "x" * 99])
-def test_a_tool_of_an_odd_type_is_named_without_its_text(kind: str) -> None:
+def test_tool_of_unknown_type_is_named_without_its_text(kind: str) -> None:
     assert requested_kinds([{"type": kind}]) == ["other"]
     assert runs_in({"output": [{"type": f"{kind}_call"}]}) == {"other": 1}
     assert runs_in_message({"content": [{"type": "server_tool_use", "name": kind}]}) == {"other": 1}
 
 
 @pytest.mark.parametrize("tools", [None, {}, "x", 7, [None, 7, "x"], [{}], [{"type": None, "name": "own"}]])
-def test_tools_of_the_application_are_none_of_the_provider(tools: object) -> None:
+def test_application_tools_are_not_provider_tools(tools: object) -> None:
     assert requested_kinds(tools) is None

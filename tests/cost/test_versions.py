@@ -67,7 +67,7 @@ def orders(two: Sequence[CallRecord]) -> list[list[list[CallRecord]]]:
     [({}, None), (WINDOW, NO_PRICE), ({"prompt_cache_key": "k"}, None)],
     ids=["plain", "window", "key"],
 )
-def test_a_parameter_of_the_request_is_known_to_the_cost_of_the_answer(
+def test_answer_cost_uses_request_parameters(
     tmp_path: Path,
     provider: ScriptedProvider,
     client: openai.OpenAI,
@@ -82,7 +82,9 @@ def test_a_parameter_of_the_request_is_known_to_the_cost_of_the_answer(
         assert cost == Cost(usd=Decimal("0.01"), source=cost.source, estimated=reason is not None, reason=reason)
 
 
-def test_an_answer_alone_is_an_estimate(tmp_path: Path, provider: ScriptedProvider, client: openai.OpenAI) -> None:
+def test_answer_without_request_is_an_estimate(
+    tmp_path: Path, provider: ScriptedProvider, client: openai.OpenAI
+) -> None:
     """Another process has sent the request, and may have asked for a discount."""
     _, answer = versions(provider, client, {})
     for url in (f"sqlite:///{tmp_path}/c.db",):
@@ -90,9 +92,7 @@ def test_an_answer_alone_is_an_estimate(tmp_path: Path, provider: ScriptedProvid
         assert (cost.usd, cost.reason) == (Decimal("0.01"), UNKNOWN)
 
 
-def test_prices_of_ones_own_apply_to_the_whole_call(
-    tmp_path: Path, provider: ScriptedProvider, client: openai.OpenAI
-) -> None:
+def test_own_prices_apply_to_the_merged_call(tmp_path: Path, provider: ScriptedProvider, client: openai.OpenAI) -> None:
     """The discount is that of the file, and a cost that `reprice` computed stays."""
     own = {"input": 10, "output": 10, "tiers": {"completion_window=8h": {"input": 5, "output": 5}}}
     (tmp_path / "own.json").write_text(json.dumps({"version": "own", "models": {"gpt-4.1*": own}}))
@@ -107,7 +107,7 @@ def test_prices_of_ones_own_apply_to_the_whole_call(
         assert stored(url, again) == Cost(usd=Decimal("0.01"), source="own")
 
 
-def test_a_stated_cost_is_that_of_the_whole_call(
+def test_stated_cost_applies_to_the_merged_call(
     tmp_path: Path, provider: ScriptedProvider, client: openai.OpenAI
 ) -> None:
     asked, answer = versions(provider, client, WINDOW)

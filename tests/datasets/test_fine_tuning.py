@@ -43,7 +43,7 @@ def play(world: World, session_id: str = "s1", turns: int = 3) -> None:
     world.chat(messages, "Done.", session_id, tools=TOOLS)
 
 
-def test_one_row_per_session_has_each_message_once(world: World, exported: Export) -> None:
+def test_session_row_has_each_message_once(world: World, exported: Export) -> None:
     world.session("s1", reward=1.0)
     play(world)
     found = exported("openai-session")
@@ -57,7 +57,7 @@ def test_one_row_per_session_has_each_message_once(world: World, exported: Expor
     assert not found.left_out
 
 
-def test_one_row_per_call_trains_on_its_own_answer_only(world: World, exported: Export) -> None:
+def test_call_row_trains_only_on_its_answer(world: World, exported: Export) -> None:
     world.session("s1")
     play(world, turns=2)
     rows = exported("openai").rows
@@ -70,7 +70,7 @@ def test_one_row_per_call_trains_on_its_own_answer_only(world: World, exported: 
     assert "parallel_tool_calls" not in rows[-1]
 
 
-def test_a_fork_has_a_row_for_each_end_and_trains_on_nothing_twice(world: World, exported: Export) -> None:
+def test_forked_conversation_trains_on_each_message_once(world: World, exported: Export) -> None:
     world.session("s1")
     first = {"role": "user", "content": "A number?"}
     answer = world.chat([first], "7", "s1")
@@ -82,7 +82,7 @@ def test_a_fork_has_a_row_for_each_end_and_trains_on_nothing_twice(world: World,
     assert weights == [[1, 1], [0, 1]]
 
 
-def test_an_empty_last_answer_costs_a_session_nothing_else(world: World, exported: Export) -> None:
+def test_empty_last_answer_drops_only_itself(world: World, exported: Export) -> None:
     world.session("s1")
     world.chat([USER, world.chat([USER], "a", "s1"), USER], "", "s1")
     found = exported("openai-session")
@@ -122,7 +122,7 @@ def test_earlier_calls_supply_messages(world: World, exported: Export, kind: str
 
 
 @pytest.mark.parametrize("kind", ["conversation", "response"])
-def test_a_history_that_is_not_in_the_session_is_reported_once(world: World, exported: Export, kind: str) -> None:
+def test_missing_history_is_reported_once(world: World, exported: Export, kind: str) -> None:
     world.session("s1")
     for number in range(3):
         sent = {"model": "m", "input": f"Question {number}", **links(kind, number)}
@@ -132,7 +132,7 @@ def test_a_history_that_is_not_in_the_session_is_reported_once(world: World, exp
     assert found.dropped == {"history only the provider remembers": 1}
 
 
-def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: World, exported: Export) -> None:
+def test_changed_instructions_follow_each_call(world: World, exported: Export) -> None:
     """Also where a call has none: the Responses API does not keep those of the call before."""
     world.session("s1")
     rules = ["One.", "One.", None, None, "Two.", "One."]
@@ -151,14 +151,14 @@ def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: W
     ("prompt", "reason"),
     [("q", None), (["q"], None), (["q", "r"], "call: several prompts"), ([1, 2], "row: no prompt")],
 )
-def test_a_completion_has_one_prompt_of_text(world: World, exported: Export, prompt: Any, reason: str | None) -> None:
+def test_completion_row_has_one_text_prompt(world: World, exported: Export, prompt: Any, reason: str | None) -> None:
     world.call("completions", {"prompt": prompt, "echo": True}, {"choices": [{"index": 0, "text": "qa"}]})
     found = exported("openai")
     assert [row["messages"] for row in found.rows] == ([] if reason else [[USER, {**ANSWER, "weight": 1}]])
     assert found.left_out == ({reason: 1} if reason else {})
 
 
-def test_a_compaction_is_no_answer_and_no_message(world: World, exported: Export) -> None:
+def test_compaction_is_neither_answer_nor_message(world: World, exported: Export) -> None:
     compacted = [{"type": "message", **USER}, {"type": "compaction", "encrypted_content": "x"}]
     world.call("responses", {"input": "q"}, {"output": compacted})
     world.call("responses", {"input": [*compacted, {"type": "item_reference", "id": "m"}, USER]}, response(1, "a"))
@@ -168,7 +168,7 @@ def test_a_compaction_is_no_answer_and_no_message(world: World, exported: Export
     assert found.dropped == {"compactions": 1, "history only the provider remembers": 1}
 
 
-def test_calls_that_failed_were_cut_or_hold_no_content_are_not_exported(world: World, exported: Export) -> None:
+def test_failed_cut_and_empty_calls_are_not_exported(world: World, exported: Export) -> None:
     question = [{"role": "user", "content": "?"}]
     world.chat(question, "half", outcome="cancelled")
     world.chat(question, "?", outcome="error")
@@ -189,7 +189,7 @@ def test_ids_and_rewards_are_added_on_request(world: World, exported: Export) ->
     assert row["metadata"]["task_id"] == "t"
 
 
-def test_no_text_of_a_record_can_break_a_row(world: World, exported: Export) -> None:
+def test_any_text_gives_a_valid_row(world: World, exported: Export) -> None:
     nasty = 'line\nbreak \u2028 \u2029 \x85 "quote" \\ \x1b[31m </script> \x00'
     world.chat([{"role": "user", "content": nasty}], nasty)
     endless = tool_call("f", {}, "c")
@@ -201,7 +201,7 @@ def test_no_text_of_a_record_can_break_a_row(world: World, exported: Export) -> 
     assert of_tool["messages"][-1]["tool_calls"] == [endless]
 
 
-def test_a_called_tool_is_defined_if_the_last_request_lacks_it(world: World, exported: Export) -> None:
+def test_called_tool_is_defined(world: World, exported: Export) -> None:
     world.session("s1")
     question: list[dict[str, Any]] = [{"role": "user", "content": "Go"}]
     looked = world.chat(question, asking(tool_call("look", {}, "c1")), "s1", tools=TOOLS)
@@ -238,7 +238,9 @@ def test_a_called_tool_is_defined_if_the_last_request_lacks_it(world: World, exp
         ([{"role": "system", "content": "a"}, ANSWER], None),
     ],
 )
-def test_refused_messages_are_counted(world: World, exported: Export, messages: list[Json], reason: str | None) -> None:
+def test_rejected_messages_are_counted(
+    world: World, exported: Export, messages: list[Json], reason: str | None
+) -> None:
     world.chat(messages[:-1], messages[-1])
     found = exported("openai")
     assert len(found.rows) == (reason is None)
@@ -250,7 +252,7 @@ MISSING = {"definition of a tool that was called": 1}
 
 
 @pytest.mark.parametrize("case", CASES["definitions of tools"], ids=str)
-def test_definitions_of_tools_of_every_api(world: World, exported: Export, case: Json) -> None:
+def test_tool_definitions_of_every_api(world: World, exported: Export, case: Json) -> None:
     world.chat([USER], asks("a"), tools=[case["tool"]])
     found = exported("openai")
     assert found.rows[0].get("tools", []) == ([case["written"]] if case["written"] else [])
@@ -258,7 +260,7 @@ def test_definitions_of_tools_of_every_api(world: World, exported: Export, case:
 
 
 @pytest.mark.parametrize("case", CASES["media"], ids=str)
-def test_media_are_parts_or_missing(world: World, exported: Export, case: Json) -> None:
+def test_media_are_parts_or_omitted(world: World, exported: Export, case: Json) -> None:
     asked = [{"role": "user", "content": [case["part"]]}, USER]
     request = {"input" if case["api"] == "responses" else "messages": asked}
     answers: dict[str, Json] = {
@@ -276,7 +278,7 @@ def test_media_are_parts_or_missing(world: World, exported: Export, case: Json) 
 
 
 @pytest.mark.parametrize("case", CASES["answers"], ids=str)
-def test_an_answer_as_a_chat_message(world: World, exported: Export, case: Json) -> None:
+def test_answer_as_a_chat_message(world: World, exported: Export, case: Json) -> None:
     world.call(case["api"], {"messages": [USER], "input": "q"}, case["answer"])
     found = exported("openai")
     assert found.rows[0]["messages"][-1] == {"role": "assistant", "weight": 1} | case["message"]
@@ -294,7 +296,7 @@ def test_an_answer_as_a_chat_message(world: World, exported: Export, case: Json)
         ([{"type": "image"}, "odd", {"type": "text", "text": "a"}], "a", 2),
     ],
 )  # fmt: skip
-def test_a_tool_result_is_text(world: World, exported: Export, content: object, expected: object, dropped: int) -> None:
+def test_tool_result_is_text(world: World, exported: Export, content: object, expected: object, dropped: int) -> None:
     world.chat([USER, asks("k"), {**tells("k"), "content": content}], "x")
     found = exported("openai")
     assert found.rows[0]["messages"][2] == {"role": "tool", "tool_call_id": "k", "content": expected}
@@ -302,7 +304,9 @@ def test_a_tool_result_is_text(world: World, exported: Export, content: object, 
 
 
 @pytest.mark.parametrize(("role", "dropped"), [("user", {}), ("human", {}), ("critic", {"role critic": 1})])
-def test_unknown_roles_are_counted_users(world: World, exported: Export, role: str, dropped: dict[str, int]) -> None:
+def test_unknown_roles_become_user_and_are_counted(
+    world: World, exported: Export, role: str, dropped: dict[str, int]
+) -> None:
     world.chat([{"role": role, "content": "q", "name": "n"}], "x")
     found = exported("openai")
     assert found.rows[0]["messages"][0] == {"role": "user", "content": "q", "name": "n"}
@@ -336,7 +340,7 @@ def test_messages_api_becomes_chat_with_results_after_their_calls(world: World, 
     assert row["parallel_tool_calls"] is False
 
 
-def test_an_answer_that_the_request_has_begun_is_one_message(world: World, exported: Export) -> None:
+def test_prefilled_answer_is_one_message(world: World, exported: Export) -> None:
     """As for JSON; the next request sends it whole."""
     world.session("s1")
     begun, whole = {"role": "assistant", "content": "{"}, {"role": "assistant", "content": "{}"}
@@ -349,7 +353,7 @@ def test_an_answer_that_the_request_has_begun_is_one_message(world: World, expor
 
 
 @pytest.mark.parametrize("form", ["sent again", "in a thread"])
-def test_a_paused_answer_is_trained_on_with_the_rest(world: World, exported: Export, form: str) -> None:
+def test_paused_answer_is_joined_with_its_continuation(world: World, exported: Export, form: str) -> None:
     world.session("s1")
     begun, whole = {"role": "assistant", "content": "Wait"}, {"role": "assistant", "content": "Wait: a", "weight": 1}
     first = {"messages": [USER], "system": "Be brief."}
@@ -363,7 +367,7 @@ def test_a_paused_answer_is_trained_on_with_the_rest(world: World, exported: Exp
         assert found.left_out == {"row: a paused answer": 1}
 
 
-def test_of_several_choices_the_first_is_the_answer(world: World, exported: Export) -> None:
+def test_first_choice_is_the_answer(world: World, exported: Export) -> None:
     choices = [
         {"index": at, "message": {"role": "assistant", "content": text}} for at, text in enumerate(("No.", "Yes."))
     ]
@@ -374,7 +378,7 @@ def test_of_several_choices_the_first_is_the_answer(world: World, exported: Expo
 
 
 @pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
-def test_every_recorded_call_is_a_row_of_what_was_sent_or_has_a_reason(tmp_path: Path) -> None:
+def test_recorded_call_is_a_row_or_has_a_reason(tmp_path: Path) -> None:
     """Of chat: the very messages, unless something is reported as dropped."""
     store, target = f"sqlite:///{tmp_path}/recorded.db", tmp_path / "row.jsonl"
     answered = [one for one in corpus.load() if one.inference and one.status == 200 and one.endpoint != "embeddings"]

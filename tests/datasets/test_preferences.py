@@ -29,7 +29,7 @@ def play(world: World, session_id: str, answer: Any, reward: float | None, **fie
     world.chat(seen, answer, session_id, tools=TOOLS)
 
 
-def test_two_sessions_of_a_task_are_compared_at_their_first_difference(world: World, exported: Export) -> None:
+def test_pair_starts_at_the_first_difference(world: World, exported: Export) -> None:
     play(world, "good", "left", 1.0)
     play(world, "bad", "right", 0.0)
     (row,) = exported("preferences").rows
@@ -41,7 +41,7 @@ def test_two_sessions_of_a_task_are_compared_at_their_first_difference(world: Wo
 
 
 @pytest.mark.parametrize(("worse", "pairs"), [(["x", "final"], []), (["final", "draft"], []), (["x", "y"], ["y"])])
-def test_the_last_answer_to_a_prompt_counts(world: World, exported: Export, worse: list[str], pairs: list[str]) -> None:
+def test_last_answer_to_a_prompt_counts(world: World, exported: Export, worse: list[str], pairs: list[str]) -> None:
     for session_id, reward, answers in (("good", 1.0, ["draft", "final"]), ("bad", 0.0, worse)):
         world.session(session_id, reward, task_id="maze")
         for answer in answers:
@@ -69,7 +69,7 @@ def test_sessions_without_a_pair_are_counted(world: World, exported: Export) -> 
     }
 
 
-def test_a_margin_is_a_difference_as_written(world: World, exported: Export) -> None:
+def test_margin_is_compared_in_decimal(world: World, exported: Export) -> None:
     """As floats, 0.9 is less than 0.1 above 0.8."""
     play(world, "good", "left", 0.9)
     play(world, "bad", "right", 0.8)
@@ -77,7 +77,7 @@ def test_a_margin_is_a_difference_as_written(world: World, exported: Export) -> 
     assert len(exported("preferences", options=Options(margin=0.11)).rows) == 0
 
 
-def test_refusals_in_other_words_are_other_answers(world: World, exported: Export) -> None:
+def test_refusals_with_other_words_differ(world: World, exported: Export) -> None:
     for session_id, reward, words in (("good", 1.0, "I may not help with that."), ("bad", 0.0, "No.")):
         play(world, session_id, {"role": "assistant", "content": None, "refusal": words}, reward)
     (row,) = exported("preferences").rows
@@ -85,7 +85,7 @@ def test_refusals_in_other_words_are_other_answers(world: World, exported: Expor
     assert row["non_preferred_output"] == [{"role": "assistant", "content": None, "refusal": "No."}]
 
 
-def test_sessions_may_be_one_task_by_their_metadata(world: World, exported: Export) -> None:
+def test_metadata_defines_the_task(world: World, exported: Export) -> None:
     play(world, "a", "left", 1.0, task_id=None, metadata={"seed": 7})
     play(world, "b", "right", 0.0, task_id=None, metadata={"seed": 7})
     play(world, "c", "up", 0.0, task_id=None, metadata={"seed": 8})
@@ -102,7 +102,9 @@ def test_sessions_may_be_one_task_by_their_metadata(world: World, exported: Expo
         ({"answer": "right"}, {}),
     ],
 )
-def test_no_pair_has_a_reason(world: World, exported: Export, worse: dict[str, str], left_out: dict[str, int]) -> None:
+def test_missing_pair_has_a_reason(
+    world: World, exported: Export, worse: dict[str, str], left_out: dict[str, int]
+) -> None:
     """The ids of calls differ, as a provider makes them."""
     for session_id, reward, texts in (("good", 1.0, {}), ("bad", 0.0, worse)):
         told = {"answer": "left", "call_id": f"call_of_{session_id}"} | texts
@@ -115,7 +117,7 @@ def test_no_pair_has_a_reason(world: World, exported: Export, worse: dict[str, s
 TRL = Options(pair_format="trl")
 
 
-def test_trl_takes_messages_with_tools_and_arguments_as_objects(world: World, exported: Export) -> None:
+def test_trl_pairs_have_tools_and_argument_objects(world: World, exported: Export) -> None:
     for session_id, reward, way in (("good", 1.0, "left"), ("bad", 0.0, "right")):
         moved = asking(tool_call("look", {"at": way}, f"{session_id}_move"))
         play(world, session_id, moved, reward, call_id=f"{session_id}_look")
@@ -133,7 +135,7 @@ def test_trl_takes_messages_with_tools_and_arguments_as_objects(world: World, ex
     assert set(row) == {"prompt", "chosen", "rejected", "tools"}
 
 
-def test_trl_pairs_have_no_tools_where_there_are_none_and_ids_on_request(world: World, exported: Export) -> None:
+def test_trl_pairs_omit_absent_tools_and_add_ids_on_request(world: World, exported: Export) -> None:
     for session_id, reward in (("good", 1.0), ("bad", 0.0)):
         world.session(session_id, reward, task_id="maze")
         world.chat(START, session_id, session_id)
@@ -146,7 +148,7 @@ def test_trl_pairs_have_no_tools_where_there_are_none_and_ids_on_request(world: 
     }
 
 
-def test_the_command_writes_pairs_and_nothing_else_for_trl(world: World, exported: Export, tmp_path: Path) -> None:
+def test_command_writes_only_pairs_for_trl(world: World, exported: Export, tmp_path: Path) -> None:
     play(world, "good", "left", 1.0)
     play(world, "bad", "right", 0.0)
     store, target = world.write(tmp_path / "w.db"), tmp_path / "pairs.jsonl"
@@ -157,7 +159,7 @@ def test_the_command_writes_pairs_and_nothing_else_for_trl(world: World, exporte
         exported("openai", options=TRL)
 
 
-def test_conversations_by_turns_are_each_compared_by_themselves(world: World, exported: Export) -> None:
+def test_interleaved_conversations_are_compared_separately(world: World, exported: Export) -> None:
     for session_id, reward, found in (("good", 1.0, "a door"), ("bad", 0.0, "nothing")):
         world.session(session_id, reward, task_id="maze")
         agents = [[{"role": "user", "content": f"Agent {number}."}] for number in range(2)]

@@ -52,14 +52,14 @@ def question(text: str = "?") -> list[dict[str, Any]]:
         ({"since_ns": START_NS + 10**15}, []),
     ],
 )
-def test_filters_of_lists_select_sessions_and_calls(exported: Export, choice: dict[str, Any], kept: list[str]) -> None:
+def test_list_filters_select_sessions_and_calls(exported: Export, choice: dict[str, Any], kept: list[str]) -> None:
     """Those that they do not select are not left out: nobody asked for them."""
     found = exported("openai", **choice)
     assert [row["messages"][0]["content"] for row in found.rows] == kept
     assert found.left_out == {}
 
 
-def test_an_unknown_format_is_named(world: World, tmp_path: Path) -> None:
+def test_unknown_format_is_named(world: World, tmp_path: Path) -> None:
     reader = open_store(world.write(tmp_path / "w.db"))
     with pytest.raises(SettingError, match="no format 'csv': use one of openai,"):
         export(reader, "csv", None)
@@ -81,7 +81,7 @@ def cut_off(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", TEXT_FORMATS)
-def test_answers_that_were_cut_off_are_in_and_counted_or_left_out(world: World, exported: Export, name: str) -> None:
+def test_cut_off_answers_are_counted_or_excluded(world: World, exported: Export, name: str) -> None:
     cut_off(world)
     found = exported(name)
     assert found.rows
@@ -94,7 +94,7 @@ def test_answers_that_were_cut_off_are_in_and_counted_or_left_out(world: World, 
 
 
 @pytest.mark.parametrize("name", TEXT_FORMATS)
-def test_a_session_of_which_no_call_fits_is_counted_and_left_out(world: World, exported: Export, name: str) -> None:
+def test_session_without_usable_call_is_counted_and_excluded(world: World, exported: Export, name: str) -> None:
     cut_off(world)
     world.session("failed", 2.0, task_id="maze")
     world.chat(question(), "?", "failed", outcome="error")
@@ -104,7 +104,7 @@ def test_a_session_of_which_no_call_fits_is_counted_and_left_out(world: World, e
     assert (found.statistics.sessions, found.statistics.sessions_kept, found.statistics.calls) == (3, 2, 3)
 
 
-def test_an_answer_that_was_cut_off_counts_where_it_is_trained_on(world: World, exported: Export) -> None:
+def test_cut_off_answer_is_counted_only_if_trained_on(world: World, exported: Export) -> None:
     world.session("s1")
     half = world.chat(question(), "Half an", "s1", choice={"finish_reason": "length"})
     world.chat([*question(), half, *question("Go on.")], "answer.", "s1")
@@ -115,7 +115,7 @@ def test_an_answer_that_was_cut_off_counts_where_it_is_trained_on(world: World, 
 
 
 @pytest.mark.parametrize("name", TEXT_FORMATS)
-def test_calls_outside_are_counted_where_sessions_are_exported(world: World, exported: Export, name: str) -> None:
+def test_calls_outside_sessions_are_counted(world: World, exported: Export, name: str) -> None:
     cut_off(world)
     for number in range(3):
         world.chat(question(f"{number}"), "Loose.", body={"prompt_token_ids": [1]}, choice=TOKENS)
@@ -125,7 +125,7 @@ def test_calls_outside_are_counted_where_sessions_are_exported(world: World, exp
         assert not exported(name, **choice).left_out["call: outside sessions"], "nobody asked for them"
 
 
-def test_sessions_beyond_the_limit_are_counted_as_far_as_known(world: World, exported: Export) -> None:
+def test_sessions_beyond_the_limit_are_counted(world: World, exported: Export) -> None:
     for number in range(4):
         world.session(f"s{number}", 1.0 - number / 10, task_id="maze")
         world.chat(question(), f"{number}", f"s{number}")
@@ -137,7 +137,7 @@ def test_sessions_beyond_the_limit_are_counted_as_far_as_known(world: World, exp
 
 
 @pytest.mark.parametrize("target", ["file", "stdout", "none"])
-def test_the_command_says_what_is_left_out_and_cut_off(world: World, tmp_path: Path, target: str) -> None:
+def test_command_reports_excluded_and_cut_off_answers(world: World, tmp_path: Path, target: str) -> None:
     cut_off(world)
     world.chat(question(), "half", outcome="cancelled")
     store = world.write(tmp_path / "w.db")

@@ -33,7 +33,7 @@ def agent(world: World) -> None:
     world.event("s1", event_type="tool", name="move", tool_call_id="c3", data={"result": {"at": [1, 2]}})
 
 
-def test_a_session_is_a_trajectory_with_results_in_the_step_of_their_calls(world: World, exported: Export) -> None:
+def test_tool_results_belong_to_the_step_of_their_calls(world: World, exported: Export) -> None:
     agent(world)
     (row,) = exported("atif").rows
     check_trajectory(row)
@@ -55,7 +55,7 @@ def test_a_session_is_a_trajectory_with_results_in_the_step_of_their_calls(world
     assert (sums["extra"]["calls_without_usage"], sums["extra"]["calls_without_cost"]) == (1, 1)
 
 
-def test_a_history_that_was_rewritten_is_copied_context(world: World, exported: Export) -> None:
+def test_rewritten_history_is_copied_context(world: World, exported: Export) -> None:
     world.session("s1")
     question = {"role": "user", "content": "Long story?"}
     answer = world.chat([question], "Once upon a time.", "s1")
@@ -77,7 +77,7 @@ def test_a_history_that_was_rewritten_is_copied_context(world: World, exported: 
 
 @pytest.mark.parametrize("ids", [("c0", "c1", "c2"), ("c0", "c0", "c0")])
 @pytest.mark.parametrize("rules", ["aaa", "aba"])
-def test_repeated_words_and_ids_are_of_their_own_step(world: World, exported: Export, ids: str, rules: str) -> None:
+def test_repeated_words_and_ids_stay_in_their_step(world: World, exported: Export, ids: str, rules: str) -> None:
     """Also where another system prompt repeats the whole history. No model sees the last result."""
     world.session("s1")
     messages: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ def test_pictures_are_parts(world: World, exported: Export) -> None:
     assert found.dropped == {"image_url of a trajectory": 2}
 
 
-def test_harbor_reads_it_and_the_agent_may_be_named(world: World, exported: Export) -> None:
+def test_harbor_reads_the_trajectory(world: World, exported: Export) -> None:
     agent(world)
     found = exported("atif", options=Options(agent_name="robot", agent_version="2.1"))
     assert (found.rows[0]["agent"]["name"], found.rows[0]["agent"]["version"]) == ("robot", "2.1")
@@ -133,7 +133,7 @@ def test_harbor_reads_it_and_the_agent_may_be_named(world: World, exported: Expo
 QUESTION = [{"role": "user", "content": "?"}]
 
 
-def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Export) -> None:
+def test_rollout_has_the_token_ids_of_the_server(world: World, exported: Export) -> None:
     world.session("s1", reward=2.0, task_id="t", group_id="g")
     logprobs = {"content": [{"token": "a", "logprob": -0.25}, {"token": "b", "logprob": -1.0}]}
     choice = {"token_ids": [7, 8], "logprobs": logprobs, "finish_reason": "length"}
@@ -171,7 +171,7 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     assert found.left_out == {"call: no token ids": 1}
 
 
-def test_a_table_of_calls_reads_back_with_its_types(world: World, tmp_path: Path) -> None:
+def test_call_table_keeps_its_types(world: World, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'callspan[datasets]'")
     world.session("s1", reward=0.5, metadata={"seed": 7})
     world.chat(QUESTION, "In.", "s1")
@@ -188,7 +188,7 @@ def test_a_table_of_calls_reads_back_with_its_types(world: World, tmp_path: Path
     assert (outside["reward"], outside["input_tokens"], outside["cost_usd"], outside["session_id"]) == (None,) * 4
 
 
-def test_without_pyarrow_it_says_what_to_install(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pyarrow_names_the_extra(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     world.chat(QUESTION, "x")
     with pytest.raises(SettingError, match=r"pip install .callspan\[datasets\]"):
@@ -227,7 +227,7 @@ COUNTED = {"usage": {"prompt_tokens": 2, "completion_tokens": 2}}
 
 
 @pytest.mark.parametrize(("field", "prompt"), [*zip(IDS, PROMPTS, strict=True)])
-def test_a_rollout_says_which_fields_its_ids_came_from(world: World, exported: Export, field: str, prompt: str) -> None:
+def test_rollout_names_the_source_of_its_ids(world: World, exported: Export, field: str, prompt: str) -> None:
     body, choice = IDS[field]
     world.session("s1")
     world.chat(QUESTION, "ab", "s1", body=body | COUNTED, choice=choice)
@@ -244,7 +244,7 @@ def test_a_rollout_says_which_fields_its_ids_came_from(world: World, exported: E
         ({"input_tokens": 2, "output_tokens": 1}, "completion"),
     ],
 )
-def test_ids_that_do_not_fit_the_count_are_left_out(
+def test_ids_that_contradict_the_count_are_omitted(
     world: World, exported: Export, usage: dict[str, int], what: str
 ) -> None:
     world.session("s1")
@@ -256,7 +256,7 @@ def test_ids_that_do_not_fit_the_count_are_left_out(
     assert "prompt_token_ids" not in exported("atif").rows[0]["steps"][-1]["metrics"]
 
 
-def test_a_count_of_several_choices_is_not_that_of_the_first(world: World, exported: Export) -> None:
+def test_count_of_several_choices_does_not_apply_to_the_first(world: World, exported: Export) -> None:
     world.session("s1")
     body, choice = IDS["choices.token_ids"]
     other = {"index": 1, "message": {"role": "assistant", "content": "c"}, "finish_reason": "stop", "token_ids": [9]}
@@ -280,7 +280,7 @@ def test_a_count_of_several_choices_is_not_that_of_the_first(world: World, expor
         ([{"truncated": True}], {"outcome": "error"}, "error", None),
     ],
 )
-def test_the_stop_condition_is_not_the_verdict(
+def test_stop_condition_is_not_the_verdict(
     world: World, exported: Export, flags: list[Any], session: dict[str, Any], stop: str | None, success: bool | None
 ) -> None:
     """An episode that only ran out of steps has failed, but was not stopped by its failure."""
@@ -322,9 +322,7 @@ def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:
     ],
     ids=["first delta", "each chunk", "last chunk", "an odd extension"],
 )
-def test_the_ids_of_a_stream_are_those_of_all_its_chunks(
-    world: World, exported: Export, chunks: list[dict[str, Any]]
-) -> None:
+def test_stream_has_the_ids_of_all_chunks(world: World, exported: Export, chunks: list[dict[str, Any]]) -> None:
     world.session("s1")
     world.chat(QUESTION, "ab", "s1", body=streamed(*chunks) | COUNTED)
     (step,) = exported("rollouts").rows[0]["steps"]
@@ -335,7 +333,7 @@ REST = [{"role": "user", "content": "And?"}]
 
 
 @pytest.mark.parametrize("form", ["apart", "as one message", "in a thread"])
-def test_what_goes_on_with_a_paused_answer_does_not_repeat_it(world: World, exported: Export, form: str) -> None:
+def test_continuation_does_not_repeat_a_paused_answer(world: World, exported: Export, form: str) -> None:
     world.session("s1")
     said, messages, merged = "", QUESTION, form == "as one message"
     turns = (("Wait", "pause_turn"), (": a", "pause_turn"), (", b.", "end_turn"), ("Done.", "end_turn"))
@@ -356,7 +354,7 @@ def test_what_goes_on_with_a_paused_answer_does_not_repeat_it(world: World, expo
     assert [step.get("llm_call_count") for step in row["steps"]] == [None, 1, 1, 1, None, 1]
 
 
-def test_what_the_application_began_is_in_the_answer(world: World, exported: Export) -> None:
+def test_answer_includes_its_prefill(world: World, exported: Export) -> None:
     world.session("s1")
     begun = {"role": "assistant", "content": "It is"}
     world.call("messages", {"messages": [*QUESTION, begun]}, {"role": "assistant", "content": " late."}, "s1")

@@ -18,7 +18,7 @@ READER = Path(__file__).with_name("apps") / "trl_reader.py"
 
 
 @pytest.mark.timeout(300)
-def test_trl_makes_of_each_pair_what_was_said(world: World, tmp_path: Path) -> None:
+def test_trl_renders_each_pair_as_recorded(world: World, tmp_path: Path) -> None:
     """Arguments stay apart, whatever another row has: none becomes null, none another type."""
     python = python_of("trainers/trl")
     question = [{"role": "system", "content": "Play."}, {"role": "user", "content": "Begin."}]

@@ -78,7 +78,7 @@ def sdk(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def test_each_name_of_a_row_is_a_method_of_its_own(sdk: str) -> None:
+def test_row_names_are_distinct_methods(sdk: str) -> None:
     found = {(method.resource, method.name) for method in methods_of(sdk)}
     assert len(found) > LEAST[sdk]
     named = [name for name, _ in rows(sdk)]
@@ -86,7 +86,7 @@ def test_each_name_of_a_row_is_a_method_of_its_own(sdk: str) -> None:
     assert [name for name, row in rows(sdk) if name not in found and not row.is_older] == []
 
 
-def test_posts_are_recorded_counted_or_free_by_their_row(sdk: str) -> None:
+def test_row_decides_whether_a_post_is_recorded_counted_or_free(sdk: str) -> None:
     """By the path to which its source posts. Paths without a row are free."""
     recorded, others, row_of = 0, 0, dict(rows(sdk))
     for method in methods_of(sdk):

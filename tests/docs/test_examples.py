@@ -163,18 +163,18 @@ ALONE = [
 """Examples to run alone: of single-example pages, and at full scale all that need no earlier one."""
 
 
-def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:
+def test_example_states_its_effect_or_why_it_is_skipped() -> None:
     silent = [example.id for example in RUN if not example.directives.keys() & set(EFFECTS)]
     assert silent == [], "put `<!-- example: calls=1 -->` or the like above"
 
 
-def test_every_documented_install_line_is_run_with_an_example() -> None:
+def test_documented_install_line_runs_with_an_example() -> None:
     stated = {line for page in pages() for line in install_lines(page)}
     assert stated == {example.requirement for example in RUN}
 
 
 @pytest.mark.parametrize("example", ALONE, ids=lambda example: example.id)
-def test_an_example_alone(example: Example, workplace: Workplaces) -> None:
+def test_example_alone(example: Example, workplace: Workplaces) -> None:
     run = [*_before(example), example]
     where = workplace(run)
     where.save(PAGES[example.page])
@@ -183,7 +183,7 @@ def test_an_example_alone(example: Example, workplace: Workplaces) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", SEVERAL, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces) -> None:
+def test_examples_of_a_page_in_order(page: Path, workplace: Workplaces) -> None:
     """Python examples that continue each other are one program, as in a reader's interpreter."""
     for run in _runs([example for example in PAGES[page] if example.reason is None]):
         where = workplace(run)
@@ -258,7 +258,7 @@ def test_quickstart_records_its_call(tmp_path: Path) -> None:
     assert (call["output"], call["input_tokens"], call["output_tokens"]) == ("Paris.", 14, 2)
 
 
-def test_the_agent_reaches_its_goal_step_by_step(tmp_path: Path) -> None:
+def test_agent_reaches_its_goal(tmp_path: Path) -> None:
     assert "Reached the goal, reward +0.90" in output_of("agent_gridworld.py", tmp_path)
     session = ask(tmp_path, "show", "last")
     assert (session["outcome"], session["reward"]) == ("success", 0.9)
@@ -266,13 +266,13 @@ def test_the_agent_reaches_its_goal_step_by_step(tmp_path: Path) -> None:
     assert session["steps"][-1]["terminated"] is True
 
 
-def test_a_conversation_of_three_requests_is_one_session(tmp_path: Path) -> None:
+def test_conversation_of_three_requests_is_one_session(tmp_path: Path) -> None:
     assert "I am sorry. (parcel 4711 is refunded)" in output_of("support_desk.py", tmp_path)
     (session,) = ask(tmp_path, "sessions")
     assert (session["session_id"], session["timesteps"], session["calls"]) == ("conversation-1", 3, 3)
 
 
-def test_the_jaeger_example_sends_the_trace_its_page_describes(receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_jaeger_example_sends_the_described_trace(receiver: OtlpReceiver, tmp_path: Path) -> None:
     out = output_of("jaeger/app.py", tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
     assert f"Sent the trace to {receiver.url}" in out
     by_id = {span.span_id: span for span in receiver.spans}
@@ -300,7 +300,7 @@ def _ancestors(span: ReceivedSpan, by_id: dict[str, ReceivedSpan]) -> list[str]:
     ("tests", "passes"),
     [("def test_a(): pytest.skip()", False), ("def test_a(): pytest.skip()\ndef test_b(): pass", True)],
 )
-def test_a_nightly_step_that_skips_everything_fails(
+def test_nightly_step_that_skips_everything_fails(
     tests: str, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as that of the browser on a machine without one."""

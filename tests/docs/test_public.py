@@ -29,14 +29,14 @@ from callspan.testing import Capture, Reply, ScriptedProvider
 
 
 @pytest.mark.parametrize("module", [records, stores])
-def test_public_types_and_functions_without_an_example_are_documented(module: object) -> None:
+def test_public_names_without_an_example_are_documented(module: object) -> None:
     for name in module.__all__:  # type: ignore[attr-defined]
         thing = getattr(module, name)
         if inspect.isclass(thing) or inspect.isfunction(thing):
             assert thing.__doc__, f"{name} has no docstring"
 
 
-def test_every_setting_is_a_documented_argument() -> None:
+def test_setting_is_a_documented_argument() -> None:
     shown = inspect.signature(callspan.instrument).parameters
     for name in callspan.Settings.__struct_fields__:
         assert shown[name].default is None, name
@@ -63,7 +63,7 @@ assert threading.active_count() == 1
 """
 
 
-def test_on_windows_the_import_says_what_is_supported(tmp_path: Path) -> None:
+def test_import_on_windows_names_supported_systems(tmp_path: Path) -> None:
     done = ran("-c", "import sys; sys.platform = 'win32'; import callspan", cwd=tmp_path, code=1)
     assert "ImportError: callspan runs on Linux and macOS; it does not support Windows." in done.stderr
 
@@ -81,7 +81,7 @@ handle.uninstrument()
 
 
 @pytest.mark.parametrize("program", [IMPORT, INSTRUMENT], ids=["importing", "instrumenting"])
-def test_importing_and_instrumenting_load_no_sdk_file_or_thread(program: str, tmp_path: Path) -> None:
+def test_import_and_instrument_load_no_sdk_file_or_thread(program: str, tmp_path: Path) -> None:
     ran("-c", program, cwd=tmp_path)
 
 
@@ -107,7 +107,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
-def test_every_public_name_has_a_working_example(module: ModuleType, name: str, names: dict[str, object]) -> None:
+def test_public_name_has_a_working_example(module: ModuleType, name: str, names: dict[str, object]) -> None:
     documentation = inspect.getdoc(getattr(module, name)) or ""
     test = doctest.DocTestParser().get_doctest(documentation, dict(names), name, None, None)
     assert test.examples, f"{name} has no example"
@@ -124,11 +124,11 @@ def rows() -> dict[str, str]:
     return {match[1]: match[2] for match in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE)}
 
 
-def test_every_setting_is_documented_and_no_other() -> None:
+def test_documented_settings_are_exactly_the_settings() -> None:
     assert set(rows()) == set(Settings.__struct_fields__)
 
 
-def test_every_variable_is_documented_and_none_that_is_not_read() -> None:
+def test_documented_variables_are_exactly_those_read() -> None:
     shown = rows()
     assert [one for setting, one in variables().items() if f"`{one}`" not in shown[setting]] == []
     known = {*variables().values(), "CALLSPAN_SCALE"}
@@ -136,19 +136,19 @@ def test_every_variable_is_documented_and_none_that_is_not_read() -> None:
         assert set(re.findall(r"`?(CALLSPAN_[A-Z_]+)`?", page.read_text())) <= known, page.name
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_resolve() -> None:
     for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
         assert [str(target) for target in links(page) if not target.exists()] == [], page.name
 
 
-def test_every_document_can_be_reached_from_the_readme() -> None:
+def test_documents_are_reachable_from_the_readme() -> None:
     """By links on the README itself, because nobody searches for unknown pages."""
     missing = {page.name for page in (ROOT / "docs").rglob("*.md")} - {page.name for page in links(readme())}
     assert missing == set()
     assert set((ROOT / "docs").glob("*.md")) <= set(pages())
 
 
-def test_the_price_file_of_the_documents_is_taken(tmp_path: Path, store: str) -> None:
+def test_documented_price_file_is_valid(tmp_path: Path, store: str) -> None:
     (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/cost.md").read_text(), re.DOTALL)
     file = tmp_path / "prices.json"
     file.write_text(block)
@@ -164,7 +164,7 @@ def named(table: str) -> set[str]:
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
-def test_every_field_of_replies_and_captures_is_documented() -> None:
+def test_fields_of_replies_and_captures_are_documented() -> None:
     page = (ROOT / "docs/testing.md").read_text()
     properties = {name for name, member in vars(Capture).items() if isinstance(member, property)}
     fields = page.partition("### The fields of a reply")[2].partition("###")[0]
@@ -172,6 +172,6 @@ def test_every_field_of_replies_and_captures_is_documented() -> None:
     assert named(page.partition("| `seen.`")[2]) == properties
 
 
-def test_every_extra_is_documented() -> None:
+def test_extras_are_documented() -> None:
     table = (ROOT / "docs/support.md").read_text().partition("## Extras")[2].partition("##")[0]
     assert named(table) == set(metadata("callspan").get_all("Provides-Extra") or ())

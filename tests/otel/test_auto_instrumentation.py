@@ -10,7 +10,7 @@ from tests.support.launching import APPS, Stage
 SCRIPT = str(APPS / "calling.py")
 
 
-def test_a_plain_script_sends_one_span_and_keeps_one_record_per_call(stage: Stage) -> None:
+def test_plain_script_sends_one_span_and_one_record_per_call(stage: Stage) -> None:
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2")
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == 4
@@ -28,7 +28,7 @@ def test_a_plain_script_sends_one_span_and_keeps_one_record_per_call(stage: Stag
         ("CALLSPAN_ENABLED", "false", set()),
     ],
 )
-def test_switches_that_turn_it_off_are_honoured(stage: Stage, name: str, value: str, providers: set[str]) -> None:
+def test_disabling_switches_are_honoured(stage: Stage, name: str, value: str, providers: set[str]) -> None:
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "1", **{name: value})
     assert done.returncode == 0, done.stderr
     assert {call.provider for call in stage.calls()} == providers
@@ -39,7 +39,7 @@ def test_switches_that_turn_it_off_are_honoured(stage: Stage, name: str, value: 
     ("ending", "code", "spans"),
     [("graceful-sigterm", 143, 2), ("sigterm", -signal.SIGTERM, 2), ("sigkill", -signal.SIGKILL, 0)],
 )
-def test_however_a_process_ends_no_record_is_lost(stage: Stage, ending: str, code: int, spans: int) -> None:
+def test_no_record_is_lost_on_any_process_end(stage: Stage, ending: str, code: int, spans: int) -> None:
     """After `kill -9` spans of the last seconds are: they are in the memory of OpenTelemetry's batches."""
     late = {"OTEL_BSP_SCHEDULE_DELAY": "60000"}  # also on a slow machine nothing is sent before the end
     assert stage.run("opentelemetry-instrument", "python", SCRIPT, "2", ending, **late).returncode == code
@@ -73,7 +73,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("how", ["fork", "forkserver", "spawn"])
-def test_workers_that_import_callspan_themselves_send_their_spans(stage: Stage, how: str) -> None:
+def test_workers_that_import_callspan_send_their_spans(stage: Stage, how: str) -> None:
     (stage.place / "alone.py").write_text(ALONE)
     done = stage.run("python", "alone.py", how)
     assert (done.returncode, done.stderr) == (0, "")

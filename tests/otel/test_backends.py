@@ -206,7 +206,9 @@ def play_demo(stage: Stage, collector: dict[str, int], protocol: str = "http/pro
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_collector_gets_the_demo(stage: Stage, collector: tuple[dict[str, int], OtlpReceiver], protocol: str) -> None:
+def test_collector_receives_the_demo(
+    stage: Stage, collector: tuple[dict[str, int], OtlpReceiver], protocol: str
+) -> None:
     ports, behind = collector
     play_demo(stage, ports, protocol)
     assert whole(behind.requests) == whole(stage.receiver.requests)

@@ -54,7 +54,7 @@ def said(command: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(command), *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
-def test_there_is_nothing_but_what_the_extras_bring(fresh: Path) -> None:
+def test_extras_install_only_their_packages(fresh: Path) -> None:
     code = "import callspan; print(callspan.__file__); import click"
     done = said(fresh / "python", "-c", code)
     assert str(fresh.parent) in done.stdout, "installed, not found beside this test"
@@ -70,7 +70,9 @@ def test_there_is_nothing_but_what_the_extras_bring(fresh: Path) -> None:
     ],
     ids=["instrumented", "the exporter by its name", "run without click"],
 )
-def test_unchanged_scripts_send(stage: Stage, fresh: Path, command: tuple[str, ...], variables: dict[str, str]) -> None:
+def test_unchanged_scripts_send_spans(
+    stage: Stage, fresh: Path, command: tuple[str, ...], variables: dict[str, str]
+) -> None:
     done = stage.run(str(fresh / command[0]), *command[1:], SCRIPT, "1", **variables)
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == len(stage.calls()) == 2
@@ -78,7 +80,7 @@ def test_unchanged_scripts_send(stage: Stage, fresh: Path, command: tuple[str, .
     assert done.stderr.startswith("callspan: recording to ") if "run" in command else not done.stderr
 
 
-def test_the_distributions_default_protocol_has_its_exporter(stage: Stage, fresh: Path) -> None:
+def test_default_protocol_has_its_exporter(stage: Stage, fresh: Path) -> None:
     del stage.environment["OTEL_EXPORTER_OTLP_PROTOCOL"]
     command, address = str(fresh / "opentelemetry-instrument"), f"http://{stage.receiver.serve_grpc()}"
     done = stage.run(command, "python", SCRIPT, "1", OTEL_EXPORTER_OTLP_ENDPOINT=address)
@@ -106,7 +108,7 @@ print(*sorted(span.name for span in exporter.get_finished_spans()), sep=",")
 """
 
 
-def test_a_call_of_each_sdk_on_the_oldest_opentelemetry(stage: Stage, oldest: Path) -> None:
+def test_calls_on_the_oldest_opentelemetry(stage: Stage, oldest: Path) -> None:
     done = stage.run(str(oldest / "python"), "-W", "error::DeprecationWarning:callspan", "-c", ONE_CALL_EACH)
     assert done.stdout == "chat claude-haiku-4-5,chat gpt-5,invoke_workflow s,timestep\n"
     assert not done.stderr, "nothing is warned of"
@@ -114,7 +116,7 @@ def test_a_call_of_each_sdk_on_the_oldest_opentelemetry(stage: Stage, oldest: Pa
     assert all(call.outcome == "success" and call.trace_id for call in stage.calls())
 
 
-def test_the_command_says_what_it_needs(fresh: Path) -> None:
+def test_command_names_its_requirements(fresh: Path) -> None:
     """`callspan` is there without its own extra, and says how to get it."""
     done = said(fresh / "callspan", "calls")
     assert done.returncode != 0

@@ -54,7 +54,7 @@ def test_results_and_requests_are_the_same_with_callspan_on_and_off(framework: s
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_every_wire_call_has_one_record_and_one_span_under_the_callers(framework: str) -> None:
+def test_wire_call_has_one_record_and_one_child_span(framework: str) -> None:
     scenes = played(framework)["scenes"]
     for name, scene in scenes.items():
         calls = len(scene["wire"])
@@ -67,7 +67,7 @@ def test_every_wire_call_has_one_record_and_one_span_under_the_callers(framework
 
 
 @pytest.mark.parametrize("framework", OWN_TRACING)
-def test_spans_of_the_frameworks_agents_are_above_ours(framework: str) -> None:
+def test_framework_agent_spans_are_parents(framework: str) -> None:
     scenes = played(framework)["scenes"]
     traced = [scene["parents"] for name, scene in scenes.items() if "traced" in name and scene["spans"]]
     assert traced
@@ -75,7 +75,7 @@ def test_spans_of_the_frameworks_agents_are_above_ours(framework: str) -> None:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_nothing_is_warned_of(framework: str) -> None:
+def test_no_warning_is_logged(framework: str) -> None:
     assert played(framework)["heard"] == []
 
 
@@ -85,7 +85,7 @@ VOICE = GOLDEN["calls by voice"]
 
 
 @pytest.mark.parametrize("name", VOICE)
-def test_voice_calls_of_openai_agents_are_recorded_with_usage(name: str) -> None:
+def test_openai_agents_voice_calls_have_usage(name: str) -> None:
     """At the websockets that it opens itself, and over HTTP."""
     on, off = (dict(printed("openai-agents", "openai_agents_voice.py", switch)[name]) for switch in ("on", "off"))
     assert on.pop("calls") == VOICE[name]
@@ -108,7 +108,7 @@ agents_environments = pytest.mark.parametrize("environment", ["openai-agents", "
 
 
 @agents_environments
-def test_scopes_of_openai_agents_are_nested_as_its_own_spans(environment: str) -> None:
+def test_openai_agents_scopes_are_nested_like_its_spans(environment: str) -> None:
     """Its own spans are read by a processor of its own, by their ids."""
     for name, found in run_by_agents(environment).items():
         assert found["ours"] == found["theirs"], name
@@ -117,7 +117,7 @@ def test_scopes_of_openai_agents_are_nested_as_its_own_spans(environment: str) -
 
 
 @agents_environments
-def test_a_run_of_openai_agents_is_one_trace_and_one_session(environment: str) -> None:
+def test_openai_agents_run_is_one_trace_and_one_session(environment: str) -> None:
     scenes = run_by_agents(environment)
     for name, found in scenes.items():
         runs = {"in_a_group": 2, "many": 200}.get(name.partition(":")[2], 1)
@@ -131,7 +131,7 @@ def test_a_run_of_openai_agents_is_one_trace_and_one_session(environment: str) -
 
 
 @agents_environments
-def test_a_run_ends_although_a_tool_uninstruments(environment: str, store: str, reading: Read) -> None:
+def test_openai_agents_run_ends_after_uninstrument(environment: str, store: str, reading: Read) -> None:
     printed(environment, "openai_agents_runs.py", "left", store)
     reader = reading(store, deliver=True)
     (session,) = reader.sessions()
@@ -141,7 +141,7 @@ def test_a_run_ends_although_a_tool_uninstruments(environment: str, store: str, 
 
 
 @agents_environments
-def test_tools_of_openai_agents_have_arguments_results_and_caller(environment: str) -> None:
+def test_openai_agents_tools_have_arguments_results_and_caller(environment: str) -> None:
     scenes = run_by_agents(environment)
     for api in ("responses", "chat"):
         ((name, call, data, server),) = scenes[f"{api}:mcp_tools"]["tools"]
@@ -157,7 +157,7 @@ def test_tools_of_openai_agents_have_arguments_results_and_caller(environment: s
 
 
 @agents_environments
-def test_failures_of_openai_agents_mark_what_failed(environment: str) -> None:
+def test_openai_agents_failures_mark_the_failed_scope(environment: str) -> None:
     for name, found in run_by_agents(environment).items():
         assert found["failed"] == GOLDEN["failed"].get(name.partition(":")[2], []), name
 
@@ -189,7 +189,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
 
 @in_each_order
 @pytest.mark.parametrize("named", ONE_SPAN)
-def test_there_is_one_span_per_call_with_the_attributes_of_both(beside: Beside, named: str, order: str) -> None:
+def test_shared_span_has_the_attributes_of_both(beside: Beside, named: str, order: str) -> None:
     result = beside(named, order)
     spans = [span for span in result["spans"] if span["name"] != "app"]
     calls = result["calls"]
@@ -206,14 +206,14 @@ def test_there_is_one_span_per_call_with_the_attributes_of_both(beside: Beside, 
 
 @in_each_order
 @pytest.mark.parametrize("named", TWO_SPANS)
-def test_a_span_that_is_not_current_cannot_be_joined(beside: Beside, named: str, order: str) -> None:
+def test_non_current_span_is_not_shared(beside: Beside, named: str, order: str) -> None:
     result = beside(named, order)
     assert len([span for span in result["spans"] if span["name"] != "app"]) == 2 * len(result["calls"])
 
 
 @in_each_order
 @pytest.mark.parametrize("named", SUPPRESSING)
-def test_each_call_has_a_record_where_the_other_suppresses_our_span(beside: Beside, named: str, order: str) -> None:
+def test_suppressed_span_keeps_the_record(beside: Beside, named: str, order: str) -> None:
     result = beside(named, order)
     assert result["calls"] == [{"span_id": None, "parent_id": None}] * (1 if "anthropic" in named else 2)
     scopes = {span["scope"] for span in result["spans"] if span["name"] != "app"}
@@ -222,7 +222,7 @@ def test_each_call_has_a_record_where_the_other_suppresses_our_span(beside: Besi
 
 @in_each_order
 @pytest.mark.parametrize("named", EVERY)
-def test_the_other_instrumentation_is_named_in_one_warning(beside: Beside, named: str, order: str) -> None:
+def test_warning_names_the_other_instrumentation_once(beside: Beside, named: str, order: str) -> None:
     distribution = EVERY[named]
     result = beside(named, order)
     warnings = [message for message in result["heard"] if distribution in message]

@@ -47,7 +47,7 @@ def kept(store: str, instrumented: Instrument, reading: Read, monkeypatch: pytes
     provider.shutdown()
 
 
-def test_only_an_llm_span_of_another_library_becomes_a_record(kept: Kept) -> None:
+def test_only_llm_spans_of_other_libraries_become_records(kept: Kept) -> None:
     tracer, calls = kept
     tracer.start_span("GET /", attributes={"http.route": "/"}).end()
     tracer.start_span("agent", attributes={"gen_ai.operation.name": "invoke_agent"}).end()
@@ -74,7 +74,7 @@ def test_one_record_among_other_spans(kept: Kept, client: openai.OpenAI, around:
 
 
 @pytest.mark.parametrize("is_left", [False, True])
-def test_a_span_that_a_call_uses_is_exported_by_its_owner(
+def test_shared_span_is_exported_by_its_owner(
     provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, is_left: bool
 ) -> None:
     """To the provider that was given. One that its owner never ends is not exported; the call has its record."""
@@ -134,7 +134,7 @@ print(sorted((span.instrumentation_scope.name.rpartition(".")[2], span.name.part
 EXPECTED = "[('app', 'request'), ('callspan', 'chat'), ('callspan', 'chat'), ('sqlite3', 'select')]"
 
 
-def test_callspans_sql_makes_no_span_and_the_applications_does(tmp_path: Path) -> None:
+def test_only_sql_of_the_application_has_spans(tmp_path: Path) -> None:
     pytest.importorskip("opentelemetry.instrumentation.sqlite3")
     pytest.importorskip("opentelemetry.instrumentation.threading")
     assert ran("-c", PROGRAM, cwd=tmp_path).stdout.strip() == EXPECTED
@@ -180,7 +180,7 @@ def measured(tmp_path: Path, provider: ScriptedProvider, client: openai.OpenAI, 
     return Measured(tmp_path, provider, client, instrumented)
 
 
-def test_a_computed_cost_is_measured_once_for_all_stores(measured: Measured, reading: Read) -> None:
+def test_computed_cost_is_measured_once(measured: Measured, reading: Read) -> None:
     prices = measured.place / "prices.json"
     prices.write_text('{"version": "ours-1", "models": {"my-model": {"input": "2", "output": "8"}}}')
     handle = measured.start(stores=[measured.sqlite, measured.jsonl], prices=prices)
@@ -194,7 +194,7 @@ def test_a_computed_cost_is_measured_once_for_all_stores(measured: Measured, rea
     assert costs == [0.006] * 3, "as the records have it"
 
 
-def test_a_stated_cost_is_measured_once(measured: Measured) -> None:
+def test_stated_cost_is_measured_once(measured: Measured) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8, "cost": 0.25}
     for stores in ([], [measured.sqlite]):
         handle = measured.start(stores=stores)
@@ -204,7 +204,7 @@ def test_a_stated_cost_is_measured_once(measured: Measured) -> None:
     assert (point.count, point.sum, point.attributes["callspan.cost.source"]) == (2, 0.5, "provider")
 
 
-def test_records_are_counted_for_each_store_that_took_them(measured: Measured) -> None:
+def test_records_are_counted_per_store(measured: Measured) -> None:
     handle = measured.start(stores=[measured.sqlite, measured.jsonl])
     assert measured.points("callspan.records.written") == [], "nothing is said of stores before there is a record"
     measured.ask(4)
@@ -216,7 +216,7 @@ def test_records_are_counted_for_each_store_that_took_them(measured: Measured) -
     assert {point.value for point in measured.points("callspan.records.oldest_waiting")} == {0.0}
 
 
-def test_drops_of_a_full_spool_are_counted_by_reason(measured: Measured) -> None:
+def test_spool_drops_are_counted_by_reason(measured: Measured) -> None:
     """The store is away and the spool small: at some point nothing fits any more."""
     measured.start(stores=measured.nobody, spool_dir=measured.place / "spool", spool_max_bytes=4096)
     measured.ask(12)
@@ -225,7 +225,7 @@ def test_drops_of_a_full_spool_are_counted_by_reason(measured: Measured) -> None
     assert {attributes["callspan.drop.reason"] for attributes in of_no_store} <= {"cap", "error"}
 
 
-def test_records_given_up_for_a_store_are_counted_for_it(measured: Measured) -> None:
+def test_given_up_records_are_counted_per_store(measured: Measured) -> None:
     stores = [measured.jsonl, measured.nobody]
     handle = measured.start(stores=stores, spool_dir=measured.place / "spool", spool_max_bytes=20_000)
     deadline = time.monotonic() + 30

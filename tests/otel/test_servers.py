@@ -75,7 +75,7 @@ def processes(served: Served) -> set[str]:
         pytest.param(CALLING, signal.SIGTERM, id="a master that has made a call"),
     ],
 )
-def test_workers_send_what_they_recorded_when_they_end(stage: Stage, server: Server, signal_number: int) -> None:
+def test_workers_send_their_records_at_exit(stage: Stage, server: Server, signal_number: int) -> None:
     expected = 16 * len(server.paths) + ("ASK_FIRST" in server.environment)
     with stage.serving(*server.command, **server.environment) as served:
         assert len(processes(served)) >= 2
@@ -88,7 +88,7 @@ def test_workers_send_what_they_recorded_when_they_end(stage: Stage, server: Ser
     assert {call.span_id for call in calls} == {span.span_id for span in spans}, output
 
 
-def test_spans_of_streamed_web_answers_are_children_of_the_request(stage: Stage) -> None:
+def test_streamed_web_answer_spans_are_children_of_the_request(stage: Stage) -> None:
     """The stream is read after the request's own span has ended, in a task of the server."""
     with stage.serving(*UVICORN_ALONE) as served:
         assert UVICORN.ask(served, 1)
@@ -101,7 +101,7 @@ def test_spans_of_streamed_web_answers_are_children_of_the_request(stage: Stage)
 
 
 @pytest.mark.parametrize("more", [(), ("--preload",)], ids=["", "preload"])
-def test_uvicorn_workers_under_gunicorn_lose_nothing_at_reload_and_exit(stage: Stage, more: tuple[str, ...]) -> None:
+def test_gunicorn_uvicorn_workers_lose_nothing_on_reload(stage: Stage, more: tuple[str, ...]) -> None:
     """They reset SIGTERM after the fork, and raise it again after their own clean-up."""
     with stage.serving(*gunicorn("web:app", "--worker-class", "uvicorn.workers.UvicornWorker", *more)) as served:
         first = processes(served)
@@ -122,14 +122,14 @@ def others_answer(served: Served, first: set[str]) -> bool:
 
 
 @of_either
-def test_callspan_run_is_enough_around_a_server(stage: Stage, server: Server) -> None:
+def test_callspan_run_instruments_a_server(stage: Stage, server: Server) -> None:
     with stage.serving("callspan", "--store", stage.store, "run", *server.command[1:]) as served:
         asked = server.ask(served, 10)
         output = served.stop()
     assert len(stage.spans) == len(stage.calls()) == len(asked), output
 
 
-def test_a_browser_that_disconnects_leaves_a_cancelled_call_and_no_error(stage: Stage) -> None:
+def test_browser_disconnect_cancels_the_call_without_an_error(stage: Stage) -> None:
     stage.provider.reply(text="word " * 400, chunk_delay_s=0.01)
     with stage.serving(*UVICORN_ALONE) as served:
         served.leave("/stream?question=a")
@@ -142,7 +142,7 @@ def test_a_browser_that_disconnects_leaves_a_cancelled_call_and_no_error(stage: 
 
 
 @of_either
-def test_records_of_workers_survive_kill_9(stage: Stage, server: Server) -> None:
+def test_worker_records_survive_kill_9(stage: Stage, server: Server) -> None:
     with stage.serving(*server.command) as served:
         asked = server.ask(served, 10)
         os.killpg(served.process.pid, signal.SIGKILL)
@@ -202,7 +202,7 @@ def test_celery_workers_send_at_exit(stage: Stage, signal_number: int, options: 
     assert len({span.span_id for span in stage.spans}) == 16
 
 
-def test_records_of_workers_of_celery_survive_kill_9(stage: Stage) -> None:
+def test_celery_worker_records_survive_kill_9(stage: Stage) -> None:
     celery = Celery(stage)
     with celery.working as worker:
         celery.send(6)
@@ -258,7 +258,7 @@ def script(provider: ScriptedProvider) -> None:
         provider.reply(status=429, headers={"retry-after-ms": "5"}, on=asks(f"storm {number}"))
 
 
-def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
+def test_support_question_is_one_command(stage: Stage) -> None:
     code = next(example.code for example in examples(PAGE) if example.kind == "python")
     (stage.place / "service.py").write_text(code)
     script(stage.provider)

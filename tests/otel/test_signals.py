@@ -46,7 +46,7 @@ def instances(receiver: OtlpReceiver) -> set[str]:
     return {one["service.instance.id"] for one in resources(receiver)}
 
 
-def test_child_processes_share_the_service_name_not_the_instance(stage: Stage) -> None:
+def test_child_processes_share_only_the_service_name(stage: Stage) -> None:
     (stage.place / "parent.py").write_text(f"""
 import subprocess, sys
 from calling import ask
@@ -61,7 +61,7 @@ subprocess.run([sys.executable, {SCRIPT!r}, "1"], check=True)
 
 
 @pytest.mark.parametrize("apart", [[], ["unshare", "-rpf", "--mount-proc"]], ids=["", "as process 1"])
-def test_an_instance_is_one_process_in_live_and_in_sent_spans(stage: Stage, apart: list[str]) -> None:
+def test_instance_id_is_per_process(stage: Stage, apart: list[str]) -> None:
     """Two containers with the name of their host have the same process ids."""
     if apart and subprocess.run([*apart, "true"], check=False, capture_output=True).returncode:
         pytest.skip("no namespace can be made here")
@@ -118,27 +118,27 @@ trace.set_tracer_provider(mine[1])
 """
 
 
-def test_providers_of_the_application_are_left_alone(stage: Stage) -> None:
+def test_application_providers_are_unchanged(stage: Stage) -> None:
     after = "print((metrics.get_meter_provider(), trace.get_tracer_provider()) == mine)"
     done = asked(stage, f"otlp='{stage.receiver.url}'", before=OWN_PROVIDERS, after=after)
     assert (done.stdout, done.stderr) == ("True\n", "")
     assert not stage.receiver.headers
 
 
-def test_a_missing_exporter_logs_one_line_that_says_what_to_install(stage: Stage) -> None:
+def test_missing_exporter_names_the_extra_once(stage: Stage) -> None:
     missing = "import sys; sys.modules['opentelemetry.exporter.otlp.proto.http'] = None"
     done = asked(stage, "otlp='http://127.0.0.1:9'", before=missing)
     assert done.stderr == 'Nothing is sent: OTLP by http/protobuf needs pip install "callspan[otlp]"\n'
 
 
-def test_a_receiver_without_metrics_does_not_fail_a_flush(stage: Stage) -> None:
+def test_receiver_without_metrics_does_not_fail_a_flush(stage: Stage) -> None:
     stage.receiver.statuses["/v1/metrics"] = 404
     done = asked(stage, f"otlp='{stage.receiver.url}', stores=()", after="print(handle.force_flush())")
     assert done.stdout == "True\n"
     assert "404" in done.stderr
 
 
-def test_the_global_provider_may_be_set_after_instrument(stage: Stage) -> None:
+def test_global_provider_may_be_set_after_instrument(stage: Stage) -> None:
     after = """
 from opentelemetry import trace
 from tests.support.telemetry import kept_spans
@@ -155,14 +155,14 @@ print([span.name for span in exporter.get_finished_spans()])
     "otlp",
     ["nonsense", "localhost:4318", "http://", 4318, "htp://me:hunter2@here", "grpc://localhost:4317", ["http://a"]],
 )
-def test_an_invalid_url_is_a_helpful_error_without_the_password(otlp: Any) -> None:
+def test_invalid_url_error_hides_the_password(otlp: Any) -> None:
     with pytest.raises(callspan.SettingError, match=r"otlp.*http://localhost:4318") as raised:
         callspan.instrument(otlp=otlp)
     assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_spans_and_log_events_are_sent_in_batches_that_a_receiver_accepts(stage: Stage, protocol: str) -> None:
+def test_batches_fit_the_receiver(stage: Stage, protocol: str) -> None:
     """What alone is too large is lost alone, and is no success."""
     program = """
 import callspan
@@ -220,13 +220,13 @@ def item(size: int, **other: Any) -> Any:
         ([SimpleNamespace(log_record=item(1, body={"said": ["\ud83d" * 900, b"y" * 900]}))] * 2, [1, 1]),
     ],
 )
-def test_batches_are_cut_by_the_bytes_of_what_they_hold(batch: list[Any], sizes: list[int]) -> None:
+def test_batches_are_split_by_bytes(batch: list[Any], sizes: list[int]) -> None:
     behind = Sizes()
     assert ByteBoundedExporter(behind, 3000).export(batch) is SpanExportResult.SUCCESS
     assert behind.seen == sizes
 
 
-def test_a_batch_fails_if_a_part_does_and_its_other_parts_are_sent() -> None:
+def test_batch_fails_with_a_part_but_sends_the_others() -> None:
     behind = Sizes(refused=1)
     bounded = ByteBoundedExporter(behind, 3000)
     assert bounded.export([item(2000), item(2000)]) is SpanExportResult.FAILURE
@@ -304,7 +304,7 @@ def test_event_content_is_structured(provider: ScriptedProvider, client: openai.
     assert [message["role"] for message in event.attributes["gen_ai.input.messages"]] == ["system", "user"]
 
 
-def test_event_only_content(client: openai.OpenAI, exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_only_in_events(client: openai.OpenAI, exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "EVENT_ONLY")
     exported.start()
     call(client)
@@ -321,7 +321,7 @@ FAILURES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("latest", [False, True])
 @pytest.mark.parametrize("failure", FAILURES)
-def test_failure_events(
+def test_failures_as_events(
     failure: str, latest: bool, provider: ScriptedProvider, client: openai.OpenAI, exported: Exported
 ) -> None:
     """A warning in the call's span, with the class of the exception and its message."""

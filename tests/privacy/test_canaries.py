@@ -16,7 +16,9 @@ pytestmark = [
 ]
 
 
-def test_canaries_are_everywhere(tmp_path: Path, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture) -> None:
+def test_canaries_reach_every_place(
+    tmp_path: Path, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
+) -> None:
     """With all content they arrive: what the settings below take away would be found."""
     program, channels = everything(tmp_path, provider, caplog)
     seen = seen_in(channels)
@@ -28,7 +30,9 @@ def test_canaries_are_everywhere(tmp_path: Path, provider: ScriptedProvider, cap
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_canaries_stay(name: str, tmp_path: Path, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture) -> None:
+def test_canaries_respect_content_levels(
+    name: str, tmp_path: Path, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
+) -> None:
     settings, kept = SETTINGS[name]
     program, channels = everything(tmp_path, provider, caplog, **settings)
     assert len(program.used) > 250

@@ -51,7 +51,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     "command", ["sessions", "calls", "show last", "stats", "stats --by session", "calls --rewards", "show CALL"]
 )
-def test_no_control_character_of_a_record_reaches_the_terminal(store: str, command: str) -> None:
+def test_control_characters_never_reach_the_terminal(store: str, command: str) -> None:
     for call in in_process("--store", store, "calls", "--json").json:
         answer = in_process("--store", store, *command.replace("CALL", call["call_id"]).split())
         assert answer.code == 0
@@ -59,12 +59,12 @@ def test_no_control_character_of_a_record_reaches_the_terminal(store: str, comma
         assert "end" in answer.out or "…" in answer.out
 
 
-def test_markup_in_a_record_is_text(store: str) -> None:
+def test_markup_is_printed_as_text(store: str) -> None:
     call = in_process("--store", store, "calls", "--no-failed", "--json").json[0]
     assert "[bold]markup[/]" in in_process("--store", store, "show", call["call_id"]).out
 
 
-def test_json_is_escaped_and_gives_the_text_back_unchanged(store: str) -> None:
+def test_json_output_round_trips_hostile_text(store: str) -> None:
     for command in (["calls"], ["show", "last"], ["sessions"], ["stats"], ["stats", "--by", "session"]):
         assert not COMMANDING.search(in_process("--store", store, *command, "--json").out)
     assert in_process("--store", store, "sessions", "--json").json[0]["name"] == "name" + EVIL
@@ -73,7 +73,7 @@ def test_json_is_escaped_and_gives_the_text_back_unchanged(store: str) -> None:
     assert record["conversation"]["input"][0]["parts"][0]["text"] == EVIL
 
 
-def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(
+def test_oversized_numbers_lose_only_themselves(
     provider: ScriptedProvider, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As OTLP and the stores hold integers: one that is larger is unknown, and the other facts of the call stay."""
@@ -98,7 +98,7 @@ def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(
     assert not caplog.records
 
 
-def test_text_that_utf8_cannot_hold_costs_no_span(
+def test_lone_surrogates_lose_no_span(
     provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A lone surrogate in a name, status or event fails the export of all spans that are sent with it."""

@@ -94,7 +94,7 @@ class Broken(dict[str, object]):
         {"api": []},
     ],
 )
-def test_a_failing_processor_loses_the_content_and_is_counted(fields: dict[str, Any]) -> None:
+def test_failing_processor_drops_content_and_is_counted(fields: dict[str, Any]) -> None:
     kept = applied(msgspec.structs.replace(CALL, **fields))
     assert sum(failures().values()) == 1
     assert b"SESAME" not in encode(msgspec.structs.replace(kept, api=None))
@@ -102,7 +102,7 @@ def test_a_failing_processor_loses_the_content_and_is_counted(fields: dict[str, 
     assert {note.why for note in kept.redactions} == {"processor_failed"}
 
 
-def test_without_content_the_outline_stays_and_removals_are_listed() -> None:
+def test_removed_content_keeps_outline_and_lists_redactions() -> None:
     for content in ("metadata", "off"):
         assert b"SESAME" not in encode(applied(CALL, content=content))
     outline, body = applied(CALL, content="metadata"), bytes(CALL.request.body)
@@ -116,14 +116,14 @@ def test_without_content_the_outline_stays_and_removals_are_listed() -> None:
     assert {note.why for note in kept.redactions} == {"content"}
 
 
-def test_settings_of_animated_and_drawn_images_are_no_content() -> None:
+def test_image_settings_are_not_content() -> None:
     drawn = {"svg": {"reasoning": {"effort": "low"}}, "output_format": "svg"}
     params = {"complexity": "low", "frame_count": 9, "frame_duration_ms": 200, **drawn}
     kept = applied(made(api="images", request=Request(params=params)), content="metadata")
     assert (kept.request.params, kept.redactions) == (params, [])
 
 
-def test_the_longer_body_is_removed_first_and_both_if_needed() -> None:
+def test_longer_body_is_removed_first() -> None:
     assert [note.why for note in applied(CALL, max_record_bytes=200).redactions] == ["size"]
     kept: Any = within(CALL, 10)
     assert len(kept.redactions) == 2
@@ -131,12 +131,12 @@ def test_the_longer_body_is_removed_first_and_both_if_needed() -> None:
 
 
 @pytest.mark.parametrize(("length", "same"), [(398, True), (399, False)])
-def test_data_that_just_fit_are_kept(length: int, same: bool) -> None:
+def test_data_at_the_limit_are_kept(length: int, same: bool) -> None:
     record = msgspec.structs.replace(EVENT, data="x" * length)
     assert (within(record, 400) is record) is same
 
 
-def test_anything_else_is_refused_and_counted_at_the_door_of_the_spool(tmp_path: Path) -> None:
+def test_spool_rejects_and_counts_oversized_records(tmp_path: Path) -> None:
     seen: list[object] = []
     recorder = Recorder(Settings(stores=(f"sqlite:///{tmp_path / 'calls.db'}",)), (seen.append,))
     for unprocessed in (CALL, object(), None):
@@ -167,12 +167,12 @@ def reference(mime: str | None) -> dict[str, object]:
         msgspec.Raw(b"base64 {"),
     ],
 )
-def test_a_body_without_media_is_unchanged(body: msgspec.Raw) -> None:
+def test_body_without_media_is_unchanged(body: msgspec.Raw) -> None:
     call = made(api="messages", request=Request(body=body))
     assert applied(call) is call
 
 
-def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
+def test_deep_media_are_replaced_alone() -> None:
     deep = [[{"a": [{"type": ["base64"], "data": TEXT}, "words", 3, None]}], f"data:image/png;base64,{TEXT}"]
     kept = applied(made(api="messages", request=Request(body=raw({"messages": deep, "model": "m"}))))
     expected = [[{"a": [{"type": ["base64"], "data": reference(None)}, "words", 3, None]}], reference("image/png")]
@@ -180,7 +180,7 @@ def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
 
 
 @pytest.mark.parametrize(("stated", "mime"), [("gif", "image/gif"), ("svg", "image/svg+xml"), ("avif", "image/avif")])
-def test_an_image_has_the_type_of_its_format(stated: str, mime: str) -> None:
+def test_image_type_is_read_from_its_header(stated: str, mime: str) -> None:
     item = {"type": "image_generation_call", "output_format": stated, "result": TEXT}
     kept: Any = applied(made(api="responses", response=Response(body=raw({"output": [item]}))))
     assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)
@@ -253,7 +253,7 @@ def _other_call(record: Any) -> Any:
         *(partial(_stops, kind) for kind in (SystemExit, GeneratorExit, KeyboardInterrupt, asyncio.CancelledError)),
     ],
 )  # fmt: skip
-def test_a_failing_redactor_loses_the_content_and_never_keeps_it(redactor: Callable[[Any], Any]) -> None:
+def test_failing_redactor_drops_all_content(redactor: Callable[[Any], Any]) -> None:
     kept = applied(msgspec.structs.replace(CALL, metadata={"note": "SESAME"}), redactor, content="metadata")
     assert b"SESAME" not in encode(kept)
     assert base64.b64encode(b"SESAME") not in encode(kept)
@@ -268,7 +268,7 @@ def test_a_failing_redactor_loses_the_content_and_never_keeps_it(redactor: Calla
 @pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, KeyboardInterrupt])
 @pytest.mark.parametrize("stops_at", ["start", "end"])
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_redactor_that_exits_costs_the_content_and_only_an_interrupt_goes_on(
+def test_exiting_redactor_drops_content_and_only_interrupts_propagate(
     kind: type[BaseException], stops_at: str, streaming: bool, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked: list[str] = []
@@ -301,7 +301,7 @@ def test_a_redactor_that_exits_costs_the_content_and_only_an_interrupt_goes_on(
 
 
 @pytest.mark.parametrize("end", [False, True])
-def test_a_session_whose_redactor_is_interrupted_has_its_record(end: bool) -> None:
+def test_interrupted_redactor_keeps_the_session_record(end: bool) -> None:
     def redact(record: Any) -> Any:
         if (record.end_ns is not None) == end:
             raise KeyboardInterrupt
@@ -329,7 +329,7 @@ PLACES: list[tuple[str, Callable[[dict[str, Any]], Record]]] = [
 
 
 @pytest.mark.parametrize(("place", "with_mapping"), PLACES, ids=[place for place, _ in PLACES])
-def test_keys_of_the_application_are_masked_and_none_is_lost(
+def test_application_keys_are_masked_and_kept_distinct(
     place: str, with_mapping: Callable[[dict[str, Any]], Record]
 ) -> None:
     record = with_mapping({"ann@example.com": 1, "bob@example.com": 2, "x": {"eve@example.com": 3}})
@@ -339,7 +339,7 @@ def test_keys_of_the_application_are_masked_and_none_is_lost(
     assert kept.count(b'"[mail] 2":2') == encode(record).count(b'"bob@')
 
 
-def test_keys_of_the_wire_stay_and_a_masked_key_replaces_none() -> None:
+def test_wire_keys_are_kept_and_never_replaced() -> None:
     body = {"messages": [{"ann": "a", "role": "user", "content": [{"type": "text", "text": "Hi", "bob": 1}]}]}
     kept = applied(made("c", request=Request(body=raw(body))), redact_texts(lambda text: "role"))
     assert json.loads(bytes(kept.request.body)) == {
@@ -348,7 +348,7 @@ def test_keys_of_the_wire_stay_and_a_masked_key_replaces_none() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"a":"\\ud800"}', b"SESAME"], ids=["half a character", "text"])
-def test_an_unreadable_body_is_removed_and_does_not_bypass_the_redactor(body: bytes) -> None:
+def test_unreadable_body_is_removed_before_the_redactor(body: bytes) -> None:
     kept = applied(msgspec.structs.replace(CALL, request=Request(body=msgspec.Raw(body))), lambda record: record)
     assert bytes(kept.request.body) == b""
     assert "redactor_failed" in {note.why for note in kept.redactions}
@@ -384,7 +384,7 @@ _NAMED: list[Record] = [
 
 
 @pytest.mark.parametrize("record", _NAMED, ids=lambda record: type(record).__name__)
-def test_a_redactor_leaves_every_id_and_no_name_of_the_applications(record: Record) -> None:
+def test_redactor_keeps_ids_and_masks_application_names(record: Record) -> None:
     before, lost, changed = encode(record), applied(record, _raises), applied(record, redact_texts(lambda text: "***"))
     for kept in map(encode, (lost, changed)):
         assert b"SESAME" not in kept
@@ -408,7 +408,7 @@ def words_of(kind: msgspec.inspect.Type) -> Iterator[tuple[tuple[str | int, ...]
 
 
 @pytest.mark.parametrize("record", _NAMED, ids=lambda record: type(record).__name__)
-def test_a_redactor_of_texts_leaves_every_word_of_callspan(record: Record) -> None:
+def test_text_redactor_keeps_callspan_words(record: Record) -> None:
     """Without them the record is none, and loses its content."""
     for path, word in words_of(msgspec.inspect.type_info(type(record))):
         fields: Any = msgspec.json.decode(encode(record))
@@ -433,21 +433,21 @@ def _anew(record: Any) -> Any:
 @pytest.mark.parametrize(
     ("redactor", "changed"), [(_in_place, {"request.body"}), (_anew, {"request.body", "error.message", "metadata"})]
 )
-def test_every_change_of_a_redactor_is_kept_and_listed(redactor: Callable[[Any], Any], changed: set[str]) -> None:
+def test_redactor_changes_are_kept_and_listed(redactor: Callable[[Any], Any], changed: set[str]) -> None:
     kept = applied(CALL, redactor)
     assert b"SESAME" not in bytes(kept.request.body).split(b'"tools"')[0]
     assert {(note.what, note.why) for note in kept.redactions} == {(what, "redactor") for what in changed}
     assert b"SESAME" in bytes(CALL.request.body), "the caller's record is untouched"
 
 
-def test_redactor_runs_before_hashes_are_taken() -> None:
+def test_redactor_runs_before_hashing() -> None:
     """The hash of a secret lets it be guessed, so what is masked must not be in the hash."""
     masked, plain = (applied(CALL, redactor, content="metadata") for redactor in (_in_place, None))
     digests = [next(note.sha256 for note in one.redactions if note.sha256) for one in (masked, plain)]
     assert digests[0] != digests[1]
 
 
-def test_objects_of_the_application_cannot_be_changed_through_the_record() -> None:
+def test_record_cannot_change_application_objects() -> None:
     state = {"board": ["x"]}
 
     def wipe(record: Any) -> Any:

@@ -52,7 +52,7 @@ def derived(record: CallRecord) -> tuple[Any, ...]:
     return record.text, asked, [call.name for call in record.tool_calls], record.answer_texts
 
 
-def test_what_is_derived_is_the_same_everywhere() -> None:
+def test_derived_values_are_the_same_everywhere() -> None:
     looked: list[tuple[str, Any]] = []
     records = seen_at(PLACES, lambda place, record: looked.append((place, derived(record))))
     assert [place for place, _ in looked] == [*PLACES] * 2
@@ -62,7 +62,7 @@ def test_what_is_derived_is_the_same_everywhere() -> None:
     assert [derived(record)[:3] for record in records] == [expected[:3]] * 2
 
 
-def test_bodies_are_of_one_type_and_give_their_bytes() -> None:
+def test_bodies_have_one_type_and_return_their_bytes() -> None:
     kinds: set[tuple[type, type]] = set()
     bodies: list[bytes] = []
 
@@ -80,7 +80,7 @@ def test_bodies_are_of_one_type_and_give_their_bytes() -> None:
     assert bodies == [bytes(record.response.body) for record in records for _ in PLACES]
 
 
-def test_a_change_of_a_body_changes_what_is_derived_from_it() -> None:
+def test_changed_body_changes_derived_values() -> None:
     """At once in the redactor itself, and then everywhere."""
     texts: list[tuple[str, str | None]] = []
 
@@ -99,7 +99,7 @@ def test_a_change_of_a_body_changes_what_is_derived_from_it() -> None:
     assert all(b"answer" not in bytes(record.response.body) for record in records)
 
 
-def test_a_replacement_before_the_record_is_what_is_kept() -> None:
+def test_replacement_before_recording_is_kept() -> None:
     def enrich(record: Any) -> Any:
         record.request.body["messages"][0]["content"] = "changed"
         return msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=None))
@@ -114,7 +114,7 @@ def test_a_replacement_before_the_record_is_what_is_kept() -> None:
         assert (record.text, record.tool_calls, bytes(record.response.body)) == (None, None, b"")
 
 
-def test_a_change_in_place_that_is_not_returned_has_no_effect() -> None:
+def test_in_place_change_without_return_has_no_effect() -> None:
     def spoil(record: Any) -> None:
         record.request.body.clear()
 
@@ -130,7 +130,7 @@ def test_a_change_in_place_that_is_not_returned_has_no_effect() -> None:
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])
-def test_what_is_unknown_is_absent(content: str) -> None:
+def test_unknown_values_are_absent(content: str) -> None:
     looked: list[tuple[object, ...]] = []
 
     def look(place: str, record: CallRecord) -> None:
@@ -141,7 +141,7 @@ def test_what_is_unknown_is_absent(content: str) -> None:
     assert [record.tool_calls for record in records] == [None, None]
 
 
-def test_an_answer_without_tools_has_none() -> None:
+def test_answer_without_tools_has_none() -> None:
     with ScriptedProvider() as provider, capture() as seen:
         client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
         provider.reply(text="x")
@@ -153,7 +153,7 @@ def test_an_answer_without_tools_has_none() -> None:
     assert (answered.tool_calls, failed.tool_calls, failed.answer_texts) == ([], None, None)
 
 
-def test_a_callback_that_only_looks_changes_no_record() -> None:
+def test_read_only_callback_changes_no_record() -> None:
     """Nothing is stored with the record that was derived from it."""
     plain = seen_at((), lambda place, record: None)
     looked = seen_at(PLACES[1:], lambda place, record: derived(record))

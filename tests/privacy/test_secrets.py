@@ -52,11 +52,11 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_keys_and_labelled_values_are_masked_in_any_text(text: str) -> None:
+def test_keys_and_labelled_values_are_masked(text: str) -> None:
     assert mask_text(re.sub("[«»]", "", text)) == re.sub("«[^»]*»", MASK, text)
 
 
-def test_credentials_of_urls_are_taken_out() -> None:
+def test_url_credentials_are_removed() -> None:
     assert mask_text("http://my-secret:hunter2@host/v1") == "http://host/v1"
     for password in ("hunter@2", "hunter?2", "hunter#2"):
         assert mask_text(f"https://user:{password}@host/v1 failed") == "https://host/v1 failed"
@@ -85,7 +85,7 @@ def test_settings_are_masked_by_name_and_url(settings: dict[str, object], masked
 
 
 @pytest.mark.parametrize("name", ["otp", "smsOtp", "TOTP", "pin", "cardPin", "passcode", "password"])
-def test_a_number_of_a_secret_name_is_masked_as_a_text_is(name: str) -> None:
+def test_number_under_a_secret_name_is_masked(name: str) -> None:
     assert mask_settings({"deep": [{name: 481516, "user": "u"}]}) == {"deep": [{name: MASK, "user": "u"}]}
     error = ErrorInfo(kind="auth", type="x", body={name: 481516, "status": 401})
     assert masked_error(error).body == {name: MASK, "status": 401}
@@ -108,7 +108,7 @@ ERRORS: list[tuple[str, object, object]] = [
 
 
 @pytest.mark.parametrize(("field", "value", "masked"), ERRORS)
-def test_every_text_of_an_error_is_masked(field: str, value: object, masked: object) -> None:
+def test_error_texts_are_masked(field: str, value: object, masked: object) -> None:
     error = ErrorInfo(kind="auth", type="x", **{field: value})
     processed = kept(session(error=error)).error
     assert processed == masked_error(error)
@@ -124,7 +124,7 @@ GUARDED = {"tools": [{"type": "mcp", "server_label": "s", "headers": {"X-Key": "
 
 
 @pytest.mark.parametrize("credential", DATA["credentials"], ids=str)
-def test_credentials_are_masked_in_the_body_and_content_stays_exact(credential: dict[str, Any]) -> None:
+def test_credentials_in_bodies_are_masked_exactly(credential: dict[str, Any]) -> None:
     api, setting = credential["api"], credential["sent"]
     content = {name: [{"password": "spoken"}] for name in ("messages", "input", "prompt", "system", "instructions")}
     params = {key: value for key, value in setting.items() if key != "tools"}
@@ -139,7 +139,7 @@ def test_credentials_are_masked_in_the_body_and_content_stays_exact(credential: 
 
 
 @pytest.mark.parametrize("name", [*ALL_NAMES, "headers", "extra_headers"])
-def test_each_name_alone_is_found_in_a_tool(name: str) -> None:
+def test_secret_name_in_a_tool_is_masked(name: str) -> None:
     value = {"X-Key": "plainsecret"} if name.endswith("headers") else "plainsecret"
     found = kept(
         made(api="responses", request=Request(tool_names=["s"], body=raw({"tools": [{"env": {name: value}}]})))
@@ -152,7 +152,7 @@ LOGPROBS = {"token": "Hello", "logprob": -0.1, "top_logprobs": [{"token": "Hi", 
 
 
 @pytest.mark.parametrize(("sent", "sides"), [(None, ["response.body"]), (GUARDED, ["request.body", "response.body"])])
-def test_repeated_tools_are_masked_and_text_pieces_stay(sent: Any, sides: list[str]) -> None:
+def test_repeated_tools_are_masked_and_text_is_kept(sent: Any, sides: list[str]) -> None:
     """Also where another request had them, as in the answer of a background response."""
     text = {"type": "output_text", "text": "Hello", "logprobs": [LOGPROBS]}
     answer = {"output": [{"type": "message", "content": [text]}], "choices": [{"logprobs": {"content": [LOGPROBS]}}]}
@@ -189,7 +189,7 @@ def seconds(use: Callable[[str], object], text: str) -> float:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_searching_takes_time_in_proportion_to_the_text(seed: str) -> None:
+def test_secret_search_time_is_linear(seed: str) -> None:
     """Four times the text takes less than eight times the time, halfway from 4 to the 16 of a quadratic pattern."""
     short, long = (seed * (size // len(seed)) + "\x07" for size in SIZES)
     for use in USES:
@@ -264,7 +264,7 @@ URLS_ONLY = ("the description of an object", "a driver's error", "a driver's err
     ("name", "secret"),
     [(name, secret) for name in CUTS for secret in SECRETS if name not in URLS_ONLY or "@" in secret],
 )
-def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> None:
+def test_secret_across_a_cut_is_removed_completely(name: str, secret: str) -> None:
     bound, kept = CUTS[name]
     step = 1 if bound < MAX_MESSAGE_BYTES else 4
     for before in range(bound - len(secret) - 3, bound + 3, step):
@@ -273,7 +273,7 @@ def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> No
 
 
 @pytest.mark.parametrize("where", ["metadata", "params", "body", "answer", "event"])
-def test_texts_with_urls_beyond_the_bound_are_cut_and_say_so(where: str) -> None:
+def test_texts_with_too_many_urls_are_cut_and_marked(where: str) -> None:
     urls = [f"see https://user:{PARTS[1]}@host/{number} and more, a text of some length" for number in range(20_000)]
     settings = {"password": "p", "server_url": urls}
     body = raw({"model": "m", "tools": [settings], "messages": []})
@@ -294,7 +294,7 @@ def test_texts_with_urls_beyond_the_bound_are_cut_and_say_so(where: str) -> None
     assert sum(len(text) for text in urls) > 4 * MAX_SETTINGS_SEARCHED
 
 
-def test_a_body_that_is_not_utf_8_is_unreadable_and_loses_only_itself() -> None:
+def test_body_that_is_not_utf_8_loses_only_itself() -> None:
     body = msgspec.Raw(b'{"messages":[{"role":"user","content":"\xff SESAME"}],"a":"\xff"}')
     assert decoded(body) is UNREADABLE
     call = made(

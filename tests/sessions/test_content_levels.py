@@ -97,7 +97,7 @@ ACTS: dict[str, Callable[[Any], object]] = {
         ({}, "full", {"redact": callspan.redact_texts(lambda _: "")}),
     ],
 )
-def test_later_acts_keep_the_level(at_its_start: Any, block: Any, later: Any, act: Callable[[Any], object]) -> None:
+def test_later_records_keep_the_level(at_its_start: Any, block: Any, later: Any, act: Callable[[Any], object]) -> None:
     with capture(**at_its_start) as seen:
         with callspan.content(block):
             session = callspan.session("tenant", session_id="s").start(current=False)
@@ -110,7 +110,7 @@ def test_later_acts_keep_the_level(at_its_start: Any, block: Any, later: Any, ac
         assert {record.content_level for record in seen.sessions} == {"off"}
 
 
-def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(chat: Callable[..., None]) -> None:
+def test_calls_and_feedback_inherit_the_level(chat: Callable[..., None]) -> None:
     """Feedback while it is open; after its end, and that of a call outside, it has the level in force."""
     with capture() as seen:
         with callspan.content("off"):
@@ -135,7 +135,7 @@ def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(chat: Cal
 
 @pytest.mark.parametrize("setting", ["full", "metadata", "off"])
 @pytest.mark.parametrize("block", ["full", "metadata", "off", None])
-def test_a_record_states_the_stricter_level(setting: Any, block: Any, chat: Callable[..., None]) -> None:
+def test_record_states_the_stricter_level(setting: Any, block: Any, chat: Callable[..., None]) -> None:
     with capture(content=setting) as seen, callspan.content(block) if block else nullcontext():
         with callspan.session("s", session_id="s"):
             chat(SECRET)
@@ -147,7 +147,7 @@ def test_a_record_states_the_stricter_level(setting: Any, block: Any, chat: Call
 @pytest.mark.parametrize(
     "enter", [lambda own: own.timestep(), lambda own: own.using(), lambda own: own.tool("t", arguments=SECRET)]
 )
-def test_within_a_block_no_scope_shows_more(enter: Callable[[Any], Any], chat: Callable[..., None]) -> None:
+def test_nested_scope_cannot_relax_the_level(enter: Callable[[Any], Any], chat: Callable[..., None]) -> None:
     """A scope that was begun outside the block is entered, bound or ended within it."""
     with capture() as seen:
         session = callspan.session("tenant").start(current=False)

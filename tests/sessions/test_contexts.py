@@ -36,7 +36,7 @@ from callspan.records import CallRecord, SessionRecord, TimestepRecord
 from callspan.testing import capture
 
 
-def test_many_concurrent_async_sessions_never_mix() -> None:
+def test_concurrent_async_sessions_never_mix() -> None:
     count = scaled(50, 200)
 
     async def episode(number: int) -> None:
@@ -73,7 +73,7 @@ def test_many_concurrent_async_sessions_never_mix() -> None:
     assert all(of_session[record.parent_span_id] == record.session_id for record in seen.timesteps)
 
 
-def test_threads_see_a_session_through_copy_context() -> None:
+def test_copied_context_carries_the_session_to_threads() -> None:
     async def look() -> object:
         await asyncio.sleep(0)
         return current_session()
@@ -102,7 +102,7 @@ def test_threads_see_a_session_through_copy_context() -> None:
     assert seen.sessions[-1].totals.calls == 20
 
 
-def test_a_decorated_generator_leaves_its_consumers_context_alone(seen: Seen) -> None:
+def test_decorated_generator_keeps_the_consumer_context(seen: Seen) -> None:
     @timestep("ask")
     def ask() -> Iterator[object]:
         with tool("inside") as inside:
@@ -131,7 +131,7 @@ def test_a_decorated_generator_leaves_its_consumers_context_alone(seen: Seen) ->
 
 
 @pytest.mark.parametrize("decorator", [session, timestep])
-def test_a_session_in_a_generator_leaves_the_consumer_alone(decorator: Any) -> None:
+def test_session_in_a_generator_keeps_the_consumer_context(decorator: Any) -> None:
     @decorator
     def items() -> Iterator[object]:
         with session("inside"):
@@ -160,7 +160,7 @@ def test_a_session_in_a_generator_leaves_the_consumer_alone(decorator: Any) -> N
     asyncio.run(consume())
 
 
-def test_a_decorated_generator_that_is_dropped_or_closed_ends(seen: Seen) -> None:
+def test_decorated_generator_ends_when_dropped_or_closed(seen: Seen) -> None:
     closed = []
 
     @timestep("count")
@@ -185,7 +185,7 @@ def test_a_decorated_generator_that_is_dropped_or_closed_ends(seen: Seen) -> Non
 
 
 @pytest.mark.parametrize("left", ["dropped", "in a cycle", "open"])
-def test_an_abandoned_async_generator_is_closed_once(seen: Seen, monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+def test_abandoned_async_generator_is_closed_once(seen: Seen, monkeypatch: pytest.MonkeyPatch, left: str) -> None:
     closed, unraisable, kept = [], [], []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
 
@@ -218,7 +218,7 @@ def test_an_abandoned_async_generator_is_closed_once(seen: Seen, monkeypatch: py
     assert len(seen.ended(TimestepRecord)) == 1
 
 
-def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> None:
+def test_session_may_be_left_in_another_context(seen: Seen) -> None:
     """Where it is closed by another task, or its own is cancelled."""
 
     async def chat() -> AsyncIterator[object]:
@@ -256,7 +256,7 @@ def test_a_session_in_a_generator_or_task_may_be_left_elsewhere(seen: Seen) -> N
     assert [one.outcome for one in seen.ended(TimestepRecord)] == ["cancelled"] * 2
 
 
-def test_a_block_that_is_left_elsewhere_leaves_what_is_there(seen: Seen) -> None:
+def test_block_left_elsewhere_keeps_that_context(seen: Seen) -> None:
     blocks: list[Any] = [metadata(run_id="left"), callspan.content("metadata"), session(require=True)]
     for left in blocks:
         contextvars.copy_context().run(left.__enter__)
@@ -272,7 +272,7 @@ def test_a_block_that_is_left_elsewhere_leaves_what_is_there(seen: Seen) -> None
 @pytest.mark.parametrize(
     "make", [lambda: metadata(a=1), lambda: callspan.content("off"), lambda: session(require=True)]
 )
-def test_a_block_that_was_left_needs_no_garbage_collector(make: Any) -> None:
+def test_left_block_is_freed_without_garbage_collection(make: Any) -> None:
     while gc.collect():  # finalizers of earlier tests leave more
         pass
     gc.disable()
@@ -285,7 +285,7 @@ def test_a_block_that_was_left_needs_no_garbage_collector(make: Any) -> None:
         gc.enable()
 
 
-def test_threads_may_look_at_once_for_a_block_that_was_left_elsewhere() -> None:
+def test_concurrent_lookups_tolerate_a_block_left_elsewhere() -> None:
     left, over = metadata(run_id="left"), threading.Event()
 
     def look() -> None:
@@ -350,7 +350,7 @@ RETURNED = [
 
 @pytest.mark.parametrize("decorator", [session, timestep, tool])
 @pytest.mark.parametrize(("function", "kind"), RETURNED)
-def test_a_block_lasts_as_long_as_a_returned_iterator(decorator: Any, function: Any, kind: type, seen: Seen) -> None:
+def test_block_lasts_as_long_as_a_returned_iterator(decorator: Any, function: Any, kind: type, seen: Seen) -> None:
     decorated = decorator(function)
 
     async def use() -> list[object]:
@@ -380,7 +380,7 @@ def test_a_block_lasts_as_long_as_a_returned_iterator(decorator: Any, function: 
 
 
 @pytest.mark.parametrize("make", [session, tool])
-def test_a_block_that_starts_slowly_does_not_end_before_the_blocks_inside(make: Any, seen: Seen) -> None:
+def test_slow_starting_block_outlasts_inner_blocks(make: Any, seen: Seen) -> None:
     def wait(_frame: object, event: str, _arg: object) -> None:
         if event == "call":
             time.sleep(0.001)
@@ -402,7 +402,7 @@ def test_a_block_that_starts_slowly_does_not_end_before_the_blocks_inside(make: 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.parametrize("decorator", [session, timestep, tool])
 @pytest.mark.parametrize("function", [function for function, _ in RETURNED if not isinstance(function, partial)])
-def test_an_iterator_never_begun_ends_its_block_when_collected(decorator: Any, function: Any, seen: Seen) -> None:
+def test_unstarted_iterator_ends_its_block_when_collected(decorator: Any, function: Any, seen: Seen) -> None:
     """A partial of a coroutine function is one itself: its block has not begun then."""
     with session("s", session_id="outer"):
         before = len(seen.spans)
@@ -413,7 +413,7 @@ def test_an_iterator_never_begun_ends_its_block_when_collected(decorator: Any, f
 
 
 @pytest.mark.parametrize("decorator", [session, timestep, tool])
-def test_an_iterator_not_read_to_its_end_ends_its_block_once_it_has_ended(decorator: Any, seen: Seen) -> None:
+def test_unfinished_iterator_ends_its_block(decorator: Any, seen: Seen) -> None:
     def words() -> Iterator[str]:
         try:
             yield from ("one", "two")
@@ -430,7 +430,7 @@ def test_an_iterator_not_read_to_its_end_ends_its_block_once_it_has_ended(decora
     assert block.end_time >= inside.end_time
 
 
-def test_a_generator_returned_repeatedly_runs_until_it_is_closed() -> None:
+def test_repeatedly_returned_generator_runs_until_closed() -> None:
     numbers = (number for number in range(9))
     following = tool(lambda: numbers)
     assert [next(following()) for _ in range(3)] == [0, 1, 2]
@@ -440,7 +440,7 @@ def test_a_generator_returned_repeatedly_runs_until_it_is_closed() -> None:
     assert list(numbers) == []
 
 
-def test_a_function_decorated_with_a_sessions_step_belongs_to_it(seen: Seen) -> None:
+def test_decorated_function_belongs_to_its_session(seen: Seen) -> None:
     own = session("own").start(current=False)
     turn = own.timestep("turn", turn=4)(current_timestep)
     with session("other"):
@@ -450,13 +450,13 @@ def test_a_function_decorated_with_a_sessions_step_belongs_to_it(seen: Seen) -> 
     assert [(one.session_id, one.turn) for one in seen.ended(TimestepRecord)] == [(own.id, 4)] * 2
 
 
-def test_a_copy_of_an_object_with_a_session_has_the_same_session() -> None:
+def test_copied_object_shares_its_session() -> None:
     """As a tree search copies an agent."""
     with capture(), session("s") as own, own.timestep() as step, tool("t") as run:
         assert copy.deepcopy([own, step, run]) == [own, step, run]
 
 
-def test_an_exit_without_an_enter_ends_a_session_that_was_started(seen: Seen) -> None:
+def test_exit_without_enter_ends_a_started_session(seen: Seen) -> None:
     """As an ExitStack does to which it was pushed."""
     own = session("own").start(current=False)
     own.__exit__(None, None, None)
@@ -481,7 +481,7 @@ with callspan.session("doomed", session_id="doomed", metadata={"seed": 7}) as ow
 """
 
 
-def test_a_killed_process_leaves_an_interrupted_session(tmp_path: Path, store: str, reading: Read) -> None:
+def test_killed_process_leaves_an_interrupted_session(tmp_path: Path, store: str, reading: Read) -> None:
     ran("-c", VICTIM, store, cwd=tmp_path, code=-signal.SIGKILL)
     reader = reading(store, deliver=True)
     summary, steps = reader.session("doomed"), list(reader.timesteps("doomed"))
@@ -531,7 +531,7 @@ def test_two_processes_add_steps(tmp_path: Path, store: str, instrumented: Instr
     assert len({call.pid for call in calls}) == 2
 
 
-def test_sessions_that_take_turns_let_go_of_their_ended_steps() -> None:
+def test_alternating_sessions_release_ended_steps() -> None:
     """As two environments do that one loop plays: each starts its next step while the other's is current."""
     known: WeakSet[callspan.Timestep] = WeakSet()
     with capture():

@@ -55,7 +55,7 @@ def lake() -> Iterator[Any]:
     env.close()
 
 
-def test_an_episode_is_a_session_with_a_step_for_each_turn(seen: Seen, lake: Any) -> None:
+def test_episode_is_a_session_with_a_step_per_turn(seen: Seen, lake: Any) -> None:
     lake.reset(seed=7)
     for action in WAY:
         lake.step(action)
@@ -78,7 +78,7 @@ def test_an_episode_is_a_session_with_a_step_for_each_turn(seen: Seen, lake: Any
     assert worlds[0].data["info"] == {"prob": 1.0}
 
 
-def test_identifying_fields_may_be_of_any_type(seen: Seen) -> None:
+def test_identifying_fields_accept_any_type(seen: Seen) -> None:
     given: dict[str, Any] = dict.fromkeys(("name", "user_id", "group_id", "task_id", "experiment"), 7)
     env = traced(Corridor(), **given, metadata=["a"])
     env.reset()
@@ -88,7 +88,7 @@ def test_identifying_fields_may_be_of_any_type(seen: Seen) -> None:
     assert first.metadata == {"metadata": ["a"]}
 
 
-def test_an_episode_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> None:
+def test_episode_reset_before_its_end_is_abandoned(seen: Seen) -> None:
     env = traced(Corridor())
     env.reset(seed=1)
     env.step(0)
@@ -103,7 +103,7 @@ def test_an_episode_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> N
     assert [step.outcome for step in seen.ended(TimestepRecord)] == ["success", "abandoned"] * 2
 
 
-def test_an_environment_that_raises_leaves_its_turn_open(seen: Seen) -> None:
+def test_raising_environment_leaves_its_turn_open(seen: Seen) -> None:
     env = traced(Corridor())
     env.reset()
     with pytest.raises(ValueError, match="no way"):
@@ -115,7 +115,7 @@ def test_an_environment_that_raises_leaves_its_turn_open(seen: Seen) -> None:
     assert [step.index for step in seen.ended(TimestepRecord)] == [0, 1]
 
 
-def test_episodes_of_several_environments_are_beside_each_other(seen: Seen) -> None:
+def test_episodes_of_several_environments_are_independent(seen: Seen) -> None:
     """In the scope around them, with the metadata of the code that resets; after one the other is current again."""
     first, second, third = (traced(Corridor(2), name=name) for name in "abc")
     with session("training") as training, training.timestep() as epoch:
@@ -141,7 +141,7 @@ def test_episodes_of_several_environments_are_beside_each_other(seen: Seen) -> N
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
-def test_a_copied_environment_records_from_its_next_reset(seen: Seen, lake: Any, copied: Callable[[Any], Any]) -> None:
+def test_copied_environment_records_from_its_next_reset(seen: Seen, lake: Any, copied: Callable[[Any], Any]) -> None:
     """As a tree search copies it, or a worker gets it."""
     lake.reset(seed=7)
     lake.step(1)
@@ -162,7 +162,7 @@ class Tensor(np.ndarray[Any, Any]):
 
 
 @pytest.mark.parametrize("kind", [np.ndarray, Tensor])
-def test_large_observations_are_described_instead_of_kept(seen: Seen, kind: type) -> None:
+def test_large_observations_are_described(seen: Seen, kind: type) -> None:
     class Screen(Corridor):
         def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
             image = np.full((100, 100, 3), 7, np.uint8).view(kind)
@@ -180,7 +180,7 @@ def test_large_observations_are_described_instead_of_kept(seen: Seen, kind: type
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_a_recorder_that_fails_or_is_off_does_not_reach_the_environment(enabled: bool) -> None:
+def test_failing_recorder_never_affects_the_environment(enabled: bool) -> None:
     def fail(record: object) -> Any:
         raise OSError("disk full")
 

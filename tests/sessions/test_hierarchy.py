@@ -20,7 +20,7 @@ from callspan import add_callback, current_session, current_timestep, feedback, 
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 
 
-def test_spans_of_the_user_are_between_those_of_a_session(seen: Seen) -> None:
+def test_user_spans_are_nested_between_session_spans(seen: Seen) -> None:
     mine = TracerProvider().get_tracer("app")
     with session("gridworld") as episode, mine.start_as_current_span("mine") as between:
         for number in range(3):
@@ -32,7 +32,7 @@ def test_spans_of_the_user_are_between_those_of_a_session(seen: Seen) -> None:
     assert [step.attributes["callspan.step.index"] for step in steps] == [0, 1, 2]
 
 
-def test_a_row_is_written_at_the_start_and_updated(seen: Seen) -> None:
+def test_row_is_written_at_the_start_and_updated(seen: Seen) -> None:
     """So that a killed process leaves it."""
     with session("s", metadata={"a": 1, "b": 1}) as episode:
         with episode.timestep("look", turn=4, metadata={"a": 1}) as step:
@@ -51,7 +51,7 @@ def test_a_row_is_written_at_the_start_and_updated(seen: Seen) -> None:
     assert current_session() is current_timestep() is None
 
 
-def test_a_session_gets_labels_while_it_runs_and_after_its_end(seen: Seen) -> None:
+def test_session_accepts_labels_during_and_after_it_runs(seen: Seen) -> None:
     """None leaves one as it is; its span has those that it has at its end."""
     with session("s", experiment="first", task_id="t") as episode:
         episode.update(experiment="second", group_id="g")
@@ -71,7 +71,7 @@ class Scalar:
         return True
 
 
-def test_a_reward_and_a_flag_may_be_an_array_of_one_element(seen: Seen) -> None:
+def test_reward_and_flag_accept_one_element_arrays(seen: Seen) -> None:
     scalar: Any = Scalar()
     with session("s") as episode, episode.timestep() as step:
         result = {"at": [1, 2]}, scalar, scalar, False, {"lives": 3}  # as `env.step` returns it
@@ -95,7 +95,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("shape", CALLS)
-def test_a_tool_reads_the_models_request_of_any_provider(seen: Seen, shape: str) -> None:
+def test_tool_reads_the_request_of_any_provider(seen: Seen, shape: str) -> None:
     with session("s") as episode, episode.timestep() as step, step.tool(call=CALLS[shape]) as run:
         run.result = {"sum": 2}
     (event,) = seen.of(EventRecord)
@@ -106,7 +106,7 @@ def test_a_tool_reads_the_models_request_of_any_provider(seen: Seen, shape: str)
     assert seen.ended(TimestepRecord)[0].totals.tools == 1
 
 
-def test_a_nested_session_knows_its_parent_and_restores_it(seen: Seen) -> None:
+def test_nested_session_has_and_restores_its_parent(seen: Seen) -> None:
     """The parent may be given, as session or id; a session of the same id is an update of its row."""
     with session("outer") as outer:
         with outer.timestep() as step:
@@ -135,7 +135,7 @@ def test_a_nested_session_knows_its_parent_and_restores_it(seen: Seen) -> None:
     assert parent_of(seen.the("invoke_workflow by object")) == seen.the("invoke_workflow apart").context.span_id
 
 
-def test_a_continued_session_repeats_its_start_for_stores_that_lost_it(seen: Seen) -> None:
+def test_continued_session_repeats_its_start(seen: Seen) -> None:
     for _ in range(2):
         with session("chat", session_id="c"):
             pass
@@ -143,7 +143,7 @@ def test_a_continued_session_repeats_its_start_for_stores_that_lost_it(seen: See
     assert second.start_ns >= first.end_ns
 
 
-def test_an_exception_marks_step_and_session_and_passes_unchanged(seen: Seen) -> None:
+def test_exception_marks_step_and_session_and_propagates(seen: Seen) -> None:
     error = RuntimeError("boom")
     with pytest.raises(RuntimeError) as caught, session("s") as episode, episode.timestep():
         raise error
@@ -155,14 +155,14 @@ def test_an_exception_marks_step_and_session_and_passes_unchanged(seen: Seen) ->
     assert current_session() is current_timestep() is None
 
 
-def test_an_interrupt_is_a_cancellation_not_an_error(seen: Seen) -> None:
+def test_interrupt_is_a_cancellation(seen: Seen) -> None:
     with pytest.raises(KeyboardInterrupt), session("s"):
         raise KeyboardInterrupt
     assert seen.ended(SessionRecord)[0].outcome == "cancelled"
     assert seen.spans[0].status.status_code is StatusCode.UNSET
 
 
-def test_a_timed_step_is_a_span_with_the_duration_of_its_row(seen: Seen) -> None:
+def test_timed_step_has_equal_span_and_row_durations(seen: Seen) -> None:
     """An agent around it does not act in it."""
     with session("s") as own, own.timestep() as step, step.invoke_agent("boss"), step.environment_step() as world:
         world.set_result({"x": 1}, reward=0.5, terminated=True)
@@ -185,7 +185,7 @@ class Int64:
         return T0
 
 
-def test_every_recording_function_takes_a_time(seen: Seen) -> None:
+def test_recording_functions_accept_a_time(seen: Seen) -> None:
     """In nanoseconds, in seconds, or as a datetime of any zone."""
     end = datetime.fromtimestamp(T0 // SECOND + 4, tz=timezone(timedelta(hours=-8)))
     with session("s", at=Int64()) as own:
@@ -222,7 +222,7 @@ def test_every_recording_function_takes_a_time(seen: Seen) -> None:
     assert [(one.start_time - T0, one.end_time - T0) for one in late] == [(8, 1008), (9, 1009)]
 
 
-def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> None:
+def test_innermost_metadata_wins_on_every_row(seen: Seen) -> None:
     with (
         metadata(application="shop", purpose="outer", colour="red", extra=MappingProxyType({"lr": 0.1})),
         session("s", metadata={"seed": 7}) as own,
@@ -247,7 +247,7 @@ def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> N
     assert [one.metadata for one in seen.of(RewardRecord)] == [inner, inner]
 
 
-def test_results_of_callbacks_are_processed(seen: Seen) -> None:
+def test_callback_results_are_processed(seen: Seen) -> None:
     def enrich(record: Record) -> Record:
         return msgspec.structs.replace(record, metadata={"password": "hunter2"})
 
@@ -259,7 +259,7 @@ def test_results_of_callbacks_are_processed(seen: Seen) -> None:
     assert "hunter2" not in repr(seen.records)
 
 
-def test_each_point_is_called_with_its_record(seen: Seen) -> None:
+def test_callback_receives_its_record(seen: Seen) -> None:
     expected = {
         "session_start": 1,
         "session_end": 1,
@@ -287,7 +287,7 @@ def test_each_point_is_called_with_its_record(seen: Seen) -> None:
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_a_carrier_contains_the_sampling_decision(seen: Seen, sampled: bool) -> None:
+def test_carrier_contains_the_sampling_decision(seen: Seen, sampled: bool) -> None:
     """It may have travelled as HTTP headers."""
     above = SpanContext(REMOTE.trace_id, REMOTE.span_id, is_remote=True, trace_flags=TraceFlags(int(sampled)))
     with (

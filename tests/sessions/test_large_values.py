@@ -58,7 +58,7 @@ WAYS: dict[str, tuple[Callable[[Any], object], str]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_large_value_costs_little_and_says_what_is_left_out(way: str) -> None:
+def test_large_value_is_cheap_and_notes_omissions(way: str) -> None:
     record, what = WAYS[way]
     with capture() as seen, callspan.session("large") as session:
         before = time.thread_time()
@@ -79,7 +79,7 @@ def test_standard_fields_come_first() -> None:
     assert extra["callspan_truncated"] == {"values": NUMBER + 1 - 1_000}
 
 
-def test_each_part_says_how_much_of_it_is_left_out() -> None:
+def test_each_part_notes_its_omissions() -> None:
     with capture() as seen, callspan.session("large") as session:
         session.event("reset", [{"a": i} for i in range(60_000)])
         (event,) = seen.events
@@ -88,7 +88,7 @@ def test_each_part_says_how_much_of_it_is_left_out() -> None:
     assert last == {"callspan_truncated": {"values": 10_000}}
 
 
-def test_a_list_of_numbers_is_one_value() -> None:
+def test_list_of_numbers_is_one_value() -> None:
     pixels = list(range(NUMBER))
     with capture() as seen, callspan.session("large") as session:
         session.observation({"pixels": pixels})

@@ -107,7 +107,7 @@ def test_misuse_is_logged_once_and_does_nothing(seen: Seen, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("what", MISUSES)
-def test_misuse_raises_where_it_is_asked_to(seen: Seen, what: str) -> None:
+def test_misuse_raises_if_requested(seen: Seen, what: str) -> None:
     said, do = MISUSES[what]
     with raised_misuse(), session("s") as own, pytest.raises(UsageError, match=said):
         do(own)
@@ -115,7 +115,7 @@ def test_misuse_raises_where_it_is_asked_to(seen: Seen, what: str) -> None:
     assert [record.outcome for record in seen.ended(SessionRecord) if record.name == "s"] == ["success"]
 
 
-def test_a_reward_that_is_no_number_is_left_out_of_what_it_came_with(seen: Seen) -> None:
+def test_non_numeric_reward_is_dropped_alone(seen: Seen) -> None:
     """As a simulation that diverges ends: its last state is the one to see."""
     with session("s") as own, own.timestep() as step:
         step.environment("x", reward=float("nan"), terminated=True)
@@ -138,7 +138,7 @@ FOREIGN = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "callspan-session": ""
 
 
 @pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-session-name": 7, "traceparent": "00-zz"}, FOREIGN])
-def test_an_invalid_carrier_and_an_empty_id_make_a_new_session(seen: Seen, odd: Any) -> None:
+def test_invalid_carrier_or_empty_id_starts_a_new_session(seen: Seen, odd: Any) -> None:
     with session("s", session_id="", carrier=odd) as own:
         reward(1, carrier=odd)
     assert seen.ended(SessionRecord)[0].session_id == own.id != ""
@@ -175,7 +175,7 @@ USES: list[Callable[[], object]] = [
 
 @pytest.mark.usefixtures("new_process")
 @pytest.mark.parametrize("first", USES)
-def test_one_warning_for_all_uses(first: Callable[[], object], caplog: pytest.LogCaptureFixture) -> None:
+def test_misuse_warns_once_for_all_uses(first: Callable[[], object], caplog: pytest.LogCaptureFixture) -> None:
     for use in (first, *USES):
         use()
     (message,) = lines(caplog)
@@ -185,7 +185,7 @@ def test_one_warning_for_all_uses(first: Callable[[], object], caplog: pytest.Lo
 @pytest.mark.usefixtures("new_process")
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("variable", ["CALLSPAN_ENABLED=off", "OTEL_SDK_DISABLED=true"])
-def test_switched_off_by_the_environment_is_silent(
+def test_disabled_by_environment_is_silent(
     use: Callable[[], object], variable: str, nothing_warned: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(*variable.split("="))
@@ -332,7 +332,7 @@ def given(function: Callable[..., Any], parameter: str, value: object) -> Any:
 
 @pytest.mark.parametrize("each", [scaled(4, 1)])
 @pytest.mark.parametrize("place", PLACES, ids=".".join)
-def test_any_value_anywhere_is_recorded_and_harms_nothing(place: tuple[str, str, str], each: int) -> None:
+def test_any_value_is_recorded_without_harm(place: tuple[str, str, str], each: int) -> None:
     """Every value in every place; quickly, each place has every fourth, and the next place the next ones."""
     failed()
     some = [*VALUES.values()][PLACES.index(place) % each :: each]

@@ -21,7 +21,7 @@ from callspan.testing import Capture, ScriptedProvider, capture
 
 
 @pytest.mark.parametrize("begin", [invoke_agent, tool, guardrail], ids=lambda begin: begin.__name__)
-def test_an_operation_that_fails_is_a_failed_span_and_the_exception_passes(seen: Seen, begin: Any) -> None:
+def test_failed_operation_marks_its_span_and_propagates(seen: Seen, begin: Any) -> None:
     """It fails alone where the exception is caught. Each says which agent is around it."""
     with session("s") as own, own.timestep() as step, invoke_agent("boss"):
         assert (current_session(), current_timestep()) == (own, step)
@@ -36,7 +36,7 @@ def test_an_operation_that_fails_is_a_failed_span_and_the_exception_passes(seen:
     assert failed == ["a", "b"]
 
 
-def test_a_handoff_and_a_reward_return_the_id_of_their_record(seen: Seen) -> None:
+def test_handoff_and_reward_return_their_record_id(seen: Seen) -> None:
     """Also a reward that comes after the end: its span has the id."""
     with session("s") as own:
         name, given = handoff("billing"), reward(1.0)
@@ -75,7 +75,7 @@ def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
     ]
 
 
-def test_an_input_that_changes_in_place_is_recorded_as_it_was_at_the_start(seen: Seen) -> None:
+def test_input_is_recorded_as_at_the_start(seen: Seen) -> None:
     """As a list of messages that an agent extends, or the state of an environment."""
     with session("s") as own:
         for begin, word in ((own.tool, "arguments"), (own.invoke_agent, "input"), (own.guardrail, "input")):
@@ -97,7 +97,7 @@ def test_an_input_that_changes_in_place_is_recorded_as_it_was_at_the_start(seen:
 
 @pytest.mark.parametrize("bound", [classmethod, staticmethod])
 @pytest.mark.parametrize("decorate", [tool, invoke_agent("f"), session, callspan.timestep, session(require=True)])
-def test_decorators_may_stand_above_and_below_those_that_bind_a_method(seen: Seen, decorate: Any, bound: Any) -> None:
+def test_decorators_work_above_and_below_method_binding(seen: Seen, decorate: Any, bound: Any) -> None:
     def f(*args: object) -> tuple[object, ...]:
         return args
 
@@ -110,7 +110,7 @@ def test_decorators_may_stand_above_and_below_those_that_bind_a_method(seen: See
             assert owner.above("a") == owner.below("a") == received[bound]
 
 
-def test_a_tool_has_the_name_and_the_arguments_of_its_function(seen: Seen) -> None:
+def test_tool_has_name_and_arguments_of_its_function(seen: Seen) -> None:
     class Desk:
         @tool
         @classmethod
@@ -154,7 +154,7 @@ WAYS: dict[str, Callable[[openai.OpenAI, anthropic.Anthropic], object]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_tool_is_joined_with_the_request_of_its_name_and_arguments(
+def test_tool_is_matched_by_name_and_arguments(
     way: str, provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic
 ) -> None:
     provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", WEST), ("call_3", UP)))
@@ -173,7 +173,7 @@ def test_a_tool_is_joined_with_the_request_of_its_name_and_arguments(
     assert joined(seen) == ["call_1", "call_2", "call_3", None]
 
 
-def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvider, client: openai.OpenAI) -> None:
+def test_tool_is_matched_only_to_a_single_open_request(provider: ScriptedProvider, client: openai.OpenAI) -> None:
     provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", EAST)))
     provider.reply(text="Done.")
     with capture() as seen, callspan.session("gridworld") as session:
@@ -191,7 +191,7 @@ def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvi
     assert joined(seen) == [None, "call_2", "call_1", None, None, None]
 
 
-def test_a_call_inside_a_tool_leaves_requests_around_it_open(provider: ScriptedProvider, client: openai.OpenAI) -> None:
+def test_call_inside_a_tool_keeps_outer_requests_open(provider: ScriptedProvider, client: openai.OpenAI) -> None:
     provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", WEST)))
     provider.reply(text="Done.")
     with capture() as seen, callspan.session("gridworld") as session, session.timestep() as step:

@@ -85,7 +85,7 @@ NAMES: dict[str, Callable[[Any, Capture], object]] = {
 
 @pytest.mark.parametrize("named", NAMES)
 @pytest.mark.parametrize("ask", [chat, respond, message], ids=lambda ask: ask.__name__)
-def test_everything_that_names_a_call_names_it_everywhere(provider: ScriptedProvider, ask: Any, named: str) -> None:
+def test_call_references_are_accepted_everywhere(provider: ScriptedProvider, ask: Any, named: str) -> None:
     with capture(content="off") as seen, callspan.session("s"), callspan.timestep() as step:
         answer = ask(provider)
         call = NAMES[named](answer, seen)
@@ -100,7 +100,7 @@ def test_everything_that_names_a_call_names_it_everywhere(provider: ScriptedProv
 
 
 @pytest.mark.parametrize("ask", [raw, stream], ids=lambda ask: ask.__name__)
-def test_a_raw_response_and_a_stream_name_their_call(provider: ScriptedProvider, ask: Any) -> None:
+def test_raw_response_and_stream_name_their_call(provider: ScriptedProvider, ask: Any) -> None:
     with capture(content="off") as seen, callspan.session("s") as session:
         session.event("e", call=ask(provider))
     assert seen.events[-1].call_id == seen.records[0].call_id
@@ -108,9 +108,7 @@ def test_a_raw_response_and_a_stream_name_their_call(provider: ScriptedProvider,
 
 @pytest.mark.parametrize("ask", [chat, respond, message], ids=lambda ask: ask.__name__)
 @pytest.mark.parametrize("form", ["object", "dict", "of the record"])
-def test_a_tool_call_names_itself_and_the_call_that_asked_for_it(
-    provider: ScriptedProvider, ask: Any, form: str
-) -> None:
+def test_tool_call_names_itself_and_its_call(provider: ScriptedProvider, ask: Any, form: str) -> None:
     with capture() as seen, callspan.session("s"), callspan.timestep() as step:
         tool_call = TOOL_CALLS[ask.__name__](ask(provider))
         identity = getattr(tool_call, "call_id", None) or tool_call.id
@@ -134,7 +132,7 @@ def test_a_tool_call_names_itself_and_the_call_that_asked_for_it(
     assert [one.call_id for one in requested] == [call_id] * 3
 
 
-def test_a_tool_call_keeps_its_id_where_the_answer_is_not_kept(provider: ScriptedProvider) -> None:
+def test_tool_call_keeps_its_id_without_content(provider: ScriptedProvider) -> None:
     with capture(content="off") as seen, callspan.session("s") as session:
         tool_call = TOOL_CALLS["chat"](chat(provider))
         session.event("e", call=tool_call)
@@ -143,7 +141,7 @@ def test_a_tool_call_keeps_its_id_where_the_answer_is_not_kept(provider: Scripte
 
 
 @pytest.mark.parametrize("named", ["the response", "the record"])
-def test_a_response_with_one_tool_call_names_it_for_a_tool(provider: ScriptedProvider, named: str) -> None:
+def test_response_with_one_tool_call_names_it(provider: ScriptedProvider, named: str) -> None:
     with capture() as seen, callspan.session("s"), callspan.timestep() as step:
         answer = chat(provider)
         with step.tool(call=NAMES[named](answer, seen)) as tool:
@@ -153,7 +151,7 @@ def test_a_response_with_one_tool_call_names_it_for_a_tool(provider: ScriptedPro
     assert json.loads(json.dumps(tool.arguments)) == {"id": 7}
 
 
-def test_records_and_scopes_may_be_given_for_their_ids() -> None:
+def test_records_and_scopes_are_accepted_as_ids() -> None:
     with capture() as seen, callspan.session("s") as session:
         with session.timestep() as step:
             event_id = step.event("e")
@@ -185,7 +183,7 @@ MISNAMED: list[Any] = [
 
 
 @pytest.mark.parametrize("odd", MISNAMED, ids=lambda odd: type(odd).__name__)
-def test_anything_else_is_misuse_without_its_text(
+def test_other_references_are_misuse_without_their_text(
     provider: ScriptedProvider, odd: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with capture(content="off") as seen, callspan.session("s") as session:
@@ -287,7 +285,7 @@ def assert_nothing_said(seen: Capture) -> None:
 
 @pytest.mark.parametrize("place", KEPT)
 @pytest.mark.parametrize("odd", ["response", "object"])
-def test_what_is_no_name_becomes_none(
+def test_invalid_name_becomes_none(
     provider: ScriptedProvider, place: str, odd: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with capture(content="off") as seen, logged_misuse(), caplog.at_level(logging.WARNING):
@@ -302,14 +300,14 @@ def test_what_is_no_name_becomes_none(
 @pytest.mark.parametrize(
     ("given", "kept"), [("n", "n"), (7, "7"), (1.5, "1.5"), (UUID(int=7), str(UUID(int=7))), (Ward.EAST, "east")]
 )
-def test_texts_numbers_and_uuids_are_names(given: Any, kept: str) -> None:
+def test_text_numbers_and_uuids_are_names(given: Any, kept: str) -> None:
     with capture() as seen, callspan.session(given, session_id=given, metadata={"a": 1}) as session:
         session.event(given, name=given, system=given)
     (event,) = seen.events
     assert (session.id, session.name, event.event_type, event.name, event.system) == (kept,) * 5
 
 
-def test_nothing_is_a_call() -> None:
+def test_other_objects_are_not_calls() -> None:
     with capture() as seen, callspan.session("s") as session:
         session.event("e", call=None)
         session.message("x")

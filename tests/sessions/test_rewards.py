@@ -42,7 +42,7 @@ STYLE: dict[str, Any] = {"objective": "style", "source": "judge", "annotation": 
         ({"event_id": "e9"}, (None, None, None), "event"),
     ],
 )
-def test_a_rewards_ids_or_place(seen: Seen, given: dict[str, str], place: tuple[object, ...], scope: str) -> None:
+def test_reward_ids_and_place(seen: Seen, given: dict[str, str], place: tuple[object, ...], scope: str) -> None:
     """An unknown call may be of another session; stores join the two."""
     with session("s") as own, own.timestep() as step, step.tool("t"):
         reward(0.5, **given, **STYLE)
@@ -62,7 +62,7 @@ def test_a_rewards_ids_or_place(seen: Seen, given: dict[str, str], place: tuple[
         ("False", 0.0), ("thumbs", None), ("polite", None),
     ],
 )  # fmt: skip
-def test_a_label_that_says_yes_or_no_is_a_number(seen: Seen, label: Any, value: float | None) -> None:
+def test_yes_or_no_label_is_a_number(seen: Seen, label: Any, value: float | None) -> None:
     feedback("c1", label=label)
     feedback("c1", 0.25, label=label)
     first, second = seen.of(RewardRecord)
@@ -82,7 +82,7 @@ _ACTS = st.lists(
 
 @settings(max_examples=60)
 @given(_ACTS)
-def test_spans_totals_and_readers_agree_on_any_episode(acts: list[tuple[str, float, str]]) -> None:
+def test_spans_totals_and_readers_agree(acts: list[tuple[str, float, str]]) -> None:
     with capture() as captured, logged_misuse(), session("s") as own:
         _play(own, acts)
     seen = Seen(captured)
@@ -102,7 +102,7 @@ def test_spans_totals_and_readers_agree_on_any_episode(acts: list[tuple[str, flo
     assert steps == {one.timestep_id: one.totals for one in seen.ended(TimestepRecord)}
 
 
-def test_stores_sum_more_objectives_than_the_session_itself(tmp_path: Path) -> None:
+def test_stores_sum_all_objectives(tmp_path: Path) -> None:
     with capture() as captured, session("s") as own:
         for number in range(70):
             own.reward(1.0, objective=f"criterion {number}")
@@ -152,7 +152,7 @@ def without_rewards(record: Any) -> Any:
     [(callspan.redact_texts(lambda text: text.replace("Ada", "[name]")), (3.0, {"[name]": 2.0})),
      (without_rewards, (None, {}))],
 )  # fmt: skip
-def test_rewards_count_as_they_are_recorded(redact: Any, counted: tuple[object, object]) -> None:
+def test_rewards_count_when_recorded(redact: Any, counted: tuple[object, object]) -> None:
     with capture(redact=redact) as seen:
         with session("s") as own, own.timestep() as step:
             step.environment("x", reward=1)
@@ -181,7 +181,7 @@ CALLS: list[tuple[list[dict[str, int] | None], tuple[int | None, int | None]]] =
 
 
 @pytest.mark.parametrize(("usages", "tokens"), CALLS)
-def test_tokens_without_usage(usages: list[dict[str, int] | None], tokens: tuple[int | None, int | None]) -> None:
+def test_totals_without_usage(usages: list[dict[str, int] | None], tokens: tuple[int | None, int | None]) -> None:
     """In the step and in the session; a call that failed counts as one without usage."""
     with capture() as seen, callspan.session("game") as own:
         with own.timestep():
@@ -198,7 +198,7 @@ def test_tokens_without_usage(usages: list[dict[str, int] | None], tokens: tuple
     assert shown["callspan.totals.model_s"] == pytest.approx(whole.model_ns / 1e9)
 
 
-def test_late_reports_of_an_unsampled_scope_are_not_sampled(seen: Seen, chat: Callable[..., None]) -> None:
+def test_late_rewards_of_an_unsampled_scope_are_not_sampled(seen: Seen, chat: Callable[..., None]) -> None:
     """By object and by id, of a session, a step or a call."""
     calls: list[Any] = []
     remove = callspan.add_callback("after_record", calls.append, kinds=["call"])
@@ -216,7 +216,7 @@ def test_late_reports_of_an_unsampled_scope_are_not_sampled(seen: Seen, chat: Ca
     assert seen.spans == []
 
 
-def test_a_reward_with_a_carrier_joins_the_trace(seen: Seen) -> None:
+def test_reward_with_a_carrier_joins_the_trace(seen: Seen) -> None:
     """For processes that never saw the session."""
     with callspan.session("chat", session_id="chat-42") as session:
         carrier = session.carrier()
@@ -228,7 +228,7 @@ def test_a_reward_with_a_carrier_joins_the_trace(seen: Seen) -> None:
     assert [one.attributes["session.id"] for one in (of_session, of_call)] == ["chat-42"] * 2
 
 
-def test_a_session_continued_in_another_trace_is_linked_to_the_first(seen: Seen) -> None:
+def test_session_continued_in_another_trace_is_linked(seen: Seen) -> None:
     """One conversation, two requests: the second span links to the first; within one trace there is no link."""
     with callspan.session("chat", session_id="c1"):
         pass
@@ -288,7 +288,7 @@ WAYS: dict[str, Callable[[openai.OpenAI, anthropic.Anthropic], Any]] = {
 }
 
 
-def test_every_kind_of_result_tells_its_call_id(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+def test_every_kind_of_result_has_a_call_id(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
     """Exactly, also beside calls of the same kind, in another thread, and after its end."""
     with capture() as seen:
         for name, way in WAYS.items():
@@ -303,7 +303,7 @@ def test_every_kind_of_result_tells_its_call_id(client: openai.OpenAI, claude: a
     assert callspan.last_call_id() is not None
 
 
-def test_a_call_made_in_tasks_and_threads_is_the_last_one_of_its_session(provider: ScriptedProvider) -> None:
+def test_last_call_of_a_session_includes_tasks_and_threads(provider: ScriptedProvider) -> None:
     async def ask(client: openai.AsyncOpenAI) -> str | None:
         await client.chat.completions.create(**CHAT)
         return callspan.last_call_id()
@@ -339,7 +339,7 @@ TARGETS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def test_feedback_takes_what_the_application_holds(client: openai.OpenAI) -> None:
+def test_feedback_accepts_any_result_object(client: openai.OpenAI) -> None:
     with capture() as seen:
         answer = client.chat.completions.create(**CHAT)
         own = seen.records[0]
@@ -361,9 +361,7 @@ def test_feedback_takes_what_the_application_holds(client: openai.OpenAI) -> Non
     assert (event.event_id, event.scope) == ("0b5e2f66-5a2e-7d1c-8e29-6b7e8c1c1d10", "event")
 
 
-def test_feedback_on_an_object_knows_its_answer_by_id_and_time(
-    client: openai.OpenAI, provider: ScriptedProvider
-) -> None:
+def test_feedback_finds_the_answer_by_id_and_time(client: openai.OpenAI, provider: ScriptedProvider) -> None:
     """Objects that the SDK makes of an answer have its id; servers repeat ids."""
     body = {"id": "chatcmpl-12", "object": "chat.completion", "model": "m", "choices": []}
     with capture() as seen:

@@ -46,7 +46,7 @@ def responses(provider: ScriptedProvider) -> None:
 
 
 @pytest.mark.parametrize("ask", [messages, responses], ids=lambda ask: ask.__name__)
-def test_an_answer_is_whole_beside_230_kilobytes_of_search_results(ask: Any) -> None:
+def test_answer_is_complete_beside_large_search_results(ask: Any) -> None:
     with ScriptedProvider() as provider, capture() as seen:
         ask(provider)
     span = next(one for one in seen.spans if "gen_ai.output.messages" in (one.attributes or {}))

@@ -56,7 +56,7 @@ def typed(attributes: dict[str, Any]) -> dict[str, tuple[type, Any]]:
 
 
 @pytest.mark.parametrize("vocabularies", [(), ("llm",), ("gen_ai",), ("openinference",)])
-def test_every_attribute_has_its_exact_name_type_and_value(vocabularies: Any) -> None:
+def test_attributes_have_exact_names_types_and_values(vocabularies: Any) -> None:
     found = projected(CHAT, conversation_of(CHAT), vocabularies=vocabularies)
     expected: dict[str, Any] = {}
     for name in ("in every vocabulary", *vocabularies):
@@ -64,12 +64,12 @@ def test_every_attribute_has_its_exact_name_type_and_value(vocabularies: Any) ->
     assert typed(found) == typed(expected)
 
 
-def test_all_vocabularies_leave_room_below_the_limit_of_128_attributes() -> None:
+def test_all_vocabularies_fit_128_attributes() -> None:
     assert len(projected(CHAT, conversation_of(CHAT), vocabularies=("llm", "gen_ai", "openinference"))) < 128
 
 
 @pytest.mark.parametrize(("stored", "shape"), GOLDEN["parts"])
-def test_a_part_has_the_shape_of_the_conventions(stored: Any, shape: object) -> None:
+def test_part_has_the_shape_of_the_conventions(stored: Any, shape: object) -> None:
     part = msgspec.convert(stored, Part)
     attributes = projected(BARE, Conversation(input=[Message(role="user", parts=[part, part])]))
     role = "tool" if isinstance(part, ToolResult) else "user"
@@ -87,21 +87,21 @@ def test_settings_are_read_by_name_and_type(params: dict[str, object], shown: di
 
 
 @pytest.mark.parametrize(("api", "shown"), GOLDEN["attributes of some endpoints"])
-def test_some_attributes_are_of_some_endpoints(api: str, shown: list[str]) -> None:
+def test_endpoint_specific_attributes(api: str, shown: list[str]) -> None:
     record = msgspec.structs.replace(BARE, api=api, request=Request(params={"service_tier": "flex"}))
     found = projected(record).keys() - projected(BARE).keys() | projected(record).keys() & {"openai.api.type"}
     assert sorted(found) == shown
 
 
 @pytest.mark.parametrize(("api", "body", "prompts"), GOLDEN["raw prompts"])
-def test_raw_prompts_are_what_the_wire_had_under_any_name(api: str, body: object, prompts: object) -> None:
+def test_raw_prompts_equal_the_wire(api: str, body: object, prompts: object) -> None:
     request = Request(body=raw(body), body_bytes=len(bytes(raw(body))))
     record = msgspec.structs.replace(BARE, api=api, request=request)
     shown = projected(record, conversation_of(record), vocabularies=("llm",)).get("llm.prompts.raw")
     assert (shown and json.loads(shown)) == prompts
 
 
-def test_openinference_lists_parts_that_are_not_text_one_by_one() -> None:
+def test_openinference_lists_non_text_parts() -> None:
     golden = GOLDEN["parts in openinference"]
     conversation = Conversation(input=[Message(role="user", parts=msgspec.convert(golden["stored"], list[Part]))])
     attributes = projected(BARE, conversation, vocabularies=("openinference",))
@@ -121,7 +121,7 @@ def history(turns: int, size: int) -> CallRecord:
     return msgspec.structs.replace(BARE, request=request)
 
 
-def test_a_long_history_keeps_its_instructions_and_newest_messages() -> None:
+def test_long_history_keeps_instructions_and_newest_messages() -> None:
     record = history(100, 2000)
     attributes = projected(record, conversation_of(record), vocabularies=("llm",))
     messages = json.loads(attributes["llm.prompts.raw"])
@@ -151,7 +151,7 @@ JSON_CONTENT = ("llm.prompts.raw", "llm.completions.raw", "gen_ai.input.messages
     cap=st.integers(min_value=2, max_value=600) | st.integers(600, 4_000),
     span=st.integers(min_value=0, max_value=4_000),
 )
-def test_any_text_is_valid_json_within_any_caps(api: tuple[str, str], texts: list[str], cap: int, span: int) -> None:
+def test_any_text_gives_valid_json_within_limits(api: tuple[str, str], texts: list[str], cap: int, span: int) -> None:
     wire = [{"role": "user", "type": "text", "text": text, "content": text} for text in texts]
     typed = [Message(role="user", parts=[Text(text=text)]) for text in texts]
     sent, answer = raw({"messages": wire}), raw({api[1]: wire})
@@ -171,7 +171,7 @@ def test_any_text_is_valid_json_within_any_caps(api: tuple[str, str], texts: lis
 
 
 @pytest.mark.parametrize(("tokens", "times_s", "rate"), GOLDEN["tokens per second"])
-def test_tokens_per_second_are_of_the_answer(tokens: int | None, times_s: dict[str, int], rate: float | None) -> None:
+def test_tokens_per_second_exclude_the_prompt(tokens: int | None, times_s: dict[str, int], rate: float | None) -> None:
     timing = Timing(start_ns=1, **{f"{name}_ns": seconds * SECOND for name, seconds in times_s.items()})
     of = msgspec.structs.replace(BARE, usage=Usage(output_tokens=tokens), timing=timing)
     assert projected(of).get("callspan.output_tokens_per_second") == rate
@@ -184,14 +184,14 @@ def read(attributes: dict[str, Any]) -> Any:
     return call_of(given, **ids, start_ns=5, end_ns=9, failed=False, scope="lib")
 
 
-def test_which_spans_are_calls() -> None:
+def test_llm_spans_are_recognised() -> None:
     for operation, api, spans in GOLDEN["spans that are calls"]:
         assert {(record.operation, record.api) for record in map(read, spans)} == {(operation, api)}
     assert [one for one in map(read, GOLDEN["spans that are none"]) if one is not None] == []
 
 
 @pytest.mark.parametrize(("attributes", "metadata"), GOLDEN["metadata of other instrumentations"])
-def test_users_prompts_and_tags_of_other_instrumentations(attributes: dict[str, Any], metadata: dict[str, Any]) -> None:
+def test_metadata_of_other_instrumentations(attributes: dict[str, Any], metadata: dict[str, Any]) -> None:
     """As the official instrumentations, OpenInference, OpenLLMetry and Logfire write them; never any content."""
     record = read(attributes)
     assert record.metadata == metadata
@@ -245,7 +245,7 @@ def _quiet() -> Iterator[None]:
 
 
 @given(limits=LIMITS, before=ATTRIBUTES, attributes=ATTRIBUTES, several=st.lists(ATTRIBUTES, max_size=3))
-def test_a_span_and_its_events_are_as_set_one_by_one(
+def test_bulk_attributes_equal_individual_ones(
     limits: SpanLimits, before: dict[str, Any], attributes: dict[str, Any], several: list[dict[str, Any]]
 ) -> None:
     ours, theirs = a_span(limits, before), a_span(limits, before)
@@ -265,7 +265,7 @@ class _Odd:
 
 
 @pytest.mark.parametrize("value", [["a", 1], _Odd(), ("a", _Odd()), (("a",),), {"a": _Odd()}, None, b"a", (1, 2.5)])
-def test_values_set_by_a_callback_are_converted_by_the_sdk(value: Any) -> None:
+def test_callback_values_are_converted_by_the_sdk(value: Any) -> None:
     """An exporter that cannot write one value loses the spans of others with it."""
     ours, theirs = a_span(SpanLimits(), {}), a_span(SpanLimits(), {})
     given = {"plain": 1, "hooked": value}

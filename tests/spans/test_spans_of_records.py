@@ -42,7 +42,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("program", [support_desk, everything])
-def test_a_span_is_a_function_of_its_record(provider: ScriptedProvider, program: Any) -> None:
+def test_span_is_a_function_of_its_record(provider: ScriptedProvider, program: Any) -> None:
     for settings in SETTINGS:
         assert differing(provider, program, settings) == [], settings
 
@@ -88,7 +88,7 @@ def as_text(found: list[Any]) -> str:
     )
 
 
-def test_agents_have_exactly_these_spans_and_records(provider: ScriptedProvider) -> None:
+def test_agent_spans_and_records(provider: ScriptedProvider) -> None:
     with capture(vocabularies=("gen_ai", "openinference")) as seen:
         support_desk(provider)
         run_all()
@@ -99,7 +99,9 @@ def test_agents_have_exactly_these_spans_and_records(provider: ScriptedProvider)
 
 
 @pytest.mark.parametrize("program", [support_desk, demo])
-def test_spans_of_sessions_are_made_of_stored_records(provider: ScriptedProvider, tmp_path: Path, program: Any) -> None:
+def test_session_spans_are_rebuilt_from_stored_records(
+    provider: ScriptedProvider, tmp_path: Path, program: Any
+) -> None:
     """But for costs computed at delivery, and rewards that came after its end: the span could not have them."""
     url = f"sqlite:///{tmp_path}/calls.db"
     with capture(stores=url, spool_dir=tmp_path / "spool") as seen:
@@ -134,7 +136,7 @@ def link_to(span: ReadableSpan) -> SpanLink:
     return SpanLink(trace_id=f"{span.context.trace_id:032x}", span_id=f"{span.context.span_id:016x}")
 
 
-def test_links_of_spans_are_kept() -> None:
+def test_span_links_are_kept() -> None:
     """A timestep in a trace of its own is linked to the one before; a reward to the code that gives it."""
     with capture(trace_per="timestep") as captured, callspan.session("s") as session:
         with session.timestep("first"):
@@ -153,7 +155,7 @@ def test_links_of_spans_are_kept() -> None:
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_records_have_the_ids_of_their_spans_and_whether_they_are_sampled(sampled: bool) -> None:
+def test_records_have_span_ids_and_sampling(sampled: bool) -> None:
     above = SpanContext(REMOTE.trace_id, REMOTE.span_id, is_remote=True, trace_flags=TraceFlags(int(sampled)))
     with capture() as captured, use_span(NonRecordingSpan(above)):
         run_all()
@@ -164,7 +166,7 @@ def test_records_have_the_ids_of_their_spans_and_whether_they_are_sampled(sample
     assert kinds >= {"CallRecord", "EventRecord", "SessionRecord", "TimestepRecord"}
 
 
-def test_a_redactor_that_fails_takes_frames_and_one_that_masks_leaves_ids() -> None:
+def test_failing_redactor_removes_frames_and_masking_keeps_ids() -> None:
     with capture(redact=lambda _: 1 / 0) as captured, pytest.raises(KeyError), callspan.tool("run"):
         raise KeyError
     assert {event.error and event.error.frames for event in captured.events} == {None}
@@ -192,7 +194,7 @@ def kind(value: object) -> str:
     return {str: "string", bool: "boolean", int: "int", float: "double"}[type(value)]
 
 
-def test_every_attribute_of_agents_has_a_row_with_its_type(provider: ScriptedProvider) -> None:
+def test_agent_attributes_have_typed_rows(provider: ScriptedProvider) -> None:
     types: dict[str, set[str]] = {}
     for row in rows(call, events, session, *VOCABULARIES):
         types.setdefault(row.name, set()).add(row.type.partition(" ")[0])
@@ -211,7 +213,7 @@ def test_every_attribute_of_agents_has_a_row_with_its_type(provider: ScriptedPro
 
 
 @pytest.mark.parametrize("settings", [{"content": "off"}, {"content": "metadata"}, {}])
-def test_frames_have_no_line_of_source(settings: Any, tmp_path: Path) -> None:
+def test_frames_contain_no_source_lines(settings: Any, tmp_path: Path) -> None:
     """A model may have written it."""
     made = tmp_path / "made.py"
     made.write_text("patient = 'Jane Roe'; raise KeyError(len(patient))  # " + "x" * 100_000)

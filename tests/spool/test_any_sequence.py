@@ -310,7 +310,7 @@ def run(place: Path, steps: list[Step], max_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_an_attack_loses_nothing_else(tmp_path: Path, attack: str) -> None:
+def test_attack_loses_nothing_else(tmp_path: Path, attack: str) -> None:
     run(tmp_path, ATTACKS[attack], 1 << 30)
 
 

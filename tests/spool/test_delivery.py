@@ -34,7 +34,7 @@ from callspan.testing import ScriptedProvider
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-def test_a_flush_beside_a_hanging_store_returns_in_time(client: openai.OpenAI, tmp_path: Path) -> None:
+def test_flush_beside_a_hanging_store_returns_in_time(client: openai.OpenAI, tmp_path: Path) -> None:
     """The flush returns False, at once if the store failed before. A second end has no effect."""
     handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock", spool_dir=tmp_path / "spool")
     client.chat.completions.create(model="gpt-5", messages=QUESTION)
@@ -50,7 +50,7 @@ def test_a_flush_beside_a_hanging_store_returns_in_time(client: openai.OpenAI, t
 
 
 @pytest.mark.parametrize("content", ["full", "off"])
-def test_the_console_gets_a_line_per_call(
+def test_console_prints_one_line_per_call(
     content: str, provider: ScriptedProvider, client: openai.OpenAI, instrumented: Instrument, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -86,7 +86,7 @@ ODD = (b'{"kind":"call"}', b"no JSON", b"[]", b"null", b'{"kind":"call","schema_
 LATER = '{"kind": "call", "schema_version": 99}'
 
 
-def test_stores_get_the_same_records_and_rejected_ones_have_a_reason(tmp_path: Path) -> None:
+def test_stores_receive_equal_records_and_rejections_a_reason(tmp_path: Path) -> None:
     first, second = f"sqlite:///{tmp_path}/a.db", f"jsonl:///{tmp_path}/b.jsonl"
     records, both = Records(), f"{first},{second}"
     made, last = records.every_kind(), records.call()
@@ -112,7 +112,7 @@ def test_stores_get_the_same_records_and_rejected_ones_have_a_reason(tmp_path: P
 
 
 @pytest.mark.parametrize(("scheme", "driver"), [("postgresql", "psycopg"), ("clickhouse", "clickhouse_connect")])
-def test_only_callspan_logs_an_outage_without_passwords(
+def test_outage_is_logged_once_without_passwords(
     scheme: str, driver: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(driver)
@@ -136,7 +136,7 @@ def segments(place: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("records", [False, True], ids=["nothing recorded", "a call recorded"])
-def test_a_flush_delivers_what_a_killed_process_left(store: str, records: bool) -> None:
+def test_flush_delivers_records_of_a_killed_process(store: str, records: bool) -> None:
     killed(store)
     handle = callspan.instrument(stores=store)
     if records:
@@ -148,7 +148,7 @@ def test_a_flush_delivers_what_a_killed_process_left(store: str, records: bool) 
     handle.uninstrument()
 
 
-def test_a_flush_does_not_wait_for_what_a_running_process_holds(store: str) -> None:
+def test_flush_does_not_wait_for_another_running_process(store: str) -> None:
     segment = leave_behind(store, Records().call())
     segment = segment.rename(segment.with_name(f"{1:020d}-1-another{OWN_SUFFIX}"))
     handle = callspan.instrument(stores=store)
@@ -161,7 +161,7 @@ def test_a_flush_does_not_wait_for_what_a_running_process_holds(store: str) -> N
     handle.uninstrument()
 
 
-def test_a_flush_is_not_true_of_what_it_cannot_open(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flush_is_false_for_unreadable_segments(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_behind(store, Records().call())
     handle = callspan.instrument(stores=store)
     with monkeypatch.context() as patch:
@@ -172,7 +172,7 @@ def test_a_flush_is_not_true_of_what_it_cannot_open(store: str, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("damage", [b"X", b"\0", b"\r", b" "])
-def test_a_damaged_line_end_costs_no_record(store: str, damage: bytes) -> None:
+def test_damaged_line_end_loses_no_record(store: str, damage: bytes) -> None:
     """The lines before and after it are whole, as their checksums say."""
     ids = [f"c{number}" for number in range(6)]
     records = Records()
@@ -188,7 +188,7 @@ def test_a_damaged_line_end_costs_no_record(store: str, damage: bytes) -> None:
     assert not segment.exists()
 
 
-def test_a_damaged_block_costs_the_records_that_it_touches(store: str) -> None:
+def test_damaged_block_loses_only_its_records(store: str) -> None:
     """Each that still has its beginning is counted."""
     records = Records()
     segment = leave_behind(store, *(records.call(call_id=f"c{number}", at_s=number) for number in range(6)))
@@ -203,7 +203,7 @@ def test_a_damaged_block_costs_the_records_that_it_touches(store: str) -> None:
     assert [loss.count for loss in losses_of(store).damaged.values()] == [2]
 
 
-def test_segments_of_another_version_are_named_and_left(store: str, theirs: Path) -> None:
+def test_segments_of_another_version_are_reported_and_kept(store: str, theirs: Path) -> None:
     count_loss(store, "dropped", "cap")
     count_loss(store, "unrecorded", "POST /v1/unknown")
     before = [(path, path.read_bytes()) for path in sorted(theirs.parent.iterdir())]
@@ -221,7 +221,7 @@ def test_segments_of_another_version_are_named_and_left(store: str, theirs: Path
 
 
 @pytest.mark.parametrize("by", ["ship", "calls", "process"])
-def test_leftovers_of_a_current_process_are_delivered(store: str, theirs: Path, by: str) -> None:
+def test_leftovers_of_a_running_process_are_delivered(store: str, theirs: Path, by: str) -> None:
     before = theirs.read_bytes()
     killed(store)
     if by == "process":
@@ -234,7 +234,7 @@ def test_leftovers_of_a_current_process_are_delivered(store: str, theirs: Path, 
     assert theirs.read_bytes() == before
 
 
-def test_a_store_of_another_format_delays_its_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_store_of_another_format_delays_its_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, healthy = tmp_path / "a.db", f"sqlite:///{tmp_path}/b.db"
     refused = f"sqlite:///{path}"
     keep(refused)
@@ -268,7 +268,7 @@ READING: list[tuple[tuple[str, ...], Callable[[Any], int]]] = [
 
 
 @pytest.mark.parametrize("beside", ["", f",{DEAD}"], ids=["alone", "beside a dead one"])
-def test_every_command_that_reads_delivers_first(tmp_path: Path, beside: str) -> None:
+def test_reading_commands_deliver_first(tmp_path: Path, beside: str) -> None:
     records = Records()
     for command, counted in READING:
         store = f"sqlite:///{tmp_path}/{command[0]}.db"
@@ -284,7 +284,7 @@ def test_every_command_that_reads_delivers_first(tmp_path: Path, beside: str) ->
 
 
 @pytest.mark.parametrize("read_as", ["with the other", "alone", "in Python"])
-def test_backlogs_beside_other_stores_are_read(read_as: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backlog_beside_another_store_is_read(read_as: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records for a server wait beside the file that is named with it. The environment may name both."""
     store = f"sqlite:///{tmp_path}/elsewhere/calls.db"
     both = f"jsonl:///{tmp_path}/calls.jsonl,{store}"
@@ -305,7 +305,7 @@ def test_backlogs_beside_other_stores_are_read(read_as: str, tmp_path: Path, mon
     "written, read",
     [("link", "real/a"), ("real/a", "link"), ("linked/a", "real/a"), ("real/a", "linked/a"), ("moved", "moved")],
 )
-def test_backlogs_of_a_file_of_several_names_are_found(written: str, read: str, tmp_path: Path) -> None:
+def test_backlog_is_found_under_any_name_of_a_file(written: str, read: str, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "linked").symlink_to("real")
     (tmp_path / "link").symlink_to("real/a")
@@ -315,7 +315,7 @@ def test_backlogs_of_a_file_of_several_names_are_found(written: str, read: str, 
     assert not segment.exists()
 
 
-def test_a_file_behind_a_link_is_rotated_and_the_link_stays(tmp_path: Path) -> None:
+def test_linked_file_is_rotated_and_the_link_kept(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("file")
     store = f"jsonl:///{tmp_path}/link?max_bytes=1"
     for ident in "ab":
@@ -325,7 +325,7 @@ def test_a_file_behind_a_link_is_rotated_and_the_link_stays(tmp_path: Path) -> N
     assert (tmp_path / "link").is_symlink()
 
 
-def test_backlogs_of_a_running_process_are_reported(store: str) -> None:
+def test_backlog_of_a_running_process_is_reported(store: str) -> None:
     segment = leave_behind(store, *(Records().call(call_id=ident) for ident in "abc"))
     with segment.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -336,7 +336,7 @@ def test_backlogs_of_a_running_process_are_reported(store: str) -> None:
     assert len(in_process("--store", store, "calls", "--json").json) == 3
 
 
-def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(store: str, tmp_path: Path) -> None:
+def test_read_only_store_is_read_and_reported(store: str, tmp_path: Path) -> None:
     leave_behind(store, *(Records().call(call_id=ident) for ident in "abc"))
     (tmp_path / "calls.db").write_bytes(b"not a database, by far" * 100)
     answer = in_process("--store", store, "calls")
@@ -346,7 +346,7 @@ def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(store: str, 
         assert "another kind of file" in line
 
 
-def test_many_short_processes_lose_nothing(store: str, tmp_path: Path) -> None:
+def test_short_processes_lose_nothing(store: str, tmp_path: Path) -> None:
     """They are too short to deliver. Five run at once; some are killed, some exit, while others read."""
     count = scaled(5, 40)
     with coming_and_going(tmp_path / "calls.db"):
@@ -358,7 +358,7 @@ def test_many_short_processes_lose_nothing(store: str, tmp_path: Path) -> None:
     assert not segments(tmp_path)
 
 
-def test_a_command_deletes_what_a_killed_process_had_delivered(store: str, tmp_path: Path) -> None:
+def test_command_deletes_delivered_segments_of_a_killed_process(store: str, tmp_path: Path) -> None:
     killed(store, end="delivered")
     assert segments(tmp_path)
     assert len(in_process("--store", store, "calls", "--json").json) == 3
@@ -366,7 +366,7 @@ def test_a_command_deletes_what_a_killed_process_had_delivered(store: str, tmp_p
 
 
 @pytest.mark.parametrize("chosen", ["one", "--older-than 2100-01-01"])
-def test_waiting_records_are_deleted_from_every_store(chosen: str, tmp_path: Path) -> None:
+def test_delete_removes_waiting_records_of_every_store(chosen: str, tmp_path: Path) -> None:
     stores = f"sqlite:///{tmp_path}/calls.db,sqlite:///{tmp_path}/other.db"
     leave_behind(stores, Records().session("one", start_ns=START_NS), Records().call(session_id="one"))
     answer = in_process("--store", stores, "delete", *chosen.split(), "--yes", "--json")
@@ -376,7 +376,7 @@ def test_waiting_records_are_deleted_from_every_store(chosen: str, tmp_path: Pat
             assert in_process("--store", store, listed, "--json").json == []
 
 
-def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path) -> None:
+def test_deleted_file_beside_its_spool_is_not_reported_as_new(tmp_path: Path) -> None:
     (tmp_path / "calls.db.spool").mkdir()
     for command in (("calls",), ("delete", "--older-than", "1d", "--yes")):
         answer = in_process("--store", f"sqlite:///{tmp_path}/calls.db", *command)
@@ -393,7 +393,7 @@ def next_output(process: subprocess.Popen[str]) -> str:
     return str(json.loads(line)["output"])
 
 
-def test_calls_show_as_they_finish_until_it_is_interrupted(tmp_path: Path) -> None:
+def test_tail_prints_calls_until_interrupted(tmp_path: Path) -> None:
     """Also what killed processes leave: before it starts, when there is only a spool, and meanwhile.
 
     And what took longer than the SDKs' time limit, in a new file.

@@ -45,7 +45,7 @@ _MAY_MOUNT = subprocess.run(["unshare", "-rm", "true"], check=False, capture_out
 
 @pytest.mark.skipif(not _MAY_MOUNT, reason="a tmpfs cannot be mounted here")
 @pytest.mark.parametrize("variable", ["TMPDIR", "TEMP", "TMP"])
-def test_records_in_a_full_temporary_directory_are_found(variable: str, tmp_path: Path) -> None:
+def test_records_in_a_temporary_directory_are_found(variable: str, tmp_path: Path) -> None:
     """The usual one cannot be made, and a process that starts now can write nothing to the temporary one."""
     (tmp_path / "full").mkdir()
     (tmp_path / "record.py").write_text(_RECORDS)
@@ -60,13 +60,13 @@ def test_records_in_a_full_temporary_directory_are_found(variable: str, tmp_path
     assert done.stdout.startswith("9 records delivered to sqlite:///calls.db.")
 
 
-def test_fallback_roots_are_named_and_relative_ones_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fallback_roots_are_listed_without_relative_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, value in (("TMPDIR", "here"), ("TEMP", str(tmp_path / "gone")), ("TMP", "")):
         monkeypatch.setenv(variable, value)
     assert [str(root.parent) for root in places.fallback_roots()] == [f"{tmp_path}/gone", "/tmp", "/dev/shm"]
 
 
-def test_a_temporary_directory_that_is_not_there_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_temporary_directory_is_not_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
     monkeypatch.setattr("callspan.spool.directory._ALWAYS", (tmp_path,))
     spool = spool_of(Path("/proc/spool"), fallback=places.fallback_roots(), one=DownSink(tmp_path / "down"))
@@ -113,7 +113,7 @@ TWO = "sqlite:///a.db,sqlite:///b.db"
 
 
 @pytest.mark.parametrize("how", SHORT)
-def test_a_damaged_list_of_stores_is_written_again_by_who_knows_them(how: str, root: Path) -> None:
+def test_damaged_store_list_is_rewritten(how: str, root: Path) -> None:
     segment = left_for(root, TWO)
     listed = segment.with_name("stores")
     before = listed.read_bytes()
@@ -125,7 +125,7 @@ def test_a_damaged_list_of_stores_is_written_again_by_who_knows_them(how: str, r
 
 
 @pytest.mark.parametrize("how", SHORT)
-def test_a_process_with_these_stores_writes_their_list_again(how: str, root: Path) -> None:
+def test_process_rewrites_the_list_of_its_stores(how: str, root: Path) -> None:
     segment = left_for(root, TWO)
     damage(segment.with_name("stores"), how)
     handle = callspan.instrument(stores=TWO)
@@ -139,7 +139,7 @@ def test_a_process_with_these_stores_writes_their_list_again(how: str, root: Pat
 
 
 @pytest.mark.parametrize("how", SHORT)
-def test_a_directory_whose_stores_nobody_knows_is_listed(how: str, root: Path) -> None:
+def test_directory_of_unknown_stores_is_listed(how: str, root: Path) -> None:
     """With its segments, their size and age, and what to do, and never as delivered: the other store lacks them."""
     segment = left_for(root, TWO)
     damage(segment.with_name("stores"), how)
@@ -164,7 +164,7 @@ def test_a_directory_whose_stores_nobody_knows_is_listed(how: str, root: Path) -
     assert segment.stat().st_size == size
 
 
-def test_a_list_that_was_not_yet_in_its_place_is_found(root: Path) -> None:
+def test_unrenamed_store_list_is_found(root: Path) -> None:
     listed = left_for(root, TWO).with_name("stores")
     before = listed.read_bytes()
     listed.rename(listed.with_name("stores.0123456789ab"))
@@ -173,7 +173,7 @@ def test_a_list_that_was_not_yet_in_its_place_is_found(root: Path) -> None:
 
 
 @pytest.mark.parametrize("cursor", [b"", b"0", b"0000000000000000001", b"0" * 19 + b"1", b"9" * 20, b"x" * 20])
-def test_a_damaged_cursor_hides_no_record(cursor: bytes, root: Path) -> None:
+def test_damaged_cursor_hides_no_record(cursor: bytes, root: Path) -> None:
     segment = left_for(root, "sqlite:///a.db")
     (key,) = places.keys_of(segment.parent)
     path = segment.with_name(f"{segment.name}.{key}.cursor")
@@ -204,7 +204,7 @@ STRANGE: dict[str, Callable[[Path], object]] = {"a link": _link, "a pipe": _pipe
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_what_is_no_file_is_listed_and_hinders_nothing(kind: str, root: Path) -> None:
+def test_non_files_are_listed_and_ignored(kind: str, root: Path) -> None:
     strange, segment = left_for(root, "sqlite:///a.db"), left_for(root, "sqlite:///a.db")
     STRANGE[kind](strange)
     answer = ask("--store", "sqlite:///a.db", "ship", "--json")
@@ -218,7 +218,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be sever
 
 @only_root
 @pytest.mark.parametrize("closed", ["spool", "spool/*", "spool/*/*.segment"])
-def test_what_another_user_may_not_open_is_listed(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_files_are_listed(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in ("ship", "doctor"):
         ask("--store", "sqlite:///other.db", command)  # another user may not be able to import what they import
     with TemporaryDirectory() as name:  # the parents of `tmp_path` are private
@@ -250,7 +250,7 @@ def test_damaged_counts_are_listed(root: Path) -> None:
 
 
 @only_root
-def test_a_root_of_another_user_in_a_temporary_directory_is_said_and_no_failure(root: Path, tmp_path: Path) -> None:
+def test_foreign_temporary_root_is_reported_without_failing(root: Path, tmp_path: Path) -> None:
     """Anyone may create it, and no record of this user is in it."""
     fallback = tmp_path / "callspan-0"
     fallback.mkdir()

@@ -74,7 +74,7 @@ def _tidy_often(monkeypatch: pytest.MonkeyPatch) -> None:
     ("holder", "dead"),
     [("idle", DownSink), ("idle", HangingSink), ("killed", DownSink), ("ended", HangingSink)],
 )
-def test_a_healthy_store_gets_all(holder: str, dead: type[FileSink], tmp_path: Path) -> None:
+def test_healthy_store_receives_everything(holder: str, dead: type[FileSink], tmp_path: Path) -> None:
     """Whoever holds what fills the spool: an idle process, one that was killed, or one that has ended."""
     healthy, others = FileSink(tmp_path / "healthy", 100), list[FileSink]()
 
@@ -121,7 +121,7 @@ def test_a_healthy_store_gets_all(holder: str, dead: type[FileSink], tmp_path: P
 
 
 @pytest.mark.usefixtures("_tidy_often")
-def test_a_backlog_costs_another_store_nothing(tmp_path: Path) -> None:
+def test_backlog_does_not_slow_another_store(tmp_path: Path) -> None:
     behind, down = FileSink(tmp_path / "behind"), DownSink(tmp_path / "down")
     locked = HangingSink(tmp_path / "behind")
     first = spool_of(tmp_path / "spool", max_bytes=MAX_BYTES, behind=locked, down=FileSink(tmp_path / "down"))

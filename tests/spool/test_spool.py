@@ -64,7 +64,7 @@ class ServerSink(FileSink):
         self.changes.append("close")
 
 
-def test_a_dead_store_costs_a_healthy_one_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_store_does_not_slow_a_healthy_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 0.05)
     healthy, dead = FileSink(tmp_path / "healthy", 100), DownSink(tmp_path / "dead")
     spool = spool_of(tmp_path / "spool", max_bytes=200_000, healthy=healthy, dead=dead)
@@ -83,7 +83,7 @@ def test_a_dead_store_costs_a_healthy_one_nothing(tmp_path: Path, monkeypatch: p
     assert not read_losses(spool.directory).dropped
 
 
-def test_delivered_records_do_not_stay_in_an_old_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delivered_segment_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_TIDY_S", "_MAX_AGE_S"):
         monkeypatch.setattr(f"callspan.spool.spool.{name}", 0.0)
     sink = FileSink(tmp_path / "out")
@@ -95,7 +95,7 @@ def test_delivered_records_do_not_stay_in_an_old_segment(tmp_path: Path, monkeyp
     assert spool.close(20)
 
 
-def test_undelivered_records_stay_and_new_ones_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_full_spool_keeps_old_records_and_counts_drops(tmp_path: Path) -> None:
     dead = DownSink(tmp_path / "dead")
     spool = spool_of(tmp_path / "spool", max_bytes=100_000, dead=dead)
     kept = [spool.append(record(f"k{number}", 1000)) for number in range(300)]
@@ -111,7 +111,7 @@ def test_undelivered_records_stay_and_new_ones_are_dropped_and_counted(tmp_path:
     assert read_losses(spool.directory).dropped["cap"].count == kept.count(False)
 
 
-def test_a_store_that_still_refuses_is_not_called_healthy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_refusing_store_is_not_healthy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is tried again without delay, as for a record of the running spool."""
     dead = DownSink(tmp_path / "out")
     closed, spool = (spool_of(tmp_path / "spool", one=dead) for _ in range(2))
@@ -136,7 +136,7 @@ class FailingSink(FileSink):
         raise ConnectionRefusedError
 
 
-def test_a_flush_during_which_a_store_begins_to_fail_leaves_pauses(tmp_path: Path) -> None:
+def test_flush_of_a_failing_store_keeps_pauses(tmp_path: Path) -> None:
     sink = FailingSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
     spool.append(record("first"))
@@ -145,7 +145,7 @@ def test_a_flush_during_which_a_store_begins_to_fail_leaves_pauses(tmp_path: Pat
     spool.close(0)
 
 
-def test_appends_in_signal_handlers_are_kept_once(tmp_path: Path) -> None:
+def test_append_in_a_signal_handler_is_kept_once(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "out", 1000)
     spool = spool_of(tmp_path / "spool", one=sink)
     acknowledged, handled, numbers = list[str](), list[str](), count()
@@ -177,7 +177,7 @@ def test_appends_in_signal_handlers_are_kept_once(tmp_path: Path) -> None:
     assert sorted(sink.keys()) == sorted(acknowledged)
 
 
-def test_a_fork_beside_a_store_that_hangs_is_quick_and_the_child_records(tmp_path: Path) -> None:
+def test_fork_beside_a_hanging_store_is_quick(tmp_path: Path) -> None:
     hanging, good = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good")
     spool = spool_of(tmp_path / "spool", hanging=hanging, good=good)
     spool.append(record("parent"))
@@ -198,7 +198,7 @@ def test_a_fork_beside_a_store_that_hangs_is_quick_and_the_child_records(tmp_pat
     assert not places.segments_in(spool.directory)
 
 
-def test_the_descriptor_is_none_of_the_standard_streams(tmp_path: Path) -> None:
+def test_descriptor_is_not_a_standard_stream(tmp_path: Path) -> None:
     code = (
         "import os\nos.close(0); os.close(1); os.close(2)\n"
         "from pathlib import Path\nfrom tests.support.rig import *\n"
@@ -233,7 +233,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_losses_that_no_file_can_count_are_printed_at_exit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_uncounted_losses_are_printed_at_exit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     spool = spool_of(tmp_path / "file" / "spool", one=FileSink(tmp_path / "out"))
     assert not spool.append(record("k"))
@@ -241,7 +241,7 @@ def test_losses_that_no_file_can_count_are_printed_at_exit(tmp_path: Path, capsy
     assert capsys.readouterr().err == "callspan: lost 1 record; the loss could not be written to a file\n"
 
 
-def test_a_record_with_line_ends_between_its_values_is_one_line(tmp_path: Path) -> None:
+def test_record_with_line_ends_is_one_line(tmp_path: Path) -> None:
     """As a body that `redact` has returned."""
     sink = FileSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
@@ -251,7 +251,7 @@ def test_a_record_with_line_ends_between_its_values_is_one_line(tmp_path: Path) 
     assert read_losses(spool.directory) == Losses(writes=1)
 
 
-def test_a_full_disk_loses_nothing_that_another_directory_can_hold(tmp_path: Path, small_disk: Path) -> None:
+def test_full_disk_falls_back_to_another_directory(tmp_path: Path, small_disk: Path) -> None:
     down = DownSink(tmp_path / "out")
     spool = spool_of(small_disk / "spool", fallback=[tmp_path / "temporary"], one=down)
     keys = [f"k{number}" for number in range(1000)]
@@ -261,7 +261,7 @@ def test_a_full_disk_loses_nothing_that_another_directory_can_hold(tmp_path: Pat
     assert down.keys() == keys
 
 
-def test_a_loss_on_a_full_disk_is_said_and_counted_where_it_was(
+def test_loss_on_a_full_disk_is_reported_and_counted(
     tmp_path: Path, small_disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while records go to another directory."""
@@ -285,7 +285,7 @@ def test_a_loss_on_a_full_disk_is_said_and_counted_where_it_was(
     assert len(down.keys()) == number - lost
 
 
-def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> None:
+def test_full_disk_counts_drops(tmp_path: Path, small_disk: Path) -> None:
     down = DownSink(tmp_path / "out")
     spool = spool_of(small_disk / "spool", one=down)
     kept = [spool.append(record(f"k{number}", 1000)) for number in range(1000)]
@@ -301,7 +301,7 @@ def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> N
 
 
 @pytest.mark.parametrize(("count", "size", "torn"), [(300, 200, 0), (60, 50_000, 0), (1, 200, 50)])
-def test_a_reader_delivers_its_share_and_leaves_the_rest(tmp_path: Path, count: int, size: int, torn: int) -> None:
+def test_reader_delivers_only_its_share(tmp_path: Path, count: int, size: int, torn: int) -> None:
     """For segments of any length, which are read in pieces of 1 MiB, at whose end a batch may end.
 
     An incomplete line was never acknowledged and does not keep a delivered segment.
@@ -325,7 +325,7 @@ def test_a_reader_delivers_its_share_and_leaves_the_rest(tmp_path: Path, count: 
         assert len(places.segments_in(spool.directory)) == remaining
 
 
-def test_a_process_with_more_stores_adopts_and_one_with_fewer_does_not(tmp_path: Path) -> None:
+def test_only_a_process_with_all_stores_adopts(tmp_path: Path) -> None:
     few = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "one"))
     few.append(record("left"))
     few.close(0)
@@ -338,7 +338,7 @@ def test_a_process_with_more_stores_adopts_and_one_with_fewer_does_not(tmp_path:
     assert not places.segments_in(few.directory)
 
 
-def test_a_flush_delivers_leftovers_but_waits_for_no_other_process(tmp_path: Path) -> None:
+def test_flush_delivers_leftovers_without_waiting(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     other = os.fork()
     if not other:
@@ -363,7 +363,7 @@ def test_a_flush_delivers_leftovers_but_waits_for_no_other_process(tmp_path: Pat
     assert second.close(20)
 
 
-def test_a_deleted_directory_is_made_again_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleted_directory_is_recreated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
     sink = DownSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
@@ -380,7 +380,7 @@ def test_a_deleted_directory_is_made_again_and_loses_nothing(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("torn", [0, 100, 20_000])
-def test_losses_whose_writing_was_cut_are_those_of_the_write_before(tmp_path: Path, torn: int) -> None:
+def test_torn_loss_file_keeps_the_previous_counts(tmp_path: Path, torn: int) -> None:
     written = []
     for number in (1, 2, 3):
         add_losses(tmp_path, Losses(dropped={f"reason {number}": Loss(number, 1, 2)}))
@@ -392,7 +392,7 @@ def test_losses_whose_writing_was_cut_are_those_of_the_write_before(tmp_path: Pa
     assert set(read_losses(tmp_path).dropped) in ({"reason 1", "reason 2"}, {"reason 1", "reason 2", "reason 3"})
 
 
-def test_losses_of_many_names_fit_into_their_file(tmp_path: Path) -> None:
+def test_losses_of_many_names_fit_the_file(tmp_path: Path) -> None:
     many = Losses()
     for number in range(500):
         for kind in ("dropped", "given_up", "rejected", "damaged", "unrecorded"):
@@ -433,7 +433,7 @@ def test_losses_are_written_after_a_failed_thread_start(tmp_path: Path, monkeypa
     until(lambda: (found := read_losses(tmp_path)).dropped.keys() == {"cap"} and found.dropped["cap"].count == 2)
 
 
-def test_with_sync_a_new_segment_has_its_directories_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fsync_syncs_directories_of_a_new_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a power failure leaves records in a file or directory without a name."""
     synced: list[int] = []
 
@@ -450,7 +450,7 @@ def test_with_sync_a_new_segment_has_its_directories_synced(tmp_path: Path, monk
     assert spool.close(20)
 
 
-def test_two_processes_with_one_id_may_create_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_with_equal_ids_may_create_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers number their processes alike."""
 
     def replaced(fresh: Path, name: Path) -> Path:
@@ -466,7 +466,7 @@ def test_two_processes_with_one_id_may_create_the_directory(tmp_path: Path, monk
     assert spool.close(20)
 
 
-def test_a_segment_that_another_process_locks_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_segment_locked_by_another_process_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
 
         def tested(path: Path, flags: int) -> int:
@@ -484,7 +484,7 @@ def test_a_segment_that_another_process_locks_is_created(tmp_path: Path, monkeyp
         segment.remove()
 
 
-def test_the_list_of_stores_is_synced_on_a_thread_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_list_is_synced_on_its_own_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes milliseconds, for which no caller waits."""
     synced = dict[int, threading.Thread]()
 
@@ -511,7 +511,7 @@ def test_the_list_of_stores_is_synced_on_a_thread_of_ones_own(tmp_path: Path, mo
     ],
     ids=["gone", "here", "before a restart", "elsewhere", "unknown", "silent"],
 )  # fmt: skip
-def test_a_segment_is_adopted_unless_its_process_may_run(
+def test_segment_is_adopted_unless_its_process_may_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, process: str, age_s: int, waits_on: list[str]
 ) -> None:
     """The lock states it, except on a network file system, where it may be that of one machine only."""
@@ -534,14 +534,14 @@ def test_a_segment_is_adopted_unless_its_process_may_run(
     assert spool.close(20)
 
 
-def test_a_segment_states_its_process(tmp_path: Path) -> None:
+def test_segment_states_its_process(tmp_path: Path) -> None:
     segment = Segment.create(tmp_path, frozenset())
     assert str(HERE).replace("/", "+") in segment.path.name
     assert is_own(segment.path)
     segment.remove()
 
 
-def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_of_another_user_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anyone may create the directory in `/tmp` that is used if the usual one is not writable."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
@@ -569,7 +569,7 @@ def test_another_users_directory_is_neither_read_nor_tidied(tmp_path: Path, monk
     assert spool.close(20)
 
 
-def test_a_directory_that_was_opened_to_a_group_is_closed_to_it_and_used(tmp_path: Path) -> None:
+def test_group_readable_directory_is_made_private(tmp_path: Path) -> None:
     """Kubernetes opens it whenever it mounts a volume with `fsGroup`."""
     for key in ("a", "b"):
         spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
@@ -580,9 +580,7 @@ def test_a_directory_that_was_opened_to_a_group_is_closed_to_it_and_used(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["hanging", "größe", "n" * 200])
-def test_what_a_hanging_store_loses_is_said_and_leaves_no_file(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_losses_of_a_hanging_store_are_reported(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The file of losses has only a part of its name, in ASCII."""
     hanging, good, store = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good"), f"x://{name}"
     spool = spool_of(tmp_path / "spool", max_bytes=2000, **{name: hanging, "good": good})
@@ -601,7 +599,7 @@ def test_what_a_hanging_store_loses_is_said_and_leaves_no_file(
     assert {path.name for path in spool.directory.iterdir()} == {"stores", "losses"}
 
 
-def test_the_age_of_a_backlog_is_that_of_its_oldest_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backlog_age_is_that_of_its_oldest_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process with few calls appends to one segment for weeks, and its retention and its alerts would be wrong."""
     store, now_ns = target("one"), time.time_ns()
     directory, key = places.directory_of(tmp_path, [store]), store.key(tmp_path)
@@ -635,7 +633,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be sever
 
 
 @only_root
-def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
+def test_own_spool_is_found_beside_foreign_ones(tmp_path: Path) -> None:
     """Several users may share `CALLSPAN_SPOOL_DIR`, and one may temporarily have been root."""
     root = tmp_path / "spool"
     root.mkdir()
@@ -657,7 +655,7 @@ def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
     as_another_user(root, finds_mine)
 
 
-def test_records_on_a_read_only_file_system_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_on_a_read_only_file_system_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store beside it is still read."""
     spool = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "down"))
     assert spool.append(record("a"))
@@ -675,7 +673,7 @@ def test_records_on_a_read_only_file_system_stay(tmp_path: Path, monkeypatch: py
     assert deliver_left(tmp_path / "spool", "one", sink).delivered == 1
 
 
-def test_a_child_leaves_a_store_to_the_closed_spool_of_its_parent(tmp_path: Path) -> None:
+def test_forked_child_leaves_the_store_to_its_parent(tmp_path: Path) -> None:
     sink = HangingSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
     assert spool.append(record("parent"))
@@ -701,7 +699,7 @@ def forked() -> int:
 
 
 @pytest.mark.parametrize("holds", ["look", "count"])
-def test_no_child_keeps_the_lock_that_a_thread_held_as_it_was_forked(tmp_path: Path, holds: str) -> None:
+def test_forked_child_holds_no_lock(tmp_path: Path, holds: str) -> None:
     spool = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "out"))
     assert spool.append(record("a"))
     spool.close(0)
@@ -730,7 +728,7 @@ def test_no_child_keeps_the_lock_that_a_thread_held_as_it_was_forked(tmp_path: P
             os.waitpid(child, 0)
 
 
-def test_no_child_keeps_the_segment_of_its_killed_parent(tmp_path: Path) -> None:
+def test_forked_child_releases_the_segment_of_its_parent(tmp_path: Path) -> None:
     parent = os.fork()
     if not parent:
         os.setsid()
@@ -756,7 +754,7 @@ class RefusingSink(DownSink):
         super().open()
 
 
-def test_another_reason_of_the_same_outage_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_new_reason_of_an_outage_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Who waits for a server to come back has another task once it refuses the password. Each is logged once."""
     sink = RefusingSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
@@ -770,7 +768,7 @@ def test_another_reason_of_the_same_outage_is_logged(tmp_path: Path, caplog: pyt
     spool.close(0)
 
 
-def test_a_server_is_left_to_others_while_there_are_no_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_process_releases_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is closed soon after the last record, and opened again for the next one."""
     monkeypatch.setattr("callspan.spool.shipper._KEEP_OPEN_S", 0.05)
     server, file = ServerSink(tmp_path / "server"), ServerSink(tmp_path / "file")
@@ -784,7 +782,7 @@ def test_a_server_is_left_to_others_while_there_are_no_records(tmp_path: Path, m
     assert spool.close(20)
 
 
-def test_batches_of_a_server_are_collected_for_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_batches_are_collected_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many processes may share it. A flush waits for nothing."""
     monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 0.0)
     monkeypatch.setattr("callspan.spool.shipper._SHARED_LINGER_S", 60.0)
@@ -802,7 +800,7 @@ def test_batches_of_a_server_are_collected_for_longer(tmp_path: Path, monkeypatc
     assert spool.close(20)
 
 
-def test_a_child_of_multiprocessing_delivers_as_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_multiprocessing_child_delivers_at_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 60.0)
     monkeypatch.setattr("callspan.forks._EXIT_S", 20.0)
     sink = FileSink(tmp_path / "out")
@@ -822,7 +820,7 @@ def test_a_child_of_multiprocessing_delivers_as_it_ends(tmp_path: Path, monkeypa
     assert spool.close(20)
 
 
-def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
+def test_leftover_segments_use_few_descriptors(tmp_path: Path) -> None:
     down = DownSink(tmp_path / "out")
     first = spool_of(tmp_path / "spool", one=down)
     for number in range(40):
@@ -841,7 +839,7 @@ def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_a_signal_handler_during_the_writing_of_losses_loses_none(tmp_path: Path) -> None:
+def test_signal_during_loss_writing_loses_none(tmp_path: Path) -> None:
     counter, said = LossCounter(tmp_path), []
 
     def handler(*_: object) -> None:
@@ -866,7 +864,7 @@ def test_a_signal_handler_during_the_writing_of_losses_loses_none(tmp_path: Path
     assert {name: loss.count for name, loss in read_losses(tmp_path).dropped.items()} == {"first": 1, "second": 1}
 
 
-def test_no_store_is_opened_for_the_first_time_during_a_fork(tmp_path: Path) -> None:
+def test_store_is_not_opened_during_a_fork(tmp_path: Path) -> None:
     imported, opened = threading.Event(), threading.Event()
 
     class Sink(SqliteSink):
@@ -889,7 +887,7 @@ def test_no_store_is_opened_for_the_first_time_during_a_fork(tmp_path: Path) -> 
 
 
 @only_root
-def test_the_place_for_a_full_disk_may_be_another_users(tmp_path: Path) -> None:
+def test_fallback_directory_may_belong_to_another_user(tmp_path: Path) -> None:
     """Anyone may create the directory in `/tmp`."""
     root = tmp_path / "root"
     root.mkdir()
@@ -904,7 +902,7 @@ def test_the_place_for_a_full_disk_may_be_another_users(tmp_path: Path) -> None:
     as_another_user(root, records_and_counts)
 
 
-def test_no_thread_of_a_closed_spool_waits_for_a_past_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_spool_does_not_wait_for_a_past_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, over = spool_of(tmp_path / "spool", ends=SqliteSink(tmp_path / "a.db")), threading.Event()
     monkeypatch.setattr("callspan.spool.spool._GRACE_S", 5.0)
 

@@ -143,7 +143,7 @@ def lost(place: Path, acts: Sequence[Act]) -> int:
 
 
 @pytest.mark.timeout(3_600)
-def test_no_two_acts_of_the_public_api_cost_a_record(tmp_path: Path) -> None:
+def test_pairs_of_public_calls_lose_no_record(tmp_path: Path) -> None:
     cases = [*((name,) for name in ACTS), *itertools.product(ACTS, repeat=2)]
     missing = {
         names: number
@@ -187,7 +187,7 @@ ENDS: Final = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_process_whose_locks_are_gone_says_so_and_writes_no_more(tmp_path: Path, end: str) -> None:
+def test_process_without_its_locks_stops_writing(tmp_path: Path, end: str) -> None:
     """Its records wait on disk, and the next process delivers each once."""
     path, (acts, why) = tmp_path / "calls.db", ENDS[end]
     done = ran("-W", "ignore", "-c", PROGRAM + acts, str(path), COUNT, cwd=tmp_path)

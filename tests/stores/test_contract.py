@@ -66,7 +66,7 @@ COMPUTED = {
 }
 
 
-def test_a_fact_is_named_by_the_last_words_of_its_path() -> None:
+def test_fact_is_named_by_the_end_of_its_path() -> None:
     """With its unit, and once for each kind of record."""
     for table in TABLES.values():
         names = [fact.name for fact in table.facts]
@@ -75,7 +75,7 @@ def test_a_fact_is_named_by_the_last_words_of_its_path() -> None:
         assert others == (["timestep"] if table.name == "timesteps" else []), "the field `index`, a word of SQL"
 
 
-def test_each_computed_column_has_its_own_value(store: Delivery, records: Records) -> None:
+def test_computed_columns_are_distinct(store: Delivery, records: Records) -> None:
     """Not that of its neighbour: columns are written by name."""
     assert {column.name for column in CALLS.columns if column.computed and not column.sql} == COMPUTED.keys()
     ids = {name: value for name, value in COMPUTED.items() if name.endswith("_id") and name != "request_id"}
@@ -99,7 +99,7 @@ def test_each_computed_column_has_its_own_value(store: Delivery, records: Record
     assert {**dict(row), "tags": tags} == COMPUTED
 
 
-def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, records: Records) -> None:
+def test_every_kind_of_record_round_trips(store: Delivery, records: Records) -> None:
     session, step, call_record, *events = records.every_kind()
     store.write(session, step, call_record, *events)
     reader = store.read()
@@ -110,7 +110,7 @@ def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, re
     assert reader.session("s1").session == replace(session, outcome="unknown")
 
 
-def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Records) -> None:
+def test_records_are_found_only_by_complete_ids(store: Delivery, records: Records) -> None:
     """Without bodies."""
     session, step, call, *_ = records.every_kind()
     store.write(session, step, call, records.session("s10"))
@@ -124,7 +124,7 @@ def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Re
     assert (reader.session(last), reader.call(last), reader.call("\ud7ff")) == (None, None, None)
 
 
-def test_calls_are_read_without_the_bodies_that_are_not_wanted(store: Delivery, records: Records) -> None:
+def test_calls_are_read_without_unrequested_bodies(store: Delivery, records: Records) -> None:
     store.write(records.call(), records.call(messages=[{"role": "user", "content": "Why?"}], answer="So."))
     reader = store.read()
     every = list(reader.calls())
@@ -137,7 +137,7 @@ def test_calls_are_read_without_the_bodies_that_are_not_wanted(store: Delivery, 
             assert one.conversation == shown
 
 
-def test_a_call_whose_contents_were_deleted_has_no_bodies(store: Delivery, records: Records) -> None:
+def test_call_with_deleted_contents_has_no_bodies(store: Delivery, records: Records) -> None:
     """A reader has found the row already."""
     store.write(records.call(call_id="c"))
     store.sink._database.run("DELETE FROM contents")  # type: ignore[attr-defined]
@@ -145,7 +145,7 @@ def test_a_call_whose_contents_were_deleted_has_no_bodies(store: Delivery, recor
     assert (bytes(found.request.body), bytes(found.response.body)) == (b"", b"")
 
 
-def test_records_may_come_in_any_order_and_again(store: Delivery, records: Records) -> None:
+def test_records_may_arrive_in_any_order_and_twice(store: Delivery, records: Records) -> None:
     written = [*records.every_kind(), records.session(version=2, end_ns=START_NS + SECOND, outcome="success")]
     random.Random(7).shuffle(written)
     found: list[object] = []
@@ -194,7 +194,7 @@ RAW = st.none() | st.dictionaries(WORD, st.none() | st.integers(-5, 5), max_size
     retries=st.none() | st.integers(0, 5),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_call_is_read_back_as_it_was_written(store: Delivery, records: Records, **fields: object) -> None:
+def test_any_call_round_trips(store: Delivery, records: Records, **fields: object) -> None:
     made = CallRecord(call_id=records.new_id(), timing=Timing(start_ns=START_NS), **fields)  # type: ignore[arg-type]
     store.write(made)
     with closing(open_store(store.url)) as reader:
@@ -210,7 +210,7 @@ def test_any_call_is_read_back_as_it_was_written(store: Delivery, records: Recor
         {"error": ErrorInfo(kind="x", type="E"), "name": ""},
     ],
 )
-def test_an_event_keeps_odd_values(store: Delivery, fields: dict[str, object]) -> None:
+def test_event_keeps_odd_values(store: Delivery, fields: dict[str, object]) -> None:
     made = EventRecord(**{"event_id": "e", "session_id": "s", "event_type": "x", "time_ns": 0, **fields})
     store.write(made)
     assert list(store.read().events("s")) == [made]
@@ -228,7 +228,7 @@ BODIES = st.dictionaries(
 
 @given(body=BODIES | JSON, answer=JSON)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_body_keeps_bytes_and_key_order(store: Delivery, records: Records, body: object, answer: object) -> None:
+def test_body_keeps_bytes_and_key_order(store: Delivery, records: Records, body: object, answer: object) -> None:
     made = records.call(request=Request(body=raw(body)), response=Response(body=raw(answer)))
     store.write(made)
     with closing(open_store(store.url)) as reader:  # there are many examples
@@ -252,14 +252,14 @@ def test_any_body_keeps_bytes_and_key_order(store: Delivery, records: Records, b
     ],
     ids=["escapes", "marking byte", "odd fields", "order", "large values", "deep", "late escapes", "spaces", "two"],
 )
-def test_a_body_comes_back_as_it_was_spelled(store: Delivery, records: Records, body: bytes) -> None:
+def test_body_keeps_its_spelling(store: Delivery, records: Records, body: bytes) -> None:
     made = records.call(request=Request(body=msgspec.Raw(body)), response=Response(body=msgspec.Raw(body)))
     store.write(made)
     found = store.read().call(made.call_id)
     assert (bytes(found.request.body), bytes(found.response.body)) == (body, body)
 
 
-def test_recorded_requests_and_answers_come_back_byte_for_byte(store: Delivery, records: Records) -> None:
+def test_recorded_bodies_round_trip_byte_for_byte(store: Delivery, records: Records) -> None:
     """For every recorded exchange of providers and frameworks."""
     made = {}
     for exchange in corpus.load():
@@ -288,7 +288,9 @@ runpy.run_module("callspan.cli", run_name="__main__")
 """A command that is killed when it starts to write its cursor."""
 
 
-def test_a_kill_after_the_commit(url: str, tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_after_the_commit_duplicates_nothing(
+    url: str, tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next process delivers the batch again: stored records are unchanged, records erased meanwhile stay erased."""
     spool = tmp_path / "spool"
     monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(spool))
@@ -318,7 +320,7 @@ delivery.close()
 """
 
 
-def test_processes_that_write_at_once_lose_nothing_and_double_nothing(url: str) -> None:
+def test_concurrent_writers_lose_and_duplicate_nothing(url: str) -> None:
     root = Path(__file__).parents[2]
     writers = [subprocess.Popen([sys.executable, "-c", _WRITER, url, str(number)], cwd=root) for number in range(3)]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
@@ -329,7 +331,7 @@ def test_processes_that_write_at_once_lose_nothing_and_double_nothing(url: str) 
     assert newest == 19
 
 
-def test_a_store_is_tried_out_and_nothing_stays(store: Delivery, records: Records) -> None:
+def test_store_check_leaves_nothing(store: Delivery, records: Records) -> None:
     store.write(records.session("mine", name="mine"))
     assert str(find_store(store.url).try_out()).startswith("can be written")
     assert [summary.session.name for summary in store.read().sessions()] == ["mine"]
@@ -386,7 +388,7 @@ def payloads(records: Records) -> dict[str, bytes]:
     return made | {name: encode(records.call(**fields)) for name, fields in _FIELDS.items()}  # type: ignore[arg-type]
 
 
-def test_nothing_in_a_record_stops_a_store(store: Delivery, records: Records) -> None:
+def test_any_record_is_stored_or_rejected(store: Delivery, records: Records) -> None:
     reader, taken = store.read(), []
     for name, payload in payloads(records).items():
         with suppress(Rejected, *REFUSED):

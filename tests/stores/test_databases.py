@@ -71,7 +71,7 @@ def connect(url: str, **options: bool) -> Any:
     return psycopg.connect(url, **options)
 
 
-def test_the_file_is_for_its_owner_only_and_marked(file: Delivery, path: Path, records: Records) -> None:
+def test_file_is_private_and_marked(file: Delivery, path: Path, records: Records) -> None:
     file.write(records.call())
     for one in path.parent.iterdir():
         assert one.stat().st_mode & 0o777 == 0o600, one
@@ -104,14 +104,14 @@ def test_histories_as_ranges(file: Delivery, path: Path, records: Records, quest
 
 
 @pytest.mark.parametrize(("fsync", "level"), [("none", 1), ("always", 2)])
-def test_with_fsync_each_batch_is_synced(sqlite_url: str, fsync: Any, level: int) -> None:
+def test_fsync_syncs_each_batch(sqlite_url: str, fsync: Any, level: int) -> None:
     sink = store_of(sqlite_url, Settings(fsync=fsync)).sink()
     sink.open()
     assert sink._database.connection.execute("PRAGMA synchronous").fetchone() == (level,)  # type: ignore[attr-defined]
     sink.close()
 
 
-def test_a_failed_batch_leaves_nothing_behind(file: Delivery, path: Path, records: Records) -> None:
+def test_failed_batch_leaves_nothing(file: Delivery, path: Path, records: Records) -> None:
     """The disk fills up within a batch; the same batch is stored completely once there is room."""
     connection = file.sink._database.connection  # type: ignore[attr-defined]
     calls = [records.call(answer="x" * 50_000 + str(number)) for number in range(20)]
@@ -124,14 +124,14 @@ def test_a_failed_batch_leaves_nothing_behind(file: Delivery, path: Path, record
     assert ask(path, "SELECT count(*) FROM calls") == [(20,)]
 
 
-def test_a_reader_cannot_write(file: Delivery, path: Path) -> None:
+def test_reader_cannot_write(file: Delivery, path: Path) -> None:
     reader = open_store(path)
     with pytest.raises(StoreError, match="readonly"):
         list(reader._database.rows("DELETE FROM calls"))
     reader.close()
 
 
-def test_columns_hold_what_people_query(file: Delivery, path: Path, records: Records) -> None:
+def test_columns_have_queryable_values(file: Delivery, path: Path, records: Records) -> None:
     file.write(records.call(session_id="s"))
     columns = (
         "session_id, provider, api, request_model, response_model, finish_reason, outcome, http_status, retries, "
@@ -156,7 +156,7 @@ def open_together(sinks: Sequence[Sink]) -> None:
         list(pool.map(opened, sinks))
 
 
-def test_many_may_make_one_file_at_once(path: Path) -> None:
+def test_concurrent_processes_create_one_file(path: Path) -> None:
     """Processes that open the file while another creates it wait; none sees it incomplete or gets "busy"."""
     for number in range(20):
         made = path.with_name(f"{number}.db")
@@ -164,7 +164,7 @@ def test_many_may_make_one_file_at_once(path: Path) -> None:
         assert ask(made, "PRAGMA journal_mode") == [("wal",)]
 
 
-def test_a_file_deleted_or_replaced_while_open_is_created_again(file: Delivery, path: Path, records: Records) -> None:
+def test_deleted_or_replaced_file_is_recreated(file: Delivery, path: Path, records: Records) -> None:
     """Otherwise rows would go to an unlinked file. The failure makes the spool deliver the batch again."""
     file.write(records.call())
     for one in path.parent.glob("calls.db*"):
@@ -176,7 +176,7 @@ def test_a_file_deleted_or_replaced_while_open_is_created_again(file: Delivery, 
     assert file.read().count_calls() == 1
 
 
-def test_the_view_has_the_sums_by_session_hour_model_and_provider(file: Delivery, path: Path, records: Records) -> None:
+def test_sums_view_groups_by_session_hour_model_and_provider(file: Delivery, path: Path, records: Records) -> None:
     file.write(
         records.call(session_id="a"),
         records.call(session_id="a", cost=Cost(usd=Decimal("1E-20"), source="mine")),
@@ -193,7 +193,7 @@ def test_the_view_has_the_sums_by_session_hour_model_and_provider(file: Delivery
     ]
 
 
-def test_tool_results_and_questions_are_not_the_assistants(file: Delivery, path: Path, records: Records) -> None:
+def test_tool_results_and_questions_have_their_own_roles(file: Delivery, path: Path, records: Records) -> None:
     kinds = ["shell_call", "shell_call_output", "apply_patch_call_output", "compaction_trigger"]
     request = Request(body=raw({"input": [{"type": kind} for kind in kinds]}))
     file.write(records.call(api="responses", request=request))
@@ -202,14 +202,14 @@ def test_tool_results_and_questions_are_not_the_assistants(file: Delivery, path:
 
 
 @pytest.mark.postgres
-def test_money_is_numeric_and_json_can_be_used(server: Delivery, records: Records) -> None:
+def test_money_is_numeric_and_json_is_queryable(server: Delivery, records: Records) -> None:
     server.write(records.call())
     ((cost, temperature),) = ask(server.url, "SELECT sum(cost_usd)::text, max(params->>'temperature') FROM calls")
     assert (cost, temperature) == ("0.0000123", "0.5")
 
 
 @pytest.mark.postgres
-def test_the_view_shows_the_messages_by_role(server: Delivery, records: Records) -> None:
+def test_message_view_has_roles(server: Delivery, records: Records) -> None:
     sent = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Weather?"}]
     server.write(records.call(sent, answer="Sunny."))
     assert ask(server.url, "SELECT position, direction, role, text FROM call_messages ORDER BY position") == [
@@ -220,7 +220,7 @@ def test_the_view_shows_the_messages_by_role(server: Delivery, records: Records)
 
 
 @pytest.mark.postgres
-def test_writers_at_once_lose_nothing(postgres_url: str, deliver: Deliver, records: Records) -> None:
+def test_concurrent_writers_lose_nothing(postgres_url: str, deliver: Deliver, records: Records) -> None:
     """The same calls outside of sessions, which no session's lock protects, and the same texts in a session."""
     writers = [deliver(postgres_url) for _ in range(4)]
     calls = []
@@ -245,7 +245,7 @@ def test_writers_at_once_lose_nothing(postgres_url: str, deliver: Deliver, recor
 
 
 @pytest.mark.postgres
-def test_records_of_two_schemas_are_sent_at_once(postgres_server: PostgresServer, deliver: Deliver) -> None:
+def test_records_of_two_schemas_are_sent_concurrently(postgres_server: PostgresServer, deliver: Deliver) -> None:
     with ExitStack() as stack:
         for url in (new_schema(postgres_server), new_schema(postgres_server)):
             deliver(url)
@@ -253,7 +253,7 @@ def test_records_of_two_schemas_are_sent_at_once(postgres_server: PostgresServer
 
 
 @pytest.mark.postgres
-def test_a_url_may_name_several_hosts(postgres_url: str, deliver: Deliver, records: Records) -> None:
+def test_url_may_name_several_hosts(postgres_url: str, deliver: Deliver, records: Records) -> None:
     """As those of clusters do: the first that can be reached is used."""
     url = postgres_url.replace("@", "@127.0.0.1:1,")
     deliver(url).write(records.call(call_id="c"))
@@ -270,7 +270,7 @@ def test_texts_are_utf8(postgres_url: str, deliver: Deliver, records: Records, m
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_of_another_encoding_is_refused_at_once(postgres_server: PostgresServer, encoding: str) -> None:
+def test_database_of_another_encoding_is_rejected(postgres_server: PostgresServer, encoding: str) -> None:
     name = f"of_{encoding.lower()}"
     with connect(postgres_server.url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
@@ -279,7 +279,7 @@ def test_a_database_of_another_encoding_is_refused_at_once(postgres_server: Post
 
 
 @pytest.mark.postgres
-def test_a_session_id_too_long_for_an_index_is_rejected_and_blocks_nothing(server: Delivery, records: Records) -> None:
+def test_session_id_too_long_for_an_index_is_rejected(server: Delivery, records: Records) -> None:
     """Postgres reports a limit, not bad data. Retrying such a batch forever would block all others."""
     long = "".join(random.Random(1).choices("0123456789abcdef", k=20_000))
     with pytest.raises(Rejected):
@@ -289,7 +289,7 @@ def test_a_session_id_too_long_for_an_index_is_rejected_and_blocks_nothing(serve
 
 
 @pytest.mark.postgres
-def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
+def test_concurrent_processes_create_the_tables(postgres_url: str) -> None:
     """Even if the server's default isolation gives every transaction one snapshot."""
     with connect(postgres_url, autocommit=True) as admin, ExitStack() as after:
         admin.execute("ALTER ROLE callspan SET default_transaction_isolation = 'serializable'")
@@ -317,13 +317,13 @@ def test_more_processes_than_connections_deliver(
 
 
 @pytest.mark.postgres
-def test_the_doctor_counts_connections(server: Delivery) -> None:
+def test_doctor_counts_connections(server: Delivery) -> None:
     said = " ".join(command("--store", server.url, "doctor").out.split())
     assert re.search(r"can be written; \d+ of 97 connections are in use", said), said
 
 
 @pytest.mark.postgres
-def test_a_locked_table_is_said_to_be_locked(server: Delivery) -> None:
+def test_locked_table_is_reported(server: Delivery) -> None:
     with connect(server.url) as other:
         other.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
         said = command("--store", server.url, "doctor")
@@ -331,7 +331,7 @@ def test_a_locked_table_is_said_to_be_locked(server: Delivery) -> None:
 
 
 @pytest.mark.postgres
-def test_a_deletion_waits_for_who_writes_and_then_finds_what_was_written(server: Delivery, records: Records) -> None:
+def test_deletion_waits_for_writers(server: Delivery, records: Records) -> None:
     """Otherwise a writer that has not seen the deletion would store erased records again."""
     server.write(records.call(call_id="c"))
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -348,7 +348,7 @@ def test_a_deletion_waits_for_who_writes_and_then_finds_what_was_written(server:
 
 
 @pytest.mark.clickhouse
-def test_a_row_of_another_worker_rejects_no_record(
+def test_row_of_another_worker_rejects_no_record(
     clickhouse_url: str, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that collects the inserts of many workers may fail them all for one bad row.
@@ -382,9 +382,7 @@ def documented(comment: str) -> str:
     return page.partition(f"-- {comment}")[2].partition("\n")[2].partition(";")[0]
 
 
-def test_the_query_for_failing_tools_counts_the_runs_that_each_model_requested(
-    url: str, store: Delivery, records: Records
-) -> None:
+def test_failing_tools_query_counts_runs_per_model(url: str, store: Delivery, records: Records) -> None:
     """Runs, not calls; a run whose call is unknown is left out, as are starts and other events of a call."""
     models = {"c1": "small", "c2": "large", "c3": "large"}
     store.write(*(records.call(call_id=name, model=model) for name, model in models.items()))

@@ -51,7 +51,7 @@ def reader(store: Delivery, records: Records) -> Reader:
     return store.read()
 
 
-def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
+def test_filters_find_and_sum_calls_and_sessions(reader: Reader) -> None:
     for conditions, names in EXPECTED["calls_by_label"]:
         which, expected = msgspec.convert(conditions, CallFilter), names.split()
         assert {call.call_id for call in reader.calls(which)} == set(expected), which
@@ -113,7 +113,7 @@ def listed(url: str, command: str, *arguments: str) -> list[str]:
     return [row["call_id" if command == "calls" else "session_id"] for row in shown]
 
 
-def test_calls_and_sessions_that_went_wrong(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_calls_and_sessions(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "_READ_AT_ONCE", 3)
     url = store.url
     store.write(*recorded(records))
@@ -138,7 +138,7 @@ def test_calls_and_sessions_that_went_wrong(store: Delivery, records: Records, m
     assert (summary.cut_by_length, summary.cut_off, summary.cancelled, summary.retries) == (1, 1, 1, 0)
 
 
-def test_no_list_is_silently_short(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_lists_say_so(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     """JSON has every row, in order, even of calls with the same start, whatever the page size."""
     monkeypatch.setattr(readers, "_READ_AT_ONCE", 7)
     monkeypatch.setattr(readers, "_IDS_AT_ONCE", 11)
@@ -165,7 +165,7 @@ def test_no_list_is_silently_short(store: Delivery, records: Records, monkeypatc
         assert [one.session.session_id for one in part] == every[9:39], sort
 
 
-def test_text_is_looked_for_in_messages_only_whatever_its_case(store: Delivery, records: Records) -> None:
+def test_text_search_is_case_insensitive_and_only_in_messages(store: Delivery, records: Records) -> None:
     asked = {"role": "user", "content": "q"}
     body = {"model": "m", "messages": [asked], "user": "hidden-field", "tools": [{"name": "shovel"}]}
     store.write(
@@ -186,7 +186,7 @@ CONDITIONED = {
 }
 
 
-def test_a_call_is_found_by_every_id_it_is_known_by(store: Delivery, records: Records) -> None:
+def test_call_is_found_by_any_of_its_ids(store: Delivery, records: Records) -> None:
     attempts = [
         Attempt(number=1, start_ns=5, status=429, request_id="req_first"),
         Attempt(number=2, start_ns=9, status=200, request_id="req_last"),
@@ -203,7 +203,7 @@ def test_a_call_is_found_by_every_id_it_is_known_by(store: Delivery, records: Re
 
 
 @pytest.mark.parametrize("found", CONDITIONED)
-def test_readers_look_up_by_an_index(found: str, sqlite_url: str, deliver: Deliver) -> None:
+def test_lookups_use_an_index(found: str, sqlite_url: str, deliver: Deliver) -> None:
     reader = deliver(sqlite_url).read()
     where, values = reader._where(CONDITIONED[found])
     for order in ("", " ORDER BY start_ns DESC, call_id DESC LIMIT 20"):
@@ -213,7 +213,7 @@ def test_readers_look_up_by_an_index(found: str, sqlite_url: str, deliver: Deliv
         assert not any(step.startswith("SCAN c") for step in plan), plan
 
 
-def test_unended_calls_are_interrupted_once_their_process_is_gone(store: Delivery, records: Records) -> None:
+def test_open_calls_of_a_dead_process_are_interrupted(store: Delivery, records: Records) -> None:
     begun: dict[str, object] = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
     now_ns = time.time_ns()
     over: dict[str, object] = {"end_ns": START_NS + 1, "process": GONE, "outcome": "success"}
@@ -260,7 +260,7 @@ def test_unended_calls_are_interrupted_once_their_process_is_gone(store: Deliver
     assert reader.session("without a record").outcome is None
 
 
-def test_calls_are_filtered(store: Delivery, records: Records) -> None:
+def test_call_filters(store: Delivery, records: Records) -> None:
     failed = {"outcome": "error", "error": ErrorInfo(kind="server", type="500", message="Straße gesperrt")}
     made = [
         records.call(at_s=0, session_id="a", answer="The QUICK fox"),

@@ -65,7 +65,7 @@ def texts_of(reader: Reader, call_id: str) -> list[str | None]:
     return [message.text for message in (*whole.input, *whole.output)]
 
 
-def test_links_are_followed_so_far_and_cycles_end(store: Delivery, chain: Chain) -> None:
+def test_links_are_followed_to_a_limit_and_without_cycles(store: Delivery, chain: Chain) -> None:
     store.write(chain.responses(0, {}), *[chain.responses(number) for number in range(1, 6)])
     store.write(
         chain.responses(20, {"previous_response_id": "resp_22"}), chain.responses(21), chain.responses(22),
@@ -80,7 +80,7 @@ def test_links_are_followed_so_far_and_cycles_end(store: Delivery, chain: Chain)
     assert found(reader, "call-30") == History([])
 
 
-def test_a_call_continues_the_latest_answer_with_the_id_before_it(store: Delivery, records: Records) -> None:
+def test_call_continues_the_latest_earlier_answer(store: Delivery, records: Records) -> None:
     """Of its provider: servers repeat ids."""
     answer, linked = Response(id="resp_1"), Request(continues="resp_1")
     store.write(
@@ -91,7 +91,7 @@ def test_a_call_continues_the_latest_answer_with_the_id_before_it(store: Deliver
     assert ids(found(store.read(), "b")) == ["a2"]
 
 
-def test_a_thread_keeps_its_system_prompt_and_tools(store: Delivery, chain: Chain) -> None:
+def test_thread_keeps_its_system_prompt_and_tools(store: Delivery, chain: Chain) -> None:
     tool = {"name": "look", "input_schema": {"type": "object"}}
     store.write(chain.messages(0, system="Play.", tools=[tool]), chain.messages(1), chain.messages(2))
     reader = store.read()
@@ -113,7 +113,7 @@ def test_calls_without_content_keep_their_links(store: Delivery, chain: Chain) -
     assert texts_of(reader, "call-2") == ["Question 2", "Answer 2"]
 
 
-def test_show_prints_the_whole_conversation_and_says_what_is_missing(store: Delivery, chain: Chain) -> None:
+def test_show_prints_the_conversation_and_its_gaps(store: Delivery, chain: Chain) -> None:
     named = {"conversation": "conv_1"}
     store.write(
         chain.responses(0, {}), chain.responses(1), chain.responses(2), chain.responses(12), chain.responses(13),
@@ -156,7 +156,7 @@ LOOPS = json.loads(Path(__file__).with_name("loops.json").read_text())
 
 
 @pytest.mark.parametrize("api", LOOPS)
-def test_a_loop_is_one_conversation_without_repetition(api: str) -> None:
+def test_loop_is_one_conversation_without_repetition(api: str) -> None:
     loop, world, reader = LOOPS[api], World(), ConversationReader()
     first, second = (
         reader.add(world.call(api, {loop["field"]: sent}, loop["answer"]))
@@ -168,7 +168,7 @@ def test_a_loop_is_one_conversation_without_repetition(api: str) -> None:
     assert [type(part).__name__ for part in result.parts] == ["ToolResult"]
 
 
-def test_arguments_without_an_end_are_compared_as_text() -> None:
+def test_incomplete_arguments_are_compared_as_text() -> None:
     """Of a model that repeats itself up to its token limit."""
     asked, tool = {"role": "user", "content": "Go"}, {"role": "tool", "tool_call_id": "c", "content": "no JSON"}
     called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "[" * 5_000}}
@@ -179,7 +179,7 @@ def test_arguments_without_an_end_are_compared_as_text() -> None:
         assert reader.add(call).sent_before == repeated
 
 
-def test_a_message_repeated_in_a_chain_is_new_twice(chain: Chain) -> None:
+def test_message_repeated_in_a_chain_is_new_each_time(chain: Chain) -> None:
     reader, links = ConversationReader(), ({}, {"previous_response_id": "resp_0"}, {"previous_response_id": "resp_1"})
     calls = [chain.responses(number, link | {"input": "yes"}) for number, link in enumerate(links)]
     assert [[message.text for message in reader.add(call).messages] for call in calls] == [["yes"]] * 3
@@ -189,7 +189,7 @@ def rewarded(number: int, value: float, event_type: str = "environment") -> Even
     return event(f"e{number}", session_id="a", event_type=event_type, time_ns=START_NS + number, reward=value)
 
 
-def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(store: Delivery, records: Records) -> None:
+def test_lists_show_first_message_tools_and_failures(store: Delivery, records: Records) -> None:
     error = ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)
     say = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Where is\n my parcel?"}]
     tool = event("t1", session_id="a", event_type="tool", name="look", time_ns=START_NS + 9 * SECOND, duration_ns=5)
@@ -228,7 +228,7 @@ def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(store: Del
     assert [one.event_id for one in later if isinstance(one, EventRecord)] == ["e3", "t1"]
 
 
-def test_steps_are_numbered_by_their_position(url: str, store: Delivery, records: Records, tmp_path: Path) -> None:
+def test_steps_are_numbered_by_position(url: str, store: Delivery, records: Records, tmp_path: Path) -> None:
     """Two processes have started steps alternately, each counting its own."""
     for place in (0, 2, 1, 3):
         sent = [{"role": "user", "content": f"message {place}"}]

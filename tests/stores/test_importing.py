@@ -55,7 +55,7 @@ def of_format(url: str, other: int) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_another_format_is_refused_and_not_changed(url: str, records: Records, store: Delivery, other: int) -> None:
+def test_other_format_is_rejected_unchanged(url: str, records: Records, store: Delivery, other: int) -> None:
     """By writers, readers, deletions and the check of `doctor`."""
     store.write(records.call())
     store.close()
@@ -105,7 +105,7 @@ def test_records_wait_for_a_server_of_an_earlier_layout(postgres_url: str, recor
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_json_lines_of_another_format_are_refused_and_not_changed(tmp_path: Path, records: Records, other: int) -> None:
+def test_json_lines_of_another_format_are_rejected_unchanged(tmp_path: Path, records: Records, other: int) -> None:
     path = tmp_path / "a.jsonl"
     line = encode(records.call()).replace(b'"schema_version":%d' % FORMAT, b'"schema_version":%d' % other)
     path.write_bytes(b"no record\n" + line + b"\n")
@@ -119,7 +119,7 @@ def test_json_lines_of_another_format_are_refused_and_not_changed(tmp_path: Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_schema_is_that_of_the_records(records: Records) -> None:
+def test_schema_matches_the_records(records: Records) -> None:
     schema = msgspec.json.decode((ROOT / "docs" / "call_record.schema.json").read_bytes())
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
@@ -131,7 +131,7 @@ def test_the_schema_is_that_of_the_records(records: Records) -> None:
         assert not validator.is_valid(line | wrong), wrong
 
 
-def test_records_of_earlier_versions_can_still_be_read() -> None:
+def test_records_of_earlier_versions_are_readable() -> None:
     """They omitted fields with their default."""
     old = b'{"kind":"call","call_id":"old","schema_version":%d,"api":"responses","timing":{"start_ns":1}}' % FORMAT
     call = decode(old)
@@ -142,7 +142,7 @@ def test_records_of_earlier_versions_can_still_be_read() -> None:
     assert (reward.objective, reward.scope) == ("reward", "event")
 
 
-def test_the_printed_script_creates_the_tables(tmp_path: Path) -> None:
+def test_printed_script_creates_the_tables(tmp_path: Path) -> None:
     printed, ours = tmp_path / "printed.db", tmp_path / "ours.db"
     with closing(sqlite3.connect(printed)) as connection:
         connection.executescript(ran("-m", "callspan.stores.schema", "sqlite", cwd=tmp_path).stdout)
@@ -181,7 +181,7 @@ def wanted(tmp_path: Path) -> list[object]:
 @pytest.mark.parametrize(
     "source", ["jsonl:///{}/a.jsonl?max_bytes=50000", pytest.param("chdb", marks=pytest.mark.clickhouse), "{}/old.db"]
 )
-def test_importing_equals_recording_and_is_idempotent(
+def test_import_equals_recording_and_is_idempotent(
     source: str, request: pytest.FixtureRequest, tmp_path: Path, deliver: Deliver, wanted: list[object]
 ) -> None:
     url = request.getfixturevalue("clickhouse_url") if source == "chdb" else source.format(tmp_path)
@@ -200,7 +200,9 @@ def test_importing_equals_recording_and_is_idempotent(
     assert later.records["calls"] == 3
 
 
-def test_rotated_files_come_and_damage_is_counted(tmp_path: Path, deliver: Deliver, wanted: list[object]) -> None:
+def test_rotated_files_are_imported_and_damage_is_counted(
+    tmp_path: Path, deliver: Deliver, wanted: list[object]
+) -> None:
     path = tmp_path / "a.jsonl"
     store = deliver(f"jsonl:///{path}?max_bytes=30000")
     for record in made(Records()):
@@ -214,7 +216,7 @@ def test_rotated_files_come_and_damage_is_counted(tmp_path: Path, deliver: Deliv
     assert content(tmp_path / "into.db") == wanted
 
 
-def test_files_that_logrotate_renamed_are_loaded(tmp_path: Path, deliver: Deliver) -> None:
+def test_logrotate_files_are_imported(tmp_path: Path, deliver: Deliver) -> None:
     """By number or date, compressed or not; other files beside them are no part of the store."""
     path, records = tmp_path / "a.jsonl", Records()
     names = ["a.jsonl.1", "a.jsonl.2.gz", "a.jsonl-20261127", "a.jsonl-20261126.gz", "a.jsonl-20261125-1764115200"]
@@ -234,7 +236,7 @@ def test_files_that_logrotate_renamed_are_loaded(tmp_path: Path, deliver: Delive
     assert gzip.decompress((tmp_path / "a.jsonl.2.gz").read_bytes())
 
 
-def test_a_damaged_compressed_file_is_counted(tmp_path: Path, deliver: Deliver) -> None:
+def test_damaged_compressed_file_is_counted(tmp_path: Path, deliver: Deliver) -> None:
     deliver(f"jsonl:///{tmp_path}/a.jsonl").write(Records().call(call_id="now"))
     (tmp_path / "a.jsonl.1.gz").write_bytes(gzip.compress(b"\n" * 9)[:20])
     (tmp_path / "a.jsonl.2.gz").write_bytes(b"no gzip")
@@ -242,7 +244,7 @@ def test_a_damaged_compressed_file_is_counted(tmp_path: Path, deliver: Deliver) 
     assert (counts.records["calls"], counts.unreadable) == (1, 2)
 
 
-def test_records_that_were_erased_in_the_target_are_counted_apart(url: str, tmp_path: Path, records: Records) -> None:
+def test_records_erased_in_the_target_are_counted_separately(url: str, tmp_path: Path, records: Records) -> None:
     source = keep(f"sqlite:///{tmp_path}/source.db", *records.every_kind(), records.call(call_id="other"))
     whole = import_records(source, url)
     erase(url, sessions="s1")
@@ -253,7 +255,7 @@ def test_records_that_were_erased_in_the_target_are_counted_apart(url: str, tmp_
     assert f"{again.erased} records had been erased from the target" in " ".join(run(url, "import", source).split())
 
 
-def test_an_earlier_layout_is_refused_and_loaded(tmp_path: Path, wanted: list[object]) -> None:
+def test_earlier_layout_is_rejected_and_can_be_imported(tmp_path: Path, wanted: list[object]) -> None:
     """A file with other columns, and JSON Lines of an earlier format with its former words."""
     old = tmp_path / "old.db"
     keep(f"sqlite:///{old}", *made(Records()))
@@ -322,7 +324,7 @@ def as_before(url: str) -> None:
         pytest.param("chdb", marks=pytest.mark.clickhouse),
     ],
 )
-def test_stores_with_the_former_names_are_refused_and_loaded(
+def test_stores_with_former_names_are_rejected_and_can_be_imported(
     source: str, request: pytest.FixtureRequest, tmp_path: Path, wanted: list[object]
 ) -> None:
     fixtures = {"postgres": "postgres_url", "chdb": "clickhouse_url"}
@@ -337,9 +339,7 @@ def test_stores_with_the_former_names_are_refused_and_loaded(
 
 
 @pytest.mark.postgres
-def test_a_database_is_not_loaded_into_itself_and_damage_is_counted(
-    postgres_url: str, tmp_path: Path, records: Records
-) -> None:
+def test_database_is_not_imported_into_itself(postgres_url: str, tmp_path: Path, records: Records) -> None:
     keep(postgres_url, records.call(call_id="whole"), records.call(call_id="broken", at_s=1))
     with pytest.raises(SettingError, match="cannot be loaded into itself"):
         import_records(postgres_url, postgres_url)
@@ -351,7 +351,7 @@ def test_a_database_is_not_loaded_into_itself_and_damage_is_counted(
 
 
 @pytest.mark.clickhouse
-def test_clickhouse_shows_a_call_whose_process_is_gone_as_interrupted(clickhouse_url: str) -> None:
+def test_clickhouse_marks_calls_of_a_dead_process_interrupted(clickhouse_url: str) -> None:
     killed = {"part": "started", "outcome": "in_progress", "process": GONE}
     keep(clickhouse_url, Records().call([], call_id="killed", response=None, **killed))
     assert "interrupted" in run(clickhouse_url, "show", "killed")
@@ -362,7 +362,7 @@ def told(path: Path) -> list[tuple[object, ...]]:
         return [(bytes(one.request.body), one.outcome, one.stream) for one in reader.calls()]
 
 
-def test_of_a_damaged_file_comes_what_can_be_read(tmp_path: Path, records: Records) -> None:
+def test_readable_part_of_a_damaged_file_is_imported(tmp_path: Path, records: Records) -> None:
     path, saved = tmp_path / "calls.db", tmp_path / "saved.db"
     sent = ([{"role": "user", "content": os.urandom(200).hex()}] for _ in range(300))
     calls = (records.call(one, at_s=number, model=f"model-{number}") for number, one in enumerate(sent))
@@ -409,7 +409,7 @@ def test_invalid_sources_and_targets_fail(source: str, into: str, damaged: bool,
 
 
 @pytest.mark.clickhouse
-def test_clickhouse_shows_a_call_by_any_of_its_ids(clickhouse_url: str, records: Records) -> None:
+def test_clickhouse_finds_a_call_by_any_of_its_ids(clickhouse_url: str, records: Records) -> None:
     begun = records.call(call_id="one-1", part="started", outcome="in_progress", span_id="ab" * 8)
     whole = records.call([{"role": "user", "content": "Grüße"}], "42 is the answer", call_id="one-1", span_id="ab" * 8)
     keep(clickhouse_url, begun, whole, records.call(call_id="other", at_s=1))
@@ -421,7 +421,7 @@ def test_clickhouse_shows_a_call_by_any_of_its_ids(clickhouse_url: str, records:
 
 
 @pytest.mark.clickhouse
-def test_rows_of_clickhouse_age_by_the_servers_own_ttl(clickhouse_url: str, records: Records) -> None:
+def test_clickhouse_rows_expire_by_ttl(clickhouse_url: str, records: Records) -> None:
     store = find_store(clickhouse_url)
     store.retain_days = 30
     sink = store.sink()

@@ -58,7 +58,7 @@ def read(page: Page, name: str, query: dict[str, Any], at_most_s: float) -> Any:
     return answer.json
 
 
-def test_the_pages_of_a_million_calls(large: Path, show: Show) -> None:
+def test_page_times_with_a_million_calls(large: Path, show: Show) -> None:
     page = show(f"sqlite:///{large}")
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the tests before
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -69,7 +69,7 @@ def test_the_pages_of_a_million_calls(large: Path, show: Show) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
 
 
-def test_10000_sessions_are_erased_in_15_seconds(tmp_path: Path) -> None:
+def test_erasing_10000_sessions_takes_15_seconds(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     make_chats(path, "ann")
     cost = run(path, "delete", "--user", "ann", "--yes")
@@ -143,7 +143,7 @@ def run(path: Path, *arguments: str) -> Cost:
         ("long", "delete --older-than 2030-01-01 --dry-run", 5.0, 130, 10),
     ],
 )
-def test_a_command_takes_little(
+def test_command_times_on_a_large_store(
     file: str, arguments: str, cpu_s: float, rss_mb: float, least_bytes: int, request: pytest.FixtureRequest
 ) -> None:
     """Over a file of a million calls, or one with a long session."""
@@ -214,7 +214,7 @@ def _of(store: str) -> list[Example]:
 IN_SQLITE = [pytest.param(example, id=name) for name, example in FOUND if "sqlite" in example.stores]
 
 
-def test_there_are_examples_for_every_store() -> None:
+def test_every_store_has_examples() -> None:
     assert all(len(_of(store)) >= least for store, least in {"sqlite": 8, "postgres": 8, "clickhouse": 10}.items())
 
 
@@ -225,7 +225,7 @@ def connection(large: Path) -> Iterator[sqlite3.Connection]:
 
 
 @pytest.mark.parametrize("example", IN_SQLITE)
-def test_an_example_on_a_large_file_takes_less_than_a_second(example: Example, connection: sqlite3.Connection) -> None:
+def test_example_on_a_large_file_takes_less_than_a_second(example: Example, connection: sqlite3.Connection) -> None:
     began = time.process_time()
     found = connection.execute(example.sql, PARAMETERS).fetchall()
     took_s = time.process_time() - began
@@ -237,7 +237,7 @@ def test_an_example_on_a_large_file_takes_less_than_a_second(example: Example, c
 
 
 @pytest.mark.postgres
-def test_the_examples_on_postgres(postgres_url: str) -> None:
+def test_examples_on_postgres(postgres_url: str) -> None:
     psycopg = pytest.importorskip("psycopg")
     with psycopg.connect(keep(postgres_url, *agents(Records()))) as connection:
         last = SERVER_CALLS // ORIGINALS - 1
@@ -260,7 +260,7 @@ def test_the_examples_on_postgres(postgres_url: str) -> None:
 
 
 @pytest.mark.clickhouse
-def test_the_examples_on_clickhouse(clickhouse_url: str) -> None:
+def test_examples_on_clickhouse(clickhouse_url: str) -> None:
     with clickhouse(keep(clickhouse_url, *agents(Records()))) as client:
         for example in _of("clickhouse"):
             sql = re.sub(r":(\w+)", lambda found: f"'{PARAMETERS[found[1]]}'", example.sql)

@@ -78,7 +78,7 @@ def merged(versions: Sequence[SessionRecord]) -> SessionRecord:
     alone=st.integers(0, 5),
     sort=st.booleans(),
 )
-def test_versions_of_a_session_merge_alike_in_any_order(
+def test_session_versions_merge_equally_in_any_order(
     store: Delivery, fields: Sequence[dict[str, Any]], chance: random.Random, alone: int, sort: bool
 ) -> None:
     """Some arrive one by one, others in one batch, any of them repeatedly."""
@@ -108,7 +108,7 @@ def merged_in_any_order(store: Delivery, *versions: SessionRecord) -> Iterator[S
         yield from store.read().stored(SessionRecord, [name])
 
 
-def test_a_session_that_is_opened_again_names_one_span(store: Delivery) -> None:
+def test_reopened_session_has_one_span(store: Delivery) -> None:
     """All ids are from the newer one: its root has no parent, although the previous one had."""
     first = SessionRecord(
         session_id="", seen_ns=1, trace_id="a" * 32, span_id="b" * 16, parent_span_id="c" * 16, sampled=True,
@@ -120,7 +120,7 @@ def test_a_session_that_is_opened_again_names_one_span(store: Delivery) -> None:
         assert (whole.parent_span_id, whole.trace) == (None, None)
 
 
-def test_a_session_has_the_error_of_its_last_end(store: Delivery) -> None:
+def test_session_has_the_error_of_its_last_end(store: Delivery) -> None:
     """Not that of an earlier one, from which it was resumed; a status given after the end keeps it, and is kept."""
     error = ErrorInfo(kind="unknown", type="ValueError")
     failed = SessionRecord(session_id="", seen_ns=1, end_ns=1, outcome="error", error=error)
@@ -133,7 +133,7 @@ def test_a_session_has_the_error_of_its_last_end(store: Delivery) -> None:
 
 
 @pytest.mark.parametrize(("success", "outcome"), [(False, "failure"), (True, "success")])
-def test_another_process_states_the_success_of_a_session(store: Delivery, success: bool, outcome: str) -> None:
+def test_another_process_may_set_session_success(store: Delivery, success: bool, outcome: str) -> None:
     """Before its end or later; a word of the application stays."""
     for ended in ("success", "failure", "won"):
         end = SessionRecord(session_id="", seen_ns=2, end_ns=2, outcome=ended)
@@ -153,9 +153,7 @@ def test_another_process_states_the_success_of_a_session(store: Delivery, succes
         (None, "error", "error"),
     ],
 )
-def test_a_status_of_another_process_counts_more_than_a_default(
-    store: Delivery, theirs: str | None, own: str, outcome: str
-) -> None:
+def test_explicit_status_overrides_a_default(store: Delivery, theirs: str | None, own: str, outcome: str) -> None:
     start = SessionRecord(session_id="", seen_ns=1, start_ns=1)
     stated = SessionRecord(session_id="", seen_ns=2, outcome=theirs)
     end = SessionRecord(session_id="", seen_ns=3, end_ns=3, outcome=own)
@@ -163,13 +161,13 @@ def test_a_status_of_another_process_counts_more_than_a_default(
     assert {one.outcome for one in merged_in_any_order(store, start, stated, end, end)} == {outcome}
 
 
-def test_the_last_end_counts_among_defaults(store: Delivery) -> None:
+def test_last_default_outcome_counts(store: Delivery) -> None:
     first = SessionRecord(session_id="", seen_ns=1, start_ns=1, end_ns=2, outcome="error")
     again = SessionRecord(session_id="", seen_ns=3, end_ns=4, outcome="success")
     assert [one.outcome for one in merged_in_any_order(store, first, again)] == ["success"] * 2
 
 
-def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:
+def test_timestep_versions_merge_in_any_order(store: Delivery) -> None:
     ended = step("t", session_id="s1", seen_ns=8, index=3, start_ns=None, end_ns=START_NS + 9, terminated=False)
     begun = step("t", session_id="s1", seen_ns=2, index=3)
     amended = step("t", session_id="s1", seen_ns=4, index=3, start_ns=None, terminated=True)
@@ -179,7 +177,7 @@ def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_the_newest_version_of_a_call_counts_in_any_order(store: Delivery, records: Records, at_once: bool) -> None:
+def test_newest_call_version_counts_in_any_order(store: Delivery, records: Records, at_once: bool) -> None:
     for order in itertools.permutations(range(3)):
         begun = records.call(part="started", outcome="in_progress", response=None, usage=None, cost=None)
         ended = records.call(call_id=begun.call_id, answer="All of it.")
@@ -212,7 +210,7 @@ ANSWER = replace(
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_versions_of_a_background_response_are_one_call(store: Delivery, together: bool, records: Records) -> None:
+def test_background_response_versions_are_one_call(store: Delivery, together: bool, records: Records) -> None:
     """In one batch or one by one, each twice, among other calls. Sums count it once."""
     orders = list(itertools.permutations([CREATED, ENDED, ANSWER]))
     for number, order in enumerate(orders):
@@ -234,7 +232,9 @@ def test_versions_of_a_background_response_are_one_call(store: Delivery, togethe
 
 @pytest.mark.clickhouse
 @pytest.mark.parametrize("together", [True, False])
-def test_so_they_are_in_clickhouse(clickhouse_url: str, deliver: Deliver, together: bool) -> None:
+def test_background_response_versions_are_one_call_in_clickhouse(
+    clickhouse_url: str, deliver: Deliver, together: bool
+) -> None:
     store = deliver(clickhouse_url)
     orders = list(itertools.permutations([CREATED, ENDED, ANSWER]))
     for number, order in enumerate(orders):
@@ -263,7 +263,7 @@ TIMES = {
 
 
 @pytest.mark.parametrize("name", TIMES)
-def test_times_of_versions_in_any_order(store: Delivery, name: str) -> None:
+def test_version_times_merge_in_any_order(store: Delivery, name: str) -> None:
     versions, timing = TIMES[name]
     for number, order in enumerate(itertools.permutations(versions)):
         store.write(*(replace(one, call_id=f"c{number}") for one in order))
@@ -294,7 +294,7 @@ def session(records: Records) -> Sequence[Record]:
 
 @pytest.mark.parametrize("made", [stream, background, session])
 @pytest.mark.parametrize(("loose", "strict"), [*itertools.combinations(LEVELS, 2)])
-def test_no_version_keeps_what_another_forbids(
+def test_strictest_content_level_applies_to_all_versions(
     url: str, deliver: Deliver, records: Records, made: Callable[[Records], Sequence[Record]], loose: Any, strict: Any
 ) -> None:
     """Whichever version is stricter or arrives first, or if both arrive in one batch."""
@@ -337,7 +337,9 @@ def moved(records: Records) -> Iterator[tuple[CallRecord, CallRecord]]:
 
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("number", range(4))
-def test_contents_go_with_their_owner(store: Delivery, url: str, records: Records, number: int, at_once: bool) -> None:
+def test_contents_are_deleted_with_their_owner(
+    store: Delivery, url: str, records: Records, number: int, at_once: bool
+) -> None:
     versions = list(moved(records))[number]
     for batch in [versions] if at_once else [[one] for one in versions]:
         store.write(*batch)
@@ -350,7 +352,7 @@ def test_contents_go_with_their_owner(store: Delivery, url: str, records: Record
     assert texts(url) == []
 
 
-def test_a_text_that_no_call_refers_to_any_more_can_be_said_again(store: Delivery, records: Records) -> None:
+def test_unreferenced_text_can_be_stored_again(store: Delivery, records: Records) -> None:
     """By the same sink, which may know the text as stored."""
     full = said(records, "q", "s", part="requested")
     store.write(full)

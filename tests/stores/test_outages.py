@@ -380,7 +380,7 @@ class Faults:
 
 
 @pytest.mark.timeout(60 * (2 * MINUTES + 15))
-def test_a_soak_loses_only_what_is_counted(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path) -> None:
+def test_soak_loses_only_counted_records(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path) -> None:
     """While Postgres is unavailable the spool reaches its cap: only its records go, each counted with its own time."""
     proxy = TcpProxy(postgres_server.port)
     postgres = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")
@@ -405,7 +405,7 @@ def test_a_soak_loses_only_what_is_counted(postgres_server: PostgresServer, post
 
 
 @pytest.mark.timeout(1800)
-def test_workers_that_are_killed_again_and_again_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_repeatedly_killed_workers_lose_and_duplicate_nothing(tmp_path: Path) -> None:
     url, made, chance = f"sqlite:///{tmp_path}/calls.db", 0, random.Random(5)
     service = Service("chaos", tmp_path, [url])
     while made < CALLS:

@@ -44,7 +44,7 @@ def _direct(server: PostgresServer) -> str:
     return server.url.replace("/postgres", f"/{DATABASE}")
 
 
-def test_many_writers_deliver_through_three_sessions(store_url: str, deliver: Deliver, records: Records) -> None:
+def test_many_writers_deliver_through_three_server_sessions(store_url: str, deliver: Deliver, records: Records) -> None:
     """Statements are not prepared: another client may have prepared one of the same name in the session."""
     writers = [deliver(store_url) for _ in range(WRITERS)]
     batches = [[records.call(session_id=f"s{number % 3}") for _ in range(3)] for number in range(WRITERS * BATCHES)]
@@ -59,7 +59,7 @@ def test_many_writers_deliver_through_three_sessions(store_url: str, deliver: De
         assert sum(1 for _ in reader.calls()) == 3 * len(batches)
 
 
-def test_nothing_outlives_a_transaction(
+def test_no_state_outlives_a_transaction(
     store_url: str, postgres_server: PostgresServer, deliver: Deliver, records: Records
 ) -> None:
     """Whatever stays in a session of the server is met by the next client that gets it."""
@@ -79,7 +79,7 @@ def test_nothing_outlives_a_transaction(
         assert states == {fresh.execute(STATE).fetchone()}
 
 
-def test_ids_to_delete_are_known_in_each_transaction(store_url: str, deliver: Deliver, records: Records) -> None:
+def test_ids_to_delete_are_set_per_transaction(store_url: str, deliver: Deliver, records: Records) -> None:
     """More sessions than one transaction deletes, while other clients use the sessions of the server."""
     writer = deliver(store_url)
     names = [f"s{number}" for number in range(250)]
@@ -99,7 +99,7 @@ def test_ids_to_delete_are_known_in_each_transaction(store_url: str, deliver: De
     assert left(store_url) == (set(), {"stays"})
 
 
-def test_one_process_sends_at_a_time(store_url: str, deliver: Deliver, records: Records) -> None:
+def test_only_one_process_sends(store_url: str, deliver: Deliver, records: Records) -> None:
     """The lock is held although other transactions of its holder go through other sessions."""
     deliver(store_url).write(records.call())
     store, receiver = find_store(store_url), "http://127.0.0.1:4318"

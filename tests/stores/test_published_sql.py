@@ -97,7 +97,7 @@ def queried(reader: Reader) -> Query:
 
 
 @pytest.mark.timeout(1200)
-def test_the_reader_answers_as_the_published_sql(urls: Iterator[str]) -> None:
+def test_reader_agrees_with_the_published_sql(urls: Iterator[str]) -> None:
     chance = Random(77)
     for _, url in zip(range(STORES), urls, strict=False):
         made = drawn(chance, Records())

@@ -42,7 +42,7 @@ class WithDump:
         (Decimal("0.10"), "0.10"),
     ],
 )
-def test_values_outside_json_are_replaced(value: object, expected: object) -> None:
+def test_non_json_values_are_replaced(value: object, expected: object) -> None:
     line = encode(EventRecord(event_id="e", event_type="x", time_ns=1, data={"v": value, "bad": "\ud800"}))
     data = json.loads(line)["data"]
     assert data["bad"] == "�"
@@ -69,13 +69,13 @@ _FORMATS: dict[str, tuple[bytes, dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("name", _FORMATS)
-def test_the_header_of_a_file_gives_type_and_seconds(name: str) -> None:
+def test_file_header_gives_type_and_duration(name: str) -> None:
     data, fields = _FORMATS[name]
     assert header_fields(data, len(data)) == fields
 
 
 @given(st.sampled_from([data[:16] for data, _ in _FORMATS.values()]), st.binary(max_size=64), st.integers(0, 99))
-def test_any_bytes_are_read_without_an_error(magic: bytes, rest: bytes, size: int) -> None:
+def test_any_file_header_is_accepted(magic: bytes, rest: bytes, size: int) -> None:
     assert header_fields(magic + rest, size).keys() <= {"mime", "seconds"}
 
 
@@ -87,7 +87,7 @@ def test_any_bytes_are_read_without_an_error(magic: bytes, rest: bytes, size: in
         ("x" * 50, 20, '"…[cut: 50 bytes]"'),
     ],
 )
-def test_values_too_long_to_shorten_become_their_size(value: object, limit: int, kept: str) -> None:
+def test_unshortenable_values_become_their_size(value: object, limit: int, kept: str) -> None:
     assert fit_json(value, limit)[0].decode() == kept
 
 
@@ -101,14 +101,14 @@ def test_values_too_long_to_shorten_become_their_size(value: object, limit: int,
         ([0, 0, 0, 0], 0, 1),
     ],
 )
-def test_the_first_and_the_newest_of_a_history_are_kept(sizes: list[int], limit: int, start: int) -> None:
+def test_first_and_newest_messages_of_a_history_are_kept(sizes: list[int], limit: int, start: int) -> None:
     assert newest_that_fit(len(sizes), sizes.__getitem__, limit) == start
 
 
 @pytest.mark.parametrize(
     ("limit", "whole"), [(9_000, {"text", "quote", "id"}), (4_000, {"quote", "id"}), (500, {"id"})]
 )
-def test_the_longest_texts_are_cut_first_and_note_their_size(limit: int, whole: set[str]) -> None:
+def test_longest_texts_are_cut_first_with_their_size(limit: int, whole: set[str]) -> None:
     value = {"text": "ä" * 3_000, "quote": "x" * 900, "id": "0123456789abcdef"}
     data, cut = fit_json([value], limit)
     (kept,) = json.loads(data)
@@ -120,7 +120,7 @@ def test_the_longest_texts_are_cut_first_and_note_their_size(limit: int, whole: 
 
 
 @given(st.lists(st.sampled_from(["prose " * 600, "é" * 300, '"' * 90, "id"]), max_size=6), st.integers(2, 9_000))
-def test_values_of_many_texts_stay_within_their_bounds(texts: list[str], limit: int) -> None:
+def test_values_with_many_texts_stay_within_limits(texts: list[str], limit: int) -> None:
     data, cut = fit_json({"parts": texts}, limit)
     assert len(data) <= limit
     assert (json.loads(data) == {"parts": texts}) is (cut == 0)

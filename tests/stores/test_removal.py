@@ -64,7 +64,7 @@ def bytes_of(place: Path, what: str = CANARY) -> int:
     return sum(path.read_bytes().count(what.encode()) for path in place.rglob("*") if path.is_file())
 
 
-def test_all_of_a_user_goes_and_nothing_else_does(store: Delivery, records: Records, tmp_path: Path) -> None:
+def test_erase_removes_exactly_the_records_of_a_user(store: Delivery, records: Records, tmp_path: Path) -> None:
     store.write(*of_user(records))
     before = left(store.url)
     planned = erase(store.url, CallFilter(user_id="u1"), dry_run=True)
@@ -79,7 +79,7 @@ def test_all_of_a_user_goes_and_nothing_else_does(store: Delivery, records: Reco
     assert first(erase(store.url, CallFilter(user_id="u1"))).total == 0
 
 
-def test_an_erased_id_that_begins_another_takes_nothing_more(store: Delivery, records: Records) -> None:
+def test_erased_id_does_not_match_longer_ids(store: Delivery, records: Records) -> None:
     store.write(records.session("s1", start_ns=START_NS), records.session("s10", start_ns=START_NS))
     store.write(records.call(call_id="c1"), records.call(call_id="c10"))
     for _ in range(2):
@@ -101,7 +101,7 @@ def rows_with(url: str, place: Path, what: str = CANARY) -> bool:
     return what in texts or what.encode().hex() in texts
 
 
-def test_late_records_are_refused_and_later_ones_stored(store: Delivery, records: Records) -> None:
+def test_late_records_are_rejected_and_new_ones_stored(store: Delivery, records: Records) -> None:
     store.write(*of_user(records))
     erase(store.url, CallFilter(user_id="u1"))
     unseen = records.call(said(CANARY), call_id="late", session_id="hers", at_s=5)
@@ -141,7 +141,7 @@ def of_her_session(records: Records) -> list[Record]:
     ]
 
 
-def test_a_late_session_of_an_erased_user_is_refused_whole(store: Delivery, records: Records, tmp_path: Path) -> None:
+def test_late_session_of_an_erased_user_is_rejected(store: Delivery, records: Records, tmp_path: Path) -> None:
     """In one batch and one by one."""
     store.write(records.call(call_id="nobody's"))
     erase(store.url, CallFilter(user_id="u1"))
@@ -154,7 +154,7 @@ def test_a_late_session_of_an_erased_user_is_refused_whole(store: Delivery, reco
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_waiting_session_of_a_user_goes_whole(sqlite_url: str, records: Records, tmp_path: Path, order: int) -> None:
+def test_waiting_session_of_a_user_is_erased(sqlite_url: str, records: Records, tmp_path: Path, order: int) -> None:
     """Also if what names the user was recorded last, as where another process continues the session."""
     keep(sqlite_url, records.call(call_id="nobody's"))
     hers = of_her_session(records)
@@ -169,7 +169,7 @@ def test_a_waiting_session_of_a_user_goes_whole(sqlite_url: str, records: Record
     assert bytes_of(tmp_path) == 0
 
 
-def test_a_user_is_erased_beside_a_writer(url: str, deliver: Deliver, records: Records) -> None:
+def test_user_is_erased_while_another_process_writes(url: str, deliver: Deliver, records: Records) -> None:
     writer, erased = deliver(url), threading.Event()
 
     def write() -> None:
@@ -218,7 +218,7 @@ def test_records_with_only_the_user_are_erased(store: Delivery, records: Records
     assert first(erase(store.url, CallFilter(user_id=user), dry_run=True)).events == 1
 
 
-def test_contents_that_other_calls_of_the_session_use_stay(store: Delivery, records: Records) -> None:
+def test_contents_shared_with_other_calls_are_kept(store: Delivery, records: Records) -> None:
     """Including large values to which only the skeleton of a request refers."""
     tools = [{"type": "function", "function": {"name": "f", "description": "y" * 300}}]
 
@@ -234,7 +234,7 @@ def test_contents_that_other_calls_of_the_session_use_stay(store: Delivery, reco
         assert bytes(store.read().call(one.call_id).request.body) == bytes(one.request.body)
 
 
-def test_no_selection_deletes_nothing(sqlite_url: str, records: Records) -> None:
+def test_empty_selection_deletes_nothing(sqlite_url: str, records: Records) -> None:
     keep(sqlite_url, *of_user(records))
     before = left(sqlite_url)
     hers, nothing = CallFilter(user_id="u1"), "nothing is selected|the filter is invalid"
@@ -265,7 +265,7 @@ def test_no_selection_deletes_nothing(sqlite_url: str, records: Records) -> None
     assert left(sqlite_url) == ({"mixed"}, {"c", "d", "e", "f"})
 
 
-def test_a_store_without_erasing_is_named(sqlite_url: str, tmp_path: Path, records: Records) -> None:
+def test_store_without_erasing_is_named(sqlite_url: str, tmp_path: Path, records: Records) -> None:
     broken = tmp_path / "broken.db"
     keep(sqlite_url, *of_user(records))
     broken.write_bytes(b"no database at all" * 100)
@@ -283,7 +283,9 @@ def test_a_store_without_erasing_is_named(sqlite_url: str, tmp_path: Path, recor
     assert left(sqlite_url) == ({"by-metadata", "mixed"}, {"d", "f"})
 
 
-def test_an_open_reader(tmp_path: Path, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_reader_delays_overwriting(
+    tmp_path: Path, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("callspan.stores.sqlite.database._READERS_S", 0.1)
     path = tmp_path / "calls.db"
     deliver(f"sqlite:///{path}").write(*of_user(records))
@@ -297,7 +299,7 @@ def test_an_open_reader(tmp_path: Path, deliver: Deliver, records: Records, monk
     assert bytes_of(tmp_path) == 0
 
 
-def test_the_receipt_names_files_that_could_not_be_overwritten(sqlite_url: str, records: Records) -> None:
+def test_receipt_names_files_that_were_not_overwritten(sqlite_url: str, records: Records) -> None:
     leave_behind(sqlite_url, records.call(session_id="hers")).with_name("rejected.jsonl").mkdir()
     receipt = erase(sqlite_url, sessions="hers")
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, False)
@@ -327,7 +329,7 @@ def test_waiting_records_are_erased(state: str, held: bool, sqlite_url: str, tmp
 
 @pytest.mark.parametrize("cut", [0, 5])
 @pytest.mark.parametrize("ident", ["it's", 'a "b"', "back\\slash", "two\nlines"])
-def test_a_rejected_record_of_any_id_goes_too(sqlite_url: str, records: Records, ident: str, cut: int) -> None:
+def test_rejected_records_are_erased(sqlite_url: str, records: Records, ident: str, cut: int) -> None:
     """A record that is invalid, or no JSON."""
     line = encode(records.call(answer=CANARY, session_id=ident)).replace(b'"schema_version":', b'"schema_version":9')
     rejected = leave_behind(sqlite_url, line[: len(line) - cut]).with_name("rejected.jsonl")
@@ -337,7 +339,7 @@ def test_a_rejected_record_of_any_id_goes_too(sqlite_url: str, records: Records,
     assert CANARY not in rejected.read_text()
 
 
-def test_erased_stays_gone_beside_writers(url: str, deliver: Deliver, records: Records) -> None:
+def test_erased_records_do_not_return_beside_writers(url: str, deliver: Deliver, records: Records) -> None:
     """Both users share contents, so that those of one are erased while those of the other are written."""
     writer, kept, gone = deliver(url), set[str](), set[str]()
     begun = time.monotonic()
@@ -387,7 +389,7 @@ def record(url: str, ident: str) -> str:
 
 
 @pytest.mark.parametrize("ident", IDS)
-def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str, reading: Read) -> None:
+def test_id_finds_and_erases_its_records(url: str, ident: str, reading: Read) -> None:
     outside, reader = record(url, ident), reading(url)
     found = reader.session(ident)
     whole = found.session.session_id
@@ -404,7 +406,7 @@ def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str, 
     assert list(reader.calls()) == list(reader.rewards()) == []
 
 
-def test_a_session_whose_metadata_name_a_user_is_hers(sqlite_url: str) -> None:
+def test_metadata_assigns_a_session_to_its_user(sqlite_url: str) -> None:
     """Her own, or those of the block around it, such as a middleware's."""
     with capture(stores=sqlite_url):
         with callspan.metadata(user_id="u1"), callspan.session("inner"):
@@ -445,7 +447,7 @@ def session(records: Records, session_id: str, begun: float, ended: float | None
     return records.session(session_id, version=seen, start_ns=at(begun), **end, **fields)
 
 
-def test_old_sessions_are_deleted_and_running_ones_stay(store: Delivery, records: Records, tmp_path: Path) -> None:
+def test_old_sessions_are_deleted_and_running_ones_kept(store: Delivery, records: Records, tmp_path: Path) -> None:
     """Also from the bytes of a file."""
     here, gone = {"process": HERE}, {"process": GONE}
     running = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
@@ -484,7 +486,7 @@ def test_old_sessions_are_deleted_and_running_ones_stay(store: Delivery, records
     assert not any(b"canary" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
 
 
-def test_it_is_done_in_batches_that_may_be_broken_off(store: Delivery, records: Records) -> None:
+def test_retention_works_in_interruptible_batches(store: Delivery, records: Records) -> None:
     for number in range(250):
         store.write(session(records, f"s{number}", 1, 2), call(records, f"c{number}", 1, f"s{number}"))
     with closing(retained(store.url)) as steps:
@@ -504,7 +506,7 @@ def test_no_transaction_deletes_more_than_2000_calls(url: str, records: Records)
     assert left(url) == (set(), set())
 
 
-def test_one_process_at_a_time_deletes_what_is_old(url: str, records: Records) -> None:
+def test_only_one_process_applies_retention(url: str, records: Records) -> None:
     keep(url, *(session(records, f"s{number}", 1, 2) for number in range(150)))
     with closing(retained(url)) as mine:
         next(mine)
@@ -514,7 +516,7 @@ def test_one_process_at_a_time_deletes_what_is_old(url: str, records: Records) -
     assert left(url)[0] == set()
 
 
-def test_only_content_goes_of_what_is_younger(store: Delivery, records: Records) -> None:
+def test_content_retention_keeps_records(store: Delivery, records: Records) -> None:
     """Also of a session that failed, and of a call whose row is damaged."""
     store.write(
         session(records, "old", 50, 51, metadata={"seed": 7}, error=ErrorInfo(kind="unknown", type="E")),

@@ -21,7 +21,7 @@ def given(reward_id: str, number: int, **target: Any) -> RewardRecord:
     return reward(reward_id, objective="feedback", time_ns=START_NS + number, **target)
 
 
-def test_a_reward_by_any_id_of_a_call_belongs_to_it(url: str, store: Delivery, records: Records) -> None:
+def test_reward_by_any_call_id_belongs_to_the_call(url: str, store: Delivery, records: Records) -> None:
     call = records.call(call_id="c", place=Place(session_id="s"), span_id="1" * 16)
     names = {"own": "c", "response": "chatcmpl-1", "request": "req_1", "span": "1" * 16}
     store.write(*(given(name, number, call_id=ident) for number, (name, ident) in enumerate(names.items())))
@@ -33,7 +33,7 @@ def test_a_reward_by_any_id_of_a_call_belongs_to_it(url: str, store: Delivery, r
     assert run(url, "show", "c").count("feedback +1") == 4
 
 
-def test_it_is_joined_whichever_comes_first(url: str, store: Delivery, records: Records) -> None:
+def test_reward_joins_its_call_in_any_order(url: str, store: Delivery, records: Records) -> None:
     places = set()
     for number, order in enumerate(itertools.permutations(range(4))):
         call_id, event_id, step_id, of = f"c{number}", f"e{number}", f"t{number}", f"s{number}"
@@ -71,7 +71,9 @@ def shared(records: Records) -> list[CallRecord]:
 
 
 @pytest.mark.parametrize(("erased", "rewards"), [("replay", ["r"]), ("own", [])])
-def test_it_goes_with_its_call(erased: str, rewards: list[str], url: str, store: Delivery, records: Records) -> None:
+def test_reward_is_deleted_with_its_call(
+    erased: str, rewards: list[str], url: str, store: Delivery, records: Records
+) -> None:
     store.write(*shared(records), given("r", 9, call_id="resp_1"))
     assert erase(url, calls=[erased]).stores[0].rewards == 1 - len(rewards)
     assert [one.reward_id for one in store.read().rewards()] == rewards
@@ -88,7 +90,7 @@ ANSWERS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("first", "second", "expected"), ANSWERS)
-def test_an_id_that_a_server_repeats_names_no_call(
+def test_repeated_server_id_names_no_call(
     first: dict[str, Any], second: dict[str, Any], expected: str, store: Delivery, records: Records
 ) -> None:
     names = {"first": first, "second": second}
@@ -102,7 +104,7 @@ def test_an_id_that_a_server_repeats_names_no_call(
     assert [one.call_id for one in store.read().rewards()] == [expected]
 
 
-def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(store: Delivery, records: Records) -> None:
+def test_reward_belongs_to_the_session_of_its_narrowest_target(store: Delivery, records: Records) -> None:
     store.write(
         event("e", session_id="of-event"),
         records.call(call_id="c", place=Place(session_id="of-call")),
@@ -148,7 +150,7 @@ def rows(url: str, *arguments: str) -> list[Any]:
     return json.loads(run(url, *arguments, "--json"))
 
 
-def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> None:
+def test_lists_filter_sort_and_show_scores(judged: str) -> None:
     def ids(command: str, *arguments: str) -> list[str]:
         return [row["session_id" if command == "sessions" else "call_id"] for row in rows(judged, command, *arguments)]
 
@@ -182,7 +184,7 @@ def test_liked_answers_are_exported_and_pairs_ranked(judged: str, tmp_path: Path
     assert pair["preferred_output"][0]["content"] == "East."
 
 
-def test_lists_are_filtered_by_a_label_and_show_it(store: Delivery, records: Records) -> None:
+def test_lists_filter_and_show_labels(store: Delivery, records: Records) -> None:
     """A label without a value is no score."""
     url, question = store.url, [{"role": "user", "content": "Which way?"}]
 

@@ -85,7 +85,7 @@ def compared(spans: Iterable[SentSpan]) -> list[SentSpan]:
 
 
 @on_every_store
-def test_sent_equals_exported(url: str, record: Play, receiver: OtlpReceiver) -> None:
+def test_sent_spans_equal_exported_spans(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = record(support_desk, everything, loose)
     done = send(url, receiver)
     assert done.code == 0, done.out + done.err
@@ -113,7 +113,7 @@ def test_sent_equals_exported(url: str, record: Play, receiver: OtlpReceiver) ->
     ],
     ids=str,
 )
-def test_the_settings_of_the_environment_say_what_spans_show(
+def test_environment_settings_control_span_content(
     settings: dict[str, Any], environment: dict[str, str], url: str, record: Play, receiver: OtlpReceiver,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -124,7 +124,9 @@ def test_the_settings_of_the_environment_say_what_spans_show(
     assert compared(received(receiver)) == compared(map(sent, seen.spans))
 
 
-def test_background_calls_have_answers(url: str, record: Play, receiver: OtlpReceiver, client: openai.OpenAI) -> None:
+def test_background_calls_are_sent_with_answers(
+    url: str, record: Play, receiver: OtlpReceiver, client: openai.OpenAI
+) -> None:
     def background(_: ScriptedProvider) -> None:
         waits = client.responses.create(model="m", input="Hi", background=True)
         assert client.responses.create(model="m", input="Hi", background=True).status != "completed"
@@ -138,7 +140,9 @@ def test_background_calls_have_answers(url: str, record: Play, receiver: OtlpRec
     assert (span.span_id, span.attributes["callspan.outcome"]) == (f"{seen.spans[0].context.span_id:016x}", "success")
 
 
-def test_unsampled_and_open_are_counted(url: str, deliver: Deliver, records: Records, receiver: OtlpReceiver) -> None:
+def test_unsampled_and_open_records_are_counted(
+    url: str, deliver: Deliver, records: Records, receiver: OtlpReceiver
+) -> None:
     ids = {"trace_id": "a" * 32, "parent_span_id": None}
     deliver(url).write(
         records.session("s1", start_ns=time.time_ns(), **ids, span_id="1" * 16, sampled=True, process=ELSEWHERE),
@@ -163,7 +167,7 @@ def test_unsampled_and_open_are_counted(url: str, deliver: Deliver, records: Rec
     assert "--again sends what was sent before. 1 not sampled. 2 not ended." in said(send(url, receiver))
 
 
-def test_receiver_that_is_down(url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_receiver(url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = record(loose)
     with socket.socket() as closed, monkeypatch.context() as patch:
         closed.bind(("127.0.0.1", 0))
@@ -176,7 +180,7 @@ def test_receiver_that_is_down(url: str, record: Play, receiver: OtlpReceiver, m
     assert len(receiver.spans) == len(seen.spans)
 
 
-def test_spans_too_large_for_a_receiver_are_found(url: str, record: Play, receiver: OtlpReceiver) -> None:
+def test_oversized_spans_are_isolated(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = record(support_desk, loose)
     receiver.max_bytes = max(sent(span).ByteSize() for span in seen.spans)
     done = send(url, receiver)
@@ -189,7 +193,7 @@ def test_spans_too_large_for_a_receiver_are_found(url: str, record: Play, receiv
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_an_answer_that_rejects_spans_is_read(
+def test_partial_rejection_is_reported(
     protocol: str, url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request is accepted, and which span was not is unknown: none is remembered as sent."""
@@ -212,7 +216,9 @@ def test_an_answer_that_rejects_spans_is_read(
     assert "Nothing is new" in said(ask("--store", url, "send", *at))
 
 
-def test_safe_receiver_errors(url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receiver_errors_hide_secrets(
+    url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One line without control characters, without our headers."""
     record(loose)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{receiver.serve_grpc()}")
@@ -236,7 +242,7 @@ def following(url: str, receiver: OtlpReceiver) -> AbstractContextManager[subpro
 
 
 @on_every_store
-def test_following_goes_on_after_an_outage(url: str, record: Play, receiver: OtlpReceiver) -> None:
+def test_following_continues_after_an_outage(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = [*record(support_desk).spans]
     with following(url, receiver) as process:
         assert len(receiver.wait_for(len(seen))) == len(seen)
@@ -341,7 +347,7 @@ def test_unended_records_are_sent(url: str, provider: ScriptedProvider, receiver
 
 
 @on_every_store
-def test_what_a_silent_process_left_is_sent_once_as_unknown(
+def test_records_of_a_silent_process_are_sent_once_as_unknown(
     url: str, deliver: Deliver, records: Records, receiver: OtlpReceiver
 ) -> None:
     """A container on another host may have been killed or still run: only after an hour without a sign, no error."""
@@ -373,7 +379,7 @@ def test_what_a_silent_process_left_is_sent_once_as_unknown(
 
 
 @on_every_store
-def test_one_process_sends_to_a_receiver(url: str, record: Play, receiver: OtlpReceiver) -> None:
+def test_only_one_process_sends_to_a_receiver(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = record(loose)
     with following(url, receiver):
         assert len(receiver.wait_for(len(seen.spans))) == len(seen.spans)
@@ -386,7 +392,7 @@ def test_one_process_sends_to_a_receiver(url: str, record: Play, receiver: OtlpR
     assert send(url, receiver).code == 0
 
 
-def test_wrong_use_is_an_error(url: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_invalid_use_is_an_error(url: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     for options in (["--otlp", "host:4318"], ["--otlp", "u:sesame@host"], []):
         done = ask("--store", url, "send", *options)
         assert done.code == 2

@@ -164,14 +164,14 @@ COMPARED = ("compare", "meta:prompt_version=3", "=4")
 
 
 @pytest.mark.timeout(600)
-def test_groups_and_differences_equal_an_independent_computation(store: Delivery, records: Records) -> None:
+def test_groups_and_differences_match_an_independent_computation(store: Delivery, records: Records) -> None:
     sessions = made(scaled(200, 10_000))
     find_store(store.url).write(records_of(sessions, records))
     check_groups(store.url, sessions)
     check_comparison(store.url, sessions)
 
 
-def test_intervals() -> None:
+def test_confidence_intervals() -> None:
     assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
     assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert of_shares((48, 80), (56, 70)) == pytest.approx((0.0524, 0.3339), abs=1e-4)  # Newcombe 1998, method 10
@@ -188,7 +188,7 @@ def test_intervals() -> None:
 
 @pytest.mark.parametrize("number", [5, 30, 200, 500])
 @pytest.mark.parametrize("power", [1, 3], ids=["even", "skewed"])
-def test_intervals_of_means_equal_those_of_scipy(number: int, power: int) -> None:
+def test_mean_intervals_equal_scipy(number: int, power: int) -> None:
     from numpy import mean, var
     from numpy.random import default_rng
     from scipy import stats
@@ -244,7 +244,7 @@ REWARDS = st.builds(
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=st.lists(CALLS, min_size=1, max_size=9), has_session=st.booleans(), rewards=st.lists(REWARDS, max_size=5))
-def test_every_store_sums_as_the_definition_does(
+def test_stores_sum_as_defined(
     store: Delivery, tmp_path: Path, drawn: list[CallRecord], has_session: bool, rewards: list[RewardRecord]
 ) -> None:
     """The definition: the SQL of SQLite over these records alone. Earlier versions of calls come before and after."""
@@ -334,7 +334,7 @@ def test_extreme_sums_are_exact(store: Delivery, field: str, values: list[object
 
 
 @pytest.mark.parametrize("outcome", ["error", "timeout"])
-def test_only_a_failed_call_that_brought_nothing_is_free(outcome: Any, store: Delivery, records: Records) -> None:
+def test_only_a_failed_call_without_usage_is_free(outcome: Any, store: Delivery, records: Records) -> None:
     """Another failed call, whose cost is known, hides nothing."""
     free = {"outcome": outcome, "usage": None, "cost": None, "timing": Timing(start_ns=START_NS)}
     begun = Timing(start_ns=START_NS, first_token_ns=SECOND)
@@ -344,7 +344,7 @@ def test_only_a_failed_call_that_brought_nothing_is_free(outcome: Any, store: De
     assert (found.calls, found.errors, found.calls_without_cost) == (5, 4, 3)
 
 
-def test_no_sum_has_what_nobody_bought(url: str, store: Delivery, records: Records) -> None:
+def test_sums_exclude_cached_answers(url: str, store: Delivery, records: Records) -> None:
     """Not in tokens and costs, nor among the calls that lack them."""
     copy = {
         "usage": Usage(raw={"prompt_tokens": 10}),
@@ -366,7 +366,7 @@ def test_no_sum_has_what_nobody_bought(url: str, store: Delivery, records: Recor
     assert reader.count_calls(CallFilter(min_cost_usd=Decimal("0.00000001"))) == 1
 
 
-def test_sums_are_grouped_with_true_percentiles(store: Delivery, records: Records) -> None:
+def test_grouped_sums_have_exact_percentiles(store: Delivery, records: Records) -> None:
     """Latencies are those of successes: a failed call lowers no average."""
     for number, milliseconds in enumerate([100, 5, 1, 2, 50]):
         timing = Timing(start_ns=START_NS + (number // 3) * 86_400 * SECOND, duration_ns=milliseconds * 1_000_000)
@@ -387,7 +387,7 @@ def test_sums_are_grouped_with_true_percentiles(store: Delivery, records: Record
     assert (only.calls, only.first_token_p50_ns) == (4, None)
 
 
-def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, records: Records) -> None:
+def test_sessions_are_listed_newest_first_with_counts(store: Delivery, records: Records) -> None:
     store.write(
         records.session("old", start_ns=START_NS, end_ns=START_NS + 1, outcome="success"),
         records.session("new", start_ns=START_NS + SECOND, end_ns=START_NS + 2 * SECOND, outcome="error"),
@@ -417,7 +417,7 @@ def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, rec
     assert reader.session("") is None
 
 
-def test_sums_of_calls_have_models_reasoning_and_means(store: Delivery, records: Records) -> None:
+def test_call_sums_have_models_reasoning_and_means(store: Delivery, records: Records) -> None:
     """A mean is over the calls that state the number."""
     made = [
         records.call(model=model, session_id="s", usage=usage)
@@ -440,7 +440,7 @@ def test_sums_of_calls_have_models_reasoning_and_means(store: Delivery, records:
 
 
 @pytest.mark.parametrize("chosen", [(), ("cost", "time", "style", "tone", "depth")])
-def test_groups_with_many_objectives_keep_success_reward_cost_and_time(
+def test_groups_with_many_objectives_keep_the_main_columns(
     sqlite_url: str, records: Records, chosen: tuple[str, ...]
 ) -> None:
     names = ("reward", "cost", "time", "style", "tone", "depth")

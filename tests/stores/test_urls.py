@@ -36,20 +36,20 @@ and parts of URLs of servers, before the `@` and after it."""
 
 
 @pytest.mark.parametrize(("url", "kind", "path"), URLS["files"])
-def test_a_file_url_names_its_kind_and_path(url: str, kind: str, path: str) -> None:
+def test_file_url_names_kind_and_path(url: str, kind: str, path: str) -> None:
     found = find_store(url)
     assert (scheme_of(found.url), found.path) == (kind, Path(path))
 
 
 @pytest.mark.parametrize(("why", "url"), [(why, url) for why, urls in URLS["refused"].items() for url in urls])
-def test_an_unusable_url_is_an_error_without_secrets(url: str, why: str) -> None:
+def test_invalid_url_error_hides_secrets(url: str, why: str) -> None:
     """ClickHouse's driver raises TypeError, with nothing of ours around it, where it is given a part twice."""
     with pytest.raises(SettingError, match=why) as refused:
         open_store(url)
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
 
 
-def test_a_missing_driver_says_what_to_install() -> None:
+def test_missing_driver_names_the_extra() -> None:
     """In a process of its own, where the module is made impossible to import; no other driver is imported then."""
     code = (
         "import sys, callspan.stores\nassert not {'sqlite3', 'psycopg'} & {*sys.modules}\n"
@@ -62,7 +62,7 @@ def test_a_missing_driver_says_what_to_install() -> None:
 
 
 @pytest.mark.parametrize(("url", "safe"), URLS["safe"].items())
-def test_no_password_is_shown(url: str, safe: str) -> None:
+def test_passwords_are_hidden(url: str, safe: str) -> None:
     assert safe_name(url) == safe
 
 
@@ -70,7 +70,7 @@ _SECRETS = ("bob", "pw7", "secret")
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "POSTGRES", "PostgreSQL"])
-def test_no_shape_of_a_url_makes_a_driver_print_its_user_or_password(scheme: str) -> None:
+def test_driver_errors_hide_credentials_of_any_url(scheme: str) -> None:
     """What commands print: the name of the store, a refused setting, the error of the driver where it is installed."""
     for user, tail in itertools.product(URLS["users"], URLS["tails"]):
         url = f"{scheme}://{user}@{tail}"
@@ -85,7 +85,7 @@ def test_no_shape_of_a_url_makes_a_driver_print_its_user_or_password(scheme: str
 
 
 @pytest.mark.parametrize("url", [f"{user}@{tail}" for user in URLS["users"] for tail in URLS["tails"]])
-def test_no_text_around_a_url_keeps_its_user_or_password(url: str) -> None:
+def test_credentials_in_surrounding_text_are_removed(url: str) -> None:
     for quote in ('"{}"', "'{}'", "<{}>", "{}", "{}: refused", "at {}, then", "\n{}\nHINT: more"):
         text = "missing a = after " + quote.format(f"POSTGRES://{url}") + " in the connection string"
         if " " not in url or quote[0] in "\"'":
@@ -93,14 +93,14 @@ def test_no_text_around_a_url_keeps_its_user_or_password(url: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "clickhouse"])
-def test_a_store_is_the_same_one_whatever_user_and_password(scheme: str) -> None:
+def test_store_identity_ignores_credentials(scheme: str) -> None:
     urls = [f"{scheme}://{user}host/db" for user in ("ann:secret7@", "ann:other7@", "bob@", "")]
     (identity,) = {find_store(url).identity for url in urls}
     assert "7" not in identity
     assert "ann" not in identity
 
 
-def test_two_schemas_of_one_database_are_two_stores() -> None:
+def test_schemas_of_one_database_are_separate_stores() -> None:
     """A spool must deliver to both, and to neither what is the other's."""
     ends = ("", "?options=-csearch_path%3Da", "?options=-csearch_path%3Db")
     targets = {target_of(find_store(f"postgresql://host/db{end}")) for end in ends}
@@ -145,7 +145,7 @@ def stores_in_use() -> tuple[str, ...]:
     return handle.settings.stores
 
 
-def test_calls_are_recorded_and_not_read(install: Install, tmp_path: Path) -> None:
+def test_write_only_store_records_calls(install: Install, tmp_path: Path) -> None:
     url = f"{install()}:///{tmp_path}/calls.lines?end=crlf"
     handle = callspan.instrument(stores=url)
     with callspan.record_call(provider="mine", model="m"):
@@ -160,7 +160,7 @@ def test_calls_are_recorded_and_not_read(install: Install, tmp_path: Path) -> No
     assert (shown.code, "cannot be read" in " ".join(shown.err.split())) == (2, True)
 
 
-def test_a_vague_rejection_costs_one_record(install: Install, tmp_path: Path, records: Records) -> None:
+def test_unspecific_rejection_loses_one_record(install: Install, tmp_path: Path, records: Records) -> None:
     """An id, a copy: which of the records it is about is searched for."""
     refuses = "        for record in records:\n            if getattr(record, 'call_id', None) == 'poison':\n"
     refuses += "                raise stores.Rejected('no', record.call_id)\n        with self.path.open"
@@ -181,7 +181,7 @@ def test_a_vague_rejection_costs_one_record(install: Install, tmp_path: Path, re
         ("Lines = dict", "is no callspan.stores.Store"),
     ],
 )
-def test_a_store_that_fails_to_load(
+def test_store_that_fails_to_load(
     code: str, why: str, install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"{install(code)}:///x.lines"
@@ -200,7 +200,7 @@ def test_a_store_that_fails_to_load(
 
 
 @pytest.mark.parametrize("query", ["colour=hunter2", "end=lf&colour=hunter2", "hunter2"])
-def test_unknown_options_are_refused_by_name(query: str, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_options_are_rejected_by_name(query: str, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     scheme = install()
     with pytest.raises(stores.SettingError, match="there are: end") as raised:
         callspan.instrument(stores=f"{scheme}:///calls.lines?{query}")
@@ -209,7 +209,7 @@ def test_unknown_options_are_refused_by_name(query: str, install: Install, monke
     assert stores_in_use() == ()
 
 
-def test_an_error_of_its_own_is_shown_without_the_url(install: Install) -> None:
+def test_plugin_error_hides_the_url(install: Install) -> None:
     code = """
 from callspan import stores
 class Lines(stores.ServerStore):
@@ -223,7 +223,7 @@ class Lines(stores.ServerStore):
     assert raised.value.__cause__ is None
 
 
-def test_a_line_of_json_lines_is_one_for_a_reader_of_texts(tmp_path: Path, records: Records) -> None:
+def test_json_line_contains_no_unicode_line_break(tmp_path: Path, records: Records) -> None:
     """Also with a body that `redact` has returned with line ends between its values."""
     body = msgspec.Raw(b'{\r\n"a": 1\r}')
     find_store(f"jsonl:///{tmp_path}/a.jsonl").write(
@@ -233,7 +233,7 @@ def test_a_line_of_json_lines_is_one_for_a_reader_of_texts(tmp_path: Path, recor
     assert json.loads(line)["response"]["body"] == {"a": 1}
 
 
-def test_the_socket_gets_each_record_as_a_line_once_somebody_listens(tmp_path: Path, records: Records) -> None:
+def test_socket_delivers_each_record_once_a_listener_exists(tmp_path: Path, records: Records) -> None:
     """A forked child delivers by another sink of the same store."""
     store = find_store(f"unix://{tmp_path}/r.sock")
     sink, another = store.sink(), store.sink()

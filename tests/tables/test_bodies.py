@@ -28,13 +28,13 @@ ROWS: Json = yaml.safe_load(
 
 
 @pytest.mark.parametrize(("api", "row"), [(api, row) for api, rows in ROWS["parts"].items() for row in rows], ids=str)
-def test_each_kind_of_part_is_read_and_an_unknown_one_is_kept_as_received(api: str, row: Json) -> None:
+def test_parts_are_read_and_unknown_ones_kept(api: str, row: Json) -> None:
     said = {"messages": [{"role": "user", "content": [row["part"]]}]}
     (message,) = endpoint(api).conversation(said, None).input
     assert msgspec.to_builtins(message.parts) == [row["read"]]
 
 
-def test_the_transcript_of_a_spoken_answer_is_its_text() -> None:
+def test_transcript_of_a_spoken_answer_is_its_text() -> None:
     message = {"content": None, "audio": {"id": "audio_1", "data": DATA, "transcript": "Hello"}}
     request = {"audio": {"voice": "alloy", "format": "pcm16"}}
     (spoken,) = endpoint("chat_completions").conversation(request, {"choices": [{"message": message}]}).output
@@ -43,7 +43,7 @@ def test_the_transcript_of_a_spoken_answer_is_its_text() -> None:
 
 
 @pytest.mark.parametrize("end", ROWS["ends of a response"], ids=str)
-def test_why_a_response_ended(end: Json) -> None:
+def test_finish_reason_of_a_response(end: Json) -> None:
     """Hosted tools request nothing of the application."""
     body = {"id": "resp_1", "object": "response", "status": "completed", "output": [], **end["stated"]}
     found = endpoint("responses").response_info(body).response
@@ -56,13 +56,13 @@ def test_why_a_response_ended(end: Json) -> None:
     [("content_filter: RECITATION", "refused"), ("sensitive", "refused"), ("MAX_TOKENS", "truncated"), ("abort", "")],
     ids=["Gemini", "Z.ai", "Vertex AI", "vLLM"],
 )
-def test_why_a_choice_ended(reason: str, mark: str) -> None:
+def test_finish_reason_of_a_choice(reason: str, mark: str) -> None:
     choice = {"index": 0, "message": {"content": "Hi"}, "finish_reason": reason}
     found = endpoint("chat_completions").response_info({"id": "c", "choices": [choice]}).response
     assert (found.finish_reasons, found.truncated, found.refused) == ([reason], mark == "truncated", mark == "refused")
 
 
-def test_consecutive_items_of_the_assistant_are_one_message() -> None:
+def test_consecutive_assistant_items_are_one_message() -> None:
     picture = [{"type": "input_text", "text": "x"}]
     given = [
         {"role": "user", "content": "go"},
@@ -84,7 +84,7 @@ def test_consecutive_items_of_the_assistant_are_one_message() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS["items of a response"], ids=str)
-def test_an_item_has_its_authors_role_and_its_request_or_result(row: Json) -> None:
+def test_item_has_its_role_and_its_request_or_result(row: Json) -> None:
     (message,) = endpoint("responses").conversation({"input": [row["item"]]}, None).input
     assert (message.role, msgspec.to_builtins(message.parts)) == (row["role"], [row["read"]])
 
@@ -103,7 +103,7 @@ COMPACTED: list[tuple[list[Any], Json, bool]] = [
 
 
 @pytest.mark.parametrize(("before", "answer", "compacted"), COMPACTED)
-def test_a_compacted_conversation_is_marked(before: list[Any], answer: Json, compacted: bool) -> None:
+def test_compacted_conversation_is_marked(before: list[Any], answer: Json, compacted: bool) -> None:
     """By a summary in the answer or among the messages, or by what was cleared."""
     request = {"messages": [{"role": "assistant", "content": before}], "context_management": {"edits": []}}
     reads = endpoint("messages")
@@ -118,7 +118,7 @@ def read(usage: Any, api: str = "chat_completions") -> Usage | None:
 
 
 @pytest.mark.parametrize(("usage", "expected"), [row for rows in ROWS["counters"].values() for row in rows])
-def test_each_counter_is_read(usage: Json, expected: Json) -> None:
+def test_usage_counters_are_read(usage: Json, expected: Json) -> None:
     found = msgspec.structs.asdict(read(usage)).items()
     counts = {name: count for name, count in found if name.endswith(("tokens", "requests")) and count is not None}
     assert counts == expected
@@ -129,7 +129,7 @@ def test_each_counter_is_read(usage: Json, expected: Json) -> None:
     [{"choices": [], "x_groq": {"usage": {"prompt_tokens": 3}}}, {"choices": [{"usage": {"prompt_tokens": 3}}]}],
     ids=["Groq", "Moonshot"],
 )
-def test_usage_may_be_stated_elsewhere(stated: Json) -> None:
+def test_usage_at_other_locations_is_read(stated: Json) -> None:
     assert endpoint("chat_completions").response_info(stated).usage.input_tokens == 3
     assert endpoint("chat_completions").response_info(folded("chat_completions", stated)).usage.input_tokens == 3
 
@@ -148,7 +148,7 @@ def counted(usage: Usage | None) -> Json | None:
 
 
 @pytest.mark.parametrize("row", COUNTS, ids=lambda row: f"{row['of']} {row.get('api', '')}")
-def test_each_server_states_its_counts_under_its_own_names(row: Json) -> None:
+def test_server_specific_counter_names_are_read(row: Json) -> None:
     api = row.get("api", "chat_completions")
     reads = generic(api) if "/" in api else endpoint(api)
     assert counted(reads.response_info({"id": "x", **row["body"]}).usage) == row["counts"]
@@ -158,7 +158,7 @@ def test_each_server_states_its_counts_under_its_own_names(row: Json) -> None:
         assert counted(reads.response_info(whole).usage) == row["counts"], "in the last chunk of a stream"
 
 
-def test_of_timings_the_last_ones_count() -> None:
+def test_last_timings_count() -> None:
     chunks = [{"choices": [], "timings": {"cache_n": 1, "prompt_n": 2, "predicted_n": at}} for at in (1, 2, 3)]
     assert counted(endpoint("chat_completions").response_info(folded("chat_completions", *chunks)).usage) == {
         "input_tokens": 3, "output_tokens": 3, "total_tokens": 6, "cache_read_tokens": 1,
@@ -174,7 +174,7 @@ def test_of_timings_the_last_ones_count() -> None:
         ({"total_cost": None}, None),
     ],
 )  # fmt: skip
-def test_the_cost_a_provider_states_is_exact_or_unknown(cost: object, expected: str | None) -> None:
+def test_stated_cost_is_exact_or_unknown(cost: object, expected: str | None) -> None:
     found = read({"prompt_tokens": 1, "cost": cost}).cost_usd
     assert found == (None if expected is None else Decimal(expected))
 
@@ -207,7 +207,7 @@ SUMS: list[tuple[tuple[int, int, int | None], Json, tuple[int, int, int], bool]]
 
 
 @pytest.mark.parametrize(("stated", "details", "counts", "estimated"), SUMS)
-def test_output_includes_what_the_total_does_or_is_marked_as_estimated(
+def test_output_is_reconciled_with_the_total(
     stated: tuple[int, int, int | None], details: Json, counts: tuple[int, int, int], estimated: bool
 ) -> None:
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -231,7 +231,7 @@ KEPT = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
         ({"cache_creation_input_tokens": 9, "cache_creation": KEPT}, True),
     ],
 )
-def test_counts_of_anthropic_that_contradict_each_other_are_estimated(counted: Any, estimated: bool) -> None:
+def test_contradictory_anthropic_counts_are_estimated(counted: Any, estimated: bool) -> None:
     assert read(counted, "messages").estimated is estimated
 
 
@@ -255,7 +255,7 @@ RESULT: Json = {"role": "tool", "tool_call_id": "call_1"}
         ({"content": [{"type": "image_url", "image_url": {"url": "http://x/y"}}, {"type": "new", "x": "x" * 99}]}, 0),
     ],
 )
-def test_tokens_estimated_for_each_kind_of_part(provider: ScriptedProvider, message: Json, tokens: int) -> None:
+def test_token_estimate_of_each_kind_of_part(provider: ScriptedProvider, message: Json, tokens: int) -> None:
     """Four for a message, and those of the texts of its parts and of the definitions of tools."""
     said = {"role": "assistant", "content": "x" * 16}
     tools: Any = [{"type": "function", "function": {"name": "look"}}]
@@ -269,7 +269,7 @@ def test_tokens_estimated_for_each_kind_of_part(provider: ScriptedProvider, mess
     )
 
 
-def test_chunk_notes_have_the_providers_events_and_choices(
+def test_chunk_notes_have_events_and_choices(
     provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic
 ) -> None:
     delta = {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "x", "item_id": "i"}

@@ -15,16 +15,16 @@ DATA: dict[str, Any] = json.loads(Path(__file__).with_name("cached_answers.json"
 
 
 @pytest.mark.parametrize(("headers", "cache"), DATA["headers"])
-def test_a_header_says_which_cache_answered(headers: dict[str, str], cache: str | None) -> None:
+def test_header_names_the_cache(headers: dict[str, str], cache: str | None) -> None:
     raw = [(name.title().encode(), value.encode()) for name, value in headers.items()]
     assert stated_cache(relevant_headers(raw), {}) == cache
 
 
-def test_each_header_has_an_example() -> None:
+def test_every_header_has_an_example() -> None:
     examples = {name for headers, cache in DATA["headers"] if cache for name in headers}
     assert examples == HEADERS
 
 
 @pytest.mark.parametrize(("body", "cache"), DATA["bodies"])
-def test_a_body_says_which_cache_answered(body: object, cache: str | None) -> None:
+def test_body_names_the_cache(body: object, cache: str | None) -> None:
     assert stated_cache({}, body) == cache

@@ -67,14 +67,14 @@ CLASSIFIED: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("kind", "stated"), CLASSIFIED)
-def test_an_error_has_its_kind_and_may_be_retried_or_not(kind: str, stated: tuple[Any, ...]) -> None:
+def test_error_has_a_kind_and_retryability(kind: str, stated: tuple[Any, ...]) -> None:
     status, error_type, code, message, *exception = stated
     body = {"type": error_type, "code": code, "message": message}
     found = error_info(status=status, body=body, exception=exception[0] if exception else None)
     assert (classify(*stated), found.kind, found.retryable) == (kind, kind, kind in RETRYABLE)
 
 
-def test_each_code_with_which_a_response_fails_has_a_kind() -> None:
+def test_response_error_codes_have_a_kind() -> None:
     found: Any = pytest.importorskip("openai.types.responses.response_error").ResponseError
     codes = get_args(found.model_fields["code"].annotation)
     assert "server_error" in codes
@@ -85,7 +85,7 @@ OPENAI = {"message": "Incorrect key.", "type": "invalid_request_error", "param":
 
 
 @pytest.mark.parametrize("body", [OPENAI, {"error": OPENAI}, [{"error": OPENAI}]], ids=["inner", "whole", "listed"])
-def test_an_openai_body_is_read_whole_or_as_its_inner_part(body: object) -> None:
+def test_openai_error_is_read_with_or_without_its_envelope(body: object) -> None:
     error = error_info(
         status=401, body=body, exception="openai.AuthenticationError", message="Error code: 401 - {...}",
         request_id="req_1",
@@ -97,13 +97,13 @@ def test_an_openai_body_is_read_whole_or_as_its_inner_part(body: object) -> None
 
 
 @pytest.mark.parametrize("stated", DATA["stated"], ids=str)
-def test_facts_of_bodies(stated: Json) -> None:
+def test_facts_of_error_bodies(stated: Json) -> None:
     error = error_info(status=stated["status"], body=stated["body"])
     assert {name: getattr(error, name) for name in stated["fields"]} == stated["fields"]
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for kind, names in BY_CLASS.items() for name in names])
-def test_an_exception_has_the_kind_of_its_nearest_known_class(name: str, kind: str) -> None:
+def test_exception_has_the_kind_of_its_nearest_known_class(name: str, kind: str) -> None:
     module, _, attribute = name.rpartition(".")
     root = getattr(pytest.importorskip(module), attribute, None)
     for found in [] if root is None else below(root):
@@ -118,7 +118,7 @@ def below(root: type[BaseException], *, but: Container[str] = NAMED) -> Iterator
             yield from below(found, but=but)
 
 
-def test_a_call_and_its_attempt_have_the_kind_of_the_base_of_an_exception() -> None:
+def test_call_and_attempt_share_the_kind_of_the_base_class() -> None:
     """As one of the application's transport, or raised in a call that is recorded by hand."""
     library: Any = sdks.http_of("openai")
     refused = type("Refused", (library.ConnectError,), {})
@@ -138,7 +138,7 @@ def test_a_call_and_its_attempt_have_the_kind_of_the_base_of_an_exception() -> N
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
-def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: str) -> None:
+def test_sdk_status_errors_are_classified_by_class(name: str) -> None:
     """Also where a mocked client raises it without an answer."""
     sdk = pytest.importorskip(name)
     kinds = {found: call_error(found.__new__(found)).kind for found in [*below(sdk.APIStatusError, but=())][1:]}
@@ -147,11 +147,11 @@ def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: s
 
 
 @pytest.mark.parametrize(("before", "kind"), [(60_000, "context_length"), (70_000, "bad_input")])
-def test_only_a_part_of_a_repeated_request_is_searched(before: int, kind: str) -> None:
+def test_search_in_a_repeated_request_is_limited(before: int, kind: str) -> None:
     assert classify(400, None, None, "x" * before + " prompt is too long") == kind
 
 
-def test_a_long_message_is_cut_and_the_id_of_the_headers_comes_first() -> None:
+def test_long_message_is_cut_and_header_id_precedes() -> None:
     body = {"error": {"message": "é" * 9000}, "request_id": "r"}
     error = error_info(status=500, body=body, request_id="of the headers")
     assert str(error.message).endswith("é…")
@@ -161,7 +161,7 @@ def test_a_long_message_is_cut_and_the_id_of_the_headers_comes_first() -> None:
 
 
 @given(st.none() | st.integers(), VALUES)
-def test_any_body_gives_an_error_and_stays_as_it_was(status: int | None, body: object) -> None:
+def test_any_body_gives_an_error_and_is_unchanged(status: int | None, body: object) -> None:
     before = copy.deepcopy(body)
 
     error = error_info(status=status, body=body)
@@ -181,7 +181,7 @@ def test_any_body_gives_an_error_and_stays_as_it_was(status: int | None, body: o
     ],
     ids=["texts", "keys", "validation errors", "a text"],
 )
-def test_of_a_large_body_message_and_size_are_kept(many: Any) -> None:
+def test_large_error_body_keeps_message_and_size(many: Any) -> None:
     body = {"message": "no", "all": many}
     error = error_info(status=400, body=body)
     size = len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
@@ -194,7 +194,7 @@ BEGINS: Json = DATA["how a stream begins"]
 @pytest.mark.parametrize("error", DATA["errors of every server"])
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("api", BEGINS)
-def test_an_error_is_the_same_in_a_stream_as_in_a_body(api: str, begun: bool, error: Json) -> None:
+def test_stream_error_equals_body_error(api: str, begun: bool, error: Json) -> None:
     body = folded(api, *((BEGINS[api], error) if begun else (error,)))
     stated, streamed = (endpoint(api).response_info(one).error for one in (error, body))
     assert stated.message == "no"
@@ -203,5 +203,5 @@ def test_an_error_is_the_same_in_a_stream_as_in_a_body(api: str, begun: bool, er
 
 @pytest.mark.parametrize("fields", [{"error": None}, {"base_resp": {"status_code": 0, "status_msg": ""}}])
 @pytest.mark.parametrize("api", BEGINS)
-def test_a_field_that_states_no_error_is_none(api: str, fields: Json) -> None:
+def test_field_without_an_error_is_ignored(api: str, fields: Json) -> None:
     assert endpoint(api).response_info({**folded(api, {**BEGINS[api], **fields}), **fields}).error is None

@@ -36,7 +36,7 @@ def body(api: str, word: str) -> Json:
 
 @pytest.mark.parametrize("api", ["chat_completions", "completions", "messages", "responses"])
 @pytest.mark.parametrize(("word", "row"), WORDS, ids=str)
-def test_what_each_word_means(api: str, word: str, row: Json) -> None:
+def test_finish_reason_meanings(api: str, word: str, row: Json) -> None:
     info = endpoint(api).response_info(body(api, word))
     found, means = info.response, row["means"]
     assert found.finish_reasons == [word], "it is kept"
@@ -47,7 +47,7 @@ def test_what_each_word_means(api: str, word: str, row: Json) -> None:
 
 
 @pytest.mark.parametrize("place", [{}, {"provider_specific_fields": None}])
-def test_a_failure_that_a_gateway_renames_is_told_by_the_word_it_received(place: Json) -> None:
+def test_native_finish_reason_reveals_a_renamed_failure(place: Json) -> None:
     native = {"native_finish_reason": "insufficient_system_resource"}
     where = {"provider_specific_fields": native} if place else native
     chat = body("chat_completions", "stop")
@@ -59,7 +59,7 @@ def test_a_failure_that_a_gateway_renames_is_told_by_the_word_it_received(place:
     assert (info.response.unknown_finish, info.error) == (False, None), "the gateway knows it"
 
 
-def test_a_tool_call_that_a_failure_cut_is_incomplete() -> None:
+def test_tool_call_cut_by_a_failure_is_incomplete() -> None:
     call = {"index": 0, "id": "t", "function": {"name": "f", "arguments": '{"a":'}}
     choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "network_error"}
     (made_of,) = folded("chat_completions", {"choices": [choice]})["choices"]
@@ -67,7 +67,7 @@ def test_a_tool_call_that_a_failure_cut_is_incomplete() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failed_answer_is_an_error_in_sums_and_keeps_its_text(stream: bool, tmp_path: Path) -> None:
+def test_failed_answer_is_an_error_and_keeps_its_text(stream: bool, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     with ScriptedProvider() as provider, capture() as seen:
         provider.reply(text="So far", finish_reason="network_error")
@@ -87,7 +87,7 @@ def test_a_failed_answer_is_an_error_in_sums_and_keeps_its_text(stream: bool, tm
         assert (sums.calls, sums.errors) == (1, 1)
 
 
-def test_filters_find_all_words_of_a_meaning(tmp_path: Path) -> None:
+def test_filters_find_all_synonyms(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     keep(url, *(made(f"call-{at}", response=Response(finish_reasons=[word])) for at, (word, _) in enumerate(WORDS)))
     keep(url, made("waits", response=Response(finish_reasons=["waiting for approval"])))
@@ -103,7 +103,7 @@ def test_filters_find_all_words_of_a_meaning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("word", "kind"), FAILED)
-def test_a_span_of_another_instrumentation_with_a_failed_answer_is_an_error(word: str, kind: str) -> None:
+def test_imported_span_with_a_failed_answer_is_an_error(word: str, kind: str) -> None:
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": (word,)}
     ids: Json = {"trace_id": "t", "span_id": "s", "parent_span_id": None, "start_ns": 5, "end_ns": 9, "scope": "lib"}
     record = call_of(attributes, **ids, failed=False)

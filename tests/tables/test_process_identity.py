@@ -29,7 +29,7 @@ KINFO = struct.pack("<qi", 1_795_000_000, 42)
         (b"", None),
     ],
 )
-def test_when_a_process_started_is_read_from_proc(stat: bytes, started: str | None) -> None:
+def test_process_start_is_read_from_proc(stat: bytes, started: str | None) -> None:
     assert started_of(stat) == started
 
 
@@ -37,7 +37,7 @@ def test_when_a_process_started_is_read_from_proc(stat: bytes, started: str | No
     ("kinfo", "started"),
     [(KINFO + bytes(600), "1795000000.000042"), (b"", ""), (KINFO[:9], None), (bytes(648), None)],
 )
-def test_when_a_process_started_is_read_from_sysctl(kinfo: bytes, started: str | None) -> None:
+def test_process_start_is_read_from_sysctl(kinfo: bytes, started: str | None) -> None:
     """MacOS states it at the beginning of `kinfo_proc`, and nothing of a process that is gone."""
     assert started_in(kinfo) == started
 
@@ -46,13 +46,13 @@ def test_when_a_process_started_is_read_from_sysctl(kinfo: bytes, started: str |
     "text",
     [None, "", "/", "boot/1", "b/n/0/5", "b/n/-1/5", "b/n/x/5", "b/n/5/", f"b/n/{2**31}/5", "b/n/²/5"],
 )
-def test_what_is_no_identity_is_elsewhere(text: str | None) -> None:
+def test_invalid_identity_is_elsewhere(text: str | None) -> None:
     assert parse(text) is None
     assert state_of(text) == "elsewhere"
 
 
 @on_linux
-def test_a_process_runs_until_it_exits_and_one_of_the_same_id_is_another() -> None:
+def test_reused_process_id_is_another_process() -> None:
     assert state_of(HERE) == "runs"
     assert state_of(GONE) == "exited"
     assert state_of(ELSEWHERE) == "elsewhere"
@@ -68,7 +68,7 @@ def test_a_process_runs_until_it_exits_and_one_of_the_same_id_is_another() -> No
 
 
 @pytest.mark.skipif(not own_machine(), reason="the machine is not known here, as in a container")
-def test_what_a_machine_ran_before_its_restart_has_exited() -> None:
+def test_processes_before_a_restart_have_exited() -> None:
     """A machine is known by a digest: its id is private."""
     machine = own_machine()
     assert str(HERE).endswith(f"@{machine}")
@@ -81,7 +81,7 @@ def test_what_a_machine_ran_before_its_restart_has_exited() -> None:
 
 
 @on_linux
-def test_a_fork_is_another_process(tmp_path: Path) -> None:
+def test_fork_is_another_process(tmp_path: Path) -> None:
     child = os.fork()
     if not child:
         (tmp_path / "child").write_text(str(own_identity()))
@@ -94,7 +94,7 @@ def test_a_fork_is_another_process(tmp_path: Path) -> None:
 @on_linux
 @pytest.mark.skipif(not MAY_UNSHARE, reason="no namespace can be made here")
 @pytest.mark.parametrize("mounts", [["--mount-proc"], []], ids=["its own proc", "the proc of the host"])
-def test_a_process_of_another_namespace_cannot_be_seen(mounts: list[str]) -> None:
+def test_process_of_another_namespace_is_elsewhere(mounts: list[str]) -> None:
     """Its id is that of another process here, or of none."""
     program = "import sys; from callspan.process_identity import *; print(own_identity(), state_of(own_identity()))"
     command = ["unshare", "-rpf", *mounts, sys.executable, "-c", program]

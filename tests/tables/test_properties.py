@@ -354,7 +354,7 @@ def comparable(value: Any) -> Any:
 @pytest.mark.parametrize("api", STREAMS)
 @OFTEN
 @given(data=st.data())
-def test_an_answer_cut_into_any_events_is_the_answer(api: str, data: st.DataObject) -> None:
+def test_any_split_into_events_gives_the_answer(api: str, data: st.DataObject) -> None:
     whole, events = data.draw(STREAMS[api])
     before, body = copy.deepcopy(events), folded(api, *events)
     assert events == before
@@ -367,7 +367,7 @@ def texts_of(output: list[Message]) -> list[str]:
 
 @pytest.mark.parametrize("api", STREAMS)
 @given(data=st.data())
-def test_after_any_prefix_of_a_stream_the_body_is_the_part_that_came(api: str, data: st.DataObject) -> None:
+def test_stream_prefix_gives_the_received_part(api: str, data: st.DataObject) -> None:
     whole, events = data.draw(STREAMS[api])
     reader = endpoint(api)
     final, accumulator = reader.conversation(None, whole).output, reader.accumulator()
@@ -422,7 +422,7 @@ EVENTS = st.fixed_dictionaries(
 
 @OFTEN
 @given(given_json=JSON, answer=JSON)
-def test_readers_take_any_json_and_change_nothing(given_json: Any, answer: Any) -> None:
+def test_readers_accept_any_json_unchanged(given_json: Any, answer: Any) -> None:
     for reader in ENDPOINTS:
         note(reader.api)
         reads(reader, given_json, answer)
@@ -444,7 +444,7 @@ def reads(reader: Endpoint, given_json: Any, answer: Any) -> None:
 @OFTEN
 @given(chunks=st.lists(JSON | EVENTS, max_size=6))
 @example(chunks=[{"choices": [{"index": 0, "delta": {"tool_calls": [{"function": 1.0}]}}]}])
-def test_accumulators_take_any_json_at_any_time(chunks: list[Any]) -> None:
+def test_accumulators_accept_any_json(chunks: list[Any]) -> None:
     for reader in ENDPOINTS:
         note(reader.api)
         accumulates(reader, chunks)
@@ -483,7 +483,7 @@ POISONS: list[dict[str, object]] = [{HALF: 1}, {"note": HALF}, {"note": DEEP}, {
 
 @pytest.mark.parametrize("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
 @pytest.mark.parametrize("within", ["usage", "details", "body", "choice"])
-def test_a_lone_surrogate_does_not_lose_usage_model_or_id(within: str, poison: dict[str, object]) -> None:
+def test_lone_surrogate_loses_no_usage_model_or_id(within: str, poison: dict[str, object]) -> None:
     """JSON can hold half a surrogate pair, as a name too, and no encoder takes it."""
     details = {"cached_tokens": 1, **(poison if within == "details" else {})}
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "prompt_tokens_details": details}
@@ -503,7 +503,7 @@ def test_a_lone_surrogate_does_not_lose_usage_model_or_id(within: str, poison: d
     ("seconds", "at_ns"),
     [(1_763_640_000, 1_763_640_000_000_000_000), (True, None), (0, None), ("1", None), (2**70, None)],
 )
-def test_a_time_is_a_plausible_number_of_seconds(seconds: object, at_ns: int | None) -> None:
+def test_implausible_time_is_absent(seconds: object, at_ns: int | None) -> None:
     assert unix_ns(seconds) == at_ns
 
 
@@ -511,12 +511,12 @@ def test_a_time_is_a_plausible_number_of_seconds(seconds: object, at_ns: int | N
     "value",
     [{"pair": (1, 2)}, ("\0", "\ud83d", {"x": ("\ud83d",)}), {1: "a", 1.5: "b"}, {True: "c"}, {None: {False: (None,)}}],
 )
-def test_a_copy_is_what_the_wire_has(value: Any) -> None:
+def test_copy_equals_the_wire(value: Any) -> None:
     """As the SDKs write it, with the standard library."""
     assert detached(value) == json.loads(json.dumps(value))
 
 
-def test_values_that_are_not_json_are_converted() -> None:
+def test_non_json_values_are_converted() -> None:
     assert detached({"at": dt.date(2026, 1, 2)}) == {"at": "2026-01-02"}
 
 

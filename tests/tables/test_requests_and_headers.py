@@ -29,7 +29,7 @@ DATA: dict[str, Any] = json.loads(Path(__file__).with_name("requests_and_headers
 @pytest.mark.parametrize(
     ("path", "api"), [(path, api) for api, paths in DATA["paths of calls"].items() for path in paths]
 )
-def test_a_call_to_a_model_is_known_by_its_last_segments(path: str, api: str) -> None:
+def test_model_call_is_recognised_by_its_last_segments(path: str, api: str) -> None:
     for method in ("post", "POST"):
         endpoint = registry.endpoint_for(method, path)
         assert endpoint.api == api
@@ -37,7 +37,7 @@ def test_a_call_to_a_model_is_known_by_its_last_segments(path: str, api: str) ->
 
 
 @pytest.mark.parametrize("path", DATA["paths of other requests"])
-def test_other_requests_are_not_calls_to_a_model(path: str) -> None:
+def test_other_requests_are_not_model_calls(path: str) -> None:
     assert registry.endpoint_for("post", path) is None
 
 
@@ -45,7 +45,7 @@ FETCHES: list[str] = DATA["fetches of a response"]
 
 
 @pytest.mark.parametrize("request_", [*FETCHES, *DATA["no fetches of a response"]])
-def test_requests_that_fetch_a_response_are_told_from_others(request_: str) -> None:
+def test_response_fetches_are_recognised(request_: str) -> None:
     found = routes.find(*request_.split(" "))
     assert (found is not None and found.path.kind == "fetch") == (request_ in FETCHES)
 
@@ -59,7 +59,7 @@ def provider_of(client_class: str, host: str | None, sdk: str) -> str:
 
 @pytest.mark.parametrize(("provider", "classes"), DATA["clients of platforms"].items())
 @pytest.mark.parametrize("host", ["gateway.example.com", "127.0.0.1:8080", "api.openai.com", None])
-def test_a_platforms_client_names_it_wherever_it_points(provider: str, classes: list[str], host: str | None) -> None:
+def test_platform_client_names_the_provider(provider: str, classes: list[str], host: str | None) -> None:
     assert {provider_of(client_class, host, "openai") for client_class in classes} == {provider}
 
 
@@ -78,7 +78,7 @@ OF_SDK = [
 
 
 @pytest.mark.parametrize(("sdk", "host", "provider"), OF_SDK)
-def test_a_host_names_its_provider(sdk: str, host: str | None, provider: str) -> None:
+def test_host_names_its_provider(sdk: str, host: str | None, provider: str) -> None:
     assert provider_of("OpenAI" if sdk == "openai" else "Anthropic", host, sdk) == provider
 
 
@@ -119,12 +119,12 @@ def test_rate_limits_of_each_family() -> None:
 
 # A large number is a moment, in seconds or milliseconds.
 @pytest.mark.parametrize(("value", "seconds"), DATA["resets"].items())
-def test_each_form_of_a_reset_is_seconds_and_another_is_absent(value: str, seconds: float | None) -> None:
+def test_reset_formats_are_read_as_seconds(value: str, seconds: float | None) -> None:
     assert reset_s(value) == (None if seconds is None else pytest.approx(seconds, rel=1e-9))
 
 
 @pytest.mark.parametrize(("headers", "seconds"), DATA["waits"])
-def test_the_wait_requested(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_headers(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_s(headers, NOW_S) == seconds
 
 
@@ -139,7 +139,7 @@ def test_the_wait_requested(headers: dict[str, str], seconds: float | None) -> N
         (httpx.Headers({"Request-Id": "req_3"}), "req_3"),
     ],
 )
-def test_the_provider_s_id_of_the_request(headers: Mapping[str, str], expected: str | None) -> None:
+def test_provider_request_id(headers: Mapping[str, str], expected: str | None) -> None:
     assert request_id(headers) == expected
 
 
@@ -152,7 +152,9 @@ def test_the_provider_s_id_of_the_request(headers: Mapping[str, str], expected: 
         st.sampled_from([*OPENAI, "retry-after", "retry-after-ms", "x-ratelimit-reset"]), st.text()
     ),
 )  # fmt: skip
-def test_reading_is_total(method: str, path: str, client_class: str, host: str | None, headers: dict[str, str]) -> None:
+def test_readers_are_total(
+    method: str, path: str, client_class: str, host: str | None, headers: dict[str, str]
+) -> None:
     assert registry.endpoint_for(method, path) is None or method in {"post", "POST"}
     assert provider_of(client_class, host, "openai")
     limits, wait_s = rate_limits(headers, NOW_S), retry_after_s(headers, NOW_S)

@@ -96,7 +96,7 @@ class Observer:
 @pytest.mark.parametrize("path", [*EVENTS, "/realtime/translations"])
 @settings(max_examples=scaled(100, 1000))
 @given(st.data())
-def test_any_event_gives_a_result(path: str, data: st.DataObject) -> None:
+def test_any_event_is_accepted(path: str, data: st.DataObject) -> None:
     observer = Observer(kind_of(path))
     events = EVENTS.get(path, EVENTS["/live/sessions"])
     for _ in range(data.draw(st.integers(1, 12))):
@@ -119,7 +119,7 @@ def begun(kind: SocketKind, *frames: dict[str, Any]) -> list[Turn]:
     return turns
 
 
-def test_items_that_were_answered_are_not_kept() -> None:
+def test_answered_items_are_released() -> None:
     kind = kind_of("/realtime")
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
@@ -150,7 +150,7 @@ def items_of(holder: Any) -> list[tuple[Any, Any]]:
     return list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder))
 
 
-def test_an_error_that_names_nothing_is_that_of_the_only_create() -> None:
+def test_unspecific_error_belongs_to_the_only_create() -> None:
     kind = kind_of("/realtime")
     first, second = begun(kind, {"type": "response.create"})[0], {"type": "response.create"}
     assert steps(kind, event("error", error={"code": "server_error", "param": None})) == [("fail", first)]
@@ -159,7 +159,7 @@ def test_an_error_that_names_nothing_is_that_of_the_only_create() -> None:
 
 
 @pytest.mark.parametrize("path", ["/realtime", "/responses"])
-def test_a_create_that_was_not_sent_is_not_answered(path: str) -> None:
+def test_unsent_create_is_not_answered(path: str) -> None:
     """The receiver takes what was sent while a send still waits for the network."""
     kind = kind_of(path)
     (withdrawn,) = begun(kind, {"type": "response.create"})

@@ -32,13 +32,13 @@ MESSAGES: dict[str, list[Json]] = yaml.safe_load(Path(__file__).with_name("chat_
 
 
 @pytest.mark.parametrize("stream", [row for rows in MESSAGES.values() for row in rows], ids=str)
-def test_deltas_of_chat_make_a_message(stream: Json) -> None:
+def test_chat_deltas_make_a_message(stream: Json) -> None:
     chunks, expected = [chunk(**choice) for choice in stream["choices"]], stream["message"]
     made = folded("chat_completions", *chunks)["choices"][0]["message"]
     assert {name: made[name] for name in expected} == expected
 
 
-def test_token_ids_of_servers_that_return_them() -> None:
+def test_token_ids_of_servers() -> None:
     """As a list of each chunk, or as one number of each."""
     first = chunk({"content": "a"}, token_ids=[1, 2]) | {"prompt_token_ids": [7, 8]}
     second = chunk({"content": "b"}, token_ids=[3]) | {"prompt_token_ids": None}
@@ -50,7 +50,7 @@ def test_token_ids_of_servers_that_return_them() -> None:
     assert folded("chat_completions", *numbered)["choices"][0]["token_ids"] == [0, 1]
 
 
-def test_token_ids_in_the_extensions_of_servers_are_deltas() -> None:
+def test_token_ids_in_extensions_are_deltas() -> None:
     """Of NVIDIA Dynamo beside the choices, of SGLang in one."""
     chunks = [chunk({"content": "a"}, sglext={"output_ids": ids}) | {"nvext": {"completion_token_ids": ids}}
               for ids in ([7], [7, 8], [9])]  # fmt: skip
@@ -71,7 +71,7 @@ FUNCTION = {"index": 0, "id": "call_1", "type": "function", "function": {"name":
         ({"name": "f", "arguments": "{}"}, ["call_1", None]),
     ],
 )
-def test_the_function_of_old_models_may_be_a_copy_of_a_tool_call(legacy: Json, calls: list[str | None]) -> None:
+def test_legacy_function_equal_to_a_tool_call_is_dropped(legacy: Json, calls: list[str | None]) -> None:
     for chunks in (
         [{"tool_calls": [FUNCTION], "function_call": legacy}],
         [{"function_call": legacy}, {"tool_calls": [FUNCTION]}],
@@ -202,7 +202,7 @@ PARTS: list[tuple[list[Json], list[Part]]] = [
 
 
 @pytest.mark.parametrize(("events", "parts"), PARTS)
-def test_events_of_a_response_make_parts_and_a_generic_end_loses_none(events: list[Json], parts: list[Part]) -> None:
+def test_response_events_make_parts(events: list[Json], parts: list[Part]) -> None:
     assert parts_of("responses", CREATED, *events) == parts
     assert parts_of("responses", *events) == parts
 
@@ -291,20 +291,20 @@ RETRIED = {**RESPONSE, "id": "resp_2"}
 
 @pytest.mark.parametrize("given_up", [HI, [*HI, ended(said("Hello you"))], [*called("{}"), ended(status="failed")]])
 @pytest.mark.parametrize("closing", [[], [ended(said("Good"))], [ended()]])
-def test_an_attempt_that_was_given_up_is_no_part_of_the_answer(given_up: list[Json], closing: list[Json]) -> None:
+def test_abandoned_attempt_is_not_part_of_the_answer(given_up: list[Json], closing: list[Json]) -> None:
     answer = [event("created", response=RETRIED), added({**MESSAGE, "id": "m"}), text("Good", item_id="m")]
     closing = [{**one, "response": {**one["response"], "id": "resp_2"}} for one in closing]
     assert folded("responses", CREATED, *given_up, *answer, *closing) == folded("responses", *answer, *closing)
 
 
 @pytest.mark.parametrize(("events", "output"), OUTPUTS)
-def test_events_of_a_response_make_items(events: list[Json], output: list[Json]) -> None:
+def test_response_events_make_items(events: list[Json], output: list[Json]) -> None:
     made = folded("responses", CREATED, *events)["output"]
     shown = [{name: item.get(name) for name in expected} for item, expected in zip(made, output, strict=True)]
     assert shown == output
 
 
-def test_an_end_of_any_status_has_the_usage() -> None:
+def test_any_final_status_has_the_usage() -> None:
     accumulator = endpoint("responses").accumulator()
     response = {**RESPONSE, "status": "completed", "usage": {"input_tokens": 5, "output_tokens": 7}}
     for one in (CREATED, *HI, event("done", response=response)):
@@ -313,7 +313,7 @@ def test_an_end_of_any_status_has_the_usage() -> None:
     assert accumulator.body()["usage"] == {"input_tokens": 5, "output_tokens": 7}
 
 
-def test_sounds_of_two_items_with_one_index_are_two() -> None:
+def test_audio_of_two_items_with_one_index_is_separate() -> None:
     items = [added({**MESSAGE, "id": identity}) for identity in ("a", "b")]
     sounds = [
         event("output_audio.delta", content_index=0, item_id=identity, bytes=size)
@@ -426,7 +426,7 @@ def test_events_make_a_body(api: str, events: list[Json], body: Json) -> None:
         ([1, 2], [Message(role="user", parts=[UnknownPart(data=[1, 2])])]),
     ],
 )
-def test_a_prompt_is_a_message_of_a_user(prompt: object, expected: list[Message]) -> None:
+def test_prompt_is_a_user_message(prompt: object, expected: list[Message]) -> None:
     assert endpoint("completions").conversation({"prompt": prompt}, None) == Conversation(input=expected)
 
 

@@ -36,7 +36,7 @@ ROWS: list[tuple[UsageRule, list[Json], Json]] = [
 
 
 @pytest.mark.parametrize(("rule", "objects", "expected"), ROWS)
-def test_each_rule_adds_up(rule: UsageRule, objects: list[Json], expected: Json) -> None:
+def test_merge_rules_add_up(rule: UsageRule, objects: list[Json], expected: Json) -> None:
     known: Json = {}
     before = repr(objects)
     for one in objects:
@@ -75,7 +75,7 @@ WIRES: dict[str, tuple[list[Json], Json]] = {
 
 
 @pytest.mark.parametrize("api", WIRES)
-def test_a_stream_adds_its_usage_up_by_the_rule_of_its_wire(api: str) -> None:
+def test_stream_merges_usage_by_its_rule(api: str) -> None:
     events, expected = WIRES[api]
     assert folded(api, *events)["usage"] == expected
     assert endpoint(api).accumulator().usage_rule == ("last whole" if expected is LAST_WHOLE else "last of each")
@@ -87,5 +87,5 @@ def test_groq_states_usage_in_its_own_field() -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_every_stream_has_a_rule(api: str) -> None:
+def test_every_stream_has_a_merge_rule(api: str) -> None:
     assert endpoint(api).accumulator().usage_rule in get_args(UsageRule)

@@ -127,7 +127,7 @@ def test_every_page_is_live(told: Delivery, records: Records, tab: Open, place: 
     one.tab.wait_for_selector(comes, timeout=SOON_MS)
 
 
-def test_a_killed_process_is_seen_without_a_write(told: Delivery, records: Records, tab: Open) -> None:
+def test_page_shows_a_killed_process_without_a_write(told: Delivery, records: Records, tab: Open) -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
         told.write(records.session("left", start_ns=START_NS, process=identity_of(process.pid)))
         one = tab(told.url)
@@ -140,7 +140,7 @@ def test_a_killed_process_is_seen_without_a_write(told: Delivery, records: Recor
     one.tab.wait_for_selector("[data-id=left]:has-text('interrupted')", timeout=SOON_MS)
 
 
-def test_a_store_without_records_fills_by_itself(records: Records, tab: Open, tmp_path: Path) -> None:
+def test_empty_page_fills_without_reload(records: Records, tab: Open, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/late.db"
     one = tab(url)
     for place in ("calls", "charts", ""):
@@ -152,7 +152,7 @@ def test_a_store_without_records_fills_by_itself(records: Records, tab: Open, tm
     one.tab.wait_for_selector(".state:has-text('1 session, 1 call')")
 
 
-def test_choices_and_input_survive_a_redraw(told: Delivery, records: Records, tab: Open) -> None:
+def test_redraw_keeps_choices_and_input(told: Delivery, records: Records, tab: Open) -> None:
     one = tab(told.url, "session/chat", "[data-entry=c2]")
     one.tab.wait_for_selector("text=live")
     one.tab.click("[aria-label=Conversation] summary")
@@ -169,7 +169,7 @@ def test_choices_and_input_survive_a_redraw(told: Delivery, records: Records, ta
     assert one.tab.input_value("input.line:focus") == "user:ma"
 
 
-def test_course_and_conversation_belong_together(told: Delivery, tab: Open) -> None:
+def test_course_and_conversation_are_linked(told: Delivery, tab: Open) -> None:
     one = tab(told.url, "session/chat", "[role=treeitem]")
     page = one.tab
     assert page.inner_text(".box.failed").split()[:2] == ["look", "call"]
@@ -182,7 +182,7 @@ def test_course_and_conversation_belong_together(told: Delivery, tab: Open) -> N
     assert "1 retry" in page.inner_text("[role=treeitem][data-id=c1]")
 
 
-def test_tool_calls_with_one_id_have_their_own_results(store: Delivery, records: Records, tab: Open) -> None:
+def test_tool_calls_with_equal_ids_have_their_own_results(store: Delivery, records: Records, tab: Open) -> None:
     """Some providers count the calls of each conversation."""
     used = {"role": "assistant", "content": None, "tool_calls": [TOOL]}
     answer = Response(body=raw({"choices": [{"index": 0, "message": used}], "object": "chat.completion"}))
@@ -202,7 +202,7 @@ def test_tool_calls_with_one_id_have_their_own_results(store: Delivery, records:
         assert one.tab.locator(f"[data-entry=a{number}].picked").count() == 1
 
 
-def test_an_episode_opens_with_its_last_step_and_reward_curve(told: Delivery, records: Records, tab: Open) -> None:
+def test_episode_opens_with_its_last_step_and_reward_curve(told: Delivery, records: Records, tab: Open) -> None:
     told.write(records.call(call_id="after", session_id="episode", at_s=125, answer="we are there"))
     one = tab(told.url, "session/episode", ".bigcurve")
     page = one.tab
@@ -218,7 +218,7 @@ def test_an_episode_opens_with_its_last_step_and_reward_curve(told: Delivery, re
     assert "step 1" in page.inner_text("[aria-label=Conversation]")
 
 
-def test_by_keyboard_alone(told: Delivery, tab: Open) -> None:
+def test_page_works_by_keyboard(told: Delivery, tab: Open) -> None:
     one = tab(told.url, "", ".row.session")
     one.press("n", "n", "n")
     assert one.tab.get_attribute("[aria-selected=true]", "data-id") == "chat"
@@ -251,7 +251,7 @@ def test_by_keyboard_alone(told: Delivery, tab: Open) -> None:
     one.tab.wait_for_selector(".row.pair")
 
 
-def test_hostile_texts_stay_texts(told: Delivery, tab: Open) -> None:
+def test_hostile_text_is_not_interpreted(told: Delivery, tab: Open) -> None:
     one = tab(told.url)
     for place, selector in PLACES.items():
         one.open(place, selector)
@@ -265,7 +265,7 @@ def test_hostile_texts_stay_texts(told: Delivery, tab: Open) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 360)])
-def test_everybody_can_read_it(told: Delivery, tab: Open, scheme: str, width: int) -> None:
+def test_page_is_accessible(told: Delivery, tab: Open, scheme: str, width: int) -> None:
     one = tab(told.url, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
     for place, selector in PLACES.items():
         one.open(place, selector)
@@ -275,7 +275,7 @@ def test_everybody_can_read_it(told: Delivery, tab: Open, scheme: str, width: in
     assert dark is (scheme == "dark")
 
 
-def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab: Open) -> None:
+def test_numbers_words_and_commands_are_formatted(told: Delivery, tab: Open) -> None:
     one = tab(told.url)
 
     def of(module: str, function: str, value: object) -> Any:
@@ -296,7 +296,7 @@ def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab:
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_a_store_that_has_gone_is_said_beside_what_was_read(told: Delivery, tab: Open, width: int) -> None:
+def test_missing_store_is_reported_beside_earlier_data(told: Delivery, tab: Open, width: int) -> None:
     one = tab(told.url, "", ".row.session", viewport={"width": width, "height": 740})
     one.tab.wait_for_selector(".state .live", state="attached")
     path = Path(told.url.removeprefix("sqlite:///"))
@@ -311,7 +311,7 @@ def test_a_store_that_has_gone_is_said_beside_what_was_read(told: Delivery, tab:
     one.console.clear()  # the browser names each answer of 503
 
 
-def test_a_long_course_comes_in_by_scrolling_and_by_keys(store: Delivery, records: Records, tab: Open) -> None:
+def test_long_course_loads_by_scrolling_and_keys(store: Delivery, records: Records, tab: Open) -> None:
     made = [event("s1", 0, "note", event_id=f"e{number:04}", time_ns=START_NS + number) for number in range(2500)]
     store.write(records.session("s1", start_ns=START_NS), *made)
     one = tab(store.url, "session/s1", ".entry[data-id=e0999]")
@@ -358,12 +358,12 @@ def reader(tab: Open, demo: str) -> Reader:
     return Reader(tab(demo, "", "text=live").tab)
 
 
-def test_the_failed_call_and_its_reason(reader: Reader) -> None:
+def test_finding_the_failed_call_and_its_reason(reader: Reader) -> None:
     reader.activate("link", "bad input 400", among=reader.within("region", "Now"))
     reader.reads("region", "Messages", "max_tokens: must be greater than or equal to 1")
 
 
-def test_the_retried_call(reader: Reader) -> None:
+def test_finding_the_retried_call(reader: Reader) -> None:
     reader.activate("link", "Calls", among=reader.within("navigation", "Pages"))
     reader.within("grid", "Calls").wait_for()  # the first page has such a button too
     reader.activate("button", "retried")
@@ -372,7 +372,7 @@ def test_the_retried_call(reader: Reader) -> None:
     reader.reads("region", "Facts", "then waited")
 
 
-def test_the_session_with_the_best_reward_and_its_last_words(reader: Reader) -> None:
+def test_finding_the_best_session_and_its_last_message(reader: Reader) -> None:
     reader.activate("button", "scores")
     reader.within("columnheader", "scores ↓").wait_for()
     # The worst come first.
@@ -386,7 +386,7 @@ def test_the_session_with_the_best_reward_and_its_last_words(reader: Reader) -> 
     assert "so far +1.4" in reader.words("region", "Conversation")
 
 
-def test_the_first_difference_of_two_rollouts(reader: Reader) -> None:
+def test_finding_the_first_difference_of_two_rollouts(reader: Reader) -> None:
     reader.activate("link", "compare the best and the worst")
     reader.reads("region", "Compared", "First difference")
     assert "grid-" in reader.words("columnheader", re.compile("^A "))
@@ -421,7 +421,7 @@ def saved(tmp_path: Path) -> str:
     return (tmp_path / "report.html").as_uri()
 
 
-def test_a_report_opens_sessions_and_their_calls(world: World, report: Report, saved: str, tab: Open) -> None:
+def test_report_opens_sessions_and_calls(world: World, report: Report, saved: str, tab: Open) -> None:
     judged(world)
     report()
     one = tab(saved, "", ".row.session")
@@ -440,7 +440,7 @@ def test_a_report_opens_sessions_and_their_calls(world: World, report: Report, s
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1440), ("light", 360)])
-def test_everybody_reads_a_report(world: World, report: Report, saved: str, tab: Open, scheme: str, width: int) -> None:
+def test_report_is_accessible(world: World, report: Report, saved: str, tab: Open, scheme: str, width: int) -> None:
     play(world)
     report()
     one = tab(saved, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")

@@ -41,7 +41,7 @@ def conversation(records: Records, shown: Shown) -> Page:
     )
 
 
-def test_a_session_is_one_conversation_without_repetition(conversation: Page) -> None:
+def test_session_is_one_conversation_without_repetition(conversation: Page) -> None:
     page = conversation.get("/api/session?id=s1")
     calls = [row for row in page["rows"] if row["kind"] == "call"]
     assert [texts(row["turn"]["new"]) for row in calls] == [
@@ -57,7 +57,9 @@ def test_a_session_is_one_conversation_without_repetition(conversation: Page) ->
 
 
 @pytest.mark.parametrize(("mime", "data"), [("image/png", "YSBi"), ("image/svg+xml", None)])
-def test_inline_pictures_are_shown_but_no_scripts(records: Records, shown: Shown, mime: str, data: str | None) -> None:
+def test_inline_images_are_displayed_without_scripts(
+    records: Records, shown: Shown, mime: str, data: str | None
+) -> None:
     picture = {"type": "image_url", "image_url": {"url": f"data:{mime};base64,YSBi"}}
     page = shown(records.call(call_id="c1", messages=[{"role": "user", "content": [picture]}]))
     (part,) = page.get("/api/call?id=c1")["turn"]["new"][0]["parts"]
@@ -77,7 +79,7 @@ def test_later_pages_are_longer(records: Records, shown: Shown, monkeypatch: pyt
     assert len(ids) == 6
 
 
-def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page) -> None:
+def test_call_shows_new_messages_and_their_predecessor(conversation: Page) -> None:
     page = conversation.get("/api/call?id=c2")
     assert texts(page["turn"]["new"]) == ["And tomorrow?"]
     assert texts(page["earlier"]) == ["In Leipzig.", "Where is my parcel?"], "the last one first"
@@ -89,7 +91,7 @@ def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page)
     assert "In Leipzig." in bodies["response"]
 
 
-def test_a_long_session_comes_in_pages_without_gap_or_repetition(records: Records, shown: Shown) -> None:
+def test_long_session_is_paged_without_gap_or_repetition(records: Records, shown: Shown) -> None:
     made = [
         event(f"e{number:04}", session_id="s1", event_type="note", time_ns=START_NS + number // 7)
         for number in range(2100)
@@ -116,11 +118,11 @@ def test_a_long_session_comes_in_pages_without_gap_or_repetition(records: Record
         (r'user:"Mara \"S\" O\'Brien"', ['--user=Mara "S" O\'Brien']),
     ],
 )
-def test_a_filter_line_is_the_options_of_the_command(line: str, options: list[str]) -> None:
+def test_filter_line_equals_the_command_options(line: str, options: list[str]) -> None:
     assert arguments(line) == options
 
 
-def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
+def test_filter_line_selects_sessions(conversation: Page) -> None:
     def ids(line: str) -> list[str]:
         return [row["session_id"] for row in conversation.get(f"/api/sessions?q={quote(line)}")["rows"]]
 
@@ -134,7 +136,7 @@ def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
         assert conversation.ask(f"/api/sessions?q={quote(line)}").status == 400, line
 
 
-def test_matches_count_once_and_not_in_instructions(conversation: Page) -> None:
+def test_search_counts_matches_once_outside_instructions(conversation: Page) -> None:
     (session,) = conversation.get("/api/find?q=parcel")["rows"]
     (hit,) = session["hits"]
     assert (hit["where"], hit["call_id"], hit["text"][hit["at"] :][: hit["length"]]) == ("user", "c1", "parcel")
@@ -156,7 +158,7 @@ def test_errors_are_found_by_their_type_or_message(records: Records, shown: Show
     assert page.get("/api/calls?q=error-text:slow")["rows"][0]["call_id"] == made[1].call_id
 
 
-def test_calls_that_wait_for_an_approval_are_marked_and_found(records: Records, shown: Shown) -> None:
+def test_calls_waiting_for_approval_are_marked_and_found(records: Records, shown: Shown) -> None:
     waiting = Response(finish_reasons=["waiting for approval"], tools_unlisted=True)
     unknown = Response(finish_reasons=["a_new_one"], unknown_finish=True)
     made = [records.call(response=waiting), records.call(at_s=1, response=unknown), records.call(at_s=2)]
@@ -168,7 +170,7 @@ def test_calls_that_wait_for_an_approval_are_marked_and_found(records: Records, 
         assert [row["call_id"] for row in page.get(f"/api/calls?q={quote(line)}")["rows"]] == [made[0].call_id]
 
 
-def test_the_start_says_what_runs_and_what_is_worth_a_look(records: Records, shown: Shown) -> None:
+def test_start_page_lists_running_and_failed_work(records: Records, shown: Shown) -> None:
     at_ns = time.time_ns()
     error = ErrorInfo(kind="rate_limit", type="E", status=429)
     failed = records.call(call_id="bad", outcome="error", error=error, timing=Timing(start_ns=at_ns))
@@ -213,7 +215,7 @@ def page(records: Records, shown: Shown) -> Page:
     return shown(*found)
 
 
-def test_sums_by_day_and_model_say_what_the_calls_cost(page: Page) -> None:
+def test_sums_by_day_and_model_show_costs(page: Page) -> None:
     charts = page.get("/api/charts")
     assert charts["unit"] == "minute", "all calls are of one minute"
     (only,) = charts["sums"]
@@ -223,7 +225,7 @@ def test_sums_by_day_and_model_say_what_the_calls_cost(page: Page) -> None:
     assert page.get("/api/charts?q=model:nothing") == {"unit": "day", "sums": [], "by_model": [], "span": None}
 
 
-def test_tables_are_by_one_key(page: Page) -> None:
+def test_tables_group_by_one_key(page: Page) -> None:
     table = page.get("/api/table?by=user")
     assert [(row["keys"], row["calls"], row["duration_p50_ns"]) for row in table["rows"]] == [(["mara"], 12, 1e9)]
     assert page.ask("/api/table?by=secret").status == 400
@@ -231,7 +233,7 @@ def test_tables_are_by_one_key(page: Page) -> None:
 
 
 @pytest.mark.parametrize(("a", "b", "kind"), [("s00", "s01", "session"), ("c00", "c01", "call")])
-def test_two_are_compared_and_the_first_difference_is_named(page: Page, a: str, b: str, kind: str) -> None:
+def test_compare_names_the_first_difference(page: Page, a: str, b: str, kind: str) -> None:
     found = page.get(f"/api/compare?a={a}&b={b}")
     assert (found["kind"], found["ids"]) == (kind, [a, b])
     assert found["first"] == "First difference: message 2, assistant."
@@ -257,7 +259,7 @@ def rated(page: Page, **given: Any) -> Any:
     return answer.json if answer.status == 200 else (answer.status, answer.json["error"])
 
 
-def test_a_rating_is_found_by_a_filter_and_counted_by_a_comparison(page: Page, store: Delivery) -> None:
+def test_rating_is_filterable_and_comparable(page: Page, store: Delivery) -> None:
     up, down = rated(page, call="c00", label="thumbs_up"), rated(page, call="c01", label="thumbs_down", note="too long")
     assert [(one["value"], one["label"], one["objective"], one["source"]) for one in (up, down)] == [
         (1.0, "thumbs_up", "feedback", "human"), (0.0, "thumbs_down", "feedback", "human"),
@@ -274,7 +276,7 @@ def test_a_rating_is_found_by_a_filter_and_counted_by_a_comparison(page: Page, s
     assert (feedback["a"], feedback["b"], feedback["n"]) == (0.75, 0.0, [2, 1])
 
 
-def test_no_words_are_kept_of_a_call_without_content(records: Records, shown: Shown) -> None:
+def test_rating_a_call_without_content_keeps_no_text(records: Records, shown: Shown) -> None:
     page = shown(records.call(call_id="secret", content_level="off"))
     assert rated(page, call="secret", note="their words")[0] == 400
 
@@ -290,12 +292,12 @@ def test_no_words_are_kept_of_a_call_without_content(records: Records, shown: Sh
         ({"call": "c00", "note": "x" * 70_000}, 413),
     ],
 )
-def test_invalid_ratings_are_named(page: Page, given: dict[str, object], status: int) -> None:
+def test_invalid_rating_is_named(page: Page, given: dict[str, object], status: int) -> None:
     assert rated(page, **given)[0] == status
     assert page.get("/api/call?id=c00")["rewards"] == []
 
 
-def test_only_the_page_itself_may_rate(page: Page) -> None:
+def test_only_the_page_may_rate(page: Page) -> None:
     body = json.dumps({"call": "c00", "value": 1})
     for headers in ({"x_callspan_key": ""}, {"cookie": ""}, {"origin": "https://attacker.example"}):
         assert page.ask("/api/rate", "POST", body, **headers).status == 403, headers
@@ -306,7 +308,7 @@ def test_only_the_page_itself_may_rate(page: Page) -> None:
 ERROR = ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)
 
 
-def test_a_group_has_its_name_versions_and_errors(store: Delivery, records: Records, tab: Open) -> None:
+def test_group_has_name_versions_and_errors(store: Delivery, records: Records, tab: Open) -> None:
     for number in range(5):
         at_ns, name = START_NS + number * SECOND, f"s{number}"
         about = {"group_id": "trial", "metadata": {"prompt_version": "v2"}, "user_id": f"u{number % 2}"}
@@ -336,14 +338,14 @@ def test_a_group_has_its_name_versions_and_errors(store: Delivery, records: Reco
     assert "user%3Au1" in one.tab.url
 
 
-def test_where_content_is_off_a_line_says_so(store: Delivery, records: Records, tab: Open) -> None:
+def test_content_off_is_stated(store: Delivery, records: Records, tab: Open) -> None:
     store.write(records.call(call_id="c1", session_id="s1", content_level="off", response=Response()))
     one = tab(store.url, "session/s1", "text=content is off")
     assert one.tab.locator("[aria-label=Conversation] .gone").count() == 0
     assert one.tab.locator("text=all 1 call").count() == 0
 
 
-def test_a_rating_of_a_call_is_shown_by_itself(store: Delivery, records: Records, tab: Open) -> None:
+def test_call_rating_is_separate(store: Delivery, records: Records, tab: Open) -> None:
     store.write(records.call(call_id="c1", session_id="s1"))
     one = tab(store.url, "call/c1", "form.rate")
     one.tab.fill("form.rate [aria-label=Note]", "polite")

@@ -31,7 +31,7 @@ HOSTILE = [
 ]
 
 
-def test_sessions_come_with_their_steps_calls_and_events(world: World, report: Report) -> None:
+def test_report_contains_steps_calls_and_events(world: World, report: Report) -> None:
     play(world)
     page = report()
     inside = entries(page)
@@ -53,7 +53,7 @@ def test_sessions_come_with_their_steps_calls_and_events(world: World, report: R
     assert [one["call"]["output"] for one in inside[""]] == ["Loose."]
 
 
-def test_the_page_loads_nothing_and_forbids_all_else(world: World, report: Report) -> None:
+def test_report_loads_nothing_external(world: World, report: Report) -> None:
     play(world)
     page = report()
     reading = Reading(page)
@@ -71,7 +71,7 @@ def test_the_page_loads_nothing_and_forbids_all_else(world: World, report: Repor
     assert "@import" not in page
 
 
-def test_sessions_with_a_selected_call_are_whole_and_nothing_else_is_in_it(world: World, report: Report) -> None:
+def test_report_contains_only_sessions_of_selected_calls(world: World, report: Report) -> None:
     play(world)
     world.chat(QUESTION, "aside-words", "s1", model="gpt-6")
     world.chat(QUESTION, "unselected", model="gpt-6")
@@ -87,7 +87,7 @@ def test_sessions_with_a_selected_call_are_whole_and_nothing_else_is_in_it(world
     assert "unselected" not in page
 
 
-def test_a_page_is_written_completely_or_not_at_all(world: World, report: Report, tmp_path: Path) -> None:
+def test_report_is_written_atomically(world: World, report: Report, tmp_path: Path) -> None:
     play(world)
     report()
     target, store = tmp_path / "report.html", tmp_path / "1.db"
@@ -103,7 +103,9 @@ def test_a_page_is_written_completely_or_not_at_all(world: World, report: Report
     assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))
 
 
-def test_of_a_large_store_the_newest_are_whole(world: World, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_of_a_large_store_has_the_newest_sessions(
+    world: World, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(30):
         world.session(f"s{number:02}", reward=1.0)
         for _ in range(4):
@@ -125,7 +127,7 @@ def test_of_a_large_store_the_newest_are_whole(world: World, report: Report, mon
     assert len(page[page.index('id="data"') : page.index("</script>")]) < 64_000
 
 
-def test_the_command_says_what_it_has_written(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_names_the_written_report(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(world)
     url, target = world.write(tmp_path / "calls.db"), tmp_path / "r.html"
     counts = {"calls": 3, "sessions": 2, "missing_sessions": 0, "missing_outside": 0}
@@ -153,7 +155,7 @@ def fill(world: World, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_text_becomes_markup_and_no_control_is_left(world: World, report: Report, text: str) -> None:
+def test_report_escapes_markup_and_control_characters(world: World, report: Report, text: str) -> None:
     fill(world, "harmless")
     expected = [tag for tag, _ in Reading(report()).elements]
     world.records.clear()

@@ -28,7 +28,7 @@ def page(records: Records, shown: Shown) -> Page:
     return shown(records.session("s1", start_ns=1), records.call(session_id="s1"))
 
 
-def test_the_printed_token_is_exchanged_once_for_a_cookie_and_a_key(store: Delivery, records: Records) -> None:
+def test_printed_token_is_exchanged_once(store: Delivery, records: Records) -> None:
     store.write(records.session("s1", start_ns=1))
     with closing(Page(store.url)) as page:
         for path in ("/", "/static/app.js", "/api/sessions", "/?token=wrong"):
@@ -59,12 +59,12 @@ def test_the_printed_token_is_exchanged_once_for_a_cookie_and_a_key(store: Deliv
         {"sec_fetch_site": "same-site"},
     ],
 )
-def test_requests_by_another_name_or_another_site_are_refused(page: Page, headers: dict[str, str]) -> None:
+def test_requests_of_other_hosts_or_sites_are_rejected(page: Page, headers: dict[str, str]) -> None:
     assert page.ask("/api/sessions", **headers).status == 403
     assert page.ask("/api/sessions", origin=f"http://127.0.0.1:{page.port}", sec_fetch_site="same-origin").status == 200
 
 
-def test_a_cookie_seen_by_another_server_opens_no_data(page: Page) -> None:
+def test_cookie_of_another_server_is_rejected(page: Page) -> None:
     for key in ("", "wrong"):
         for name in PAGES:
             assert page.ask(f"/api/{name}?id=s1", x_callspan_key=key).status == 403, name
@@ -72,14 +72,14 @@ def test_a_cookie_seen_by_another_server_opens_no_data(page: Page) -> None:
     assert page.key not in str(tab), "the key is given away once"
 
 
-def test_only_reading_is_possible_and_only_files_of_the_page(page: Page) -> None:
+def test_server_is_read_only_and_serves_only_page_files(page: Page) -> None:
     assert [page.ask("/api/sessions", method).status for method in ("POST", "PUT", "DELETE", "OPTIONS")] == [403] * 4
     for path in ("/static/../server.py", "/static/..%2fserver.py", "/static/nothing.js", "/static/__init__.py"):
         assert page.ask(path).status == 404, path
     assert page.ask("/api/nothing").status == 404
 
 
-def test_every_answer_forbids_foreign_code_frames_caches_and_referrers(page: Page) -> None:
+def test_security_headers_are_on_every_answer(page: Page) -> None:
     for path in ("/", "/static/app.js", "/api/sessions", "/api/nothing"):
         headers = page.ask(path).headers
         policy = headers["content-security-policy"]
@@ -92,7 +92,7 @@ def test_every_answer_forbids_foreign_code_frames_caches_and_referrers(page: Pag
         assert "access-control-allow-origin" not in headers
 
 
-def test_errors_in_a_query_are_named(page: Page) -> None:
+def test_query_errors_are_named(page: Page) -> None:
     for path in ("/api/sessions?q=since:never", "/api/sessions?after=x", "/api/session", '/api/sessions?q="open'):
         answer = page.ask(path)
         assert (answer.status, bool(answer.json["error"])) == (400, True), path
@@ -107,7 +107,7 @@ def test_errors_in_a_query_are_named(page: Page) -> None:
 __all__ = ["deliver", "postgres_server", "postgres_url", "sqlite_url", "url"]
 
 
-def test_that_something_was_written_is_said_at_once(url: str, deliver: Deliver, records: Records, show: Show) -> None:
+def test_writes_are_announced_immediately(url: str, deliver: Deliver, records: Records, show: Show) -> None:
     written, page = deliver(url), show(url)
 
     def version() -> str:
@@ -123,7 +123,7 @@ def test_that_something_was_written_is_said_at_once(url: str, deliver: Deliver, 
     assert version() != after
 
 
-def test_a_store_that_goes_is_said_and_its_return_too(records: Records, shown: Shown, tmp_path: Path) -> None:
+def test_loss_and_return_of_a_store_are_announced(records: Records, shown: Shown, tmp_path: Path) -> None:
     page, path = shown(records.session("s1", start_ns=START_NS)), tmp_path / "calls.db"
     assert page.get("/api/version")["version"]
     path.rename(tmp_path / "moved.db")
@@ -133,7 +133,7 @@ def test_a_store_that_goes_is_said_and_its_return_too(records: Records, shown: S
     assert page.get("/api/version")["version"]
 
 
-def test_an_erased_session_says_so(store: Delivery, records: Records, shown: Shown) -> None:
+def test_erased_session_is_reported(store: Delivery, records: Records, shown: Shown) -> None:
     page = shown(records.session("s1", start_ns=START_NS), records.session("s2", start_ns=START_NS))
     assert page.get("/api/session?id=s1")["session"]["session_id"] == "s1"
     erase(store.url, sessions="s1")
@@ -175,7 +175,7 @@ def viewed(store: str, *options: str, **environment: str) -> Iterator[Viewer]:
             browser.code = process.returncode
 
 
-def test_an_empty_store_is_waited_for_and_another_named(store: Delivery, records: Records, tmp_path: Path) -> None:
+def test_empty_store_waits_and_names_another(store: Delivery, records: Records, tmp_path: Path) -> None:
     store.write(records.session("s1", start_ns=1))
     late = f"sqlite:///{tmp_path}/late.db"
     for stores in (late, f"{late},jsonl:///{tmp_path}/calls.jsonl"):
@@ -189,7 +189,7 @@ def test_an_empty_store_is_waited_for_and_another_named(store: Delivery, records
     assert browser.errors == f"It has no records yet. {beside}\n"
 
 
-def test_records_that_wait_for_a_store_that_does_not_exist_are_shown(records: Records, tmp_path: Path) -> None:
+def test_waiting_records_of_a_missing_store_are_listed(records: Records, tmp_path: Path) -> None:
     """A process that was killed before its first delivery has left them."""
     url = f"sqlite:///{tmp_path}/late.db"
     leave_behind(url, records.session("s1", start_ns=1))
@@ -200,7 +200,9 @@ def test_records_that_wait_for_a_store_that_does_not_exist_are_shown(records: Re
     assert "no records yet" not in browser.errors
 
 
-def test_without_a_browser(store: Delivery, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_view_works_without_a_browser(
+    store: Delivery, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.write(records.session("s1", start_ns=1))
     for name in ("DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
@@ -211,7 +213,7 @@ def test_without_a_browser(store: Delivery, records: Records, tmp_path: Path, mo
     assert browser.errors == "No browser was found: open the address yourself.\n"
 
 
-def test_the_browser_gets_a_private_file_and_no_token(store: Delivery, records: Records, tmp_path: Path) -> None:
+def test_browser_receives_a_private_file_without_a_token(store: Delivery, records: Records, tmp_path: Path) -> None:
     store.write(records.session("s1", start_ns=1))
     seen, program = tmp_path / "seen", tmp_path / "browser"
     program.write_text(f'#!/bin/sh\nfile="${{1#file://}}"\nstat -c %a "$file" > {seen}\ncat "$file" >> {seen}\n')

@@ -112,7 +112,7 @@ s1
 """
 
 
-def test_show_prints_who_spoke_how_long_and_what_was_interrupted(voice: str) -> None:
+def test_show_prints_speakers_durations_and_interruptions(voice: str) -> None:
     shown = ask("--store", voice, "show", "s1").out
     assert [line.rstrip() for line in shown.splitlines()] == SHOWN.strip().splitlines()
     assert "(audio 1.5 s audio/pcm inline)" in ask("--store", voice, "show", "resp_1").out
@@ -121,7 +121,7 @@ def test_show_prints_who_spoke_how_long_and_what_was_interrupted(voice: str) -> 
     assert [call["call_id"] for call in found] == ["resp_1"]
 
 
-def test_a_live_session_has_the_cost_of_a_minute(store: Delivery, records: Records, show: Show) -> None:
+def test_live_session_shows_cost_per_minute(store: Delivery, records: Records, show: Show) -> None:
     begun = records.session("s1", start_ns=START_NS, end_ns=START_NS + 30 * SECOND)
     live = made(
         "live", at_ns=START_NS, api="live", place=Place(session_id="s1"), cost=Cost(usd=Decimal("0.02"), source="mine")
@@ -131,7 +131,7 @@ def test_a_live_session_has_the_cost_of_a_minute(store: Delivery, records: Recor
     assert show(store.url).get("/api/session?id=s1")["is_voice"]
 
 
-def test_the_page_has_the_turns_in_order(voice: str, show: Show) -> None:
+def test_page_has_the_turns_in_order(voice: str, show: Show) -> None:
     page = show(voice)
     rows = [row for row in page.get("/api/session?id=s1")["rows"] if row["kind"] == "call"]
     rows.sort(key=lambda row: row["turn"]["voice"]["at_ns"])

@@ -265,7 +265,7 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
 
 @MODES
 @pytest.mark.parametrize("api", APIS)
-def test_plain_calls_are_recorded_as_in_the_wire_data(api: str, asynchronous: bool) -> None:
+def test_plain_calls_match_the_wire_data(api: str, asynchronous: bool) -> None:
     chosen = [each for each in corpus.load() if each.endpoint == api and not each.stream and each.inference]
     replay(chosen, asynchronous=asynchronous, pieces=None)
 
@@ -273,14 +273,14 @@ def test_plain_calls_are_recorded_as_in_the_wire_data(api: str, asynchronous: bo
 @MODES
 @pytest.mark.parametrize("pieces", PIECES)
 @pytest.mark.parametrize("api", STREAMED_APIS)
-def test_streams_in_pieces_are_recorded_as_in_the_wire_data(api: str, pieces: int | None, asynchronous: bool) -> None:
+def test_split_streams_match_the_wire_data(api: str, pieces: int | None, asynchronous: bool) -> None:
     chosen = [each for each in corpus.load() if each.endpoint == api and each.stream and each.inference]
     replay(chosen, asynchronous=asynchronous, pieces=pieces)
 
 
 @MODES
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry != "create"])
-def test_every_way_into_the_sdks_is_recorded_alike(entry: str, asynchronous: bool) -> None:
+def test_every_sdk_entry_point_records_alike(entry: str, asynchronous: bool) -> None:
     """Raw and streaming responses, the beta resource and `client.post`: the same facts, and nothing for the caller."""
     chosen = [each for each in corpus.load() if each.inference and (entry != "beta" or each.endpoint == "messages")]
     replay(chosen, asynchronous=asynchronous, pieces=PIECES[0], entry=entry)
@@ -289,7 +289,7 @@ def test_every_way_into_the_sdks_is_recorded_alike(entry: str, asynchronous: boo
 @MODES
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the SDK's own, of answers newer than its models
 @pytest.mark.parametrize("api", HELPED)
-def test_streams_through_the_helpers_are_recorded_alike(api: str, asynchronous: bool) -> None:
+def test_stream_helpers_record_alike(api: str, asynchronous: bool) -> None:
     """Leaves out what a helper refuses by itself: tools that are not strict, deltas it cannot put together."""
     streams = [each for each in corpus.load() if each.endpoint == api and each.stream]
     with Replayer(asynchronous=asynchronous, entry="helper") as replayer:
@@ -316,7 +316,7 @@ def test_token_counts_and_unfinished_answers_are_not_recorded(entry: str, asynch
 
 
 @pytest.mark.parametrize("name", INDEPENDENT)
-def test_the_oracle_and_what_it_uses_import_nothing_of_callspan(name: str) -> None:
+def test_oracle_does_not_import_callspan(name: str) -> None:
     imports = r"^\s*(?:from|import) ([\w.]+)"
     imported = {*re.findall(imports, Path(__file__).with_name(f"{name}.py").read_text("utf-8"), re.MULTILINE)}
     assert not {module for module in imported if module.split(".")[0] == "callspan"}
@@ -324,7 +324,7 @@ def test_the_oracle_and_what_it_uses_import_nothing_of_callspan(name: str) -> No
     assert ours <= set(INDEPENDENT)
 
 
-def test_every_exchange_is_read_and_answers_of_models_state_their_model() -> None:
+def test_exchanges_are_read_and_model_answers_name_their_model() -> None:
     """Anchors of the corpus, counted over the raw text and not by the oracle."""
     read = [(each, oracle.truth(each)) for each in corpus.load()]
     assert len(read) == (961 if corpus.IS_WHOLE else 221)
@@ -335,13 +335,13 @@ def test_every_exchange_is_read_and_answers_of_models_state_their_model() -> Non
     assert sum(found.get("error_type") is not None for _, found in read) == 24
 
 
-def test_no_fact_is_vacuous_every_one_is_reported_by_some_exchange() -> None:
+def test_every_fact_occurs_in_some_exchange() -> None:
     looked_for = [fact for each in corpus.load() for fact in oracle.truth(each).items()]
     stated = {name for name, value in looked_for if value not in NOTHING}
     assert {name for name, _ in looked_for} - stated == set()
 
 
-def test_every_attribute_and_every_fact_was_decided_about() -> None:
+def test_attributes_and_facts_are_classified() -> None:
     """A new attribute, or a new fact of the wire, has a line in `on_spans.yaml`: so none can be lost unseen."""
     tables = (module.START + module.END for module in (gen_ai, llm, openinference))
     rows = {row.name for table in tables for row in table.rows}

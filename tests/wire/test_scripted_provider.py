@@ -91,7 +91,7 @@ def recorded_shapes(api: str, stream: bool, *hosts: str) -> list[set[tuple[str, 
 @pytest.mark.parametrize(
     ("api", "stream"), CASES, ids=[f"{api}-{'sse' if stream else 'json'}" for api, stream in CASES]
 )
-def test_the_scripted_provider_sends_the_shapes_that_were_recorded(api: str, stream: bool) -> None:
+def test_scripted_provider_sends_recorded_shapes(api: str, stream: bool) -> None:
     tool = {"name": "move", "arguments": {"direction": "north"}}
     request: dict[str, object] = {"model": "m", "stream": stream, "messages": [], "input": "x", "prompt": "x"}
     reasoning = None if (api, stream) in UNRECORDED_REASONING else "A wall is east."
@@ -111,7 +111,7 @@ REQUEST: dict[str, Any] = {"model": "m", "messages": MESSAGES, "extra_body": {"r
 TOOL = {"name": "move", "arguments": {"direction": "north", "steps": 3}}
 
 
-def test_a_failing_responder_fails_the_call_and_the_test() -> None:
+def test_failing_responder_fails_the_call_and_the_test() -> None:
     def broken(_: ReceivedRequest) -> Reply:
         raise AssertionError("the agent asked for nonsense")
 
@@ -135,7 +135,7 @@ def test_unknown_paths_are_404s(provider: ScriptedProvider, client: openai.OpenA
     assert provider.pending == 1
 
 
-def test_log_probabilities_are_reported_when_requested(provider: ScriptedProvider, client: openai.OpenAI) -> None:
+def test_log_probabilities_are_sent_when_requested(provider: ScriptedProvider, client: openai.OpenAI) -> None:
     def chat(**more: Any) -> Any:
         return client.chat.completions.create(model="m", messages=MESSAGES, **more)
 
@@ -148,7 +148,7 @@ def test_log_probabilities_are_reported_when_requested(provider: ScriptedProvide
     assert chat().choices[0].logprobs is None
 
 
-def test_a_stream_adds_up_to_the_ids_of_the_whole_answer(provider: ScriptedProvider, client: openai.OpenAI) -> None:
+def test_stream_ids_add_up_to_the_answer_ids(provider: ScriptedProvider, client: openai.OpenAI) -> None:
     provider.reply("go east go east", repeat=True)
     whole = client.chat.completions.create(**REQUEST).to_dict()
     chunks = [chunk.to_dict() for chunk in client.chat.completions.create(**REQUEST, stream=True)]
@@ -232,14 +232,14 @@ def recorded(store: str, provider: ScriptedProvider) -> Recorded:
     return Recorded(provider, store, texts)
 
 
-def test_the_application_gets_the_same_answers_again(recorded: Recorded) -> None:
+def test_replay_returns_the_recorded_answers(recorded: Recorded) -> None:
     for _ in range(2):
         with replay(recorded.url) as provider:
             assert application(provider.openai_url, provider.anthropic_url) == recorded.texts
             assert provider.unused == []
 
 
-def test_reordered_requests_get_their_own_answers(recorded: Recorded) -> None:
+def test_reordered_requests_receive_their_own_answers(recorded: Recorded) -> None:
     """The SDK's own retries of an error get the same error."""
     with replay(recorded.url) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
         assert ask(client, "Tool?", tools=[LOOK]).choices[0].message.tool_calls[0].id == "call_7"
@@ -261,7 +261,7 @@ def refused(store: str | list[CallRecord], *questions: str, match: Match = "orde
             client.responses.create(model="gpt-5", input=questions[-1])
 
 
-def test_a_request_without_a_recorded_answer_is_an_error_for_both_sides(recorded: Recorded) -> None:
+def test_request_without_a_recorded_answer_fails(recorded: Recorded) -> None:
     with pytest.raises(ReplayError, match="9 recorded calls are left"):
         refused(recorded.url, "Respond?", "Respond?", "Respond?")
     with pytest.raises(ReplayError, match=r"no recorded call with this body for POST /v1/responses"):
@@ -279,12 +279,12 @@ def thin(store: str, provider: ScriptedProvider, client: openai.OpenAI) -> Recor
 
 
 @pytest.mark.parametrize(("session", "expected"), [("empty", "nothing to replay"), ("nope", "no session nope")])
-def test_nothing_to_replay_is_reported_at_once(thin: Recorded, session: str, expected: str) -> None:
+def test_empty_replay_fails_immediately(thin: Recorded, session: str, expected: str) -> None:
     with pytest.raises(ReplayError, match=expected), replay(thin.url, session=session):
         pass
 
 
-def test_truncated_records_are_neither_replayed_nor_sent(thin: Recorded, client: openai.OpenAI) -> None:
+def test_truncated_records_are_not_replayed(thin: Recorded, client: openai.OpenAI) -> None:
     with pytest.raises(ReplayError, match="content='full'"):
         refused(thin.url, "One?")
     answer = thin.again("responses")
@@ -296,7 +296,7 @@ def test_truncated_records_are_neither_replayed_nor_sent(thin: Recorded, client:
         refused(seen.records, "One?")
 
 
-def test_records_are_replayed_without_a_store(provider: ScriptedProvider, client: openai.OpenAI) -> None:
+def test_records_can_be_replayed_without_a_store(provider: ScriptedProvider, client: openai.OpenAI) -> None:
     """Those that a capture has seen; of one session by its id or the beginning of it."""
     with capture() as seen:
         for text in ("One.", "Two."):
@@ -335,7 +335,7 @@ def broken(url: str) -> tuple[str, str, object]:
     ],
     ids=["answer", "event", "connection"],
 )
-def test_an_error_is_replayed_as_it_was_after_what_came_before_it(fields: Any) -> None:
+def test_error_is_replayed_after_the_received_part(fields: Any) -> None:
     with ScriptedProvider() as provider, capture() as seen:
         provider.reply(**fields)
         expected = broken(provider.openai_url)
@@ -376,7 +376,7 @@ UNRECORDED: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("api", TEXT_APIS)
-def test_a_stream_states_everything_that_the_recorded_answer_does(api: str) -> None:
+def test_replayed_stream_contains_the_recorded_answer(api: str) -> None:
     """Each answer of the wire data, whether it was a stream then or not."""
     answers = select(lambda one: (one.endpoint, one.status, one.inference) == (api, 200, True) and bool(one.body))
     bodies = [body for body in map(body_of, answers) if body and not body.get("error")]
@@ -390,7 +390,7 @@ def test_a_stream_states_everything_that_the_recorded_answer_does(api: str) -> N
 
 
 @pytest.mark.parametrize("api", [*TEXT_APIS, *(f"{api} stream" for api in TEXT_APIS)])
-def test_the_same_request_is_sent_and_both_answers_are_shown(recorded: Recorded, api: str) -> None:
+def test_replay_sends_the_same_request_and_prints_both_answers(recorded: Recorded, api: str) -> None:
     first = {request.content for request in recorded.provider.requests}
     recorded.provider.reply("The new answer.")
     result = recorded.again(api)
@@ -399,7 +399,7 @@ def test_the_same_request_is_sent_and_both_answers_are_shown(recorded: Recorded,
     assert json.loads(recorded.provider.requests[-1].content) in [json.loads(content) for content in first]
 
 
-def test_another_model_can_be_used_and_equal_answers_are_named(recorded: Recorded) -> None:
+def test_replay_accepts_another_model_and_names_equal_answers(recorded: Recorded) -> None:
     recorded.provider.reply("From Responses.")
     result = recorded.again("responses", "--json").json
     assert result["same"] is True
@@ -409,7 +409,9 @@ def test_another_model_can_be_used_and_equal_answers_are_named(recorded: Recorde
     assert (body["model"], body["temperature"]) == ("gpt-6", 0.5)
 
 
-def test_new_answers_use_the_price_file(recorded: Recorded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_replayed_answers_use_the_price_file(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     prices = tmp_path / "prices.json"
     monkeypatch.setenv("CALLSPAN_PRICES", str(prices))
     prices.write_text('{"models": {"mine": {"input": "1000000", "output": "0"}}}')
@@ -422,7 +424,7 @@ def test_new_answers_use_the_price_file(recorded: Recorded, monkeypatch: pytest.
     assert len(recorded.provider.requests) == sent
 
 
-def test_errors_are_printed_and_are_exit_codes(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replay_errors_are_printed_with_exit_codes(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call goes to no other host than it went to."""
     before = len(recorded.provider.requests)
     elsewhere = ask_command("--store", recorded.url, "replay", recorded.first["responses"].call_id)

@@ -59,7 +59,7 @@ def generated() -> tuple[Stream, ...]:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_generated_streams_are_recorded_as_they_were_written(share: int) -> None:
+def test_generated_streams_are_recorded_as_written(share: int) -> None:
     wrong = []
     for stream in generated()[share::SHARES]:
         read, made = answers(stream.api, stream.events)[0], recorded(stream.api, stream.events)[0]
@@ -69,7 +69,7 @@ def test_generated_streams_are_recorded_as_they_were_written(share: int) -> None
     assert not wrong, "\n".join([f"{len(wrong)} streams", *wrong[:12]])
 
 
-def test_recorded_streams_are_read_as_the_oracle_reads_them() -> None:
+def test_recorded_streams_match_the_oracle() -> None:
     chosen = [each for each in corpus.streams() if each.status == 200 and each.body.lstrip()[:1] != "{"]
     assert len(chosen) >= scaled(40, 150)
     wrong = []
@@ -90,7 +90,7 @@ def joined_by_sdk(api: str, events: list[Any]) -> list[Answer] | None:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_generated_streams_are_what_the_sdk_joins_where_each_index_is_used_once(share: int) -> None:
+def test_generated_streams_match_the_sdk_where_indexes_are_unique(share: int) -> None:
     sdks.needs("openai", "3.30", "what these answers need")
     chosen = [each for each in generated()[share::SHARES] if uses_each_index_once(each.api, each.events)]
     wrong, compared = [], Counter[str]()
@@ -104,7 +104,7 @@ def test_generated_streams_are_what_the_sdk_joins_where_each_index_is_used_once(
     assert len(compared) == 3
 
 
-def test_recorded_streams_are_what_the_sdk_joins_where_each_index_is_used_once() -> None:
+def test_recorded_streams_match_the_sdk_where_indexes_are_unique() -> None:
     sdks.needs("openai", "3.30", "what these answers need")
     wrong, compared = [], Counter[str]()
     for each in (each for each in corpus.streams() if each.status == 200 and each.body.lstrip()[:1] != "{"):
