@@ -66,11 +66,11 @@ def _end_threads() -> None:
     if sys.is_finalizing() or not _is_subinterpreter():
         return
     _ENDING.set()
-    while running := [one for one in threading.enumerate() if isinstance(one, _Thread)]:
-        for one in running:
-            one.stop()
-        for one in running:
-            one.join(_POLL_S)
+    while running := [worker_thread for worker_thread in threading.enumerate() if isinstance(worker_thread, _Thread)]:
+        for worker_thread in running:
+            worker_thread.stop()
+        for worker_thread in running:
+            worker_thread.join(_POLL_S)
 
 
 def _is_subinterpreter() -> bool:
@@ -152,39 +152,39 @@ class LRUCache(Generic[_K, _V]):
     Lock-free, because a signal handler would wait forever for a lock of the thread it interrupted; each step is atomic.
     """
 
-    __slots__ = ("_known", "_limit")
+    __slots__ = ("_entries", "_limit")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._known: OrderedDict[_K, _V] = OrderedDict()
+        self._entries: OrderedDict[_K, _V] = OrderedDict()
 
     def get(self, key: _K) -> _V | None:
         """Return the value, or None, and mark the entry as used."""
-        value = self._known.get(key)
+        value = self._entries.get(key)
         if value is not None:
             self._renew(key)
         return value
 
     def put(self, key: _K, value: _V) -> None:
         """Set a value."""
-        known = self._known
-        known.pop(key, None)
-        known[key] = value
-        if len(known) > self._limit:
-            known.popitem(last=False)
+        entries = self._entries
+        entries.pop(key, None)
+        entries[key] = value
+        if len(entries) > self._limit:
+            entries.popitem(last=False)
 
     def pop(self, key: _K) -> _V | None:
         """Remove an entry and return its value; None if there is none."""
-        return self._known.pop(key, None)
+        return self._entries.pop(key, None)
 
     def setdefault(self, key: _K, value: _V) -> _V:
         """Return the value of a key, which is this one if there was none, and mark the entry as used."""
-        known = self._known
-        held = known.setdefault(key, value)
+        entries = self._entries
+        kept_value = entries.setdefault(key, value)
         self._renew(key)
-        if len(known) > self._limit:
-            known.popitem(last=False)
-        return held
+        if len(entries) > self._limit:
+            entries.popitem(last=False)
+        return kept_value
 
     def is_first(self: LRUCache[_K, object], key: _K) -> bool:
         """Return whether a key was not there yet; it is from now on, with a value of its own."""
@@ -193,23 +193,23 @@ class LRUCache(Generic[_K, _V]):
 
     def _renew(self, key: _K) -> None:
         try:
-            self._known.move_to_end(key)
+            self._entries.move_to_end(key)
         except KeyError:
             return  # evicted by another thread
 
     def items(self) -> list[tuple[_K, _V]]:
         """Return all entries, the least recently used first."""
         # Listing the keys is atomic; listing the items is not.
-        return [(key, value) for key in list(self._known) if (value := self._known.get(key)) is not None]
+        return [(key, value) for key in list(self._entries) if (value := self._entries.get(key)) is not None]
 
     @contextmanager
     def forgotten(self) -> Iterator[None]:
         """Context manager that starts empty and restores the previous entries. For tests."""
-        before, self._known = self._known, OrderedDict()
+        entries, self._entries = self._entries, OrderedDict()
         try:
             yield
         finally:
-            self._known = before
+            self._entries = entries
 
 
 class Worker:
@@ -276,15 +276,15 @@ class Worker:
                 self._waiting.popleft()()
         self._working = 0
 
-    def _take_due(self, now: float) -> float | None:
+    def _take_due(self, now_s: float) -> float | None:
         """Move due work to the waiting work; return the due time of the next, or None."""
-        following: float | None = None
-        for work, due in list(self._later.items()):
-            if due > now:
-                following = due if following is None else min(following, due)
+        next_due_s: float | None = None
+        for work, due_s in list(self._later.items()):
+            if due_s > now_s:
+                next_due_s = due_s if next_due_s is None else min(next_due_s, due_s)
             elif self._later.pop(work, None) is not None:
                 self._waiting.append(work)
-        return following
+        return next_due_s
 
     def _ensure_thread(self) -> None:
         self._wake.put(None)

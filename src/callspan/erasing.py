@@ -72,7 +72,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_complete(self) -> bool:
         """Whether every SQLite and Postgres store is there, and nothing remains in them and the spool."""
-        return all(one.left is None for one in self.stores)
+        return all(counts.left is None for counts in self.stores)
 
 
 def erase(
@@ -120,21 +120,23 @@ def erase(
     selection = _checked(selection)
     if selection.session_id is not None and sessions is None:
         selection, sessions = msgspec.structs.replace(selection, session_id=None), selection.session_id
-    some = _ids(sessions), _ids(calls)
-    _require_one_selection(selection, some, older_than_ns)
+    named_ids = _ids(sessions), _ids(calls)
+    _require_one_selection(selection, named_ids, older_than_ns)
     urls = split_urls(stores)
     sql_stores = _sql_stores(urls, selection)
     failures = {store: error for url, store in sql_stores.items() if (error := _delivery_error(url, urls)) is not None}
     if older_than_ns is not None:
         scope = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns())
     else:
-        scope = _select(sql_stores.values(), selection, some, failures)
-    scope, left = _without_waiting(urls, scope, dry_run=dry_run)
-    erased = [_attempt(one, scope, failures.get(one), dry_run=dry_run, vacuum=vacuum) for one in sql_stores.values()]
-    if left is not None:
-        erased.append(ErasureCounts(store=SPOOL, left=left))
-    others = [find_store(url) for url in urls if url not in sql_stores]
-    by_hand = {store.name: store.deletion(scope) for store in others}
+        scope = _select(sql_stores.values(), selection, named_ids, failures)
+    scope, unsearched = _without_waiting(urls, scope, dry_run=dry_run)
+    erased = [
+        _attempt(store, scope, failures.get(store), dry_run=dry_run, vacuum=vacuum) for store in sql_stores.values()
+    ]
+    if unsearched is not None:
+        erased.append(ErasureCounts(store=SPOOL, left=unsearched))
+    other_stores = [find_store(url) for url in urls if url not in sql_stores]
+    by_hand = {store.name: store.deletion(scope) for store in other_stores}
     return Receipt(dry_run=dry_run, erased_ns=scope.erased_ns, stores=erased, by_hand=by_hand)
 
 
@@ -153,11 +155,11 @@ def _checked(selection: CallFilter) -> CallFilter:
 
 
 def _require_one_selection(
-    selection: CallFilter, some: tuple[frozenset[str] | None, ...], older_than_ns: int | None
+    selection: CallFilter, named_ids: tuple[frozenset[str] | None, ...], older_than_ns: int | None
 ) -> None:
     """Raise SettingError if nothing is selected, or an age is combined with other conditions."""
-    is_all = selection == _EVERY and some == (None, None)
-    if frozenset() in some or (is_all and older_than_ns is None):
+    is_all = selection == _EVERY and named_ids == (None, None)
+    if frozenset() in named_ids or (is_all and older_than_ns is None):
         raise SettingError("erase: nothing is selected; name sessions, calls or a filter")
     if older_than_ns is not None and not is_all:
         raise SettingError("erase: older_than_ns cannot be combined with other conditions; use until_ns of the filter")
@@ -167,21 +169,21 @@ def _sql_stores(urls: Sequence[str], selection: CallFilter) -> dict[str, SqlStor
     """Return the SQLite and Postgres stores by URL. Raises SettingError if a filter requires one and there is none."""
     stores = readable(urls)
     if not stores and selection != _EVERY:
-        others = ", ".join(find_store(url).name for url in urls)
-        raise SettingError(f"a filter needs a SQLite or Postgres store, not {others}: name ids instead")
+        names = ", ".join(find_store(url).name for url in urls)
+        raise SettingError(f"a filter needs a SQLite or Postgres store, not {names}: name ids instead")
     return stores
 
 
-def _delivery_error(url: str, beside: Sequence[str]) -> str | None:
+def _delivery_error(url: str, other_urls: Sequence[str]) -> str | None:
     """Deliver to a store the records that ended processes left; return the error if that fails."""
     try:
-        return leftovers.deliver(url, other_urls=beside).error
+        return leftovers.deliver(url, other_urls=other_urls).error
     except _errors() as error:
         return error_text(error)
 
 
-def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
-    return None if given is None else frozenset(map(clean, [given] if isinstance(given, str) else given))
+def _ids(argument: str | Collection[str] | None) -> frozenset[str] | None:
+    return None if argument is None else frozenset(map(clean, [argument] if isinstance(argument, str) else argument))
 
 
 def _without_waiting(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool) -> tuple[DeletionScope, str | None]:
@@ -196,7 +198,7 @@ def _without_waiting(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool
                 places.erase(directory, lambda payload: is_in_scope(payload, scope))
     except OSError as error:
         return scope, error_text(error)
-    unread = [str(one) for one in findings_for(urls) if one.holds_records]
+    unread = [str(finding) for finding in findings_for(urls) if finding.holds_records]
     return scope, f"not searched: {'; '.join(unread)}" if unread else None
 
 
@@ -221,35 +223,35 @@ def _with_waiting(scope: DeletionScope, directories: Sequence[Path]) -> Deletion
 def _select(
     stores: Collection[SqlStore],
     selection: CallFilter,
-    some: Sequence[frozenset[str] | None],
+    named_ids: Sequence[frozenset[str] | None],
     failures: dict[SqlStore, str],
 ) -> DeletionScope:
     """Return the records to erase; add the errors of unreadable stores to `failures`."""
-    sessions, calls = (one or frozenset() for one in some)
+    sessions, calls = (ids or frozenset() for ids in named_ids)
     if selection == _EVERY and not (sessions and calls):
-        whole, single = {*sessions}, {*calls}
+        session_ids, call_ids = {*sessions}, {*calls}
     else:
-        single = _in_each(stores, lambda reader: _calls_in(reader, selection, sessions, calls), failures)
+        call_ids = _in_each(stores, lambda reader: _calls_in(reader, selection, sessions, calls), failures)
         of_sessions = not calls and _selects_sessions(selection)
-        whole = _in_each(stores, lambda reader: reader.session_ids(selection), failures) if of_sessions else set()
-        whole = whole & sessions if sessions else whole
-    single |= _in_each(stores, lambda reader: (one.call_id for one in reader.ids_in(whole)), failures)
+        session_ids = _in_each(stores, lambda reader: reader.session_ids(selection), failures) if of_sessions else set()
+        session_ids = session_ids & sessions if sessions else session_ids
+    call_ids |= _in_each(stores, lambda reader: (call.call_id for call in reader.ids_in(session_ids)), failures)
     user = selection.user_id if selection == CallFilter(user_id=selection.user_id) and not (sessions or calls) else None
-    return DeletionScope(whole, single, user=user, erased_ns=time.time_ns())
+    return DeletionScope(session_ids, call_ids, user=user, erased_ns=time.time_ns())
 
 
 def _in_each(
-    stores: Iterable[SqlStore], read: Callable[[Reader], Iterable[str]], failures: dict[SqlStore, str]
+    stores: Iterable[SqlStore], read_ids: Callable[[Reader], Iterable[str]], failures: dict[SqlStore, str]
 ) -> set[str]:
     """Return the results from all stores."""
-    found = set[str]()
+    ids = set[str]()
     for store in stores:
         try:
             with closing(store.reader()) as reader:
-                found.update(read(reader))
+                ids.update(read_ids(reader))
         except _errors() as error:
             failures[store] = error_text(error)
-    return found
+    return ids
 
 
 def _selects_sessions(selection: CallFilter) -> bool:
@@ -258,8 +260,8 @@ def _selects_sessions(selection: CallFilter) -> bool:
 
 
 def _calls_in(reader: Reader, selection: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
-    found = {one.call_id for one in reader.ids(selection) if not sessions or one.session_id in sessions}
-    return found & calls if calls else found
+    selected_ids = {call.call_id for call in reader.ids(selection) if not sessions or call.session_id in sessions}
+    return selected_ids & calls if calls else selected_ids
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -271,9 +273,9 @@ def _attempt(
 ) -> ErasureCounts:
     """Erase the records of a scope from a store, or count them."""
     try:
-        counts, held = store.remove(scope, dry_run=dry_run, vacuum=vacuum)
+        counts, busy_reason = store.remove(scope, dry_run=dry_run, vacuum=vacuum)
     except _errors() as error:
         return ErasureCounts(store=store.name, left=error_text(error))
-    left = "; ".join(one for one in (failure, held) if one is not None)
+    reasons = "; ".join(reason for reason in (failure, busy_reason) if reason is not None)
     copies = isinstance(store, SQLite) and any(counts.values()) and not (vacuum or dry_run)
-    return ErasureCounts(store=store.name, **counts, left=left or None, copies=copies)
+    return ErasureCounts(store=store.name, **counts, left=reasons or None, copies=copies)

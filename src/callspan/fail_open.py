@@ -36,19 +36,19 @@ _failures: Counter[str] = Counter()
 class Once:
     """A set of up to 1,024 keys that were seen. Lock-free, because a signal handler may use it."""
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_keys",)
 
     def __init__(self) -> None:
-        self._seen: dict[Hashable, object] = {}
+        self._keys: dict[Hashable, object] = {}
 
     def first(self, key: Hashable) -> bool:
         """Return True for exactly one caller per key; False for all further keys once the set is full."""
-        mine, seen = object(), self._seen
-        return key not in seen and len(seen) < _MAX_KEYS and seen.setdefault(key, mine) is mine
+        mine, keys = object(), self._keys
+        return key not in keys and len(keys) < _MAX_KEYS and keys.setdefault(key, mine) is mine
 
     def forget(self) -> None:
         """Remove all keys. For tests."""
-        self._seen.clear()
+        self._keys.clear()
 
 
 _warned: Final = Once()
@@ -156,7 +156,7 @@ class _Quiet(fail_open):
         return not is_interrupt(error)
 
 
-class Attempt(fail_open):
+class Guard(fail_open):
     """Like `fail_open`, but logs only at debug level and stores the error for the caller. Not reusable."""
 
     __slots__ = ("error",)

@@ -47,10 +47,10 @@ def unlock(descriptor: int) -> None:
 def make_private(directory: Path) -> list[Path]:
     """Create a directory and its missing parents with mode 0700; return the created ones. Raises OSError."""
     # `Path.mkdir(parents=True)` creates parents with the default mode.
-    missing = [one for one in (directory, *directory.parents) if not one.exists()]
-    for one in reversed(missing):
-        one.mkdir(mode=0o700, exist_ok=True)
-    return missing
+    created = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(created):
+        path.mkdir(mode=0o700, exist_ok=True)
+    return created
 
 
 def is_on_network(directory: Path) -> bool:
@@ -59,8 +59,8 @@ def is_on_network(directory: Path) -> bool:
         mounts = [line.split()[1:3] for line in _MOUNTS.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError):
         return False  # not Linux
-    place = directory.resolve()
-    holding = [(path, kind) for path, kind in mounts if place.is_relative_to(path.replace(r"\040", " "))]
+    real_path = directory.resolve()
+    holding = [(path, kind) for path, kind in mounts if real_path.is_relative_to(path.replace(r"\040", " "))]
     # Of several mounts at one place the last is in use, as with automounts.
     _, kind = max(reversed(holding), key=lambda mount: len(mount[0]), default=("", ""))
     return kind.startswith(_NETWORK)

@@ -46,8 +46,8 @@ def count(number: int | None) -> str:
 
 def plural(number: int, noun: str, verb: str = "") -> str:
     """Return a count with its noun and optionally a verb, such as `1 call` or `2 records wait`."""
-    counted = f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-    return f"{counted} {verb}{'s' if number == 1 else ''}" if verb else counted
+    phrase = f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{phrase} {verb}{'s' if number == 1 else ''}" if verb else phrase
 
 
 def short_count(number: float) -> str:
@@ -139,8 +139,8 @@ def iso(ns: int | None) -> str | None:
     """Return Unix nanoseconds as ISO 8601 in UTC with microseconds; None stays None."""
     if ns is None:
         return None
-    seconds, rest = divmod(ns, _NS_PER_S)
-    utc = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // _NS_PER_US)
+    seconds, nanoseconds = divmod(ns, _NS_PER_S)
+    utc = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=nanoseconds // _NS_PER_US)
     return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -168,4 +168,4 @@ def json_line(value: object) -> bytes:
 
 
 def _escaped(json: bytes, characters: re.Pattern[str]) -> bytes:
-    return characters.sub(lambda found: f"\\u{ord(found[0]):04x}", json.decode()).encode()
+    return characters.sub(lambda match: f"\\u{ord(match[0]):04x}", json.decode()).encode()

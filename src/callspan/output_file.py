@@ -64,14 +64,14 @@ def written_to(output: Path, sources: Iterable[Path] = ()) -> Iterator[Path]:
         yield output
         return
     with tempfile.TemporaryDirectory() as directory:
-        made = Path(directory) / "output"
-        yield made
-        if made.exists():
-            _print(made)
+        file = Path(directory) / "output"
+        yield file
+        if file.exists():
+            _print(file)
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+def _is_same(path: Path, other_path: Path) -> bool:
+    return path.exists() and other_path.exists() and path.samefile(other_path)
 
 
 def is_stdout(output: Path) -> bool:
@@ -79,8 +79,8 @@ def is_stdout(output: Path) -> bool:
     return output == _STDOUT
 
 
-def _print(made: Path) -> None:
+def _print(file: Path) -> None:
     sys.stdout.flush()
-    with made.open("rb") as source:
+    with file.open("rb") as source:
         shutil.copyfileobj(source, sys.stdout.buffer)
     sys.stdout.buffer.flush()

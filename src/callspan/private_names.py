@@ -107,20 +107,22 @@ READ: Final = (
 
 def missing(library: str = "") -> list[tuple[str, PrivateName]]:
     """Return the missing private names of one library, or of all, each with its location."""
-    expected = ((where, row) for row in READ for where in row.where if where.startswith(library))
-    return [(where, row) for where, row in expected if _lacks(where, row)]
+    expected = ((location, row) for row in READ for location in row.where if location.startswith(library))
+    return [(location, row) for location, row in expected if _lacks(location, row)]
 
 
 def warn_once(library: str) -> None:
     """Log the missing names of a library in one line, once per process."""
-    fresh = [each for each in missing(library) if _warned.first(each)]
+    fresh = [entry for entry in missing(library) if _warned.first(entry)]
     if fresh:
-        names = "; ".join(f"{where}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for where, row in fresh)
+        names = "; ".join(
+            f"{location}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for location, row in fresh
+        )
         log(logging.WARNING, "This version of %s lacks names callspan uses: %s", library, names)
 
 
-def _lacks(where: str, row: PrivateName) -> bool:
-    module, _, name = where.partition(":")
+def _lacks(location: str, row: PrivateName) -> bool:
+    module, _, name = location.partition(":")
     owner: Any = sys.modules.get(module)
     if owner is not None and name:
         owner = getattr(owner, name, None)

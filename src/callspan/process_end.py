@@ -82,12 +82,12 @@ def _watch_gunicorn_worker() -> None:
             return
 
         @functools.wraps(load)
-        def load_wsgi(*arguments: object, **named: object) -> object:
-            loaded = load(*arguments, **named)
+        def load_wsgi(*arguments: object, **keywords: object) -> object:
+            application = load(*arguments, **keywords)
             with _WATCH:
                 if _flushes:
                     _handle()
-            return loaded
+            return application
 
         setattr(load_wsgi, _WATCHED, True)
         worker.load_wsgi = load_wsgi
@@ -106,8 +106,8 @@ def _watch_uvicorn(server: Any) -> None:
         shutdown = server.shutdown
 
         @functools.wraps(shutdown)
-        async def shut_down(*arguments: object, **named: object) -> None:
-            await shutdown(*arguments, **named)
+        async def shut_down(*arguments: object, **keywords: object) -> None:
+            await shutdown(*arguments, **keywords)
             # Also called where the application ends the server and goes on.
             if signal.SIGTERM in getattr(server, "_captured_signals", ()):
                 _flush_in_time()
@@ -145,14 +145,14 @@ def _gevent_in_hub() -> Any:
 def _flush_in_time() -> bool:
     """Flush on another thread, for a limited time; False if no thread can be started."""
     # The interrupted code may hold any lock, also the one that starting a `threading.Thread` takes.
-    done: list[bool] = []
+    ends: list[bool] = []
     try:
-        _thread.start_new_thread(_flush_on_thread, (done,))
+        _thread.start_new_thread(_flush_on_thread, (ends,))
     except RuntimeError:
         return False
     with _FLUSH:
         deadline = monotonic_s() + _FLUSH_S
-        while not done and monotonic_s() < deadline:
+        while not ends and monotonic_s() < deadline:
             time.sleep(_POLL_S)
     return True
 
@@ -173,11 +173,11 @@ def _die(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _flush_on_thread(done: list[bool]) -> None:
+def _flush_on_thread(ends: list[bool]) -> None:
     try:
         run_isolated(_flush)
     finally:
-        done.append(True)
+        ends.append(True)
 
 
 def _flush() -> None:

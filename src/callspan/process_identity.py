@@ -40,7 +40,7 @@ _ROOM: Final = 4096
 class ProcessIdentity(NamedTuple):
     """One process."""
 
-    place: str
+    namespace: str
     """Boot and namespace: within one, an id and a start time belong to one process."""
     pid: int
     started: str
@@ -50,26 +50,26 @@ class ProcessIdentity(NamedTuple):
 
     def __str__(self) -> str:
         """Return it as records state it."""
-        return f"{self.place}/{self.pid}/{self.started}{self.machine and '@'}{self.machine}"
+        return f"{self.namespace}/{self.pid}/{self.started}{self.machine and '@'}{self.machine}"
 
 
 def own_identity() -> str | None:
     """Return the identity of this process as text; None if its kernel does not state it."""
-    return kept_identity_of(os.getpid())
+    return cached_identity_of(os.getpid())
 
 
 def identity_of(pid: int | None) -> str | None:
     """Return the identity of a running process of this namespace as text; None if its kernel does not state it."""
-    place, started = own_place(), _started(pid) if pid else None
-    return str(ProcessIdentity(place, pid, started, own_machine())) if pid and place and started else None
+    namespace, started = own_namespace(), _started(pid) if pid else None
+    return str(ProcessIdentity(namespace, pid, started, own_machine())) if pid and namespace and started else None
 
 
-kept_identity_of: Final = cache(identity_of)
+cached_identity_of: Final = cache(identity_of)
 """The same, of this process and of those that it was forked from."""
 
 
 @cache
-def own_place() -> str | None:
+def own_namespace() -> str | None:
     """Return the boot and namespace of this process; None if its kernel does not state them."""
     try:
         if sys.platform == "darwin":
@@ -87,7 +87,7 @@ def own_machine() -> str:
     It is a digest, because a machine's id is not for others, and one with the host's name, because copied disks have
     the same id.
     """
-    if not (own_place() or "").endswith(_NO_CONTAINER):
+    if not (own_namespace() or "").endswith(_NO_CONTAINER):
         return ""
     try:
         machine = _MACHINE.read_bytes().strip()
@@ -100,16 +100,16 @@ def own_machine() -> str:
 def parse(text: str | None) -> ProcessIdentity | None:
     """Return the identity that a record states; None if there is none."""
     text, _, machine = (text or "").partition("@")
-    place, _, started = text.rpartition("/")
-    place, _, pid = place.rpartition("/")
+    namespace, _, started = text.rpartition("/")
+    namespace, _, pid = namespace.rpartition("/")
     is_pid = pid.isascii() and pid.isdigit() and 0 < int(pid[:20]) < 2**31
-    return ProcessIdentity(place, int(pid), started, machine) if place and started and is_pid else None
+    return ProcessIdentity(namespace, int(pid), started, machine) if namespace and started and is_pid else None
 
 
 def state_of(text: str | None) -> State:
     """Return the state of a process, given what its record states."""
     identity = parse(text)
-    if identity is None or identity.place != own_place():
+    if identity is None or identity.namespace != own_namespace():
         is_of_machine = identity is not None and identity.machine == own_machine() != ""
         return "exited" if is_of_machine else "elsewhere"
     try:

@@ -223,8 +223,8 @@ def record_call(
     """
     endpoint = registry.by_api(api)
     if endpoint is None:
-        known = ", ".join(sorted(registry.APIS))
-        raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}")
+        apis = ", ".join(sorted(registry.APIS))
+        raise ValueError(f"record_call: api={api!r} is unknown; use one of {apis}")
     address = urlsplit(_url_text(server))
     info = CallInfo(
         provider=as_text(provider) or "unknown", sdk=as_text(client), model=as_text(model), stream=stream,

@@ -40,15 +40,15 @@ def safe_url(url: str) -> str:
     Anything before the last `@`, including `/`, `?`, `#` and `@`, may be part of an unescaped password. If that is
     ambiguous, everything after the scheme becomes `***`. In the URL of a file, `#` is part of the path.
     """
-    scheme, mark, rest = url.strip().partition("://")
+    scheme, mark, address = url.strip().partition("://")
     if not mark:
         return url if _PLAIN.fullmatch(url) else HIDDEN
     if not _SCHEME.fullmatch(scheme):
         return HIDDEN
     if scheme.partition("+")[0].lower() in _FILES:
-        path = rest.partition("?")[0]
+        path = address.partition("?")[0]
         return f"{scheme}://{HIDDEN if names_user(url) else path}"
-    return f"{scheme}://{_safe_rest(rest)}"
+    return f"{scheme}://{_safe_address(address)}"
 
 
 def safe_name(url: str) -> str:
@@ -59,8 +59,8 @@ def safe_name(url: str) -> str:
 
 def names_user(url: str) -> bool:
     """Return whether a URL has user and password before its path, which file URLs do not allow."""
-    rest = url.partition("://")[2]
-    return not rest.startswith("/") and ":" in rest.rpartition("@")[0]
+    address = url.partition("://")[2]
+    return not address.startswith("/") and ":" in address.rpartition("@")[0]
 
 
 def unescaped(url: str) -> bool:
@@ -68,17 +68,17 @@ def unescaped(url: str) -> bool:
 
     Drivers quote values that they cannot parse, so a `%` that starts no escape is reported anywhere in the URL.
     """
-    scheme, mark, rest = url.strip().partition("://")
+    scheme, mark, address = url.strip().partition("://")
     if not mark or scheme.partition("+")[0].lower() in _FILES:
         return False
-    if _NO_ESCAPE.search(rest) or any(space in rest for space in _SPACES):
+    if _NO_ESCAPE.search(address) or any(space in address for space in _SPACES):
         return True
-    before, at, _ = rest.rpartition("@")
+    user, at, _ = address.rpartition("@")
     if not at:
-        return _safe_rest(rest) == HIDDEN
-    end = _NOT_IN_USER.search(before)
+        return _safe_address(address) == HIDDEN
+    end = _NOT_IN_USER.search(user)
     # An earlier `@` ends the password of a URL that has another in its path or query.
-    return end is not None and ":" in before[: end.start()] and "@" not in before[: end.start()]
+    return end is not None and ":" in user[: end.start()] and "@" not in user[: end.start()]
 
 
 def is_http_url(text: str) -> bool:
@@ -99,9 +99,9 @@ def without_passwords(text: str) -> str:
     if len(text) > _MAX_ERROR:
         text = f"{whole_words(text, _MAX_ERROR)}…"
     parts, start = [], 0
-    while (found := _URL.search(text, start)) is not None:
-        end = _end_of_url(text, found.start(), found.end())
-        parts += [text[start : found.start()], safe_url(text[found.start() : end])]
+    while (match := _URL.search(text, start)) is not None:
+        end = _end_of_url(text, match.start(), match.end())
+        parts += [text[start : match.start()], safe_url(text[match.start() : end])]
         start = end
     return _LABELLED.sub(rf"\1{HIDDEN}", "".join([*parts, text[start:]]))
 
@@ -117,19 +117,19 @@ def first_line(text: str, limit: int) -> str:
     return line if len(line) <= limit else f"{whole_words(line, limit).rstrip()}…"
 
 
-def _end_of_url(text: str, start: int, rest: int) -> int:
-    """Return the end of the URL at `start` in `text`; `rest` is the position after its scheme.
+def _end_of_url(text: str, start: int, address_start: int) -> int:
+    """Return the end of the URL at `start` in `text`; `address_start` is the position after its scheme.
 
     A quoted URL ends at the closing quote. Otherwise it ends at the first space, unless a password with a space may
     follow: then it extends to the `@` after the space and the end of that word.
     """
-    line = _LINE_END.search(text, rest)
+    line = _LINE_END.search(text, address_start)
     limit = len(text) if line is None else line.start()
     closing = _QUOTES.get(text[start - 1 : start], "")
-    quoted = text.rfind(closing, rest, limit) if closing in {'"', "'", "`"} and closing else -1
+    quoted = text.rfind(closing, address_start, limit) if closing in {'"', "'", "`"} and closing else -1
     if quoted >= 0:
         return quoted
-    word = _WORD_END.search(text, rest, limit)
+    word = _WORD_END.search(text, address_start, limit)
     end = limit if word is None else word.start()
     at = text.rfind("@", end, limit)
     if at >= 0:
@@ -143,18 +143,18 @@ def whole_words(text: str, max_length: int) -> str:
 
     Half a secret might not be recognised. At most `MAX_SECRET_LENGTH` characters of a longer word are removed.
     """
-    kept = text[: max(0, max_length)]
-    start = max(0, len(kept) - MAX_SECRET_LENGTH)
-    space = max(kept.rfind(one, start) for one in _SPACES)
-    return kept[:start] if space < 0 else kept[: space + 1]
+    beginning = text[: max(0, max_length)]
+    start = max(0, len(beginning) - MAX_SECRET_LENGTH)
+    space = max(beginning.rfind(character, start) for character in _SPACES)
+    return beginning[:start] if space < 0 else beginning[: space + 1]
 
 
-def _safe_rest(rest: str) -> str:
-    before, at, after = rest.rpartition("@")
-    if at and ("?" in before or "#" in before or ("@" in before and "/" in before)):
+def _safe_address(address: str) -> str:
+    user, at, location = address.rpartition("@")
+    if at and ("?" in user or "#" in user or ("@" in user and "/" in user)):
         return HIDDEN
-    address = re.split("[?#]", after, maxsplit=1)[0]
-    hosts, slash, path = address.partition("/")
+    hosts_and_path = re.split("[?#]", location, maxsplit=1)[0]
+    hosts, slash, path = hosts_and_path.partition("/")
     if not all(_HOST.fullmatch(host) for host in hosts.split(",")):
         return HIDDEN
     return f"{hosts}{slash}{path}"

@@ -63,10 +63,10 @@ def service_of_command(command_line: Sequence[str]) -> str | None:
 
 def name_of_script(arguments: Sequence[str]) -> str | None:
     """Return the name of the script or command at the start of a command line, or None."""
-    first = arguments[0] if arguments else ""
-    if not first or first.startswith("-"):
+    word = arguments[0] if arguments else ""
+    if not word or word.startswith("-"):
         return None
-    path = absolute(Path(first))
+    path = absolute(Path(word))
     if path.stem == "__main__":
         path = path.parent
     return (path.stem if path.suffix in (".py", ".pyw", ".pyz") else path.name) or None
@@ -74,5 +74,5 @@ def name_of_script(arguments: Sequence[str]) -> str | None:
 
 def _resource_attribute(name: str) -> str | None:
     """Return the attribute as OpenTelemetry reads it: values are quoted as in URLs, and the last one counts."""
-    pairs = (one.partition("=") for one in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    pairs = (item.partition("=") for item in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
     return {key.strip(): unquote(value.strip()) for key, _, value in pairs}.get(name) or None

@@ -176,10 +176,10 @@ class SettingError(ValueError):
 class InvalidValueError(ValueError):
     """A value is invalid for its setting. The message states the valid values."""
 
-    def __init__(self, expected: str, value: object, kept: object = None) -> None:
+    def __init__(self, expected: str, value: object, valid_part: object = None) -> None:
         super().__init__(expected)
         self.safe_repr = safe_repr(value)
-        self.kept = kept
+        self.valid_part = valid_part
         """The valid part of the value, if any."""
 
 
@@ -204,33 +204,33 @@ def flag(value: object) -> bool:
 
 def size(value: object) -> int:
     """Parse a number of bytes, also with a unit: `32k`, `16m`, `1g`."""
-    found = value if isinstance(value, int) and not isinstance(value, bool) else -1
+    number = value if isinstance(value, int) and not isinstance(value, bool) else -1
     if isinstance(value, str):
         text, unit = value.strip().lower(), 1
         if text[-1:] in _UNITS:
             text, unit = text[:-1], _UNITS[text[-1]]
-        found = int(text) * unit if _DIGITS.fullmatch(text) else -1
-    if not 0 < found <= _MAX_NUMBER:
+        number = int(text) * unit if _DIGITS.fullmatch(text) else -1
+    if not 0 < number <= _MAX_NUMBER:
         raise InvalidValueError("use a positive number of bytes, such as 32768 or 32k", value)
-    return found
+    return number
 
 
-def optional(read: Parse) -> Parse:
+def optional(parse_value: Parse) -> Parse:
     """Return a parser that also accepts False, `off` and `none`, for None."""
 
     def parse(value: object) -> object:
         word = value.strip().lower() if isinstance(value, str) else value
-        return None if word is False or word in ("off", "none", "no", "false") else read(value)
+        return None if word is False or word in ("off", "none", "no", "false") else parse_value(value)
 
     return parse
 
 
 def days(value: object) -> float:
     """Parse a positive number of days."""
-    found = float(value) if isinstance(value, str) and _DAYS.fullmatch(value.strip()) else value
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= _MAX_DAYS:
+    number = float(value) if isinstance(value, str) and _DAYS.fullmatch(value.strip()) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= _MAX_DAYS:
         raise InvalidValueError("use a positive number of days, such as 30, or off", value)
-    return float(found)
+    return float(number)
 
 
 def count(value: object) -> int:
@@ -242,17 +242,17 @@ def count(value: object) -> int:
     return value
 
 
-def one_of(choices: object, **others: tuple[object, ...]) -> Parse:
-    """Return a parser for one word of a `Literal`; `others` are aliases of a word, such as `off=(False, "no")`."""
+def one_of(choices: object, **aliases: tuple[object, ...]) -> Parse:
+    """Return a parser for one word of a `Literal`; `aliases` are other values of a word: `off=(False, "no")`."""
     words = cast("tuple[str, ...]", get_args(choices))
-    known: dict[object, str] = {word: word for word in words}
-    known |= {other: word for word, several in others.items() for other in several}
+    words_by_value: dict[object, str] = {word: word for word in words}
+    words_by_value |= {alias: word for word, alias_values in aliases.items() for alias in alias_values}
 
     def parse(value: object) -> str:
         key = value.strip().lower() if isinstance(value, str) else value
         # 0, 0.0 and False are the same dictionary key.
-        if isinstance(key, str | bool) and key in known:
-            return known[key]
+        if isinstance(key, str | bool) and key in words_by_value:
+            return words_by_value[key]
         raise InvalidValueError(f"use one of {', '.join(words)}", value)
 
     return parse
@@ -264,12 +264,12 @@ def words_of(choices: object) -> Parse:
 
     def parse(value: object) -> tuple[str, ...]:
         items = _items(value, f"use some of {', '.join(words)}")
-        plain = [item.strip().lower() if isinstance(item, str) else item for item in items]
-        kept = tuple(dict.fromkeys(item for item in plain if isinstance(item, str) and item in words))
-        wrong = [item for item in plain if item not in kept]
+        lowered = [item.strip().lower() if isinstance(item, str) else item for item in items]
+        valid = tuple(dict.fromkeys(item for item in lowered if isinstance(item, str) and item in words))
+        wrong = [item for item in lowered if item not in valid]
         if wrong:
-            raise InvalidValueError(f"use some of {', '.join(words)}", wrong[0], kept or None)
-        return kept
+            raise InvalidValueError(f"use some of {', '.join(words)}", wrong[0], valid or None)
+        return valid
 
     return parse
 
@@ -279,35 +279,35 @@ def urls(value: object) -> tuple[str, ...]:
     expected = "use URLs or paths of stores, as a comma-separated list or a sequence"
     if value is False or (isinstance(value, str) and value.strip().lower() == "none"):
         return ()
-    several: list[str] = []
+    urls_and_paths: list[str] = []
     for item in [value] if isinstance(value, Path) else _items(value, expected, split_urls):
         if isinstance(item, Path):
             if "," in str(item):
                 raise InvalidValueError("the path of a store cannot contain a comma", item)
-            several.append(str(item))
+            urls_and_paths.append(str(item))
         elif isinstance(item, str):
-            several += split_urls(item)
+            urls_and_paths += split_urls(item)
         else:
             raise InvalidValueError(expected, item)
-    return tuple(dict.fromkeys(several))
+    return tuple(dict.fromkeys(urls_and_paths))
 
 
 def split_urls(text: str) -> list[str]:
     """Split a comma-separated list of URLs and paths. A comma in a password or between hosts does not split a URL."""
-    found: list[str] = []
+    parts: list[str] = []
     for part in text.split(","):
         stripped = part.strip()
-        may_continue = bool(found) and bool(_URL_START.match(found[-1])) and not _FILE_URL.match(found[-1])
+        may_continue = bool(parts) and bool(_URL_START.match(parts[-1])) and not _FILE_URL.match(parts[-1])
         if (
             may_continue
             and stripped
             and not _URL_START.match(stripped)
             and not stripped.lower().endswith(_FILE_SUFFIXES)
         ):
-            found[-1] += f",{stripped}"
+            parts[-1] += f",{stripped}"
         elif stripped:
-            found.append(stripped)
-    return found
+            parts.append(stripped)
+    return parts
 
 
 def text(value: object) -> str | None:
@@ -330,7 +330,7 @@ def absolute(path: Path) -> Path:
 def with_absolute_paths(settings: Settings) -> Settings:
     """Return the settings with absolute paths. Those of stores are made absolute with each store."""
     paths = {name: getattr(settings, name) for name in ("prices", "spool_dir")}
-    return msgspec.structs.replace(settings, **{name: found and absolute(found) for name, found in paths.items()})
+    return msgspec.structs.replace(settings, **{name: file and absolute(file) for name, file in paths.items()})
 
 
 def path(value: object) -> Path | None:
@@ -345,10 +345,10 @@ def path(value: object) -> Path | None:
         raise InvalidValueError("use a path; its home directory is unknown", value) from error
 
 
-def _items(value: object, expected: str, split: Callable[[str], list[str]] | None = None) -> list[object]:
+def _items(value: object, expected: str, split_text: Callable[[str], list[str]] | None = None) -> list[object]:
     """Return the items of a comma-separated list or iterable, except bytes and dicts. Raises InvalidValueError."""
     if isinstance(value, str):
-        return list(split(value)) if split else [word.strip() for word in value.split(",") if word.strip()]
+        return list(split_text(value)) if split_text else [word.strip() for word in value.split(",") if word.strip()]
     if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray | dict):
         raise InvalidValueError(expected, value)
     return list(value)

@@ -71,7 +71,9 @@ _OF_KIND: Final[Mapping[object, Parse]] = {
 }
 """The parsers by type of setting; all other types are a `Literal`."""
 _PARSERS: Final[Mapping[str, Parse]] = {
-    **{one.name: _OF_KIND[one.type] if one.type in _OF_KIND else one_of(one.type) for one in fields(Settings)},
+    **{
+        field.name: _OF_KIND[field.type] if field.type in _OF_KIND else one_of(field.type) for field in fields(Settings)
+    },
     "stores": urls,
     "content": one_of(Content, off=(False, *_NO_CONTENT)),
     "vocabularies": words_of(Vocabulary),
@@ -109,18 +111,20 @@ def load(
         SettingError: An argument has an invalid value.
         TypeError: An argument is unknown.
     """
-    given = {name: value for name, value in (arguments or {}).items() if value is not None}
-    unknown = given.keys() - set(Settings.__struct_fields__)
+    stated = {name: value for name, value in (arguments or {}).items() if value is not None}
+    unknown = stated.keys() - set(Settings.__struct_fields__)
     if unknown:
         raise TypeError(f"callspan.instrument() has no setting {', '.join(sorted(unknown))}")
-    values = {name: _argument(name, value, checks or {}) for name, value in given.items()}
+    values = {name: _argument(name, value, checks or {}) for name, value in stated.items()}
     if base is not None:
         return msgspec.structs.replace(base, **values)
     problems: list[str] = []
-    found = _from_environment(os.environ if environment is None else environment, checks or {}, problems, given.keys())
+    from_environment = _from_environment(
+        os.environ if environment is None else environment, checks or {}, problems, stated.keys()
+    )
     for problem in problems if warn else ():
         warn_once(problem)
-    return msgspec.structs.replace(_DEFAULTS, **{**found, **values})
+    return msgspec.structs.replace(_DEFAULTS, **{**from_environment, **values})
 
 
 def content_word(value: object) -> Content:
@@ -169,31 +173,34 @@ def _home() -> Path:
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
     """Return the environment for `callspan run`: this one with the stores and the import path of its autostart."""
     environment = dict(os.environ)
-    given = environment.get("PYTHONPATH")
+    python_path_before = environment.get("PYTHONPATH")
     # An empty entry, as in `$PYTHONPATH:lib`, is the current directory.
-    paths = [str(python_path), *(given.split(os.pathsep) if given else ())]
+    paths = [str(python_path), *(python_path_before.split(os.pathsep) if python_path_before else ())]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     environment[_VARIABLES["stores"]] = stores
     return environment
 
 
 def _from_environment(
-    environment: Mapping[str, str], checks: Checks, problems: list[str], given: AbstractSet[str]
+    environment: Mapping[str, str], checks: Checks, problems: list[str], stated_names: AbstractSet[str]
 ) -> dict[str, object]:
-    """Return the values of the environment; adds a message for each invalid one to `problems`, unless it is `given`."""
+    """Return the values of the environment, without the `stated_names`.
+
+    Adds a message for each invalid one to `problems`.
+    """
     values: dict[str, object] = {}
     for name, variable in _VARIABLES.items():
         value = environment.get(variable, "").strip()
-        if not value or name in given:
+        if not value or name in stated_names:
             continue
         try:
             values[name] = _PARSERS[name](value)
         except InvalidValueError as error:
-            values[name] = _fallback(name, error.kept)
+            values[name] = _fallback(name, error.valid_part)
             problems.append(f"{variable}={error.safe_repr}: {error}. {_applies(name, values[name])}")
         values[name] = _usable(name, values[name], checks, problems)
     if not environment.get(_VARIABLES["content"], "").strip():
-        _read_standard_content(environment, values, [] if "content" in given else problems)
+        _read_standard_content(environment, values, [] if "content" in stated_names else problems)
     if _LATEST in (word.strip().lower() for word in environment.get(_OPT_IN, "").split(",")):
         values.setdefault("latest_conventions", True)
     if _is_disabled(environment):
@@ -207,10 +214,10 @@ def _is_disabled(environment: Mapping[str, str]) -> bool:
     return environment.get(_STANDARD["enabled"], "").strip().lower() == "true"
 
 
-def _fallback(name: str, kept: object) -> object:
+def _fallback(name: str, valid_part: object) -> object:
     if name in _CLOSED:
         return _CLOSED[name]
-    return getattr(_DEFAULTS, name) if kept is None else kept
+    return getattr(_DEFAULTS, name) if valid_part is None else valid_part
 
 
 def _applies(name: str, value: object) -> str:
@@ -223,13 +230,13 @@ def _usable(name: str, value: object, checks: Checks, problems: list[str]) -> ob
     if check is None or value == getattr(_DEFAULTS, name):
         return value
     default = getattr(_DEFAULTS, name)
-    several = value if isinstance(value, tuple) else (value,)
-    rejected = {one: error for one in several if (error := _error_of(check, one)) is not None}
-    wrong = {one: _without_variable(error, name) for one, error in rejected.items()}
+    items = value if isinstance(value, tuple) else (value,)
+    rejected = {item: error for item in items if (error := _error_of(check, item)) is not None}
+    wrong = {item: _without_variable(error, name) for item, error in rejected.items()}
     effect = "This store is not used" if isinstance(value, tuple) else _applies(name, default)
     problems += [f"{_VARIABLES[name]}: {problem}. {effect}" for problem in wrong.values()]
     if isinstance(value, tuple):
-        return tuple(one for one in value if one not in wrong)
+        return tuple(item for item in value if item not in wrong)
     return default if wrong else value
 
 
@@ -262,33 +269,33 @@ def _read_standard_content(environment: Mapping[str, str], values: dict[str, obj
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    known = set(_VARIABLES.values())
-    endings = [variable.removeprefix(_PREFIX) for variable in known]
+    setting_variables = set(_VARIABLES.values())
+    endings = [variable.removeprefix(_PREFIX) for variable in setting_variables]
     for name in sorted(environment):
-        if name.upper().startswith(_PREFIX) and name not in known and name not in _INTERNAL:
+        if name.upper().startswith(_PREFIX) and name not in setting_variables and name not in _INTERNAL:
             near = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), endings, n=1, cutoff=0.7)
-            meant = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
-            yield f"unknown variable {ascii(name[:_MAX_NAME_LENGTH])[1:-1]}{meant}"
+            suggestion = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+            yield f"unknown variable {ascii(name[:_MAX_NAME_LENGTH])[1:-1]}{suggestion}"
 
 
 def _argument(name: str, value: object, checks: Checks) -> object:
     """Parse and check an argument. Raises SettingError, which names it."""
     try:
-        found = _PARSERS[name](value)
+        parsed = _PARSERS[name](value)
     except InvalidValueError as error:
         raise SettingError(f"{name}={error.safe_repr}: {error}") from None
     check = checks.get(name)
-    if check is not None and found is not None:
-        for one in found if isinstance(found, tuple) else (found,):
-            problem = _error_of(check, one)
+    if check is not None and parsed is not None:
+        for item in parsed if isinstance(parsed, tuple) else (parsed,):
+            problem = _error_of(check, item)
             if problem is not None:
                 raise SettingError(f"{name}: {_without_variable(problem, name)}") from problem.__cause__
-    return found
+    return parsed
 
 
 def _printed(value: object) -> str:
     if isinstance(value, tuple):
-        return ",".join(safe_url(str(one)) for one in value) or "none"
+        return ",".join(safe_url(str(url)) for url in value) or "none"
     return "none" if value is None else str(value)
 
 
@@ -299,6 +306,6 @@ def variables() -> Mapping[str, str]:
 
 def variable_of(name: str) -> str:
     """Return the environment variable that determines a setting in this process, callspan's own or OpenTelemetry's."""
-    own = _VARIABLES[name]
+    variable = _VARIABLES[name]
     is_overridden = name == "enabled" and _is_disabled(os.environ)
-    return own if os.environ.get(own, "").strip() and not is_overridden else _STANDARD.get(name, own)
+    return variable if os.environ.get(variable, "").strip() and not is_overridden else _STANDARD.get(name, variable)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from callspan.process_identity import own_identity, own_machine, own_place
+from callspan.process_identity import own_identity, own_machine, own_namespace
 
 HERE = own_identity()
-GONE = f"{own_place()}/{2**22 + 1}/5"
+GONE = f"{own_namespace()}/{2**22 + 1}/5"
 BEFORE_RESTART = f"another boot/4026531836/1/5@{own_machine()}" if own_machine() else GONE
 ELSEWHERE = "another boot/4026531836/1/5"

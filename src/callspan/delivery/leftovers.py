@@ -15,7 +15,7 @@ import msgspec
 
 from callspan.clock import monotonic_s
 from callspan.delivery.store_sink import StoreSink, store_of
-from callspan.fail_open import Attempt
+from callspan.fail_open import Guard
 from callspan.safe_urls import error_text
 from callspan.settings import Settings
 from callspan.settings_loader import load
@@ -101,15 +101,15 @@ class Leftovers:
 
     def _deliver(self, segment: Segment, key: str) -> bool:
         """Deliver a batch or note the error; return whether to try another one."""
-        attempt, batch = Attempt(f"deliver records to {self._target.name}"), BatchResult(has_more=True)
-        with attempt:
+        guard, batch = Guard(f"deliver records to {self._target.name}"), BatchResult(has_more=True)
+        with guard:
             batch = self._delivery.deliver(segment, key)
-        if attempt.error is None:
+        if guard.error is None:
             self._failures, self._result.error = 0, None
             self._count(segment.path.parent, batch)
         else:
             self._failures += 1
-            self._result.error = f"{type(attempt.error).__name__}: {error_text(attempt.error)}"
+            self._result.error = f"{type(guard.error).__name__}: {error_text(guard.error)}"
             self._delivery.close()
             time.sleep(_PAUSE_S)
         return batch.has_more

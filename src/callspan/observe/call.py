@@ -46,7 +46,7 @@ from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import interrupted
-from callspan.process_identity import kept_identity_of, own_identity
+from callspan.process_identity import cached_identity_of, own_identity
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.cached_answers import CLIENT, REPEATED, stated_cache, unbought, unbought_response
@@ -572,7 +572,7 @@ class Call:
             outcome=outcome,
             error=error,
             stream=self._stream(ending.how, error) if self.streaming and ending.how else None,
-            process=kept_identity_of(self.record.pid),
+            process=cached_identity_of(self.record.pid),
         )
         return fields
 

@@ -32,7 +32,7 @@ _DAY_NS: Final = 86_400_000_000_000
 
 
 class Sender:
-    """Sends to one receiver. The caller closes `receiver` and `sent`. Not thread-safe."""
+    """Sends to one receiver. The caller closes `receiver` and `versions`. Not thread-safe."""
 
     def __init__(
         self, receiver: Receiver, versions: SentVersions, *, again: bool = False, tell: Callable[[int], object] = bool

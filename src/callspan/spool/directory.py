@@ -121,7 +121,7 @@ def sync_stores(directory: Path) -> None:
 def restore_stores(root: Path, store_sets: Iterable[Collection[Target]]) -> None:
     """Write the lists of stores below a root that a power failure or a full disk has damaged.
 
-    A directory's name confirms its list: one of the sets of `known` stores, or a list that was not yet in its place.
+    A directory's name confirms its list: one of `store_sets`, or a list that was not yet in its place.
     """
     with suppress(OSError):
         for directory in entries_of(root):

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from callspan.process_identity import UNKNOWN_AFTER_S, own_machine, own_place, state_of
+from callspan.process_identity import UNKNOWN_AFTER_S, own_machine, own_namespace, state_of
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord
 from callspan.record.interrupted import INTERRUPTED, UNKNOWN
@@ -28,7 +28,7 @@ OF_CALLS: Final = f"SELECT DISTINCT p.process FROM calls p WHERE p.part = 'start
 
 def exited_processes(database: Database, queries: Iterable[str]) -> Values:
     """Return the parameters of the conditions on processes that these queries find."""
-    values, sql = {"here": f"{own_place() or '?'}/", "machine": f"@{own_machine() or '?'}"}, " UNION ".join(queries)
+    values, sql = {"here": f"{own_namespace() or '?'}/", "machine": f"@{own_machine() or '?'}"}, " UNION ".join(queries)
     processes = [process for (process,) in database.tuples(sql, values)] if sql else []
     exited = "".join(f",{process}," for process in processes if state_of(process) == "exited")
     return {**values, "exited": exited, "silent": _silent_ns()}

@@ -127,7 +127,7 @@ def _first(reader: Reader, summary: SessionSummary) -> SessionPage:
 
 
 def _part(reader: Reader, session_id: str, since_ns: int, *, has_all_steps: bool) -> SessionPage:
-    """Return the entries from a time on, with their steps; `whole`: with all steps."""
+    """Return the entries from a time on, with their steps; `has_all_steps`: with all steps."""
     items, behind = _entries(reader, session_id, since_ns)
     instructions_by_key: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, since_ns), instructions_by_key)

@@ -98,7 +98,7 @@ class SQLiteDatabase(Database):
         self._numbers: dict[str, ContentNumbers] = {}
         """The numbers of all contents, by owner."""
         self._data_version = -1
-        in_child(self, _inherit)
+        in_child(self, SQLiteDatabase._forbid_in_child)
 
     @classmethod
     def open(
@@ -243,10 +243,9 @@ class SQLiteDatabase(Database):
     def _explaining(self) -> AbstractContextManager[None]:
         return explaining(self._path)
 
-
-def _inherit(database: SQLiteDatabase) -> None:
-    if database._is_open:
-        forbid(database._path, _INHERITED)
+    def _forbid_in_child(self) -> None:
+        if self._is_open:
+            forbid(self._path, _INHERITED)
 
 
 def _label(metadata: str | None, key: str) -> str | None:
