@@ -11,8 +11,8 @@ import atexit
 import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import Context, ContextVar
 from importlib import import_module
 from queue import Empty, SimpleQueue
@@ -201,15 +201,6 @@ class LRUCache(Generic[_K, _V]):
         """Return all entries, the least recently used first."""
         # Listing the keys is atomic; listing the items is not.
         return [(key, value) for key in list(self._entries) if (value := self._entries.get(key)) is not None]
-
-    @contextmanager
-    def forgotten(self) -> Iterator[None]:
-        """Context manager that starts empty and restores the previous entries. For tests."""
-        entries, self._entries = self._entries, OrderedDict()
-        try:
-            yield
-        finally:
-            self._entries = entries
 
 
 class Worker:

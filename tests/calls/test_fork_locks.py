@@ -17,7 +17,8 @@ LOCKS = {
     "conversion.py": ["callspan.conversion._READING"],
     "wiring/__init__.py": ["WIRING._lock"],
     "intercept/patching.py": ["WIRING.patches._lock"],
-    "agent/episode.py": ["callspan.agent.episode._LOCK"],
+    "agent/registry.py": ["callspan.agent.registry._LOCK"],
+    "agent/totals.py": ["callspan.agent.totals._LOCK"],
     "spool/spool.py": ["spool._lock", "spool._changed"],
     "spool/shipper.py": ["spool._shippers[0]._using"],
     "spool/segment.py": ["spool.segments()[0]._reading"],
@@ -71,7 +72,7 @@ HOLDING = (
 record("parent")
 handle.force_flush(10_000)
 record("parent")
-import callspan.conversion, callspan.agent.episode
+import callspan.conversion, callspan.agent.registry, callspan.agent.totals
 from callspan.wiring import WIRING
 spool = WIRING.pipeline.recorder.spool
 

@@ -12,12 +12,12 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from callspan.agent import misuse, runtime
-from callspan.agent.episode import EPISODES, OPEN_STEPS, forgotten
+from callspan.agent.registry import REGISTRY, isolated_ids
 from callspan.fail_open import failures, forget_failures
 from callspan.records import Record, decode, encode
 from callspan.testing import Capture, ScriptedProvider, capture
 
-elsewhere = forgotten
+elsewhere = isolated_ids
 """Context manager of a process that has seen none of these sessions, steps and calls."""
 raised_misuse = misuse.usage_errors
 """Context manager in which misuse raises, as in `capture()`."""
@@ -35,7 +35,7 @@ def logged_misuse() -> Iterator[None]:
 
 
 def open_scopes() -> int:
-    return len(EPISODES) + len(OPEN_STEPS)
+    return len(REGISTRY.episodes) + len(REGISTRY.open_steps)
 
 
 def failed() -> dict[str, int]:

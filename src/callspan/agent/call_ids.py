@@ -18,7 +18,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from callspan.agent.arguments import as_text
 from callspan.agent.context import SCOPE
-from callspan.agent.runtime import CALL_SPANS
+from callspan.agent.registry import REGISTRY
 from callspan.agent.scope import current_scope
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
@@ -30,8 +30,6 @@ _SPAN_ID: Final = re.compile("[0-9a-f]{16}")
 _TIMES: Final = ("created", "created_at")
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Attributes with the HTTP response, in the readers, raw responses and stream helpers of the SDKs."""
-CALL_IDS: Final[dict[int, tuple[weakref.ref[Any], CallIdCell]]] = {}
-"""The call id of each live object returned by a call, by the object's `id()`."""
 _LAST_CALL: Final[ContextVar[CallIdCell | None]] = ContextVar("callspan_last_call", default=None)
 """The id of the newest call outside of sessions, timesteps and operations."""
 
@@ -51,10 +49,10 @@ def remember_result(result: object, id_cell: CallIdCell) -> None:
     key = id(result)
     try:
         # The callback runs no Python code, in which an interrupt would be lost.
-        reference = weakref.ref(result, partial(CALL_IDS.pop, key))
+        reference = weakref.ref(result, partial(REGISTRY.call_ids.pop, key))
     except TypeError:
         return  # text, for example, which equals the same text of another call
-    CALL_IDS[key] = (reference, id_cell)
+    REGISTRY.call_ids[key] = (reference, id_cell)
 
 
 def remember_span(record: CallRecord) -> None:
@@ -70,7 +68,7 @@ def remember_span(record: CallRecord) -> None:
         is_bought=record.is_bought,
         request_id=record.attempts[-1].request_id if record.attempts else None,
     )
-    CALL_SPANS.put(record.call_id, ref)
+    REGISTRY.call_spans.put(record.call_id, ref)
 
 
 def call_id(of: object) -> str | None:
@@ -87,7 +85,7 @@ def call_id(of: object) -> str | None:
     # Attributes of an object of the application may raise anything.
     responses = (value_of(partial(getattr, of, name, None)) for name in _RESPONSES)
     for holder in chain((of,), responses):
-        entry = CALL_IDS.get(id(holder))
+        entry = REGISTRY.call_ids.get(id(holder))
         if entry is not None and entry[0]() is holder:
             return entry[1].value
     provider_ids = (value_of(partial(getattr, of, name, None)) for name in ("_request_id", "id"))
@@ -105,7 +103,7 @@ def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:
     if not trace or not span or not _SPAN_ID.fullmatch(span.lower()):
         return None
     span_ids = (trace.lower(), span.lower())
-    calls = reversed(CALL_SPANS.items())
+    calls = reversed(REGISTRY.call_spans.items())
     return next((call for call, ref in calls if (ref.trace_id, ref.span_id) == span_ids), span.lower())
 
 
@@ -118,12 +116,12 @@ def call_of(identity: object, created: object = None) -> str | None:
     if not isinstance(identity, str) or not identity:
         return None
     for call in (identity, *(response_call_id(provider, identity) for provider in PROVIDERS)):
-        ref = CALL_SPANS.get(call)
+        ref = REGISTRY.call_spans.get(call)
         if ref is not None and _is_of_time(ref, created):
             return call
     matches = [
         (call, ref)
-        for call, ref in CALL_SPANS.items()
+        for call, ref in REGISTRY.call_spans.items()
         if identity in (ref.response_id, ref.request_id) and _is_of_time(ref, created)
     ]
     calls = [call for call, ref in matches if ref.is_bought] or [call for call, _ in matches]

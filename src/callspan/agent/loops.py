@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 from opentelemetry.context import Context
 
 from callspan.agent.operations import TOOL_ERROR, Agent, Labels, Tool, without_none
+from callspan.agent.registry import REGISTRY
 from callspan.agent.scope import scope_of
 from callspan.agent.sessions import Identity, Session
 from callspan.fail_open import value_of
 from callspan.record.call import ErrorInfo
 
-LOOPS: Final[WeakValueDictionary[int, Loop]] = WeakValueDictionary()
-"""The running loops, by the `id()` of their runner."""
 _NS_PER_MS: Final = 1_000_000
 _NAME: Final = "tool loop"
 """The name of the session of a loop that runs outside of one."""
@@ -34,8 +32,8 @@ class Loop(Agent):
         self._key = id(runner)  # a reference would be a cycle, through the context of what runs inside
 
     def _enter(self, current: Context) -> Context:
-        if LOOPS.setdefault(self._key, self).state == "ended":  # the SDK refuses a second run of a busy runner
-            LOOPS[self._key] = self
+        if REGISTRY.loops.setdefault(self._key, self).state == "ended":  # the SDK refuses a second run of a busy runner
+            REGISTRY.loops[self._key] = self
         if scope_of(current) is None:
             self._owner = self._own_session = Session(Identity(name=_NAME))
             self._own_session._is_automatic = True
@@ -95,5 +93,5 @@ class LoopTool(Tool):
 
 def running_loop(runner: object) -> Loop | None:
     """Return the recorded loop of a running runner, or None."""
-    loop = LOOPS.get(id(runner))
+    loop = REGISTRY.loops.get(id(runner))
     return loop if loop is not None and loop.state == "running" else None

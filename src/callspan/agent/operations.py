@@ -11,12 +11,12 @@ from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, reward_value
 from callspan.agent.decorators import BlockDecorator
-from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded, refuse
 from callspan.agent.references import Reference, id_text, reference_or_none, requesting_call, tool_call_field
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope
 from callspan.agent.tool_requests import find_tool_call, mark_started
+from callspan.agent.totals import RunningTotals
 from callspan.errors import application_error
 from callspan.fail_open import fail_open
 from callspan.process.processed import ProcessedRecord

@@ -14,10 +14,9 @@ import msgspec
 from callspan.agent.arguments import Time, as_text, moment, reward_value
 from callspan.agent.call_ids import target_of_span
 from callspan.agent.context import here, metadata_of, read_carrier
-from callspan.agent.episode import open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
 from callspan.agent.references import record_id, reference
-from callspan.agent.runtime import CALL_SPANS
+from callspan.agent.registry import REGISTRY, open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.scope import Scope, current_scope
 from callspan.fail_open import fail_open
 from callspan.record.call import Place
@@ -66,7 +65,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
     remote, call = read_carrier(carrier), _call_id(call_id)
     session, step = record_id(session_id) or remote.place.session_id, record_id(timestep_id)
     event = record_id(event_id)
-    span = CALL_SPANS.get(call or "") or span_of_step(step)
+    span = REGISTRY.call_spans.get(call or "") or span_of_step(step)
     has_target = any((session, step, event, call))
     current = None if has_target else current_scope()
     if not has_target and current is None:
@@ -142,7 +141,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
         call_id = target_of_span(trace_id, span_id)
     if not call_id:
         raise UsageError(_NO_CALL)
-    span = CALL_SPANS.get(call_id)
+    span = REGISTRY.call_spans.get(call_id)
     record = reward_record(
         (span or remote).place,
         RewardArguments(value, objective, label, source, annotation, at),

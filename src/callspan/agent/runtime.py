@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from callspan.background import LRUCache
 from callspan.process.callbacks import Point
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors
 from callspan.record.events import Record
 from callspan.semconv.metrics import AgentRun
 from callspan.settings import Content
-from callspan.spans.session import SessionSpans, SpanRef
+from callspan.spans.session import SessionSpans
 
 _R = TypeVar("_R", bound=Record)
-CALL_SPANS: Final[LRUCache[str, SpanRef]] = LRUCache(4096)
-"""The spans of recent calls by call id, for feedback and later answers."""
 _installed: list[Runtime | None] = []
 """The current runtime; None after `uninstrument()`, empty before the first `instrument()` of this process."""
 

@@ -33,10 +33,10 @@ from callspan.agent.context import (
     within_block,
 )
 from callspan.agent.decorators import Block
-from callspan.agent.episode import RunningTotals, sums_of_call
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.agent.runtime import Runtime, installed
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
+from callspan.agent.totals import RunningTotals, sums_of_call
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.process.processed import ProcessedRecord

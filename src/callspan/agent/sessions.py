@@ -13,9 +13,9 @@ from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text
 from callspan.agent.context import Carrier, carrier_of, metadata_of, read_carrier, with_metadata
-from callspan.agent.episode import episode_of, open_level
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import installed_or_warn
+from callspan.agent.registry import episode_of, open_level
 from callspan.agent.rewards import RewardArguments
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, current_timestep, scope_of

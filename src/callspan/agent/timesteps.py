@@ -9,11 +9,12 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.arguments import Time, as_dict, as_int, as_text
-from callspan.agent.episode import OPEN_STEPS, STEP_SPANS, RunningTotals
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError
+from callspan.agent.registry import REGISTRY
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import current_session
+from callspan.agent.totals import RunningTotals
 from callspan.process.processors import with_span
 from callspan.record.events import TimestepRecord
 from callspan.record.ids import new_id
@@ -100,7 +101,7 @@ class Timestep(EventRecorder):
         current, session, parent = super()._enter(current), self._owner, self._above
         self.index = next(session._episode.indices)
         self._place = msgspec.structs.replace(parent._place, timestep_id=self.id, timestep=self.index)
-        session._open_steps[self.id] = OPEN_STEPS[self.id] = self
+        session._open_steps[self.id] = REGISTRY.open_steps[self.id] = self
         parent._add_to_totals({"timesteps": 1})
         self._counted_in = (RunningTotals(), *parent._counted_in)
         return current
@@ -116,8 +117,8 @@ class Timestep(EventRecorder):
 
     def _note_end(self) -> None:
         self._owner._open_steps.pop(self.id, None)
-        STEP_SPANS.put(self.id, span_ref(self._span, self._place))
-        OPEN_STEPS.pop(self.id, None)
+        REGISTRY.step_spans.put(self.id, span_ref(self._span, self._place))
+        REGISTRY.open_steps.pop(self.id, None)
 
     def _record(self) -> TimestepRecord:
         session, parent = self._owner, self._above

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from callspan.agent.episode import forgotten
 from callspan.agent.misuse import usage_errors
+from callspan.agent.registry import isolated_ids
 from callspan.process.processed import ProcessedRecord
 from callspan.process.redaction import Redactor
 from callspan.providers import registry
@@ -128,7 +128,7 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     loaded = load({**settings}, environment={})
     providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured._add,))
     try:
-        with WIRING.replaced(loaded, providers), forgotten(), usage_errors():
+        with WIRING.replaced(loaded, providers), isolated_ids(), usage_errors():
             yield captured
     finally:
         provider.shutdown()

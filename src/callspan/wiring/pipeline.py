@@ -18,7 +18,8 @@ from opentelemetry.trace import SpanContext, TracerProvider
 from callspan.agent.call_ids import remember_span
 from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
-from callspan.agent.runtime import CALL_SPANS, Runtime
+from callspan.agent.registry import REGISTRY
+from callspan.agent.runtime import Runtime
 from callspan.agent.scope import ambient
 from callspan.background import LRUCache, Worker
 from callspan.cost import published
@@ -155,7 +156,7 @@ class Pipeline:
 
 def _requested_in(call_id: str) -> tuple[Place, SpanContext | None]:
     """Return the place of a call's request and the context of its span, as far as this process knows them."""
-    ref = CALL_SPANS.get(call_id)
+    ref = REGISTRY.call_spans.get(call_id)
     if ref is None or ref.trace_id is None or ref.span_id is None:
         return Place() if ref is None else ref.place, None
     return ref.place, context_of(ref.trace_id, ref.span_id, sampled=ref.sampled)
