@@ -250,10 +250,10 @@ class Worker:
             self._take_due(float("inf"))
         if not (self._waiting or self._working) or self._working == threading.get_ident():
             return True
-        done = threading.Event()
-        self._waiting.append(done.set)
+        completion = threading.Event()
+        self._waiting.append(completion.set)
         self._ensure_thread()
-        while not done.wait(max(0.0, min(_POLL_S, deadline - monotonic_s()))):
+        while not completion.wait(max(0.0, min(_POLL_S, deadline - monotonic_s()))):
             if self.is_idle:
                 self._work_off()
             elif monotonic_s() >= deadline:
@@ -311,13 +311,13 @@ class Worker:
 
     def _run(self) -> None:
         while True:
-            following = self._take_due(monotonic_s())
+            next_due_s = self._take_due(monotonic_s())
             self._work_off()
             if self._is_stopping:
                 self.is_idle.set()
                 return
-            is_woken = self._sleep(_IDLE_S if following is None else following - monotonic_s())
-            if not is_woken and following is None:
+            is_woken = self._sleep(_IDLE_S if next_due_s is None else next_due_s - monotonic_s())
+            if not is_woken and next_due_s is None:
                 self.is_idle.set()
                 # Work added in the meantime found a running thread and did not start one.
                 if not ((self._waiting or self._later) and self.is_idle.test_and_clear()):

@@ -214,10 +214,10 @@ def _with_waiting(scope: DeletionScope, directories: Sequence[Path]) -> Deletion
             kind, ident = record_key(record)
             if kind in ids and scope.covers(record):
                 ids[kind].add(ident)
-        wider = scope._replace(sessions=sessions, calls=calls, targets=targets)
-        if wider == scope:
+        extended = scope._replace(sessions=sessions, calls=calls, targets=targets)
+        if extended == scope:
             return scope
-        scope = wider
+        scope = extended
 
 
 def _select(

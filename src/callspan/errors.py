@@ -100,8 +100,8 @@ def qualified_name(kind: type[BaseException]) -> str:
 
 def _frames(error: BaseException) -> str:
     """Return file, line and function of the innermost frames, without source lines, which may contain content."""
-    last = deque(traceback.walk_tb(error.__traceback__), _MAX_FRAMES)
-    lines = [f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}' for frame, line in last]
+    frames = deque(traceback.walk_tb(error.__traceback__), _MAX_FRAMES)
+    lines = [f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}' for frame, line in frames]
     return "".join(encodable(line[:_MAX_LINE]) + "\n" for line in lines)
 
 

@@ -43,8 +43,8 @@ class Once:
 
     def first(self, key: Hashable) -> bool:
         """Return True for exactly one caller per key; False for all further keys once the set is full."""
-        mine, keys = object(), self._keys
-        return key not in keys and len(keys) < _MAX_KEYS and keys.setdefault(key, mine) is mine
+        marker, keys = object(), self._keys
+        return key not in keys and len(keys) < _MAX_KEYS and keys.setdefault(key, marker) is marker
 
     def forget(self) -> None:
         """Remove all keys. For tests."""

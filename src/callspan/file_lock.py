@@ -60,7 +60,7 @@ def is_on_network(directory: Path) -> bool:
     except (OSError, UnicodeDecodeError):
         return False  # not Linux
     real_path = directory.resolve()
-    holding = [(path, kind) for path, kind in mounts if real_path.is_relative_to(path.replace(r"\040", " "))]
+    matching_mounts = [(path, kind) for path, kind in mounts if real_path.is_relative_to(path.replace(r"\040", " "))]
     # Of several mounts at one place the last is in use, as with automounts.
-    _, kind = max(reversed(holding), key=lambda mount: len(mount[0]), default=("", ""))
+    _, kind = max(reversed(matching_mounts), key=lambda mount: len(mount[0]), default=("", ""))
     return kind.startswith(_NETWORK)

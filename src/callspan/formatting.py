@@ -93,9 +93,9 @@ def reward(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:+.4g}"
 
 
-def score(mean: float, count: int, last: float) -> str:
+def score(mean: float, count: int, last_value: float) -> str:
     """Return the score of an objective: its only value, or mean, number and last value."""
-    return reward(last) if count == 1 else f"mean {reward(mean)} of {count:,}, last {reward(last)}"
+    return reward(last_value) if count == 1 else f"mean {reward(mean)} of {count:,}, last {reward(last_value)}"
 
 
 def duration(ns: float | None) -> str:

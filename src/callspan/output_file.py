@@ -45,11 +45,11 @@ def replacement(target: Path) -> Iterator[Replacement]:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from None
     os.close(descriptor)
-    fresh = Replacement(Path(name), target)
+    new_file = Replacement(Path(name), target)
     try:
-        yield fresh
+        yield new_file
     finally:
-        fresh.path.unlink(missing_ok=True)
+        new_file.path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -113,10 +113,10 @@ def missing(library: str = "") -> list[tuple[str, PrivateName]]:
 
 def warn_once(library: str) -> None:
     """Log the missing names of a library in one line, once per process."""
-    fresh = [entry for entry in missing(library) if _warned.first(entry)]
-    if fresh:
+    new_entries = [entry for entry in missing(library) if _warned.first(entry)]
+    if new_entries:
         names = "; ".join(
-            f"{location}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for location, row in fresh
+            f"{location}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for location, row in new_entries
         )
         log(logging.WARNING, "This version of %s lacks names callspan uses: %s", library, names)
 

@@ -125,8 +125,10 @@ def _end_of_url(text: str, start: int, address_start: int) -> int:
     """
     line = _LINE_END.search(text, address_start)
     limit = len(text) if line is None else line.start()
-    closing = _QUOTES.get(text[start - 1 : start], "")
-    quoted = text.rfind(closing, address_start, limit) if closing in {'"', "'", "`"} and closing else -1
+    closing_quote = _QUOTES.get(text[start - 1 : start], "")
+    quoted = (
+        text.rfind(closing_quote, address_start, limit) if closing_quote in {'"', "'", "`"} and closing_quote else -1
+    )
     if quoted >= 0:
         return quoted
     word = _WORD_END.search(text, address_start, limit)

@@ -273,8 +273,8 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     endings = [variable.removeprefix(_PREFIX) for variable in setting_variables]
     for name in sorted(environment):
         if name.upper().startswith(_PREFIX) and name not in setting_variables and name not in _INTERNAL:
-            near = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), endings, n=1, cutoff=0.7)
-            suggestion = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+            matches = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), endings, n=1, cutoff=0.7)
+            suggestion = f"; did you mean {_PREFIX}{matches[0]}?" if matches else ""
             yield f"unknown variable {ascii(name[:_MAX_NAME_LENGTH])[1:-1]}{suggestion}"
 
 

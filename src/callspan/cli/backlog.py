@@ -75,7 +75,8 @@ class Backlog:
         for segment in self._still_waiting():
             sums[segment.path.parent, self._reason(segment)] += segment.records
         return lines + [
-            f"{plural(records, 'record', 'wait')} in {directory}: {why}." for (directory, why), records in sums.items()
+            f"{plural(records, 'record', 'wait')} in {directory}: {reason}."
+            for (directory, reason), records in sums.items()
         ]
 
     def _still_waiting(self) -> list[WaitingSegment]:

@@ -44,9 +44,9 @@ _ADVICE: Final = (
 )
 
 
-def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """Return the exceptions of an unavailable store: callspan's own, those of the loaded drivers, and `more`."""
-    return (*more, StoreError, OSError, *driver_errors())
+def store_errors(*extra_errors: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return the exceptions of an unavailable store: callspan's, those of the loaded drivers, and `extra_errors`."""
+    return (*extra_errors, StoreError, OSError, *driver_errors())
 
 
 class Command(click.Command):

@@ -209,8 +209,10 @@ def _print_next_steps(context: CommandContext) -> None:
     """Print where the records are, how to send them to Jaeger, and three commands to try next."""
     context.screen.line(("Records ", "bold"), safe_name(context.store))
     titles = ("Jaeger  ", "Next    ", "        ", "        ")
-    for title, (command, about) in zip(titles, ((_SEND_COMMAND, "the same as traces"), *_NEXT_COMMANDS), strict=True):
+    for title, (command, description) in zip(
+        titles, ((_SEND_COMMAND, "the same as traces"), *_NEXT_COMMANDS), strict=True
+    ):
         text = Text.assemble(
-            (title, "bold"), (f"{clean(context.command)} {command:<37}", "cyan"), (f"  {about}", "dim")
+            (title, "bold"), (f"{clean(context.command)} {command:<37}", "cyan"), (f"  {description}", "dim")
         )
         context.screen.console.print(text, soft_wrap=True)  # a command is never cut

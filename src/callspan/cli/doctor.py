@@ -191,12 +191,12 @@ def _other_instrumentations() -> Iterator[Check]:
     active = others.active()
     for name in active:
         yield Check(area, name, "warning", others.MEANS, f"{others.REMEDY}.")
-    turned_on: dict[str, list[str]] = {}
+    names_by_package: dict[str, list[str]] = {}
     for point in metadata.entry_points(group="opentelemetry_instrumentor"):
         owner = point.dist.name if point.dist is not None else point.value.partition(".")[0]
         if point.name.partition("-")[0] in SDKS and owner not in (_OWN_PACKAGE, *active):
-            turned_on.setdefault(owner, []).append(point.name)
-    for name, points in turned_on.items():
+            names_by_package.setdefault(owner, []).append(point.name)
+    for name, points in names_by_package.items():
         advice = f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS={','.join(points)}"
         yield Check(area, name, "warning", f"opentelemetry-instrument turns it on: it {others.MEANS}", advice)
 
@@ -375,9 +375,9 @@ def refusal_of(directory: Path) -> str | None:
     Tries it with a temporary file: for root, permissions look sufficient even in `/proc` and on read-only mounts.
     """
     # Unlike `exists`, it does not raise below a directory of another user.
-    existing = next(parent for parent in (directory, *directory.parents) if os.access(parent, os.F_OK))
+    nearest_parent = next(parent for parent in (directory, *directory.parents) if os.access(parent, os.F_OK))
     try:
-        with TemporaryFile(dir=existing):
+        with TemporaryFile(dir=nearest_parent):
             return None
     except OSError as error:
-        return f"no file can be made in {existing} ({error.strerror})"
+        return f"no file can be made in {nearest_parent} ({error.strerror})"

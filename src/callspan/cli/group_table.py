@@ -28,7 +28,7 @@ from callspan.stores import CallFilter, SessionSummary, as_row, exact_sum
 _COST: Final = Measure("sum", "cost_usd")
 _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (success: Wilson; means: BCa bootstrap)"
 _WITHOUT_INTERVALS: Final = "each: the mean of a session; --json has the 95 % intervals and what does not fit here"
-_MOST_INTERVALS: Final = 2
+_MAX_INTERVALS: Final = 2
 """Of more objectives, intervals would leave no room for success, cost and time."""
 
 
@@ -51,7 +51,7 @@ def print_groups(
 def _print_table(
     context: CommandContext, keys: Sequence[str], objectives: Sequence[str], groups: Sequence[Group]
 ) -> None:
-    mean = _mean_with_interval if len(objectives) <= _MOST_INTERVALS else _mean
+    mean = _mean_with_interval if len(objectives) <= _MAX_INTERVALS else _mean
     columns = (
         *key_columns(keys),
         Column("sessions", lambda group: count(len(group.sessions)), right=True),

@@ -64,10 +64,10 @@ def _send(context: CommandContext, receiver: Receiver, settings: Settings, *, ag
     failure: str | None = None
     with (
         context.reader() as reader,
-        closing(_sent_versions(context, receiver)) as sent,
-        progress("spans", visible=not context.json) as tell,
+        closing(_sent_versions(context, receiver)) as versions,
+        progress("spans", visible=not context.json) as update,
     ):
-        sender, spans = Sender(receiver, sent, again=again, tell=tell), RecordedSpans(reader, settings)
+        sender, spans = Sender(receiver, versions, again=again, on_progress=update), RecordedSpans(reader, settings)
         try:
             sender.send_new(spans)
         except UnavailableError as error:
@@ -104,8 +104,8 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
 
 def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> Iterator[Sender]:
     """Send new records and yield, repeatedly, with pauses of a second or as long as the poll took."""
-    with closing(_sent_versions(context, receiver)) as sent:
-        sender = Sender(receiver, sent, again=again)
+    with closing(_sent_versions(context, receiver)) as versions:
+        sender = Sender(receiver, versions, again=again)
         for number in count():
             began_s = monotonic_s()
             if number % _DELIVER_EVERY == 0:

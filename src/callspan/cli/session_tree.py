@@ -67,17 +67,19 @@ def session_tree(excerpt: SessionExcerpt, width: int) -> Tree:
     calls: dict[str | None, list[CallRecord]] = defaultdict(list)
     for call in excerpt.calls:
         calls[call.place.timestep_id].append(call)
-    below = _below([*excerpt.steps.values()], excerpt.items)
+    entries_by_step = _entries_by_step([*excerpt.steps.values()], excerpt.items)
     agents, turns = Agents(excerpt.items), voice_turns(excerpt.items)
     order = partial(_start_order, turns)
     leaves: list[tuple[int, Tree, Entry]] = []
 
-    while below:
+    while entries_by_step:
         # A step occurs twice only in a cycle of parents.
-        branches: list[tuple[Tree, str | None, int]] = [(tree, None if None in below else next(iter(below)), 0)]
+        branches: list[tuple[Tree, str | None, int]] = [
+            (tree, None if None in entries_by_step else next(iter(entries_by_step)), 0)
+        ]
         while branches:
             branch, step_id, depth = branches.pop()
-            for entry in sorted(below.pop(step_id, ()), key=order):
+            for entry in sorted(entries_by_step.pop(step_id, ()), key=order):
                 if isinstance(entry, TimestepRecord):
                     inside = None if excerpt.is_part else calls[entry.timestep_id]
                     line = _step_line(entry, positions[entry.timestep_id], inside)
@@ -102,19 +104,19 @@ def _lines(item: Entry, agents: Agents, turns: Mapping[str, VoiceTurn]) -> list[
     return [_agent_line(item, agents.calls(item)) if is_agent(item) else _line(item)]
 
 
-def _below(
+def _entries_by_step(
     steps: Sequence[TimestepRecord], items: Sequence[Entry]
 ) -> defaultdict[str | None, list[Entry | TimestepRecord]]:
     """Return the entries by id of their step; None for entries without a known step."""
     step_ids = {step.timestep_id for step in steps}
-    below: defaultdict[str | None, list[Entry | TimestepRecord]] = defaultdict(list)
+    entries_by_step: defaultdict[str | None, list[Entry | TimestepRecord]] = defaultdict(list)
     for step in steps:
         parent = step.parent_timestep_id
-        below[parent if parent in step_ids and parent != step.timestep_id else None].append(step)
+        entries_by_step[parent if parent in step_ids and parent != step.timestep_id else None].append(step)
     for item in items:
         step_id = step_of(item)
-        below[step_id if step_id in step_ids else None].append(item)
-    return below
+        entries_by_step[step_id if step_id in step_ids else None].append(item)
+    return entries_by_step
 
 
 def _start_order(turns: Mapping[str, VoiceTurn], entry: Entry | TimestepRecord) -> tuple[int, bool]:
@@ -191,8 +193,10 @@ def _minute(excerpt: SessionExcerpt) -> str:
     if not any(map(is_voice, excerpt.items)):
         return ""
     usd = minute_cost(excerpt.summary.cost_usd, excerpt.summary.duration_ns)
-    guess = ", estimated" if any(call.cost is not None and call.cost.estimated for call in excerpt.calls) else ""
-    return f" ({least(usd, is_partial=bool(excerpt.summary.calls_without_cost))} a minute{guess})"
+    estimate_mark = (
+        ", estimated" if any(call.cost is not None and call.cost.estimated for call in excerpt.calls) else ""
+    )
+    return f" ({least(usd, is_partial=bool(excerpt.summary.calls_without_cost))} a minute{estimate_mark})"
 
 
 def _labels(session: SessionRecord) -> str:
@@ -222,7 +226,7 @@ def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] 
     """Return a step's line with the sums of `calls`, or those of its record if `calls` is None (incomplete)."""
     totals = step.totals
     time_ns = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
-    ended = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
+    end_flag = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
     input_tokens = totals.input_tokens if totals else None
     output_tokens = totals.output_tokens if totals else None
     cost = None
@@ -230,7 +234,7 @@ def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] 
         sums = summary(calls)
         input_tokens, output_tokens, cost = sums.input_tokens, sums.output_tokens, sums.cost_usd
     amount = totals.reward if totals else None
-    odd = "" if step.outcome in (None, "success") else f"  {step.outcome}"
+    outcome = "" if step.outcome in (None, "success") else f"  {step.outcome}"
     return styled(
         (f"step {position}", "bold"),
         f" {step.name}" if step.name else "",
@@ -240,7 +244,7 @@ def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] 
         f"  {tokens(input_tokens, output_tokens)} tokens" if calls or input_tokens is not None else "",
         f"  {money(cost)}" if cost is not None else "",
         f"  {duration(time_ns)}",
-        (f"{odd}{ended}", "yellow"),
+        (f"{outcome}{end_flag}", "yellow"),
     )
 
 
@@ -248,8 +252,8 @@ def _line(item: Entry) -> Text:
     if isinstance(item, CallRecord):
         return _call_line(item)
     if isinstance(item, MessageRecord):
-        way = f"{item.sender or '?'} → {item.receiver or '?'}"
-        return styled((f"{item.message_type} ", "blue"), (f"{way}  ", _FAINT), json_text(item.content))
+        route = f"{item.sender or '?'} → {item.receiver or '?'}"
+        return styled((f"{item.message_type} ", "blue"), (f"{route}  ", _FAINT), json_text(item.content))
     if isinstance(item, RewardRecord):
         return reward_line(item)
     return _tool_line(item) if item.event_type == "tool" else _event_line(item)
@@ -325,12 +329,12 @@ def _event_line(event: EventRecord) -> Text:
 def reward_line(item: RewardRecord) -> Text:
     """Return the line of a reward: objective, value, target and source."""
     details = "  ".join(part for part in (item.label, item.source, item.annotation) if part)
-    of = "step" if item.scope == "event" and item.event_id is None and item.timestep_id is not None else item.scope
+    target = "step" if item.scope == "event" and item.event_id is None and item.timestep_id is not None else item.scope
     return styled(
         ("" if item.objective == REWARD else "score of ", "blue"),
         (f"{item.objective} ", "blue"),
         (reward(item.value), reward_style(item.value)),
-        f" of the {of}{f'  {details}' if details else ''}",
+        f" of the {target}{f'  {details}' if details else ''}",
     )
 
 

@@ -38,8 +38,8 @@ def ship_command(context: CommandContext) -> None:
     waiting_records: dict[str, int] = {}
     for url in urls:
         name = safe_name(url)
-        with progress(f"records to {name}", visible=not context.json) as tell:
-            results[name] = leftovers.deliver(url, other_urls=urls, timeout_s=_TIMEOUT_S, progress=tell)
+        with progress(f"records to {name}", visible=not context.json) as update:
+            results[name] = leftovers.deliver(url, other_urls=urls, timeout_s=_TIMEOUT_S, progress=update)
         if records := sum(segment.records for segment in leftovers.waiting(url, urls)):
             waiting_records[name] = records
     findings = findings_for(urls)
@@ -67,8 +67,8 @@ def _sentences(results: dict[str, Result], waiting_records: dict[str, int], find
             sentences.append(f"{plural(result.damaged, 'record')} for {name} damaged, and lost.")
     is_unreadable = any(finding.kind == "unreadable" for finding in findings)
     for name, records in waiting_records.items():
-        why = results[name].error or ("see below" if is_unreadable else "a running process has them")
-        sentences.append(f"{plural(records, 'record', 'still wait')} for {name}: {why}.")
+        reason = results[name].error or ("see below" if is_unreadable else "a running process has them")
+        sentences.append(f"{plural(records, 'record', 'still wait')} for {name}: {reason}.")
     sentences += [f"{finding}. {finding.remedy}" for finding in findings]
     return (
         sentences

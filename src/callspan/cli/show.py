@@ -219,7 +219,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None
     yield "start", local_time(call.timing.start_ns)
     for name, value in facts_of_call(call).items():
         yield name_text(name), None if value is None else value_text(name, value)
-    yield from (("no cost", why.removeprefix("no cost: ")) for why in why_unknown([call]))
+    yield from (("no cost", reason.removeprefix("no cost: ")) for reason in why_unknown([call]))
     yield "end", _NO_END if call.is_first_version else None
     yield "context", "compacted" if call.request.compacted or (response and response.compacted) else None
     yield "response", _UNRECOGNIZED.format(call.api) if response and response.unrecognized else None
@@ -239,9 +239,9 @@ def _attempt(attempt: Attempt) -> str:
 
 def _of_iteration(run: UsageIteration) -> str:
     """Return the model runs inside the server, with their tokens and cost."""
-    spent = "" if run.cost is None else f", {money(run.cost.usd)}"
+    cost = "" if run.cost is None else f", {money(run.cost.usd)}"
     tokens = f"{count(run.input_tokens)} tokens in, {count(run.output_tokens)} out"
-    return f"{clean(run.kind)} by {clean(run.model or UNKNOWN)}: {tokens}{spent}"
+    return f"{clean(run.kind)} by {clean(run.model or UNKNOWN)}: {tokens}{cost}"
 
 
 def _print_conversation(screen: Screen, call: CallRecord, history: History) -> None:
@@ -261,8 +261,8 @@ def _print_conversation(screen: Screen, call: CallRecord, history: History) -> N
 def _print_message(screen: Screen, message: Message, note: str) -> None:
     screen.print()
     role = message.role or "?"
-    ended = f" {message.finish_reason}" if message.finish_reason else ""
-    screen.line((role, f"bold {_ROLE_STYLES.get(role, '')}"), (f" {note}{ended}".rstrip(), "dim"))
+    finish_reason = f" {message.finish_reason}" if message.finish_reason else ""
+    screen.line((role, f"bold {_ROLE_STYLES.get(role, '')}"), (f" {note}{finish_reason}".rstrip(), "dim"))
     for part in message.parts:
         screen.print(Padding(Text(clean_lines(part_text(part))), (0, 0, 0, 2)))
 

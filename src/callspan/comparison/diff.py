@@ -80,7 +80,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
         sections: dict[Section, Sequence[Fact | Pair]]
         sections = {"parameters": self.parameters, "tools": self.tools, "messages": self.messages}
         differing = (
-            (name, at) for name, rows in sections.items() for at, row in enumerate(rows) if row.status != "same"
+            (name, index) for name, rows in sections.items() for index, row in enumerate(rows) if row.status != "same"
         )
         return next(differing, None)
 
@@ -126,8 +126,8 @@ def _pairs(a: list[Message], b: list[Message]) -> Iterator[Pair]:
             yield from (Pair(role=a[x].role, status="same", a=x, b=y) for x, y in rows)
             continue
         for x, y in _by_role(a[a_start:a_end], b[b_start:b_end]):
-            at, to = (None if x is None else a_start + x), (None if y is None else b_start + y)
-            yield _pair(a, b, at, to)
+            index_a, index_b = (None if x is None else a_start + x), (None if y is None else b_start + y)
+            yield _pair(a, b, index_a, index_b)
 
 
 def _pair(a: list[Message], b: list[Message], x: int | None, y: int | None) -> Pair:

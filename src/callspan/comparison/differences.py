@@ -41,7 +41,7 @@ class GroupSelector(NamedTuple):
         return self.value in groups_of(summary, self.by)
 
 
-def parse_selector(text: str, like: GroupSelector | None = None) -> GroupSelector:
+def parse_selector(text: str, reference: GroupSelector | None = None) -> GroupSelector:
     """Parse `KEY=VALUE`, `=VALUE` with the key of another selector, or the name of an experiment.
 
     Raises ValueError for an unknown key.
@@ -49,7 +49,9 @@ def parse_selector(text: str, like: GroupSelector | None = None) -> GroupSelecto
     by, equals, value = text.partition("=")
     if not equals:
         return GroupSelector("experiment", text)
-    return GroupSelector(like.by if not by and like is not None else checked_session_grouping(by), value or None)
+    return GroupSelector(
+        reference.by if not by and reference is not None else checked_session_grouping(by), value or None
+    )
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

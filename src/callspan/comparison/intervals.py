@@ -71,10 +71,10 @@ def _bootstrap(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> Inte
     estimate = sum(sign * fmean(sample) for sign, sample in zip(signs, samples, strict=True))
     resampled = [_resampled_means(sample, seed) for seed, sample in enumerate(samples)]
     means = sorted(sum(map(float.__mul__, map(float, signs), row)) for row in zip(*resampled, strict=True))
-    below = (sum(mean < estimate for mean in means) + sum(mean <= estimate for mean in means)) / (2 * len(means))
-    if not 0 < below < 1:
+    share_below = (sum(mean < estimate for mean in means) + sum(mean <= estimate for mean in means)) / (2 * len(means))
+    if not 0 < share_below < 1:
         return None
-    bias, acceleration, z = _NORMAL.inv_cdf(below), _acceleration(samples, signs), _expanded_z(samples)
+    bias, acceleration, z = _NORMAL.inv_cdf(share_below), _acceleration(samples, signs), _expanded_z(samples)
 
     def bound(z: float) -> float:
         share = _NORMAL.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))

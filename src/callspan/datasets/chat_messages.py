@@ -244,9 +244,9 @@ def _shortest(parts: list[object] | list[dict[str, object]]) -> object:
     """Return one text as a string, and no content as the empty string."""
     if not parts:
         return ""
-    first = parts[0]
-    if len(parts) == 1 and isinstance(first, dict) and first.get("type") == "text":
-        return first["text"]
+    part = parts[0]
+    if len(parts) == 1 and isinstance(part, dict) and part.get("type") == "text":
+        return part["text"]
     return parts
 
 
@@ -266,8 +266,8 @@ def _bare(content: object) -> object:
 
 
 def _bare_call(call: dict[str, object]) -> list[object]:
-    inner = call.get("function") or call.get("custom")
-    fields = inner if isinstance(inner, dict) else {}
+    function = call.get("function") or call.get("custom")
+    fields = function if isinstance(function, dict) else {}
     return [fields.get("name"), parse_arguments(fields.get("arguments", fields.get("input")))]
 
 

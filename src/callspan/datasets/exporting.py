@@ -145,15 +145,17 @@ def export(
     statistics = Statistics()
     report: Progress = progress or (lambda _: None)
     selection = msgspec.structs.replace(selection, sort="start_ns", newest_first=False, limit=None, offset=0)
-    sources = _with_progress(episodes(reader, selection, row_format.outside, statistics), statistics, report)
-    limited = islice(_counted(row_format.rows(sources, options, statistics), statistics, report), options.limit)
+    selected_episodes = _with_progress(episodes(reader, selection, row_format.outside, statistics), statistics, report)
+    limited = islice(
+        _counted(row_format.rows(selected_episodes, options, statistics), statistics, report), options.limit
+    )
     if target is None:
         deque(limited, maxlen=0)
     else:
-        with replacement(Path(target)) as fresh:
-            (write_parquet if row_format.parquet else _write_lines)(limited, fresh.path)
+        with replacement(Path(target)) as new_file:
+            (write_parquet if row_format.parquet else _write_lines)(limited, new_file.path)
             if statistics.rows:
-                fresh.commit()
+                new_file.commit()
     _count_remaining(options.limit, statistics)
     return statistics
 

@@ -26,12 +26,12 @@ def preference_rows(episodes: Iterable[Episode], options: Options, statistics: S
     """
     for key, group in _by_task(episodes, options, statistics).items():
         ranked = sorted(group, key=itemgetter(1), reverse=True)
-        best, most = ranked[0]
+        best, best_score = ranked[0]
         if len(ranked) == 1:
             statistics.left_out["pair: only one session of its task"] += 1
         answers: _Answers | None = None
         for worse, score in ranked[1:]:
-            if most <= score or float(written(most) - written(score)) < options.margin:
+            if best_score <= score or float(written(best_score) - written(score)) < options.margin:
                 statistics.left_out["pair: rewards too alike"] += 1
                 continue
             answers = answers or _Answers(best, options, statistics.dropped)
@@ -44,7 +44,7 @@ def preference_rows(episodes: Iterable[Episode], options: Options, statistics: S
             statistics.cut_off_answers += sum(is_cut_off(turn.call) for turn in pair)
             row = _row_for_trl(*pair) if options.pair_format == "trl" else _row_for_openai(*pair)
             if options.metadata:
-                row["metadata"] = {"task": key, "sessions": [best.id, worse.id], "rewards": [most, score]}
+                row["metadata"] = {"task": key, "sessions": [best.id, worse.id], "rewards": [best_score, score]}
             yield row
 
 

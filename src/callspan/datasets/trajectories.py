@@ -71,7 +71,7 @@ def _step(turn: Turn, episode: Episode, statistics: Statistics) -> Row | None:
         return None
     statistics.trained_messages += 1
     statistics.cut_off_answers += is_cut_off(turn.call)
-    cut = turn.call.response.truncated if turn.call.response else False
+    is_truncated = turn.call.response.truncated if turn.call.response else False
     return {
         "prompt": turn.messages,
         "completion": [turn.answer],
@@ -81,7 +81,7 @@ def _step(turn: Turn, episode: Episode, statistics: Statistics) -> Row | None:
             "completion_ids": tokens.completion_ids,
             "completion_mask": [1] * len(tokens.completion_ids),
             "completion_logprobs": tokens.completion_logprobs,
-            "is_truncated": cut,
+            "is_truncated": is_truncated,
         },
         "token_fields": {"prompt_ids": tokens.prompt_field, "completion_ids": tokens.completion_field},
         "reward": None,
@@ -296,8 +296,8 @@ class _Steps:
 
 
 def _tool_call(call: dict[str, object]) -> Row:
-    inner = call.get("function") or call.get("custom")
-    fields = inner if isinstance(inner, dict) else {}
+    function = call.get("function") or call.get("custom")
+    fields = function if isinstance(function, dict) else {}
     text = str(fields.get("arguments", fields.get("input", "")))
     arguments, exact = arguments_of(text)
     tool_call: Row = {"tool_call_id": call["id"], "function_name": str(fields.get("name")), "arguments": arguments}
@@ -327,7 +327,7 @@ def _metrics(turn: Turn) -> Row:
 
 def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row], options: Options) -> Row:
     session, summary, cost = episode.summary.session, episode.summary, totals.cost
-    unsummed = {
+    missing_counts = {
         "calls_left_out": summary.calls - totals.calls,
         "calls_without_usage": totals.without_usage,
         "calls_without_cost": totals.without_cost,
@@ -339,7 +339,7 @@ def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row], options
         "total_cost_usd": _number(cost),
         "total_steps": len(steps),
         "extra": {"reward": summary.reward, "success": session.success, "outcome": session.outcome}
-        | {name: number for name, number in unsummed.items() if number}
+        | {name: number for name, number in missing_counts.items() if number}
         | ({"scores": episode.scores} if episode.scores else {}),
     }
     agent: Row = {

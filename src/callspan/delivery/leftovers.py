@@ -143,6 +143,6 @@ def other_directories(urls: Sequence[str]) -> Iterator[Path]:
     """Yield the directories with segments that a process with exactly these stores would not deliver."""
     targets = [target_of(find_store(url)) for url in urls]
     for directory in places.directories_in(roots_for(urls)):
-        mine = {target.key(directory.parent) for target in targets}
-        if not places.keys_of(directory) <= mine and places.segments_in(directory):
+        own_keys = {target.key(directory.parent) for target in targets}
+        if not places.keys_of(directory) <= own_keys and places.segments_in(directory):
             yield directory

@@ -81,8 +81,8 @@ class Recorder:
             return None
         self._stores = {**self._stores, **new_stores}
         self._roots = [*dict.fromkeys([*roots_of(self._settings, self._stores.values()), *self._roots])]
-        replaced, self.spool = self.spool, self._new_spool()
-        return replaced
+        previous_spool, self.spool = self.spool, self._new_spool()
+        return previous_spool
 
     def write(self, processed: ProcessedRecord[Record]) -> None:
         """Append a processed record, which the operating system has on return; anything else is refused.
@@ -164,8 +164,8 @@ class Recorder:
         settings = self._settings
         retention = Retention(store, settings) if retains(settings) and isinstance(store, SqlStore) else None
         without_callbacks = delivery_processors(settings.prices).without_callbacks
-        tell = None if on_priced is None else lambda record: on_priced(without_callbacks(record))
-        return StoreSink(store, settings.prices, on_priced=tell, retention=retention, pauses=True)
+        callback = None if on_priced is None else lambda record: on_priced(without_callbacks(record))
+        return StoreSink(store, settings.prices, on_priced=callback, retention=retention, pauses=True)
 
 
 def check_prices(prices: object) -> None:

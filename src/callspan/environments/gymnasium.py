@@ -103,8 +103,10 @@ class Traced(_Wrapper):
         result = self.env.reset(seed=seed, options=options)
         with _RECORD:
             observation = self._state(result[0])
-            about = without_none({"seed": seed, "options": options or None})
-            self.session = _started(session(**self._session_arguments, metadata={**self._session_metadata, **about}))
+            reset_metadata = without_none({"seed": seed, "options": options or None})
+            self.session = _started(
+                session(**self._session_arguments, metadata={**self._session_metadata, **reset_metadata})
+            )
             self.session.observation(observation)
             self._next_turn(self.session)
         return result
@@ -121,8 +123,8 @@ class Traced(_Wrapper):
                 observation, reward, terminated, truncated, info = result
                 is_over = bool(terminated or truncated)
                 if world is not None:
-                    about = self._state(info) or None
-                    world.set_result(self._state(observation), reward, terminated, truncated, about)
+                    info_state = self._state(info) or None
+                    world.set_result(self._state(observation), reward, terminated, truncated, info_state)
         self._turn(is_over=is_over)
         return result
 

@@ -120,9 +120,9 @@ def _resource(service: str | None) -> Resource:
     # Without an instance id, processes of a service would overwrite each other's sums. Without a host, Jaeger assumes
     # another clock for each span and warns if it does not fit into its parent.
     instance = instance_id(own_identity(), host or None, os.getpid())
-    ours = Resource({SERVICE_INSTANCE_ID: instance, HOST_NAME: host})
+    own_resource = Resource({SERVICE_INSTANCE_ID: instance, HOST_NAME: host})
     name = service_name(service)
-    return ours.merge(Resource.create({SERVICE_NAME: name} if name else None))
+    return own_resource.merge(Resource.create({SERVICE_NAME: name} if name else None))
 
 
 def wanted_signals(otlp: str | bool) -> list[Signal]:
@@ -132,11 +132,11 @@ def wanted_signals(otlp: str | bool) -> list[Signal]:
     """
     if isinstance(otlp, str):
         return [signal for signal in SIGNALS if _exporters(signal) != ["none"]]
-    anywhere = not any(map(endpoint_of, SIGNALS))
+    sends_all = not any(map(endpoint_of, SIGNALS))
     return [
         signal
         for signal in SIGNALS
-        if _is_exporter_named(signal) or (not _exporters(signal) and (anywhere or endpoint_of(signal)))
+        if _is_exporter_named(signal) or (not _exporters(signal) and (sends_all or endpoint_of(signal)))
     ]
 
 
@@ -154,8 +154,8 @@ def protocol_of(signal: Signal) -> Protocol:
 def endpoint_of(signal: Signal) -> str | None:
     """Return the URL for a signal from the variables, or None."""
     specific = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip()
-    shared = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
-    return specific or (endpoint_at(shared, signal) if shared else None)
+    general = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
+    return specific or (endpoint_at(general, signal) if general else None)
 
 
 def endpoint_at(base: str, signal: Signal) -> str:

@@ -35,9 +35,14 @@ class Sender:
     """Sends to one receiver. The caller closes `receiver` and `versions`. Not thread-safe."""
 
     def __init__(
-        self, receiver: Receiver, versions: SentVersions, *, again: bool = False, tell: Callable[[int], object] = bool
+        self,
+        receiver: Receiver,
+        versions: SentVersions,
+        *,
+        again: bool = False,
+        on_progress: Callable[[int], object] = bool,
     ) -> None:
-        """`again`: resend accepted records. `tell` is called with `examined` from time to time."""
+        """`again`: resend accepted records. `on_progress` is called with `examined` from time to time."""
         self.sent = 0
         """Number of spans that the receiver accepted."""
         self.before = 0
@@ -48,7 +53,7 @@ class Sender:
         """Number of spans that it rejected of requests that it accepted, by reason."""
         self.late = 0
         """Number of spans that ended after they were sent as `unknown`, and are not sent again under their id."""
-        self.receiver, self._sent, self._again, self._tell = receiver, versions, again, tell
+        self.receiver, self._sent, self._again, self._on_progress = receiver, versions, again, on_progress
         self._since_ns = 0 if again else max(0, versions.mark_ns - _OVERLAP_NS)
         self._seen: set[RowVersion] = set()
         """Rows since the last mark whose spans were sent."""
@@ -75,7 +80,7 @@ class Sender:
             self._since_ns = 0
         rows = (row for row in self._sent.written_since(self._since_ns) if row not in self._seen)
         while batch := list(islice(rows, _ROWS_AT_ONCE)):
-            self._send(spans.outside(_loose(spans, batch)))
+            self._send(spans.outside(_outside_sessions(spans, batch)))
             self._send(_of_sessions(spans, batch))
             self._sent.mark_ns = mark_ns = min(batch[-1].stored_ns, now_ns)
             self._since_ns = max(self._since_ns, mark_ns - _OVERLAP_NS)
@@ -114,7 +119,7 @@ class Sender:
                 self.late += version >= 0 > sent_version
             else:
                 yield span
-        self._tell(self.examined)
+        self._on_progress(self.examined)
 
     def _version(self, key: str, span: ReadableSpan) -> int:
         """Return a number that changes with the end of a span, which a continued session has again.
@@ -163,12 +168,12 @@ def _of_sessions(spans: RecordedSpans, rows: Iterable[RowVersion]) -> Iterator[l
             yield spans.of_session(summary, began_ns)
 
 
-def _loose(spans: RecordedSpans, rows: list[RowVersion]) -> Iterator[CallRecord | Event]:
+def _outside_sessions(spans: RecordedSpans, rows: list[RowVersion]) -> Iterator[CallRecord | Event]:
     """Yield the records outside of sessions of these rows."""
-    loose = {(row.kind, row.ident): row.start_ns for row in rows if row.session_id is None}
-    calls = (spans.reader.call(ident) for kind, ident in loose if kind == "call")
+    starts = {(row.kind, row.ident): row.start_ns for row in rows if row.session_id is None}
+    calls = (spans.reader.call(ident) for kind, ident in starts if kind == "call")
     yield from (call for call in calls if call is not None)
-    times = [time_ns for (kind, _), time_ns in loose.items() if kind != "call"]
+    times = [time_ns for (kind, _), time_ns in starts.items() if kind != "call"]
     if times:
         events = spans.reader.events(None, since_ns=min(times))
-        yield from (event for event in events if record_key(event) in loose)
+        yield from (event for event in events if record_key(event) in starts)

@@ -69,8 +69,8 @@ def within(record: Record, max_bytes: int) -> Record:
     the content of a message and all metadata are truncated to valid JSON.
     """
     if record.metadata:
-        most = max_bytes if max_bytes < _MAX_METADATA_BYTES else _MAX_METADATA_BYTES
-        record = _with_less(record, "metadata", record.metadata, most)
+        limit = max_bytes if max_bytes < _MAX_METADATA_BYTES else _MAX_METADATA_BYTES
+        record = _with_less(record, "metadata", record.metadata, limit)
     if isinstance(record, CallRecord):
         request = len(memoryview(record.request.body))
         response = 0 if record.response is None else len(memoryview(record.response.body))
@@ -105,15 +105,17 @@ def with_plain_values(record: Record) -> Record:
     """Return the record with the application's values as new plain JSON (see `plain`); the same object without any."""
     if type(record) is CallRecord and not record.metadata:
         return record
-    values, cut = dict[str, object](), list[str]()
+    values, cut_fields = dict[str, object](), list[str]()
     if record.metadata:
         values["metadata"], is_cut = plain_within(record.metadata, _MAX_METADATA_VALUES)
-        cut += ["metadata"] if is_cut else []
+        cut_fields += ["metadata"] if is_cut else []
     if (data := _SIZED.get(type(record))) is not None:
         values[data], is_cut = plain_within(getattr(record, data), MAX_GIVEN)
-        cut += [data] if is_cut else []
+        cut_fields += [data] if is_cut else []
     converted = msgspec.structs.replace(record, **values) if values else record
-    return _with_notes(converted, [Redaction(what=field, why="size") for field in cut]) if cut else converted
+    return (
+        _with_notes(converted, [Redaction(what=field, why="size") for field in cut_fields]) if cut_fields else converted
+    )
 
 
 def _with_notes(record: _R, notes: list[Redaction]) -> _R:
@@ -228,8 +230,8 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
         redact = partial(redacted, redactor=redactor)
         steps.append(Processor(fail_open("redact a record with the application's redactor"), redact, _REDACTOR_FAILED))
     if settings.content != "full":
-        reduced = partial(at_level, level=settings.content)
-        steps.append(Processor(fail_open("remove the content of a record"), reduced))
+        reduce_content = partial(at_level, level=settings.content)
+        steps.append(Processor(fail_open("remove the content of a record"), reduce_content))
     limit = partial(within, max_bytes=settings.max_record_bytes)
     steps.append(Processor(fail_open("limit the size of a record"), limit))
     steps.append(Processor(_PRICE, with_provider_cost, _unchanged))

@@ -126,8 +126,8 @@ def _numbered(names: dict[str, str]) -> dict[str, str]:
 def _field_names(kind: Any) -> set[str]:
     """Return the names of all fields in a type of records."""
     if isinstance(kind, msgspec.inspect.StructType):
-        below = [_field_names(field.type) for field in kind.fields]
-        return {field.encode_name for field in kind.fields}.union(*below)
+        nested_names = [_field_names(field.type) for field in kind.fields]
+        return {field.encode_name for field in kind.fields}.union(*nested_names)
     if isinstance(kind, msgspec.inspect.UnionType):
         return set[str]().union(*map(_field_names, kind.types))
     return _field_names(kind.item_type) if isinstance(kind, msgspec.inspect.ListType) else set()

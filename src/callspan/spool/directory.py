@@ -106,10 +106,10 @@ def _list_entries(root: Path, stores: Iterable[Target]) -> list[str]:
 def _write_stores(directory: Path, lines: Iterable[str]) -> None:
     """Write the list of a directory's stores."""
     # Another thread may create the directory now, and another container has processes with the same ids.
-    fresh = directory / f"{STORES_FILE}.{os.urandom(6).hex()}"
-    with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+    new_path = directory / f"{STORES_FILE}.{os.urandom(6).hex()}"
+    with opened(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
         os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in lines)))
-    fresh.replace(directory / STORES_FILE)
+    new_path.replace(directory / STORES_FILE)
 
 
 def sync_stores(directory: Path) -> None:

@@ -179,7 +179,7 @@ class LossCounter:
 
     def totals(self, kind: Kind) -> dict[str, int]:
         """Return the counts of this process by name; none of a kind that is not logged."""
-        return {name: count for (of, name), count in self._total.copy().items() if of == kind}
+        return {name: count for (loss_kind, name), count in self._total.copy().items() if loss_kind == kind}
 
     def write(self) -> bool:
         """Write the counts; False on failure, and in a signal handler that interrupts a write."""

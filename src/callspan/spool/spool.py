@@ -190,16 +190,16 @@ class Spool:
         )
         self._active_directory = directory
         self._create(directory)
-        fresh = Segment.create(directory, frozenset(target.key(directory.parent) for target in self._sinks))
+        segment = Segment.create(directory, frozenset(target.key(directory.parent) for target in self._sinks))
         if self._sync:
             places.sync_directory(directory)
         self._seal()
-        self._segments[fresh.path] = self._active = fresh
+        self._segments[segment.path] = self._active = segment
         self._old_at = now_s + _MAX_AGE_S
         self.losses.directory = directory
         # Bytes of other processes count towards the cap.
         self._limit, self._used, self._measure_at = self._limit_of(directory), places.size_of(directory), 0.0
-        return fresh
+        return segment
 
     def _create(self, directory: Path) -> None:
         """Create a directory for these stores; `tidy` syncs it, because that takes milliseconds. Raises OSError."""
@@ -305,10 +305,10 @@ class Spool:
     def orphaned_segments(self) -> Iterator[Path]:
         """Yield the segments of all processes whose stores are among these, except those that this spool holds."""
         for root in {directory.parent for directory in self._directories}:
-            mine = {target.key(root) for target in self._sinks}
+            own_keys = {target.key(root) for target in self._sinks}
             places.restore_stores(root, [self._sinks.keys()])
             for directory in places.directories_in([root]):
-                if places.keys_of(directory) <= mine:
+                if places.keys_of(directory) <= own_keys:
                     yield from (path for path in places.segments_in(directory) if path not in self._segments)
 
     def adopt(self, path: Path) -> Segment | None:
@@ -326,28 +326,28 @@ class Spool:
         deadline = monotonic_s() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
         closed_paths = [path for path in self.orphaned_segments() if is_own(path) or not (own_only or is_locked(path))]
-        closed = [(path, places.file_size(path)) for path in closed_paths if os.access(path, os.W_OK)]
-        is_complete = len(closed) == len([path for path in closed_paths if path.exists()])
-        if closed or self._shippers:
+        closed_segments = [(path, places.file_size(path)) for path in closed_paths if os.access(path, os.W_OK)]
+        is_complete = len(closed_segments) == len([path for path in closed_paths if path.exists()])
+        if closed_segments or self._shippers:
             with self._lock:
                 self._start()
         deliver_at, failing = 0.0, {shipper: shipper.failures for shipper in self._shippers if shipper.failures}
         self.losses.write()
-        while behind := [shipper for shipper in self._shippers if _is_behind(shipper, goals, closed)]:
+        while lagging := [shipper for shipper in self._shippers if _is_behind(shipper, goals, closed_segments)]:
             failed = all(
                 not shipper.is_started or shipper.failures >= failing.get(shipper, inf) + _NEW_FAILURES
-                for shipper in behind
+                for shipper in lagging
             )
             now_s = monotonic_s()
             if failed or now_s >= deadline:
                 return False
             if now_s >= deliver_at:  # a failure also ends the wait below
                 deliver_at = now_s + _POLL_S
-                for shipper in behind:
-                    shipper.deliver_now(searches=bool(closed))
+                for shipper in lagging:
+                    shipper.deliver_now(searches=bool(closed_segments))
             with self._changed:
                 self._changed.wait(min(_POLL_S, max(0.0, deadline - monotonic_s())))
-        return is_complete and (bool(self._shippers) or not (goals or closed))
+        return is_complete and (bool(self._shippers) or not (goals or closed_segments))
 
     def waits_since_ns(self, target: Target) -> int | None:
         """Return since when the oldest record of any process waits for a store; None if none waits."""
@@ -473,8 +473,10 @@ def _refuse_in_child() -> Destination:
     raise OSError("it was in use when this process was forked; another process delivers")
 
 
-def _is_behind(shipper: Shipper, goals: Sequence[tuple[Segment, int]], closed: Sequence[tuple[Path, int]]) -> bool:
+def _is_behind(
+    shipper: Shipper, goals: Sequence[tuple[Segment, int]], closed_segments: Sequence[tuple[Path, int]]
+) -> bool:
     """Return whether a store lacks a part of these open segments, or of these segments of closed spools."""
     return any(segment.has_pending(shipper.key(segment.path), size) for segment, size in goals) or any(
-        places.has_pending(path, shipper.key(path), size) for path, size in closed
+        places.has_pending(path, shipper.key(path), size) for path, size in closed_segments
     )

@@ -33,7 +33,7 @@ Content: TypeAlias = Literal["all", "response", "none"]
 """The bodies to read of calls: both, that of the response, or none. Conversations have the same parts."""
 IN_PROGRESS: Final = "in_progress"
 """The word for the outcome of a session that has none."""
-MOST_CALLS: Final = 1000
+MAX_CALLS: Final = 1000
 """Limit on the earlier calls that are followed back from a call."""
 
 Entry: TypeAlias = CallRecord | Event

@@ -244,8 +244,8 @@ def from_row(role: str | None, text: str | None, json: bytes | None) -> bytes:
 
 def deflated(data: bytes) -> bytes:
     """Return data as compressed in SQLite files."""
-    press = zlib.compressobj(_LEVEL, wbits=_WINDOW, memLevel=_MEMORY)
-    return press.compress(data) + press.flush()
+    compressor = zlib.compressobj(_LEVEL, wbits=_WINDOW, memLevel=_MEMORY)
+    return compressor.compress(data) + compressor.flush()
 
 
 def inflated(data: bytes | None) -> bytes | None:

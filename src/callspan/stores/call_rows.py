@@ -135,8 +135,8 @@ def contents_of(database: Database, owner: str, ranges: Sequence[tuple[int, int]
     for start in range(0, len(ranges), _RANGES_AT_ONCE):
         batch = [*enumerate(ranges[start : start + _RANGES_AT_ONCE])]
         # The owner is repeated in each condition: otherwise SQLite reads all contents of the owner.
-        where = " OR ".join(f"(owner = :owner AND n BETWEEN :first{at} AND :last{at})" for at, _ in batch)
-        parameters = {f"{name}{at}": end for at, pair in batch for name, end in zip(_ENDS, pair, strict=True)}
+        where = " OR ".join(f"(owner = :owner AND n BETWEEN :first{number} AND :last{number})" for number, _ in batch)
+        parameters = {f"{name}{number}": end for number, pair in batch for name, end in zip(_ENDS, pair, strict=True)}
         sql = f"SELECT n, hash, role, text, data FROM contents WHERE {where}"
         for row in database.rows(sql, {"owner": owner, **parameters}):
             json = json_of(row, is_deflated=database.dialect.is_deflated)

@@ -197,8 +197,8 @@ def release(database: Database, call_id: str, earlier: StoredCall, later: Stored
 
 def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
     """Return the ranges of contents that a call refers to, as first and last number."""
-    single = [(number, number) for number in (call.request, call.output) if number is not None]
-    return single + [(first, last) for _, first, last in ranges_in(call.contents)]
+    single_ranges = [(number, number) for number in (call.request, call.output) if number is not None]
+    return single_ranges + [(first, last) for _, first, last in ranges_in(call.contents)]
 
 
 def trim(database: Database, owner: str) -> None:

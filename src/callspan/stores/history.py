@@ -72,9 +72,11 @@ def whole_conversation(call: CallRecord, history: History) -> Conversation:
 def _with_instructions(conversation: Conversation, earlier_calls: list[CallRecord]) -> Conversation:
     """Return the conversation with the system prompt and tools of the latest call that sent them."""
     for earlier_call in reversed(earlier_calls):
-        earlier = earlier_call.conversation
-        if earlier is not None:
+        earlier_conversation = earlier_call.conversation
+        if earlier_conversation is not None:
             conversation = msgspec.structs.replace(
-                conversation, system=conversation.system or earlier.system, tools=conversation.tools or earlier.tools
+                conversation,
+                system=conversation.system or earlier_conversation.system,
+                tools=conversation.tools or earlier_conversation.tools,
             )
     return conversation

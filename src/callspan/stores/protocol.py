@@ -185,8 +185,8 @@ class Store(Sink):
         except ImportError as error:
             if self.extra is None or (error.name or "").startswith("callspan"):
                 raise
-            needed = f'{error.name or self.extra}, which is not installed: pip install "callspan[{self.extra}]"'
-            raise SettingError(f"{SETTING}: {self.extra} needs {needed}") from error
+            requirement = f'{error.name or self.extra}, which is not installed: pip install "callspan[{self.extra}]"'
+            raise SettingError(f"{SETTING}: {self.extra} needs {requirement}") from error
         return attribute
 
 

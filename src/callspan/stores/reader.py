@@ -15,7 +15,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.stores import aggregates, filters, rewards, session_summaries
 from callspan.stores.base import (
-    MOST_CALLS,
+    MAX_CALLS,
     CallIds,
     Content,
     Entry,
@@ -115,7 +115,7 @@ class Reader:
                 return mark_unended(call_of(self._database, row))
         return None
 
-    def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
+    def history(self, call: CallRecord, *, limit: int = MAX_CALLS) -> History:
         """Return the recorded calls before a call that continues a response or a conversation, at most `limit`.
 
         `callspan.stores.history.whole_conversation` joins their messages.
@@ -258,10 +258,10 @@ class Reader:
         condition, parameters = "session_id IS NULL", dict[str, object]()
         if session_id is not None:
             condition, parameters = "session_id = :id", {"id": session_id}
-        ended = self._database.tuples(
+        run_ids = self._database.tuples(
             f"SELECT event_id FROM events WHERE {condition} AND {aggregates.ANNOUNCED}", parameters
         )
-        announced = {start_id(event_id) for (event_id,) in ended}
+        announced = {start_id(event_id) for (event_id,) in run_ids}
         if since_ns is not None:
             condition, parameters = f"{condition} AND time_ns >= :since", parameters | {"since": since_ns}
         streams: tuple[Iterator[Event], ...] = (

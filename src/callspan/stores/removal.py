@@ -264,21 +264,21 @@ def _delete_others(database: Database, selection: _Selection) -> Counter[str] | 
     return None
 
 
-def _choose_sessions(database: Database, selection: _Selection, most: int | None = None) -> int:
-    """Choose selected sessions, at most `most`; return their number."""
-    return _choose(database, "gone_sessions", selection.sessions, selection.values, selection.named_ids[0], most)
+def _choose_sessions(database: Database, selection: _Selection, max_number: int | None = None) -> int:
+    """Choose selected sessions, at most `max_number`; return their number."""
+    return _choose(database, "gone_sessions", selection.sessions, selection.values, selection.named_ids[0], max_number)
 
 
-def _choose_calls(database: Database, selection: _Selection, most: int | None = None) -> int:
-    """Choose selected calls, at most `most`; return their number."""
-    return _choose(database, "gone_calls", selection.calls, selection.values, selection.named_ids[1], most)
+def _choose_calls(database: Database, selection: _Selection, max_number: int | None = None) -> int:
+    """Choose selected calls, at most `max_number`; return their number."""
+    return _choose(database, "gone_calls", selection.calls, selection.values, selection.named_ids[1], max_number)
 
 
 def _choose(
-    database: Database, table: str, query: str, values: Values, named_ids: Iterable[str], most: int | None
+    database: Database, table: str, query: str, values: Values, named_ids: Iterable[str], max_number: int | None
 ) -> int:
-    limit = "" if most is None else f" LIMIT {most}"
-    return database.run(f"INSERT INTO {table} {query}{limit}", {**values, **items(islice(named_ids, most))})
+    limit = "" if max_number is None else f" LIMIT {max_number}"
+    return database.run(f"INSERT INTO {table} {query}{limit}", {**values, **items(islice(named_ids, max_number))})
 
 
 def retain(database: Database, times: RetentionTimes) -> Iterator[int]:

@@ -146,9 +146,9 @@ def _requested_tools(call: CallRecord) -> set[str | None]:
     return {tool_call.id for tool_call in call.tool_calls or ()} - {None}
 
 
-def _results(reader: Reader, call: CallRecord, following: Neighbour | None) -> list[dict[str, object]]:
+def _results(reader: Reader, call: CallRecord, next_neighbour: Neighbour | None) -> list[dict[str, object]]:
     requested = _requested_tools(call)
-    next_call = None if following is None or not requested else reader.call(following.id)
+    next_call = None if next_neighbour is None or not requested else reader.call(next_neighbour.id)
     return [] if next_call is None else plain_messages(messages_with(spoken(next_call), requested), _MAX_CHARACTERS)
 
 

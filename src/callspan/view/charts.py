@@ -117,8 +117,10 @@ def scores(request: PageRequest) -> Scores:
 
 def _start(reader: Reader, selection: CallFilter, *, newest: bool) -> int | None:
     """Return the start of the newest or oldest selected call in Unix nanoseconds; None if there is none."""
-    single = msgspec.structs.replace(selection, sort="start_ns", newest_first=newest, limit=1, offset=0, content="none")
-    return next((call.timing.start_ns for call in reader.calls(single)), None)
+    edge_selection = msgspec.structs.replace(
+        selection, sort="start_ns", newest_first=newest, limit=1, offset=0, content="none"
+    )
+    return next((call.timing.start_ns for call in reader.calls(edge_selection)), None)
 
 
 def _unit(times: Iterable[tuple[int | None, int | None]]) -> Unit:

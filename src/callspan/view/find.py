@@ -76,8 +76,8 @@ def page(request: PageRequest) -> FindPage:
     scope, text = request.query.get("scope", SCOPES[0]), selection.text
     if not text:
         return FindPage([], [], more=False, text=None, arguments=[])
-    sought = {"text": None, "error_text": text, "content": "none"} if scope == _ERRORS else {}
-    calls = list(reader.calls(msgspec.structs.replace(selection, limit=_MAX_CALLS, **sought)))
+    error_conditions = {"text": None, "error_text": text, "content": "none"} if scope == _ERRORS else {}
+    calls = list(reader.calls(msgspec.structs.replace(selection, limit=_MAX_CALLS, **error_conditions)))
     hits: dict[str, dict[tuple[str, str], Hit]] = {}
     for call in calls:
         session_hits = hits.setdefault(call.place.session_id or "", {})

@@ -76,13 +76,13 @@ def write_report(
     the file cannot be written.
     """
     selection = msgspec.structs.replace(selection, sort="start_ns", newest_first=True, limit=None, offset=0)
-    with replacement(target) as fresh:
+    with replacement(target) as new_file:
         report = _Report(reader, selection, progress)
         data = report.data()
         if report.contents.calls or report.contents.sessions:
-            with fresh.path.open("wb") as file:
+            with new_file.path.open("wb") as file:
                 file.writelines(html([data]))
-            fresh.commit()
+            new_file.commit()
     return report.contents
 
 
@@ -244,15 +244,15 @@ def _script() -> str:
     sources = {name: _text(f"{name}.js") for name in (_FIRST, *names)}
     ordered_names: list[str] = []
 
-    def place(name: str) -> None:
-        for _, needed in _IMPORT.findall(sources[name]):
-            if needed not in ordered_names:
-                place(needed)
+    def append_with_imports(name: str) -> None:
+        for _, imported_name in _IMPORT.findall(sources[name]):
+            if imported_name not in ordered_names:
+                append_with_imports(imported_name)
         if name not in ordered_names:
             ordered_names.append(name)
 
     for name in sources:
-        place(name)
+        append_with_imports(name)
     return "const modules = Object.create(null);\n" + "\n".join(_module(name, sources[name]) for name in ordered_names)
 
 

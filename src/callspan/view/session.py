@@ -128,18 +128,18 @@ def _first(reader: Reader, summary: SessionSummary) -> SessionPage:
 
 def _part(reader: Reader, session_id: str, since_ns: int, *, has_all_steps: bool) -> SessionPage:
     """Return the entries from a time on, with their steps; `has_all_steps`: with all steps."""
-    items, behind = _entries(reader, session_id, since_ns)
+    items, next_start = _entries(reader, session_id, since_ns)
     instructions_by_key: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, since_ns), instructions_by_key)
     steps = _steps(reader, session_id, rows, has_all_steps=has_all_steps)
-    return SessionPage(rows, steps, instructions_by_key, behind, any(map(is_voice, items)))
+    return SessionPage(rows, steps, instructions_by_key, next_start, any(map(is_voice, items)))
 
 
 def _entries(reader: Reader, session_id: str, since_ns: int) -> tuple[list[Entry], str | None]:
     """Return the entries of a page, including all that started with the last one, and the start of the next page."""
-    every = reader.entries(session_id, since_ns=since_ns or None)
-    items = list(islice(every, _ROWS))
-    for item in every:
+    entries = reader.entries(session_id, since_ns=since_ns or None)
+    items = list(islice(entries, _ROWS))
+    for item in entries:
         if start_of(item) > start_of(items[-1]):
             return items, str(start_of(item))
         items.append(item)
@@ -181,7 +181,7 @@ def call_entry(
     )
 
 
-def turn_row(call: CallRecord, new: Sequence[Message], instructed: str | None, voice: VoiceTurn | None) -> TurnRow:
+def turn_row(call: CallRecord, new: Sequence[Message], instructions_id: str | None, voice: VoiceTurn | None) -> TurnRow:
     """Return the row of a call with these new messages, except those shown by other turns of a voice session."""
     outputs = call.conversation.output if call.conversation is not None else []
     return TurnRow(
@@ -189,7 +189,7 @@ def turn_row(call: CallRecord, new: Sequence[Message], instructed: str | None, v
             [message for message in new if voice is None or message not in voice.shown], _MAX_CHARACTERS
         ),
         answer=plain_messages(outputs, _MAX_CHARACTERS),
-        instructions=instructed,
+        instructions=instructions_id,
         sent=call.request.message_count,
         sent_bytes=call.request.body_bytes,
         error=call.error.message or call.error.type if call.error else None,
@@ -251,10 +251,10 @@ def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, has_all
 
 
 def _step(step: TimestepRecord, position: int) -> Row:
-    lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
+    duration_ns = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     return timestep_facts(step, "page") | {
         "timestep_position": position,
-        "duration_ns": lasted,
+        "duration_ns": duration_ns,
         "reward": step.totals.reward if step.totals else None,
     }
 

@@ -22,14 +22,14 @@ def messages_with(messages: Iterable[Message], requested: Collection[str | None]
     ]
 
 
-def plain_messages(messages: Iterable[Message], most: int) -> list[dict[str, object]]:
+def plain_messages(messages: Iterable[Message], max_characters: int) -> list[dict[str, object]]:
     """Return messages for JSON, with each text truncated to a number of characters."""
     return [
         {
             "role": message.role,
             "name": message.name,
             "finish": message.finish_reason,
-            "parts": [_cut(plain(part), most) for part in message.parts],
+            "parts": [_cut(plain(part), max_characters) for part in message.parts],
         }
         for message in messages
     ]
@@ -42,10 +42,10 @@ def plain(part: object) -> object:
     return msgspec.to_builtins(part)
 
 
-def _cut(value: object, most: int) -> object:
-    if isinstance(value, str) and len(value) > most:
-        return f"{value[:most]}\N{HORIZONTAL ELLIPSIS} {len(value) - most:,} more characters"
+def _cut(value: object, max_characters: int) -> object:
+    if isinstance(value, str) and len(value) > max_characters:
+        return f"{value[:max_characters]}\N{HORIZONTAL ELLIPSIS} {len(value) - max_characters:,} more characters"
     if isinstance(value, dict):
         is_media = value.get("type") == "media"
-        return {key: item if is_media and key == "data" else _cut(item, most) for key, item in value.items()}
-    return [_cut(item, most) for item in value] if isinstance(value, list) else value
+        return {key: item if is_media and key == "data" else _cut(item, max_characters) for key, item in value.items()}
+    return [_cut(item, max_characters) for item in value] if isinstance(value, list) else value

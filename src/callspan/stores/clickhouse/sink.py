@@ -157,8 +157,8 @@ class ClickHouseSink:
 
     def _after(self, table: str, order: str, last_key: tuple[object, ...]) -> Iterator[dict[str, Any]]:
         """Yield the next rows of a table after these key values."""
-        behind = "{key:String}, {seen:Int64}" if "," in order else "{key:String}"
-        sql = f"SELECT * FROM {table} FINAL WHERE ({order}) > ({behind}) ORDER BY {order} LIMIT {_AT_ONCE}"
+        key_parameters = "{key:String}, {seen:Int64}" if "," in order else "{key:String}"
+        sql = f"SELECT * FROM {table} FINAL WHERE ({order}) > ({key_parameters}) ORDER BY {order} LIMIT {_AT_ONCE}"
         return self._rows(sql, {"key": last_key[0], "seen": last_key[1]})
 
     def _whole(self, record: Record, calls: dict[str, CallRecord]) -> Record:
@@ -275,6 +275,6 @@ def _advice(error: ClickHouseError) -> str | None:
     """Return advice. Raises OperationalError instead of network errors, whose text is a page of the HTTP library's."""
     code = CODE.search(str(error))
     advice = None if code is None else _ADVICE.get(int(code[1]))
-    if advice is None and (why := _ERRNO.search(str(error))):
-        raise OperationalError(why[1]) from error
+    if advice is None and (errno := _ERRNO.search(str(error))):
+        raise OperationalError(errno[1]) from error
     return advice

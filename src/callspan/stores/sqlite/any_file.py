@@ -89,8 +89,8 @@ class AnyFile:
         rows = (row for ends in ranges for row in self._connection.execute(sql, (owner, *ends)))
         return {row["n"]: (row["hash"], _checked(row)) for row in rows}
 
-    def _counted(self, reference: object, read: Callable[[], msgspec.Raw | None]) -> msgspec.Raw | None:
-        body = _readable(read)
+    def _counted(self, reference: object, read_body: Callable[[], msgspec.Raw | None]) -> msgspec.Raw | None:
+        body = _readable(read_body)
         self.lost_bodies += body is None and reference is not None
         return body
 
@@ -107,9 +107,9 @@ def _checked(row: Values) -> bytes:
     return json
 
 
-def _readable(read: Callable[[], _T]) -> _T | None:
-    """Return the result of `read`; None if it is unreadable."""
+def _readable(read_value: Callable[[], _T]) -> _T | None:
+    """Return the result of `read_value`; None if it is unreadable."""
     try:
-        return read()
+        return read_value()
     except _UNREADABLE:
         return None

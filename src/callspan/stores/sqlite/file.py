@@ -85,8 +85,8 @@ def log_of(path: Path) -> Inode | None:
 
 def _log(path: Path) -> Path:
     """Return the path of the WAL file, which SQLite names after the target of a symbolic link."""
-    real = path.resolve()
-    return real.with_name(f"{real.name}-wal")
+    target = path.resolve()
+    return target.with_name(f"{target.name}-wal")
 
 
 def statuses(path: Path) -> Iterator[os.stat_result]:
