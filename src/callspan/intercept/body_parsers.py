@@ -32,7 +32,7 @@ class EventParser:
     An error that is stated outside of them is a payload too, with the error in `error`.
     """
 
-    __slots__ = ("_data", "_ends_in_return", "_has_begun", "_is_error", "_rest", "errors")
+    __slots__ = ("_data", "_ends_in_return", "_has_begun", "_incomplete_line", "_is_error", "errors")
 
     def __init__(self) -> None:
         self.errors: list[bytes] = []
@@ -40,7 +40,7 @@ class EventParser:
         self._has_begun = self._is_error = False
         self._data: list[bytes] = []
         self._ends_in_return = False
-        self._rest: list[bytes] = []
+        self._incomplete_line: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Return the payloads of the events that end within `piece`."""
@@ -50,17 +50,17 @@ class EventParser:
             return []
         self._ends_in_return = piece.endswith(b"\r")
         first, *later_lines = piece.splitlines(keepends=True)
-        self._rest.append(first)
+        self._incomplete_line.append(first)
         if not later_lines and not first.endswith((b"\n", b"\r")):
             return []
-        lines = [b"".join(self._rest), *later_lines]
-        self._rest = [lines.pop()] if not lines[-1].endswith((b"\n", b"\r")) else []
+        lines = [b"".join(self._incomplete_line), *later_lines]
+        self._incomplete_line = [lines.pop()] if not lines[-1].endswith((b"\n", b"\r")) else []
         return [payload for line in lines if (payload := self._line(line.rstrip(b"\r\n"))) is not None]
 
     def end(self) -> list[bytes]:
         """Return the payload of a last event without a terminating empty line."""
-        last = [self._line(b"".join(self._rest)), self._line(b"")]
-        self._rest = []
+        last = [self._line(b"".join(self._incomplete_line)), self._line(b"")]
+        self._incomplete_line = []
         return [payload for payload in last if payload is not None]
 
     def _line(self, line: bytes) -> bytes | None:
@@ -70,16 +70,16 @@ class EventParser:
         if line.startswith(_DATA_FIELD):
             self._data.append(line[len(_DATA_FIELD) :].removeprefix(b" "))
         elif line.startswith((_ERROR_FIELD, b"{")):
-            return self._stated(_error_outside(line))
+            return self._note_error(_error_outside(line))
         elif line in _ERROR_EVENTS:
             self._is_error = True
         if line or not self._data:
             return None
         payload, is_error = b"\n".join(self._data), self._is_error
         self._data, self._is_error = [], False
-        return self._stated(_as_error(payload)) if is_error else payload
+        return self._note_error(_as_error(payload)) if is_error else payload
 
-    def _stated(self, error: bytes | None) -> bytes | None:
+    def _note_error(self, error: bytes | None) -> bytes | None:
         if error is not None:
             self.errors.append(error)
         return error

@@ -192,7 +192,7 @@ class Patches:
             return HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
         patch = self._patch_of(owner, hook, original)
         patch.sdks.add(sdk)
-        state: Literal["on", "changed"] = "changed" if _lacks(patch.original, hook) else "on"
+        state: Literal["on", "changed"] = "changed" if _lacks_parameters(patch.original, hook) else "on"
         return HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
     def _patch_of(self, owner: type, hook: Hook, original: Any) -> _Patch:
@@ -258,7 +258,7 @@ def _is_method(attribute: object) -> bool:
     )
 
 
-def _lacks(original: Function, hook: Hook) -> bool:
+def _lacks_parameters(original: Function, hook: Hook) -> bool:
     """Return whether a parameter that the hook reads is missing. Variadic functions may accept it."""
     parameters_by_name = parameters(original) if hook.reads else {}
     if not parameters_by_name or any(parameter.kind in VARIADIC for parameter in parameters_by_name.values()):

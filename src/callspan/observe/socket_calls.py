@@ -47,7 +47,7 @@ class SocketCalls:
         """`where_opened` runs a function in the context in which the connection was opened."""
         self.is_closing = False
         """Whether the application is closing it."""
-        self.lost: BaseException | None = None
+        self.send_error: BaseException | None = None
         """The exception of a send after the connection was lost. Messages received before may still be read."""
         self._kind = kind
         self._provider = provider
@@ -126,7 +126,7 @@ class SocketCalls:
         while (repeated_event := self._kind.repeated()) is not None:
             self._take(repeated_event)
         self._claims.close()
-        is_closed, error = self.is_closing and self.lost is None, error or self.lost
+        is_closed, error = self.is_closing and self.send_error is None, error or self.send_error
         for turn in list(self._open):
             call = self._close(turn)
             if call is not None:

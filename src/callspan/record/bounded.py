@@ -30,7 +30,6 @@ _MAX_SHARE: Final = 2
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
 """Types whose values take about `_PER_ITEM` bytes."""
 _LISTS: Final = (list, tuple)
-"""A constant, because evaluating `list | tuple` takes twice as long as the check."""
 
 
 def text_attribute(text: str, max_bytes: int) -> str:

@@ -38,7 +38,6 @@ from callspan.semconv.spans import (
 )
 from callspan.spans.call import add_event, context_of, put_attributes, set_ids, set_own_ids
 
-# A constant, because evaluating `A | B` takes twice as long as the check.
 _EVENTS: Final = (EventRecord, MessageRecord, RewardRecord)
 _EVENT: Final = fail_open("add an event to a span")
 _END: Final = fail_open("end the span of a session, timestep or tool")

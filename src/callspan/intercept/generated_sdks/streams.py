@@ -29,7 +29,7 @@ _OBSERVE: Final = fail_open("observe a stream")
 _OBSERVE_HELPER: Final = fail_open("observe a stream helper")
 
 
-def _first(_args: object, stream: Any, _kwargs: object) -> Any:
+def _stream_of(_args: object, stream: Any, _kwargs: object) -> Any:
     return stream
 
 
@@ -57,9 +57,9 @@ def _release(observer: ResponseObserver, _: object) -> None:
     observer.release()
 
 
-READER: Final = HookSteps(step=_OBSERVE, before=_first, on_return=_with_end)
+READER: Final = HookSteps(step=_OBSERVE, before=_stream_of, on_return=_with_end)
 """Reports the end of a stream around `Stream.__stream__`."""
-EVENTS: Final = HookSteps(step=_OBSERVE_HELPER, before=_first, on_return=_with_errors)
+EVENTS: Final = HookSteps(step=_OBSERVE_HELPER, before=_stream_of, on_return=_with_errors)
 """Reports the exceptions of a helper around its `__stream__`."""
 FINAL: Final = HookSteps(
     step=_OBSERVE_HELPER, before=_unfinished, enter=ResponseObserver.hold, on_return=_release,
@@ -89,7 +89,7 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
         return
     hides = observer.call.hides_usage
     # Iterators returned by other libraries may not be weakly referenceable.
-    items = inner if isinstance(inner, GeneratorType) and not hides else _shown(inner, hides=hides)
+    items = inner if isinstance(inner, GeneratorType) and not hides else _visible_items(inner, hides=hides)
     observer.reader = weakref.ref(items)
     # Keeps the inner iterator alive: an HTTP library closes the response when that is collected.
     frame = getattr(inner, "gi_frame", None)
@@ -105,7 +105,7 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     del frame
 
 
-def _shown(inner: Iterator[object], *, hides: bool) -> Iterator[object]:
+def _visible_items(inner: Iterator[object], *, hides: bool) -> Iterator[object]:
     for item in inner:
         if not (hides and is_usage_chunk(item)):
             yield item
@@ -139,7 +139,7 @@ class _AsyncReader:
 
     async def __anext__(self) -> object:
         """Return the next item, or report the end."""
-        observer = self._observer = self._observer or self._found()
+        observer = self._observer = self._observer or self._attach_observer()
         # The SDK's iterator rejects a second task while one is inside: that is the task's error, not the stream's.
         if observer is None or self.running:
             return await self._inner.__anext__()
@@ -149,25 +149,25 @@ class _AsyncReader:
             while observer.call.hides_usage and is_usage_chunk(item):
                 item = await self._inner.__anext__()
         except StopAsyncIteration:
-            self._ended(observer)
+            self._report_end(observer)
             raise
         except BaseException as error:
-            self._failed(observer, error)
+            self._report_error(observer, error)
             raise
         finally:
             self.running = False
         return item
 
-    def _found(self) -> ResponseObserver | None:
+    def _attach_observer(self) -> ResponseObserver | None:
         observer = observer_of(self._response)
         if observer is not None:
             observer.reader = weakref.ref(self)
         return observer
 
-    def _ended(self, observer: ResponseObserver) -> None:
+    def _report_end(self, observer: ResponseObserver) -> None:
         observer.completed()
 
-    def _failed(self, observer: ResponseObserver, error: BaseException) -> None:
+    def _report_error(self, observer: ResponseObserver, error: BaseException) -> None:
         observer.failed(error)
 
     def __getattr__(self, name: str) -> Any:
@@ -183,13 +183,13 @@ class _AsyncEvents(_AsyncReader):
 
     __slots__ = ()
 
-    def _found(self) -> ResponseObserver | None:
+    def _attach_observer(self) -> ResponseObserver | None:
         return observer_of(self._response)
 
-    def _ended(self, observer: ResponseObserver) -> None:
+    def _report_end(self, observer: ResponseObserver) -> None:
         """Do nothing: the reader of the stream reports its end."""
 
-    def _failed(self, observer: ResponseObserver, error: BaseException) -> None:
+    def _report_error(self, observer: ResponseObserver, error: BaseException) -> None:
         observer.failed_above(error)
 
 

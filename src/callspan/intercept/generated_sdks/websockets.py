@@ -52,7 +52,7 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
     def opened(connection: Any, _: object) -> None:
         info, kind = _info(connection), _kind(connection)
         if info is not None and kind is not None:
-            calls = SocketCalls(kind, info.provider, partial(_begun, info), _where_opened())
+            calls = SocketCalls(kind, info.provider, partial(_start_call, info), _where_opened())
             _observe(connection, calls, is_async=is_async)
         elif info is not None and HOOK_CONTEXT.factory() is not None:
             HOOK_CONTEXT.unrecorded(f"{_METHOD} {path_template(_uri(connection).path)}")
@@ -99,7 +99,7 @@ def _observe(connection: Any, calls: SocketCalls, *, is_async: bool) -> None:
         on_error=partial(_not_sent, calls),
     )
     receive = HookSteps(step=_RECEIVE, before=lambda *_: calls, on_return=SocketCalls.received, on_error=_not_received)
-    close = HookSteps(step=_CLOSE, before=lambda *_: _closing(calls), on_return=_closed, on_error=_closed)
+    close = HookSteps(step=_CLOSE, before=lambda *_: _closing(calls), on_return=_end_calls, on_error=_end_calls)
     connection.send = send.around(connection.send, {"message": 0}, is_async=is_async)
     connection.recv = receive.around(connection.recv, is_async=is_async)
     connection.close = close.around(connection.close, is_async=is_async)
@@ -125,7 +125,7 @@ def _where_opened() -> Callable[[Callable[[], None]], None]:
     return run
 
 
-def _begun(info: CallInfo, turn: Turn, call_id: str | None) -> Call | None:
+def _start_call(info: CallInfo, turn: Turn, call_id: str | None) -> Call | None:
     """Start a call in the current context; None if it must not be observed."""
     factory = HOOK_CONTEXT.factory()
     if factory is None:
@@ -143,7 +143,7 @@ def _not_sent(calls: SocketCalls, turn: Turn, error: BaseException) -> None:
     if isinstance(error, Exception):
         calls.not_sent(turn, error)
         if isinstance(error, sys.modules["websockets.exceptions"].ConnectionClosed):
-            calls.lost = error
+            calls.send_error = error
     else:
         calls.sent(turn)
 
@@ -153,7 +153,7 @@ def _closing(calls: SocketCalls) -> SocketCalls:
     return calls
 
 
-def _closed(calls: SocketCalls, result: object) -> None:
+def _end_calls(calls: SocketCalls, result: object) -> None:
     del result
     calls.ended()
 

@@ -180,18 +180,18 @@ def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
 class _Copy:
     """The data read so far: pieces of one body, or server-sent events, which are passed on as they arrive."""
 
-    __slots__ = ("_events", "_file", "_held", "_is_whole", "_observer", "_parsed_by_sdk", "_passed", "_size")
+    __slots__ = ("_chunks_before", "_events", "_file", "_is_whole", "_observer", "_parsed_by_sdk", "_pieces", "_size")
 
     def __init__(self, observer: ResponseObserver) -> None:
         self._observer = observer
         self._events = EventParser()
         self._file = None if observer.call.streaming else file_body_of(observer.call.endpoint, observer.response())
-        self._held: list[bytes] = []
+        self._pieces: list[bytes] = []
         self._is_whole = None if observer.call.streaming else True
         """Whether it is one body; None before a stream's first bytes, because some gateways send JSON instead."""
         self._parsed_by_sdk = False
         """Whether the caller lets the SDK parse the data, where each chunk is observed."""
-        self._passed = 0
+        self._chunks_before = 0
         """Number of chunks of the call when the last payload was passed on."""
         self._size = 0
         observer.flush_copied_bytes = None if self._file is None else partial(self._flush_copied_bytes, self._file)
@@ -209,7 +209,7 @@ class _Copy:
                 self._is_whole = start.startswith(_JSON_STARTS)
                 self._parsed_by_sdk = self._observer.is_read_by_sdk and not self._is_whole
             if self._is_whole:
-                self._held.append(piece)
+                self._pieces.append(piece)
             elif payloads := self._events.feed(piece):
                 self._size = 0
                 self._take(payloads)
@@ -225,7 +225,7 @@ class _Copy:
             elif not self._is_whole:
                 self._take(self._events.end())
             elif self._size <= _CAP_BYTES:
-                error = self._take_whole(b"".join(self._held))
+                error = self._take_body(b"".join(self._pieces))
         if self._size > _CAP_BYTES:
             observer.call.mark_partly_unobserved()
         if observer.is_read_by_sdk:
@@ -238,7 +238,7 @@ class _Copy:
         with _COPY:
             self._observer.on_data(file.body(complete=False))
 
-    def _take_whole(self, content: bytes) -> ErrorInfo | None:
+    def _take_body(self, content: bytes) -> ErrorInfo | None:
         """Pass the body to the call; return its error if it is not JSON."""
         # Invalid JSON is the provider's error, which the reader sees, not callspan's.
         body = value_of(partial(json.loads, content))
@@ -250,10 +250,10 @@ class _Copy:
     def _take(self, payloads: list[bytes]) -> None:
         call = self._observer.call
         # The caller may let the SDK parse the bytes that it reads from a stream's response.
-        self._parsed_by_sdk = self._parsed_by_sdk or (call.chunks > self._passed and not call.is_raw)
+        self._parsed_by_sdk = self._parsed_by_sdk or (call.chunks > self._chunks_before and not call.is_raw)
         if not self._parsed_by_sdk:
             self._parse(payloads)
-        self._passed = call.chunks
+        self._chunks_before = call.chunks
 
     def _parse(self, payloads: list[bytes]) -> None:
         for payload in payloads:

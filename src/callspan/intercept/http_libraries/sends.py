@@ -44,7 +44,7 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading
     return opened
 
 
-def _failed(opened: OpenCall | Reading, error: BaseException) -> None:
+def _record_failure(opened: OpenCall | Reading, error: BaseException) -> None:
     opened.call.attempts.failed(type(error), error_status(error))
 
 
@@ -60,12 +60,12 @@ def _observer(_args: object, response: object, _kwargs: object) -> ResponseObser
     return OBSERVERS.get(id(response))
 
 
-def _closed(observer: ResponseObserver, outcome: object) -> None:
+def _report_close(observer: ResponseObserver, outcome: object) -> None:
     del outcome
     observer.closed()
 
 
-SEND: Final = HookSteps(step=_ATTEMPT, before=_sending, on_return=_received, on_error=_failed)
+SEND: Final = HookSteps(step=_ATTEMPT, before=_sending, on_return=_received, on_error=_record_failure)
 """Observes the attempts of calls around `Client.send`."""
-CLOSE: Final = HookSteps(step=_CLOSED, before=_observer, on_return=_closed, on_error=_closed)
+CLOSE: Final = HookSteps(step=_CLOSED, before=_observer, on_return=_report_close, on_error=_report_close)
 """Reports the end of an observed call around `Response.close`."""
