@@ -64,7 +64,7 @@ _OWN_VALUES: Final = f"FROM rewards r WHERE {OWN} AND r.call_id = c.call_id AND 
 ROUNDING: Final = 1e-11
 """More than the share of a mean that rounding may add."""
 _VALUES: Final = f"""
--- Each value that counts, once. An event has one reward: its own, else the first one given to it.
+-- Each value that counts, once. An event has one reward: its own, else the first one that was given to it.
 CREATE VIEW reward_values AS
 SELECT session_id, timestep_id, event_id, NULL AS call_id, 'event' AS scope, {REWARD!r} AS objective, reward AS value,
        time_ns, sequence, NULL AS reward_id
@@ -73,7 +73,7 @@ UNION ALL SELECT session_id, timestep_id, event_id, call_id, scope, objective, v
   FROM rewards r WHERE value IS NOT NULL AND (scope <> 'event' OR objective <> {REWARD!r} OR {_COUNTS})
 """
 _SESSIONS: Final = """
--- The reward of each session, and its score for each other objective; `n` values.
+-- The reward of each session, and its score for every other objective; `n` is the number of values.
 CREATE VIEW session_scores AS
 SELECT g.session_id, 'reward' AS objective, g.value AS score, 1 AS n
   FROM rewards g WHERE {to_session} AND NOT EXISTS (
@@ -95,7 +95,7 @@ UNION ALL SELECT session_id, objective, {mean}, count(*)
  GROUP BY session_id, objective
 """
 _CALLS: Final = f"""
--- The scores given to calls themselves. A call without one has the score of its session.
+-- Scores that were given to calls. A call without one has the score of its session.
 CREATE VIEW call_scores AS
 SELECT call_id, objective, {{mean}} AS score, count(*) AS n
   FROM rewards r WHERE {OWN} GROUP BY call_id, objective

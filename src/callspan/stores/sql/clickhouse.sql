@@ -1,8 +1,8 @@
--- callspan's tables in ClickHouse: flat rows, bodies included. Any number of writers may repeat any batch.
--- Rows of one key are one after a merge; ask with FINAL, or `SET final = 1`, to have them so at once.
+-- callspan's tables in ClickHouse: flat rows that include the bodies. Any number of writers may repeat any batch.
+-- Rows with the same key become one in a merge; query with FINAL, or `SET final = 1`, to get merged rows.
 CREATE TABLE IF NOT EXISTS callspan_layout (version UInt32) ENGINE = ReplacingMergeTree ORDER BY version;
--- The key is the id alone, which begins with the time: a version may differ in all else. `version` orders the versions,
--- as `callspan.record.merging.order` does. The bodies are JSON as sent; columns compress what repeats.
+-- The key is only the id, which starts with the time: versions may differ in any other column. `version` orders them as
+-- `callspan.record.merging.order` does. Bodies are JSON as sent; columns compress repetitions.
 CREATE TABLE IF NOT EXISTS calls (
 @columns(calls),
   version UInt128 MATERIALIZED
@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS calls (
   INDEX by_request request_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_user user_id TYPE bloom_filter(0.001) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree(version) PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(start_ns, 'UTC')) ORDER BY call_id;
--- Each version of a session or timestep is a row, with what its process knew.
+-- One row per version of a session or timestep, with what its process knew.
 CREATE TABLE IF NOT EXISTS sessions (
 @columns(sessions)
 ) ENGINE = ReplacingMergeTree ORDER BY (session_id, seen_ns);

@@ -4,7 +4,7 @@ INSERT INTO callspan_layout VALUES (@format());
 CREATE TABLE calls (
 @columns(calls)
 );
--- Holds all that sums need, so that none of them reads the table.
+-- Covers all columns that sums need, so that they do not read the table.
 CREATE INDEX calls_session ON calls (session_id, model, start_ns) INCLUDE (
   end_ns, response_model, provider, outcome, stream_end, finish_reason, retries, input_tokens, output_tokens,
   cache_read_tokens, reasoning_tokens, cost_usd, cost_picousd, cached
@@ -12,22 +12,22 @@ CREATE INDEX calls_session ON calls (session_id, model, start_ns) INCLUDE (
 CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_tags ON calls USING gin (tags) WHERE tags IS NOT NULL;
 @shared()
--- Each value once for its owner, `s:SESSION` or `c:CALL` outside of sessions, which numbers them. `text`: the whole text of a message.
--- `data`: the JSON without the long texts, which stand in `text` only; NULL for a message that is nothing but its role
--- and text.
+-- Each content once per owner, `s:SESSION` or, outside of sessions, `c:CALL`; `n` numbers the contents of an owner.
+-- `text` is the full text of a message. `data` is the JSON without the long texts, which are only in `text`;
+-- NULL for a message with only a role and text.
 CREATE TABLE contents (
   owner text COLLATE "C" NOT NULL, n bigint NOT NULL, hash bytea NOT NULL, role text, data bytea, text text,
   PRIMARY KEY (owner, n), UNIQUE (owner, hash)
 );
--- What receivers of `callspan send` have: hashes of receiver and span, and how the span ended.
+-- Spans that receivers of `callspan send` have: a hash of receiver and span, and how the span ended.
 CREATE TABLE sent (id bigint PRIMARY KEY, version bigint NOT NULL);
--- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
+-- Hashes of the ids of erased sessions and calls, with the time: records that are delivered later are rejected.
 CREATE TABLE erased (id bytea PRIMARY KEY, time_ns bigint NOT NULL);
 ALTER TABLE contents ALTER text SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
 ALTER TABLE calls ALTER extra SET COMPRESSION lz4, ALTER usage_raw SET COMPRESSION lz4;
 
--- `calls.contents` has [position, first n, last n] of messages that follow each other; -1 is the system prompt. Where a
--- call continues another one, its own messages are not all that the model saw.
+-- `calls.contents` has [position, first n, last n] for each run of consecutive messages; -1 is the system prompt. A call
+-- that continues another one has only its own messages, not all that the model saw.
 CREATE VIEW call_messages AS
 SELECT c.call_id, c.session_id, (r ->> 0)::bigint + t.n - (r ->> 1)::bigint AS position,
        CASE WHEN t.n = c.output THEN 'out' ELSE 'in' END AS direction, t.role, t.text, c.continues, c.conversation_id
@@ -35,8 +35,8 @@ SELECT c.call_id, c.session_id, (r ->> 0)::bigint + t.n - (r ->> 1)::bigint AS p
   JOIN contents t ON t.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
    AND t.n BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint
  WHERE (r ->> 0)::bigint >= -1;
--- The value of a key of metadata, see `callspan.record.labels`: its own, else that in `extra`, else `b` in the object `a`
--- for the key `a.b`. A number in a key is no place in a list.
+-- Returns the value of a metadata key as `callspan.record.labels` does: its own, else that in `extra`, else, for the key
+-- `a.b`, that of `b` in the object `a`. A number in a key selects no list item.
 CREATE FUNCTION callspan_at(metadata json, path text[]) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   WITH RECURSIVE at (value, depth) AS (
     SELECT metadata, 0 UNION ALL SELECT value -> path[depth + 1], depth + 1 FROM at WHERE depth < cardinality(path))
@@ -50,12 +50,12 @@ CREATE FUNCTION callspan_value(metadata json, key text) RETURNS json LANGUAGE sq
       ELSE coalesce(nullif((metadata #> string_to_array(key, '.'))::text, 'null'),
         nullif((metadata -> 'extra' #> string_to_array(key, '.'))::text, 'null')) END)::json
 $$;
--- The text that a key is grouped under, NULL where it has none.
+-- Returns the text by which a key is grouped; NULL if it has none.
 CREATE FUNCTION callspan_label(metadata json, key text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE json_typeof(callspan_value(metadata, key)) WHEN 'object' THEN NULL
     ELSE callspan_value(metadata, key) #>> '{}' END
 $$;
--- A number, rounded to the twelfth digit of its size.
+-- Rounds a number to the twelfth digit of its size.
 CREATE FUNCTION callspan_rounded(number numeric, size numeric) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE WHEN abs(number) > 1.7976931348623157e308 THEN CAST('Infinity' AS double precision) * sign(number)

@@ -1,5 +1,5 @@
 CREATE INDEX calls_failed ON calls (start_ns) WHERE outcome IN ('error', 'timeout');
--- Lookups by the ids that applications and providers know. An index without the calls that have no such id.
+-- Lookups by ids that applications and providers know. Partial indexes, because most calls lack such an id.
 CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
 CREATE INDEX calls_trace ON calls (trace_id) WHERE trace_id IS NOT NULL;
 CREATE INDEX calls_response ON calls (response_id) WHERE response_id IS NOT NULL;
@@ -14,12 +14,12 @@ CREATE INDEX calls_conversation ON calls (conversation_id, start_ns) WHERE conve
 
 CREATE INDEX calls_stored ON calls (stored_ns);
 
--- Several versions of a session or timestep are one row.
+-- The versions of a session or timestep are merged into one row.
 CREATE TABLE sessions (
 @columns(sessions)
 );
 CREATE INDEX sessions_stored ON sessions (stored_ns);
--- Deletion by age begins with what ended first.
+-- Deletion by age starts with the earliest end.
 CREATE INDEX sessions_ended ON sessions (coalesce(end_ns, start_ns));
 CREATE TABLE timesteps (
 @columns(timesteps)
@@ -32,7 +32,7 @@ CREATE TABLE events (
 );
 CREATE INDEX events_stored ON events (stored_ns);
 CREATE INDEX events_session ON events (session_id, time_ns);
--- What is said of a call goes with it.
+-- Events, messages and rewards of a call are deleted with it.
 CREATE INDEX events_call ON events (call_id) WHERE call_id IS NOT NULL;
 CREATE TABLE messages (
 @columns(messages)
@@ -47,7 +47,7 @@ CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 CREATE INDEX rewards_call ON rewards (call_id) WHERE call_id IS NOT NULL;
 CREATE INDEX rewards_step ON rewards (timestep_id) WHERE timestep_id IS NOT NULL;
 CREATE INDEX rewards_event ON rewards (event_id) WHERE event_id IS NOT NULL;
--- All that scores need, so that they are summed in the order of an index.
+-- Cover all columns that scores need, so that they are summed in index order.
 CREATE INDEX events_reward ON events (session_id, reward) WHERE reward IS NOT NULL;
 CREATE INDEX rewards_reward ON rewards (scope, session_id, event_id, value) WHERE objective = 'reward' AND value IS NOT NULL;
 CREATE INDEX rewards_score ON rewards (objective, session_id, value) WHERE objective <> 'reward' AND value IS NOT NULL;

@@ -14,19 +14,19 @@ SELECT session_id, (start_ns - start_ns % 3600000000000) / 3600000000000 AS hour
   max(ifnull(end_ns, start_ns)) AS last_ns, count(cached) AS cached
   FROM calls GROUP BY 1, 2, 3, 4;
 @shared()
--- Each value once for its owner, `s:SESSION` or `c:CALL` outside of sessions, which numbers them. `text`: the whole text of a message.
--- `data`: deflated, the JSON without the long texts, which stand in `text` only; NULL for a message that is nothing but
--- its role and text.
+-- Each content once per owner, `s:SESSION` or, outside of sessions, `c:CALL`; `n` numbers the contents of an owner.
+-- `text` is the full text of a message. `data` is the deflated JSON without the long texts, which are only in
+-- `text`; NULL for a message with only a role and text.
 CREATE TABLE contents (owner TEXT NOT NULL, n INTEGER NOT NULL, hash BLOB NOT NULL, role TEXT, data BLOB, text TEXT);
 CREATE UNIQUE INDEX contents_owner ON contents (owner, n, hash);
--- What receivers of `callspan send` have: hashes of receiver and span, and how the span ended.
+-- Spans that receivers of `callspan send` have: a hash of receiver and span, and how the span ended.
 CREATE TABLE sent (id INTEGER PRIMARY KEY, version INTEGER NOT NULL);
--- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
+-- Hashes of the ids of erased sessions and calls, with the time: records that are delivered later are rejected.
 CREATE TABLE erased (id BLOB PRIMARY KEY, time_ns INTEGER NOT NULL) WITHOUT ROWID;
 
--- One SELECT: into a union SQLite takes no condition that holds a query or joins a table, and reads all calls.
--- `calls.contents` has [position, first n, last n] of messages that follow each other; -1 is the system prompt. Where a
--- call continues another one, its own messages are not all that the model saw.
+-- One SELECT: SQLite pushes no condition with a subquery or join into a union, and would read all calls.
+-- `calls.contents` has [position, first n, last n] for each run of consecutive messages; -1 is the system prompt. A call
+-- that continues another one has only its own messages, not all that the model saw.
 CREATE VIEW call_messages AS
 SELECT c.call_id AS call_id, c.session_id AS session_id,
        json_extract(r.value, '$[0]') + t.n - json_extract(r.value, '$[1]') AS position,
