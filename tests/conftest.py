@@ -73,8 +73,9 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing is left in the state directory of the user who runs the tests."""
+    """Nothing is left in the state directory of the user who runs the tests, whose screen is as wide as none."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+    os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(autouse=True)

@@ -425,7 +425,8 @@ def test_report_opens_sessions_and_calls(world: World, report: Report, saved: st
     judged(world)
     report()
     one = tab(saved, "", ".row.session")
-    assert one.tab.locator(".row.session").count() == 3
+    assert one.tab.locator(".row.session:not(.loose)").count() == 3
+    assert one.tab.inner_text(".row.loose .words") == "? → Loose."
     assert "All of it." in one.tab.inner_text("section.band")
     assert not one.tab.locator("form").filter(visible=True).count(), "nothing to filter by"
     one.open("?q=user:ann", "text=This works with the store: callspan --store")

@@ -18,7 +18,8 @@ def outcome_text(call: CallRecord) -> Text:
     word = " ".join(filter(None, (call.outcome, _kind_of_error(call))))
     style = OUTCOME_STYLES.get(call.outcome, "")
     marks = (("cut by length", call.is_cut_by_length), ("cut off", call.is_cut_off))
-    for mark, applies in (*marks, ("waiting for approval", call.waits_for_approval)):
+    lacks = (call.unanswered or "", call.unanswered is not None)
+    for mark, applies in (*marks, ("waiting for approval", call.waits_for_approval), lacks):
         if applies:
             # Instead of `success`, because 80 columns have room for only one word.
             word, style = (mark, "yellow") if call.outcome == "success" else (f"{word}, {mark}", style)

@@ -23,7 +23,7 @@ from callspan.cli.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.records import CallRecord, RewardRecord
-from callspan.stores import CallFilter, EmptyStoreError, Labels, Reader, Scores, ids_of
+from callspan.stores import CallFilter, Content, EmptyStoreError, Labels, Reader, Scores, ids_of, question
 
 _EPILOG: Final = """\
 callspan calls --failed --since 2h
@@ -38,7 +38,7 @@ _LONGEST_NS: Final = 7_200_000_000_000
 """How far it looks back for long calls: by default, the SDKs give up after ten minutes, with retries after thirty."""
 _DELIVER_EVERY: Final = 10
 """Polls between deliveries of records left by ended processes."""
-_MODEL_WIDTH, _TOKENS_WIDTH, _TIME_WIDTH = 17, 12, 7
+_MODEL_WIDTH, _TOKENS_WIDTH, _TIME_WIDTH, _QUESTION_WIDTH = 17, 12, 7, 24
 """Fixed column widths for `--follow`, so that later lines align with earlier ones."""
 
 
@@ -46,7 +46,7 @@ _MODEL_WIDTH, _TOKENS_WIDTH, _TIME_WIDTH = 17, 12, 7
     "calls",
     cls=Command,
     filters=filters(sort=True),
-    short_help="List calls: model, tokens, time, outcome, output.",
+    short_help="List calls: model, tokens, time, outcome, question, output.",
     epilog=_EPILOG,
 )
 @limit_option
@@ -61,7 +61,7 @@ def calls_command(
     follow: bool,
     rewards: bool,
 ) -> None:
-    """List calls, newest first: model, tokens, time, outcome and output."""
+    """List calls, newest first: model, tokens, time, outcome, question and output."""
     if rewards and (selection != CallFilter() or reverse or follow):
         raise click.UsageError("--rewards lists all rewards, newest first; it can be combined only with --limit.")
     if follow and (selection.sort != "start_ns" or reverse or selection.until_ns is not None):
@@ -79,7 +79,9 @@ def calls_command(
 def _list(context: CommandContext, selection: CallFilter, limit: int | None) -> None:
     with context.reader() as reader:
         max_calls = limit if context.json else (limit or TABLE_ROWS) + 1
-        selection = msgspec.structs.replace(context.resolved(reader, selection), content="response", limit=max_calls)
+        # Only tables have the question, for which requests are read.
+        content: Content = "response" if context.json else "all"
+        selection = msgspec.structs.replace(context.resolved(reader, selection), content=content, limit=max_calls)
         rows, table = partial(call_rows, reader, selection=selection), partial(_print_table, context, reader, selection)
         if not print_page(context, reader.calls(selection), limit, json_rows=rows, table=table):
             context.no_match(f"No such calls in {context.store_name}.")
@@ -101,6 +103,7 @@ def _print_table(context: CommandContext, reader: Reader, selection: CallFilter,
         Column("outcome", outcome_text),
         Column("line", lambda call: call.custom_id, shrinks=True),
         Column("user", lambda call: call.user_id, shrinks=True),
+        Column("question", question, shrinks=True),
         Column("output", lambda call: (result_text(call), "dim"), shrinks=True),
     )
     objectives, ids_of_calls = selection.objectives, [ids_of(call) for call in calls]
@@ -149,7 +152,8 @@ def _polls(context: CommandContext) -> Iterator[None]:
 
 def _follow(context: CommandContext, selection: CallFilter, count: int, polls: Iterator[None]) -> None:
     with context.reader() as reader:
-        selection = msgspec.structs.replace(context.resolved(reader, selection), content="response")
+        content: Content = "response" if context.json else "all"
+        selection = msgspec.structs.replace(context.resolved(reader, selection), content=content)
         began_ns = time.time_ns()
         newest = list(reader.calls(msgspec.structs.replace(selection, limit=count)))
         for call in reversed(newest):
@@ -200,6 +204,7 @@ def _show(context: CommandContext, reader: Reader, selection: CallFilter, call: 
         f"  {call_tokens(call):>{_TOKENS_WIDTH}}",
         f"  {duration(call.timing.duration_ns):>{_TIME_WIDTH}}  ",
         outcome_text(call),
+        f"  {(question(call) or UNKNOWN)[:_QUESTION_WIDTH]:<{_QUESTION_WIDTH}}",
         (f"  {result_text(call)}", "dim"),
     )
 

@@ -61,6 +61,8 @@ _CALLS: Final = (
     Filter("--finish", "finish_reason", "WORD"),
     Filter("--stream-end", "stream_end", "WORD", type=click.Choice(get_args(StreamEnd))),
     Filter("--cut-off", "cut_off", is_flag=True, default=None),
+    Filter("--cut/--no-cut", "cut", default=None),
+    Filter("--refused/--no-refused", "refused", default=None),
     Filter("--cached/--no-cached", "cached", default=None),
     Filter("--retries", "min_retries", "N", type=COUNT),
     Filter("--rate-limited", "rate_limited", is_flag=True, default=None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
@@ -17,7 +18,7 @@ from callspan.formatting import UNKNOWN, count, money
 from callspan.stores import SessionSummary, Summary
 
 _WIDTH: Final = 100
-"""Width in columns without a terminal."""
+"""Width in columns without a terminal, unless `COLUMNS` states it."""
 
 OUTCOME_STYLES: Final = {
     "success": "green",
@@ -30,9 +31,22 @@ OUTCOME_STYLES: Final = {
     "in_progress": "cyan",
 }
 PRIORITIES: Final = (
-    *("name", "model", "tokens", "success", "cost each", "reward", "time each", "calls", "time", "cost", "score"),
-    *("tokens each", "calls each", "p50", "p95", "started", "given", "line", "errors", "user", "first token"),
-    *("retries", "steps", "steps each", "output", "label", "source", "comment", "first words", "active", "models"),
+    *(
+        "name",
+        "model",
+        "question",
+        "tokens",
+        "success",
+        "cost each",
+        "reward",
+        "time each",
+        "calls",
+        "time",
+        "cost",
+        "score",
+    ),
+    *("tokens each", "calls each", "p50", "p95", "started", "given", "line", "errors", "user"),
+    *("first token", "retries", "steps", "steps each", "label", "source", "comment", "active", "models"),
     *("reasoning", "tokens per call"),
 )
 """Columns of all lists, most important first; a narrow screen drops the last ones. Other columns are always shown."""
@@ -62,11 +76,14 @@ class _Console(Console):
 
 
 class Screen:
-    """Output for people: coloured, in the terminal's width, or plain text of 100 columns without a terminal."""
+    """Output for people: coloured, in the terminal's width, or plain text of 100 columns without a terminal.
+
+    The environment variable `COLUMNS` states another width.
+    """
 
     def __init__(self) -> None:
         self.console = _Console(
-            width=None if sys.stdout.isatty() else _WIDTH,
+            width=_stated_width() or (None if sys.stdout.isatty() else _WIDTH),
             highlight=False,
             markup=False,
             emoji=False,
@@ -99,6 +116,12 @@ class Screen:
         self.print(styled(*parts), no_wrap=True)
 
 
+def _stated_width() -> int | None:
+    """Return the width that the environment states; None if there is none, or it is no number above 0."""
+    stated = os.environ.get("COLUMNS", "")
+    return int(stated) or None if stated.isdecimal() else None
+
+
 def styled(*parts: Part) -> Text:
     """Return parts as one line; strings are cleaned."""
     return Text.assemble(*map(_safe, parts), no_wrap=True, overflow="ellipsis")
@@ -118,7 +141,12 @@ def reward_style(value: float | None) -> str:
 
 def marks(counts: SessionSummary | Summary) -> list[str]:
     """Return texts such as `2 cut off` for the incomplete answers among successful calls."""
-    numbers = {"cut by length": counts.cut_by_length, "cut off": counts.cut_off, "cancelled": counts.cancelled}
+    numbers = {
+        "cut by length": counts.cut_by_length,
+        "cut off": counts.cut_off,
+        "refused": counts.refused,
+        "cancelled": counts.cancelled,
+    }
     return [f"{number:,} {word}" for word, number in numbers.items() if number]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -92,10 +92,16 @@ def _print_table(
         Column("models", lambda summary: ", ".join(summary.models) or None, shrinks=True),
         Column("reasoning", lambda summary: count(summary.reasoning_tokens), right=True),
         Column("tokens per call", _mean_tokens, right=True),
-        Column("first words", lambda summary: first_words.get(summary.session.session_id), shrinks=True),
+        Column("task, first words", partial(_subject, first_words), shrinks=True),
     )
     scores = (Column(name, partial(_score, name), right=True, stays=True) for name in objectives)
     context.screen.table((*columns, *scores), sessions)
+
+
+def _subject(first_words: Mapping[str, str], summary: SessionSummary) -> str | None:
+    """Return the task and the first words of a session, as the page names it; None if it has neither."""
+    session = summary.session
+    return " · ".join(filter(None, (session.task_id, first_words.get(session.session_id)))) or None
 
 
 def _mean_tokens(summary: SessionSummary) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 import msgspec
 
 from callspan.forks import late_attribute
-from callspan.record.finish_reasons import APPROVAL, LENGTH, normalised
+from callspan.record.finish_reasons import APPROVAL, LENGTH, is_filtered, normalised
 from callspan.record.formats import FORMAT
 from callspan.record.labels import user_of
 from callspan.record.messages import Conversation, Message, ToolCall, short_texts
@@ -31,6 +31,9 @@ Outcome: TypeAlias = Literal[
 the record has its outcome. `interrupted`: so readers show it once its process is gone; `unknown`: once they
 cannot know that, and it has shown no sign of life for an hour. `started`: only in older
 records, for `in_progress`."""
+Unanswered: TypeAlias = Literal["refused", "filtered", "not kept", "empty"]
+"""Why an answer has no words of the model's: the model refused, a filter removed them, the content level keeps none, or
+it has none."""
 FAILED: Final = frozenset({"error", "timeout"})
 """The outcomes of failed calls; cancelled and running calls have not failed."""
 StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
@@ -402,6 +405,23 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     def is_cut_by_length(self) -> bool:
         """Whether an answer ended at a token limit."""
         return (reason := self.finish_reason) is not None and normalised(reason) == LENGTH
+
+    @property
+    def unanswered(self) -> Unanswered | None:
+        """Why its answer has no words of the model's; None if it has some, has not ended, or that is unknown."""
+        if self.response is None or self.is_first_version:
+            return None
+        if self.response.refused:
+            return "filtered" if is_filtered(self.finish_reason) else "refused"
+        if self.content_level != "full":
+            return "not kept"
+        is_read = self.conversation is not None and self.outcome == "success" and self.finish_reason is not None
+        return "empty" if is_read and not any(self.answer_texts or ()) else None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its answer lacks an end: it reached a token limit, or its stream has no terminal event."""
+        return self.is_cut_by_length or self.is_cut_off
 
     @property
     def waits_for_approval(self) -> bool:

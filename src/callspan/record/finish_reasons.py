@@ -92,6 +92,8 @@ WORDS: Final = {meaning: frozenset(map(folded, words.split())) for meaning, word
     ERROR: frozenset(map(folded, " ".join(_FAILURES.values()).split()))
 }
 """The folded words by meaning."""
+_REFUSALS: Final = frozenset({"refusal", "refused"})
+"""The words by which a model itself refuses, of those of `CONTENT_FILTER`."""
 _BY_WORD: Final = {word: meaning for meaning, words in WORDS.items() for word in words}
 _KINDS: Final = {folded(word): kind for kind, words in _FAILURES.items() for word in words.split()} | {
     folded(word): "cancelled" for word in _MEANINGS[CANCELLED].split()
@@ -108,6 +110,11 @@ def normalised(reason: str) -> str:
     """
     word = folded(reason)
     return _BY_WORD.get(word) or PREFIXES.get(word.partition(":")[0], reason)
+
+
+def is_filtered(reason: str | None) -> bool:
+    """Return whether a filter removed the answer, rather than the model refused."""
+    return reason is not None and normalised(reason) == CONTENT_FILTER and folded(reason) not in _REFUSALS
 
 
 @lru_cache(maxsize=64)

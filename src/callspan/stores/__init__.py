@@ -11,6 +11,7 @@ from callspan.stores.aggregates import exact_sum, is_error, known_sum
 from callspan.stores.base import (
     IN_PROGRESS,
     ORDERS,
+    Content,
     EmptyStoreError,
     Entry,
     Event,
@@ -30,7 +31,7 @@ from callspan.stores.fact_rows import LISTED, as_row, call_facts, session_facts,
 from callspan.stores.filters import SCORE_FIELDS, CallFilter
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
 from callspan.stores.lookup import look_up
-from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, spoken
+from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, question, spoken
 from callspan.stores.protocol import FileStore, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
 from callspan.stores.rewards import Labels, Scores
@@ -50,6 +51,7 @@ __all__ = [
     "SCORE_FIELDS",
     "UNKNOWN",
     "CallFilter",
+    "Content",
     "ConversationReader",
     "EmptyStoreError",
     "Entry",
@@ -94,6 +96,7 @@ __all__ = [
     "known_sum",
     "look_up",
     "minute_cost",
+    "question",
     "seconds_of",
     "session_facts",
     "split_urls",

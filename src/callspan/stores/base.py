@@ -162,6 +162,8 @@ class CallAggregates(msgspec.Struct, frozen=True, kw_only=True):
     """Number of calls whose stream stopped without its terminal event."""
     cut_by_length: int = 0
     """Number of calls whose answer reached the token limit."""
+    refused: int = 0
+    """Number of calls that the model refused, or whose answer a filter removed."""
     cached: int = 0
     """Number of calls that a cache answered; the sums have none of their tokens."""
     input_tokens: int | None = None

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.amounts import EXACT
-from callspan.record.finish_reasons import PREFIXES, equivalents
+from callspan.record.finish_reasons import LENGTH, PREFIXES, equivalents
 from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.record.reward_sums import REWARD
 from callspan.stores import scores
@@ -42,7 +42,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """The session's experiment."""
     session_outcome: str | None = None
     """The outcome of the stored session: without one `in_progress`; `interrupted` if its process has exited, `unknown`
-    if it cannot be seen and has shown no sign of life for an hour."""
+    if it cannot be seen and has shown no sign of life for an hour. Of a call outside of sessions its own outcome."""
     success: bool | None = None
     """Whether the session succeeded, see `SessionSummary.succeeded`."""
     metadata: tuple[tuple[str, str], ...] = ()
@@ -104,6 +104,10 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """True: only calls with an attempt that got a 429; False: only other calls."""
     cut_off: bool | None = None
     """True: only streams without a terminal event; False: only other calls."""
+    cut: bool | None = None
+    """True: only answers without their end, cut off or by length; False: only other calls."""
+    refused: bool | None = None
+    """True: only answers that the model refused or a filter removed; False: only other calls."""
     cached: bool | None = None
     """True: only calls that a cache answered, which nobody bought; False: only other calls."""
     batch_id: str | None = None
@@ -179,6 +183,8 @@ SESSION_CONDITIONS: Final = {
 """Conditions on the session `s`, by field."""
 FAILED: Final = "c.outcome IN ('error', 'timeout')"
 """Whether a call `c` failed."""
+REFUSED: Final = "coalesce(c.refused, false)"
+"""Whether the model refused a call `c`, or a filter removed its answer."""
 _FOLDED: Final = "replace(replace(replace(lower(c.finish_reason), '_', ''), '-', ''), ' ', '')"
 """As `folded` of `callspan.record.finish_reasons`."""
 _PLAIN: Final = {
@@ -200,6 +206,7 @@ _FLAGS: Final = {
     "errors": (FAILED, "c.outcome = 'success'"),
     "rate_limited": ("coalesce(c.rate_limited, false)", "NOT coalesce(c.rate_limited, false)"),
     "cached": ("c.cached IS NOT NULL", "c.cached IS NULL"),
+    "refused": (REFUSED, f"NOT {REFUSED}"),
     "cut_off": ("coalesce(c.stream_end, '') = 'cut_off'", "coalesce(c.stream_end, '') <> 'cut_off'"),
 }
 """The conditions for a field that is true, and false."""
@@ -350,6 +357,8 @@ def _label_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     for name, condition in SESSION_CONDITIONS.items():
         if getattr(selection, name) is not None:
             inherited = dialect.in_sessions.format(condition=condition)
+            if name == "session_outcome":
+                inherited = f"({inherited} OR (c.session_id IS NULL AND {_OUTCOME} = :session_outcome))"
             column = _SHARED.get(name)
             yield inherited if column is None else f"({column} = :{name} OR ({column} IS NULL AND {inherited}))"
     for number, (key, _) in enumerate(selection.metadata):
@@ -378,6 +387,9 @@ def _flag_conditions(selection: CallFilter) -> Iterator[str]:
     for name, (when_true, when_false) in _FLAGS.items():
         if (flag := getattr(selection, name)) is not None:
             yield when_true if flag else when_false
+    if selection.cut is not None:
+        is_cut = f"coalesce({finish_condition(LENGTH)}, false) OR {_FLAGS['cut_off'][0]}"
+        yield f"({is_cut})" if selection.cut else f"NOT ({is_cut})"
     if selection.outcome is not None:
         yield f"{_OUTCOME if selection.outcome in UNENDED else 'c.outcome'} = :outcome"
     if selection.finish_reason is not None:
@@ -418,8 +430,8 @@ def parameters(selection: CallFilter) -> dict[str, object]:
 
 def processes(selection: CallFilter) -> list[str]:
     """Return the queries for the processes on whose states these conditions depend."""
-    outcomes = {OF_SESSIONS: selection.session_outcome, OF_CALLS: selection.outcome}
-    return [query for query, outcome in outcomes.items() if outcome in UNENDED]
+    outcomes = {OF_SESSIONS: [selection.session_outcome], OF_CALLS: [selection.outcome, selection.session_outcome]}
+    return [query for query, given in outcomes.items() if not UNENDED.isdisjoint(given)]
 
 
 def own_label(key: str, parameter: str) -> str:

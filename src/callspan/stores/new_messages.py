@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.formatting import excerpt
 from callspan.record.call import CallRecord
 from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning, Text, ToolCall, parse_arguments
+
+_QUESTION: Final = 160
+"""Characters of a question."""
 
 
 def instructions(call: CallRecord) -> list[Part]:
@@ -24,6 +28,12 @@ def spoken(call: CallRecord) -> list[Message]:
     """Return the messages of a request without instructions."""
     messages = call.conversation.input if call.conversation is not None else []
     return [message for message in messages if message.role not in INSTRUCTION_ROLES]
+
+
+def question(call: CallRecord) -> str | None:
+    """Return the last text of the user in a request, on one line and shortened; None if there is or was kept none."""
+    texts = (message.text for message in reversed(spoken(call)) if message.role == "user")
+    return next((excerpt(text, _QUESTION) for text in texts if text), None)
 
 
 class NewMessages(NamedTuple):

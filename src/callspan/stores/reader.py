@@ -128,6 +128,12 @@ class Reader:
         sql = f"SELECT count(*) FROM {calls_from(selection)} WHERE {where}"
         return int(next(self._database.tuples(sql, values))[0])
 
+    def count_sessions(self, selection: CallFilter = _EVERY) -> int:
+        """Return the number of sessions that `sessions` yields without a limit."""
+        query = _query_of_sessions(selection, self._database.dialect)
+        sql = f"SELECT count(*) FROM {query.source} WHERE {query.where}"
+        return int(next(self._database.tuples(sql, self._parameters(selection)))[0])
+
     def ids(self, selection: CallFilter = _EVERY) -> Iterator[CallIds]:
         """Yield the ids of the calls that `calls` yields without a limit, in any order."""
         where, values = self._where(selection)

@@ -17,7 +17,7 @@ from callspan.stores.aggregates import exact_sum
 from callspan.stores.base import Grouping, Summary
 from callspan.stores.database import Database, Dialect, Values
 from callspan.stores.facts import PICO
-from callspan.stores.filters import FAILED, finish_condition, own_label
+from callspan.stores.filters import FAILED, REFUSED, finish_condition, own_label
 
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
@@ -38,6 +38,7 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
   sum(CASE WHEN c.stream_end = 'cut_off' THEN 1 ELSE 0 END) AS cut_off,
   sum(CASE WHEN {finish_condition(LENGTH)} THEN 1 ELSE 0 END) AS cut_by_length,
+  sum(CASE WHEN {REFUSED} THEN 1 ELSE 0 END) AS refused,
   sum(CASE WHEN c.cached IS NOT NULL THEN 1 ELSE 0 END) AS cached,
   sum(CASE WHEN {WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
   sum(CASE WHEN {WITHOUT_COST} THEN 1 ELSE 0 END) AS calls_without_cost,
@@ -52,7 +53,8 @@ SELECT {{keys}}, count(*) AS calls,
 FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {{order}}
 """
 _SUMMED: Final = (
-    *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "cached", "input_tokens", "output_tokens", "retries"),
+    *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "refused", "cached"),
+    *("input_tokens", "output_tokens", "retries"),
     *("mean_input_tokens", "mean_output_tokens", "cache_read_tokens", "reasoning_tokens"),
     *("calls_without_usage", "calls_without_cost", "first_ns", "last_ns"),
 )

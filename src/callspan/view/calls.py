@@ -9,7 +9,7 @@ import msgspec
 
 from callspan.formatting import excerpt, in_ms
 from callspan.records import CallRecord
-from callspan.stores import as_row, call_facts
+from callspan.stores import as_row, call_facts, question
 from callspan.view.source import PageRequest, Row
 
 _FIRST: Final = 100
@@ -44,9 +44,7 @@ def page(request: PageRequest) -> CallsPage:
     reader, selection = request.filtered()
     offset = request.after()
     page_size = _ROWS if offset else _FIRST
-    calls = list(
-        reader.calls(msgspec.structs.replace(selection, limit=page_size + 1, offset=offset, content="response"))
-    )
+    calls = list(reader.calls(msgspec.structs.replace(selection, limit=page_size + 1, offset=offset)))
     return CallsPage(call_rows(calls[:page_size]), str(offset + page_size) if len(calls) > page_size else None)
 
 
@@ -60,6 +58,7 @@ def call_row(call: CallRecord) -> Row:
     error = call.error
     return as_row(call_facts(call, "page")) | {
         "error": excerpt(error.message or error.type or "", _WORDS) if error else None,
+        "question": question(call),
         "output": excerpt(" ".join(call.answer_texts or ()), _WORDS),
         "max_tokens": next((value for key, value in call.request.params.items() if key in _LIMITS), None),
         "attempts": _attempts(call),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +18,13 @@ _HOUR_NS: Final = 3_600_000_000_000
 _MINUTE_NS: Final = 60_000_000_000
 _MINUTES: Final = 60
 _MAX_ROWS: Final = 3
+_MAX_READ: Final = 50
+"""Number of the newest successes among which empty answers are searched."""
+_WORTH: Final[tuple[dict[str, Any], ...]] = (
+    {"errors": True}, {"cut": True}, {"finish_reason": "waiting for approval"}, {"outcome": "cancelled"},
+    {"outcome": "interrupted"}, {"refused": True},
+)  # fmt: skip
+"""The conditions of calls that are worth a look."""
 
 
 class Hour(msgspec.Struct):
@@ -56,7 +63,7 @@ class NowPage(msgspec.Struct):
     hour: Hour
     running: list[Row]
     worth: list[Row]
-    """Failed, cut and cancelled calls of the last day, newest first."""
+    """Failed, cut, cancelled, interrupted, refused and empty calls of the last day, newest first."""
 
 
 def version(request: PageRequest) -> dict[str, str]:
@@ -108,11 +115,11 @@ def _hour(reader: Reader, now_ns: int) -> Hour:
 
 
 def _failures(reader: Reader, since_ns: int) -> list[Row]:
-    finishes = ({"finish_reason": "length"}, {"finish_reason": "waiting for approval"})
-    conditions = ({"errors": True}, *finishes, {"cut_off": True}, {"outcome": "cancelled"})
     calls: dict[str, CallRecord] = {}
-    for condition in conditions:
-        selection = CallFilter(since_ns=since_ns, limit=_MAX_ROWS, content="none", **condition)
+    for condition in _WORTH:
+        selection = CallFilter(since_ns=since_ns, limit=_MAX_ROWS, **condition)
         calls |= {call.call_id: call for call in reader.calls(selection)}
+    lately = CallFilter(since_ns=since_ns, limit=_MAX_READ, outcome="success", content="response")
+    calls |= {call.call_id: call for call in reader.calls(lately) if call.unanswered == "empty"}
     newest = sorted(calls.values(), key=lambda call: -call.timing.start_ns)
     return call_rows(newest[: 2 * _MAX_ROWS])

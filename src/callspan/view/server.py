@@ -29,6 +29,7 @@ PAGES: Final[dict[str, Callable[[PageRequest], object]]] = {
     "store": now.store,
     "now": now.page,
     "sessions": sessions.page,
+    "counts": sessions.counts,
     "session": session.page,
     "calls": calls.page,
     "call": call.page,

@@ -1,15 +1,35 @@
-"""Sessions: the paged list, with first words, marks, scores, course and sums."""
+"""Sessions: the paged list of sessions and of calls outside of them, with words, marks, scores, course and sums."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import heapq
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.stores import IN_PROGRESS, INTERRUPTED, UNKNOWN, Reader, Run, SessionSummary, as_row, session_facts
-from callspan.view.source import PageRequest, Row
+from callspan.records import CallRecord
+from callspan.stores import (
+    IN_PROGRESS,
+    INTERRUPTED,
+    UNKNOWN,
+    CallFilter,
+    Reader,
+    Run,
+    SessionSummary,
+    as_row,
+    call_facts,
+    ids_of,
+    session_facts,
+)
+from callspan.view.calls import call_row
+from callspan.view.runs import runs_of
+from callspan.view.source import BadQueryError, PageRequest, Row
 
 _FIRST: Final = 100
 """Rows of the first page, which should appear quickly and is read again after each write."""
@@ -17,6 +37,9 @@ _ROWS: Final = 500
 """Rows of other pages. Twice as many take more than a second with a million calls sorted by a sum."""
 _AT_ONCE: Final = 200
 """Rows read together, as in `Reader.sessions`."""
+_MAX_COUNTED: Final = 200_000
+"""Number of calls above which rows are not counted."""
+_AFTER: Final = re.compile("[0-9]{1,15}_[0-9]{1,15}")
 _MAX_POINTS: Final = 64
 """Maximum number of points of a reward curve in a list."""
 _MAX_EVENTS: Final = 10_000
@@ -41,19 +64,109 @@ class SessionsPage(msgspec.Struct):
     """A page of the list."""
 
     rows: list[Row]
+    """Rows of sessions, and of calls outside of them, which have a `call_id` and the `run` that they belong to."""
     next: str | None
-    """Number of rows before the next page; None on the last."""
+    """Numbers of sessions and of calls before the next page, as `12_3`; None on the last."""
+    groups: dict[str, int] = {}
+    """Number of selected sessions of each group that is on the page."""
+
+
+class _Listed(NamedTuple):
+    """A session or a call outside of sessions, with its place in the list."""
+
+    place: tuple[float, int]
+    """The sort key and the start; the largest come first."""
+    item: SessionSummary | CallRecord
 
 
 def page(request: PageRequest) -> SessionsPage:
-    """Return a page of the sessions selected by the filter line `q`; `after` is the number of sessions before it."""
-    (reader, selection), offset = request.filtered(), request.after()
-    most = _ROWS if offset else _FIRST
-    summaries = reader.sessions(msgspec.structs.replace(selection, offset=offset, limit=most + 1))
-    rows: list[Row] = []
-    while batch := list(islice(summaries, min(_AT_ONCE, most - len(rows)))):
-        rows += session_rows(reader, batch)
-    return SessionsPage(rows, None if next(summaries, None) is None else str(offset + most))
+    """Return a page of the sessions, and of the calls outside of them, that the filter line `q` selects.
+
+    `after` is the `next` of the page before.
+    """
+    (reader, selection), (sessions, calls) = request.filtered(), _before(request)
+    most = _ROWS if sessions + calls else _FIRST
+    listed = list(islice(_listed(reader, selection, sessions, calls, most + 1), most + 1))
+    items = [one.item for one in listed[:most]]
+    of_sessions = [item for item in items if isinstance(item, SessionSummary)]
+    following = f"{sessions + len(of_sessions)}_{calls + len(items) - len(of_sessions)}"
+    groups = {one.session.group_id for one in of_sessions} - {None}
+    counted = {str(one): reader.count_sessions(msgspec.structs.replace(selection, group_id=one)) for one in groups}
+    return SessionsPage(_rows(reader, items), following if len(listed) > most else None, counted)
+
+
+def _before(request: PageRequest) -> tuple[int, int]:
+    """Return the numbers of sessions and calls before the page. Raises BadQueryError."""
+    after = request.query.get("after") or "0_0"
+    if not _AFTER.fullmatch(after):
+        raise BadQueryError("after is no number")
+    sessions, _, calls = after.partition("_")
+    return int(sessions), int(calls)
+
+
+def _listed(reader: Reader, selection: CallFilter, sessions: int, calls: int, most: int) -> Iterator[_Listed]:
+    """Yield the sessions and the calls outside of sessions in the order of the list."""
+    outside = msgspec.structs.replace(selection, in_session=False, offset=calls, limit=most)
+    found = list(reader.calls(outside))
+    scores = reader.call_scores([ids_of(call) for call in found], selection.judged[:1])
+    of_calls = (_Listed(_place(call, selection, scores[call.call_id]), call) for call in found)
+    summaries = reader.sessions(msgspec.structs.replace(selection, offset=sessions, limit=most))
+    of_sessions = (_Listed(_place(one, selection), one) for one in summaries)
+    return heapq.merge(of_sessions, of_calls, key=attrgetter("place"), reverse=True)
+
+
+def _place(
+    item: SessionSummary | CallRecord, selection: CallFilter, scores: Mapping[str, float] = MappingProxyType({})
+) -> tuple[float, int]:
+    """Return the place of a session or call in the list, as stores sort them."""
+    facts = call_facts(item, "page") if isinstance(item, CallRecord) else session_facts(item, "page")
+    start_ns = int(str(facts["start_ns"] or 0))
+    if selection.sort == "start_ns":
+        return start_ns, start_ns
+    if selection.sort == "score":
+        objective = selection.judged[0]
+        score = item.score(objective) if isinstance(item, SessionSummary) else scores.get(objective)
+        return -math.inf if score is None else -score, start_ns
+    sums = [facts["input_tokens"], facts["output_tokens"]] if selection.sort == "tokens" else [facts[selection.sort]]
+    known = [float(str(one)) for one in sums if one is not None]
+    return sum(known) if known else -1, start_ns
+
+
+def _rows(reader: Reader, items: Sequence[SessionSummary | CallRecord]) -> list[Row]:
+    """Return the rows of these sessions and calls, in their order."""
+    summaries = [item for item in items if isinstance(item, SessionSummary)]
+    calls = [item for item in items if isinstance(item, CallRecord)]
+    of_sessions = iter(
+        [
+            row
+            for first in range(0, len(summaries), _AT_ONCE)
+            for row in session_rows(reader, summaries[first : first + _AT_ONCE])
+        ]
+    )
+    runs = runs_of(calls)
+    return [
+        call_row(item) | {"run": runs[item.call_id]} if isinstance(item, CallRecord) else next(of_sessions)
+        for item in items
+    ]
+
+
+def counts(request: PageRequest) -> dict[str, int]:
+    """Return the number of rows that the filter line `q` with each of the `words` selects, by the word.
+
+    `of` is `sessions`, with calls outside of them, or `calls`. Nothing is counted in a store with very many calls.
+    """
+    reader, of = request.reader, request.query.get("of", "sessions")
+    if reader.count_calls() > _MAX_COUNTED:
+        return {}
+    line, words = request.query.get("q", ""), request.query.get("words", "").split(",")
+    return {word: _count(reader, request.access.parse_filter(f"{line} {word}"), of) for word in words}
+
+
+def _count(reader: Reader, selection: CallFilter, of: str) -> int:
+    if of == "calls":
+        return reader.count_calls(selection)
+    outside = msgspec.structs.replace(selection, in_session=False)
+    return reader.count_sessions(selection) + reader.count_calls(outside)
 
 
 def session_rows(

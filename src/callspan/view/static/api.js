@@ -1,11 +1,11 @@
-// Data of the store.
+// API: requests to the server, or to the data in a report.
 import { stored } from "./dom.js";
 
 export class Failure extends Error {}
 
 const query = values => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "").map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]));
 
-// The key that every request for data carries: the address that the command printed leads here with it.
+// The key of every request for data. The printed address leads to this page with the key after the `#`.
 const [, arrived] = /^#key=([\w-]+)$/.exec(location.hash) || [], key = arrived || stored("localStorage", "key") || "";
 if (arrived) {
   stored("localStorage", "key", key);
@@ -15,14 +15,14 @@ if (arrived) {
 export const get = async (name, values = {}, signal) => {
   if (globalThis.CALLSPAN_FILE) return inFile(name, values);
   const found = await (await asked(name, values, signal)).json();
-  // A store without records yet.
+  // The store has no records yet.
   if (found.waits) throw Object.assign(new Failure(found.error), found);
   return found;
 };
 
 export const send = async (name, body) => (await asked(name, {}, undefined, { method: "POST", body: JSON.stringify(body) })).json();
 
-// A list of at least so many rows, where there are as many, behind those that are `known`: page by page.
+// Reads a list page by page until it has `least` rows or ends, after the rows that are `known`.
 export const listed = async (name, values, least, signal, known) => {
   let found = known || await get(name, values, signal);
   while (found.next && found.rows.length < least) {

@@ -1,7 +1,7 @@
 // Bars: hollow waits for the first token, full answers, a red line is a failed attempt, hatched is the wait after it.
 import { h, svg } from "./dom.js";
 import { least, most, time, ms, known } from "./format.js";
-import { isRunning, lastedMs } from "./rows.js";
+import { elapsedMs, isRunning, lastedMs } from "./rows.js";
 
 const piece = (kind, from, to, axis, title) => h(`i.${kind}`, { title, style: { left: `${axis.at(from)}%`, width: `${Math.max(0, axis.at(to) - axis.at(from))}%` } });
 
@@ -64,7 +64,8 @@ export const course = row => {
   if (row.curve.length) return curve([row.curve], 128, 20);
   const box = h("span.track.course", { title: ms(row.active_ns) ? `busy for ${time(ms(row.active_ns))}; width is the root of it` : null });
   if (!row.course.length) return box;
-  const now = Date.now() - (ms(row.start_ns) || 0), lastedOf = ([, start, lasted]) => lasted ?? Math.max(0, now - start);
+  const now = Date.now() - (ms(row.start_ns) || 0), runs = row.outcome === "in_progress";
+  const lastedOf = ([, start, lasted]) => elapsedMs(lasted, start, runs, now) ?? 0;
   const gaps = gapsOf(row.course.map(run => [run[1], lastedOf(run)]), SHORT_IDLE_MS), whole = axisOf(0, most(row.course.map(run => run[1] + lastedOf(run))), gaps);
   const width = Math.min(1, Math.max(0.18, Math.sqrt(whole.busy / 40000))), axis = { at: ms => whole.at(ms) * width };
   for (const run of row.course) {

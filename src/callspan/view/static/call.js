@@ -129,7 +129,7 @@ const messagesOf = (data, most, showAll) => {
   ].flat();
 };
 
-export default ({ place, app, signal }) => {
+export const callPage = ({ place, app, signal }) => {
   const left = h("section", { "aria-label": "Messages", tabindex: "0" }), right = h("section", { "aria-label": "Facts", tabindex: "0" }), titlebar = h("div.titlebar");
   const rating = fact("Rate", "", ratingBox({ call: place.id }));
   let data = null, most = EARLIER, reasoningOpen = false;
@@ -139,10 +139,10 @@ export default ({ place, app, signal }) => {
   const show = found => {
     data = found;
     const { row } = data, waited = row.attempts.reduce((total, one) => total + (one[4] || 0), 0);
-    title(`call ${data.number ?? ""} ${row.model || ""}`);
+    if (!place.isInList) title(`call ${data.number ?? ""} ${row.model || ""}`);
     const above = row.session_id ? [link("#/", "Sessions"), soft(" / "), link(back(), row.session_name || row.session_id)] : link("#/calls", "Calls");
     become(titlebar,
-      h("h1", null, above, soft(" / "), strong(data.number ? `call ${data.number} of ${data.of}` : row.operation), " ", soft(row.model || "")),
+      h("h1", null, above, soft(" / "), strong(data.number ? `call ${data.number} of ${data.of}` : "call"), " ", soft(row.model || "")),
       h("div.facts", null,
         span(row.outcome === "success" ? mark("success") : "", callMarks(row)),
         span(strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"),
@@ -172,3 +172,5 @@ export default ({ place, app, signal }) => {
       ["Escape", data.row.session_id ? "session" : "back", () => { location.hash = data.row.session_id ? back() : app.list; }]],
   };
 };
+
+export default callPage;

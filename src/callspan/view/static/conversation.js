@@ -30,7 +30,7 @@ const asked = entries => new Set(entries.flatMap(entry => (entry.turn?.answer ||
 
 export const footLine = (row, { linked = true } = {}) => {
   const cache = row.cache_read_tokens && row.input_tokens ? `, ${Math.round(row.cache_read_tokens / row.input_tokens * 100)} % from cache` : "";
-  return h("p.meta", null, linked ? link(address("call", row.call_id), row.model || row.operation) : row.model || row.operation, "  ",
+  return h("p.meta", null, linked ? link(address("call", row.call_id), row.model || "call") : row.model || "call", "  ",
     spaced([
       (row.input_tokens !== null || row.output_tokens !== null) && `${tokensText(row)} tokens${cache}`,
       row.cost_usd !== null && money(row.cost_usd),
@@ -69,6 +69,8 @@ export const answers = (entry, join) => {
     h("p", null, mark("in progress", `in progress for ${time(Date.now() - ms(row.start_ns))}`)),
     h("p.meta", null, sentText(turn) && `${sentText(turn)} sent. `, "Its text is recorded when it ends.")
   );
+  else if (row.unanswered === "not kept") found.push(h("p", null, mark("not kept")), notKept(turn));
+  else if (row.unanswered && row.unanswered !== "refused") found.push(h("p", null, callMarks(row).find(one => one.textContent === row.unanswered)));
   else if (!turn.answer.length && !turn.error) found.push(turn.kept === "full" ? soft("no answer is recorded") : notKept(turn));
   if (turn.error) found.push(h("p", null, callMarks(row).find(one => one.classList.contains("bad")) || mark("error", "failed"), " ", oneLine(turn.error)));
   return [...found, ending(row, voice), ...removed(turn)];

@@ -38,8 +38,12 @@ const SHAPES = {
   triggered: ["M6 .9 10.6 2.6V6c0 2.6-2 4.4-4.6 5.2C3.400 10.400 1.400 8.600 1.400 6V2.600z", null],
   success: ["M1.800 6.400 4.600 9.200 10.200 2.800", null],
   failure: ["M2 2l8 8M10 2l-8 8", null],
+  interrupted: ["M1 6h3M8 6h3M4 3v6M8 3v6", null],
+  refused: ["M6 1a5 5 0 1 0 .010 0M3 6h6", null],
+  empty: ["M6 1.500a4.500 4.500 0 1 0 .010 0", null],
+  "not kept": ["M2.500 5.500h7v5h-7zM4 5.500V3.500a2 2 0 0 1 4 0v2", null],
 };
-const LOOKS = { "in progress": "accent", error: "bad", cut: "warn", waiting: "warn", cancelled: "warn", cached: "soft", retried: "warn", triggered: "warn", success: "soft", failure: "bad" };
+const LOOKS = { "in progress": "accent", error: "bad", cut: "warn", waiting: "warn", cancelled: "warn", cached: "soft", retried: "warn", triggered: "warn", success: "soft", failure: "bad", interrupted: "warn", refused: "warn", empty: "warn", "not kept": "soft" };
 
 // A mark is a shape, a word and a colour.
 export const mark = (kind, word) => {

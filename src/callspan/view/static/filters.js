@@ -1,25 +1,30 @@
-// The filter line: words as `user:mara failed since:7d`, typed or clicked; each is a chip that can be taken away.
+// Filters: a line of words such as `user:mara failed since:7d`, typed or clicked. Each word is a chip that removes it.
 import { become, h, mark, button } from "./dom.js";
+import { count } from "./format.js";
 
-const MARKS = [["in progress", "session-status:in_progress"], ["error", "failed"], ["cut", "finish:length"], ["waiting", "finish:waiting_for_approval"], ["cancelled", "status:cancelled"], ["retried", "retries:1"], ["failure", "failure"]];
 const TIMES = [["1 h", "since:1h"], ["24 h", "since:24h"], ["7 d", "since:7d"], ["all", ""]];
 
-// A value with spaces or quotes stands in double quotes, with \ before a quote; `cli/view.py` reads the same.
+// The words of the marks in `kinds`, as the server counts them.
+export const markWords = kinds => Object.values(kinds).join(",");
+
+// Values with spaces or quotes are in double quotes, quotes within them after a backslash; `cli/view.py` parses the same.
 export const wordsOf = line => line.match(/(?:[^\s"]|"(?:[^"\\]|\\.)*")+/g) || [];
 export const quoted = value => (/[\s"]/.test(value) || value === "" ? `"${String(value).replace(/["\\]/g, "\\$&")}"` : String(value));
 export const unquoted = word => word.replace(/"((?:[^"\\]|\\.)*)"/g, (_, text) => text.replace(/\\(.)/g, "$1"));
 const without = (line, word) => wordsOf(line).filter(one => one !== word).join(" ");
 const withWord = (line, word) => [...wordsOf(line), word].filter(Boolean).join(" ");
 
-export const filterLine = (line, go, { kinds = [], choices = [] } = {}) => {
-  const marks = MARKS.filter(([kind]) => kinds.includes(kind));
+// `kinds` has the filter word of each mark: a row with the mark matches the word, and no other row does.
+export const filterLine = (line, go, { kinds = {}, choices = [] } = {}) => {
+  const marks = Object.entries(kinds);
   const every = wordsOf(line), since = every.find(word => word.startsWith("since:")) || "";
   const quick = new Set([...marks.map(([, word]) => word), ...TIMES.map(([, word]) => word)]);
   const times = h("div.segments", { role: "group", "aria-label": "Time" }, TIMES.map(([name, word]) => button(name, () => go(withWord(without(line, since), word)), { "aria-pressed": String(word === since) })));
   const chip = (counts, [kind, word]) => {
     const on = every.includes(word);
-    return h("button.chip", { type: "button", "aria-pressed": String(on), title: `${on ? "without" : "only"} ${word}`, onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind), kind in counts ? h("span.soft", null, counts[kind]) : "", on && " ×");
+    return h("button.chip", { type: "button", "aria-pressed": String(on), title: `${on ? "without" : "only"} ${word}`, onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind), word in counts ? h("span.soft", null, count(counts[word])) : "", on && " ×");
   };
+  const isOffered = (counts, [, word]) => counts[word] !== 0 || every.includes(word);
   const choice = (name, values) => {
     const word = every.find(one => one.startsWith(`${name}:`)) || "", words = [...new Set([...values.map(value => `${name}:${quoted(value)}`), word])].filter(Boolean).sort();
     const select = h("select.chip", { "aria-label": name, onchange: ({ target }) => go(withWord(word ? without(line, word) : line, target.value)) },
@@ -32,9 +37,9 @@ export const filterLine = (line, go, { kinds = [], choices = [] } = {}) => {
   const field = h("input.line", { type: "text", "aria-label": "Filter: user:NAME model:NAME meta:KEY=VALUE min-cost:0.01, or words of a message", placeholder: "filter: user:NAME model:NAME meta:KEY=VALUE …", list: "known", value: "", spellcheck: "false" });
   const form = h("form.filters", { role: "search", "aria-label": "Filters", onsubmit: event => { event.preventDefault(); if (field.value.trim()) go(withWord(line, field.value.trim())); } },
     times, chips, given, field, known);
-  // Draws the counts of marks, the values of each choice, and the words that the field offers.
+  // `counts` has the store's number of rows by filter word, `values` the values of each choice, `words` completions of the field.
   const show = (counts = {}, values = {}, words = []) => {
-    become(chips, marks.map(one => chip(counts, one)), choices.map(name => choice(name, values[name] || [])));
+    become(chips, marks.filter(one => isOffered(counts, one)).map(one => chip(counts, one)), choices.map(name => choice(name, values[name] || [])));
     become(known, [...new Set(words)].map(word => h("option", { value: word })));
   };
   show();

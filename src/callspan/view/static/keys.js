@@ -41,8 +41,9 @@ document.addEventListener("keydown", event => {
   action(event);
 });
 
-const MARKS = [["in progress", "not ended, its process lives"], ["error", "kind of the error and its status"], ["cut", "stopped at a length limit, or a stream without its end"], ["waiting", "the application must allow a tool"],
-  ["cancelled", "the application closed it"], ["retried", "attempts of the SDK less one"], ["triggered", "a check said stop"], ["success", "what the application said"], ["failure", "what the application said"]];
+const MARKS = [["in progress", "not ended, its process runs"], ["error", "the kind of the error and its status"], ["cut", "stopped at a length limit, or a stream without its end"], ["refused", "the model refused, or a filter removed the answer"],
+  ["empty", "the answer has no content"], ["not kept", "the content level keeps no words"], ["waiting", "the application must allow a tool"], ["cancelled", "the application closed it"], ["interrupted", "its process disappeared before it ended"],
+  ["retried", "the SDK's retries"], ["triggered", "a check was triggered"], ["success", "as the application reported"], ["failure", "as the application reported"]];
 const BARS = [["wait", "waits for the first token"], ["model", "answers"], ["failed", "failed attempt"], ["pause", "wait before the next attempt"], ["stopped", "cancelled"], ["tool", "tool"], ["dot", "an instant: message, action, check"], ["gap", "idle time cut out; how much stands on the axis"]];
 
 const sheet = () => {

@@ -63,7 +63,7 @@ const tool = (part, result, run, open) => {
   const error = run?.record.error, failed = Boolean(error || result?.is_error), lasted = run ? time(ms(run.duration_ns)) : "";
   const content = result ? result.content : error ? error.message || error.type : run?.record.data?.result;
   const state = failed ? mark("error", "failed") : result || run?.record.data?.result !== undefined ? strong("result") : soft(
-    part.tool_type && part.tool_type !== "function" ? part.tool_type : open ? "runs" : "no result is recorded"
+    part.tool_type && part.tool_type !== "function" ? part.tool_type : open ? "no end is recorded" : "no result is recorded"
   );
   const box = h(`div.box${failed ? ".failed" : ""}`, null,
     h("div", null, strong(oneLine(part.name || "tool")), " ", soft(part.incomplete ? "call, cut" : "call"), part.arguments === null || part.arguments === undefined ? "" : value(part.arguments)),
@@ -79,7 +79,7 @@ export const part = (one, join) => {
   switch (one.type) {
     case "text": return one.text ? text(one.text) : null;
     case "reasoning": return reasoning(one);
-    case "refusal": return [h("p.meta", null, mark("cancelled", "refused")), text(one.text)];
+    case "refusal": return [h("p.meta", null, mark("refused", "refused")), text(one.text)];
     case "tool_call": { const found = join?.(one) || {}; return tool(one, found.result, found.run); }
     case "tool_result": return h("div.box", null, h("div", null, soft("result of "), oneLine(one.id || "a tool")), h("div", null, one.is_error ? mark("error", "failed") : "", value(one.content)));
     case "media": return media(one);

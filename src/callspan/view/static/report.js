@@ -35,8 +35,9 @@ const callOf = ({ id }) => {
 
 const ANSWERS = {
   store: () => ({ name: data.contents.store, command: data.contents.command, trace_url: null, calls: data.contents.calls, last_ns: null, notices: [] }),
-  now: () => ({ at_ns: data.contents.at_ns, contents: data.contents, worth: everyCall().filter(row => failed(row) || row.cut_by_length || row.cut_off || row.waits_for_approval || row.outcome === "cancelled").slice(0, 3) }),
-  sessions: ({ after }) => paged(newest([...pages.values()].map(([first]) => first.session)), after),
+  now: () => ({ at_ns: data.contents.at_ns, contents: data.contents, worth: everyCall().filter(row => failed(row) || row.cut_by_length || row.cut_off || row.waits_for_approval || (row.unanswered && row.unanswered !== "not kept") || ["cancelled", "interrupted"].includes(row.outcome)).slice(0, 3) }),
+  sessions: ({ after }) => paged(newest([...[...pages.values()].map(([first]) => first.session), ...data.outside.rows.map(entry => entry.call)]), after),
+  counts: () => ({}),
   calls: ({ after }) => paged(everyCall(), after),
   session: sessionOf,
   call: callOf,

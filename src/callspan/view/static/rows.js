@@ -1,8 +1,8 @@
-// What the lists of sessions and calls have in common: marks, outcomes, scores, sums.
+// Rows: marks, outcomes, scores and sums in lists of sessions and calls.
 import { address, h, mark, soft, spaced } from "./dom.js";
-import { brief, signed, plain, plural, money, sum, tokens, DASH, ms } from "./format.js";
+import { brief, oneLine, signed, plain, plural, money, sum, tokens, DASH, ms } from "./format.js";
 
-// The rows of a list: what they are made of are their cells.
+// A row of a list, made of its cells.
 const asRow = (role, spec, props, cells) => {
   const row = h(`div.row${spec}`, { role: "row", ...props }, cells);
   for (const cell of row.children) cell.setAttribute("role", role);
@@ -11,28 +11,36 @@ const asRow = (role, spec, props, cells) => {
 export const gridRow = (spec, props, ...cells) => asRow("gridcell", spec, { tabindex: "-1", ...props }, cells);
 export const headRow = (...cells) => asRow("columnheader", ".head", null, cells);
 
-const errorWord = (kind, status) => `${(kind || "error").replaceAll("_", " ")}${status ? " " + status : ""}`;
+// An answer may have begun with status 200 before the call failed.
+const errorWord = (kind, status) => `${(kind || "error").replaceAll("_", " ")}${status >= 400 ? " " + status : ""}`;
 export const retriesWord = number => `${number} ${number === 1 ? "retry" : "retries"}`;
 
-// Marks say what the calls did; the outcome says what the application said.
+// Marks state what happened to the calls, the outcome what the application reported.
 export const sessionMarks = row => [
   row.errors && h("a.marked", { href: row.first_error ? address("call", row.first_error.call_id) : address("calls", null, { q: `session:${row.session_id} failed` }), tabindex: "-1", title: `${plural(row.errors, "call")} failed` },
     mark("error", row.first_error ? errorWord(row.first_error.kind, row.first_error.status) : `${row.errors} failed`)),
   (row.cut_by_length || row.cut_off) && mark("cut", "cut"),
+  row.refused && mark("refused", "refused"),
   row.cancelled && mark("cancelled", "cancelled"),
   row.retries && mark("retried", retriesWord(row.retries)),
 ].filter(Boolean);
 
 export const isRunning = row => row.outcome === "in_progress";
-// How long a call took; one that runs, until now; of one that was interrupted or is unknown that is not known, so 0.
-export const lastedMs = (call, start, now) => ms(call.duration_ns) ?? (isRunning(call) ? Math.max(0, now - start) : 0);
+// The outcomes of a process that disappeared before its call or session ended.
+const LOST = ["interrupted", "unknown"];
+// The duration of something that started at `start`; null if it is unknown. Only what still runs is measured by the clock.
+export const elapsedMs = (duration, start, runs, now) => duration ?? (runs && start !== null ? Math.max(0, now - start) : null);
+export const lastedMs = (call, start, now) => elapsedMs(ms(call.duration_ns), start, isRunning(call), now) ?? 0;
+// Why an answer has no words of the model.
+const unanswered = row => row.unanswered && mark({ refused: "refused", filtered: "refused" }[row.unanswered] || row.unanswered, row.unanswered);
 export const callMarks = row => [
   isRunning(row) && mark("in progress"),
-  ["interrupted", "unknown"].includes(row.outcome) && mark("cut", row.outcome),
+  LOST.includes(row.outcome) && mark("interrupted", row.outcome),
   ["error", "timeout"].includes(row.outcome) && mark("error", errorWord(row.error_kind || row.outcome, row.http_status)),
   row.outcome === "cancelled" && mark("cancelled", "cancelled"),
   row.cut_by_length && mark("cut", "cut by length"),
   row.cut_off && mark("cut", "cut off"),
+  unanswered(row),
   row.waits_for_approval && mark("waiting", "waiting for approval"),
   row.unknown_finish && mark("cut", "unknown finish"),
   row.tools_unlisted && mark("cut", "MCP tools missing"),
@@ -42,13 +50,12 @@ export const callMarks = row => [
 
 export const outcome = row => {
   if (row.outcome === "in_progress") return mark("in progress");
+  if (LOST.includes(row.outcome)) return mark("interrupted", row.outcome);
   if (row.succeeded === false) return mark("failure", row.outcome === "success" ? "failure" : row.outcome);
   if (row.succeeded) return mark("success", row.outcome);
   return soft(row.outcome || DASH);
 };
 
-// How many rows have each mark, of those that are read; "+": there are more.
-export const countsOf = (fits, { rows, next }) => Object.fromEntries(Object.entries(fits).map(([kind, has]) => [kind, `${rows.filter(has).length}${next ? "+" : ""}`]));
 export const percent = (part, whole) => `${brief(Number((part / whole * 100).toPrecision(2)))} %`;
 export const errorShare = (errors, calls) => (errors ? `${percent(errors, calls)} failed` : "");
 
@@ -62,8 +69,12 @@ export const scores = row => {
   return parts.length ? spaced(parts) : [soft(DASH)];
 };
 
-const SUMS = ["calls", "errors", "retries", "cancelled", "cut_off", "cut_by_length", "input_tokens", "output_tokens", "cost_usd", "calls_without_cost"];
+const SUMS = ["calls", "errors", "retries", "cancelled", "cut_off", "cut_by_length", "refused", "input_tokens", "output_tokens", "cost_usd", "calls_without_cost"];
 export const sumOf = rows => Object.fromEntries(SUMS.map(name => [name, sum(rows.map(row => row[name]))]));
+
+// The answer in a list: the model's words, or none. What else happened is a mark.
+export const answerOf = row => oneLine(row.output || "");
+export const questionOf = row => oneLine(row.question || "");
 
 export const cost = row => (row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : ""));
 export const costTitle = row => (row.calls_without_cost ? `${plural(row.calls_without_cost, "call")} without a known price` : null);

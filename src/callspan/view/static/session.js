@@ -5,7 +5,7 @@ import { clock, count, day, known, least, money, most, oneLine, plural, sum, tim
 import { axisOf, callPieces, dot, gapsOf, span, toolPiece } from "./bars.js";
 import { roving } from "./keys.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
-import { callMarks, cost, lastedMs, outcome, scores, sessionMarks, titleOf } from "./rows.js";
+import { callMarks, cost, elapsedMs, isRunning, lastedMs, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 import { actionText, contextOf, instructionsBox, observationText, rewardText, scoreLine, turnOf } from "./conversation.js";
 import { ratingBox } from "./rate.js";
 import { isEpisode } from "./episode.js";
@@ -41,17 +41,17 @@ const modelsOf = rows => [...new Set(rows.map(entry => entry.call?.model).filter
 const SPEAKERS = { user: "user", assistant: "model" };
 const NAMES = { guardrail: "check", environment: "env", tool_start: "tool", agent_start: "agent", reward: "score" };
 const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.inside ? sum(entry.inside.map(call => call.cost_usd)) : null);
-const label = entry => {
+const label = (entry, runs) => {
   const { record } = entry;
   if (entry.kind === "call") return [
     entry.turn.voice?.is_barge_in ? mark("cancelled", "barge-in") : callMarks(entry.call),
-    entry.call.error && !entry.call.output ? soft(oneLine(entry.call.error)) : oneLine(entry.call.output || entry.call.model || "")
+    entry.call.error && !entry.call.output ? soft(oneLine(entry.call.error)) : oneLine(entry.call.output || "")
   ];
   if (entry.kind === "reward") return scoreLine(record);
   if (entry.kind === "message") return [oneLine(typeof record.content === "string" ? record.content : JSON.stringify(record.content ?? ""))];
   if (entry.kind.startsWith("tool")) {
     const said = record.error ? record.error.message || record.error.type : record.data?.result ?? record.data?.arguments;
-    const state = record.error ? mark("error", "failed") : entry.kind === "tool_start" && mark("in progress");
+    const state = record.error ? mark("error", "failed") : entry.kind === "tool_start" && runs && mark("in progress");
     return [state, oneLine(record.name || "tool"), " ", soft(oneLine(typeof said === "string" ? said : JSON.stringify(said ?? "")))];
   }
   if (entry.kind === "guardrail") return [record.metadata?.triggered ? mark("triggered") : soft("passed "), " ", oneLine(record.name || "")];
@@ -67,11 +67,13 @@ const bar = (entry, axis, now) => {
   return entry.kind === "reward" ? [] : [dot(ms(entry.start_ns), axis)];
 };
 
-const entryRow = (entry, axis, now, depth) => h(`div.entry${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 2, data: { id: entry.id } },
+// How long an entry took; null if that is unknown. Only a call that runs is measured by the clock.
+const entryMs = (entry, now) => (entry.kind === "call" ? elapsedMs(ms(entry.duration_ns), ms(entry.start_ns), isRunning(entry.call), now) : ms(entry.duration_ns));
+const entryRow = (entry, axis, { now, runs }, depth) => h(`div.entry${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 2, data: { id: entry.id } },
   h("span", null, entry.turn?.voice ? SPEAKERS[entry.turn.voice.speaker] : entry.kind === "message" && entry.record.message_type === "question" ? "user" : entry.kind === "message" ? entry.record.message_type : NAMES[entry.kind] || entry.kind),
-  h("span", null, label(entry)),
+  h("span", null, label(entry, runs)),
   h("span.track", null, bar(entry, axis, now)),
-  h("span.right.quiet", null, known(entry.duration_ns) ? time(ms(entry.duration_ns)) : entry.kind === "call" ? time(now - ms(entry.start_ns)) : ""),
+  h("span.right.quiet", null, known(entryMs(entry, now)) ? time(entryMs(entry, now)) : ""),
   h("span.right.quiet", null, costOf(entry) === null ? "" : money(costOf(entry))));
 
 // In how many agents each entry ran, of all pages, and the calls inside each agent that has ended by `last`: by their spans.
@@ -150,14 +152,15 @@ const axisRow = (axis, number) => {
   return h("div.entry.axisline", { role: "presentation" }, h("span", null, number ? `from ${clock(axis.start)} on` : "steps, calls, tools"),
     h("span.track", null, ends), right("time"), right("cost"));
 };
-const stepRow = ({ step, all, shut }, axis, now, depth, toggle) => h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.timestep_id, step: "1" } },
+const stepMs = (step, runs, now) => elapsedMs(ms(step.duration_ns), ms(step.start_ns), runs, now);
+const stepRow = ({ step, all, shut, runs }, axis, now, depth, toggle) => h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.timestep_id, step: "1" } },
   h("span", null, button(shut ? "▸" : "▾", () => toggle(step.timestep_id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step)),
-  h("span.track", null, step.start_ns === null ? "" : span(ms(step.start_ns), ms(step.start_ns) + (ms(step.duration_ns) ?? now - ms(step.start_ns)), axis)),
-  h("span.right", null, time(ms(step.duration_ns) ?? (step.start_ns === null ? null : now - ms(step.start_ns)))), h("span.right", null, all.cost === null ? "" : money(all.cost)));
+  h("span.track", null, step.start_ns === null ? "" : span(ms(step.start_ns), ms(step.start_ns) + (stepMs(step, runs, now) ?? 0), axis)),
+  h("span.right", null, time(stepMs(step, runs, now))), h("span.right", null, all.cost === null ? "" : money(all.cost)));
 
 // The rows of the tree.
 const courseOf = (data, folded, toggle) => {
-  const now = Date.now(), { top, late } = order(data), axes = axesOf(data, late, now), rows = [];
+  const now = Date.now(), { top, late } = order(data), axes = axesOf(data, late, now), rows = [], runs = data.session.outcome === "in_progress";
   let page = -1;
   const add = row => {
     row.querySelector(".track")?.prepend(
@@ -171,13 +174,13 @@ const courseOf = (data, folded, toggle) => {
     page = number;
     add(axisRow(axes[page], page));
   };
-  const entryOf = (entry, depth) => add(entryRow(entry, axes[page], now, depth + entry.depth));
+  const entryOf = (entry, depth) => add(entryRow(entry, axes[page], { now, runs }, depth + entry.depth));
   const walk = (nodes, depth) => {
     for (const node of nodes) {
       if (node.entry) { turn(node.entry.page); entryOf(node.entry, depth); continue; }
       const { step } = node, shut = folded.has(step.timestep_id);
       turn(entriesIn(node.inside)[0]?.page ?? 0);
-      add(stepRow({ step, all: sums(node.inside), shut }, axes[page], now, depth, toggle));
+      add(stepRow({ step, all: sums(node.inside), shut, runs }, axes[page], now, depth, toggle));
       if (!shut) walk(node.inside, depth + 1);
     }
   };

@@ -1,0 +1,53 @@
+// List rows: a session, or a call outside of sessions, in the list of the start page.
+import { address, h, mark, right, soft, span } from "./dom.js";
+import { clock, count, ms, oneLine, time, DASH } from "./format.js";
+import { course } from "./bars.js";
+import { quoted } from "./filters.js";
+import { isMarked } from "./app.js";
+import { answerOf, callMarks, cost, costTitle, gridRow, outcome, questionOf, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
+
+const userLink = user => h("a.user", { href: address("", null, { q: `user:${quoted(user)}` }), tabindex: "-1", title: `all of ${oneLine(user)}` }, oneLine(user));
+const userOf = row => (row.user_id ? userLink(row.user_id) : soft(DASH));
+
+// The cells of one row: a session, a call, or several that are folded.
+export const cellsOf = (row, { name, user, outcome, scores, course }) => [
+  span(clock(ms(row.start_ns), false)),
+  h("span.name", null, name),
+  span(user),
+  span(outcome),
+  h("span.scores", null, scores),
+  h("span.of-course", null, course),
+  right(time(ms(row.duration_ns))),
+  right(soft(count(row.calls))),
+  right(soft(tokensOf(row))),
+  h("span.right", { title: costTitle(row) }, cost(row)),
+];
+
+const picked = id => (isMarked(id) ? ".picked" : "");
+
+const sessionRow = row => gridRow(`.session${picked(row.session_id)}`, { data: { id: row.session_id, href: address("session", row.session_id) } }, cellsOf(row, {
+  name: [
+    soft(row.name || "session"),
+    h("a.words", { href: address("session", row.session_id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))),
+    h("span.marks", null, sessionMarks(row)),
+  ],
+  user: userOf(row),
+  outcome: outcome(row),
+  scores: scores(row),
+  course: course(row),
+}));
+
+const callRow = (row, isInside) => gridRow(`.session.loose${isInside ? ".inside" : ""}${picked(row.call_id)}`, { data: { id: row.call_id, href: address("call", row.call_id) } }, cellsOf({ ...row, calls: 1 }, {
+  name: [
+    soft(row.model || "call"),
+    h("a.words", { href: address("call", row.call_id), tabindex: "-1", title: questionOf(row) || null }, isInside && answerOf(row) ? "" : questionOf(row) || soft(DASH), soft(answerOf(row) ? ` → ${answerOf(row)}` : "")),
+    h("span.marks", null, callMarks(row)),
+  ],
+  user: userOf(row),
+  outcome: row.outcome === "success" ? (row.unanswered ? soft(DASH) : mark("success")) : soft(row.outcome.replaceAll("_", " ")),
+  scores: soft(DASH),
+  course: course({ curve: [], active_ns: row.duration_ns, start_ns: row.start_ns, outcome: row.outcome, course: [["call", 0, ms(row.duration_ns), ms(row.first_token_ns), row.outcome, row.retries]] }),
+}));
+
+export const listRow = (row, isInside) => (row.call_id ? callRow(row, isInside) : sessionRow(row));
+export const idOf = row => row.call_id ?? row.session_id;

@@ -1,0 +1,205 @@
+"""The list of sessions and calls: what has no session is there, too; its words, marks and numbers are the store's."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.commands import ask
+from tests.support.records import SECOND, START_NS, Records, keep, raw, reward
+from tests.view.conftest import Delivery, Open, Shown
+
+from callspan.process_identity import identity_of
+from callspan.records import ErrorInfo, Response, Stream, Timing
+
+ASKS = {"role": "user", "content": "Is it raining in Paris?"}
+USES = {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+USED = {"role": "assistant", "content": None, "tool_calls": [USES]}
+RESULT = {"role": "tool", "tool_call_id": "t1", "content": "rain"}
+
+
+def outside(records: Records, number: int, messages: object = None, answer: str = "Yes.", **fields: Any) -> Any:
+    """A call outside of sessions, with a trace of its own."""
+    given = {"call_id": f"out{number}", "at_s": number, "trace_id": f"{number:032x}"}
+    return records.call(messages, answer, **(given | fields))
+
+
+def answered(message: dict[str, Any], **fields: Any) -> Response:
+    """A response with this message."""
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    body = {"object": "chat.completion", "choices": [choice | fields.pop("choice", {})]}
+    finish = body["choices"][0]["finish_reason"]
+    return Response(body=raw(body), finish_reasons=[finish], **fields)
+
+
+def exited() -> str | None:
+    """The identity of a process that has exited."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        identity = identity_of(process.pid)
+        process.kill()
+    return identity
+
+
+def rows(page: Any) -> list[str]:
+    return [" ".join(text.split()) for text in page.locator(".row.session").all_inner_texts()]
+
+
+def test_the_only_call_of_a_store_is_open_below_its_row(store: Delivery, records: Records, tab: Open) -> None:
+    store.write(outside(records, 1, [{"role": "user", "content": "Hi"}], "Hello! How can I help?"))
+    page = tab(store.url, "", ".row.loose").tab
+    assert "Hi → Hello! How can I help?" in page.inner_text(".row.loose")
+    assert "Hello! How can I help?" in page.inner_text("[aria-label=Messages]")
+    assert page.locator("form.filters").is_hidden(), "one row needs no filter"
+    assert page.locator("section.band").count() == 0, "nothing was called in the last hour"
+
+
+def test_calls_outside_of_sessions_are_rows_of_the_same_list(store: Delivery, records: Records, tab: Open) -> None:
+    """Those of one tool loop, or of one trace, are below one row."""
+    asked = {"choices": [{"index": 0, "message": USED, "finish_reason": "tool_calls"}]}
+    store.write(
+        records.session("s1", start_ns=START_NS + 2 * SECOND, name="support", outcome="success"),
+        records.call(call_id="in1", session_id="s1", at_s=2, messages=[{"role": "user", "content": "Where is it?"}]),
+        outside(records, 1, [ASKS], response=Response(body=raw(asked), finish_reasons=["tool_calls"])),
+        outside(records, 3, [ASKS, USED, RESULT], "Yes, it rains."),
+        outside(records, 4, [{"role": "user", "content": "Hi"}], "Hello."),
+        outside(records, 5, [{"role": "user", "content": "one"}], "1", trace_id="f" * 32),
+        outside(records, 6, [{"role": "user", "content": "two"}], "2", trace_id="f" * 32),
+    )
+    one = tab(store.url, "", ".row.session")
+    names = [" ".join(text.split()) for text in one.tab.locator(".row.session .words").all_inner_texts()]
+    assert names == [
+        "▾ one → 2", "→ 1", "→ 2", "Hi → Hello.", "▾ Is it raining in Paris? → Yes, it rains.",
+        '→ weather({"city": "Paris"})', "→ Yes, it rains.", "Where is it?",
+    ]  # fmt: skip
+    assert "1 session and 5 calls outside of sessions · 6 calls in all" in one.tab.inner_text(".day")
+    one.tab.click(".row.run >> nth=1")
+    assert one.tab.locator(".row.inside").count() == 2, "folded"
+    one.tab.click("text=Hi")
+    one.tab.wait_for_selector("main.call")
+
+
+@pytest.mark.parametrize("order", ["start", "cost", "duration", "tokens", "score"])
+def test_sessions_and_calls_are_in_one_order(records: Records, shown: Shown, order: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("callspan.view.sessions._FIRST", 2)
+    monkeypatch.setattr("callspan.view.sessions._ROWS", 2)
+    made: list[Any] = []
+    for number in range(3):
+        took = Timing(start_ns=START_NS + 2 * number * SECOND, duration_ns=(number + 1) * SECOND)
+        made += [
+            records.session(f"s{number}", start_ns=took.start_ns, end_ns=took.start_ns + took.duration_ns),
+            records.call(call_id=f"in{number}", session_id=f"s{number}", timing=took),
+            reward(f"r{number}", float(-number), session_id=f"s{number}", scope="session"),
+            outside(
+                records, number, at_s=2 * number + 1, timing=Timing(start_ns=took.start_ns + SECOND, duration_ns=1)
+            ),
+        ]
+    page, after, found = shown(*made), "", list[str]()
+    while after is not None:
+        part = page.get(f"/api/sessions?q=sort:{order}&after={after}")
+        found += [row.get("call_id") or row["session_id"] for row in part["rows"]]
+        after = part["next"]
+    assert sorted(found) == ["out0", "out1", "out2", "s0", "s1", "s2"], "each once"
+    if order in ("start", "cost", "tokens"):
+        assert found == ["out2", "s2", "out1", "s1", "out0", "s0"]
+    else:
+        assert found == ["s2", "s1", "s0", "out2", "out1", "out0"]
+
+
+def test_a_chip_counts_the_rows_that_it_selects_and_their_marks(store: Delivery, records: Records, tab: Open) -> None:
+    """Also those that are not listed yet."""
+    failed = {"outcome": "error", "error": ErrorInfo(kind="connection", type="E")}
+    cut = {
+        "stream": Stream(end="cut_off"),
+        "response": answered({"content": "The beg"}, choice={"finish_reason": None}),
+    }
+    long = {"response": answered({"content": "The beg"}, choice={"finish_reason": "length"})}
+    for number in range(116):
+        session_id = f"s{number:03}"
+        fields: dict[str, Any] = {"retries": 2} if number % 2 else {}
+        store.write(
+            records.session(session_id, start_ns=START_NS + number * SECOND, outcome="success", name="work"),
+            records.call(session_id=session_id, at_s=number, **fields),
+        )
+    loose: list[dict[str, Any]] = [failed, cut, long, {"retries": 3}]
+    store.write(*(outside(records, number, **fields) for number, fields in enumerate(loose, 1)))
+    page = tab(store.url, "", ".row.session").tab
+
+    def chips() -> dict[str, int]:
+        texts = [text.split() for text in page.locator("form.filters .chips button").all_inner_texts()]
+        return {" ".join(words[:-1]): int(words[-1]) for words in texts if words[-1].isdigit()}
+
+    assert chips() == {"error": 1, "cut": 2, "retried": 59}
+    assert page.locator(".day >> text=session").count() == 0, "of a day that goes on, no sum is known"
+    page.click("form.filters .chips button:has-text('cut')")
+    page.wait_for_selector("button[aria-pressed=true]:has-text('cut')")
+    assert [row for row in rows(page) if "cut" not in row] == []
+    assert len(rows(page)) == 2
+
+
+WORDS = {
+    "refused": {"response": answered({"content": None, "refusal": "No."}, refused=True)},
+    "filtered": {"response": answered({"content": None}, choice={"finish_reason": "content_filter"}, refused=True)},
+    "empty": {"response": answered({"content": ""})},
+    "not kept": {"content_level": "metadata", "response": Response(finish_reasons=["stop"])},
+    "interrupted": {"response": None, "outcome": "in_progress", "part": "started", "usage": None},
+    "cancelled": {"response": answered({"content": ""}), "outcome": "cancelled"},
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_what_is_no_answer_is_a_mark_and_never_the_name_of_an_operation(
+    word: str, store: Delivery, records: Records, tab: Open
+) -> None:
+    fields = dict(WORDS[word])
+    if word == "interrupted":
+        fields |= {"process": exited(), "timing": Timing(start_ns=time.time_ns())}
+    else:
+        fields["timing"] = Timing(start_ns=time.time_ns(), duration_ns=SECOND)
+    store.write(outside(records, 1, [ASKS], **fields), outside(records, 2, [ASKS], at_s=-9999))
+    one = tab(store.url, "", ".row.loose")
+    assert word in one.tab.inner_text(".row.loose >> nth=0")
+    if word != "not kept":
+        assert word in one.tab.inner_text("section.band"), "worth a look"
+    one.open("calls", ".row.call")
+    assert word in one.tab.inner_text(".row.call .marks >> nth=0")
+    one.open("call/out1", ".fact")
+    said = one.tab.inner_text("[aria-label=Messages]") + one.tab.inner_text(".titlebar")
+    assert word in said
+    assert "chat" not in said.replace("Chat", "")
+
+
+def test_the_time_of_what_was_interrupted_does_not_grow(store: Delivery, records: Records, tab: Open) -> None:
+    started = Timing(start_ns=START_NS)
+    gone = exited()
+    store.write(
+        records.session("s1", start_ns=START_NS, process=gone),
+        records.call(
+            call_id="c1", session_id="s1", timing=started, response=None, usage=None, cost=None, process=gone,
+            outcome="in_progress", part="started",
+        ),
+    )  # fmt: skip
+    page = tab(store.url, "session/s1", ".entry[data-id=c1]").tab
+    assert page.inner_text(".entry[data-id=c1] .quiet >> nth=0") == ""
+    assert " d " not in page.inner_text("[aria-label=Course]"), "started years ago"
+    assert "interrupted" in page.inner_text(".entry[data-id=c1]")
+
+
+def test_lists_of_the_command_have_question_and_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records()
+    url = keep(
+        f"sqlite:///{tmp_path}/calls.db",
+        records.session("s1", start_ns=START_NS, task_id="riddle-7", outcome="success"),
+        records.call([ASKS], "Yes, it rains.", session_id="s1", model="a-model-with-a-very-long-name"),
+    )
+    assert "Is it rain" in ask("--store", url, "calls").out
+    for columns in ("40", "60", "80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        out = ask("--store", url, "calls").out
+        assert "Yes, it" in out, columns
+        assert max(map(len, out.splitlines())) <= int(columns)
+        assert "riddle-7" in ask("--store", url, "sessions").out, columns
+    assert "Is it raining in Paris?" in out
+    assert "riddle-7 · Is it raining" in ask("--store", url, "sessions").out
