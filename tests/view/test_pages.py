@@ -326,7 +326,7 @@ def test_group_has_name_versions_and_errors(store: Delivery, records: Records, t
     one.tab.select_option("select[aria-label=user]", "user:u1")
     one.tab.wait_for_selector(".sums-line:has-text('2 rows')")
     one.tab.select_option("select[aria-label=model]", "model:gpt-5")
-    one.tab.wait_for_selector(".sums-line:has-text('1 session')")
+    one.tab.wait_for_selector(".sums-line:has-text('1 row')")
     one.press("j", "Escape")
     assert "user%3Au1" in one.tab.url, "Esc keeps the filter"
     one.tab.click("a.marked")

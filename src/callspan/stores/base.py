@@ -211,6 +211,13 @@ class Summary(CallAggregates, frozen=True, kw_only=True):
         return self.keys[0]
 
 
+class StepSums(CallAggregates, frozen=True, kw_only=True):
+    """Sums over the calls of a timestep, without those of the timesteps inside it."""
+
+    context_tokens: int | None = None
+    """Largest number of input tokens of one of its calls."""
+
+
 class CallError(msgspec.Struct, frozen=True):
     """Why a call failed."""
 

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, count, groupby, islice, repeat
 from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.stores import aggregates, filters, rewards, session_summaries
 from callspan.stores.base import (
     MAX_CALLS,
+    CallAggregates,
     CallIds,
     Content,
     Entry,
@@ -23,6 +24,7 @@ from callspan.stores.base import (
     History,
     Run,
     SessionSummary,
+    StepSums,
     Summary,
     start_of,
 )
@@ -43,7 +45,7 @@ from callspan.stores.filters import (
 from callspan.stores.history import follow
 from callspan.stores.interrupted import exited_processes, mark_unended
 from callspan.stores.rewards import Labels, Scores
-from callspan.stores.sums import WITHOUT_COST, WITHOUT_USAGE, checked_groupings, summed
+from callspan.stores.sums import TIMESTEP, WITHOUT_COST, WITHOUT_USAGE, checked_groupings, summed
 
 _R = TypeVar("_R", bound=Record)
 _EVERY: Final = CallFilter()
@@ -308,6 +310,18 @@ class Reader:
         groupings, source = checked_groupings(by), calls_from(selection)
         groups = summed(self._database, groupings, where, values, source=source, latencies=latencies)
         yield from (summary for summary, _ in groups)
+
+    def step_sums(self, session_id: str) -> Mapping[str, StepSums]:
+        """Return the sums over the calls of each timestep of a session, by the timestep's id."""
+        where, values = "c.session_id = :id AND c.timestep_id IS NOT NULL", {"id": session_id}
+        context = "max(c.input_tokens) AS context_tokens"
+        return {
+            str(sums.key): StepSums(
+                **{name: getattr(sums, name) for name in CallAggregates.__struct_fields__},
+                context_tokens=cast("int | None", row["context_tokens"]),
+            )
+            for sums, row in summed(self._database, [TIMESTEP], where, values, extra_columns=[context])
+        }
 
     def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
         """Yield the records of a type with these full ids, without bodies, in any order."""

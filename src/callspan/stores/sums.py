@@ -22,6 +22,8 @@ from callspan.stores.filters import FAILED, REFUSED, finish_condition, own_label
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
+TIMESTEP: Final = "timestep"
+"""A grouping that only readers use: the id of the timestep."""
 MODEL: Final = "c.model"
 """The model by which a call `c` is grouped."""
 WITHOUT_USAGE: Final = f"""
@@ -159,6 +161,7 @@ def _group(dialect: Dialect, by: str, number: int) -> str:
         "model": MODEL,
         "provider": "c.provider",
         "session": "c.session_id",
+        TIMESTEP: "c.timestep_id",
         "day": f"substr({dialect.minute}, 1, 10)",
         "hour": f"substr({dialect.minute}, 1, 13) || ':00Z'",
         "minute": dialect.minute,

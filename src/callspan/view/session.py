@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.formatting import exact
 from callspan.records import (
     CallRecord,
     EventRecord,
@@ -26,6 +27,7 @@ from callspan.stores import (
     Event,
     Reader,
     SessionSummary,
+    StepSums,
     VoiceTurn,
     duration_of,
     instructions,
@@ -47,6 +49,9 @@ _MAX_CHARACTERS: Final = 20_000
 _MAX_POINTS: Final = 600
 _MAX_STEPS: Final = 2_000
 """Number of steps above which only those of the page are read."""
+
+
+_NO_CALLS: Final = StepSums(calls=0, errors=0)
 
 
 class TurnRow(msgspec.Struct):
@@ -240,22 +245,30 @@ def _id_of(item: Event) -> str:
 
 
 def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, has_all_steps: bool) -> list[Row]:
-    positions = reader.step_positions([session_id])
+    positions, sums = reader.step_positions([session_id]), reader.step_sums(session_id)
     if has_all_steps:
         steps: list[TimestepRecord] = list(reader.timesteps(session_id))
     else:
         ids = list(dict.fromkeys(row.timestep_id for row in rows if row.timestep_id is not None))
         steps = list(reader.stored(TimestepRecord, ids))
     positioned = [(positions.get(step.timestep_id, step.index), step) for step in steps]
-    return [_step(step, position) for position, step in sorted(positioned, key=lambda pair: pair[0])]
+    return [
+        _step(step, position, sums.get(step.timestep_id, _NO_CALLS))
+        for position, step in sorted(positioned, key=lambda pair: pair[0])
+    ]
 
 
-def _step(step: TimestepRecord, position: int) -> Row:
+def _step(step: TimestepRecord, position: int, sums: StepSums) -> Row:
     duration_ns = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     return timestep_facts(step, "page") | {
         "timestep_position": position,
         "duration_ns": duration_ns,
         "reward": step.totals.reward if step.totals else None,
+        "calls": sums.calls,
+        "errors": sums.errors,
+        "retries": sums.retries,
+        "cost_usd": exact(sums.cost_usd),
+        "context_tokens": sums.context_tokens,
     }
 
 

@@ -1,4 +1,4 @@
-// Bars: hollow waits for the first token, full answers, a red line is a failed attempt, hatched is the wait after it.
+// Bars: hollow is the wait for the first token, full the answer, a red line a failed attempt, hatched the wait after it.
 import { h, svg } from "./dom.js";
 import { least, most, time, ms, known } from "./format.js";
 import { elapsedMs, isRunning, lastedMs } from "./rows.js";
@@ -45,9 +45,9 @@ export const axisOf = (start, end, gaps = []) => {
   return { at, cut, busy };
 };
 
-// The long times in which nothing ran, by the start and the length of what did.
-const IDLE_MS = 20000, SHORT_IDLE_MS = 3000;
-export const gapsOf = (runs, least = IDLE_MS) => {
+// The times longer than `least` in which nothing ran; `runs` are starts and lengths by time.
+const SHORT_IDLE_MS = 3000;
+export const gapsOf = (runs, least) => {
   const found = [];
   let latest = Infinity;
   for (const [start, lasted] of runs) {
