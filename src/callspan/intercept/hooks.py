@@ -247,8 +247,8 @@ class HookContext:
         context = here()
         if lacks_session(context) or is_isolated():
             return None
-        requested = content_of(context)
-        factory = self.factories.get(self.content if requested is None else strictest(self.content, requested))
+        level = content_of(context)
+        factory = self.factories.get(self.content if level is None else strictest(self.content, level))
         return factory if factory is None or is_instrumentation_enabled() else factory.without_telemetry()
 
     def warn_about_other_tracers(self) -> None:

@@ -353,11 +353,11 @@ class Call:
             self._gap_ns = now_ns - last_ns
         self._body = data  # the type of the last event
         try:
-            carried = self._add_first(data) if self._add is None else self._add(data)
+            has_content = self._add_first(data) if self._add is None else self._add(data)
         except Exception as error:
             _READ_CHUNK.report(error)
             return
-        if carried and self._content_ns is None:
+        if has_content and self._content_ns is None:
             self._content_ns = now_ns
 
     def counted_chunks(self, data: object, number: int) -> None:
@@ -373,7 +373,7 @@ class Call:
         self._add = self._accumulator.add
         if self._factory.chunk_log and not (self.explicit is not None and self.explicit.is_past):
             self._add = self._add_and_note
-        carried = self._add(data)
+        has_content = self._add(data)
         if self._start_context is not None and self._request.body is not NO_BODY:
             body = self._accumulator.body()
             first_version = background_responses.started_version(
@@ -382,13 +382,13 @@ class Call:
             self._start_context = None
             self.id_cell.value = first_version.call_id
             self._write_started(first_version)
-        return carried
+        return has_content
 
     def _add_and_note(self, data: object) -> bool:
-        carried = self._accumulator is not None and self._accumulator.add(data)
+        has_content = self._accumulator is not None and self._accumulator.add(data)
         if len(self._notes) < self._factory.chunk_log and self._last_ns is not None:
-            self._notes.append(chunk_note(data, self._last_ns - self._zero_ns, content=carried))
-        return carried
+            self._notes.append(chunk_note(data, self._last_ns - self._zero_ns, content=has_content))
+        return has_content
 
     def set_streaming(self, streaming: bool) -> None:
         """Set whether the response is a stream, unless the request did."""

@@ -63,9 +63,9 @@ class Fetch(Call):
             self._is_first = factory.recorded_calls.is_first(record.call_id)
         if not self._is_first:
             return
-        place, requested = factory.requested_in(record.call_id)
+        place, call_span = factory.requested_in(record.call_id)
         record = msgspec.structs.replace(record, place=place)
-        span = factory.start_later(factory.processors.started(record), self._context, requested)
+        span = factory.start_later(factory.processors.started(record), self._context, call_span)
         record = with_span_ids(record, span)
         factory.recorder.write(factory.processors.process(background_responses.completion(record, response)))
         processed = factory.processors.process(record)

@@ -39,16 +39,16 @@ _S = TypeVar("_S", bound=SessionRecord | TimestepRecord)
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
-def order(part: Stage = "ended", seen_ns: int | None = None) -> Order:
+def order_key(part: Stage = "ended", seen_ns: int | None = None) -> Order:
     """Return the sort key of a version."""
     return RANKS[part], seen_ns or 0
 
 
-def order_of(record: Record) -> Order:
+def version_order(record: Record) -> Order:
     """Return the sort key of a version of a record; events, messages and rewards have only one version."""
     if isinstance(record, CallRecord):
-        return order(record.part, record.seen_ns)
-    return order(seen_ns=getattr(record, "seen_ns", None))
+        return order_key(record.part, record.seen_ns)
+    return order_key(seen_ns=getattr(record, "seen_ns", None))
 
 
 def merged(versions: Iterable[CallRecord]) -> CallRecord:
@@ -92,7 +92,7 @@ def merged_scope(version: _S, other: _S) -> _S:
     A status of the application counts more than an outcome by default, whichever process states it, and when; a
     session's success decides between the outcomes success and failure, because the process that ends it may not know.
     """
-    older, newer = sorted((version, other), key=order_of)
+    older, newer = sorted((version, other), key=version_order)
     merged = _filled(newer, older)
     span = older if newer.span_id is None else newer
     starts = [version.start_ns for version in (older, newer) if version.start_ns is not None]
@@ -117,7 +117,7 @@ def _outcome(newer: _S, older: _S) -> str | None:
     """Return the newest status of the application, else the outcome of the newest end."""
     if newer.outcome is None or older.outcome is None:
         return newer.outcome or older.outcome
-    if order_of(newer) == order_of(older) and newer.outcome == _SUCCESS:
+    if version_order(newer) == version_order(older) and newer.outcome == _SUCCESS:
         return older.outcome  # the same end, already merged with a status
     return older.outcome if _has_status(older) and not _has_status(newer) else newer.outcome
 
@@ -128,8 +128,8 @@ def _has_status(version: SessionRecord | TimestepRecord) -> bool:
 
 
 def _merged(version: CallRecord, other: CallRecord) -> CallRecord:
-    lower, higher = sorted((version, other), key=order_of)
-    if order_of(lower) == order_of(higher):
+    lower, higher = sorted((version, other), key=version_order)
+    if version_order(lower) == version_order(higher):
         return version
     if not higher.is_merged or (higher.part in _REQUEST_STAGES and not lower.is_merged):
         return higher

@@ -53,8 +53,8 @@ class ScopeExchange(msgspec.Struct, eq=False):
                 [{"role": "system", "parts": parts_json(conversation.system)}] if conversation.system else []
             )
             system += [message_json(message) for message in conversation.input if message.role in INSTRUCTION_ROLES]
-            news = messages_json(_since_the_last_answer(conversation.input))
-            self._requested = _within(system, room), _within(news, room)
+            new_messages = messages_json(_since_the_last_answer(conversation.input))
+            self._requested = _within(system, room), _within(new_messages, room)
         return self._requested
 
 
@@ -143,14 +143,14 @@ class ScopeMessages:
         self._outputs = {**other_outputs, kind: output}
 
     def _input_messages(self) -> list[_Json]:
-        instructions, news = self._requested or ([], [])
+        instructions, new_messages = self._requested or ([], [])
         if self._agent_input is not None:
             return [*instructions, self._agent_input]
         received_parts = [message["parts"] for message in self._incoming]
         return [
             *instructions,
             *self._incoming,
-            *(message for message in news if message["parts"] not in received_parts),
+            *(message for message in new_messages if message["parts"] not in received_parts),
         ]
 
     def _output_messages(self) -> list[_Json]:

@@ -30,7 +30,7 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
-from callspan.record.merging import Price, merged, order, order_of, priced_again
+from callspan.record.merging import Price, merged, order_key, priced_again, version_order
 from callspan.stores.bodies import Piece
 from callspan.stores.database import Database, in_batches
 from callspan.stores.facts import REFERENCES
@@ -76,8 +76,8 @@ def version_to_write(
         return priced_again(merged(versions), versions, price)
     levels = {version.content_level for version in versions}
     if levels == {stored.level or "full"} and not any(version.is_merged for version in versions):
-        newest = max(versions, key=order_of)
-        return newest if order_of(newest) > order(stored.part, stored.seen_ns) else None
+        newest = max(versions, key=version_order)
+        return newest if version_order(newest) > order_key(stored.part, stored.seen_ns) else None
     stored_call = msgspec.structs.replace(read_stored(), conversation=None)
     versions = [stored_call, *versions]
     call = priced_again(merged(versions), versions, price)

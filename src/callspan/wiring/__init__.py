@@ -138,8 +138,8 @@ class Wiring:
             by_code = bool(arguments) or any(value is not None for value in provider_arguments.values())
             self._configured = by_code or (previous is not None and self._configured)
             active_sdks = (SDKS if previous is None else self._sdks) if sdks is None else sdks
-            handle, replaced = self._exchange(settings, providers, active_sdks)
-        _retire(replaced)
+            handle, old_pipeline = self._exchange(settings, providers, active_sdks)
+        _retire(old_pipeline)
         return handle
 
     @contextmanager
@@ -147,8 +147,8 @@ class Wiring:
         """Context manager that uses another pipeline and patches all SDKs, then restores the previous state."""
         before, sdks = self._pipeline, self._sdks
         with self._lock:
-            _, replaced = self._exchange(settings, providers, SDKS)
-        _retire(replaced)
+            _, old_pipeline = self._exchange(settings, providers, SDKS)
+        _retire(old_pipeline)
         try:
             yield
         finally:
@@ -166,16 +166,16 @@ class Wiring:
         self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]
     ) -> tuple[Handle, Pipeline | None]:
         """Install a pipeline, under the lock; return the replaced one, to be retired outside the lock."""
-        pipeline, replaced = self._pipeline, None
+        pipeline, old_pipeline = self._pipeline, None
         if pipeline is None or pipeline.settings != settings or pipeline.providers != providers:
-            replaced, pipeline = pipeline, Pipeline(settings, providers, self.hook_context.deferred_ends)
+            old_pipeline, pipeline = pipeline, Pipeline(settings, providers, self.hook_context.deferred_ends)
             self._earlier_calls = self.recorded_calls
             self._put(pipeline)
         self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
         if settings.enabled:
             for sdk in self._sdks:
                 self.patches.apply(sdk)
-        return Handle(self, pipeline), replaced
+        return Handle(self, pipeline), old_pipeline
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Retire the pipeline, if it is current, and restore the SDKs."""
@@ -205,8 +205,8 @@ class Wiring:
         store_urls = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
             self._exporter_stores += tuple(url for url in store_urls if url not in self._exporter_stores)
-            replaced = [recorder.add_stores(store_urls) for recorder in self._recorders()]
-        for spool in replaced:
+            old_spools = [recorder.add_stores(store_urls) for recorder in self._recorders()]
+        for spool in old_spools:
             if spool is not None:
                 spool.close(_CLOSE_TIMEOUT_S)
         return store_urls

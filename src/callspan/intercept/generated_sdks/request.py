@@ -55,11 +55,11 @@ def _opened(args: tuple[Any, ...], options: Any, kwargs: dict[str, Any]) -> Open
 
 def _identified(args: tuple[Any, ...], response: object, kwargs: dict[str, Any]) -> None:
     """Attach the final HTTP response to its call."""
-    opened = CURRENT_CALL.get()
-    if opened is None:
+    open_call = CURRENT_CALL.get()
+    if open_call is None:
         _note_unseen(args[0], kwargs.get("options"))
     else:
-        opened.attach_response(response)
+        open_call.attach_response(response)
 
 
 def _note_unseen(client: object, options: Any) -> None:
@@ -75,14 +75,14 @@ def _note_unseen(client: object, options: Any) -> None:
 
 
 def _building(_args: object, options: Any, kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:
-    opened = CURRENT_CALL.get()
-    return None if opened is None else (opened, options, kwargs.get("retries_taken"))
+    open_call = CURRENT_CALL.get()
+    return None if open_call is None else (open_call, options, kwargs.get("retries_taken"))
 
 
 def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:
     """Record the body exactly as sent."""
-    opened, options, retries = state
-    opened.built, opened.built_retries = built, retries
+    open_call, options, retries = state
+    open_call.built, open_call.built_retries = built, retries
     extra = getattr(options, "extra_json", None)
     body = options.json_data
     if extra and isinstance(body, dict | None):
@@ -91,10 +91,10 @@ def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:
         content = built.content
     except RuntimeError:  # it is read while it is sent
         if is_form(built):
-            opened.call.form(body, options.files, form_bytes(built))
+            open_call.call.form(body, options.files, form_bytes(built))
     else:
-        opened.call.sent(content, registry.decoded(content) if body is None else body)
-    opened.body_seen = True
+        open_call.call.sent(content, registry.decoded(content) if body is None else body)
+    open_call.body_seen = True
 
 
 REQUEST: Final = HookSteps(

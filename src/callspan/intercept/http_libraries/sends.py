@@ -25,33 +25,33 @@ _CLOSED: Final = fail_open("detect the close of a response")
 
 def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading | None:
     """Record the start of an attempt; return None for requests that do not belong to the call."""
-    opened = CURRENT_CALL.get() or READING.get()
-    if opened is None:
+    open_call = CURRENT_CALL.get() or READING.get()
+    if open_call is None:
         return None
     # Raw headers, because httpx decodes all of them for a lookup by name.
-    if request is not opened.built and _MARK not in {name.lower() for name, _ in request.headers.raw}:
+    if request is not open_call.built and _MARK not in {name.lower() for name, _ in request.headers.raw}:
         return None
-    opened.call.attempts.started(opened.built_retries)
+    open_call.call.attempts.started(open_call.built_retries)
     # The attempt has started even if the following code fails.
     try:
-        if opened.inject:
-            propagate.inject(request.headers, context=opened.context)
-        if isinstance(opened, OpenCall) and not opened.body_seen:
-            opened.body_seen = True
-            opened.call.sent(request.content, registry.decoded(request.content))
+        if open_call.inject:
+            propagate.inject(request.headers, context=open_call.context)
+        if isinstance(open_call, OpenCall) and not open_call.body_seen:
+            open_call.body_seen = True
+            open_call.call.sent(request.content, registry.decoded(request.content))
     except Exception as error:
         _ATTEMPT.report(error)
-    return opened
+    return open_call
 
 
-def _record_failure(opened: OpenCall | Reading, error: BaseException) -> None:
-    opened.call.attempts.failed(type(error), error_status(error))
+def _record_failure(open_call: OpenCall | Reading, error: BaseException) -> None:
+    open_call.call.attempts.failed(type(error), error_status(error))
 
 
-def _received(opened: OpenCall | Reading, response: Any) -> None:
-    opened.received = id(response)
+def _received(open_call: OpenCall | Reading, response: Any) -> None:
+    open_call.received = id(response)
     headers = relevant_headers(response.headers.raw)
-    opened.call.attempts.headers_received(
+    open_call.call.attempts.headers_received(
         response.status_code, headers, lambda: response.content, response.extensions
     )  # fmt: skip
 

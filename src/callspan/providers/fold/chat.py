@@ -42,7 +42,7 @@ class ChatFold:
 
     kind = "chat.completion"
     usage_rule: ClassVar[UsageRule] = "last of each"
-    grows: str | None = None
+    growing_field: str | None = None
     """The field of a choice whose text is streamed in pieces; None: the fields of its message."""
 
     def __init__(self) -> None:
@@ -65,17 +65,17 @@ class ChatFold:
         """
         if not isinstance(chunk, dict):
             return False
-        choices, carried = chunk.get("choices"), False
+        choices, has_content = chunk.get("choices"), False
         if type(choices) is list:
             for position, choice in enumerate(choices):
                 if type(choice) is dict and self._take(choice, position):
-                    carried = True
+                    has_content = True
         elif (error := error_in(chunk)) is not None:
             self._body.setdefault("error", detached(error))
         # Most chunks repeat the fields of the previous one.
         if chunk.get(_USAGE) or not chunk.keys() <= self._settled_fields:
             self._take_fields(chunk)
-        return carried
+        return has_content
 
     def _take(self, choice: Json, position: int) -> bool:
         index = choice.get("index")
@@ -84,16 +84,16 @@ class ChatFold:
         entry = self._choices.get(index)
         if entry is None:
             entry = self._choices[index] = {"index": index, "message": {}}
-        carried = False
+        has_content = False
         for key, value in choice.items():
             if not value or key == "index":
                 continue
             if key == "delta":
                 if type(value) is dict and merge(entry["message"], value):
-                    carried = True
+                    has_content = True
             elif self._take_beside(entry, choice, key, value):
-                carried = True
-        return carried
+                has_content = True
+        return has_content
 
     def _take_beside(self, entry: Json, choice: Json, key: str, value: Any) -> bool:
         """Take a field beside the delta of a choice; return True if it has content."""
@@ -103,7 +103,7 @@ class ChatFold:
             return not choice.get("delta") and self._state(entry, value, is_last=is_last)
         if key == "text":
             # Together repeats the delta in `text`.
-            return self.grows == key and merge(entry, {key: value})
+            return self.growing_field == key and merge(entry, {key: value})
         if key in _APPENDED:
             extend(entry, {key: value})
         elif key in _EXTENSIONS:
@@ -173,9 +173,9 @@ class ChatFold:
         return {"index": choice["index"], "message": message, "finish_reason": None, "logprobs": None, **ids, **choice}
 
 
-def _extend(fields: Json, news: Json) -> None:
+def _extend(fields: Json, update: Json) -> None:
     """Add the fields of a server's extension: lists of new ids grow, of other fields the first value is kept."""
-    for key, value in news.items():
+    for key, value in update.items():
         current = fields.get(key)
         if current is None:
             fields[key] = detached(value)
@@ -194,11 +194,11 @@ def _in_order(calls: list[object]) -> list[Json]:
 def _finished_call(call: Json, was_cut: bool) -> Json:
     """Return a call as in a non-streamed response, marked if incomplete."""
     kind = next((kind for kind in ("function", "custom") if isinstance(call.get(kind), dict)), "function")
-    grows = "input" if kind == "custom" else "arguments"
-    inner = {"name": None, grows: "", **(mapping(call, kind) or {})}
+    growing_field = "input" if kind == "custom" else "arguments"
+    inner = {"name": None, growing_field: "", **(mapping(call, kind) or {})}
     fields = {key: value for key, value in call.items() if key != "index"}
     fields |= {"type": call.get("type") or kind, kind: inner}
-    if not inner["name"] or (was_cut and (kind == "custom" or not is_json(inner[grows]))):
+    if not inner["name"] or (was_cut and (kind == "custom" or not is_json(inner[growing_field]))):
         fields["incomplete"] = True
     return fields
 
@@ -213,7 +213,7 @@ class CompletionFold(ChatFold):
     """Joins the chunks of legacy completions."""
 
     kind = "text_completion"
-    grows = "text"
+    growing_field = "text"
     _is_of_texts = False
 
     def add(self, chunk: object) -> bool:

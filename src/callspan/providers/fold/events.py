@@ -95,41 +95,41 @@ class EventFold:
         """
         if not isinstance(event, dict):
             return False
-        news, kind = event, event.get("type")
+        update, kind = event, event.get("type")
         if kind == _NESTED and isinstance(event.get("delta"), dict):
-            news = event["delta"]
-            kind = news.get("type")
+            update = event["delta"]
+            kind = update.get("type")
         # Most events continue the text of the one before.
         if type(kind) is str and kind in self._growing_texts:
             target, outer, number, inner, part, growing = self._growing_texts[kind]
-            piece = news.get(target.field)
+            piece = update.get(target.field)
             is_next = type(piece) is str and event.get(outer) == number and event.get(inner) == part
             if is_next and piece and "error" not in event and not event.get(_LOGPROBS):
                 if target.has_body_fields:
                     self._take_rest(event, target)
                 growing.add(piece)
                 return True
-        return self._take(event, news, kind)
+        return self._take(event, update, kind)
 
-    def _take(self, event: Json, news: Json, kind: object) -> bool:
+    def _take(self, event: Json, update: Json, kind: object) -> bool:
         if not self._error and not _is_of_part(kind) and (error := error_in(event)) is not None:
             request_id = word(event, "request_id")
             self._error = {**({} if request_id is None else {"request_id": request_id}), "error": detached(error)}
         target = self.targets.get(kind) if kind is None or isinstance(kind, str) else None
-        if target is None and isinstance(kind, str) and news is not event:
+        if target is None and isinstance(kind, str) and update is not event:
             target = EventTarget(BLOCK, "", "delta", "grow", (kind.removesuffix("_delta"),))
         if target is None:
             return isinstance(kind, str) and kind.endswith(".delta") and bool(event.get("delta"))
         self.terminated = self.terminated or kind in self.ends
-        value: Any = news.get(target.field) if target.field else news
+        value: Any = update.get(target.field) if target.field else update
         fits = isinstance(value, str if target.name and target.name not in LISTED else dict)
         if target.has_body_fields and (fits or kind is not None):
             self._take_rest(event, target)
         if not fits or (value == "" and target.verb == "grow"):
             return False
         is_body = not target.lists and not target.name and target.verb in ("begin", "done")
-        carried = self._take_body(value, target, kind) if is_body else self._take_entry(event, value, target, kind)
-        return carried and target.verb in self.carrying
+        has_content = self._take_body(value, target, kind) if is_body else self._take_entry(event, value, target, kind)
+        return has_content and target.verb in self.carrying
 
     def _is_of_another(self, body: Json) -> bool:
         """Return whether the start of a body states another id than the one before."""
@@ -139,14 +139,14 @@ class EventFold:
     def _take_rest(self, event: Json, target: EventTarget) -> None:
         """Take the fields of an event that belong to the body."""
         skipped = _ABOUT_EVENT | {target.field, target.name}
-        news = {_RENAMED.get(key, key): event[key] for key in event.keys() - skipped}
-        if isinstance(usage := news.get(_USAGE), dict):
-            news[_USAGE] = None
+        update = {_RENAMED.get(key, key): event[key] for key in event.keys() - skipped}
+        if isinstance(usage := update.get(_USAGE), dict):
+            update[_USAGE] = None
             usage_so_far = self._body.get(_USAGE)
             self._body[_USAGE] = merge_usage(
                 usage_so_far if isinstance(usage_so_far, dict) else {}, usage, self.usage_rule
             )
-        merge(self._body, news, last=True)
+        merge(self._body, update, last=True)
 
     def _take_body(self, body: Json, target: EventTarget, kind: object) -> bool:
         if kind in self.starts and self._is_of_another(body):
@@ -177,21 +177,21 @@ class EventFold:
         self._growing_texts.clear()
         if target.verb == "stop":
             return False
-        news = {target.name: value, **_logprobs(event)} if target.name else value
+        update = {target.name: value, **_logprobs(event)} if target.name else value
         if target.verb == "last":
-            news = {key: content for key, content in news.items() if key != "type"}
-            merge(entry.fields, news, last=True)
-            return carries("", news)
-        self._state(entry, news, target, kind)
-        return carries("", news)
+            update = {key: content for key, content in update.items() if key != "type"}
+            merge(entry.fields, update, last=True)
+            return carries("", update)
+        self._state(entry, update, target, kind)
+        return carries("", update)
 
-    def _state(self, entry: Entry, news: Json, target: EventTarget, kind: object) -> None:
+    def _state(self, entry: Entry, update: Json, target: EventTarget, kind: object) -> None:
         """Take an account of an entry: its first, all of its text, or all of it."""
         is_added = isinstance(kind, str) and kind.endswith(".added") and _is_start(kind, target)
         if entry.is_draft and not is_added and target.name:
             entry.fields.pop(target.name, None)
         entry.is_draft = is_added and (entry.is_draft or entry.fields.keys() <= {"type"})
-        account = joined(finished_copy(entry.fields), news)
+        account = joined(finished_copy(entry.fields), update)
         entry.fields.clear()
         entry.fields.update(account)
         if _is_start(kind, target):
@@ -225,7 +225,7 @@ class EventFold:
         fields = entry.fields
         if entry.is_draft:
             _drop_repeated(entry, target.name, value)
-        carried = merge(fields, {target.name: value} if target.name else value)
+        has_content = merge(fields, {target.name: value} if target.name else value)
         extend(fields, _logprobs(event))
         growing = fields.get(target.name)
         outer, inner = (target.lists[0][1], target.lists[-1][1]) if target.lists else ("", "")
@@ -233,7 +233,7 @@ class EventFold:
             outer = "item_id"
         if type(growing) is GrowingText and (not target.lists or type(event.get(outer)) in (int, str)):
             self._growing_texts[kind] = (target, outer, event.get(outer), inner, event.get(inner), growing)
-        return carried
+        return has_content
 
     def body(self) -> Json | None:
         """Return the body so far, valid after any prefix of the stream; None if nothing was received.

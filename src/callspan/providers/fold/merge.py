@@ -52,14 +52,14 @@ class GrowingText(bytearray):
         return self.decode("utf-8", "surrogatepass")
 
 
-def merge(target: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
-    """Merge `news` into `target`; return True if they carry content. Null values are ignored.
+def merge(target: Json, update: Mapping[str, Any], *, last: bool = False) -> bool:
+    """Merge `update` into `target`; return True if they carry content. Null values are ignored.
 
     Streamed texts grow, objects are merged, lists are merged by entry. Of other values the first is kept. With `last`
     the last is kept, even of texts and lists.
     """
-    carried = False
-    for key, value in news.items():
+    has_content = False
+    for key, value in update.items():
         if value is None:
             if last:
                 target.setdefault(key, None)
@@ -68,17 +68,17 @@ def merge(target: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
         if type(current) is GrowingText and type(value) is str:
             if value:
                 current.add(value)
-                carried = True
+                has_content = True
         elif isinstance(current, dict) and isinstance(value, dict):
             if key in _CALLED:
                 _join_name(current, value)
-            carried = merge(current, value, last=last) or carried
+            has_content = merge(current, value, last=last) or has_content
         elif last:
             target[key] = detached(value)
         else:
             _put(target, key, value)
-            carried = carried or carries(key, value)
-    return carried
+            has_content = has_content or carries(key, value)
+    return has_content
 
 
 def _put(target: Json, key: str, value: Any) -> None:
@@ -116,9 +116,9 @@ def _as_part(text: str) -> list[Any]:
     return [{"type": "text", "text": text}] if text else []
 
 
-def _merge_list(entries: list[Any], news: list[Any], continued: Callable[[list[Any], Json], Json | None]) -> None:
+def _merge_list(entries: list[Any], update: list[Any], continued: Callable[[list[Any], Json], Json | None]) -> None:
     """Add entries to a list, or merge them into those that they continue."""
-    for item in news:
+    for item in update:
         entry = continued(entries, item) if isinstance(item, dict) else None
         if entry is None:
             entries.append(detached(item))
@@ -144,8 +144,8 @@ def _continues_newest(newest: Json, item: Json) -> bool:
     begins = any(item.get(key) for key in _ENTRY_TEXTS)
     if signature := newest.get("signature"):  # a signature ends a thought
         return not begins and item.get("signature", signature) == signature
-    grows = any(key in item for key in _ENTRY_TEXTS) or ("signature" in item and "thinking" in newest)
-    return grows and any(key in newest for key in _ENTRY_TEXTS)
+    has_text = any(key in item for key in _ENTRY_TEXTS) or ("signature" in item and "thinking" in newest)
+    return has_text and any(key in newest for key in _ENTRY_TEXTS)
 
 
 def _continued_call(calls: list[Any], item: Json) -> Json | None:
@@ -196,9 +196,9 @@ def _repetition(call: Json, item: Json) -> Json | None:
     return item if is_all and item["id"] == call.get("id") and normal(opening) == normal(arguments) else None
 
 
-def _join_name(call: Json, news: Json) -> None:
+def _join_name(call: Json, update: Json) -> None:
     """Join a name that comes in pieces, all of them before the arguments."""
-    name, piece = call.get("name"), news.get("name")
+    name, piece = call.get("name"), update.get("name")
     is_before = not call.get("arguments") and not call.get("input")
     if is_before and isinstance(name, str) and isinstance(piece, str) and piece != name:
         call["name"] = name + piece
@@ -231,9 +231,9 @@ def finished_copy(value: Any) -> Any:
     return [finished_copy(item) for item in value] if isinstance(value, list) else value
 
 
-def extend(target: Json, news: Mapping[str, Any]) -> None:
+def extend(target: Json, update: Mapping[str, Any]) -> None:
     """Merge objects. Lists grow by complete entries; of other values the last one that is not null is kept."""
-    for key, value in news.items():
+    for key, value in update.items():
         current = target.get(key)
         if isinstance(value, list) and isinstance(current, list):
             current += detached(value)

@@ -15,21 +15,21 @@ UsageRule: TypeAlias = Literal["deltas", "last of each", "last whole"]
 """
 
 
-def merge_usage(usage: dict[str, Any], news: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
+def merge_usage(usage: dict[str, Any], update: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
     """Return the usage after one more object, as a new object. One that states 0 for all that was counted is none."""
-    if rule != "deltas" and _is_placeholder(news, usage):
+    if rule != "deltas" and _is_placeholder(update, usage):
         return usage
-    return detached(news) if rule == "last whole" else _merged(usage, news, rule)
+    return detached(update) if rule == "last whole" else _merged(usage, update, rule)
 
 
-def _is_placeholder(news: dict[str, Any], usage: dict[str, Any]) -> bool:
-    counts = [news.get(name) for name, value in usage.items() if _is_count(value) and value]
+def _is_placeholder(update: dict[str, Any], usage: dict[str, Any]) -> bool:
+    counts = [update.get(name) for name, value in usage.items() if _is_count(value) and value]
     return len(counts) > 1 and all(_is_count(count) and not count for count in counts)
 
 
-def _merged(usage: dict[str, Any], news: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
+def _merged(usage: dict[str, Any], update: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
     merged = {**usage}
-    for key, value in news.items():
+    for key, value in update.items():
         current = usage.get(key)
         if isinstance(value, dict) and isinstance(current, dict):
             merged[key] = _merged(current, value, rule)

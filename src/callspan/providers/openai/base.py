@@ -104,9 +104,9 @@ class OpenAIEndpoint:
 
     message_key = "input"
     """The key of the messages in a request."""
-    holds = "choices"
+    response_key = "choices"
     """A key that every response has."""
-    held_type: type = list
+    response_type: type = list
     content = _CONTENT
     """The keys of a request with content, which are no parameters."""
     operation: Operation = "generate_content"
@@ -145,10 +145,10 @@ class OpenAIEndpoint:
                 refused = refused or word(message, "refusal") is not None
         finish = finish_of((*reasons, *native))
         identity, error = word(body, "id"), response_error(body) or finish.error
-        content = body.get(self.holds) if isinstance(body, dict) else None
+        content = body.get(self.response_key) if isinstance(body, dict) else None
         # A folded stream always has (empty) choices, but an id only if received.
-        has_content = isinstance(content, self.held_type) and (
-            content != [] or self.holds != "choices" or identity is not None
+        has_content = isinstance(content, self.response_type) and (
+            content != [] or self.response_key != "choices" or identity is not None
         )
         return ResponseInfo(
             response=Response(

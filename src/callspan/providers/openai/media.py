@@ -115,8 +115,8 @@ class Transcriptions(OpenAIEndpoint):
     """The endpoints for transcriptions and translations: speech to text in its own language or English."""
 
     message_key = "file"
-    holds = "text"
-    held_type = str
+    response_key = "text"
+    response_type = str
     returns_files = True
     _usage = staticmethod(_sound_usage)
     accumulator = TranscriptFold
@@ -186,8 +186,8 @@ class SpeechFold:
 class Speech(OpenAIEndpoint):
     """The speech endpoint. Stateless."""
 
-    holds = "audio"
-    held_type = dict
+    response_key = "audio"
+    response_type = dict
     returns_files = True
     accumulator = SpeechFold
 
@@ -249,7 +249,7 @@ class Images(OpenAIEndpoint):
     """The endpoints that generate or edit images. Stateless."""
 
     message_key = "prompt"
-    holds = "data"
+    response_key = "data"
     accumulator = ImageFold
     _usage = staticmethod(_image_usage)
 

@@ -137,10 +137,10 @@ class ResponsesFold(EventFold):
         ),
     }
 
-    def _take(self, event: Json, news: Json, kind: object) -> bool:
+    def _take(self, event: Json, update: Json, kind: object) -> bool:
         if isinstance(kind, str) and kind not in self.targets and (end := _END_OF_ITEM.fullmatch(kind)) is not None:
             self._end_item(event, *end.groups())
-        return super()._take(event, news, kind)
+        return super()._take(event, update, kind)
 
     def _end_item(self, event: Json, kind: str, status: str) -> None:
         """Take the state of an item, if it is known and no event has stated all of it."""

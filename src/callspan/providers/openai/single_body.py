@@ -35,7 +35,7 @@ class Embeddings(SingleBodyEndpoint):
     """Embeddings, `/embeddings`. Vectors are never read. Stateless."""
 
     operation: Operation = "embeddings"
-    holds = "data"
+    response_key = "data"
     _usage = staticmethod(_input_usage)
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
@@ -50,7 +50,7 @@ class Decisions(SingleBodyEndpoint):
     """
 
     operation: Operation = "decisions"
-    holds = "answers"
+    response_key = "answers"
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return model, usage and error of an answer. One declined question makes it a refusal. Total."""
@@ -79,7 +79,7 @@ class Moderations(SingleBodyEndpoint):
     """Moderations, `/moderations`, which are free and have no usage. Flagged input is no refusal. Stateless."""
 
     operation: Operation = "moderation"
-    holds = "results"
+    response_key = "results"
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the moderated texts and images, and each result as JSON; either side may be None.

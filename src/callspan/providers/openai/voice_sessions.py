@@ -101,7 +101,7 @@ def _usage_of(body: object) -> Usage | None:
 class LiveSession(OpenAIEndpoint):
     """A live session. Stateless."""
 
-    holds = "turns"
+    response_key = "turns"
     content = OpenAIEndpoint.content | {"audio", "client", "delegation", "triggers"}  # which have prompts and tools
     _usage = staticmethod(_usage_of)
     accumulator: Any = SessionFold

@@ -2,7 +2,7 @@
 -- Rows with the same key become one in a merge; query with FINAL, or `SET final = 1`, to get merged rows.
 CREATE TABLE IF NOT EXISTS callspan_layout (version UInt32) ENGINE = ReplacingMergeTree ORDER BY version;
 -- The key is only the id, which starts with the time: versions may differ in any other column. `version` orders them as
--- `callspan.record.merging.order` does. Bodies are JSON as sent; columns compress repetitions.
+-- `callspan.record.merging.order_key` does. Bodies are JSON as sent; columns compress repetitions.
 CREATE TABLE IF NOT EXISTS calls (
 @columns(calls),
   version UInt128 MATERIALIZED
