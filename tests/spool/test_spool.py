@@ -42,7 +42,7 @@ from tests.support.rig import (
 from callspan.process_identity import UNKNOWN_AFTER_S
 from callspan.records import encode
 from callspan.spool import directory as places
-from callspan.spool.delivering import Destination
+from callspan.spool.delivering import Destination, NoFreeConnectionError
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.spool.segment import OWN_SUFFIX, Segment, is_locked, is_own, line_of, lines_in, open_private
 from callspan.spool.spool import Spool
@@ -766,6 +766,28 @@ def test_new_reason_of_an_outage_is_logged(tmp_path: Path, caplog: pytest.LogCap
     until(lambda: spool.counters()["retried"] > retried + 2)
     assert [one.getMessage().count("is unavailable") for one in caplog.records] == [1, 1]
     spool.close(0)
+
+
+def test_a_server_without_free_connections_is_named_after_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.spool.shipper._UNTIL_FREE_S", 0.02)
+    monkeypatch.setattr("callspan.spool.shipper._PATIENCE_S", 0.5)
+    sink = ServerSink(tmp_path / "server")
+    monkeypatch.setattr(sink, "open", crowded)
+    spool = spool_of(tmp_path / "spool", server=sink)
+    spool.append(record("a"))
+    until(lambda: spool.counters()["retried"] > 3)
+    assert caplog.text == ""
+    until(lambda: "is unavailable (all are taken)" in caplog.text)
+    monkeypatch.undo()
+    assert spool.flush(20)
+    assert "accepts records again" in caplog.text
+    assert spool.close(20)
+
+
+def crowded() -> None:
+    raise NoFreeConnectionError("all are taken")
 
 
 def test_idle_process_releases_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -317,6 +317,29 @@ def test_more_processes_than_connections_deliver(
 
 
 @pytest.mark.postgres
+def test_no_free_connection_is_no_failure(
+    postgres_server: PostgresServer, tmp_path: Path, records: Records, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is logged, and a flush waits until others close theirs."""
+    with connect(postgres_server.url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE crowd LOGIN CONNECTION LIMIT 2")
+        admin.execute("CREATE DATABASE crowded OWNER crowd")
+    url = postgres_server.url.replace("callspan@", "crowd@").replace("/postgres", "/crowded")
+    spool = open_spool(tmp_path / "spool", url)
+    with ThreadPoolExecutor(1) as threads:
+        with connect(url), connect(url):
+            assert spool.append(encode(records.call()))
+            until(lambda: spool.counters()["retried"] >= 2)
+            flushed = threads.submit(spool.flush, 60)
+            retried = spool.counters()["retried"]
+            until(lambda: spool.counters()["retried"] >= retried + 3)
+            assert not flushed.done()
+        assert flushed.result(60)
+    assert spool.close(20)
+    assert caplog.messages == []
+
+
+@pytest.mark.postgres
 def test_doctor_counts_connections(server: Delivery) -> None:
     said = " ".join(command("--store", server.url, "doctor").out.split())
     assert re.search(r"can be written; \d+ of 97 connections are in use", said), said

@@ -127,6 +127,10 @@ class Rejected(Exception):  # noqa: N818 - part of the public interface of store
         self.record = record
 
 
+class NoFreeConnectionError(Exception):
+    """A server that works has no connection to spare: other processes have them, for a moment each."""
+
+
 class Destination:
     """The destination of records. Used by one thread at a time, never by the application's threads.
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from callspan.background import thread
 from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log, report
-from callspan.spool.delivering import Delivery, Destination, reason
+from callspan.spool.delivering import Delivery, Destination, NoFreeConnectionError, reason
 from callspan.spool.directory import Target
 from callspan.spool.segment import Segment, lines_of
 
@@ -34,8 +34,12 @@ _LINGER_S: Final = 0.5
 """Time to collect a batch, whose fixed cost is much higher than that of its records."""
 _SHARED_LINGER_S: Final = 2.0
 """The same for a server, which hundreds of processes may share."""
-_KEEP_OPEN_S: Final = 1.0
+_KEEP_OPEN_S: Final = 0.2
 """Time without records after which the connection to a server is closed, so that others can have it."""
+_UNTIL_FREE_S: Final = 1.0
+"""Time between two tries to get a connection of a server that has none to spare."""
+_PATIENCE_S: Final = 60.0
+"""Time without a free connection after which that is logged as a failure."""
 _IDLE_S: Final = 5.0
 _SEARCH_S: Final = 5.0
 """Interval between searches for segments of ended processes."""
@@ -92,6 +96,8 @@ class Shipper:
         # Unlike an Event, it may be used in a signal handler that interrupts another `put`.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.wake: Final = partial(self._signals.put, None)
+        self._crowded_since = 0.0
+        """Monotonic time since when the server has had no free connection; 0 if it has."""
         self._failing_since = self._warn_at = 0.0
         """Monotonic time of the first logged failure; 0 if it works or no failure was logged."""
         self._reasons = set[str]()
@@ -183,6 +189,7 @@ class Shipper:
             self._ship_all(segment)
         has_delivered = self._ship_orphaned()
         self.failures = 0
+        self._crowded_since = 0.0
         if self._failing_since:
             since, self._failing_since = self._failing_since, 0.0
             log(logging.WARNING, "%s accepts records again, after %.1f s", self.target.name, monotonic_s() - since)
@@ -232,6 +239,9 @@ class Shipper:
         return self._delivery
 
     def _recover(self, error: BaseException) -> None:
+        if isinstance(error, NoFreeConnectionError) and self._has_patience():
+            self._wait_for_connection()
+            return
         longest_s = min(_MAX_WAIT_S, _MIN_WAIT_S * 2.0 ** min(self.failures, 16))
         self.failures += 1
         self.retried += 1
@@ -241,6 +251,19 @@ class Shipper:
             self._warn(error)
         self._spool.notify()
         self._sleep(longest_s * _CHANCE.uniform(0.5, 1.0))
+
+    def _has_patience(self) -> bool:
+        """Return whether to wait on for a free connection, which is no failure."""
+        now_s = monotonic_s()
+        self._crowded_since = self._crowded_since or now_s
+        return now_s - self._crowded_since < _PATIENCE_S
+
+    def _wait_for_connection(self) -> None:
+        """Wait also while a flush waits: a server has to refuse each try of each of its many clients."""
+        self.retried += 1
+        self._search_at = 0.0
+        self._close_alone()
+        self._sleep(_UNTIL_FREE_S * _CHANCE.uniform(0.5, 1.0), also_urgent=True)
 
     def _warn(self, error: BaseException) -> None:
         now_s, why = monotonic_s(), reason(error)
@@ -292,11 +315,13 @@ class Shipper:
                 return self._delivery.sink.maintain(partial(self._spool.waits_since_ns, self.target))
         return False
 
-    def _sleep(self, seconds: float) -> None:
-        """Wait regardless of appends; a flush or stop ends the wait."""
+    def _sleep(self, seconds: float, *, also_urgent: bool = False) -> None:
+        """Wait regardless of appends; a stop ends the wait, and a flush unless `also_urgent`."""
         self.woken = True
         deadline = monotonic_s() + seconds
-        while (remaining_s := deadline - monotonic_s()) > 0 and not (self._is_urgent or self._is_stopping):
+        while (remaining_s := deadline - monotonic_s()) > 0 and not (
+            self._is_stopping or (self._is_urgent and not also_urgent)
+        ):
             self._wait(remaining_s)
 
     def _wait(self, seconds: float) -> bool:

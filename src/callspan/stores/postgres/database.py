@@ -24,6 +24,7 @@ from psycopg.types.string import TextLoader
 
 from callspan.record.events import Record
 from callspan.safe_urls import error_text, safe_name
+from callspan.spool.delivering import NoFreeConnectionError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, explained, on_error, quiet
 from callspan.stores.contents import ContentNumbers, NewContent, pieces_of, run_end
@@ -59,6 +60,8 @@ _ADVICE: Final[dict[type[psycopg.Error], str]] = {
     psycopg.errors.DiskFull: "make room on the server's disk",
 }
 _UTF8: Final = "UTF8"
+_NONE_FREE: Final = re.compile("too many clients|too many connections|remaining connection slots|no more connections")
+"""In English, as of most servers; with a message in another language it is a failure as any other."""
 _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 
 _NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({_REMOVAL_LOCK})"
@@ -316,12 +319,22 @@ def _milliseconds(wait_s: float) -> int:
     return max(1, int(wait_s * 1000))
 
 
+class _NoFreeConnectionError(NoFreeConnectionError, psycopg.OperationalError):
+    """An error of Postgres that says so."""
+
+
 def _connect(parameters: Mapping[str, Any]) -> psycopg.Connection:
     # The server or the environment may name an encoding that lacks characters of records.
     options = {**parameters, "client_encoding": _UTF8}
-    return psycopg.connect(
-        make_conninfo("", **options), autocommit=True, prepare_threshold=None, application_name="callspan"
-    )
+    try:
+        return psycopg.connect(
+            make_conninfo("", **options), autocommit=True, prepare_threshold=None, application_name="callspan"
+        )
+    except psycopg.OperationalError as error:
+        # What the server answers to a connection has no code.
+        if _NONE_FREE.search(str(error)):
+            raise _NoFreeConnectionError(*error.args) from error
+        raise
 
 
 def to_query(sql: str) -> bytes:
