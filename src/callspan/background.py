@@ -187,7 +187,7 @@ class LRUCache(Generic[_K, _V]):
         return kept_value
 
     def is_first(self: LRUCache[_K, object], key: _K) -> bool:
-        """Return whether a key was not there yet; it is from now on, with a value of its own."""
+        """Add a key with a new value; return whether it was missing."""
         value = object()
         return self.setdefault(key, value) is value
 

@@ -210,14 +210,14 @@ def _at_exit() -> None:
 
 class _Fork(NamedTuple):
     is_alone: bool
-    """Whether it holds the lock that keeps other threads from forking meanwhile."""
+    """Whether it holds the lock that prevents other threads from forking."""
     listeners: list[ProcessListener]
     prepared: list[ProcessListener]
 
 
 def _before() -> None:
     deadline = monotonic_s() + _FORK_S
-    # Two threads may fork at once, and other libraries' hooks run meanwhile.
+    # Two threads may fork at once, and hooks of other libraries may run in between.
     fork = _Fork(_fork_lock[0].acquire(timeout=_FORK_S), _registered(), [])
     _forks[get_ident()].append(fork)
     for listener in fork.listeners:

@@ -158,7 +158,7 @@ def json_block(json: bytes) -> bytes:
 
 
 def json_text(value: object) -> str:
-    """Return a value as one text: none for None, a text as it is, any other as JSON."""
+    """Return a value as text: empty for None, a string unchanged, anything else as JSON."""
     return codec.json_text(value) or ""
 
 

@@ -108,7 +108,7 @@ def _watch_uvicorn(server: Any) -> None:
         @functools.wraps(shutdown)
         async def shut_down(*arguments: object, **keywords: object) -> None:
             await shutdown(*arguments, **keywords)
-            # Also called where the application ends the server and goes on.
+            # Also called if the application stops the server and continues.
             if signal.SIGTERM in getattr(server, "_captured_signals", ()):
                 _flush_in_time()
 

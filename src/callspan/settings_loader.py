@@ -88,7 +88,7 @@ _STANDARD: Final[Mapping[str, str]] = {
     "enabled": "OTEL_SDK_DISABLED",
     "latest_conventions": _OPT_IN,
 }
-"""OpenTelemetry's variables by setting, read besides callspan's own."""
+"""OpenTelemetry's variables by setting, read in addition to callspan's."""
 _DEFAULTS: Final = Settings()
 _CLOSED: Final[Mapping[str, object]] = {"content": "off", "content_on_spans": False}
 """The values instead of invalid ones, where the default would show prompts."""
@@ -210,7 +210,7 @@ def _from_environment(
 
 
 def _is_disabled(environment: Mapping[str, str]) -> bool:
-    """Return whether OpenTelemetry's switch is off, which applies whatever callspan's own says."""
+    """Return whether OpenTelemetry's switch is off, which overrides callspan's own."""
     return environment.get(_STANDARD["enabled"], "").strip().lower() == "true"
 
 

@@ -64,7 +64,7 @@ def result_text(call: CallRecord) -> str:
 
 
 def call_tokens(call: CallRecord) -> str:
-    """Return a call's input and output tokens; of an answer that nobody bought, where it is from."""
+    """Return a call's input and output tokens; of a cached answer, its source."""
     if call.response is not None and call.response.cached is not None:
         return "cached"
     return tokens(call.usage.input_tokens, call.usage.output_tokens) if call.usage else UNKNOWN

@@ -174,7 +174,7 @@ def _follow(context: CommandContext, selection: CallFilter, count: int, polls: I
 
 
 def _recent(reader: Reader, selection: CallFilter) -> Iterator[CallRecord]:
-    """Yield the calls that started lately, and those that started before and took long."""
+    """Yield the calls that started recently, and earlier ones that took long."""
     border_ns = time.time_ns() - _OVERLAP_NS
     yield from reader.calls(msgspec.structs.replace(selection, since_ns=max(selection.since_ns or 0, border_ns)))
     long = msgspec.structs.replace(

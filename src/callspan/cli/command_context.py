@@ -228,7 +228,7 @@ class CommandContext:
         return [path for url in split_urls(self.store) for path in find_store(url).files()]
 
     def emit(self, value: object) -> None:
-        """Print one JSON document, in UTF-8 whatever the encoding of stdout."""
+        """Print one JSON document, in UTF-8, regardless of the encoding of stdout."""
         click.echo(json_line(value))
 
     def emit_all(self, values: Iterable[object]) -> int:

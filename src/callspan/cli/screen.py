@@ -182,7 +182,7 @@ class Column(NamedTuple):
     shrinks: bool = False
     """Its cells may be truncated to 12 characters."""
     stays: bool = False
-    """Shown on any screen, whatever its name and values."""
+    """Never dropped, on a screen of any width."""
     kind: str = ""
     """Its name in `PRIORITIES`, if another one: a score may have any name."""
 

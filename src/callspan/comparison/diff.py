@@ -55,7 +55,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     status: Status
     a: int | None = None
-    """Its index in the messages of A, if it is there."""
+    """Its index in the messages of A; None if only B has it."""
     b: int | None = None
     changes: list[TextRun] = []
     """For messages that differ: the runs of both texts."""

@@ -84,7 +84,7 @@ def _bootstrap(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> Inte
 
 
 def _expanded_z(samples: Sequence[Sequence[float]]) -> float:
-    """Return the normal quantile for an interval of 95 % of so few values (Hesterberg 2015, expanded percentiles).
+    """Return the normal quantile for an interval of 95 % from few values (Hesterberg 2015, expanded percentiles).
 
     Resamples have the variance of the samples, not of the population, whose uncertainty is that of Student's t, with
     Welch's degrees of freedom.

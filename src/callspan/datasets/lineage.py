@@ -75,7 +75,7 @@ class Turn(NamedTuple):
     def defect(self) -> str | None:
         """The reason why trainers reject its messages; None if they are valid."""
         if self.call.finish_reason == "pause_turn":
-            return "a paused answer"  # the next call goes on with it
+            return "a paused answer"  # the next call continues it
         # A line of a batch has no request, nor has a call whose request was larger than a record may be.
         return flaw(self.whole) if self.new else "no prompt"
 

@@ -203,7 +203,7 @@ class _Steps:
             step["reasoning_effort"] = effort
 
     def _answer(self, turn: Turn) -> ChatMessage:
-        """Return the answer, without an earlier one that it goes on with. Later requests may have either."""
+        """Return the answer without an earlier answer that it continues. Later requests may contain either."""
         self._note(turn.answer_node, turn.answer)
         if turn.prefill_node is None or turn.generated_node is None or turn.prefill_node not in self._nodes:
             return turn.answer

@@ -42,7 +42,7 @@ def store_of(url: str, settings: Settings) -> Store:
     store.retain_days, store.syncs = settings.retain_days, settings.fsync == "always"
     if store.path is not None:
         path = absolute(store.path)
-        # Not a link: a file has its lock, its log and its rotated files beside it, whatever it is called.
+        # The target of a link: the lock, the log and rotated files are next to the file itself.
         store.path = Path(os.path.realpath(path)) if store.is_file else path
     return store
 

@@ -1,4 +1,4 @@
-"""Answers: what a receiver says of a request that it has accepted: a number of rejected spans, and why.
+"""Answers: the number of spans that a receiver rejected of a request it accepted, with its reason.
 
 OpenTelemetry's exporters ignore it.
 """

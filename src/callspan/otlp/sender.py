@@ -1,4 +1,4 @@
-"""Sender: sends the spans of a store's records that a receiver lacks, and remembers the accepted ones."""
+"""Sender: sends the spans of a store's records that a receiver does not have, and remembers the accepted ones."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Sender:
             self._note(spans, rejection)
 
     def _note(self, spans: list[ReadableSpan], rejection: Rejection | None) -> None:
-        """Remember accepted spans. Which ones were rejected is unknown, and OTLP forbids to send them again at once."""
+        """Remember accepted spans. OTLP does not say which ones were rejected, and forbids an immediate retry."""
         if rejection is None:
             self._sent.add({(key := _key(span)): self._version(key, span) for span in spans})
             self.sent += len(spans)

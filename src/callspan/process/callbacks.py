@@ -99,7 +99,7 @@ def call(point: Point, record: _R) -> _R:
 
 
 def _replaced(record: _R, returned: _R) -> _R:
-    """Return what a callback returned as a record of its base type, which the processors know; unchanged the same."""
+    """Return a callback's result as a record of its base type, for the processors; the same record if it is equal."""
     kind = type(record)
     replacement = private(returned)
     if type(replacement) is not kind:

@@ -21,7 +21,7 @@ _RESPONSE_BODY: Final[Any] = Response.__dict__["body"]
 
 
 class JsonObject(dict[str, Any]):
-    """A body that is a JSON object: a dict, whose bytes are those that the record has while it is not changed."""
+    """A body that is a JSON object: a dict. Until it is changed, its bytes are those of the record."""
 
     __slots__ = ("_exact",)
 

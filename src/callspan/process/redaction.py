@@ -1,7 +1,7 @@
 """The application's redactor: a function from record to record that gets bodies as plain JSON and fails closed.
 
-It gets a copy, which it may change in place and return, or it returns a new record. Whatever else it does, such as to
-exit, or to return bytes instead of a text, the record loses its content.
+It gets a copy, which it may change in place and return, or it returns a new record. If it does anything else, such as
+raise SystemExit or return bytes instead of text, the record loses its content.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
 
 
 class RedactorError(Exception):
-    """A redactor did not return what it was given; `cause` is what it raised."""
+    """A redactor failed; `cause` is the exception that it raised."""
 
     def __init__(self, cause: BaseException) -> None:
         """Wrap what the application's function raised."""
@@ -72,7 +72,7 @@ class RedactorError(Exception):
 
     @property
     def interrupt(self) -> BaseException | None:
-        """What the application must still get: whether it was raised by the redactor or a signal, nobody can tell."""
+        """The interrupt to pass on to the application: a redactor's cannot be told from a signal's."""
         is_interrupt = isinstance(self.cause, KeyboardInterrupt) or is_of_signal_handler(self.cause)
         return self.cause if is_interrupt else None
 
@@ -179,7 +179,7 @@ def _checked(original: Record, result: Record) -> Record:
 
 
 def _refuse_bytes(value: object) -> None:
-    """Raise TypeError for bytes, which would be encoded as a text that nobody masked."""
+    """Raise TypeError for bytes, which would be encoded as unmasked text."""
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError(f"the redactor returned {type(value).__name__} in a record")
     if isinstance(value, msgspec.Struct):

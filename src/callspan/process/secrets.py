@@ -371,7 +371,7 @@ def _with_masked_keys(items: dict[object, object] | list[object]) -> dict[object
 
 
 def _masked_schemas(schemas: dict[object, object], search: BoundedSearch) -> object:
-    """Return schemas by name with their own contents masked, whatever they are called."""
+    """Return schemas with their contents masked; their names are no names of secrets."""
     masked = {
         name: safe
         for name, schema in schemas.items()

@@ -154,7 +154,7 @@ class Destination:
         raise NotImplementedError
 
     def maintain(self, waits_since_ns: Callable[[], int | None]) -> bool:
-        """Do a short piece of maintenance while there is nothing to deliver; return whether there is more at once.
+        """Do a short piece of maintenance while nothing is to be delivered; return whether there is more to do now.
 
         It must not delete anything newer than `waits_since_ns()` (Unix time), parts of which may still wait.
         """

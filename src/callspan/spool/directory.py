@@ -164,7 +164,7 @@ def _check_own(directory: Path, *, closes: bool = False) -> None:
 
 
 def stores_of(directory: Path) -> list[str]:
-    """Return the list of a directory's stores; empty if it is missing, unreadable, or not what the name confirms."""
+    """Return the list of a directory's stores; empty if missing, unreadable, or not that of the directory's name."""
     lines = _lines_of(directory / STORES_FILE)
     return lines if _is_named_by(directory, lines) else []
 
@@ -206,7 +206,7 @@ def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
 
 
 def entries_of(root: Path) -> list[Path]:
-    """Return what is in a root. Raises OSError, also if anyone else may have written to one in `/tmp`."""
+    """Return the entries of a root. Raises OSError, also for one in `/tmp` to which another user may have written."""
     if root in fallback_roots():
         _check_own(root)
     return sorted(root.iterdir())

@@ -1,6 +1,6 @@
-"""Findings: what stands in the places of the spool that cannot be read or delivered as it is, and what to do about it.
+"""Findings: files and directories of the spool that cannot be read or delivered, with the remedy for each.
 
-One function looks; every command prints what it returns.
+`findings_in` finds them; every command prints its result.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _VERSION: Final = re.compile(rf"\.v(\d+){re.escape(SUFFIX)}$")
 
 
 class Finding(NamedTuple):
-    """A place that cannot be read or delivered as it is."""
+    """A file or directory that cannot be read or delivered."""
 
     kind: Kind
     path: Path
@@ -78,7 +78,7 @@ class Finding(NamedTuple):
 
 
 def findings_in(roots: Iterable[Path], concerns: Callable[[Path], bool]) -> Iterator[Finding]:
-    """Yield what is found below these roots: in directories without known stores, and those that `concerns` selects."""
+    """Yield the findings below these roots: in directories with unknown stores, and those that `concerns` selects."""
     for root in dict.fromkeys(roots):
         try:
             entries = entries_of(root)

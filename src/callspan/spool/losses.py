@@ -73,11 +73,11 @@ class Losses(msgspec.Struct):
     dropped: dict[str, Loss] = {}
     """Records that no store has, by reason."""
     given_up: dict[str, Loss] = {}
-    """Records that other stores have, by the store that lacks them."""
+    """Records given up for one store, by that store; other stores have them."""
     rejected: dict[str, Loss] = {}
     """Records that can never be stored, by store; they are in `rejected.jsonl`."""
     damaged: dict[str, Loss] = {}
-    """Damaged lines, by the store that lacks them."""
+    """Damaged lines, by the store that did not get them."""
     unrecorded: dict[str, Loss] = {}
     """Requests without a record that may cost money, by method and path."""
     writes: int = 0
@@ -132,7 +132,7 @@ def add_losses(directory: Path, losses: Losses) -> None:
             total.writes += 1
             os.pwrite(descriptor, _line_of(total), total.writes % 2 * _HALF_BYTES)
         finally:
-            # Closing is not enough: a child forked meanwhile also has the file open.
+            # Closing is not enough: a forked child may also have the file open.
             unlock(descriptor)
 
 
@@ -197,7 +197,7 @@ class LossCounter:
 
     def _write(self) -> None:
         while self._unwritten:
-            # Other threads and signal handlers add more at the end of the list meanwhile.
+            # Other threads and signal handlers may append to the list during this.
             snapshot, losses = self._unwritten[:], Losses()
             directory, group = next(groupby(snapshot, itemgetter(3)))
             same_directory = list(group)

@@ -354,7 +354,7 @@ class Segment:
         with self._reading:
             descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            unlock(descriptor)  # a child forked meanwhile may also have it open
+            unlock(descriptor)  # a forked child may also have it open
             os.close(descriptor)
 
     def _close_in_child(self) -> None:

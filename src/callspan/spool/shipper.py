@@ -115,7 +115,7 @@ class Shipper:
         return self._thread.ident is not None
 
     def deliver_now(self, *, searches: bool = False) -> None:
-        """Deliver at once, even while waiting after a failure; `searches`: also what closed spools have left."""
+        """Deliver now, even while waiting after a failure; `searches`: also segments of closed spools."""
         self._search_at = 0.0 if searches else self._search_at
         self.woken = self._is_urgent = True
         self.wake()
@@ -309,7 +309,7 @@ class Shipper:
         return self._delivery is not None and self._delivery.sink.is_shared
 
     def _maintain(self) -> bool:
-        """Let the sink do maintenance; return whether there is more at once."""
+        """Let the sink do maintenance; return whether it has more to do now."""
         if self._delivery is not None:
             with fail_open(f"maintain {self.target.name}"), self._using:
                 return self._delivery.sink.maintain(partial(self._spool.waits_since_ns, self.target))

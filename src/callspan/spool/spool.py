@@ -430,7 +430,7 @@ class Spool:
             self._to_log.append((logging.DEBUG, _NO_THREAD))
 
     def _log(self) -> None:
-        # Without the lock, for which forks wait: handlers of the application run meanwhile.
+        # Not under the lock, for which forks wait: logging runs handlers of the application.
         with suppress(IndexError):  # another thread may take the last
             while self._to_log:
                 level, text = self._to_log.popleft()

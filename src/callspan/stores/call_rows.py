@@ -100,7 +100,7 @@ def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgsp
 
 
 def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
-    """Return the body; None if there is none or a part of it was deleted meanwhile."""
+    """Return the body; None if there is none, or if a part of it was deleted while it was read."""
     if row["request"] is None:
         return None
     try:
@@ -116,7 +116,7 @@ def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
 
 
 def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
-    """Return the body; None if there is none or it was deleted meanwhile."""
+    """Return the body; None if there is none, or if it was deleted while it was read."""
     output = cast("int | None", row["output"])
     if output is None:
         return None

@@ -101,7 +101,7 @@ class Database(ABC):
 
     @abstractmethod
     def transaction(self, *, exclusive: bool = False) -> AbstractContextManager[object]:
-        """Commit the block's writes, or roll them back if it raises. `exclusive`: all deliveries wait meanwhile."""
+        """Commit the block's writes, or roll them back if it raises. `exclusive`: deliveries wait until its end."""
 
     @abstractmethod
     def try_lock(self, name: str) -> bool:

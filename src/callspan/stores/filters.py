@@ -216,7 +216,7 @@ _SESSION_FIELDS: Final = frozenset(
 )
 """Fields of a `CallFilter` that apply to a session itself, not to its calls."""
 _OTHERS: Final = ("outcome", "finish_reason", "text", "error_text", "min_score", "min_reward", "label")
-"""Fields with one parameter whose condition depends on more than that they are there."""
+"""Fields with one parameter whose condition depends on their value or on other fields."""
 _OBJECTIVE: Final = ":objective{}"
 _SHARED: Final = {"name": "c.session_name", "user_id": "c.user_id"}
 """The labels that calls and sessions share."""

@@ -26,7 +26,7 @@ _OF_CALLS: Final = {
 
 
 def with_current_names(table: Table, row: Mapping[str, object]) -> dict[str, object]:
-    """Return a row of any earlier layout under the current names; columns that it lacks are None."""
+    """Return a row of any earlier layout under the current names; missing columns are None."""
     current = _SHARED | (_OF_CALLS if table is CALLS else {})
     cells = {current.get(name, name): cell for name, cell in dict(row).items()}
     return {**dict.fromkeys(table.names), **cells, "schema_version": FORMAT}

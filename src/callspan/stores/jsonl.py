@@ -81,7 +81,7 @@ class JsonLines(FileStore):
             yield from _records(path)
 
     def deletion(self, scope: DeletionScope) -> list[str]:
-        """Return the way to delete records by hand."""
+        """Return instructions for deleting records manually."""
         del scope
         return ["load it with `callspan import`, delete there, and delete this file"]
 

@@ -59,7 +59,7 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """Close files and connections, also what a failed `open` or `deliver` left. `open` may follow."""
+        """Close files and connections, including those of a failed `open` or `deliver`. `open` may be called again."""
 
 
 def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:
@@ -131,7 +131,7 @@ class Store(Sink):
         return self.url
 
     def sink(self) -> Sink:
-        """Return the sink, unopened: a copy of the store, unless the sink has a class of its own.
+        """Return the sink, unopened: a copy of the store, unless the sink is another class.
 
         Raises SettingError if a package that it requires is missing.
         """

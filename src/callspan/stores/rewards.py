@@ -34,7 +34,7 @@ UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND timestep_id IN 
 _ORIGIN: Final = (
     "coalesce(c.provider, '') || ' ' || coalesce(c.response_model, '') || ' ' || coalesce(c.response_created_s, 0)"
 )
-"""What tells an answer from another one with its id."""
+"""Distinguishes answers that have the same id."""
 _NAMED: Final = ", ".join(
     f"""(SELECT CASE WHEN count(DISTINCT {_ORIGIN}) = 1 THEN (SELECT c.call_id FROM calls c
         WHERE c.{name} = rewards.call_id ORDER BY c.cached IS NOT NULL, c.start_ns, c.call_id LIMIT 1) END

@@ -21,12 +21,12 @@ class Arithmetic(NamedTuple):
     """How a database adds and rounds values, so that 3 x 0.8 is 2.4 in any order and in both databases."""
 
     exact: str
-    """A `{value}` as it is added."""
+    """The SQL that adds a `{value}` exactly."""
     rounded: str
     """A `{number}`, rounded to the twelfth digit of a sum or mean of absolute values, the `{size}`."""
 
     def total(self, total: str, size: str, low: str, number: str) -> str:
-        """Return the rounded sum of so many values; a single one is not rounded."""
+        """Return the rounded sum of `{number}` values; a single value is not rounded."""
         return f"CASE WHEN {number} = 1 THEN {low} ELSE {self.rounded.format(number=total, size=size)} END"
 
     def mean(self, value: str) -> str:
@@ -123,7 +123,7 @@ CALL_HAS_LABEL: Final = """(
   OR (c.session_id IN (SELECT l.session_id FROM rewards l
       WHERE l.label = :label AND l.label <> '' AND l.scope <> 'call'{of})
     AND NOT EXISTS (SELECT 1 FROM rewards l WHERE l.call_id = c.call_id AND l.scope = 'call' AND l.label <> ''{of})))"""
-"""A call that has labels of its own has no others."""
+"""A call with its own labels does not inherit those of its session."""
 
 
 def of_call(arithmetic: Arithmetic, objective: str) -> str:

@@ -33,7 +33,7 @@ class VoiceTurn(msgspec.Struct):
     seconds: float | None
     """Seconds of audio."""
     shown: list[Message] = []
-    """Messages of the request that are shown elsewhere: transcribed speech and notes of where an answer was cut."""
+    """Messages of the request that other turns show: transcribed speech, and notes of where an answer was cut."""
     is_barge_in: bool = False
     """Whether the user interrupted this answer."""
     heard_s: float | None = None

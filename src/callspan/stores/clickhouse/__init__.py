@@ -1,6 +1,6 @@
 """ClickHouse: flat tables for `callspan show`, `callspan import` and your own SQL."""
 
-# ruff: noqa: S608 - what a deletion returns is for people to run
+# ruff: noqa: S608 - people run what a deletion returns
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ POSTGRES: Final = Dialect(
       THEN CAST(mod(trunc(c.cost_usd * 1e12), 1000000) AS bigint) ELSE 0 END)""",
     array="json_agg({values})",
     items="SELECT json_array_elements_text(CAST(:items AS json))",
-    # Same as Python's `casefold`, whatever the collation of the database.
+    # Same as Python's `casefold`, for any collation of the database.
     contains="""position({part} in
       replace(replace(lower({text} COLLATE "und-x-icu"), 'ß', 'ss'),
         '\N{GREEK SMALL LETTER FINAL SIGMA}', '\N{GREEK SMALL LETTER SIGMA}')) > 0""",
@@ -188,7 +188,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def transaction(self, *, exclusive: bool = False) -> Iterator[None]:
-        """Commit the block's writes, or roll them back if it raises. `exclusive`: all deliveries wait meanwhile."""
+        """Commit the block's writes, or roll them back if it raises. `exclusive`: deliveries wait until its end."""
         with self._in_transaction():
             if exclusive:
                 self.run(_NO_WRITER)

@@ -130,7 +130,7 @@ class SQLiteDatabase(Database):
 
     @contextmanager
     def transaction(self, *, exclusive: bool = False) -> Iterator[None]:
-        """Commit the block's writes, or roll them back if it raises. Other writers wait meanwhile."""
+        """Commit the block's writes, or roll them back if it raises. Other writers wait until its end."""
         del exclusive
         self.run("BEGIN IMMEDIATE")
         with self.connection:
@@ -187,7 +187,7 @@ class SQLiteDatabase(Database):
         with on_error(self._numbers.clear), self._explaining(), self.transaction():
             self._forget_if_changed()
             yield
-        # Another WAL than the one written to means that it was deleted meanwhile.
+        # A different WAL file means that the one written to was deleted.
         if self._log is not None and log_of(self._path) != self._log:
             forbid(self._path, _LOST)
             raise StoreError(f"{self._path}: {_LOST}")
