@@ -40,7 +40,6 @@ _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_
 _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
 _MIN_LENGTH: Final = 16
-# A constant, because evaluating `A | B` takes twice as long as the check.
 _CONTAINERS: Final = (dict, list, str)
 _EMBEDDINGS: Final = "embeddings"
 _FLOAT_BYTES: Final = 4

@@ -256,7 +256,7 @@ _KEYS: Final = {kind: (tag, f"{tag}_id") for tag, kind in RECORD_TYPES.items()}
 ScopeRecord: TypeAlias = SessionRecord | TimestepRecord | EventRecord
 """The record of a session, timestep or operation, all of which have a span."""
 SCOPE_TYPES: Final = (SessionRecord, TimestepRecord)
-"""Records with a start and an end. A tuple, because `isinstance` with `A | B` builds a new object each time."""
+"""Records with a start and an end."""
 
 
 def start_id(event_id: str) -> str:
