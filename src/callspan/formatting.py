@@ -5,6 +5,7 @@ None is formatted as a dash, never as 0.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timezone
 from decimal import Context, Decimal
@@ -18,6 +19,8 @@ UNKNOWN: Final = "\N{EN DASH}"
 _UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _ROUNDS_UP: Final = 0.9995
 _ABBREVIATED_FROM: Final = 100_000
+_WHOLE_FROM: Final = 1_000
+"""Rewards of this size have no decimals."""
 _THREE_DIGITS: Final = Context(prec=3)
 _CENTS: Final = 2
 _NS_PER_S: Final = 1_000_000_000
@@ -89,8 +92,10 @@ def exact(usd: Decimal | None) -> str | None:
 
 
 def reward(value: float | None) -> str:
-    """Return a reward with its sign and four significant digits."""
-    return UNKNOWN if value is None else f"{value:+.4g}"
+    """Return a reward with its sign and four significant digits, or all of its integer part."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:+,.0f}" if abs(value) >= _WHOLE_FROM and math.isfinite(value) else f"{value:+.4g}"
 
 
 def score(mean: float, count: int, last_value: float) -> str:

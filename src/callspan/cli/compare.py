@@ -123,8 +123,9 @@ def _signed(difference: Difference, value: Number) -> str:
 def _footer(differences: list[Difference], in_both: int) -> list[str]:
     tasks = "; or tasks, each compared with itself" if any(difference.paired for difference in differences) else ""
     lines = [f"Difference: B minus A, with its 95 % interval where it is known. n: sessions of A and B{tasks}."]
-    if any(difference.is_too_few for difference in differences):
-        lines.append(f"Fewer than {MIN_VALUES}: {_TOO_FEW}.")
+    few = [_name(difference) for difference in differences if difference.is_too_few and difference.first is not None]
+    if few:
+        lines.append(f"{_TOO_FEW.capitalize()}: fewer than {MIN_VALUES} values of {', '.join(few)}.")
     if in_both:
         lines.append(f"{plural(in_both, 'session')} in both groups.")
     return lines

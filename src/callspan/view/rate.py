@@ -1,4 +1,4 @@
-"""Rate: a thumb, score or note for a call or session, given on the page."""
+"""Rate: a thumb, score, label, note or tag for a call or session, given on the page."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ class Rating(msgspec.Struct, forbid_unknown_fields=True):
 
     call: str | None = None
     session: str | None = None
-    label: Literal["thumbs_up", "thumbs_down"] | None = None
+    label: str | None = None
     value: float | None = None
     note: str | None = None
+    tag: str | None = None
+    """A word to find it by; then nothing else is given."""
 
 
 class _Target(NamedTuple):
@@ -41,27 +43,33 @@ def rate(request: PageRequest, body: bytes) -> RewardRecord:
         rating = msgspec.json.decode(body, type=Rating)
     except msgspec.DecodeError as error:
         raise BadQueryError(f"this is no rating: {error}") from None
-    value = _VALUES[rating.label] if rating.label is not None and rating.value is None else rating.value
-    note = (rating.note or "").strip()[:_CHARACTERS] or None
-    if (value is None and note is None) or (value is not None and not math.isfinite(value)):
-        raise BadQueryError("a rating is a thumb, a number or a note")
+    value = _VALUES.get(rating.label or "") if rating.value is None else rating.value
+    label, note, tag = map(_text, (rating.label, rating.note, rating.tag))
+    if (value is None and not (label or note or tag)) or (value is not None and not math.isfinite(value)):
+        raise BadQueryError("a rating is a thumb, a number, a label, a note or a tag")
     target = _target(request, rating)
-    if note is not None and target.content_level != "full":
-        raise BadQueryError(f"content is {target.content_level}: no note is kept")
+    own_words = {"note": note, "label": None if label in _VALUES else label, "tag": tag}
+    refused = next((name for name, text in own_words.items() if text is not None), None)
+    if refused is not None and target.content_level != "full":
+        raise BadQueryError(f"content is {target.content_level}: no {refused} is kept")
     return RewardRecord(
         reward_id=new_id(),
         session_id=target.session_id,
         timestep_id=target.timestep_id,
         timestep=target.timestep,
         call_id=target.call_id,
-        objective="feedback",
+        objective="feedback" if tag is None else "tag",
         value=value,
-        label=rating.label,
+        label=label if tag is None else tag,
         source="human",
         annotation=note,
         scope=target.scope,
         time_ns=time.time_ns(),
     )
+
+
+def _text(given: str | None) -> str | None:
+    return (given or "").strip()[:_CHARACTERS] or None
 
 
 def _target(request: PageRequest, rating: Rating) -> _Target:

@@ -1,4 +1,4 @@
-// A call: what is new since the call before first, then what was sent before; its facts at the right.
+// Call: its new messages first, then those that were sent before, and its facts at the right.
 import { address, become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { bytes, clock, count, known, money, oneLine, plural, shell, shown, time, ms } from "./format.js";
@@ -91,16 +91,18 @@ const body = ({ id }, name, size, note = "") => {
   return box;
 };
 
-// What is new, how it was answered, and what came before; of what was sent before at most so many messages.
+// The new messages, the answer, and at most `most` earlier messages.
 const messagesOf = (data, most, showAll) => {
   const { row, turn, record } = data, entry = { kind: "call", call: row, turn, start_ns: row.start_ns }, told = [...data.earlier].reverse();
   const sent = messages => ({ kind: "call", turn: { new: messages, answer: [] } });
   const found = joins([sent(told), entry, ...data.runs, sent(data.results)]), join = one => found.get(one);
   const asked = new Map(told.flatMap(message => message.parts.filter(one => one.type === "tool_call")).map(piece => [piece.id, piece]));
-  // A result that is new stands with the tool call that it answers, though that was sent before.
+  // A new result is shown with its tool call, although that was sent before.
   const added = one => turnBox(one.role, one.name || "", one.parts.map(piece => (piece.type === "tool_result" && asked.has(piece.id) ? part(asked.get(piece.id), join) : part(piece, join))));
+  const answered = new Set(turn.new.flatMap(one => one.parts.filter(piece => piece.type === "tool_result").map(piece => piece.id)));
+  // A tool call whose result is new is above, with that result.
   const message = one => {
-    const parts = one.parts.filter(piece => piece.type !== "tool_result" || !asked.has(piece.id));
+    const parts = one.parts.filter(piece => (piece.type === "tool_call" ? !answered.has(piece.id) : piece.type !== "tool_result" || !asked.has(piece.id)));
     return parts.length ? turnBox(one.role, one.name || "", parts.map(piece => part(piece, join))) : "";
   };
   const hidden = data.earlier.length - most, { before, after, earlier_in: had } = data;

@@ -1,14 +1,15 @@
-// The conversation: each call adds what is new; tool calls stand beside their results, scores where they were given.
+// Conversation: the new messages of each call, tool calls with their results, and scores in their place.
 import { address, h, mark, soft, strong, link, spaced } from "./dom.js";
 import { bytes, clock, count, money, oneLine, plain, plural, shown, signed, time, tokens, words, ms } from "./format.js";
 import { callMarks, isRunning, retriesWord } from "./rows.js";
 import { part, removed, text, toolRun, turnBox, value } from "./parts.js";
+import { thumbs } from "./rate.js";
 
-// Results that later requests send, and runs of tools, by the tool calls: of several with one id, the last before each.
+// The result and the run of each tool call. Of several with one id, those before the next request of it count.
 export const joins = entries => {
   const found = new Map(), latest = new Map();
   const of = id => { if (!latest.has(id)) latest.set(id, {}); return latest.get(id); };
-  // A request may repeat a call in other words.
+  // A request may repeat a tool call in other words.
   const ask = (one, isAnswer) => {
     const before = of(one.id);
     if (before.result || (isAnswer && before.isAsked)) latest.delete(one.id);
@@ -36,15 +37,15 @@ export const footLine = (row, { linked = true } = {}) => {
       row.cost_usd !== null && money(row.cost_usd),
       row.duration_ns !== null && time(ms(row.duration_ns)),
       row.retries && mark("retried", retriesWord(row.retries)),
-    ].map(one => one && h("span", null, one, " "))));
+    ].map(one => one && h("span", null, one, " "))), linked && !isRunning(row) ? thumbs(row.call_id) : "");
 };
 const tokensText = row => (row.input_tokens !== null && row.input_tokens < 100000 ? `${count(row.input_tokens)} → ${count(row.output_tokens)}` : tokens(row.input_tokens, row.output_tokens));
 
-// What there was, in a line, where content is not kept.
+// The size of a request, for one whose content was not kept.
 const sentText = turn => [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && bytes(turn.sent_bytes)].filter(Boolean).join(", ");
 const notKept = turn => h("p.meta", null, `content is ${turn.kept}: ${sentText(turn) ? `the request (${sentText(turn)}) and ` : ""}the answer are not kept`);
 
-// How an answer ended, where it stopped.
+// Why an answer stopped where it does.
 const ending = (row, voice) => {
   if (voice?.is_barge_in) return h("p.cutline", null, mark("cancelled", `barge-in: the user spoke${voice.heard_s === null ? "" : ` after ${seconds(voice.heard_s)} of it`}`));
   if (row.cut_by_length) return h("p.cutline", null, mark("cut", `cut here by length${row.max_tokens ? `: max_tokens ${count(row.max_tokens)}` : ""}`));
@@ -54,7 +55,7 @@ const ending = (row, voice) => {
   return null;
 };
 
-// How long a turn of a voice session is, and when its sound began.
+// The length of a turn of a voice session, and when its audio began.
 const seconds = number => time(number * 1000);
 const soundLine = ({ speaker, seconds: length }, row) => h("p.meta", null, `${seconds(length)} of audio${speaker === "assistant" ? `, the first after ${time(ms(row.first_token_ns))}` : ""}`);
 
@@ -112,7 +113,7 @@ export const scoreLine = record => [
   record.annotation ? soft(` “${oneLine(record.annotation)}”`) : ""
 ].flatMap(one => (one ? [one, " "] : []));
 
-// One entry as the turns it adds; nothing where another one shows it.
+// The turns that an entry adds; none if another entry shows it.
 export const turnOf = (entry, context) => {
   const { join, called, told } = context;
   if (entry.kind === "call") {

@@ -1,4 +1,4 @@
-// Numbers and times as people read them; what is unknown is a dash, never 0.
+// Format: numbers, money, times and recorded text for people. An unknown value is a dash, never 0.
 export const DASH = "–";
 const MOST_DECIMALS = 12;
 export const known = value => value !== null && value !== undefined;
@@ -37,12 +37,14 @@ export const time = ms => {
   return hours < 48 ? `${hours} h ${String(minutes % 60).padStart(2, "0")}` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 };
 
+// Four significant digits, but all of the integer part.
+const digits = size => (size >= 1000 ? Math.round(size).toLocaleString("en-US") : String(Number(size.toPrecision(4))));
 export const signed = value => {
   if (!known(value)) return DASH;
-  const text = String(Number(Math.abs(value).toPrecision(4)));
+  const text = digits(Math.abs(value));
   return (value < 0 ? "−" : value > 0 ? "+" : "") + text;
 };
-export const plain = value => (known(value) ? minus(Number(value.toPrecision(4))) : DASH);
+export const plain = value => (known(value) ? (value < 0 ? "−" : "") + digits(Math.abs(value)) : DASH);
 export const bytes = value => (!known(value) ? DASH : value < 1000 ? `${value} bytes` : value < 1e6 ? `${brief(value / 1000)} kB` : `${brief(value / 1e6)} MB`);
 
 const two = number => String(number).padStart(2, "0");
@@ -74,9 +76,9 @@ export const sum = values => {
   const some = values.filter(known);
   return some.length ? some.reduce((a, b) => a + Number(b), 0) : null;
 };
-// Without characters that change the direction of what stands beside them, or do nothing visible; as `formatting.py` says.
+// Removes invisible characters and those that change the direction of other text, as `formatting.py` does.
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]|(?<![^\u0000-\u007f])[\u200c\u200d]|[\u200c\u200d](?![^\u0000-\u007f\u200c\u200d])/gu;
 export const shown = text => String(text).replace(INVISIBLE, "\ufffd");
 export const oneLine = text => shown(text).replace(/\s+/g, " ").trim();
-// One word of a shell's command line.
+// A word for a shell's command line.
 export const shell = word => (/^[\w.:@%+=/-]+$/.test(word) ? word : `'${String(word).replaceAll("'", "'\\''")}'`);

@@ -1,16 +1,41 @@
-// Parts of messages: texts, reasoning, tool calls beside their results, media, and what was not kept.
+// Parts of messages: text, reasoning, tool calls with their results, media, and marks for what was not kept.
 import { h, mark, soft, strong, spaced } from "./dom.js";
 import { bytes, count, oneLine, shown, time, words, ms } from "./format.js";
 
-// Text as it is; only **bold** is drawn, nothing else of Markdown, no links, no markup.
-export const text = value => {
-  const box = h("div.text", { dir: "auto" });
-  shown(value).split(/(\*\*[^*\n]{1,200}\*\*)/).forEach((piece, at) => box.append(at % 2 ? strong(piece.slice(2, -2)) : piece));
-  return box;
+// Of Markdown, bold words, code and tables are drawn. There are no links and no markup.
+const INLINE = /(\*\*[^*\n]{1,200}\*\*|`[^`\n]{1,200}`)/;
+const inline = line => line.split(INLINE).map((piece, at) => (at % 2 === 0 ? piece : piece.startsWith("`") ? h("code", null, piece.slice(1, -1)) : strong(piece.slice(2, -2))));
+const FENCE = /^(```|~~~)[^\n]*\n([\s\S]*?)\n?^\1[ \t]*$\n?/m;
+const TABLE = /^\|.*\|[ \t]*\n\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*\n(?:\|.*\|[ \t]*(?:\n|$))+/m;
+const cellsIn = line => line.trim().slice(1, -1).split(/(?<!\\)\|/).map(cell => inline(cell.trim()));
+const tableOf = source => {
+  const [head, , ...lines] = source.trim().split("\n");
+  return h("table.numbers", null, h("thead", null, h("tr", null, cellsIn(head).map(cell => h("th", { scope: "col" }, cell)))),
+    h("tbody", null, lines.map(line => h("tr", null, cellsIn(line).map(cell => h("td", null, cell))))));
+};
+const blocks = source => {
+  const [fence, table] = [FENCE.exec(source), TABLE.exec(source)], first = !table || (fence && fence.index <= table.index) ? fence : table;
+  if (!first) return source ? [inline(source)] : [];
+  const block = first === fence ? h("pre.code", { tabindex: "0" }, first[2]) : tableOf(first[0]);
+  return [inline(source.slice(0, first.index)), block, ...blocks(source.slice(first.index + first[0].length))];
+};
+export const text = value => h("div.text", { dir: "auto" }, blocks(shown(value)));
+
+// The tokens of a text with their probabilities, if they were recorded.
+const MOST_TOKENS = 2000;
+const tokensOf = logprobs => (Array.isArray(logprobs) ? logprobs : logprobs?.content ?? []).filter(one => one && typeof one.token === "string" && typeof one.logprob === "number");
+const probabilities = part => {
+  const tokens = tokensOf(part.logprobs);
+  if (!tokens.length) return null;
+  const token = ({ token: word, logprob, top_logprobs: others }) => {
+    const chance = Math.exp(logprob), rest = (others || []).map(one => `${one.token} ${(Math.exp(one.logprob) * 100).toFixed(1)} %`).join(", ");
+    return h("span.token", { title: `${(chance * 100).toFixed(1)} %, log-probability ${logprob.toFixed(3)}${rest ? `; ${rest}` : ""}`, style: { "--doubt": String(Math.round((1 - chance) * 100)) } }, word);
+  };
+  return h("details.tokens", null, h("summary", null, `${count(tokens.length)} tokens with log-probabilities: the darker, the less likely`), h("div.text", null, tokens.slice(0, MOST_TOKENS).map(token)));
 };
 
 const FOLDED = 12;
-// Numbers of many digits would be altered by reading them.
+// Parsing would change numbers with this many digits.
 export const LOSSY = /\d{16}|\d\.\d{15}/;
 const parsed = value => {
   if (typeof value !== "string" || LOSSY.test(value)) return value;
@@ -24,7 +49,7 @@ const flat = value => (
   ) : [typeof value === "object" ? JSON.stringify(value) : shown(value)]
 );
 
-// What belongs to a key: lists of objects one a line.
+// The value of a key; a list of objects has one per line.
 const within = one => {
   if (isObject(one)) return flat(one);
   if (!Array.isArray(one)) return shown(one);
@@ -35,7 +60,7 @@ const folded = (lines, list = some => some) => (lines.length > FOLDED
   ? [list(lines.slice(0, FOLDED)), h("details", null, h("summary", null, `${lines.length - FOLDED} more lines`), list(lines.slice(FOLDED)))]
   : list(lines));
 
-// A value as people read it: key and value, lists of objects one a line; more than 12 lines are folded.
+// A value: keys with their values, a list of objects with one per line. More than 12 lines are folded.
 export const value = given => {
   const read = parsed(textParts(parsed(given)));
   if (read === null || read === undefined || read === "") return soft("nothing");
@@ -55,10 +80,10 @@ const media = part => {
   const facts = [part.modality, part.mime, part.seconds && time(part.seconds * 1000), part.size && bytes(part.size)].filter(Boolean).join(", ");
   if (part.data && IMAGES.test(part.mime || "")) return h("img.image", { src: `data:${part.mime};base64,${part.data}`, alt: facts });
   const where = part.file_id ? `file ${part.file_id}` : part.url && !part.url.startsWith("data:") ? shown(part.url) : "";
-  return gone(facts, where ? [", ", where] : ", not kept", part.sha256 ? [" · sha256 ", h("span.id", null, part.sha256.slice(0, 12))] : "");
+  return gone(facts, where ? [", ", where] : !IMAGES.test(part.mime || "") ? ", not kept" : [", not kept: ", h("code", null, "media=\"inline\""), " or ", h("code", null, "CALLSPAN_MEDIA=inline"), " keeps it"], part.sha256 ? [" · sha256 ", h("span.id", null, part.sha256.slice(0, 12))] : "");
 };
 
-// A tool call beside its result; `run` is the event of its run, `result` the part that was sent back.
+// A tool call with its result: `run` is the event of its run, `result` the part that a later request sends.
 const tool = (part, result, run, open) => {
   const error = run?.record.error, failed = Boolean(error || result?.is_error), lasted = run ? time(ms(run.duration_ns)) : "";
   const content = result ? result.content : error ? error.message || error.type : run?.record.data?.result;
@@ -74,10 +99,10 @@ const tool = (part, result, run, open) => {
 
 export const toolRun = entry => tool({ name: entry.record.name, arguments: entry.record.data?.arguments ?? null }, null, entry, entry.kind === "tool_start");
 
-// One part; `join` finds what belongs to a tool call.
+// One part; `join` returns the result and the run of a tool call.
 export const part = (one, join) => {
   switch (one.type) {
-    case "text": return one.text ? text(one.text) : null;
+    case "text": return one.text ? [text(one.text), probabilities(one)] : null;
     case "reasoning": return reasoning(one);
     case "refusal": return [h("p.meta", null, mark("refused", "refused")), text(one.text)];
     case "tool_call": { const found = join?.(one) || {}; return tool(one, found.result, found.run); }
@@ -87,7 +112,7 @@ export const part = (one, join) => {
   }
 };
 
-// What was removed, in the words of why.
+// The reasons for what was removed.
 const WHY = {
   secret: "a secret was masked",
   media: "media, not kept",
