@@ -200,6 +200,8 @@ class Summary(CallAggregates, frozen=True, kw_only=True):
     """95th percentile, as `duration_p50_ns`."""
     first_token_p50_ns: float | None = None
     """Median time to the first token of the successful calls that have one."""
+    first_token_p95_ns: float | None = None
+    """95th percentile, as `first_token_p50_ns`."""
     first_ns: int | None = None
     """Start of the first call, Unix nanoseconds."""
     last_ns: int | None = None

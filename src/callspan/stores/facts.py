@@ -220,7 +220,7 @@ CALLS: Final = Table(
         _json("params", "request.params"),
         _json("usage_raw", "usage.raw"),
         _json("attempts"),
-        _json("metadata", shown="list"),
+        _json("metadata", shown="list page"),
         _text("request_id", shown="list", computed=True, note="the provider's, of the last attempt"),
         _text("user_id", shown="list page show", computed=True, note="of the metadata, else as sent to the provider"),
         _word("organization_id", _BY_STORE, computed=True, note="from the metadata, as are the five columns after it"),

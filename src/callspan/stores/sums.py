@@ -139,6 +139,7 @@ def _latencies(row: Values) -> dict[str, float | None]:
         "duration_p50_ns": _percentile(durations, 0.5),
         "duration_p95_ns": _percentile(durations, 0.95),
         "first_token_p50_ns": _percentile(first_tokens, 0.5),
+        "first_token_p95_ns": _percentile(first_tokens, 0.95),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -18,7 +19,7 @@ from callspan.comparison.groups import (
     values_of,
 )
 from callspan.records import REWARD
-from callspan.stores import CallFilter, Reader, Summary
+from callspan.stores import META, CallFilter, Reader, Summary
 from callspan.view.source import BadQueryError, PageRequest
 
 Unit: TypeAlias = Literal["day", "hour", "minute"]
@@ -42,11 +43,11 @@ class Charts(msgspec.Struct):
     by_model: list[Summary]
     """By time and model."""
     span: tuple[str, str] | None
-    """The first and last unit of time with calls; None without calls."""
+    """The first and last unit of time with calls or sessions; None without any."""
 
 
 class SumsTable(msgspec.Struct):
-    """Sums of calls by one key, those with most calls first."""
+    """Sums of calls by one key, the dearest first."""
 
     rows: list[Summary]
     more: int
@@ -77,22 +78,25 @@ class Scores(msgspec.Struct):
 def page(request: PageRequest) -> Charts:
     """Return sums by time of the calls that the filter line `q` selects."""
     reader, selection = request.filtered()
-    first_ns, last_ns = _start(reader, selection, newest=False), _start(reader, selection, newest=True)
-    if first_ns is None or last_ns is None:
+    period = _period(reader, selection)
+    if period is None:
         return Charts("day", [], [], None)
-    unit = _unit([(first_ns, last_ns)])
+    unit = _unit(period)
     sums = sorted(reader.summary(unit, selection), key=_time_of)
     by_model = sorted(reader.summary((unit, "model"), selection, latencies=False), key=_time_of)
-    return Charts(unit, sums, by_model, (slot_name(first_ns, unit), slot_name(last_ns, unit)))
+    return Charts(unit, sums, by_model, (slot_name(period[0], unit), slot_name(period[1], unit)))
 
 
 def table(request: PageRequest) -> SumsTable:
-    """Return sums by the query's `by`: user, model, provider, name or experiment. Raises BadQueryError for others."""
+    """Return sums by the query's `by`: user, model, provider, name, experiment or `meta:KEY`.
+
+    Raises BadQueryError for others.
+    """
     reader, selection = request.filtered()
     by = request.required("by")
-    if by not in _TABLE_KEYS:
+    if by not in _TABLE_KEYS and (by == META or not by.startswith(META)):
         raise BadQueryError(f"there is no table by {by}")
-    sums = [*reader.summary(by, selection)]
+    sums = sorted(reader.summary(by, selection), key=_dearest_first)
     return SumsTable(sums[:_MAX_ROWS], max(0, len(sums) - _MAX_ROWS))
 
 
@@ -101,7 +105,7 @@ def scores(request: PageRequest) -> Scores:
     reader, selection = request.filtered()
     sessions = [*reader.sessions(msgspec.structs.replace(selection, limit=_MAX_SESSIONS + 1))]
     newest = sessions[:_MAX_SESSIONS]
-    unit = _unit([(session.session.start_ns, session.session.start_ns) for session in newest])
+    unit = _unit(_period(reader, selection) or (0, _HOURS_BELOW_NS))
     objectives = objectives_of(newest)
     objective = request.query.get("objective") or next(iter(objectives), REWARD)
     groups, score = group_sessions(newest, [unit]), Measure("score", objective)
@@ -115,20 +119,28 @@ def scores(request: PageRequest) -> Scores:
     )
 
 
-def _start(reader: Reader, selection: CallFilter, *, newest: bool) -> int | None:
-    """Return the start of the newest or oldest selected call in Unix nanoseconds; None if there is none."""
-    edge_selection = msgspec.structs.replace(
-        selection, sort="start_ns", newest_first=newest, limit=1, offset=0, content="none"
-    )
-    return next((call.timing.start_ns for call in reader.calls(edge_selection)), None)
+def _period(reader: Reader, selection: CallFilter) -> tuple[int, int] | None:
+    """Return the first and last start of the selected calls and sessions in Unix nanoseconds: the axis of all charts.
+
+    None if there are none.
+    """
+    starts: list[int] = []
+    for newest in (False, True):
+        single = msgspec.structs.replace(
+            selection, sort="start_ns", newest_first=newest, limit=1, offset=0, content="none"
+        )
+        starts += [call.timing.start_ns for call in reader.calls(single)]
+        starts += [one.session.start_ns for one in reader.sessions(single) if one.session.start_ns is not None]
+    return (min(starts), max(starts)) if starts else None
 
 
-def _unit(times: Iterable[tuple[int | None, int | None]]) -> Unit:
-    bounds = [(start_ns, end_ns) for start_ns, end_ns in times if start_ns is not None and end_ns is not None]
-    if not bounds:
-        return "day"
-    span = max(end_ns for _, end_ns in bounds) - min(start_ns for start_ns, _ in bounds)
+def _unit(period: tuple[int, int]) -> Unit:
+    span = period[1] - period[0]
     return "minute" if span < _MINUTES_BELOW_NS else "hour" if span < _HOURS_BELOW_NS else "day"
+
+
+def _dearest_first(sums: Summary) -> tuple[Decimal, int]:
+    return -(sums.cost_usd or Decimal(0)), -sums.calls
 
 
 def _time_of(sums: Summary) -> str:

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from callspan.stores import EmptyStoreError
-from callspan.view import call, calls, charts, compare, find, now, rate, session, sessions
+from callspan.view import call, calls, charts, compare, find, groups, keys, now, rate, session, sessions
 from callspan.view.source import BadQueryError, PageRequest, StoreAccess, StoreSource
 
 _VERSION: Final = "version"
@@ -38,6 +38,9 @@ PAGES: Final[dict[str, Callable[[PageRequest], object]]] = {
     "compare": compare.page,
     "charts": charts.page,
     "table": charts.table,
+    "groups": groups.page,
+    "keys": keys.page,
+    "command": find.command,
     "scores": charts.scores,
 }
 """The pages behind `/api/NAME?query`."""

@@ -1,4 +1,4 @@
-// The page: its top bar, its addresses, and which module draws what.
+// App: the top bar, the addresses, and the module of each page.
 import { address, become, h, link, stored, mark, button } from "./dom.js";
 import { get, Failure } from "./api.js";
 import { follow } from "./live.js";
@@ -7,14 +7,14 @@ import { clock, day, plural, time, ms } from "./format.js";
 import { setKeys } from "./keys.js";
 import { unquoted } from "./filters.js";
 
-const PAGES = { "": "start", calls: "calls", session: "session", call: "call", find: "find", compare: "compare", charts: "charts" };
-const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: "calls", call: "calls", compare: "compare", charts: "charts" };
+const PAGES = { "": "start", calls: "calls", session: "session", call: "call", find: "find", compare: "compare", groups: "groups", charts: "charts" };
+const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: "calls", call: "calls", compare: "compare", groups: "compare", charts: "charts" };
 const LISTS = ["start", "calls", "find"];
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
 const app = { store: "", command: "callspan", trace_url: null, last_ns: null, notices: [], list: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
 const TICK_MS = 1000, MINUTE_MS = 60000;
-// The page that is shown, what it was drawn from, and what is read now.
+// The current page, the data that it shows, and the current request.
 let shown = null, data = null, seen = "", reading = null, turn = 0, at = null, stop = new AbortController();
 
 const parsed = () => {
@@ -26,7 +26,7 @@ const read = () => {
   return { page: PAGES[page] ?? "start", id: id && decodeURIComponent(id), values: Object.fromEntries(new URLSearchParams(values)), hash: location.hash };
 };
 
-// At most two sessions or calls are marked to be compared; the one that was marked first is A.
+// At most two sessions or calls are marked to be compared. The first one is A.
 export const isMarked = id => app.marked.includes(id);
 export const toMark = id => {
   app.marked = isMarked(id) ? app.marked.filter(one => one !== id) : [...app.marked, id].slice(-2);
@@ -49,7 +49,7 @@ const sayLive = () => {
 
 export const title = text => { document.title = `${text ? text + " – " : ""}callspan`; };
 
-// A page: `read` reads what it shows, `show` draws it into `body`, at first and again after each change.
+// A page has `read`, which returns its data, and `show`, which draws them into `body`, first and after each change.
 const drawPage = async mine => {
   const place = parsed();
   if (at) app.scroll[at] = main.scrollTop;
@@ -57,7 +57,7 @@ const drawPage = async mine => {
   if (LISTS.includes(place.page)) app.list = place.hash || "#/";
   shown?.close?.();
   shown = null;
-  // What the page that is left still awaits is not read to its end.
+  // Requests of the previous page are cancelled.
   stop.abort();
   stop = new AbortController();
   const stopping = stop;
@@ -67,7 +67,7 @@ const drawPage = async mine => {
   setKeys([]);
   announce(0);
   document.getElementById("find").value = place.page === "find" ? unquoted(place.values.q || "") : "";
-  // What takes longer than a moment shows rows of the final height.
+  // A page that takes longer than a moment shows placeholder rows of the final height.
   const waiting = setTimeout(() => { if (mine === turn) main.replaceChildren(h("div.waiting", { "aria-busy": "true" }, Array.from({ length: 9 }, () => h("div", null, h("i"), h("i"))))); }, 300);
   const slow = setTimeout(() => { if (mine === turn) main.append(h("p.soft.pad", null, `reading ${app.store}; `, button("stop", () => stopping.abort()))); }, 2000);
   try {
@@ -100,7 +100,7 @@ const reads = async (page, known) => {
   return found;
 };
 
-// Reads the page again, or what is behind what is `known`, one after the other. A page that failed is drawn anew.
+// Reads the page again, or the rows after the known ones, one request at a time. A page that failed is drawn again.
 const readAgain = async behind => {
   const mine = turn, page = shown;
   if (!page) return behind || draw();
@@ -113,7 +113,7 @@ const next = behind => { reading = reading.catch(() => {}).then(() => readAgain(
 export const readMore = () => next(true);
 export const redraw = () => announce(keepPlace(main, () => shown.show(data)));
 
-// What is new above what is seen waits behind a button and a key.
+// New rows above the visible ones wait behind a button and a key.
 const fresh = document.querySelector(".news button");
 let above = 0;
 const announce = number => {
@@ -128,7 +128,7 @@ const showNew = () => {
 fresh.addEventListener("click", showNew);
 main.addEventListener("scroll", () => { if (!main.scrollTop) announce(0); }, { passive: true });
 
-// What runs is drawn again each second, and read again each minute, as the last hour is: a killed process writes nothing.
+// What runs is drawn again each second and read again each minute, like the last hour, because a killed process writes nothing.
 setInterval(() => { if (state.querySelector(".live") && !document.hidden) sayLive(); }, TICK_MS);
 setInterval(() => { if (shown?.runs?.(data) && !document.hidden) redraw(); }, TICK_MS);
 setInterval(() => { if ((data?.now?.hour || seen.includes('"in_progress"')) && !document.hidden) next(false).catch(() => {}); }, MINUTE_MS);
@@ -140,10 +140,10 @@ document.querySelector("form.find").addEventListener("submit", event => {
   event.preventDefault();
   const text = document.getElementById("find").value.trim();
   document.getElementById("find").blur();
-  // What is written here is text, also where it looks like a filter.
+  // This is text to search for, even if it looks like a filter.
   if (text) location.hash = address("find", null, { q: `"${text.replace(/["\\]/g, "\\$&")}"` });
 });
 addEventListener("hashchange", draw);
-// In a report this module comes before the pages.
+// In a report this module precedes those of the pages.
 reading = Promise.resolve().then(draw);
 if (!globalThis.CALLSPAN_FILE) follow(() => next(false), say);

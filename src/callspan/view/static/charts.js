@@ -1,4 +1,4 @@
-// Charts: strips of cost, tokens, time and scores that share one axis, and tables; every number leads to its rows.
+// Charts: strips of calls, cost, tokens, times and scores on one time axis, and tables. Every number links to its rows.
 import { address, become, h, svg, link, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { brief, count, grouped, known, money, plain, plural, signed, sum, time, DASH, ms } from "./format.js";
@@ -10,6 +10,7 @@ const LEFT = 56, HEIGHT = 112, TOP = 6, BOTTOM = 18, MOST_SLOTS = 240, MODELS = 
 const FILLS = ["model", "tool", "env", "wait"];
 const UNITS = { day: 24 * 3600e3, hour: 3600e3, minute: 60e3 };
 const TABLES = [["User", "user"], ["Model", "model"]];
+const MOST_KEYS = 3;
 
 // Times as the store names them: 2026-11-20, or 2026-11-20T08:00Z.
 const begin = key => Date.parse(key.length > 10 ? key : `${key}T00:00Z`);
@@ -75,6 +76,15 @@ const stacked = (slots, parts) => tools => slots.flatMap(
   }
 );
 
+const callStrip = (found, slots, common) => {
+  const of = sumsBy(found), seen = slots.map(of).filter(row => row.keys), calls = sum(seen.map(row => row.calls)) ?? 0, errors = sum(seen.map(row => row.errors)) ?? 0;
+  const failed = row => (row.errors ? `, ${row.errors} failed (${percent(row.errors, row.calls)})` : "");
+  return strip({ ...common, name: "Calls", about: [strong(count(calls)), " ", key("model", "ended well"), key("failed", "failed"), errors ? h("b.bad", null, percent(errors, calls)) : soft("none failed")],
+    top: largest(slots.map(slot => of(slot).calls)), unitText: value => brief(value),
+    words: slot => `${plural(of(slot).calls ?? 0, "call")}${failed(of(slot))}`,
+    paint: stacked(slots, slot => { const row = of(slot); return [[row.errors ?? 0, "failed"], [(row.calls ?? 0) - (row.errors ?? 0), "model"]]; }) });
+};
+
 const costStrip = (found, slots, common) => {
   const of = sumsBy(found), cells = grouped(found.by_model, row => row.keys[0]);
   const totals = [...grouped(found.by_model, row => row.keys[1])].map(([name, rows]) => [name, sum(rows.map(row => row.cost_usd))]);
@@ -101,12 +111,12 @@ const tokenStrip = (found, slots, common) => {
     words: slot => `${brief(of(slot).input_tokens)} in, ${brief(of(slot).output_tokens)} out`, paint: stacked(slots, parts) });
 };
 
-const timeStrip = (found, slots, common) => {
-  const of = sumsBy(found);
-  return strip({ ...common, name: "Time of a call", about: [key("model", "p50"), key("wait", "to p95"), soft("successful calls")], top: largest(found.sums.map(row => ms(row.duration_p95_ns))), unitText: value => (value ? time(value) : "0"),
-    words: slot => `p50 ${time(ms(of(slot).duration_p50_ns))}, p95 ${time(ms(of(slot).duration_p95_ns))}`,
+const rangeStrip = (name, measure) => (found, slots, common) => {
+  const of = sumsBy(found), p50 = row => ms(row[`${measure}_p50_ns`]), p95 = row => ms(row[`${measure}_p95_ns`]);
+  return strip({ ...common, name, about: [key("model", "p50"), key("wait", "to p95"), soft("successful calls")], top: largest(found.sums.map(p95)), unitText: value => (value ? time(value) : "0"),
+    words: slot => `p50 ${time(p50(of(slot)))}, p95 ${time(p95(of(slot)))}`,
     paint: tools => slots.flatMap((slot, at) => {
-      const middle = ms(of(slot).duration_p50_ns), high = ms(of(slot).duration_p95_ns), across = Math.min(10, tools.step * .56), line = Math.min(18, tools.step * .9);
+      const middle = p50(of(slot)), high = p95(of(slot)), across = Math.min(10, tools.step * .56), line = Math.min(18, tools.step * .9);
       return known(middle) ? [
         svg("rect", { x: tools.x(at) - across / 2, width: across, y: tools.y(high), height: Math.max(1, tools.y(middle) - tools.y(high)), class: "wait" }),
         svg("rect", { x: tools.x(at) - line / 2, width: line, y: tools.y(middle) - 1, height: 3, class: "model" }),
@@ -136,17 +146,22 @@ const scoreStrip = (found, slots, common) => {
     ] });
 };
 
-// What is drawn of calls, where a sum has it.
-const STRIPS = [[costStrip, row => Number(row.cost_usd)], [tokenStrip, row => row.input_tokens || row.output_tokens], [timeStrip, row => row.duration_p50_ns !== null]];
+// The strips of calls, each with whether a sum has something to draw.
+const STRIPS = [
+  [callStrip, row => row.calls], [costStrip, row => Number(row.cost_usd)], [tokenStrip, row => row.input_tokens || row.output_tokens],
+  [rangeStrip("Time of a call", "duration"), row => row.duration_p50_ns !== null], [rangeStrip("First token", "first_token"), row => row.first_token_p50_ns !== null],
+];
 
 const share = (part, whole) => h("span.track.inline", null, h("i.model", { style: { left: "0", width: `${whole ? part / whole * 100 : 0}%` } }));
 const failedOf = row => `${row.errors} (${percent(row.errors, row.calls)})`;
+const wordOf = (by, value) => (by.startsWith("meta:") ? `meta:${quoted(`${by.slice(5)}=${value}`)}` : `${by}:${quoted(value)}`);
 const sumsTable = (name, by, found, line) => {
-  const most = largest(found.rows.map(row => row.calls));
+  const most = largest(found.rows.map(row => row.calls)), label = by.replace(/^meta:/, "");
+  if (!found.rows.some(row => row.keys[0] !== null)) return "";
   return h("section.sums", { "aria-label": name, tabindex: "0" }, h("h2", null, name), h("table.numbers", null,
-    h("thead", null, h("tr", null, [by, "calls", "failed", "tokens in", "cost", "p50", "p95"].map((one, at) => h("th", { scope: "col", class: at > 1 ? "right" : "" }, one)))),
-    h("tbody", null, found.rows.map(row => { const [value] = row.keys, q = value === null ? line : `${line} ${by}:${quoted(value)}`.trim(); return h("tr", null,
-      h("th", { scope: "row" }, value === null ? soft(`no ${by}`) : link(address("calls", null, { q }), value || DASH)), h("td", null, share(row.calls, most), " ", count(row.calls)),
+    h("thead", null, h("tr", null, [label, "calls", "failed", "tokens in", "cost", "p50", "p95"].map((one, at) => h("th", { scope: "col", class: at > 1 ? "right" : "" }, one)))),
+    h("tbody", null, found.rows.map(row => { const [value] = row.keys, q = value === null ? line : `${line} ${wordOf(by, value)}`.trim(); return h("tr", null,
+      h("th", { scope: "row" }, value === null ? soft(`no ${label}`) : link(address("calls", null, { q }), value || DASH)), h("td", null, share(row.calls, most), " ", count(row.calls)),
       h("td.right", null,
         row.errors ? (
           value === null ? failedOf(row) : link(address("calls", null, { q: `${q} failed` }), h("span.bad", null, failedOf(row)))
@@ -157,19 +172,22 @@ const sumsTable = (name, by, found, line) => {
     found.more ? h("p.soft.pad", null, `and ${plural(found.more, "more")}`) : "");
 };
 
+// The tables: of users, models, and the metadata keys with few values.
+const tablesOf = keys => [...TABLES, ...keys.filter(one => one.is_choice && one.values.length > 1).slice(0, MOST_KEYS).map(one => [one.name, `meta:${one.name}`])];
+
 export default ({ place, signal }) => {
   const line = place.values.q || "", { objective } = place.values;
   const go = chosen => { location.hash = address("charts", null, { q: line, objective: chosen }); };
   const left = h("div.strips"), right = h("div.tables"), unit = h("p.soft.pad"), filters = filterLine(line, q => { location.hash = address("charts", null, { q }); });
   const redraw = () => { if (left.isConnected) for (const one of left.children) one.draw?.(); };
   const watch = new ResizeObserver(redraw);
-  const show = ({ charts, tables, scores }) => {
-    const ofCalls = { unit: charts.unit, slots: every(charts.span, charts.unit), href: slot => address("calls", null, { q: within(line, slot, charts.unit) }) };
-    const ofScores = { unit: scores.unit, slots: every(Object.keys(scores.means), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
+  const show = ({ charts, tables, scores, keys }) => {
+    const slots = every(charts.span, charts.unit), href = page => slot => address(page, null, { q: within(line, slot, charts.unit) });
+    const ofCalls = { unit: charts.unit, slots, href: href("calls") }, ofScores = { unit: charts.unit, slots, href: href("") };
     become(left,
       ofCalls.slots.length ? STRIPS.filter(([, has]) => charts.sums.some(has)).map(([made]) => made(charts, ofCalls.slots, ofCalls)) : h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."),
       scores.points.length ? scoreStrip(scores, ofScores.slots, ofScores) : "");
-    become(right, TABLES.map(([name, by], number) => sumsTable(name, by, tables[number], line)),
+    become(right, tablesOf(keys).map(([name, by], number) => sumsTable(name, by, tables[number], line)),
       scores.objectives.length > 1 ? h("p.pad", null, "Score: ",
         scores.objectives.map(one => [button(one, () => go(one), { "aria-pressed": String(one === scores.objective) }), " "])
       ) : "");
@@ -180,9 +198,10 @@ export default ({ place, signal }) => {
   return {
     body: h("div", null, h("h1.hidden", null, "Charts"), !globalThis.CALLSPAN_FILE && filters.form, h("div.panes.charts", null, left, right), unit),
     read: async () => {
-      const reading = [get("charts", { q: line }, signal), Promise.all(TABLES.map(([, by]) => get("table", { q: line, by }, signal))), get("scores", { q: line, objective }, signal)];
+      const keys = await get("keys", { q: line }, signal);
+      const reading = [get("charts", { q: line }, signal), Promise.all(tablesOf(keys).map(([, by]) => get("table", { q: line, by }, signal))), get("scores", { q: line, objective }, signal)];
       const [charts, tables, scores] = await Promise.all(reading);
-      return { charts, tables, scores };
+      return { charts, tables, scores, keys };
     },
     show,
     ready: () => { redraw(); watch.observe(left); },

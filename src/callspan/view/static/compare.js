@@ -1,4 +1,4 @@
-// Compare: two calls or two sessions, facts first, then messages side by side; differences are marked in the text.
+// Compare: two calls or two sessions side by side: facts, then messages with their differences marked.
 import { address, become, copy, h, link, soft, button } from "./dom.js";
 import { get } from "./api.js";
 import { shown, oneLine, shell, signed } from "./format.js";
@@ -26,24 +26,44 @@ const rowsOf = (found, name) => found[name].map(one => (name === "messages"
   ? row(one.role, message(one, "a"), message(one, "b"), one.status, one.against, one.status !== "same")
   : row(one.name, minus(one.a), minus(one.b), one.status, minus(one.against))));
 
-// Without two ids, the ones that were marked in a list, or a form.
-const form = (values, app) => {
+// The form for two groups of sessions: a key and two of its values, which the store suggests.
+const BY = ["experiment", "model", "name", "user"];
+const groupForm = signal => {
+  const by = h("select", { "aria-label": "Compare by" }), a = h("select", { "aria-label": "Group A" }), b = h("select", { "aria-label": "Group B" });
+  const fillValues = async () => {
+    const { rows } = await get("table", { by: by.value }, signal), values = rows.map(row => row.keys[0]).filter(value => value !== null).sort();
+    [a, b].forEach((one, at) => one.replaceChildren(...values.map((value, number) => h("option", { value, selected: number === at }, oneLine(value)))));
+  };
+  const send = event => { event.preventDefault(); if (a.value && b.value) location.hash = address("groups", null, { a: `${by.value}=${a.value}`, b: `=${b.value}` }); };
+  const fill = async () => {
+    const keys = await get("keys", {}, signal);
+    by.replaceChildren(...[...keys.filter(key => key.values.length > 1).map(key => `meta:${key.name}`), ...BY].map(value => h("option", { value }, value.replace(/^meta:/, ""))));
+    await fillValues();
+  };
+  by.addEventListener("change", fillValues);
+  return { fill, form: h("form.filters", { "aria-label": "Groups", onsubmit: send }, "by ", by, " A ", a, " B ", b, h("button", { type: "submit" }, "compare the groups")) };
+};
+
+// Without two ids: the marked ones, or forms.
+const form = (values, app, signal) => {
+  const groups = groupForm(signal);
   const a = h("input", { "aria-label": "A", value: values.a || app.marked[0] || "", placeholder: "id of a session or call", size: 38 });
   const b = h("input", { "aria-label": "B", value: values.b || app.marked[1] || "", placeholder: "id of another one", size: 38 });
   const send = event => { event.preventDefault(); location.hash = address("compare", null, { a: a.value.trim(), b: b.value.trim() }); };
   return {
-    body: h("div.pad", null, h("h1", null, "Compare"), h("p.soft", null, "Mark two rows of a list by ", h("kbd", null, "x"), ", or give two ids."),
-      h("form.filters", { onsubmit: send }, a, b, h("button", { type: "submit" }, "compare"))),
+    body: h("div.pad", null, h("h1", null, "Compare"), h("p.soft", null, "Mark two rows of a list with ", h("kbd", null, "x"), ", or enter two ids:"),
+      h("form.filters", { onsubmit: send }, a, b, h("button", { type: "submit" }, "compare")),
+      h("p.soft", null, "Or two groups of sessions, such as two versions of a prompt or two checkpoints:"), groups.form),
     read: async () => null,
     show: () => title("Compare"),
-    ready: () => a.focus(),
+    ready: () => { a.focus(); groups.fill().catch(() => {}); },
     keys: () => [["Escape", "back", () => history.back()]],
   };
 };
 
 export default ({ place, app, signal }) => {
   const { a, b } = { a: app.marked[0], b: app.marked[1], ...place.values };
-  if (!a || !b) return form(place.values, app);
+  if (!a || !b) return form(place.values, app, signal);
   const shows = place.values.show || "differences";
   const go = values => { location.hash = address("compare", null, { a, b, show: shows, ...values }); };
   const list = h("div.list", { role: "rowgroup" }), about = h("section.titlebar", { "aria-label": "Compared" }), head = h("div.row.head.pair", { role: "row" });

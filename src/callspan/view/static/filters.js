@@ -1,7 +1,9 @@
 // Filters: a line of words such as `user:mara failed since:7d`, typed or clicked. Each word is a chip that removes it.
 import { become, h, mark, button } from "./dom.js";
 import { count } from "./format.js";
+import { viewChoice } from "./views.js";
 
+const MOST_KEYS = 3;
 const TIMES = [["1 h", "since:1h"], ["24 h", "since:24h"], ["7 d", "since:7d"], ["all", ""]];
 
 // The words of the marks in `kinds`, as the server counts them.
@@ -11,11 +13,12 @@ export const markWords = kinds => Object.values(kinds).join(",");
 export const wordsOf = line => line.match(/(?:[^\s"]|"(?:[^"\\]|\\.)*")+/g) || [];
 export const quoted = value => (/[\s"]/.test(value) || value === "" ? `"${String(value).replace(/["\\]/g, "\\$&")}"` : String(value));
 export const unquoted = word => word.replace(/"((?:[^"\\]|\\.)*)"/g, (_, text) => text.replace(/\\(.)/g, "$1"));
+export const metaWord = (key, value) => `meta:${quoted(`${key}=${value}`)}`;
 const without = (line, word) => wordsOf(line).filter(one => one !== word).join(" ");
 const withWord = (line, word) => [...wordsOf(line), word].filter(Boolean).join(" ");
 
 // `kinds` has the filter word of each mark: a row with the mark matches the word, and no other row does.
-export const filterLine = (line, go, { kinds = {}, choices = [] } = {}) => {
+export const filterLine = (line, go, { kinds = {}, choices = [], hasKeys = false } = {}) => {
   const marks = Object.entries(kinds);
   const every = wordsOf(line), since = every.find(word => word.startsWith("since:")) || "";
   const quick = new Set([...marks.map(([, word]) => word), ...TIMES.map(([, word]) => word)]);
@@ -25,21 +28,24 @@ export const filterLine = (line, go, { kinds = {}, choices = [] } = {}) => {
     return h("button.chip", { type: "button", "aria-pressed": String(on), title: `${on ? "without" : "only"} ${word}`, onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind), word in counts ? h("span.soft", null, count(counts[word])) : "", on && " ×");
   };
   const isOffered = (counts, [, word]) => counts[word] !== 0 || every.includes(word);
-  const choice = (name, values) => {
-    const word = every.find(one => one.startsWith(`${name}:`)) || "", words = [...new Set([...values.map(value => `${name}:${quoted(value)}`), word])].filter(Boolean).sort();
+  // A choice among the values of a filter or of a metadata key.
+  const choice = (name, values, { isKey = false } = {}) => {
+    const prefix = isKey ? `meta:${name}=` : `${name}:`, wordOf = value => (isKey ? metaWord(name, value) : `${name}:${quoted(value)}`);
+    const word = every.find(one => unquoted(one).startsWith(prefix)) || "", words = [...new Set([...values.map(wordOf), word])].filter(Boolean).sort();
     const select = h("select.chip", { "aria-label": name, onchange: ({ target }) => go(withWord(word ? without(line, word) : line, target.value)) },
-      h("option", { value: "" }, `${name} any`), words.map(one => h("option", { value: one, selected: one === word }, unquoted(one.slice(name.length + 1)))));
+      h("option", { value: "" }, `${name} any`), words.map(one => h("option", { value: one, selected: one === word }, unquoted(one).slice(prefix.length))));
     return words.length > 1 || word ? select : "";
   };
   const chips = h("span.chips"), known = h("datalist", { id: "known" });
-  const isChosen = word => choices.some(name => word.startsWith(`${name}:`));
+  const isChosen = word => choices.some(name => word.startsWith(`${name}:`)) || (hasKeys && word.startsWith("meta:"));
   const given = every.filter(word => !quick.has(word) && !isChosen(word)).map(word => h("button.chip", { type: "button", "aria-pressed": "true", "aria-label": `without ${word}`, onclick: () => go(without(line, word)) }, word.replace(/^([\w-]+):/, "$1 "), " ×"));
   const field = h("input.line", { type: "text", "aria-label": "Filter: user:NAME model:NAME meta:KEY=VALUE min-cost:0.01, or words of a message", placeholder: "filter: user:NAME model:NAME meta:KEY=VALUE …", list: "known", value: "", spellcheck: "false" });
   const form = h("form.filters", { role: "search", "aria-label": "Filters", onsubmit: event => { event.preventDefault(); if (field.value.trim()) go(withWord(line, field.value.trim())); } },
-    times, chips, given, field, known);
+    times, chips, given, field, viewChoice(line, go), known);
   // `counts` has the store's number of rows by filter word, `values` the values of each choice, `words` completions of the field.
-  const show = (counts = {}, values = {}, words = []) => {
-    become(chips, marks.filter(one => isOffered(counts, one)).map(one => chip(counts, one)), choices.map(name => choice(name, values[name] || [])));
+  const show = (counts = {}, values = {}, words = [], keys = []) => {
+    const offered = keys.filter((key, at) => (key.is_choice && at < MOST_KEYS) || every.some(word => unquoted(word).startsWith(`meta:${key.name}=`)));
+    become(chips, marks.filter(one => isOffered(counts, one)).map(one => chip(counts, one)), choices.map(name => choice(name, values[name] || [])), offered.map(key => choice(key.name, key.values, { isKey: true })));
     become(known, [...new Set(words)].map(word => h("option", { value: word })));
   };
   show();

@@ -3,7 +3,7 @@ import { address, become, copy, h, right, soft, span, strong, button, link } fro
 import { get } from "./api.js";
 import { clock, count, day, grouped, oneLine, plural, shell, ms } from "./format.js";
 import { roving } from "./keys.js";
-import { filterLine, quoted } from "./filters.js";
+import { filterLine, metaWord, quoted } from "./filters.js";
 import { title } from "./app.js";
 import { cost, gridRow, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 
@@ -28,6 +28,13 @@ const rowsOf = found => {
   return [head, hits, found.more ? gridRow(".found.sub", null, span(), span(), soft(`${plural(found.more, "more place")} in it`)) : ""];
 };
 
+// The metadata keys of which these sessions have several values, at most three.
+const MOST_KEYS = 3, MOST_VALUES = 8;
+const keysOf = sessions => {
+  const values = new Map();
+  for (const { session } of sessions) for (const [key, value] of Object.entries(session.metadata)) values.set(key, (values.get(key) || new Set()).add(JSON.stringify(value)));
+  return [...values].filter(([, some]) => some.size <= MOST_VALUES).map(([key]) => key).sort().slice(0, MOST_KEYS);
+};
 const facet = (name, values, go) => {
   const counts = [...grouped(values, value => value)].map(([value, some]) => [value, some.length]);
   const every = counts.sort((a, b) => b[1] - a[1]).slice(0, 8), top = every[0]?.[1] || 1;
@@ -68,7 +75,7 @@ export default ({ place, app, signal }) => {
       facet("Where", data.rows.flatMap(one => one.hits.map(hit => hit.where))),
       facet("User", sessions.map(one => one.session.user_id), user => go(`${line} user:${quoted(user)}`)),
       facet("Name", sessions.map(one => one.session.name)),
-      facet("Prompt version", sessions.map(one => one.session.metadata.prompt_version ?? null)));
+      keysOf(sessions).map(key => facet(key, sessions.map(one => one.session.metadata[key] ?? null), value => go(`${line} ${metaWord(key, value)}`))));
     cursor.settle();
   };
   return {

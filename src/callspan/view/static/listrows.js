@@ -4,8 +4,10 @@ import { clock, count, ms, oneLine, time, DASH } from "./format.js";
 import { course } from "./bars.js";
 import { quoted } from "./filters.js";
 import { isMarked } from "./app.js";
+import { columns } from "./views.js";
 import { answerOf, callMarks, cost, costTitle, gridRow, outcome, questionOf, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
 
+const valueOf = value => (value === undefined || value === null ? DASH : oneLine(typeof value === "object" ? JSON.stringify(value) : value));
 const userLink = user => h("a.user", { href: address("", null, { q: `user:${quoted(user)}` }), tabindex: "-1", title: `all of ${oneLine(user)}` }, oneLine(user));
 const userOf = row => (row.user_id ? userLink(row.user_id) : soft(DASH));
 
@@ -21,6 +23,7 @@ export const cellsOf = (row, { name, user, outcome, scores, course }) => [
   right(soft(count(row.calls))),
   right(soft(tokensOf(row))),
   h("span.right", { title: costTitle(row) }, cost(row)),
+  ...columns().map(key => soft(valueOf(row.metadata?.[key]))),
 ];
 
 const picked = id => (isMarked(id) ? ".picked" : "");

@@ -38,6 +38,7 @@ const ANSWERS = {
   now: () => ({ at_ns: data.contents.at_ns, contents: data.contents, worth: everyCall().filter(row => failed(row) || row.cut_by_length || row.cut_off || row.waits_for_approval || (row.unanswered && row.unanswered !== "not kept") || ["cancelled", "interrupted"].includes(row.outcome)).slice(0, 3) }),
   sessions: ({ after }) => paged(newest([...[...pages.values()].map(([first]) => first.session), ...data.outside.rows.map(entry => entry.call)]), after),
   counts: () => ({}),
+  keys: () => [],
   calls: ({ after }) => paged(everyCall(), after),
   session: sessionOf,
   call: callOf,

@@ -154,7 +154,7 @@ export default ({ place, app, signal }) => {
   const isMark = row => row.querySelector(table ? "b.good" : ".mark"), other = () => app.marked.find(one => one !== id);
   const compare = () => { if (other()) location.hash = address("compare", null, { a: other(), b: id }); };
   return {
-    body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : h("details.rating", null, h("summary", null, "rate this session"), ratingBox({ session: id })), tabs, panes),
+    body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : ratingBox({ session: id }), tabs, panes),
     read,
     show,
     runs: () => data.session.outcome === "in_progress",

@@ -1,12 +1,13 @@
 // Start: the band, the filters, and the list of sessions and of calls outside of them.
 import { address, become, copy, h, link, soft, strong, button } from "./dom.js";
 import { get, listed } from "./api.js";
-import { count, day, grouped, plural, time, ms } from "./format.js";
+import { count, day, grouped, oneLine, plural, shell, time, ms } from "./format.js";
 import { band } from "./band.js";
 import { foldedRows } from "./folded.js";
 import { idOf, listRow } from "./listrows.js";
 import { roving } from "./keys.js";
 import { filterLine, markWords, quoted, wordsOf } from "./filters.js";
+import { columnChoice, columns } from "./views.js";
 import { isMarked, nothingYet, readMore, redraw, title, toMark } from "./app.js";
 import { callPage } from "./call.js";
 import { cost, errorShare, headRow, sumOf, tokensOf } from "./rows.js";
@@ -17,7 +18,7 @@ const HEADS = [
   ["started", "start"], ["session"], ["user"], ["outcome"], ["scores", "score"],
   ["course"], ["lasted", "duration"], ["calls"], ["tokens", "tokens"], ["cost", "cost"],
 ];
-const FIRST_RIGHT = 6;
+const FIRST_RIGHT = 6, COLUMN_WIDTH = "104px";
 const KINDS = {
   "in progress": "session-status:in_progress", error: "failed", cut: "cut", refused: "refused", cancelled: "status:cancelled",
   interrupted: "session-status:interrupted", retried: "retries:1", failure: "failure",
@@ -33,8 +34,11 @@ const dayLine = (name, rows, isWhole) => {
   return h("div.day", { role: "row" }, h("span", { role: "gridcell" }, strong(name), soft(isWhole ? `  ${said}` : "")));
 };
 
+// The command that exports the selected calls.
+const exportBox = (command, given) => h("details.export", null, h("summary", null, "export these"), h("pre.raw", { tabindex: "0" }, [command, "export", "openai-session", "-o", "calls.jsonl", ...given.map(shell)].join(" ")));
+
 // The sums of the calls that a filter selects; numbers lead to their rows.
-const sumsLine = (line, rows, sums) => {
+const sumsLine = (line, rows, sums, more) => {
   const all = sumOf(sums);
   return h("section.sums-line", { "aria-label": "Sums" },
     rows === undefined ? "" : h("span", null, strong(count(rows)), rows === 1 ? " row" : " rows"),
@@ -43,11 +47,22 @@ const sumsLine = (line, rows, sums) => {
     h("span", null, strong(cost(all)), " cost"),
     sums.length === 1 ? h("span", null, "p50 ", strong(time(ms(sums[0].duration_p50_ns))), "  p95 ", strong(time(ms(sums[0].duration_p95_ns)))) : "",
     h("a.bad", { href: address("calls", null, { q: `${line} failed` }) }, errorShare(all.errors, all.calls)),
-    h("a.linked", { href: address("charts", null, { q: line }) }, "charts"));
+    h("a.linked", { href: address("charts", null, { q: line }) }, "charts"), more);
 };
 
 const valuesIn = rows => Object.fromEntries(CHOICES.map(name => [name, rows.flatMap(row => ({ name: row.name, user: row.user_id, model: row.models ?? row.model })[name] || [])]));
 const completions = rows => [["group", "group_id"], ["task", "task_id"], ["experiment", "experiment"]].flatMap(([word, name]) => rows.filter(row => row[name]).map(row => `${word}:${quoted(row[name])}`));
+// The metadata keys of these rows with their values, those with the fewest values first.
+const MOST_VALUES = 12;
+const keysIn = rows => {
+  const values = new Map();
+  for (const row of rows) for (const [key, value] of Object.entries(row.metadata || {})) {
+    if (!values.has(key)) values.set(key, new Set());
+    for (const one of [value].flat()) if (["string", "number", "boolean"].includes(typeof one)) values.get(key).add(String(one));
+  }
+  const keys = [...values].filter(([, some]) => some.size).map(([name, some]) => ({ name, values: [...some], is_choice: some.size <= MOST_VALUES }));
+  return keys.sort((a, b) => a.values.length - b.values.length || (a.name < b.name ? -1 : 1));
+};
 const nothing = (line, go) => h("div.pad", null, line
   ? [h("p", null, "No session or call has ", strong(line), "."), h("p", null, button("without the filters", () => go("")))]
   : nothingYet());
@@ -59,11 +74,17 @@ export default ({ place, app, signal }) => {
   let least = 1, summing = false, only = null;
 
   const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), under = h("div"), open = h("div.opened");
-  const filters = filterLine(line, go, { kinds: KINDS, choices: CHOICES });
+  const filters = filterLine(line, go, { kinds: KINDS, choices: CHOICES, hasKeys: true });
   const sorter = (name, key) => button(key === by ? `${name} ↓` : name, () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()), { class: "plain", title: `by ${name}, largest first` });
-  const head = headRow(HEADS.map(([name, key], at) => h(`span${at >= FIRST_RIGHT ? ".right" : ""}`, { "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
-    key && !globalThis.CALLSPAN_FILE ? sorter(name, key) : name)));
-  const table = h("div.table.sessions", { role: "treegrid", "aria-label": "Sessions" }, head, list);
+  const headOf = () => headRow(HEADS.map(([name, key], at) => h(`span${at >= FIRST_RIGHT ? ".right" : ""}`, { "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
+    key && !globalThis.CALLSPAN_FILE ? sorter(name, key) : name)), columns().map(name => h("span", null, oneLine(name))));
+  const table = h("div.table.sessions", { role: "treegrid", "aria-label": "Sessions" }, headOf(), list), chosenColumns = h("div.columns-line");
+  // Chosen metadata keys are additional columns.
+  const showHead = () => {
+    table.firstElementChild.replaceWith(headOf());
+    table.style.setProperty("--more", `${COLUMN_WIDTH} `.repeat(columns().length).trim());
+  };
+  showHead();
   const cursor = roving(list, { rows: "[role=row][data-id]", open: row => { if (row.unfold) row.unfold(); else location.hash = row.dataset.href; } });
 
   // A row is drawn again only if it changed or runs, because there may be thousands.
@@ -75,9 +96,11 @@ export default ({ place, app, signal }) => {
   };
   const nodesOf = (rows, numbers) => (sorted ? rows.map(row => rowOf(row, false)) : foldedRows(rows, { numbers, toggled, rowOf, redraw }));
   const show = ({ now, list: { rows, next, groups = {} }, counts, call }) => {
+    const keys = keysIn(rows);
+    become(chosenColumns, globalThis.CALLSPAN_FILE ? "" : columnChoice(keys.map(key => key.name), () => { drawn.clear(); showHead(); redraw(); }));
     become(top, band(now, { small: app.sessions < FEW }), app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
     filters.form.hidden = !line && rows.length < 2;
-    filters.show(counts, valuesIn(rows), completions(rows));
+    filters.show(counts, valuesIn(rows), completions(rows), keys);
     const lines = sorted ? [nodesOf(rows, groups)] : [...grouped(rows, dayOf)].map(([name, some]) => [dayLine(name, some, !next || some.at(-1) !== rows.at(-1)), nodesOf(some, groups)]);
     list.classList.toggle("many", rows.length > MANY);
     become(list, rows.length ? lines : nothing(line, go));
@@ -95,7 +118,7 @@ export default ({ place, app, signal }) => {
     summing = true;
     try {
       const { rows: sums } = await get("table", { q: chosen, by: "provider" }, signal);
-      become(under, sumsLine(chosen, counts[""], sums));
+      become(under, sumsLine(chosen, counts[""], sums, exportBox(app.command, await get("command", { q: chosen }, signal))));
     } finally { summing = false; }
   };
   // The only call of a store is open below its row.
@@ -115,7 +138,7 @@ export default ({ place, app, signal }) => {
   };
   const hasMark = row => row.querySelector(".marks .mark, .mark.bad, .mark.accent") !== null;
   return {
-    body: h("div", null, h("h1.hidden", null, "Sessions"), top, filters.form, under, table, more, open),
+    body: h("div", null, h("h1.hidden", null, "Sessions"), top, filters.form, chosenColumns, under, table, more, open),
     read: async known => {
       if (known) least = known.list.rows.length + 1;
       const counting = get("counts", { q: line, words: `${markWords(KINDS)},` }, signal);

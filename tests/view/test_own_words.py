@@ -1,0 +1,204 @@
+"""The application's own words: metadata as filters, columns and tables; groups compared; ratings; what was said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+from tests.support.commands import ask
+from tests.support.records import SECOND, START_NS, Records, raw, reward
+from tests.support.world import World
+from tests.view.conftest import Delivery, Open, Shown
+
+import callspan
+from callspan import formatting
+from callspan.records import ErrorInfo, Record, Response, Timing
+from callspan.testing import ScriptedProvider
+
+DAY = 24 * 3600 * SECOND
+
+
+def two_versions(records: Records, number: int = 6) -> list[Record]:
+    """Sessions of two versions of a prompt, of which the second succeeds and is dearer."""
+    made: list[Record] = []
+    for at in range(2 * number):
+        session_id, version, start_ns = f"s{at:02}", at % 2, START_NS + at * SECOND
+        about = {
+            "metadata": {"prompt_version": f"v{version}", "seed": at},
+            "user_id": f"u{version}",
+            "outcome": "success",
+        }
+        made += [
+            records.session(session_id, start_ns=start_ns, end_ns=start_ns + SECOND, success=bool(version), **about),
+            records.call(session_id=session_id, at_s=at, call_id=f"c{at:02}"),
+        ]  # fmt: skip
+    return made
+
+
+def test_metadata_are_filters_and_columns_that_the_browser_keeps(store: Delivery, records: Records, tab: Open) -> None:
+    store.write(*two_versions(records))
+    one = tab(store.url, "", ".row.session")
+    page = one.tab
+    page.select_option("select[aria-label=prompt_version]", label="v1")
+    page.wait_for_selector(".sums-line:has-text('6 rows')")
+    page.click("button:has-text('save this view')")
+    assert "--meta=prompt_version=v1" in page.inner_text(".export pre") or page.locator(".export").count() == 1
+    page.click(".export summary")
+    assert "export openai-session -o calls.jsonl --meta=prompt_version=v1" in page.inner_text(".export pre")
+    page.click(".columns summary")
+    page.check(".columns label:has-text('prompt_version') input")
+    assert page.inner_text(".row.head >> nth=0").split()[-1] == "prompt_version"
+    assert page.inner_text(".row.session >> nth=0").split()[-1] == "v1"
+    one.open("", ".row.session")
+    page.reload()
+    page.wait_for_selector(".row.session")
+    assert {row.split()[-1] for row in page.locator(".row.session").all_inner_texts()} == {"v0", "v1"}
+    page.select_option("select[aria-label='saved views']", index=1)
+    page.wait_for_selector(".sums-line:has-text('6 rows')")
+    assert "prompt_version" in page.url
+
+
+def test_two_groups_are_compared_as_the_command_does(store: Delivery, records: Records, tab: Open) -> None:
+    store.write(*two_versions(records))
+    one = tab(store.url, "compare", "form[aria-label=Groups]")
+    one.tab.wait_for_selector("select[aria-label='Group B'] option:checked:has-text('v1')", state="attached")
+    one.tab.click("text=compare the groups")
+    one.tab.wait_for_selector(".groups .row.pair[data-id=success]")
+    row = " ".join(one.tab.inner_text(".groups [data-id=success]").split())
+    assert row.startswith("success 0 % 100 % +100 points")
+    out = ask("--store", store.url, "compare", "meta:prompt_version=v0", "=v1").out
+    (line,) = [line for line in out.splitlines() if line.startswith("success")]
+    low = line.partition("(")[2].partition(" to")[0]
+    assert low.lstrip("+") in row, "the interval of the command"
+    assert "6 sessions" in one.tab.inner_text("[aria-label=Compared]")
+
+
+def test_groups_that_cannot_be_compared_are_named(records: Records, shown: Shown) -> None:
+    page = shown(*two_versions(records))
+    for query, status in (("a=meta:prompt_version=v0&b==v9", 404), ("a=%3D&b=%3D", 400), ("a=x", 400)):
+        answer = page.ask(f"/api/groups?{query}")
+        assert (answer.status, bool(answer.json["error"])) == (status, True), query
+
+
+def test_all_charts_have_one_time_axis_and_tables_are_by_cost(store: Delivery, records: Records, tab: Open) -> None:
+    """A session without calls is on the axis, too."""
+    failed: dict[str, Any] = {"outcome": "error", "error": ErrorInfo(kind="server", type="E", status=500)}
+    store.write(
+        *two_versions(records),
+        records.call(at_s=5 * 24 * 3600, **failed),
+        records.session("early", start_ns=START_NS - 3 * DAY, end_ns=START_NS - 3 * DAY + 9, outcome="success"),
+        reward("r1", 1.0, session_id="early", scope="session"),
+        reward("r2", 0.5, session_id="s01", scope="session"),
+    )
+    page = tab(store.url, "charts", ".strip").tab
+    strips = page.locator(".strip h2")
+    names = [text.split("  ")[0].splitlines()[0].strip() for text in strips.all_inner_texts()]
+    assert [name.split()[0] for name in names] == ["Calls", "Cost", "Tokens", "Time", "First", "Reward"]
+    slots = [page.locator(".strip").nth(at).locator("a.slot").count() for at in range(len(names))]
+    assert slots == [9] * 6, "days"
+    assert "1 failed" in str(page.locator(".strip >> nth=0").locator("a.slot").last.get_attribute("aria-label"))
+    tables = page.locator(".sums h2").all_inner_texts()
+    assert tables == ["User", "Model", "prompt_version", "seed"]
+
+
+def test_tables_begin_with_the_dearest(records: Records, shown: Shown) -> None:
+    cheap = [records.call(metadata={"user_id": "cheap"}, cost=None) for _ in range(3)]
+    page = shown(*cheap, records.call(metadata={"user_id": "dear"}))
+    assert [row["keys"] for row in page.get("/api/table?by=user")["rows"]] == [["dear"], ["cheap"]]
+    assert page.ask("/api/table?by=meta:").status == 400
+
+
+def test_an_answer_a_session_and_a_call_are_rated_and_tagged(store: Delivery, records: Records, tab: Open) -> None:
+    store.write(*two_versions(records, 1))
+    one = tab(store.url, "session/s00", ".thumbs")
+    one.tab.click("button[aria-label='rate this answer: bad']")
+    one.tab.wait_for_selector(".thumbs >> text=kept")
+    one.tab.fill("[aria-label=Label]", "off topic")
+    one.tab.fill("[aria-label=Note]", "it is about trees")
+    one.tab.click("form[aria-label=Rate] >> text=rate")
+    one.tab.wait_for_selector("text=it is about trees")
+    one.tab.fill("[aria-label=Tag]", "golden")
+    one.tab.press("[aria-label=Tag]", "Enter")
+    one.tab.wait_for_selector("[aria-label=Conversation] >> text=golden")
+    for label, found in (("golden", ["s00"]), ("thumbs_down", ["s00"]), ("off topic", ["s00"]), ("other", [])):
+        out = ask("--store", store.url, "--json", "sessions", "--label", label)
+        assert [row["session_id"] for row in out.json] == found, label
+
+
+def test_a_tool_result_is_shown_once(store: Delivery, records: Records, tab: Open) -> None:
+    asked = {"role": "user", "content": "Is it raining?"}
+    used = {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    uses = {"role": "assistant", "content": None, "tool_calls": [used]}
+    first = Response(body=raw({"object": "chat.completion", "choices": [{"index": 0, "message": uses}]}))
+    done = [asked, uses, {"role": "tool", "tool_call_id": "t1", "content": "drizzle-9"}]
+    store.write(
+        records.session("s1", start_ns=START_NS, outcome="success"),
+        records.call(call_id="c1", session_id="s1", messages=[asked], response=first),
+        records.call(call_id="c2", session_id="s1", at_s=2, messages=done, answer="Yes."),
+    )
+    one = tab(store.url, "call/c2", ".box")
+    assert one.tab.inner_text("[aria-label=Messages]").count("drizzle-9") == 1
+    one.open("session/s1", ".box")
+    assert one.tab.inner_text("[aria-label=Conversation]").count("drizzle-9") == 1
+
+
+MARKDOWN = "Run:\n```sh\nls **not bold**\n```\n| city | rain |\n|---|---:|\n| Jena | `9` mm |\nEnd **now**."
+
+
+def test_code_and_tables_of_markdown_are_drawn(store: Delivery, records: Records, tab: Open) -> None:
+    store.write(records.call(call_id="c1", answer=MARKDOWN))
+    page = tab(store.url, "call/c1", ".text table").tab
+    assert page.inner_text(".text pre.code") == "ls **not bold**"
+    assert page.locator(".text td").all_inner_texts() == ["Jena", "9 mm"]
+    assert page.locator(".text b").all_inner_texts() == ["now"]
+
+
+def test_tokens_have_their_probabilities_where_recorded(store: Delivery, records: Records, tab: Open) -> None:
+    tokens = [
+        {"token": "Yes", "logprob": -0.1, "top_logprobs": []},
+        {"token": ".", "logprob": -2.3, "top_logprobs": []},
+    ]
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Yes."}, "logprobs": {"content": tokens}}
+    body = {"object": "chat.completion", "choices": [choice]}
+    store.write(records.call(call_id="c1", response=Response(body=raw(body), finish_reasons=["stop"])))
+    page = tab(store.url, "call/c1", "details.tokens").tab
+    page.click("details.tokens summary")
+    assert page.locator(".token").all_inner_texts() == ["Yes", "."]
+    assert "10.0 %" in str(page.locator(".token").nth(1).get_attribute("title"))
+
+
+@pytest.mark.parametrize("media", ["reference", "inline"])
+def test_an_image_is_shown_or_the_setting_that_keeps_it_is_named(store: Delivery, tab: Open, media: Any) -> None:
+    picture: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{'iVBORw0KGgo' * 40}"}}
+    with ScriptedProvider() as provider:
+        handle = callspan.instrument(stores=store.url, media=media)
+        client = openai.OpenAI(base_url=provider.openai_url, api_key="k")
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": [picture]}])
+        handle.force_flush(20_000)
+        handle.uninstrument()
+    page = tab(store.url, "", ".opened .turn").tab
+    assert page.locator("img.image").count() == (1 if media == "inline" else 0)
+    assert ("CALLSPAN_MEDIA=inline" in page.inner_text(".opened")) == (media == "reference")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12345.0, "+12,345"), (-1000000.0, "-1,000,000"), (0.12345, "+0.1235"), (999.94, "+999.9")]
+)
+def test_large_rewards_have_all_their_digits(value: float, text: str, store: Delivery, tab: Open) -> None:
+    assert formatting.reward(value) == text
+    one = tab(store.url)
+    shown = one.tab.evaluate("async value => (await import('/static/format.js')).signed(value)", value)
+    assert shown.replace("\N{MINUS SIGN}", "-") == text
+
+
+def test_too_few_is_said_of_the_measures_that_have_too_few(world: World, tmp_path: Any) -> None:
+    for number in range(40):
+        world.session(f"s{number}", reward=float(number), experiment=f"e{number % 2}", task_id=None)
+        world.chat(
+            [{"role": "user", "content": "?"}], "!", f"s{number}", timing=Timing(start_ns=START_NS, duration_ns=9)
+        )
+    world.reward("s0", 1.0, objective="judge")
+    world.reward("s1", 0.0, objective="judge")
+    out = ask("--store", world.write(tmp_path / "calls.db"), "compare", "e0", "e1").out
+    assert "Too few to tell: fewer than 5 values of score judge." in out
