@@ -1,4 +1,4 @@
-"""callspan: OpenTelemetry instrumentation for the openai, anthropic, groq, together, fireworks and cerebras SDKs.
+"""callspan: OpenTelemetry instrumentation for the SDKs of models, such as openai, anthropic and google-genai.
 
 One span and one record per call and stream, with sessions and timesteps around them. Public names are imported on first
 use.
@@ -41,6 +41,7 @@ if _typing.TYPE_CHECKING:
         CallRecordExporter,
         CerebrasInstrumentor,
         FireworksInstrumentor,
+        GoogleGenAIInstrumentor,
         GroqInstrumentor,
         OpenAIInstrumentor,
         TogetherInstrumentor,
@@ -61,6 +62,7 @@ _HOMES = {
     "CallRecordExporter": "callspan.plugin",
     "CerebrasInstrumentor": "callspan.plugin",
     "FireworksInstrumentor": "callspan.plugin",
+    "GoogleGenAIInstrumentor": "callspan.plugin",
     "GroqInstrumentor": "callspan.plugin",
     "Handle": "callspan.wiring",
     "UsageError": "callspan.agent.misuse",
@@ -107,6 +109,7 @@ __all__ = [
     "CallRecordExporter",
     "CerebrasInstrumentor",
     "FireworksInstrumentor",
+    "GoogleGenAIInstrumentor",
     "GroqInstrumentor",
     "Handle",
     "OpenAIInstrumentor",

@@ -83,6 +83,10 @@ class CerebrasInstrumentor(_SdkInstrumentor, sdk="cerebras"):
     """Instruments the cerebras SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
+class GoogleGenAIInstrumentor(_SdkInstrumentor, sdk="google"):
+    """Instruments google-genai. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+
+
 class CallRecordExporter(SpanExporter):
     """Span exporter that writes callspan's records, and records made from other GenAI spans, to stores.
 

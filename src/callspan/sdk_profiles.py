@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
-Sdk: TypeAlias = Literal["openai", "anthropic", "groq", "together", "fireworks", "cerebras"]
-Wire: TypeAlias = Literal["openai", "anthropic"]
+Sdk: TypeAlias = Literal["openai", "anthropic", "groq", "together", "fireworks", "cerebras", "google"]
+Wire: TypeAlias = Literal["openai", "anthropic", "google"]
 """A family of APIs, by the package in `providers` that reads its bodies."""
 SDKS: Final[tuple[Sdk, ...]] = get_args(Sdk)
 
@@ -72,8 +72,15 @@ GENERATED: Final = (
     ),
 )  # fmt: skip
 """SDKs generated alike."""
-PROFILES: Final[dict[str, SdkProfile]] = {profile.name: profile for profile in GENERATED}
-PROVIDERS: Final = tuple({profile.provider: profile for profile in GENERATED})
+HOOKED: Final = (
+    SdkProfile(
+        "google", "GoogleGenAI", "google-genai >= 1.33", "google", "gcp.gemini", "generativelanguage.googleapis.com",
+        "/v1beta", path="google.genai", base="_api_client",
+    ),
+)  # fmt: skip
+"""SDKs with a hook of their own."""
+PROFILES: Final[dict[str, SdkProfile]] = {profile.name: profile for profile in (*GENERATED, *HOOKED)}
+PROVIDERS: Final = tuple({profile.provider: profile for profile in PROFILES.values()})
 """The providers of the SDKs."""
 
 

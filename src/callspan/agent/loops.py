@@ -76,7 +76,12 @@ class LoopTool(Tool):
     """Whether the SDK reports a failure to the model."""
 
     def __init__(
-        self, agent: Agent, tool_call_id: str, name: str | None, arguments: object = None, toolset: str | None = None
+        self,
+        agent: Agent,
+        tool_call_id: str | None,
+        name: str | None,
+        arguments: object = None,
+        toolset: str | None = None,
     ) -> None:
         provider = agent._answers[-1].provider if agent._answers else None
         labels = Labels(metadata={"provider": provider, "toolset": toolset})

@@ -1,8 +1,8 @@
 """Patching: applies the tables of hooks to SDKs and their libraries and removes them, with the status of each hook.
 
-Each kind of place has a package with its table: SDKs generated alike, and HTTP libraries. A missing name costs only
-what its row states, never a call. Hooks are applied when an SDK is imported, before or after `instrument()`: callspan
-imports no SDK itself.
+Each kind of place has a package with its table: SDKs generated alike, SDKs with a hook of their own, HTTP libraries. A
+missing name costs only what its row states, never a call. Hooks are applied when an SDK is imported, before or after
+`instrument()`: callspan imports no SDK itself.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from callspan.forks import renew_locks
 from callspan.intercept.generated_sdks import openai_agents
 from callspan.intercept.generated_sdks.table import HOOKS as GENERATED_HOOKS
 from callspan.intercept.hook_rows import Hook
+from callspan.intercept.hooked_sdks.table import HOOKS as OWN_HOOKS
 from callspan.intercept.hooks import HOOK_CONTEXT, VARIADIC, CodeHook, Function, innermost, parameters
 from callspan.intercept.http_libraries.table import HOOKS as HTTP_HOOKS
 from callspan.providers import registry
@@ -33,7 +34,7 @@ from callspan.settings import InvalidValueError, SettingError, words_of
 
 _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
 _LOAD: Final = fail_open("import the modules that calls need")
-HOOKS: Final[tuple[Hook, ...]] = (*GENERATED_HOOKS, *HTTP_HOOKS)
+HOOKS: Final[tuple[Hook, ...]] = (*GENERATED_HOOKS, *OWN_HOOKS, *HTTP_HOOKS)
 
 
 def sdks_of(value: object) -> tuple[Sdk, ...]:

@@ -122,7 +122,7 @@ class AttemptLog:
             }  # fmt: skip
         last = opened[-1]
         if last.status is not None:
-            server = last.headers.get(rate_limits.SERVER_TIME)
+            server = last.headers.get(rate_limits.SERVER_TIME) or last.headers.get(rate_limits.SERVER_TIMING)
             timing = Timing(
                 start_ns=start_ns,
                 duration_ns=duration_ns,
@@ -172,12 +172,17 @@ def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_
         error_kind=error and error[0],
         error_type=error and error[1],
         request_id=rate_limits.request_id(headers) if headers else None,
-        retry_after_s=rate_limits.retry_after_s(headers, now_s) if error and headers else None,
+        retry_after_s=_retry_after_s(headers, body, now_s) if error else None,
         # 0 if the start was not reported.
         wait_s=None if after is None or end_ns is None else (after.start_ns - end_ns) / 1e9 or None,
         rate_limits=rate_limits.rate_limits(headers, now_s) if headers else None,
         cost=None if after is None else cost_of_attempt(headers, body),
     )
+
+
+def _retry_after_s(headers: Mapping[str, str], body: object, now_s: float) -> float | None:
+    wait_s = rate_limits.retry_after_s(headers, now_s) if headers else None
+    return rate_limits.stated_delay_s(body) if wait_s is None and body is not None else wait_s
 
 
 def _body(attempt: _OpenAttempt) -> object:

@@ -13,11 +13,13 @@ from typing import Final, TypeAlias
 
 from callspan.forks import late_import
 from callspan.providers import cached_answers, stated_cost
-from callspan.providers.wire_json import integer
+from callspan.providers.wire_json import integer, objects, text
 from callspan.record.call import RateLimit, RateLimits
 
 _Triple: TypeAlias = tuple[str, str, str]
 SERVER_TIME: Final = "openai-processing-ms"
+SERVER_TIMING: Final = "server-timing"
+"""Google's header with the same, under the name of its front end; that of other servers has other times."""
 ORGANIZATION: Final = "anthropic-organization-id"
 WORKSPACE: Final = "anthropic-workspace-id"
 _REQUEST_IDS: Final = ("request-id", "x-request-id", "apim-request-id", "x-amzn-requestid")
@@ -28,6 +30,7 @@ _MAX_COUNT_LENGTH: Final = 19
 _ABSENT: Final = (None, False)
 _FRACTION: Final = re.compile(r"\.(\d+)")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
+_SERVER_MS: Final = re.compile(r"(?:gfet4t7; ?dur=)?([0-9]{1,18}(?:\.[0-9]*)?)")
 _GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
 _MAX_KNOWN: Final = 256
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -71,6 +74,7 @@ _FIELDS: Final = {
         "retry-after",
         "retry-after-ms",
         SERVER_TIME,
+        SERVER_TIMING,
         *stated_cost.HEADERS,
         *cached_answers.HEADERS,
         ORGANIZATION,
@@ -141,9 +145,19 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 @lru_cache(maxsize=_MAX_KNOWN)
-def server_ns(millis: str) -> int | None:
-    """Return the server's processing time in the header `SERVER_TIME` in nanoseconds; None if it is not a number."""
-    return round(float(millis) * 1e6) if _NUMBER.fullmatch(millis) else None
+def server_ns(value: str) -> int | None:
+    """Return the server's processing time in nanoseconds, in `SERVER_TIME` or `SERVER_TIMING`; None if it has none."""
+    millis = _SERVER_MS.fullmatch(value)
+    return round(float(millis[1]) * 1e6) if millis is not None else None
+
+
+def stated_delay_s(error_body: object) -> float | None:
+    """Return the wait that Google asks for in the details of an error, in seconds; None if there is none."""
+    for detail in objects(error_body, "error", "details"):
+        delay = text(detail, "retryDelay")
+        if delay is not None:
+            return _duration(delay)
+    return None
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

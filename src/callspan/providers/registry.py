@@ -41,6 +41,9 @@ _ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "speech": ("openai.media", "Speech"),
     "live": ("openai.voice_sessions", "LiveSession"),
     "realtime_translations": ("openai.voice_sessions", "SpeechTranslation"),
+    "generate_content": ("google.generate_content", "GenerateContent"),
+    "embed_content": ("google.embeddings", "EmbedContent"),
+    "predict": ("google.embeddings", "Predict"),
 }
 """Module and class of the adapter of each API."""
 _SOCKETS: Final[dict[str, tuple[str, str]]] = {

@@ -30,7 +30,7 @@ _RUN: Final = fail_open("record the run of a tool")
 
 def observe_loop(original: Function, *_: object, **__: object) -> Function:
     """Return a replacement of a runner's generator in which everything that runs belongs to the loop's agent."""
-    return HookSteps(step=_START, before=_loop, on_return=_within).around(original)
+    return HookSteps(step=_START, before=_loop, on_return=within).around(original)
 
 
 def observe_run(original: Function, *_: object, **__: object) -> Function:
@@ -65,7 +65,8 @@ def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: An
     return None if observer is None else observer(diagnostic)
 
 
-def _within(loop: Loop, advances: Any) -> Any:
+def within(loop: Loop, advances: Any) -> Any:
+    """Return an iterator over the same items, in which everything that runs belongs to the agent."""
     wrap = around_async_generator if inspect.isasyncgen(advances) else around_generator
     generator = wrap(lambda: advances, lambda: loop)()
     generator.__name__, generator.__qualname__ = advances.__name__, advances.__qualname__

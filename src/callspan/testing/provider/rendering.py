@@ -19,6 +19,7 @@ from callspan.testing.provider.answer import (
     models,
 )
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
+from callspan.testing.provider.google_contents import CONTENT_EMBEDDINGS, CONTENTS
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
@@ -53,6 +54,8 @@ ROUTES = (
     Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
     Route("POST", re.compile(r"/messages$"), MESSAGES),
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamR|r)awPredict$"), MESSAGES),
+    Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamG|g)enerateContent$"), CONTENTS),
+    Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:e|batchE)mbedContents?$"), CONTENT_EMBEDDINGS),
     Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),
     Route("POST", re.compile(r"/responses/(?P<id>[^/]+)/cancel$"), RESPONSES, inference=False),
     Route("GET", re.compile(r"/models$"), _MODELS, inference=False),

@@ -41,11 +41,11 @@ class ReceivedRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the client requested a stream; for Bedrock by the path."""
+        """Whether the client requested a stream; for Bedrock and Gemini by the path."""
         requested = self.body.get("stream") in (True, "true") or self.query.get("stream") == "true"
         requested = requested or self.body.get("stream_format") == "sse"
         requested = requested or self.headers.get("accept") == "text/event-stream" or self.path.endswith("/stream")
-        return requested or self.path.endswith("/invoke-with-response-stream")
+        return requested or self.path.endswith(("/invoke-with-response-stream", ":streamGenerateContent"))
 
     @property
     def is_upgrade(self) -> bool:

@@ -250,13 +250,13 @@ def _chunk(content: bytes) -> bytes:
 
 
 class ScriptedProvider:
-    """An HTTP server on 127.0.0.1 that answers like OpenAI, Anthropic and Groq, with scripted replies.
+    """An HTTP server on 127.0.0.1 that answers like OpenAI, Anthropic, Groq and Gemini, with scripted replies.
 
     It listens from its construction until `close`. Each reply is used once, in order; without replies it answers with a
     short default text. Thread-safe, for any number of clients, also from async code, because it runs in its own
-    threads. It renders replies for chat, Responses, Messages, completions, embeddings and realtime sessions; other
-    endpoints need a `raw` reply `on` their path. Responses can be fetched by id; background ones end after a number of
-    polls. These requests, `GET /models` and token counting do not use up replies.
+    threads. It renders replies for chat, Responses, Messages, Gemini, completions, embeddings and realtime sessions;
+    other endpoints need a `raw` reply `on` their path. Responses can be fetched by id; background ones end after a
+    number of polls. These requests, `GET /models` and token counting do not use up replies.
 
     Example:
         >>> with callspan.testing.ScriptedProvider() as provider:
@@ -292,6 +292,11 @@ class ScriptedProvider:
     @property
     def groq_url(self) -> str:
         """`base_url` for the groq SDK."""
+        return self.url
+
+    @property
+    def google_url(self) -> str:
+        """`base_url` of `http_options` for google-genai."""
         return self.url
 
     @property

@@ -1,0 +1,230 @@
+"""google-genai: observes the requests of its client, below its loops and above its four HTTP libraries.
+
+`BaseApiClient._request` sends each request of `models`, `chats`, `caches` and the rest, with its retries. Its result
+parses the chunks of a stream in `segments` or `async_segments`, whatever library reads the bytes; both are looked up on
+the instance, where they are replaced. Nothing is sent before a stream is iterated.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate
+
+from callspan.errors import outcome_of, qualified_name
+from callspan.fail_open import fail_open
+from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
+from callspan.intercept.open_call import OpenCall
+from callspan.intercept.responses import CURRENT_CALL, parsing_error
+from callspan.intercept.sdk_versions import sdk_of
+from callspan.observe.call import Call
+from callspan.observe.factory import CallInfo
+from callspan.providers import registry, wires
+from callspan.providers.error_kinds import error_in, error_info, known_base
+from callspan.providers.rate_limits import relevant_headers
+from callspan.providers.wire_json import integer
+from callspan.record.call import ErrorInfo
+from callspan.record.codec import encode_json
+from callspan.sdk_profiles import PROFILES
+
+_OPEN: Final = fail_open("observe a request of google-genai")
+_ATTEMPT: Final = fail_open("observe an attempt of google-genai")
+_STREAM: Final = fail_open("observe a stream of google-genai")
+_PROFILE: Final = PROFILES["google"]
+_VERTEX: Final = "gcp.vertex_ai"
+_STREAM_AT: Final = 3
+"""Position of `stream` in the arguments of `_request`, after the client, the request and its options."""
+_OK: Final = 200
+_PORTS: Final = {"https": 443, "http": 80}
+
+
+class GoogleCall(OpenCall):
+    """A call while `_request` runs."""
+
+    __slots__ = ()
+
+    def answered(self, answer: Any) -> None:
+        """End a plain call, or observe the segments of a stream."""
+        self.leave()
+        call, body = self.call, answer.response_stream
+        if call.streaming and not isinstance(body, list):
+            _observe_segments(answer, call)
+            return
+        content = body[0] if isinstance(body, list) and body else None
+        call.set_streaming(False)
+        decoded = registry.decoded(content) if isinstance(content, str) else None
+        call.take_body(decoded)
+        error = None if decoded is not None or not isinstance(content, str) else parsing_error(content.encode())
+        call.end(how=None, error=error)
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with the exception that `_request` raises, or with an interrupt. May be repeated."""
+        self.leave()
+        with _OPEN:
+            info = _error(error)
+            if info is None:
+                self.call.fail(error, in_stream=False)
+            else:
+                self.call.end(None, outcome_of(error, info), info)
+
+
+def _observe_segments(answer: Any, call: Call) -> None:
+    """Let an answer read its segments through observers. A strong reference to itself would keep its connection."""
+    itself = weakref.ref(answer)
+    for name, observer in (("segments", _observed), ("async_segments", _AsyncSegments)):
+        setattr(answer, name, partial(_read, getattr(type(answer), name), itself, observer, call))
+
+
+def _read(segments: Callable[[Any], Any], itself: Callable[[], Any], observer: Callable[..., Any], call: Call) -> Any:
+    return observer(segments(itself()), call)
+
+
+def _error(error: BaseException) -> ErrorInfo | None:
+    """Return the error of an answer with an error status; None if an exception states no status."""
+    status = _status(error)
+    if status is None:
+        return None
+    kind, message = type(error), getattr(error, "message", None)
+    return error_info(
+        status=status, body=getattr(error, "details", None), exception=qualified_name(kind), base=known_base(kind),
+        message=message if isinstance(message, str) else None,
+    )  # fmt: skip
+
+
+def _status(error: BaseException) -> int | None:
+    code = getattr(error, "code", None)
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+
+def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> GoogleCall | None:
+    """Start a call; return None if the request is none, or must not be observed."""
+    context = otel_context.get_current()
+    factory = HOOK_CONTEXT.factory()
+    if factory is None:
+        return None
+    url = urlsplit(request.url)
+    wire = wires.find(request.method, url.path)
+    endpoint = None if wire is None else registry.by_api(wire.api)
+    if wire is None or endpoint is None:
+        _count(request.method, url.path)
+        return None
+    if not HOOK_CONTEXT.warned_about_other_tracers:
+        HOOK_CONTEXT.warn_about_other_tracers()
+    stream = kwargs["stream"] if "stream" in kwargs else len(args) > _STREAM_AT and args[_STREAM_AT]
+    info = CallInfo(
+        provider=_VERTEX if getattr(args[0], "vertexai", False) else _PROFILE.provider,
+        sdk=sdk_of(_PROFILE.distribution), server_address=url.hostname, server_port=url.port or _PORTS.get(url.scheme),
+        model=wire.model, stream=bool(stream),
+    )  # fmt: skip
+    call = Call(factory, endpoint, info, alone=not context)
+    body = request.data if isinstance(request.data, dict) else registry.decoded(request.data or b"")
+    call.sent(encode_json(body), body, 0)
+    return GoogleCall(call, context, inject=HOOK_CONTEXT.propagate)
+
+
+def _count(method: str, path: str) -> None:
+    """Count a request that costs money and leaves no record."""
+    name = wires.unrecorded(method, path)
+    if name is not None:
+        HOOK_CONTEXT.unrecorded(f"POST {name}")
+
+
+def _attempted(_args: object, request: Any, _kwargs: object) -> GoogleCall | None:
+    """Record the start of an attempt; return None outside of a call."""
+    opened = CURRENT_CALL.get()
+    if not isinstance(opened, GoogleCall):
+        return None
+    opened.call.attempts.started()
+    if opened.inject:
+        request.headers = dict(request.headers)  # it may be the client's
+        propagate.inject(request.headers, context=opened.context)
+    return opened
+
+
+def _received(opened: GoogleCall, answer: Any) -> None:
+    opened.call.attempts.headers_received(_OK, relevant_headers(_raw(answer.headers)))
+
+
+def _failed(opened: GoogleCall, error: BaseException) -> None:
+    status = _status(error)
+    if status is None:
+        opened.call.attempts.failed(type(error))
+        return
+    response, details = getattr(error, "response", None), getattr(error, "details", None)
+    headers = relevant_headers(_raw(getattr(response, "headers", None)))
+    opened.call.attempts.headers_received(status, headers, partial(encode_json, details))
+
+
+def _raw(headers: Any) -> list[tuple[bytes, bytes]]:
+    """Return headers as bytes, whatever library they are of."""
+    items = headers.items() if hasattr(headers, "items") else ()
+    return [(str(name).encode("latin-1", "replace"), str(value).encode("latin-1", "replace")) for name, value in items]
+
+
+def _take(segment: object, call: Call) -> None:
+    """Record a chunk. The SDK raises an error that is stated in a chunk above the reader of the segments."""
+    call.chunk(segment)
+    if isinstance(segment, dict) and "error" in segment and (stated := error_in(segment)) is not None:
+        error = error_info(status=integer(stated, "code"), body={"error": stated})
+        call.end("error", error=error)
+
+
+def _observed(segments: Iterator[object], call: Call) -> Iterator[object]:
+    """Yield the same segments and report each, and their end."""
+    try:
+        for segment in segments:
+            with _STREAM:
+                _take(segment, call)
+            yield segment
+    except GeneratorExit:
+        call.lost()
+        raise
+    except BaseException as error:
+        call.fail(error)
+        raise
+    call.end()
+
+
+class _AsyncSegments:
+    """As `_observed`; no generator, whose finalization would race with that of the inner one."""
+
+    __slots__ = ("_call", "_inner")
+
+    def __init__(self, inner: AsyncIterator[object], call: Call) -> None:
+        self._inner, self._call = inner, call
+
+    def __aiter__(self) -> AsyncIterator[object]:
+        return self
+
+    async def __anext__(self) -> object:
+        call = self._call
+        try:
+            segment = await self._inner.__anext__()
+        except StopAsyncIteration:
+            call.end()
+            raise
+        except BaseException as error:
+            call.fail(error)
+            raise
+        with _STREAM:
+            _take(segment, call)
+        return segment
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __del__(self) -> None:
+        self._call.lost()
+
+
+REQUEST: Final = HookSteps(
+    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=GoogleCall.answered, on_error=GoogleCall.fail
+)  # fmt: skip
+"""Observes calls around `BaseApiClient._request` and `_async_request`."""
+ATTEMPT: Final = HookSteps(step=_ATTEMPT, before=_attempted, on_return=_received, on_error=_failed)
+"""Observes attempts around `_request_once` and `_async_request_once`."""

@@ -1,0 +1,94 @@
+"""Embeddings and predictions: `embedContent` and its batches; `predict` of Vertex, for embeddings and images."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from callspan.providers.base import Operation, ResponseInfo, parameters
+from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.fold.last import LastBody
+from callspan.providers.fold.merge import Json
+from callspan.providers.google.parts import camel, parts
+from callspan.providers.google.usage import input_usage
+from callspan.providers.media_parts import media
+from callspan.providers.wire_json import count, mapping, objects, text
+from callspan.record.call import Request, Response
+from callspan.record.messages import Conversation, Media, Message, Part, Text
+from callspan.record.usage import Usage
+
+_CONTENT: Final = frozenset({"content", "requests", "instances", "model", "parameters"})
+_IMAGE: Final = "bytesBase64Encoded"
+
+
+class EmbedContent:
+    """`embedContent` and `batchEmbedContents`. Vectors are never read. Stateless."""
+
+    operation: Operation = "embeddings"
+    answer = frozenset({"embedding", "embeddings", "usageMetadata"})
+    """The fields of an answer, any of which shows that it is one."""
+
+    def __init__(self, api: str) -> None:
+        self.api = api
+
+    def request(self, body: object) -> Request:
+        """Return the parameters of a request, whose model is in its path."""
+        return Request(params=parameters(body, _CONTENT) if isinstance(body, dict) else {})
+
+    def accumulator(self) -> LastBody:
+        """Return an accumulator that keeps the last body: these answers are no streams."""
+        return LastBody(mapping)
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return usage and error of an answer; older models state no usage."""
+        error = error_in(body) if isinstance(body, dict) else None
+        return ResponseInfo(
+            response=Response(),
+            usage=self._usage(body),
+            error=error_info(body={"error": error}) if error else None,
+            recognized=isinstance(body, dict) and (bool(error) or not self.answer.isdisjoint(body)),
+        )
+
+    def _usage(self, body: object) -> Usage | None:
+        return input_usage(mapping(body, "usageMetadata"))
+
+    def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
+        """Return the embedded contents as user messages; there is no output."""
+        requests: list[object] = [*objects(request, "requests")] or [request]
+        contents = [parts(content) for item in requests if (content := mapping(item, "content")) is not None]
+        return Conversation(input=[Message(role="user", parts=content) for content in contents])
+
+
+class Predict(EmbedContent):
+    """`predict`: embeddings or images. Stateless."""
+
+    operation: Operation = "generate_content"
+    answer = frozenset({"predictions"})
+
+    def request(self, body: object) -> Request:
+        """Return the parameters of a request."""
+        given = mapping(body, "parameters")
+        return Request(params={} if given is None else parameters(cast("dict[object, object]", given), ()))
+
+    def _usage(self, body: object) -> Usage | None:
+        """Return the tokens of embedded texts, or the number of images; None if neither is stated."""
+        predictions = list(objects(body, "predictions"))
+        tokens = [count(prediction, "embeddings", "statistics", "token_count") for prediction in predictions]
+        images = sum(_IMAGE in prediction for prediction in predictions)
+        stated = [number for number in tokens if number is not None]
+        if stated:
+            return Usage(input_tokens=sum(stated), total_tokens=sum(stated))
+        return Usage(output_images=images) if images else None
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the texts of a request and the images of its answer."""
+        instances = map(camel, objects(request, "instances"))
+        texts = [written for item in instances if (written := text(item, "prompt") or text(item, "content"))]
+        images = list(filter(None, map(_image, objects(response, "predictions"))))
+        return Conversation(
+            input=[Message(role="user", parts=[Text(text=written)]) for written in texts],
+            output=[Message(role="assistant", parts=cast("list[Part]", images))] if images else [],
+        )
+
+
+def _image(prediction: Json) -> Media | Text | None:
+    return media("image", prediction.get(_IMAGE), part=prediction, mime=text(prediction, "mimeType"))

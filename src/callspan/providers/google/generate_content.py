@@ -1,0 +1,223 @@
+"""Generate content: requests, answers and streams of `generateContent`.
+
+Each chunk of a stream states the usage so far of the present run of the model. With hosted tools the counters begin
+again at each run, and only the last chunk states those of the request, sometimes with fewer counters: the last usage
+counts whole. Of a stream that was cut, the largest one is a lower bound.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final, cast
+
+from callspan.providers.base import Operation, ResponseInfo, parameters
+from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.finishing import finish_of
+from callspan.providers.fold.merge import GrowingText, Json, finished_copy
+from callspan.providers.fold.usage_merge import UsageRule
+from callspan.providers.google.parts import camel, candidates, conversation, finish_reason, snake
+from callspan.providers.google.usage import estimated, service_tier, usage
+from callspan.providers.wire_json import detached, flag, items, mapping, objects, text, word
+from callspan.record.call import Request, Response
+from callspan.record.messages import Conversation
+
+_CONTENT: Final = frozenset({"contents", "system_instruction", "tools", "generation_config", "model"})
+_RENAMED: Final = {"candidate_count": "n"}
+_OF_FOLD: Final = frozenset({"candidates", "usageMetadata"})
+_OF_TEXT: Final = ("thoughtSignature", "videoMetadata", "partMetadata")
+"""Fields of a text part beside its text."""
+_ANSWER: Final = frozenset({"candidates", "promptFeedback", "usageMetadata"})
+_BLOCKED: Final = ("promptFeedback", "blockReason")
+_INCOMPLETE: Final = "incomplete"
+
+
+class GenerateContentFold:
+    """Joins the chunks of a stream: candidates by index, texts of one kind in a row, the newest usage."""
+
+    usage_rule: ClassVar[UsageRule] = "last whole"
+
+    def __init__(self) -> None:
+        self._body: Json = {}
+        self._candidates: dict[int, Json] = {}
+        self._usage: Json | None = None
+        """The newest usage, which no one changes: it is copied once, by `body`."""
+        self._largest: Json | None = None
+        self._largest_total = -1
+
+    @property
+    def complete(self) -> bool:
+        """True once each candidate has a finish reason, or the prompt was blocked."""
+        answers = self._candidates.values()
+        return text(self._body, *_BLOCKED) is not None or (bool(answers) and all(map(finish_reason, answers)))
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one chunk, or a list of them; return True if it carried content."""
+        if not isinstance(chunk, dict):
+            return max(map(self.add, chunk), default=False) if isinstance(chunk, list) else False
+        carried = False
+        for key, value in chunk.items():
+            if key == "candidates":
+                carried = self._add_candidates(value)
+            elif key == "usageMetadata":
+                self._add_usage(value)
+            elif key not in self._body and value is not None:
+                self._body[key] = detached(value)
+        return carried
+
+    def _add_candidates(self, listed: object) -> bool:
+        carried = False
+        for position, candidate in enumerate(listed if isinstance(listed, list) else ()):
+            if isinstance(candidate, dict):
+                index = candidate.get("index")
+                number = index if type(index) is int else position
+                held = self._candidates.get(number)
+                if held is None:
+                    held = self._candidates[number] = {"content": {"parts": []}}
+                carried = _take(held, candidate) or carried
+        return carried
+
+    def _add_usage(self, counted: object) -> None:
+        if isinstance(counted, dict):
+            self._usage, total = counted, counted.get("totalTokenCount")
+            if type(total) is int and total >= self._largest_total:
+                self._largest, self._largest_total = counted, total
+
+    def body(self) -> Json | None:
+        """Return the body so far; None if nothing was received."""
+        if not (self._body or self._candidates or self._usage):
+            return None
+        folded: Json = {**self._body}
+        if self._candidates:
+            folded["candidates"] = [finished_copy(self._candidates[number]) for number in sorted(self._candidates)]
+        counted = self._usage if self.complete or self._largest is None else self._largest
+        if counted:
+            folded["usageMetadata"] = detached(counted)
+        return folded if self.complete else {**folded, _INCOMPLETE: True}
+
+
+def _take(held: Json, candidate: Json) -> bool:
+    """Add a candidate of a chunk to that of the body."""
+    carried = False
+    for key, value in candidate.items():
+        if key == "content":
+            carried = isinstance(value, dict) and _take_content(held["content"], value)
+        elif value is not None:
+            held[key] = detached(value)
+    return carried
+
+
+def _take_content(held: Json, content: Json) -> bool:
+    carried, held_parts = False, held["parts"]
+    for key, value in content.items():
+        if key == "parts":
+            for part in value if isinstance(value, list) else ():
+                carried = _append(held_parts, part) or carried
+        elif value is not None:
+            held[key] = value if isinstance(value, str) else detached(value)
+    return carried
+
+
+def _append(held_parts: list[Any], part: object) -> bool:
+    """Add a part; a text continues the last one of its kind, unless a signature has ended that."""
+    written = part.get("text") if isinstance(part, dict) else None
+    last = held_parts[-1] if held_parts else None
+    if not isinstance(part, dict) or type(written) is not str:
+        return _append_other(held_parts, last, part)
+    if (
+        not isinstance(last, dict)
+        or type(last.get("text")) is not GrowingText
+        or last.get("thought") != part.get("thought")
+        or "thoughtSignature" in last
+    ):
+        last = {"text": GrowingText()}
+        if (thought := part.get("thought")) is not None:
+            last["thought"] = thought
+        held_parts.append(last)
+    if written:
+        last["text"].add(written)
+    if len(part) > 1:
+        last.update({key: detached(part[key]) for key in _OF_TEXT if part.get(key) is not None})
+    return written != ""
+
+
+def _append_other(held_parts: list[Any], last: object, part: object) -> bool:
+    """Add a part that is no text; the arguments of a function may come in several."""
+    called, before = mapping(part, "functionCall"), mapping(last, "functionCall")
+    if called is not None and before is not None and before.get("willContinue") is True and "name" not in called:
+        pieces = [*items(before, "partialArgs"), *items(called, "partialArgs")]
+        before["partialArgs"] = detached(pieces)
+        before["willContinue"] = called.get("willContinue") is True
+        return True
+    held_parts.append(detached(part))
+    return isinstance(part, dict) and part.keys() != {"thoughtSignature"}
+
+
+class GenerateContent:
+    """`generateContent` and `streamGenerateContent`. Stateless."""
+
+    operation: Operation = "generate_content"
+    accumulator = GenerateContentFold
+
+    def __init__(self, api: str) -> None:
+        self.api = api
+
+    def request(self, body: object) -> Request:
+        """Return parameters and counts of a request, whose model is in its path."""
+        if not isinstance(body, dict):
+            return Request()
+        fields = _in_snake_case(body)
+        config, contents = _in_snake_case(mapping(fields, "generation_config") or {}), fields.get("contents")
+        return Request(
+            params={
+                **parameters(cast("dict[object, object]", fields), _CONTENT),
+                **parameters(cast("dict[object, object]", config), ()),
+            },
+            message_count=len(contents) if isinstance(contents, list) else None,
+            tool_names=_tool_names(fields) if isinstance(fields.get("tools"), list) else None,
+        )
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return identity, finish reasons, usage and error of a complete or folded body; accepts any JSON."""
+        if isinstance(body, list):  # a stream without events is a list of chunks, and so are some errors
+            fold = GenerateContentFold()
+            fold.add(body)
+            body = fold.body()
+        reasons = list(map(finish_reason, candidates(body)))
+        blocked, finish = text(body, *_BLOCKED), finish_of(tuple(reasons))
+        counted, error = mapping(body, "usageMetadata"), error_in(body) if isinstance(body, dict) else None
+        tokens = usage(counted)
+        return ResponseInfo(
+            response=Response(
+                id=word(body, "responseId"),
+                model=word(body, "modelVersion"),
+                finish_reasons=reasons or ([blocked] if blocked else []),
+                service_tier=service_tier(counted),
+                truncated=finish.truncated,
+                refused=bool(blocked) or finish.refused,
+                unknown_finish=finish.unknown_finish,
+            ),
+            usage=estimated(tokens) if tokens is not None and flag(body, _INCOMPLETE) else tokens,
+            error=error_info(body={"error": error}) if error else finish.error,
+            recognized=isinstance(body, dict) and (bool(error) or not _ANSWER.isdisjoint(body)),
+        )
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the messages of both bodies, typed. Either may be None."""
+        return conversation(request, response)
+
+
+def _parameters(fields: Json) -> Json:
+    return parameters(cast("dict[object, object]", fields), _CONTENT)
+
+
+def _in_snake_case(value: Json) -> Json:
+    return {_RENAMED.get(name := snake(key), name): item for key, item in value.items() if isinstance(key, str)}
+
+
+def _tool_names(fields: Json) -> list[str]:
+    """Return the names of the application's functions, and the kinds of hosted tools."""
+    names: list[str] = []
+    for tool in map(camel, objects(fields, "tools")):
+        for key, value in tool.items():
+            declared = [name for function in objects(tool, key) if (name := word(function, "name"))]
+            names += declared if isinstance(value, list) else [snake(key)]
+    return names

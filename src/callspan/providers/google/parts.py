@@ -1,0 +1,193 @@
+"""Contents of Gemini's requests and answers as messages with typed parts.
+
+Names may be in snake case wherever the application passed dictionaries, also mixed within one body. Function calls and
+their responses rarely have ids: they are then paired by name and order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from callspan.providers.media_parts import media
+from callspan.providers.wire_json import detached, items, mapping, text, word
+from callspan.record.codec import json_text
+from callspan.record.messages import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
+
+_Json = dict[str, object]
+_Ids = Counter[str]
+"""How often each function occurs in a content, by its name."""
+
+_SNAKE: Final = re.compile("(?<=[a-z0-9])_([a-z])")
+_CAMEL: Final = re.compile("(?<=[a-z0-9])([A-Z])")
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+_ASSISTANT: Final = "assistant"
+_CALL_FIELDS: Final = frozenset({"id", "name", "args"})
+
+
+def camel(value: _Json) -> _Json:
+    """Return an object with its own names in camel case."""
+    if not any("_" in key for key in value if isinstance(key, str)):
+        return value
+    return {_SNAKE.sub(lambda letter: letter[1].upper(), key): item for key, item in value.items()}
+
+
+def snake(name: str) -> str:
+    """Return a name in snake case."""
+    return _CAMEL.sub(lambda letter: f"_{letter[1].lower()}", name)
+
+
+def conversation(request: object, response: object) -> Conversation:
+    """Return the messages of one call; either body may be None or any JSON."""
+    output = [
+        Message(role=_ASSISTANT, parts=parts(candidate.get("content")), finish_reason=finish_reason(candidate))
+        for candidate in candidates(response)
+    ]
+    if not isinstance(request, dict):
+        return Conversation(output=output)
+    body = camel(request)
+    contents = body.get("contents")
+    return Conversation(
+        system=parts(body.get("systemInstruction")),
+        input=list(map(message, contents if isinstance(contents, list) else [contents] if contents else [])),
+        output=output,
+        tools=list(map(detached, items(body, "tools"))),
+    )
+
+
+def candidates(response: object) -> list[_Json]:
+    """Return the candidates of an answer (not copies)."""
+    return [candidate for candidate in items(response, "candidates") if isinstance(candidate, dict)]
+
+
+_FINISH_NUMBERS: Final = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
+"""The reasons with the same number on both platforms, as Google's protobuf clients write them."""
+
+
+def finish_reason(candidate: _Json) -> str | None:
+    """Return why a candidate ended; None if it has not."""
+    reason = candidate.get("finishReason")
+    if type(reason) is int:
+        return _FINISH_NUMBERS.get(reason, str(reason) if reason else None)
+    return word(candidate, "finishReason")
+
+
+def message(content: object) -> Message:
+    """Return one content of a request."""
+    content_parts = parts(content)
+    role = text(content, "role") or "user"
+    if content_parts and all(isinstance(part, ToolResult) and part.tool_type == "function" for part in content_parts):
+        return Message(role="tool", parts=content_parts)
+    return Message(role=_ASSISTANT if role == "model" else role, parts=content_parts)
+
+
+def parts(content: object) -> list[Part]:
+    """Return the parts of a content, which may be a text, one part, or a list of them."""
+    if isinstance(content, str):
+        return [Text(text=content)] if content else []
+    wire_parts = content if isinstance(content, list) else items(content, "parts")
+    if not wire_parts and isinstance(content, dict) and content and "parts" not in content:
+        wire_parts = [content] if content.keys() != {"role"} else ()
+    ids = _Ids()
+    return [part for wire_part in wire_parts for part in _part(wire_part, ids)]
+
+
+def _part(wire_part: object, ids: _Ids) -> list[Part]:
+    if isinstance(wire_part, str):
+        return [Text(text=wire_part)]
+    if not isinstance(wire_part, dict):
+        return [UnknownPart(data=detached(wire_part))]
+    fields = camel(wire_part)
+    written, signature = text(fields, "text"), word(fields, "thoughtSignature")
+    if fields.get("thought") is True and written is not None:
+        return [Reasoning(text=written or None, signature=signature)]
+    signed: list[Part] = [] if signature is None else [Reasoning(signature=signature)]
+    if written is not None:
+        return [Text(text=written), *signed] if written else signed
+    for name, reader in _READERS.items():
+        if (held := mapping(fields, name)) is not None:
+            part = reader(camel(held), fields, ids)
+            return [UnknownPart(data=detached(wire_part))] if part is None else [part]
+    return (
+        signed
+        if signed and fields.keys() <= {"thoughtSignature", "thought"}
+        else [UnknownPart(data=detached(wire_part))]
+    )
+
+
+def _function_call(called: _Json, part: _Json, ids: _Ids) -> Part:
+    extra = {key: detached(value) for key, value in called.items() if key not in _CALL_FIELDS}
+    if (signature := word(part, "thoughtSignature")) is not None:
+        extra["thoughtSignature"] = signature
+    return ToolCall(
+        id=_id(called, ids),
+        name=text(called, "name"),
+        arguments=json_text(called.get("args", {})),
+        incomplete=called.get("willContinue") is True,
+        extra=extra or None,
+    )
+
+
+def _function_response(answer: _Json, _: _Json, ids: _Ids) -> Part:
+    content = answer.get("response")
+    is_error = True if isinstance(content, dict) and content.keys() == {"error"} else None
+    return ToolResult(id=_id(answer, ids), content=detached(content), is_error=is_error)
+
+
+def _id(function: _Json, ids: _Ids) -> str | None:
+    """Return the id of a function call or its response: the stated one, else its name, numbered from the second."""
+    stated, name = word(function, "id"), word(function, "name")
+    if stated is not None or name is None:
+        return stated
+    ids[name] += 1
+    return name if ids[name] == 1 else f"{name}:{ids[name]}"
+
+
+def _hosted_call(run: _Json, _part: _Json, _ids: _Ids) -> Part:
+    kind = text(run, "toolType") or "code_execution"
+    arguments = run.get("args") if "args" in run else {key: run[key] for key in ("language", "code") if key in run}
+    return ToolCall(id=word(run, "id"), name=kind.lower(), arguments=json_text(arguments), tool_type=kind.lower())
+
+
+def _hosted_result(run: _Json, _part: _Json, _ids: _Ids) -> Part:
+    kind = text(run, "toolType") or "code_execution"
+    outcome = text(run, "outcome")
+    return ToolResult(
+        id=word(run, "id"),
+        content=detached(run.get("response") if "response" in run else run),
+        is_error=None if outcome is None else outcome != "OUTCOME_OK",
+        tool_type=kind.lower(),
+    )
+
+
+def _medium(blob: _Json, _part: _Json, _ids: _Ids) -> Media | Text | None:
+    data, mime = blob.get("data"), text(blob, "mimeType")
+    if isinstance(data, str):
+        data = data.translate(_URL_SAFE)
+        data += "=" * (-len(data) % 4)
+    return media("document", data if data is not None else blob.get("fileUri"), part=blob, mime=mime)
+
+
+_READERS: Final[dict[str, Callable[[_Json, _Json, _Ids], Part | None]]] = {
+    "functionCall": _function_call,
+    "functionResponse": _function_response,
+    "inlineData": _medium,
+    "fileData": _medium,
+    "executableCode": _hosted_call,
+    "toolCall": _hosted_call,
+    "codeExecutionResult": _hosted_result,
+    "toolResponse": _hosted_result,
+}
+"""The readers of parts, by the field that has the data of the part."""

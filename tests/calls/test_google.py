@@ -1,0 +1,386 @@
+"""google-genai: one span and one record for each request that its client sends, by every way and ending."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from importlib import metadata
+from typing import Any, Final, NamedTuple
+
+import pytest
+from tests.support.calls import caught, the_call, usage_of
+from tests.support.mode import Mode
+
+import callspan
+from callspan.records import EventRecord, SessionRecord
+from callspan.testing import Capture, ScriptedProvider, capture
+
+genai: Any = pytest.importorskip("google.genai", reason="google-genai is not installed")
+types: Any = pytest.importorskip("google.genai.types")
+
+pytestmark = [
+    pytest.mark.usefixtures("no_settings"),
+    # aiohttp warns of the class that the SDK derives from its session.
+    pytest.mark.filterwarnings("default:Inheritance class:DeprecationWarning"),
+]
+MODEL: Final = "gemini-2.5-flash"
+ASK: Final[dict[str, Any]] = {"model": MODEL, "contents": "How are you?"}
+RETRIES: Final = {"attempts": 3, "initial_delay": 0.001, "max_delay": 0.002, "jitter": 0.0}
+COUNTS: Final[dict[str, Any]] = {
+    "text": "I am quite well.", "reasoning": "Hm, well.", "input_tokens": 20, "output_tokens": 9, "reasoning_tokens": 5,
+    "cache_read_tokens": 4,
+}  # fmt: skip
+
+
+def client_of(mode: Mode, provider: ScriptedProvider | None = None, **options: Any) -> Any:
+    """A client; of async tests the part of it that is async."""
+    url = (provider or mode.provider).url
+    return part_of(mode, genai.Client(api_key="key-of-a-test", http_options={"base_url": url, **options}))
+
+
+class Kept:
+    """A client until the end of its test; the SDK closes one that is collected."""
+
+    def __init__(self, client: Any, mode: Mode) -> None:
+        self._client, self._mode = client, mode
+
+    def close(self) -> Any:
+        owner, name = (self._client.aio, "aclose") if self._mode.is_async else (self._client, "close")
+        return getattr(owner, name, lambda: None)()  # older versions have none
+
+
+def part_of(mode: Mode, client: Any) -> Any:
+    mode.keep(Kept(client, mode))
+    return client.aio if mode.is_async else client
+
+
+async def answered(mode: Mode, client: Any, **given: Any) -> Any:
+    return await mode.wait(client.models.generate_content(**{**ASK, **given}))
+
+
+async def streamed(mode: Mode, client: Any, **given: Any) -> Any:
+    return await mode.wait(client.models.generate_content_stream(**{**ASK, **given}))
+
+
+async def test_a_plain_call_is_one_span_and_one_record(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(**COUNTS)
+    config = {"temperature": 0.5, "max_output_tokens": 64, "stop_sequences": ["!"], "candidate_count": 1}
+    answer = await mode.wait(client_of(mode).models.generate_content(**ASK, config=config))
+    record, usage = the_call(seen), usage_of(the_call(seen))
+    assert (answer.text, record.text) == ("I am quite well.", "I am quite well.")
+    assert (record.api, record.operation, record.provider) == ("generate_content", "generate_content", "gcp.gemini")
+    assert record.sdk == f"google-genai/{metadata.version('google-genai')}"
+    assert (record.outcome, record.retries, [one.status for one in record.attempts]) == ("success", 0, [200])
+    assert (record.request.model, record.response and record.response.model) == (MODEL, MODEL)
+    assert record.response is not None
+    assert (record.response.finish_reasons, record.response.truncated) == (["STOP"], False)
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (20, 9, 29)
+    assert (usage.reasoning_tokens, usage.cache_read_tokens, usage.input_text_tokens) == (5, 4, 20)
+    assert not usage.estimated
+    assert record.timing.server_ns == 5_000_000
+    attributes = seen.spans[0].attributes or {}
+    assert seen.spans[0].name == f"generate_content {MODEL}"
+    assert (attributes["gen_ai.provider.name"], attributes["gen_ai.request.max_tokens"]) == ("gcp.gemini", 64)
+    assert (attributes["gen_ai.request.temperature"], attributes["gen_ai.request.stop_sequences"]) == (0.5, ("!",))
+
+
+async def test_the_key_is_nowhere_in_a_record(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(status=400, message="API key not valid")
+    assert await caught(answered(mode, client_of(mode)))
+    assert "key-of-a-test" not in repr(seen.everything) + repr([span.attributes for span in seen.spans])
+
+
+class End(NamedTuple):
+    """How a stream ends: what the caller does, what the provider sends, and what is recorded."""
+
+    act: Callable[[Mode, Any], Awaitable[Any]]
+    reply: dict[str, Any] = {}  # noqa: RUF012
+    outcome: str = "success"
+    end: str = "complete"
+    text: str = "I am quite well."
+    complete: bool = True
+    kind: str | None = None
+
+
+async def read_all(mode: Mode, stream: Any) -> None:
+    await mode.all(stream)
+
+
+async def read_two(mode: Mode, stream: Any) -> None:
+    for _ in range(4):
+        await mode.next(stream)
+
+
+async def close_early(mode: Mode, stream: Any) -> None:
+    await read_two(mode, stream)
+    await mode.wait(stream.aclose() if mode.is_async else stream.close())
+
+
+LEFT: Final = {"outcome": "cancelled", "end": "closed", "text": "I am", "complete": False}
+BROKEN: Final = {"outcome": "error", "end": "error", "text": "I am", "complete": False}
+ENDS: dict[str, End] = {
+    "read to its end": End(read_all),
+    "left after two words": End(read_two, **LEFT),  # type: ignore[arg-type]
+    "closed after two words": End(close_early, **LEFT),  # type: ignore[arg-type]
+    "cut by the server": End(read_all, {"cut_after": 4}, **BROKEN, kind="connection"),  # type: ignore[arg-type]
+    "an error in a chunk": End(
+        read_all, {"error_after": 4, "error_type": "RESOURCE_EXHAUSTED"}, **BROKEN, kind="rate_limit",  # type: ignore[arg-type]
+    ),
+    "ended without a finish reason": End(
+        read_all, {"end_after": 4}, outcome="success", end="cut_off", text="I am", complete=False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDS)
+async def test_every_ending_of_a_stream(name: str, mode: Mode, seen: Capture) -> None:
+    row = ENDS[name]
+    mode.provider.reply(**COUNTS, **row.reply)
+    stream = await streamed(mode, client_of(mode))
+    with suppress(Exception):
+        await row.act(mode, stream)
+    del stream
+    await mode.collect()
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.stream.complete) == (row.outcome, row.end, row.complete)
+    assert record.text == row.text
+    assert record.error is None if row.kind is None else record.error is not None and record.error.kind == row.kind
+    usage = usage_of(record)
+    assert (usage.input_tokens, usage.estimated) == (20, not row.complete)
+    if row.complete:
+        assert (usage.output_tokens, usage.reasoning_tokens, record.stream.chunks) == (9, 5, 6)
+    assert record.timing.first_token_ns is not None
+
+
+async def test_a_stream_that_is_never_read_sends_nothing(mode: Mode, seen: Capture) -> None:
+    stream = await streamed(mode, client_of(mode))
+    del stream
+    await mode.collect()
+    assert (seen.records, mode.provider.requests) == ([], [])
+
+
+async def test_retries_by_options_are_attempts_of_one_call(mode: Mode, stream: bool, seen: Capture) -> None:
+    mode.provider.reply(status=503)
+    mode.provider.reply(status=429)
+    mode.provider.reply(**COUNTS)
+    client = client_of(mode, retry_options=RETRIES)
+    if stream:
+        await mode.all(await streamed(mode, client))
+    else:
+        await answered(mode, client)
+    record = the_call(seen)
+    assert (record.outcome, record.retries, record.rate_limited) == ("success", 2, True)
+    assert [(one.status, one.error_kind) for one in record.attempts] == [
+        (503, "overloaded"), (429, "rate_limit"), (200, None),
+    ]  # fmt: skip
+
+
+async def test_the_last_error_is_that_of_the_call_whatever_carries_it(mode: Mode, seen: Capture) -> None:
+    for _ in range(3):
+        mode.provider.reply(status=429, message="Quota exceeded for this minute")
+    error = await caught(answered(mode, client_of(mode, retry_options=RETRIES)))
+    record = the_call(seen)
+    assert type(error).__name__ == "ClientError"
+    assert record.error is not None
+    assert (record.error.kind, record.error.status, record.error.type) == ("rate_limit", 429, "RESOURCE_EXHAUSTED")
+    assert (record.error.message, len(record.attempts)) == ("Quota exceeded for this minute", 3)
+
+
+async def test_a_cancelled_request(provider: ScriptedProvider, seen: Capture) -> None:
+    mode = Mode("async", provider)
+    provider.reply(hang=True)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(client_of(mode).models.generate_content(**ASK), 0.2)
+    assert the_call(seen).outcome in ("cancelled", "timeout")
+
+
+def get_weather(city: str) -> str:
+    """The weather of a city."""
+    if city == "Atlantis":
+        raise LookupError("no such city")
+    return f"sunny in {city}"
+
+
+get_weather.__annotations__ = {"city": str, "return": str}  # older versions read no texts
+
+
+def script_tools(provider: ScriptedProvider, city: str = "Paris") -> None:
+    calls = [{"name": "get_weather", "arguments": {"city": city}}]
+    provider.reply(text=None, tool_calls=calls, input_tokens=8, output_tokens=2)
+    provider.reply(text="It is sunny.", input_tokens=15, output_tokens=4)
+
+
+WAYS: Final = ("plain", "stream", "chat", "chat stream")
+
+
+async def run_tools(mode: Mode, way: str, config: dict[str, Any]) -> None:
+    client = client_of(mode)
+    chat = client.chats.create(model=MODEL, config=config) if way.startswith("chat") else None
+    if way == "plain":
+        await mode.wait(client.models.generate_content(**ASK, config=config))
+    elif way == "stream":
+        await mode.all(await streamed(mode, client, config=config))
+    elif way == "chat":
+        await mode.wait(chat.send_message("How are you?"))
+    else:
+        await mode.all(await mode.wait(chat.send_message_stream("How are you?")))
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_automatic_function_calling_is_an_agent_with_its_tools(way: str, mode: Mode, seen: Capture) -> None:
+    script_tools(mode.provider)
+    await run_tools(mode, way, {"tools": [get_weather]})
+    await mode.collect()
+    assert [(call.outcome, usage_of(call).input_tokens) for call in seen.records] == [("success", 8), ("success", 15)]
+    events = [event for event in seen.everything if isinstance(event, EventRecord)]
+    (tool,) = [event for event in events if event.event_type == "tool"]
+    (agent,) = [event for event in events if event.event_type == "agent"]
+    assert (tool.name, agent.name, tool.error) == ("get_weather", MODEL, None)
+    assert {call.parent_span_id for call in seen.records} == {agent.span_id}
+    sessions = [session for session in seen.everything if isinstance(session, SessionRecord)]
+    assert {session.session_id for session in sessions} == {call.place.session_id for call in seen.records}
+    assert [message.role for message in (seen.records[1].conversation or pytest.fail()).input][-1] == "tool"
+
+
+async def test_a_function_that_raises_and_a_session_around(mode: Mode, seen: Capture) -> None:
+    script_tools(mode.provider, city="Atlantis")
+    with callspan.session("trip"):
+        await run_tools(mode, "plain", {"tools": [get_weather]})
+    (tool,) = [one for one in seen.everything if isinstance(one, EventRecord) and one.event_type == "tool"]
+    assert tool.error is not None
+    assert (tool.error.type, tool.error.message) == ("LookupError", "no such city")
+    assert {call.place.session_name for call in seen.records} == {"trip"}
+
+
+async def test_no_agent_without_functions_and_where_they_are_off(mode: Mode, seen: Capture) -> None:
+    off = {"tools": [get_weather], "automatic_function_calling": {"disable": True}}
+    for config in ({"tools": [{"google_search": {}}]}, off):
+        await run_tools(mode, "plain", config)
+    assert len(seen.records) == 2
+    assert [one for one in seen.everything if isinstance(one, EventRecord)] == []
+
+
+async def test_chats_state_each_turn(mode: Mode, seen: Capture) -> None:
+    chat = client_of(mode).chats.create(model=MODEL)
+    for text in ("One", "Two"):
+        mode.provider.reply(text=text)
+        await mode.wait(chat.send_message(text))
+    assert [call.request.message_count for call in seen.records] == [1, 3]
+
+
+async def test_contents_of_dictionaries_and_media_are_typed(mode: Mode, seen: Capture) -> None:
+    parts = [
+        {"text": "What is this?"},
+        {"inline_data": {"mime_type": "image/png", "data": b"\xfb\xff\xfe"}},
+        {"file_data": {"mime_type": "application/pdf", "file_uri": "https://files.test/a.pdf"}},
+    ]
+    contents = [
+        {"role": "user", "parts": parts},
+        {"role": "model", "parts": [{"function_call": {"name": "f", "args": {"x": 1}}}]},
+        {"role": "user", "parts": [{"function_response": {"name": "f", "response": {"result": 2}}}]},
+    ]
+    config = {"system_instruction": "Be brief."}
+    await mode.wait(client_of(mode).models.generate_content(model=MODEL, contents=contents, config=config))
+    conversation = the_call(seen).conversation
+    assert conversation is not None
+    kinds = [[type(part).__name__ for part in message.parts] for message in conversation.input]
+    assert kinds == [["Text", "Media", "Media"], ["ToolCall"], ["ToolResult"]]
+    assert [message.role for message in conversation.input] == ["user", "assistant", "tool"]
+    image: Any = conversation.input[0].parts[1]
+    assert (image.modality, image.mime, image.size) == ("image", "image/png", 3)
+    call: Any = conversation.input[1].parts[0]
+    result: Any = conversation.input[2].parts[0]
+    assert (call.id, result.id, result.content) == ("f", "f", {"result": 2})
+    assert [part.text for part in conversation.system] == ["Be brief."]  # type: ignore[union-attr]
+
+
+async def test_a_blocked_prompt_is_refused(mode: Mode, stream: bool, seen: Capture) -> None:
+    blocked = {
+        "promptFeedback": {"blockReason": "SAFETY"},
+        "usageMetadata": {"promptTokenCount": 7, "totalTokenCount": 7},
+    }
+    mode.provider.reply(raw=[blocked] if stream else blocked)
+    if stream:
+        await mode.all(await streamed(mode, client_of(mode)))
+    else:
+        await answered(mode, client_of(mode))
+    record, usage = the_call(seen), usage_of(the_call(seen))
+    assert record.response is not None
+    assert (record.outcome, record.response.refused, record.response.finish_reasons) == ("success", True, ["SAFETY"])
+    assert (usage.input_tokens, usage.output_tokens) == (7, 0)
+    assert record.stream is None or record.stream.end == "complete"
+
+
+async def test_embeddings(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(input_tokens=6)
+    await mode.wait(client_of(mode).models.embed_content(model="gemini-embedding-001", contents=["a b", "c"]))
+    record = the_call(seen)
+    assert (record.api, record.operation, record.request.model) == (
+        "embed_content",
+        "embeddings",
+        "gemini-embedding-001",
+    )
+    assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (6, None)
+    assert record.conversation is not None
+    assert [message.text for message in record.conversation.input] == ["a b", "c"]
+
+
+async def test_vertex_is_the_platform(mode: Mode, seen: Capture) -> None:
+    credentials = pytest.importorskip("google.oauth2.credentials").Credentials("token-of-a-test")
+    client = genai.Client(
+        vertexai=True, project="p", location="us-east5", credentials=credentials,
+        http_options={"base_url": mode.provider.url},
+    )  # fmt: skip
+    await answered(mode, part_of(mode, client))
+    record = the_call(seen)
+    assert (record.provider, record.request.model) == ("gcp.vertex_ai", MODEL)
+    assert "/publishers/google/models/" in mode.provider.requests[0].path
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+async def test_a_client_of_an_http_library_given_to_it(library: str, mode: Mode, stream: bool, seen: Capture) -> None:
+    http = pytest.importorskip(library)
+    option = "httpx_async_client" if mode.is_async else "httpx_client"
+    if option not in types.HttpOptions.model_fields or not hasattr(genai._api_client, library):
+        pytest.skip(f"this version takes no client of {library}")
+    kind = http.AsyncClient if mode.is_async else http.Client
+    mode.provider.reply(**COUNTS)
+    client = client_of(mode, **{option: kind()})
+    if stream:
+        await mode.all(await streamed(mode, client))
+    else:
+        await answered(mode, client)
+    record = the_call(seen)
+    assert (record.outcome, record.text) == ("success", "I am quite well.")
+    assert [one.status for one in record.attempts] == [200]
+
+
+async def test_a_client_made_before_is_recorded_and_the_answer_is_the_same(mode: Mode) -> None:
+    client = client_of(mode)
+    answers = []
+    for _ in range(2):
+        mode.provider.reply(**COUNTS)
+        answers.append(await answered(mode, client))
+        if len(answers) == 1:
+            capturing = capture()
+            seen = capturing.__enter__()
+    capturing.__exit__(None, None, None)
+    assert the_call(seen).outcome == "success"
+    first, second = (answer.model_dump(exclude={"sdk_http_response", "response_id"}) for answer in answers)
+    assert first == second
+
+
+async def test_what_bills_elsewhere_is_counted_and_what_is_free_is_not(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(raw={"totalTokens": 3}, on=":countTokens")
+    await mode.wait(client_of(mode).models.count_tokens(model=MODEL, contents="a b c"))
+    assert seen.records == []
+
+
+async def test_the_wait_that_an_error_asks_for(mode: Mode, seen: Capture) -> None:
+    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "30.5s"}
+    body = {"error": {"code": 429, "message": "Slow down", "status": "RESOURCE_EXHAUSTED", "details": [detail]}}
+    mode.provider.reply(raw=body, status=429)
+    assert await caught(answered(mode, client_of(mode)))
+    assert [one.retry_after_s for one in the_call(seen).attempts] == [30.5]
