@@ -215,10 +215,11 @@ class Worker:
         self._name = name
         self._exit_timeout_s = exit_timeout_s
         self._exit_unregistered = AtomicFlag(is_set=True)
-        self._begin()
-        in_child(self, Worker._begin)
+        self.discard_work()
+        in_child(self, Worker.discard_work)
 
-    def _begin(self) -> None:
+    def discard_work(self) -> None:
+        """Begin without work and without a thread, as a forked child does."""
         self._waiting: deque[Callable[[], object]] = deque()
         self._later: dict[Callable[[], object], float] = {}
         self._wake: SimpleQueue[None] = SimpleQueue()

@@ -198,9 +198,10 @@ class ForkedWorkers:
         """Delivers records within a number of seconds, in workers in which the spool does not do so itself."""
         self.unregistered = AtomicFlag(is_set=True)
         """Set in each process until its first call."""
-        in_child(self, ForkedWorkers._forked)
+        in_child(self, ForkedWorkers.in_forked_child)
 
-    def _forked(self) -> None:
+    def in_forked_child(self) -> None:
+        """Begin as a forked child."""
         self.unregistered.set()
 
     def first_call(self) -> None:

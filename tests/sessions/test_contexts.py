@@ -106,7 +106,7 @@ def test_decorated_generator_keeps_the_consumer_context(seen: Seen) -> None:
     @timestep("ask")
     def ask() -> Iterator[object]:
         with tool("inside") as inside:
-            assert inside._step is current_timestep()
+            assert inside.step is current_timestep()
         got = yield current_timestep()
         try:
             yield got

@@ -136,7 +136,7 @@ def _reward(here: Any, act: str, value: float, objective: str) -> None:
         here.reward(value + 1, objective=objective, event=event)
     elif act == "call":
         reward(value, call_id="c", objective=objective)
-    elif act == "late" and here._step is not None:
+    elif act == "late" and here.step is not None:
         reward(value, timestep_id=here.id, objective=objective)
     elif act == "loose":
         here.reward(value, objective=objective)

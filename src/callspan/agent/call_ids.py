@@ -40,8 +40,8 @@ def remember_call(context: Context, id_cell: CallIdCell) -> None:
     if scope is None:
         _LAST_CALL.set(id_cell)
     while scope is not None:
-        scope._last_call = id_cell
-        scope = scope._above or (None if scope._base is None else scope._base.get(SCOPE))
+        scope.last_call = id_cell
+        scope = scope.above or (None if scope.base is None else scope.base.get(SCOPE))
 
 
 def remember_result(result: object, id_cell: CallIdCell) -> None:
@@ -145,7 +145,7 @@ def last_call_id() -> str | None:
         ...     page = {"call_id": callspan.last_call_id()}
     """
     scope = current_scope()
-    while scope is not None and scope._last_call is None and scope._above is not None:
-        scope = scope._above
-    id_cell = _LAST_CALL.get() if scope is None else scope._last_call
+    while scope is not None and scope.last_call is None and scope.above is not None:
+        scope = scope.above
+    id_cell = _LAST_CALL.get() if scope is None else scope.last_call
     return None if id_cell is None else id_cell.value

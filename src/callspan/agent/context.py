@@ -68,7 +68,7 @@ class Home:
         return True
 
 
-class _Fields(dict[str, object]):
+class _MetadataBlock(dict[str, object]):
     """The metadata inside a block, and how to tell that the block has ended elsewhere."""
 
     __slots__ = ("has_ended", "home", "outer")
@@ -94,7 +94,7 @@ def metadata_of(context: Context) -> Mapping[str, object]:
     in a copy of its context: fields of a block that ended so are not those of the context in which it began.
     """
     fields: Any = context.get(_METADATA)
-    while type(fields) is _Fields and fields.has_ended and fields.home is not None and fields.home.is_here():
+    while type(fields) is _MetadataBlock and fields.has_ended and fields.home is not None and fields.home.is_here():
         fields = fields.outer
     return fields or _NO_METADATA
 
@@ -147,8 +147,8 @@ def still_open(context: Context) -> Context:
     Tasks that started in a scope keep it after its end.
     """
     scope: Any = context.get(SCOPE)
-    while scope is not None and scope.state == "ended" and scope._home is not None and scope._home.is_here():
-        inner, outer = scope._inner, scope._outer
+    while scope is not None and scope.state == "ended" and scope.home is not None and scope.home.is_here():
+        inner, outer = scope.inner, scope.outer
         kept = {key: one for key, one in context.items() if key not in _OWN_KEYS and inner.get(key) is not one}
         context = Context({**outer, **kept})
         scope = context.get(SCOPE)
@@ -224,7 +224,7 @@ class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspa
     def _within(self, outer: Context) -> Context:
         """Return the context with the fields added to the current metadata."""
         around = metadata_of(outer)
-        self._inside = _Fields(_updated(around, self._given), around)
+        self._inside = _MetadataBlock(_updated(around, self._given), around)
         return set_value(_METADATA, self._inside, outer)
 
     def __exit__(self, *raised: Any) -> None:
@@ -241,7 +241,7 @@ def content_of(context: Context) -> Content | None:
     # Does not call `block_of`, because this runs for every record.
     block: Content | None = context.get(_BLOCK)  # type: ignore[assignment]
     scope: Any = context.get(SCOPE)
-    return block if scope is None or scope._level == "full" else strictest(block, scope._level)
+    return block if scope is None or scope.level == "full" else strictest(block, scope.level)
 
 
 def block_of(context: Context) -> Content | None:

@@ -30,20 +30,20 @@ class Block:
 
     __slots__ = ()
 
-    def _prepare(self) -> None:
+    def start_quietly(self) -> None:
         """Start a generator's block, without making it current, unless it was entered before."""
 
-    def _advance(self) -> Any:
+    def resume(self) -> Any:
         """Return the context manager of one advance of a generator."""
         return self
 
-    def _exhausted(self, error: BaseException | None) -> None:
+    def generator_ended(self, error: BaseException | None) -> None:
         """End a generator's block; `error` is its exception, `GeneratorExit` if it was closed before its end."""
 
-    def _abandoned(self) -> None:
+    def collected(self) -> None:
         """End soon, unless it has ended: what its function returned was collected. Safe in a finalizer."""
 
-    def _returned(self, result: object) -> None:
+    def function_returned(self, result: object) -> None:
         """Receive the function's result."""
 
 
@@ -52,11 +52,11 @@ class BlockDecorator(Block, ABC):
 
     __slots__ = ()
 
-    _reads_arguments: ClassVar[bool] = False
-    """Whether `_fresh` needs the arguments by name; binding them takes time."""
+    reads_arguments: ClassVar[bool] = False
+    """Whether `new_block` needs the arguments by name; binding them takes time."""
 
     @abstractmethod
-    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Block:
+    def new_block(self, name: str, arguments: Mapping[str, object]) -> Block:
         """Return a new block for one call of the function `name` with these arguments."""
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -114,7 +114,7 @@ def _opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Callable
     named = function.func if isinstance(function, partial) else function
     name = getattr(named, "__name__", type(named).__name__)
     signature = None
-    if prototype._reads_arguments:
+    if prototype.reads_arguments:
         with fail_open("read the signature of a decorated function"):
             signature = inspect.signature(function)
 
@@ -122,7 +122,7 @@ def _opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Callable
         arguments: Mapping[str, object] = {}
         if signature is not None and installed() is not None:
             arguments = _named(signature, args, kwargs)
-        return prototype._fresh(name, arguments)
+        return prototype.new_block(name, arguments)
 
     return opener
 
@@ -149,7 +149,7 @@ def _plain(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable
             result = function(*args, **kwargs)
             continued = _CONTINUED.get(type(result))
             if continued is None:
-                block._returned(result)
+                block.function_returned(result)
         except BaseException as error:
             block.__exit__(type(error), error, error.__traceback__)
             raise
@@ -178,7 +178,7 @@ def _continuation(function: Callable[..., Any], block: Block, held: list[Any]) -
     made = functools.wraps(function)(continued(held.pop, begin))()
     known = weakref.ref(made)
     # Nothing in it runs, not even at its end, if nobody begins it.
-    abandoned = weakref.finalize(made, block._abandoned)
+    abandoned = weakref.finalize(made, block.collected)
     abandoned.atexit = False
     return made
 
@@ -188,9 +188,9 @@ def _continued_coroutine(function: Callable[..., Any], opener: Callable[..., Any
         block = opener()
         with ExitStack() as ending:
             ending.push(block)
-            with block._advance():
+            with block.resume():
                 result = await function()
-            block._returned(result)
+            block.function_returned(result)
             return result
 
     return call
@@ -201,7 +201,7 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Any]) -> Call
         block = opener(*args, **kwargs)
         with block:
             result = await function(*args, **kwargs)
-            block._returned(result)
+            block.function_returned(result)
             return result
 
     return call
@@ -220,22 +220,22 @@ def around_generator(
 
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         block = opener(*args, **kwargs)
-        block._prepare()
+        block.start_quietly()
         with _ending(block):
             inner = function(*args, **kwargs)
             advance = partial(next, inner)
             while True:
                 try:
-                    with block._advance():
+                    with block.resume():
                         item = advance()
                 except StopIteration as stop:
                     if stop.value is not None:
-                        block._returned(stop.value)
+                        block.function_returned(stop.value)
                     return stop.value
                 try:
                     advance = partial(inner.send, (yield item))
                 except GeneratorExit:
-                    with block._advance():
+                    with block.resume():
                         close(inner)
                         del inner, advance
                     raise
@@ -250,20 +250,20 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
 
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         block = opener(*args, **kwargs)
-        block._prepare()
+        block.start_quietly()
         with _ending(block):
             inner = function(*args, **kwargs)
             advance = _unattended(inner)
             while True:
                 try:
-                    with block._advance():
+                    with block.resume():
                         item = await advance
                 except StopAsyncIteration:
                     return
                 try:
                     advance = inner.asend((yield item))
                 except GeneratorExit:
-                    with block._advance():
+                    with block.resume():
                         await inner.aclose()
                     raise
                 except BaseException as error:  # the wrapped generator gets it
@@ -284,9 +284,9 @@ def _ending(block: Block) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        block._exhausted(error)
+        block.generator_ended(error)
         raise
-    block._exhausted(None)
+    block.generator_ended(None)
 
 
 def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:

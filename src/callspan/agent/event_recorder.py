@@ -44,14 +44,14 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         """
         self._status = self._status if status is None else as_text(status)
         self._info.update(as_dict(metadata))
-        if self._runtime is not None:
+        if self.runtime is not None:
             with _UPDATING:
                 record = msgspec.structs.replace(self._record(), totals=self._totals if self.state == "ended" else None)
-                self._write(self._runtime, self._runtime.process(record, self._level))
+                self._write(self.runtime, self.runtime.process(record, self.level))
 
     @property
     def _totals(self) -> Totals | None:
-        return self._counted_in[0].totals()
+        return self.counted_in[0].totals()
 
     @abstractmethod
     def _record(self) -> SessionRecord | TimestepRecord:
@@ -95,22 +95,22 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         causes, has_more = record_ids(causal_influence)
         record = MessageRecord(
             message_id=new_id(),
-            session_id=target._place.session_id,
-            timestep_id=target._place.timestep_id,
-            timestep=target._place.timestep,
+            session_id=target.place.session_id,
+            timestep_id=target.place.timestep_id,
+            timestep=target.place.timestep,
             call_id=named.call_id or named.tool_call_id,
             message_type=message_type,
             sender=as_text(sender),
             receiver=as_text(receiver),
             time_ns=moment(at),
-            sequence=target._sequence(),
+            sequence=target.next_sequence(),
             external_sequence=as_int(sequence),
             content=content,
             causal_influence=causes,
             redactions=[Redaction(what="causal_influence", why="size")] if has_more else [],
-            metadata={**target._current_metadata(), **as_dict(metadata)},
+            metadata={**target.current_metadata(), **as_dict(metadata)},
         )
-        target._emit(record, "message")
+        target.emit(record, "message")
         return record.message_id
 
     def observation(self, observation: object, *, at: Time | None = None) -> str:
@@ -155,8 +155,8 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         labels = Labels(metadata, system, sequence)
         named, failed = reference_or_none(call), application_error(error)
         fields = {"call_id": named.call_id, "tool_call_id": named.tool_call_id, "name": as_text(name)}
-        record = target._labelled_event(event_type, moment(at), labels, data=data, error=failed, **fields)
-        target._emit(record, "event")
+        record = target.labelled_event(event_type, moment(at), labels, data=data, error=failed, **fields)
+        target.emit(record, "event")
         return record.event_id
 
     def reward(
@@ -177,17 +177,17 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         `outcome`. Objectives other than `reward` have separate scores.
         """
         arguments = RewardArguments(value, objective, label, source, annotation, at)
-        return self._innermost()._give_reward(arguments, event)
+        return self._innermost().give_reward(arguments, event)
 
     @or_unrecorded
-    def _give_reward(self, arguments: RewardArguments, event: object = None) -> str:
+    def give_reward(self, arguments: RewardArguments, event: object = None) -> str:
         """Record a reward for this timestep or session, or an event in it; return its id."""
-        self._check_open(late=True)
-        scope: TargetKind = "session" if event is None and self._place.timestep_id is None else "event"
+        self.check_open(late=True)
+        scope: TargetKind = "session" if event is None and self.place.timestep_id is None else "event"
         record = reward_record(
-            self._place, arguments, scope, event_id=record_id(event), metadata=self._current_metadata()
+            self.place, arguments, scope, event_id=record_id(event), metadata=self.current_metadata()
         )
-        self._emit(record)
+        self.emit(record)
         return record.reward_id
 
     @or_unrecorded
@@ -215,10 +215,10 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         fields = environment_fields(
             before=before, observation=observation, reward=reward, terminated=terminated, truncated=truncated, info=info
         )
-        record = target._labelled_event("environment", moment(at), Labels(metadata, system, sequence), **fields)
-        if target._step is not None:
-            target._step.note_episode_end(fields)
-        target._emit(record, "event")
+        record = target.labelled_event("environment", moment(at), Labels(metadata, system, sequence), **fields)
+        if target.step is not None:
+            target.step.note_episode_end(fields)
+        target.emit(record, "event")
         return record.event_id
 
     def environment_step(
@@ -236,24 +236,25 @@ class EventRecorder(Scope, BlockDecorator, Operations):
         """
         return EnvironmentStep(None, before, self, Labels(metadata, system, sequence))
 
-    def _labelled_event(self, event_type: str, time_ns: int, labels: Labels, **fields: Any) -> EventRecord:
+    def labelled_event(self, event_type: str, time_ns: int, labels: Labels, **fields: Any) -> EventRecord:
+        """Return an event with the metadata of the running code and these arguments."""
         return self._event_record(
             event_type,
             time_ns,
-            sequence=self._sequence(),
+            sequence=self.next_sequence(),
             external_sequence=as_int(labels.sequence),
             system=as_text(labels.system),
-            metadata={**self._current_metadata(), **as_dict(labels.metadata)},
+            metadata={**self.current_metadata(), **as_dict(labels.metadata)},
             **fields,
         )
 
-    def _current_metadata(self) -> dict[str, object]:
+    def current_metadata(self) -> dict[str, object]:
         """Return the metadata of the running code, else of this scope's start."""
-        return dict(metadata_of(here()) or metadata_of(self._base or Context()))
+        return dict(metadata_of(here()) or metadata_of(self.base or Context()))
 
     def _target(self) -> EventRecorder:
         """Return the scope for a new record. Raises UsageError."""
-        self._check_open()
+        self.check_open()
         return self._innermost()
 
     def _innermost(self) -> EventRecorder:

@@ -23,7 +23,7 @@ _NAME: Final = "tool loop"
 class Loop(Agent):
     """One run of an SDK's tool loop: an agent with the name of its model; outside of a session, also a session."""
 
-    _is_automatic = True
+    is_automatic = True
     _own_session: Session | None = None
     """The session of a run outside of one, which ends with it."""
 
@@ -36,7 +36,7 @@ class Loop(Agent):
             REGISTRY.loops[self._key] = self
         if scope_of(current) is None:
             self._owner = self._own_session = Session(Identity(name=_NAME))
-            self._own_session._is_automatic = True
+            self._own_session.is_automatic = True
             self._own_session.start(current=False)
         return super()._enter(current)
 
@@ -49,29 +49,30 @@ class Loop(Agent):
         """Record the run of a candidate that a decision selected; openai's runner reports it after the run."""
         candidate = diagnostic["call_id"]
         if diagnostic["stage"] == "action" and candidate is not None:
-            last = self._answers[-1] if self._answers else None
+            last = self.answers[-1] if self.answers else None
             call_id = None if last is None else last.call_id
             tool = LoopTool(self, f"{call_id}:{candidate}", candidate)
-            tool._call_id = call_id
+            tool.call_id = call_id
             tool.failed = diagnostic["reason"] != "completed"
             duration_ns = int(diagnostic["duration_ms"] * _NS_PER_MS)
             tool.start(current=False, at=time.time_ns() - duration_ns)
-            tool._lasted_ns = duration_ns
+            tool.duration_ns = duration_ns
             tool.end()
 
-    def _exhausted(self, error: BaseException | None) -> None:
+    def generator_ended(self, error: BaseException | None) -> None:
+        """End the agent; on another thread if the garbage collector may have closed the runner."""
         # At the end of an event loop, runners raise while they are closed.
         if not isinstance(error, GeneratorExit) and not isinstance(getattr(error, "__context__", None), GeneratorExit):
             self.end(error)
         else:
             # The garbage collector may have closed the runner, so the agent ends on another thread.
-            self._abandoned()
+            self.collected()
 
 
 class LoopTool(Tool):
     """One run of a tool of a loop."""
 
-    _is_automatic = True
+    is_automatic = True
     failed: bool = False
     """Whether the SDK reports a failure to the model."""
 
@@ -83,7 +84,7 @@ class LoopTool(Tool):
         arguments: object = None,
         toolset: str | None = None,
     ) -> None:
-        provider = agent._answers[-1].provider if agent._answers else None
+        provider = agent.answers[-1].provider if agent.answers else None
         labels = Labels(metadata={"provider": provider, "toolset": toolset})
         super().__init__(name, arguments, agent, labels, tool_call_id)
 

@@ -63,8 +63,8 @@ class Operation(Scope, BlockDecorator):
     _fields: ClassVar[tuple[str, str]] = ("input", "output")
     """Names of input and output in the event's data."""
     _end_point = "event"
-    _excluded_from_io = True
-    _reads_arguments = True
+    hides_messages = True
+    reads_arguments = True
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Operation(Scope, BlockDecorator):
         self._labels = labels
         self.id = new_id()
         self._tool_call_id = tool_call_id
-        self._call_id = call_id
+        self.call_id = call_id
         """The model's call that requested it; None if unknown."""
         self._input = given
         self._output: object = _ABSENT
@@ -96,14 +96,16 @@ class Operation(Scope, BlockDecorator):
     def output(self, value: object) -> None:
         self._output = value
 
-    def _returned(self, result: object) -> None:
+    def function_returned(self, result: object) -> None:
+        """Set the result."""
         self._output = result
 
     def _system(self) -> str | None:
         """Return the component that acts: as given, else the enclosing agent, or None."""
-        return as_text(self._labels.system) or (None if self._agent is None else self._agent.name)
+        return as_text(self._labels.system) or (None if self.agent is None else self.agent.name)
 
-    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
+    def new_block(self, name: str, arguments: Mapping[str, object]) -> Operation:
+        """Return such an operation for one call of a function."""
         given = arguments if self._input is None else self._input
         return type(self)(self.name or name, given, self._owner, self._labels)
 
@@ -113,19 +115,19 @@ class Operation(Scope, BlockDecorator):
 
     def _find_requester(self) -> None:
         """Find the call whose answer has the tool call, among the latest ones around."""
-        if self._tool_call_id is not None and self._call_id is None:
-            self._call_id = requesting_call(self._tool_call_id, self._above)
+        if self._tool_call_id is not None and self.call_id is None:
+            self.call_id = requesting_call(self._tool_call_id, self.above)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         self._read_input()
         record, kind = self._record(None, None), self._start_kind
-        if kind is None or (self._excluded_from_io and not runtime.writes_starts()):
+        if kind is None or (self.hides_messages and not runtime.writes_starts()):
             # Only an agent's span has content at its start.
-            shown = runtime.without_callbacks(msgspec.structs.replace(record, data=None), self._level)
+            shown = runtime.without_callbacks(msgspec.structs.replace(record, data=None), self.level)
             self._begin_span(runtime, shown, base)
             return
         first = msgspec.structs.replace(record, event_id=start_id(self.id), event_type=kind)
-        processed = runtime.process(first, self._level)
+        processed = runtime.process(first, self.level)
         self._begin_span(runtime, processed, base)
         self._write(runtime, with_ids(processed, self._span_ids()))
         self._observe_end(processed)
@@ -139,14 +141,14 @@ class Operation(Scope, BlockDecorator):
         if self._output is not _ABSENT:
             data[output_name] = self._output
         return msgspec.structs.replace(
-            self._event_record(self._kind, self._start_ns, event_id=self.id),
+            self._event_record(self.kind, self._start_ns, event_id=self.id),
             name=self.name,
             duration_ns=duration_ns,
-            sequence=self._sequence(),
+            sequence=self.next_sequence(),
             external_sequence=as_int(self._labels.sequence),
             system=self._system(),
             data=data or None,
-            call_id=self._call_id,
+            call_id=self.call_id,
             tool_call_id=self._tool_call_id,
             error=self._failure(error),
             metadata=self._info,
@@ -172,7 +174,7 @@ class Tool(Operation):
         'call_1'
     """
 
-    _kind = "tool"
+    kind = "tool"
     _start_kind = TOOL_START
     _fields = ("arguments", "result")
 
@@ -196,22 +198,22 @@ class Tool(Operation):
         self._input = parse_arguments(self._input)
         super()._read_input()
         with _READ_ARGUMENTS:
-            scope = self._above
-            while scope is not None and not scope._answers:
-                scope = scope._above
+            scope = self.above
+            while scope is not None and not scope.answers:
+                scope = scope.above
             if scope is not None:
-                self._tool_call_id = self._tool_call_id or find_tool_call(scope._answers, self.name, self._input)
+                self._tool_call_id = self._tool_call_id or find_tool_call(scope.answers, self.name, self._input)
                 if self._tool_call_id is not None:
-                    mark_started(scope._answers, self._tool_call_id)
+                    mark_started(scope.answers, self._tool_call_id)
             self._find_requester()
 
     def _note_end(self) -> None:
         # The time of a tool inside a tool is part of the outer tool's time.
-        if self._above is not None:
-            duration_ns = 0 if self._above._kind == "tool" else self._lasted_ns or 0
-            self._above._add_to_totals({"tools": 1, "tool_ns": duration_ns})
-            if self._agent is not None:
-                self._agent._asked_itself.add(_ONE_TOOL)
+        if self.above is not None:
+            duration_ns = 0 if self.above.kind == "tool" else self.duration_ns or 0
+            self.above.add({"tools": 1, "tool_ns": duration_ns})
+            if self.agent is not None:
+                self.agent.own_work.add(_ONE_TOOL)
 
 
 class Agent(Operation):
@@ -220,23 +222,23 @@ class Agent(Operation):
     It writes an event `agent_start` at its start and an event `agent` at its end. Set `output` to its result.
     """
 
-    _kind = "agent"
+    kind = "agent"
     _start_kind = AGENT_START
-    _excluded_from_io = False
+    hides_messages = False
     _is_exchange = True
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._asked_itself = RunningTotals()
+        self.own_work = RunningTotals()
         """The calls and tools inside that are in no agent inside."""
 
     def _observe_end(self, final: ProcessedRecord[Record]) -> None:
         super()._observe_end(final)
-        record, runtime = final.record, self._runtime
-        if not isinstance(record, EventRecord) or record.event_type != self._kind or self._has_given_times:
+        record, runtime = final.record, self.runtime
+        if not isinstance(record, EventRecord) or record.event_type != self.kind or self._has_given_times:
             return
         if runtime is not None:
-            asked = self._asked_itself.totals()
+            asked = self.own_work.totals()
             runtime.agent_ended(AgentRun(record.name, asked.calls, asked.tools))
 
 
@@ -246,11 +248,12 @@ class Guardrail(Operation):
     Set `triggered` to whether it was triggered; a bool returned by a decorated function sets it too.
     """
 
-    _kind = "guardrail"
+    kind = "guardrail"
     triggered: bool | None = None
 
-    def _returned(self, result: object) -> None:
-        super()._returned(result)
+    def function_returned(self, result: object) -> None:
+        """Set the result; a bool is whether it was triggered."""
+        super().function_returned(result)
         if isinstance(result, bool):
             self.triggered = result
 
@@ -261,7 +264,7 @@ class Guardrail(Operation):
 class Handoff(Operation):
     """A handoff from one agent to another: a span `handoff {to}` and an event `handoff`."""
 
-    _kind = "handoff"
+    kind = "handoff"
 
     def _read_input(self) -> None:
         super()._read_input()
@@ -292,7 +295,7 @@ class EnvironmentStep(Operation):
     Calls inside (a simulated user, a judge) are its children.
     """
 
-    _kind = "environment"
+    kind = "environment"
     _fields = ("before", "after")
     _is_exchange = True
     _result: Mapping[str, Any] = _NO_RESULT
@@ -318,12 +321,12 @@ class EnvironmentStep(Operation):
         return msgspec.structs.replace(super()._record(error, duration_ns), **self._result)
 
     def _note_end(self) -> None:
-        if self._step is not None:
-            self._step.note_episode_end(self._result)
+        if self.step is not None:
+            self.step.note_episode_end(self._result)
 
     def _observe_end(self, final: ProcessedRecord[Record]) -> None:
         super()._observe_end(final)
-        self._count_reward(final.record)
+        self.count_reward(final.record)
 
 
 class Operations:

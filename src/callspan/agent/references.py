@@ -144,9 +144,9 @@ def _answers(scope: Scope | None) -> Iterable[Answer]:
     """Return the latest answers in a scope and around it, each of which may be in several."""
     found = dict[str, Answer]()
     while scope is not None:
-        for answer in scope._answers:
+        for answer in scope.answers:
             found.setdefault(answer.call_id, answer)
-        scope = scope._above
+        scope = scope.above
     return found.values()
 
 

@@ -131,7 +131,7 @@ def open_scopes(session_id: str | None, timestep_id: str | None) -> list[Scope]:
 
 def open_level(session_id: str | None, timestep_id: str | None = None) -> Content:
     """Return the strictest content level of the open timestep and sessions with these ids."""
-    return strictest(*(scope._level for scope in open_scopes(session_id, timestep_id)))
+    return strictest(*(scope.level for scope in open_scopes(session_id, timestep_id)))
 
 
 def span_of_session(session_id: str | None) -> SpanRef | None:
@@ -143,7 +143,7 @@ def span_of_session(session_id: str | None) -> SpanRef | None:
 def span_of_step(timestep_id: str | None) -> SpanRef | None:
     """Return the span of a timestep, if this process knows it."""
     step = REGISTRY.open_steps.get(timestep_id or "")
-    return REGISTRY.step_spans.get(timestep_id or "") if step is None else span_ref(step._span, step._place)
+    return REGISTRY.step_spans.get(timestep_id or "") if step is None else span_ref(step.span, step.place)
 
 
 isolated_ids = REGISTRY.isolated

@@ -80,8 +80,8 @@ def reward(  # noqa: PLR0913 - its target and its fields
     record = reward_record(place, arguments, kind, event_id=event, call_id=call)
     # While its target is open, the reward counts in its totals and is an event of its span.
     scope = current or next(iter(open_scopes(place.session_id, place.timestep_id)), None)
-    if scope is not None and scope._place.timestep_id == place.timestep_id:
-        scope._emit(record, level=open_level(place.session_id, place.timestep_id))
+    if scope is not None and scope.place.timestep_id == place.timestep_id:
+        scope.emit(record, level=open_level(place.session_id, place.timestep_id))
     else:
         _emit_late(record, span, remote, scope)
     return record.reward_id
@@ -90,7 +90,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
 def _place(session_id: str | None, timestep_id: str | None, span: SpanRef | None, current: Scope | None) -> Place:
     """Return the place of a target: that of the current scope or of its known span, else the given ids."""
     if current is not None:
-        return current._place
+        return current.place
     if span is not None:
         return msgspec.structs.replace(span.place, session_id=session_id or span.place.session_id)
     return Place(session_id=session_id, timestep_id=timestep_id)
@@ -210,4 +210,4 @@ def _emit_late(record: RewardRecord, target: SpanRef | None, remote: SpanRef, sc
             processed = runtime.process(record, open_level(record.session_id, record.timestep_id))
             runtime.write(runtime.spans.export_reward(processed, target))
             if scope is not None:
-                scope._count_reward(processed.record)
+                scope.count_reward(processed.record)

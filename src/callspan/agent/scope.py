@@ -74,9 +74,9 @@ class Scope(EitherWith, Block, ABC):
     recorded and propagates unchanged.
     """
 
-    _kind: ClassVar[str]
+    kind: ClassVar[str]
     """The kind of scope, named in errors; for an operation also the type of its event."""
-    _excluded_from_io: ClassVar[bool] = False
+    hides_messages: ClassVar[bool] = False
     """Whether messages inside are excluded from the input and output of enclosing scopes (tools, guardrails, ...)."""
     _is_named_late: ClassVar[bool] = False
     """Whether its name or ids may become known after its start."""
@@ -84,12 +84,12 @@ class Scope(EitherWith, Block, ABC):
     """Whether its own input and output are messages of the enclosing scope."""
     _end_point: ClassVar[Point]
     """The callback point of its end."""
-    _place: Place = Place()
-    _counted_in: Sequence[RunningTotals] = ()
+    place: Place = Place()
+    counted_in: Sequence[RunningTotals] = ()
     """The totals of the enclosing timesteps and session, innermost first; its own is the first."""
-    _agent: Any = None
+    agent: Any = None
     """The run of an agent that is the nearest around it; None outside of agents."""
-    _is_automatic: bool = False
+    is_automatic: bool = False
     """Whether callspan itself starts it; then it has no span while OpenTelemetry's instrumentation is suppressed."""
 
     id: str
@@ -103,27 +103,27 @@ class Scope(EitherWith, Block, ABC):
 
     def __init__(self, owner: Scope | None = None) -> None:
         """`owner` is its enclosing scope; by default the current scope at its start."""
-        self._owner = self._above = owner
-        """`_above` is the enclosing scope, such as a tool's timestep or a timestep's session; None for a session."""
-        self._runtime: Runtime | None = None
-        self._span = NO_SPAN
-        self._base: Context | None = None
-        self._outer: Context | None = None
-        self._home: Home | None = None
+        self._owner = self.above = owner
+        """`above` is the enclosing scope, such as a tool's timestep or a timestep's session; None for a session."""
+        self.runtime: Runtime | None = None
+        self.span = NO_SPAN
+        self.base: Context | None = None
+        self.outer: Context | None = None
+        self.home: Home | None = None
         """Where it became current; None once it has been left there."""
         self.state = "new"
         self._start_ns = self._clock_ns = 0
-        self._level: Content = "full"
-        self._lasted_ns: int | None = None
+        self.level: Content = "full"
+        self.duration_ns: int | None = None
         self._at: Time | None = None
         """The start time given to the constructor."""
         self._has_given_times = False
         """Whether its start or end time was given by `at`."""
         self._info: dict[str, object] = {}
         """The metadata."""
-        self._answers: Sequence[Answer] = ()
+        self.answers: Sequence[Answer] = ()
         """The answers of the last call that ended inside, and of calls that ran in parallel to it."""
-        self._last_call: CallIdCell | None = None
+        self.last_call: CallIdCell | None = None
         """The id of the newest call inside."""
 
     def __repr__(self) -> str:
@@ -131,28 +131,28 @@ class Scope(EitherWith, Block, ABC):
         return f"<{type(self).__name__} {self.id} name={self.name!r} {self.state}>"
 
     @property
-    def _inner(self) -> Context | None:
+    def inner(self) -> Context | None:
         """The context in which this scope is current; None before the start.
 
         Built on each access, because a stored context would form a reference cycle with this scope.
         """
-        return None if self._base is None else set_value(SCOPE, self, self._span.within(self._base))
+        return None if self.base is None else set_value(SCOPE, self, self.span.within(self.base))
 
     @property
     def _content_level(self) -> Content:
         """The content level for its own record: of its start, or the current setting if that is stricter."""
-        runtime = installed() or self._runtime
-        return self._level if runtime is None else strictest(self._level, runtime.content)
+        runtime = installed() or self.runtime
+        return self.level if runtime is None else strictest(self.level, runtime.content)
 
     @property
     def session(self) -> Session | None:
         """The session this belongs to; None for an operation outside a session."""
-        return None if self._above is None else self._above.session
+        return None if self.above is None else self.above.session
 
     @property
-    def _step(self) -> Timestep | None:
+    def step(self) -> Timestep | None:
         """The timestep this is or belongs to; None outside a timestep."""
-        return None if self._above is None else self._above._step
+        return None if self.above is None else self.above.step
 
     def start(self, *, current: bool = True, at: Time | None = None) -> Self:
         """Start, and become the current scope unless `current` is False; return the scope itself.
@@ -167,13 +167,13 @@ class Scope(EitherWith, Block, ABC):
         try:
             outside = here()
             self._begin(outside)
-            if current and (inner := self._inner) is not None:
-                self._outer, self._home = outside, Home()
+            if current and (inner := self.inner) is not None:
+                self.outer, self.home = outside, Home()
                 attach(inner)
             return self
         except BaseException as error:  # the block will not be entered
             self.state = "running"
-            self._runtime = None if self._base is None else self._runtime
+            self.runtime = None if self.base is None else self.runtime
             self.end(error)
             raise
 
@@ -185,15 +185,15 @@ class Scope(EitherWith, Block, ABC):
         if self.state != "running":
             return
         if at is not None:
-            self._lasted_ns = offset(at, self._start_ns)
-            if self._lasted_ns is None:
+            self.duration_ns = offset(at, self._start_ns)
+            if self.duration_ns is None:
                 return
             self._has_given_times = True
         try:
             self._leave(error)
             self.state = "ended"
-            if self._outer is not None:
-                self._outer = still_open(self._outer)  # so that ended scopes can be freed
+            if self.outer is not None:
+                self.outer = still_open(self.outer)  # so that ended scopes can be freed
             self._finish(error)
         except BaseException:
             self._end_later(error)
@@ -203,50 +203,53 @@ class Scope(EitherWith, Block, ABC):
     def using(self) -> Iterator[None]:
         """Make this the current scope for a block, without starting or ending it. A context manager; not reusable."""
         outer = here()
-        attach(within_block(self._inner or outer, outer))
+        attach(within_block(self.inner or outer, outer))
         try:
             yield
         finally:
             restore(outer)
 
-    def _prepare(self) -> None:
+    def start_quietly(self) -> None:
+        """Start without becoming current, unless it was started before."""
         if self.state == "new":
             self.start(current=False)
 
-    _advance = using
+    resume = using
 
-    def _exhausted(self, error: BaseException | None) -> None:
+    def generator_ended(self, error: BaseException | None) -> None:
+        """End; closing a generator before its end is no error."""
         self.end(None if isinstance(error, GeneratorExit) else error)
 
-    def _abandoned(self) -> None:
+    def collected(self) -> None:
+        """End on another thread, unless it has ended."""
         if self.state == "running":
             self._end_later(None)
 
     def _admit(self, at: Time | None) -> None:
         """Set the start time. Raises UsageError if it must not start, or the time is invalid."""
         if self.state != "new":
-            raise UsageError(f"a {self._kind} can be started only once; create a new one")
+            raise UsageError(f"a {self.kind} can be started only once; create a new one")
         if self._owner is not None:
-            self._owner._check_open()
+            self._owner.check_open()
         at = self._at if at is None else at
         # One right after the other: the recorded end is earlier than the real one by the time between the two.
         self._start_ns, self._clock_ns = moment(at), time.perf_counter_ns()
         self._has_given_times = at is not None
 
-    def _check_open(self, *, late: bool = False) -> None:
+    def check_open(self, *, late: bool = False) -> None:
         """Raise UsageError unless it was started and, if not `late`, has not ended."""
         if self.state == "new":
-            raise UsageError(f"start the {self._kind} with `with` before recording anything in it")
+            raise UsageError(f"start the {self.kind} with `with` before recording anything in it")
         if self.state == "ended" and not late:
-            raise UsageError(f"the {self._kind} has ended; nothing more can be recorded in it")
+            raise UsageError(f"the {self.kind} has ended; nothing more can be recorded in it")
 
     def _begin(self, outside: Context) -> None:
         base, block = self._enter(outside), block_of(outside)
-        if self._runtime is not None:
-            self._level = strictest(self._runtime.content, block, content_of(base), self._own_level())
-        self._base = with_block(base, block)  # from here on its record is written, also if an interrupt comes
-        if self._runtime is not None:
-            self._announce_once(self._runtime, self._base)
+        if self.runtime is not None:
+            self.level = strictest(self.runtime.content, block, content_of(base), self._own_level())
+        self.base = with_block(base, block)  # from here on its record is written, also if an interrupt comes
+        if self.runtime is not None:
+            self._announce_once(self.runtime, self.base)
         self.state = "running"
 
     def _announce_once(self, runtime: Runtime, base: Context | None) -> None:
@@ -261,14 +264,14 @@ class Scope(EitherWith, Block, ABC):
         owner, enclosing = self._owner, scope_of(current)
         if owner is not None and not is_within(enclosing, owner):
             # Started in another thread or session.
-            enclosing, current = owner, owner._inner or current
-        self._above = enclosing
+            enclosing, current = owner, owner.inner or current
+        self.above = enclosing
         if enclosing is None:
-            self._runtime = installed_or_warn()
+            self.runtime = installed_or_warn()
         else:
-            self._runtime, self._place = enclosing._runtime, enclosing._place
-            self._counted_in = enclosing._counted_in
-            self._agent = enclosing if enclosing._kind == "agent" else enclosing._agent
+            self.runtime, self.place = enclosing.runtime, enclosing.place
+            self.counted_in = enclosing.counted_in
+            self.agent = enclosing if enclosing.kind == "agent" else enclosing.agent
         self._info = {**metadata_of(current), **self._info}
         return current
 
@@ -279,36 +282,36 @@ class Scope(EitherWith, Block, ABC):
             return
         while scope is not None and scope is not self:
             scope.end(error)
-            scope = scope._above
+            scope = scope.above
         self._restore()
 
     def _restore(self) -> None:
-        if self._outer is not None:
-            restore(self._outer)
-            if self._home is not None and self._home.is_here():
-                self._home = None
+        if self.outer is not None:
+            restore(self.outer)
+            if self.home is not None and self.home.is_here():
+                self.home = None
 
     def _finish(self, error: BaseException | None) -> None:
         """Write the final record and end the span; called once more if it was interrupted."""
         with _END:
-            duration_ns = self._lasted_ns = self._elapsed_ns()
+            duration_ns = self.duration_ns = self._elapsed_ns()
             self._note_end()
-            if (runtime := self._runtime) is not None:
-                self._announce_once(runtime, self._base)
+            if (runtime := self.runtime) is not None:
+                self._announce_once(runtime, self.base)
                 record = self._final_record(error, duration_ns)
-                final = runtime.process(record, self._level, self._end_point)
-                self._span.end(final, named_late=self._is_named_late)
+                final = runtime.process(record, self.level, self._end_point)
+                self.span.end(final, named_late=self._is_named_late)
                 self._write(runtime, final)
                 self._observe_end(final)
 
     def _end_later(self, error: BaseException | None) -> None:
         """End on another thread, for example because an interrupt stopped the first attempt to end."""
-        self._lasted_ns, self.state = self._elapsed_ns(), "ended"
+        self.duration_ns, self.state = self._elapsed_ns(), "ended"
         context = contextvars.copy_context()  # which has the content level of the block
         if is_within(current_scope(), self):
             self._restore()
-        if self._runtime is not None:
-            self._runtime.run_again(partial(context.run, self._finish, error))
+        if self.runtime is not None:
+            self.runtime.run_again(partial(context.run, self._finish, error))
 
     @abstractmethod
     def _announce(self, runtime: Runtime, base: Context) -> None:
@@ -323,64 +326,64 @@ class Scope(EitherWith, Block, ABC):
 
     def _elapsed_ns(self) -> int:
         """Return the nanoseconds from the start to the given end time, else to now by the monotonic clock."""
-        return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
+        return time.perf_counter_ns() - self._clock_ns if self.duration_ns is None else self.duration_ns
 
     def _observe_end(self, final: ProcessedRecord[Record]) -> None:
         """Pass the final record to the enclosing scopes."""
-        if self._is_exchange and self._above is not None:
-            self._above._observe(final)
+        if self._is_exchange and self.above is not None:
+            self.above.observe(final)
 
-    def _call_ended(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None = None) -> None:
+    def call_ended(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its messages to the input and output, of this and all outer scopes."""
         record = processed.record
         if record.is_first_version:
             return
         if conversation is not None:
-            self._observe(processed, conversation)
+            self.observe(processed, conversation)
         answer, start_ns = Answer(record), record.timing.start_ns
-        self._add_to_totals(sums_of_call(record))
-        agent: Any = self if self._kind == "agent" else self._agent
+        self.add(sums_of_call(record))
+        agent: Any = self if self.kind == "agent" else self.agent
         if agent is not None and record.operation in INFERENCE:
-            agent._asked_itself.add(_ONE_CALL)
+            agent.own_work.add(_ONE_CALL)
         scope: Scope | None = self
         while scope is not None:
-            parallel = [earlier for earlier in scope._answers if earlier.end_ns > start_ns]
-            scope._answers = [*parallel[1 - MAX_PARALLEL :], answer]
+            parallel = [earlier for earlier in scope.answers if earlier.end_ns > start_ns]
+            scope.answers = [*parallel[1 - MAX_PARALLEL :], answer]
             # The tools requested by the calls of a tool run inside it.
-            scope = None if scope._kind == "tool" else scope._above
+            scope = None if scope.kind == "tool" else scope.above
 
-    def _count_reward(self, record: Record) -> None:
+    def count_reward(self, record: Record) -> None:
         """Add the reward of a processed record, if any, to the totals of this scope and the enclosing ones.
 
         A session's reward is added only to its own.
         """
-        sums, counted_in = sums_of(record), self._counted_in
+        sums, counted_in = sums_of(record), self.counted_in
         if sums is NO_REWARD or not counted_in or not counted_in[-1].is_counted(record):
             return
         is_of_session = isinstance(record, RewardRecord) and record.scope == "session"
         for totals in counted_in[-1:] if is_of_session else counted_in:
             totals.add_reward(sums)
 
-    def _add_to_totals(self, sums: Mapping[str, int | None]) -> None:
+    def add(self, sums: Mapping[str, int | None]) -> None:
         """Add to the totals of this scope and the enclosing ones."""
-        for totals in self._counted_in:
+        for totals in self.counted_in:
             totals.add(sums)
 
-    def _sequence(self) -> int | None:
+    def next_sequence(self) -> int | None:
         """Return the next sequence number of events in this session; None without a session."""
         session = self.session
-        return None if session is None else next(session._episode.sequence)
+        return None if session is None else next(session.episode.sequence)
 
     def _own_level(self) -> Content:
         """Return the content level that applies in addition to that of the context."""
-        return "full" if self._above is None else self._above._level
+        return "full" if self.above is None else self.above.level
 
     def _event_record(
         self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,
     ) -> EventRecord:  # fmt: skip
         """Return an event of this scope's session and timestep; `fields` are further fields of its record."""
         # Two steps, as for the record of a session.
-        place = self._place
+        place = self.place
         record = EventRecord(
             event_id=event_id or new_id(),
             session_id=place.session_id,
@@ -391,41 +394,41 @@ class Scope(EitherWith, Block, ABC):
         )
         return msgspec.structs.replace(record, **fields) if fields else record
 
-    def _emit(self, record: Record, point: Point | None = None, level: Content | None = None) -> None:
+    def emit(self, record: Record, point: Point | None = None, level: Content | None = None) -> None:
         """Add an event, message or reward to the span and write it, after the callbacks of `point`.
 
         `level` is the content level of its target, if that is another scope.
         """
-        if (runtime := self._runtime) is None:
+        if (runtime := self.runtime) is None:
             return
         with _RECORD:
-            processed = runtime.process(record, strictest(self._level, level), point)
-            processed = self._span.event(processed)
+            processed = runtime.process(record, strictest(self.level, level), point)
+            processed = self.span.event(processed)
             self._write(runtime, processed)
-            self._count_reward(processed.record)
-            self._observe(processed)
+            self.count_reward(processed.record)
+            self.observe(processed)
 
-    def _observe(self, processed: ProcessedRecord[Record], conversation: Conversation | None = None) -> None:
+    def observe(self, processed: ProcessedRecord[Record], conversation: Conversation | None = None) -> None:
         """Add the input or output in a record to this scope and the enclosing ones."""
         with _OBSERVE:
             exchange: ScopeExchange | None = None
             scope: Scope | None = self
-            while scope is not None and not scope._excluded_from_io:
-                messages = scope._span.messages
+            while scope is not None and not scope.hides_messages:
+                messages = scope.span.messages
                 if messages is not None:
                     exchange = exchange or exchange_in(processed.record, conversation, messages.room)
                     if exchange is None:
                         return
                     messages.add(exchange)
-                scope = scope._above
+                scope = scope.above
 
     def _begin_span(
         self, runtime: Runtime, processed: ProcessedRecord[ScopeRecord], parent: Context, **links: Any
     ) -> None:  # fmt: skip
         """Start this scope's span from its first record; for `links` see `SessionSpans.start`."""
-        if self._span is NO_SPAN and (not self._is_automatic or is_instrumentation_enabled()):
+        if self.span is NO_SPAN and (not self.is_automatic or is_instrumentation_enabled()):
             with _START_SPAN:
-                self._span = runtime.spans.start(processed, parent=parent, **links)
+                self.span = runtime.spans.start(processed, parent=parent, **links)
 
     def _write(self, runtime: Runtime, processed: ProcessedRecord[Record]) -> None:
         write = runtime.write_unmeasured if self._has_given_times else runtime.write
@@ -433,9 +436,9 @@ class Scope(EitherWith, Block, ABC):
 
     def _span_ids(self) -> dict[str, Any]:
         """Return the span's ids as fields of a record."""
-        ids, step = span_ids(self._span), self._step
-        if step is not None and step._span.trace_id != self._span.trace_id:
-            ids["trace"] = msgspec.structs.replace(self._span.trace or Trace(), is_apart=True)
+        ids, step = span_ids(self.span), self.step
+        if step is not None and step.span.trace_id != self.span.trace_id:
+            ids["trace"] = msgspec.structs.replace(self.span.trace or Trace(), is_apart=True)
         return ids
 
     def __deepcopy__(self, _: object) -> Self:
@@ -479,7 +482,7 @@ def current_timestep() -> Timestep | None:
         'answer'
     """
     scope = current_scope()
-    return None if scope is None else scope._step
+    return None if scope is None else scope.step
 
 
 def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
@@ -490,7 +493,7 @@ def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
     context = get_current()
     scope: Any = context.get(SCOPE)
     metadata = dict(metadata_of(context))
-    return (None, None, metadata) if scope is None else (scope._place, scope._call_ended, metadata)
+    return (None, None, metadata) if scope is None else (scope.place, scope.call_ended, metadata)
 
 
 def scope_of(context: Context) -> Scope | None:
@@ -502,7 +505,7 @@ def scope_of(context: Context) -> Scope | None:
 def is_within(scope: Any, outer: Scope) -> bool:
     """Return whether `scope` is `outer` or inside it; False for None."""
     while scope is not None and scope is not outer:
-        scope = scope._above
+        scope = scope.above
     return scope is not None
 
 

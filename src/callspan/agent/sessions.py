@@ -66,7 +66,7 @@ class Session(EventRecorder):
         ...     session.outcome(success=False)
     """
 
-    _kind = "session"
+    kind = "session"
     _end_point = "session_end"
 
     def __init__(self, identity: Identity) -> None:
@@ -77,17 +77,17 @@ class Session(EventRecorder):
         """Whether it continues a session of another process, which has its span and ends it."""
         self._is_update = self._is_remote
         """Whether its record already has a start, from another process or an earlier session with the same id."""
-        self._episode = episode_of(self._carrier.place.session_id or identity.session_id)
+        self.episode = episode_of(self._carrier.place.session_id or identity.session_id)
         self._at = identity.at
-        self.id, self.name = self._episode.id, identity.name or self._carrier.place.session_name
-        self._place = Place(session_id=self.id, session_name=self.name)
-        self._counted_in = (self._episode.running,)
+        self.id, self.name = self.episode.id, identity.name or self._carrier.place.session_name
+        self.place = Place(session_id=self.id, session_name=self.name)
+        self.counted_in = (self.episode.running,)
         self._info = as_dict(identity.metadata)
-        self._last_span = NO_SPAN
+        self.last_span = NO_SPAN
         """The span of its last timestep, else its own."""
-        self._processed_name: str | None = None
+        self.processed_name: str | None = None
         """Its name as the processors returned it at its start; None before."""
-        self._open_steps: dict[str, Timestep] = {}
+        self.open_steps: dict[str, Timestep] = {}
         self._parent_id: str | None = None
         self._success: bool | None = None
 
@@ -126,7 +126,7 @@ class Session(EventRecorder):
         after the end; None leaves a value unchanged. `at` is the time of the reward.
         """
         if reward is not None:
-            self._give_reward(RewardArguments(reward, at=at))
+            self.give_reward(RewardArguments(reward, at=at))
         self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
 
@@ -153,9 +153,9 @@ class Session(EventRecorder):
 
     def carrier(self) -> Carrier:
         """Return the argument `carrier` of `callspan.session` that continues this session in another process."""
-        return carrier_of(self.id, self.name, self._span)
+        return carrier_of(self.id, self.name, self.span)
 
-    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
+    def new_block(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
         """Return a new session like this one, for one call of a function."""
         identity = self._identity
         return Session(msgspec.structs.replace(identity, name=identity.name or name, at=None))
@@ -166,14 +166,14 @@ class Session(EventRecorder):
         return self if step is None or step.session is not self or step.state == "ended" else step
 
     def _enter(self, current: Context) -> Context:
-        self._runtime = installed_or_warn()
+        self.runtime = installed_or_warn()
         identity = self._identity
         enclosing, parent = scope_of(current), identity.parent
         if isinstance(parent, Scope):
-            current, enclosing = parent._inner or current, parent
-        outer_id = parent if isinstance(parent, str) else enclosing._place.session_id if enclosing else None
+            current, enclosing = parent.inner or current, parent
+        outer_id = parent if isinstance(parent, str) else enclosing.place.session_id if enclosing else None
         self._parent_id = outer_id if outer_id != self.id else None
-        self._is_update = self._episode.enter(self) or self._is_remote
+        self._is_update = self.episode.enter(self) or self._is_remote
         self._info = {**metadata_of(current), **self._info}
         # Calls get the user as metadata: of a session's fields, their records have only its id and name.
         return current if identity.user_id is None else with_metadata(current, {"user_id": identity.user_id})
@@ -185,29 +185,29 @@ class Session(EventRecorder):
     def _announce(self, runtime: Runtime, base: Context) -> None:
         # The record keeps the first start; the span of a continued session starts now.
         record = msgspec.structs.replace(self._record(), start_ns=self._start_ns)
-        first = runtime.process(record, self._level, None if self._is_update else "session_start")
-        self._processed_name = first.record.name
+        first = runtime.process(record, self.level, None if self._is_update else "session_start")
+        self.processed_name = first.record.name
         remote = runtime.spans.remote(self._carrier)
         if remote is None:
-            self._begin_span(runtime, first, base, link=runtime.spans.remote(self._episode.span))
+            self._begin_span(runtime, first, base, link=runtime.spans.remote(self.episode.span))
         else:
-            self._span = remote
-        self._last_span = self._span
-        self._episode.span = span_ref(self._span, self._place)
+            self.span = remote
+        self.last_span = self.span
+        self.episode.span = span_ref(self.span, self.place)
         if not self._is_update:
-            self._write(runtime, with_span(first, self._span))
+            self._write(runtime, with_span(first, self.span))
 
     def _leave(self, error: BaseException | None) -> None:
         super()._leave(error)
-        for step in list(self._open_steps.values()):
+        for step in list(self.open_steps.values()):
             step.end(error)
 
     def _note_end(self) -> None:
-        self._episode.exit(self)
+        self.episode.exit(self)
 
     def _observe_end(self, final: ProcessedRecord[Record]) -> None:
-        if self._runtime is not None and not self._has_given_times:
-            self._runtime.session_ended(final, self._start_ns)
+        if self.runtime is not None and not self._has_given_times:
+            self.runtime.session_ended(final, self._start_ns)
 
     def _final_record(self, error: BaseException | None, duration_ns: int) -> SessionRecord | TimestepRecord:
         return self._record() if self._is_remote else super()._final_record(error, duration_ns)
@@ -222,10 +222,10 @@ class Session(EventRecorder):
 
     def _record(self) -> SessionRecord:
         # Two steps: a call with more than fifteen keywords builds a dictionary, which takes several times as long.
-        identity, runtime = self._identity, self._runtime
+        identity, runtime = self._identity, self.runtime
         record = SessionRecord(
             session_id=self.id,
-            seen_ns=self._episode.next_time_ns(),
+            seen_ns=self.episode.next_time_ns(),
             name=self.name,
             group_id=identity.group_id,
             task_id=identity.task_id,
@@ -240,13 +240,13 @@ class Session(EventRecorder):
         )
         if self._is_update:
             # Absent fields keep the values of the first start, which the store may lack if that has ended.
-            is_inner = self._is_remote or any(one is not self for one in self._episode.open_sessions())
+            is_inner = self._is_remote or any(one is not self for one in self.episode.open_sessions())
             return record if is_inner else msgspec.structs.replace(record, start_ns=self._start_ns)
         user_id = identity.user_id or label_of(self._info, "user_id")
         record = msgspec.structs.replace(
             record, user_id=user_id, start_ns=self._start_ns, host=_host(), pid=os.getpid(), process=own_identity()
         )
-        return with_span_ids(record, self._span)
+        return with_span_ids(record, self.span)
 
 
 @functools.cache

@@ -48,8 +48,8 @@ class Timestep(EventRecorder):
     """The application's own id, if given."""
     _owner: Session
     """Its session; None before the start of one that was created without a session."""
-    _above: Scope
-    _kind = "timestep"
+    above: Scope
+    kind = "timestep"
     _end_point = "timestep_end"
 
     def __init__(
@@ -77,7 +77,7 @@ class Timestep(EventRecorder):
         return self._owner
 
     @property
-    def _step(self) -> Timestep:
+    def step(self) -> Timestep:
         """The timestep itself."""
         return self
 
@@ -87,7 +87,8 @@ class Timestep(EventRecorder):
         self._terminated = self._terminated if terminated is None else terminated
         self._truncated = self._truncated if truncated is None else truncated
 
-    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
+    def new_block(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
+        """Return such a timestep for one call of a function."""
         return Timestep(self.name or name, self._turn, self._info, session=self._owner)
 
     def _admit(self, at: Time | None) -> None:
@@ -98,43 +99,43 @@ class Timestep(EventRecorder):
         super()._admit(at)
 
     def _enter(self, current: Context) -> Context:
-        current, session, parent = super()._enter(current), self._owner, self._above
-        self.index = next(session._episode.indices)
-        self._place = msgspec.structs.replace(parent._place, timestep_id=self.id, timestep=self.index)
-        session._open_steps[self.id] = REGISTRY.open_steps[self.id] = self
-        parent._add_to_totals({"timesteps": 1})
-        self._counted_in = (RunningTotals(), *parent._counted_in)
+        current, session, parent = super()._enter(current), self._owner, self.above
+        self.index = next(session.episode.indices)
+        self.place = msgspec.structs.replace(parent.place, timestep_id=self.id, timestep=self.index)
+        session.open_steps[self.id] = REGISTRY.open_steps[self.id] = self
+        parent.add({"timesteps": 1})
+        self.counted_in = (RunningTotals(), *parent.counted_in)
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         session = self._owner
-        link = session._last_span if runtime.trace_per_timestep and self._above is session else None
-        processed = runtime.process(self._record(), self._level, "timestep_start")
-        self._begin_span(runtime, processed, base, link=link, root=link is not None, workflow=session._processed_name)
+        link = session.last_span if runtime.trace_per_timestep and self.above is session else None
+        processed = runtime.process(self._record(), self.level, "timestep_start")
+        self._begin_span(runtime, processed, base, link=link, root=link is not None, workflow=session.processed_name)
         # Only the span: a session must not keep references to its timesteps, of which there may be a million.
-        session._last_span = self._span
-        self._write(runtime, with_span(processed, self._span))
+        session.last_span = self.span
+        self._write(runtime, with_span(processed, self.span))
 
     def _note_end(self) -> None:
-        self._owner._open_steps.pop(self.id, None)
-        REGISTRY.step_spans.put(self.id, span_ref(self._span, self._place))
+        self._owner.open_steps.pop(self.id, None)
+        REGISTRY.step_spans.put(self.id, span_ref(self.span, self.place))
         REGISTRY.open_steps.pop(self.id, None)
 
     def _record(self) -> TimestepRecord:
-        session, parent = self._owner, self._above
+        session, parent = self._owner, self.above
         record = TimestepRecord(
             timestep_id=self.id,
             session_id=session.id,
-            seen_ns=session._episode.next_time_ns(),
+            seen_ns=session.episode.next_time_ns(),
             index=self.index,
             user_step_id=self.step_id,
             name=self.name,
             turn=self._turn,
-            parent_timestep_id=parent._place.timestep_id,
+            parent_timestep_id=parent.place.timestep_id,
             start_ns=self._start_ns,
             metadata=dict(self._info),
             terminated=self._terminated,
             truncated=self._truncated,
             outcome=self._status,
         )
-        return with_span_ids(record, self._span)
+        return with_span_ids(record, self.span)

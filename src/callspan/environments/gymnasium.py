@@ -169,12 +169,12 @@ def _started(session: Session) -> Session:
     """Start the session in the scope around all episodes: those of other environments are beside it."""
     current = outer = get_current()
     scope = scope_of(current)
-    while scope is not None and scope in _EPISODES and scope._outer is not None:
-        outer = scope._outer
+    while scope is not None and scope in _EPISODES and scope.outer is not None:
+        outer = scope.outer
         scope = scope_of(outer)
     attach(set_value(SCOPE, scope, set_span_in_context(get_current_span(outer), current)))
     session.start()
-    session._outer = current
+    session.outer = current
     _EPISODES.add(session)
     return session
 

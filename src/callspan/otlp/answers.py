@@ -65,7 +65,7 @@ class Answers:
         """Read the answers of a gRPC exporter, which makes a new client after it has lost its connection."""
         make: Callable[[Any], Any] | None = getattr(exporter, "_stub", None)
         if make is not None:
-            exporter._stub = lambda channel: self._wrapped(make(channel))
+            exporter._stub = lambda channel: self._wrapped(make(channel))  # noqa: SLF001 - it has no public way
             self._wrapped(getattr(exporter, "_client", None))
         listening: SpanExporter = exporter
         return listening

@@ -222,7 +222,7 @@ class Segment:
         self._is_whole = True
         self._cursors = {key: read_cursor(path, key) for key in keys}
         # With the file open, a child would hold its lock after the parent's end.
-        in_child(self, Segment._close_in_child)
+        in_child(self, Segment.close_in_child)
 
     @classmethod
     def create(cls, directory: Path, keys: frozenset[str]) -> Segment:
@@ -357,7 +357,8 @@ class Segment:
             unlock(descriptor)  # a forked child may also have it open
             os.close(descriptor)
 
-    def _close_in_child(self) -> None:
+    def close_in_child(self) -> None:
+        """Close the file without unlocking it."""
         # Takes no thread lock, which the parent may have held, and keeps the parent's file lock.
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:

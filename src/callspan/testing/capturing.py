@@ -92,7 +92,8 @@ class Capture:
         """Rewards and feedback, oldest first."""
         return [record for record in self.everything if isinstance(record, RewardRecord)]
 
-    def _add(self, processed: ProcessedRecord[Record]) -> None:
+    def add(self, processed: ProcessedRecord[Record]) -> None:
+        """Add a written record."""
         self._all.append(processed.record)
 
 
@@ -126,7 +127,7 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Capture(exporter)
     loaded = load({**settings}, environment={})
-    providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured._add,))
+    providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured.add,))
     try:
         with WIRING.replaced(loaded, providers), isolated_ids(), usage_errors():
             yield captured

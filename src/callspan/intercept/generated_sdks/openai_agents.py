@@ -121,7 +121,7 @@ END: Final = HookSteps(step=_STEP, before=_end)
 
 
 def _start(of: Any, scope: Scope) -> None:
-    scope._is_automatic = True
+    scope.is_automatic = True
     scope.start()
     _OPEN[of] = _OpenScope(scope, id(sys.exc_info()[1]))
 

@@ -163,7 +163,7 @@ class PostgresDatabase(Database):
                 connection.read_only = True
             database = cls(url, connection, settings)
             if creates and not database.layout():
-                database._make_tables()
+                database.make_tables()
             check_layout(name, database.layout(), earlier=earlier)
         return database
 
@@ -173,7 +173,7 @@ class PostgresDatabase(Database):
             return 0
         return next((int(version) for (version,) in self.tuples("SELECT version FROM callspan_layout")), 0)
 
-    def _make_tables(self) -> None:
+    def make_tables(self) -> None:
         """Create the tables, if there are none, in one transaction, one process at a time."""
         with self.transaction():
             self.connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))

@@ -98,7 +98,7 @@ class SQLiteDatabase(Database):
         self._numbers: dict[str, ContentNumbers] = {}
         """The numbers of all contents, by owner."""
         self._data_version = -1
-        in_child(self, SQLiteDatabase._forbid_in_child)
+        in_child(self, SQLiteDatabase.forbid_in_child)
 
     @classmethod
     def open(
@@ -243,7 +243,8 @@ class SQLiteDatabase(Database):
     def _explaining(self) -> AbstractContextManager[None]:
         return explaining(self._path)
 
-    def _forbid_in_child(self) -> None:
+    def forbid_in_child(self) -> None:
+        """Forbid the use of a connection that a forked child has inherited."""
         if self._is_open:
             forbid(self._path, _INHERITED)
 
