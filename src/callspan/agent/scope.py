@@ -447,7 +447,11 @@ class Scope(EitherWith, Block, ABC):
 
     def __enter__(self) -> Self:
         self._blocks = self._blocks + 1 if self.state == "running" else 1
-        return self.start()  # last: an interrupt after it would leave the scope open, without a block that ends it
+        try:
+            return self.start()  # last: an interrupt after it would leave the scope open, without a block that ends it
+        except UsageError:  # the block is not entered
+            self._blocks -= 1
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
