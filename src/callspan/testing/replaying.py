@@ -67,7 +67,7 @@ class CallQueue:
             retried_call = self._last.get(key) if request.retry_count else None
             call = retried_call or self._next(key, request)
             if call is None:
-                raise ReplayError(self._missing(request, key))
+                raise ReplayError(self._reason_without_answer(request, key))
             self._unused.pop(call.call_id, None)
             self._last[key] = call
         return reply_of(call)
@@ -84,7 +84,7 @@ class CallQueue:
         fitting = (call for call in self._unused.values() if endpoint is None or call.api == endpoint.api)
         return next(fitting, None)
 
-    def _missing(self, request: ReceivedRequest, key: str) -> str:
+    def _reason_without_answer(self, request: ReceivedRequest, key: str) -> str:
         why = "with this body" if self._match == "body" else "of this API that has not been used"
         return (
             f"no recorded call {why} for {request.method} {request.path} (body {key[:_HASH_LENGTH]}); "

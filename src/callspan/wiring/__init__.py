@@ -73,9 +73,9 @@ class Handle:
         Includes what ended processes with these stores left; a running process delivers its own.
         """
         deadline = monotonic_s() + timeout_millis / 1000
-        self._wiring.hook_context.deferred_ends.drain(_left(deadline))
-        delivered = self._pipeline.recorder.flush(_left(deadline))
-        return self._pipeline.providers.flush(_left(deadline)) and delivered
+        self._wiring.hook_context.deferred_ends.drain(_remaining_s(deadline))
+        delivered = self._pipeline.recorder.flush(_remaining_s(deadline))
+        return self._pipeline.providers.flush(_remaining_s(deadline)) and delivered
 
     def counters(self) -> Mapping[str, int]:
         """Return the numbers of records appended, delivered and dropped."""
@@ -157,7 +157,7 @@ class Wiring:
                 self.remove(self._pipeline)
             else:
                 with self._lock:
-                    self._put(before)
+                    self._set_pipeline(before)
                     for sdk in set(self._sdks).difference(sdks):
                         self.patches.undo(sdk)
                     self._sdks = sdks
@@ -170,7 +170,7 @@ class Wiring:
         if pipeline is None or pipeline.settings != settings or pipeline.providers != providers:
             old_pipeline, pipeline = pipeline, Pipeline(settings, providers, self.hook_context.deferred_ends)
             self._earlier_calls = self.recorded_calls
-            self._put(pipeline)
+            self._set_pipeline(pipeline)
         self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
         if settings.enabled:
             for sdk in self._sdks:
@@ -184,7 +184,7 @@ class Wiring:
             if pipeline is None or pipeline is not self._pipeline:
                 return
             self._earlier_calls = self.recorded_calls
-            self._put(None)
+            self._set_pipeline(None)
             self._sdks = ()
             process_end.forget()
             for sdk in SDKS:
@@ -239,7 +239,7 @@ class Wiring:
         """Wait until every store has every record so far; return False on timeout."""
         deadline = monotonic_s() + timeout_s
         self.hook_context.deferred_ends.drain(timeout_s)
-        flushed = [recorder.flush(_left(deadline)) for recorder in self._recorders()]
+        flushed = [recorder.flush(_remaining_s(deadline)) for recorder in self._recorders()]
         return all(flushed)
 
     def _exporter_pipeline(self) -> Pipeline:
@@ -249,7 +249,7 @@ class Wiring:
                 self._exporter.recorder.add_stores(self._exporter_stores)
             return self._exporter
 
-    def _put(self, pipeline: Pipeline | None) -> None:
+    def _set_pipeline(self, pipeline: Pipeline | None) -> None:
         self._pipeline = pipeline
         if pipeline is not None:
             pipeline.recorder.in_use = True
@@ -271,7 +271,7 @@ class Wiring:
             runtime.remove()
 
 
-def _left(deadline: float) -> float:
+def _remaining_s(deadline: float) -> float:
     return max(0.0, deadline - monotonic_s())
 
 

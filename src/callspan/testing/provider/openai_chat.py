@@ -34,7 +34,7 @@ _TEXTS = ("reasoning_content", "reasoning", "content", "refusal")
 _NOT_IN_EVERY_CHUNK = frozenset({"choices", "usage", "object", "prompt_token_ids"})
 
 
-def wanted(answer: Answer) -> bool:
+def wants_token_ids(answer: Answer) -> bool:
     """Return whether token ids are requested."""
     return answer.request.body.get("return_token_ids") is True
 
@@ -95,7 +95,7 @@ def _chat(answer: Answer) -> Json:
         "service_tier": "default",
         "system_fingerprint": "fp_scripted",
     }
-    if wanted(answer):
+    if wants_token_ids(answer):
         body["prompt_token_ids"] = prompt_ids(answer)
         body["choices"] = [
             {**body_choice, "token_ids": completion_ids(choice.text)}

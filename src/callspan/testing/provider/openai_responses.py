@@ -265,11 +265,11 @@ class StoredResponse:
     def fetched(self) -> Json:
         """The answer to a poll, which is in progress for the scripted number of polls."""
         if self._polls <= 0:
-            return self.ended()
+            return self.end()
         self._polls -= 1
         return {**self._body, **_WAITING, "status": "in_progress"}
 
-    def ended(self) -> Json:
+    def end(self) -> Json:
         """End the response and return it."""
         self._polls = 0
         return {**self._body, **_WAITING, "status": "cancelled"} if self._cancelled else self._body
@@ -277,7 +277,7 @@ class StoredResponse:
     def cancel(self) -> Json:
         """Cancel the response, unless it has ended, and return it."""
         self._cancelled = self._cancelled or self._polls > 0
-        return self.ended()
+        return self.end()
 
 
 def in_background(body: Json) -> Json:

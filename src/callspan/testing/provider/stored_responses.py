@@ -28,7 +28,7 @@ class StoredResponses:
                 return None
             if request.method == "POST":
                 return stored.cancel()
-            return stored.ended() if request.stream else stored.fetched()
+            return stored.end() if request.stream else stored.fetched()
 
     def add(self, answer: Answer, route: Route | None, rendering: Rendering) -> Rendering:
         """Store a rendered response; return the rendering to send, which is `queued` for a background response."""
@@ -50,5 +50,5 @@ class StoredResponses:
         Raises KeyError for an unknown id.
         """
         with self._lock:
-            body = self._responses[response_id].ended()
+            body = self._responses[response_id].end()
         return webhook(body, secret)
