@@ -459,7 +459,7 @@ def test_long_response_is_one_call(
     assert outcomes() == [outcome]
 
 
-def test_slow_credentials_do_not_duplicate_the_call(
+def test_call_waiting_for_credentials_is_visible(
     provider: ScriptedProvider, instrumented: Instrument, store: str, hanging: Any
 ) -> None:
     sdks.needs("openai", "1.66", "the Responses API")

@@ -136,7 +136,9 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("lacks", ["a home", "a temporary directory", "a current directory"])
-def test_missing_container_facilities(lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_home_or_directories_lose_no_record(
+    lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if lacks == "a home":
         monkeypatch.delenv("HOME")
         monkeypatch.delenv("XDG_STATE_HOME")

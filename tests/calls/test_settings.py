@@ -114,7 +114,7 @@ def test_invalid_values_cover_every_setting() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), TABLE, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TABLE)])
-def test_invalid_argument_error_names_it(name: str, value: Any) -> None:
+def test_invalid_argument_error_names_the_argument(name: str, value: Any) -> None:
     with pytest.raises(SettingError, match=f"^{name}="):
         callspan.instrument(**{name: value})
 
@@ -197,7 +197,7 @@ def test_unknown_variables_warn_once(load: Load, caplog: pytest.LogCaptureFixtur
     ]
 
 
-def test_unknown_argument_error_names_it() -> None:
+def test_unknown_argument_error_names_the_argument() -> None:
     with pytest.raises(TypeError, match="no setting contents"):
         callspan.instrument(contents="full")  # type: ignore[call-overload]
 

@@ -388,9 +388,7 @@ async def test_paused_tool_runs_in_the_next_call(content: Any, vocabularies: Any
 @pytest.mark.parametrize(
     ("first", "second"), [("full", "full"), ("metadata", "full"), ("off", "full"), ("full", "off")]
 )
-async def test_a_tool_that_a_pause_interrupts_runs_in_the_request_that_sends_nothing(
-    first: Any, second: Any, mode: Mode
-) -> None:
+async def test_paused_tool_runs_in_the_request_that_resumes_the_thread(first: Any, second: Any, mode: Mode) -> None:
     """The server keeps a thread: a paused answer is resumed by its id alone, here twice."""
     answers = ([LOOKUP], [{"type": "text", "text": "Still."}], [FOUND, {"type": "text", "text": "Rain."}])
     with capture() as seen:

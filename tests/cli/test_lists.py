@@ -68,7 +68,7 @@ def test_unknown_reward_is_not_zero(store: str, arguments: list[str], expected: 
     assert answer.code == (0 if expected else 1)
 
 
-def test_sums_exclude_unknown_values_and_say_so(store: str) -> None:
+def test_sums_exclude_and_mark_unknown_values(store: str) -> None:
     keep(
         store,
         made("a", usage=Usage(input_tokens=5), cost=Cost(usd=Decimal("0.1"), source="x")),

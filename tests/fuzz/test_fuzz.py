@@ -11,7 +11,7 @@ SEED, CASES = 17, 100
 
 
 @pytest.mark.timeout(600)  # a case that differs is made small
-def test_a_hundred_cases_give_the_same_result_with_and_without_callspan() -> None:
+def test_results_are_equal_with_and_without_callspan() -> None:
     with closing(Pair()) as pair:
         search(pair, SEED, CASES)
     assert pair.ways.total() >= CASES

@@ -221,7 +221,7 @@ def test_segments_of_another_version_are_reported_and_kept(store: str, theirs: P
 
 
 @pytest.mark.parametrize("by", ["ship", "calls", "process"])
-def test_leftovers_of_a_running_process_are_delivered(store: str, theirs: Path, by: str) -> None:
+def test_leftovers_beside_a_foreign_segment_are_delivered(store: str, theirs: Path, by: str) -> None:
     before = theirs.read_bytes()
     killed(store)
     if by == "process":
@@ -336,7 +336,7 @@ def test_backlog_of_a_running_process_is_reported(store: str) -> None:
     assert len(in_process("--store", store, "calls", "--json").json) == 3
 
 
-def test_read_only_store_is_read_and_reported(store: str, tmp_path: Path) -> None:
+def test_damaged_store_reports_waiting_records_and_the_reason(store: str, tmp_path: Path) -> None:
     leave_behind(store, *(Records().call(call_id=ident) for ident in "abc"))
     (tmp_path / "calls.db").write_bytes(b"not a database, by far" * 100)
     answer = in_process("--store", store, "calls")

@@ -138,7 +138,7 @@ def test_failed_calls_and_sessions(store: Delivery, records: Records, monkeypatc
     assert (summary.cut_by_length, summary.cut_off, summary.cancelled, summary.retries) == (1, 1, 1, 0)
 
 
-def test_truncated_lists_say_so(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_lists_are_marked(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     """JSON has every row, in order, even of calls with the same start, whatever the page size."""
     monkeypatch.setattr(readers, "_READ_AT_ONCE", 7)
     monkeypatch.setattr(readers, "_IDS_AT_ONCE", 11)

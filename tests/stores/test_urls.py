@@ -223,7 +223,7 @@ class Lines(stores.ServerStore):
     assert raised.value.__cause__ is None
 
 
-def test_json_line_contains_no_unicode_line_break(tmp_path: Path, records: Records) -> None:
+def test_record_is_one_json_line(tmp_path: Path, records: Records) -> None:
     """Also with a body that `redact` has returned with line ends between its values."""
     body = msgspec.Raw(b'{\r\n"a": 1\r}')
     find_store(f"jsonl:///{tmp_path}/a.jsonl").write(

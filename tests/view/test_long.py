@@ -38,9 +38,7 @@ def long_session(records: Records, *, steps: int = STEPS) -> list[Record]:
     return made
 
 
-def test_the_steps_of_a_long_session_are_folded_with_sums_and_without_idle_time(
-    store: Delivery, records: Records, tab: Open
-) -> None:
+def test_long_session_folds_steps_with_sums_without_idle_time(store: Delivery, records: Records, tab: Open) -> None:
     store.write(*long_session(records))
     page = tab(store.url, "session/s1", ".stepstrip").tab
     assert page.locator("[role=treeitem]").count() == STEPS, "no row but those of steps"
@@ -55,7 +53,7 @@ def test_the_steps_of_a_long_session_are_folded_with_sums_and_without_idle_time(
 
 
 @pytest.mark.parametrize(("key", "number"), [("d", 52), ("s", 44), ("e", 37)])
-def test_a_notable_step_is_one_key_away(store: Delivery, records: Records, tab: Open, key: str, number: int) -> None:
+def test_key_jumps_to_a_notable_step(store: Delivery, records: Records, tab: Open, key: str, number: int) -> None:
     store.write(*long_session(records))
     one = tab(store.url, "session/s1", ".stepstrip")
     one.press(key)
@@ -68,14 +66,14 @@ def test_a_notable_step_is_one_key_away(store: Delivery, records: Records, tab: 
     assert one.tab.get_attribute("[role=treeitem][aria-selected=true]", "data-id") == f"t{number}"
 
 
-def test_a_short_session_is_open(store: Delivery, records: Records, tab: Open) -> None:
+def test_short_session_is_unfolded(store: Delivery, records: Records, tab: Open) -> None:
     store.write(*long_session(records, steps=20))
     page = tab(store.url, "session/s1", "[role=treeitem]").tab
     assert page.locator("[role=treeitem]").count() == 60
     assert page.locator(".stepstrip").count() == 0
 
 
-def test_the_sums_of_a_step_are_the_stores(records: Records, shown: Shown) -> None:
+def test_step_sums_equal_the_store(records: Records, shown: Shown) -> None:
     """Also of entries that are on another page."""
     page = shown(*long_session(records, steps=600))
     first = page.get("/api/session?id=s1")

@@ -47,7 +47,7 @@ def rows(page: Any) -> list[str]:
     return [" ".join(text.split()) for text in page.locator(".row.session").all_inner_texts()]
 
 
-def test_the_only_call_of_a_store_is_open_below_its_row(store: Delivery, records: Records, tab: Open) -> None:
+def test_only_call_is_open_below_its_row(store: Delivery, records: Records, tab: Open) -> None:
     store.write(outside(records, 1, [{"role": "user", "content": "Hi"}], "Hello! How can I help?"))
     page = tab(store.url, "", ".row.loose").tab
     assert "Hi → Hello! How can I help?" in page.inner_text(".row.loose")
@@ -82,7 +82,7 @@ def test_calls_outside_of_sessions_are_rows_of_the_same_list(store: Delivery, re
 
 
 @pytest.mark.parametrize("order", ["start", "cost", "duration", "tokens", "score"])
-def test_sessions_and_calls_are_in_one_order(records: Records, shown: Shown, order: str, monkeypatch: Any) -> None:
+def test_sessions_and_calls_share_one_order(records: Records, shown: Shown, order: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("callspan.view.sessions._FIRST", 2)
     monkeypatch.setattr("callspan.view.sessions._ROWS", 2)
     made: list[Any] = []
@@ -108,7 +108,7 @@ def test_sessions_and_calls_are_in_one_order(records: Records, shown: Shown, ord
         assert found == ["s2", "s1", "s0", "out2", "out1", "out0"]
 
 
-def test_a_chip_counts_the_rows_that_it_selects_and_their_marks(store: Delivery, records: Records, tab: Open) -> None:
+def test_chip_counts_its_rows_and_marks(store: Delivery, records: Records, tab: Open) -> None:
     """Also those that are not listed yet."""
     failed = {"outcome": "error", "error": ErrorInfo(kind="connection", type="E")}
     cut = {
@@ -150,9 +150,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_what_is_no_answer_is_a_mark_and_never_the_name_of_an_operation(
-    word: str, store: Delivery, records: Records, tab: Open
-) -> None:
+def test_missing_answer_is_a_mark(word: str, store: Delivery, records: Records, tab: Open) -> None:
     fields = dict(WORDS[word])
     if word == "interrupted":
         fields |= {"process": exited(), "timing": Timing(start_ns=time.time_ns())}
@@ -171,7 +169,7 @@ def test_what_is_no_answer_is_a_mark_and_never_the_name_of_an_operation(
     assert "chat" not in said.replace("Chat", "")
 
 
-def test_the_time_of_what_was_interrupted_does_not_grow(store: Delivery, records: Records, tab: Open) -> None:
+def test_duration_of_interrupted_work_does_not_grow(store: Delivery, records: Records, tab: Open) -> None:
     started = Timing(start_ns=START_NS)
     gone = exited()
     store.write(
