@@ -30,7 +30,7 @@ class SdkProfile(NamedTuple):
     """The path prefix of the API below the base URL of its clients."""
     http: tuple[str, ...] = ("httpx2", "httpx")
     """The HTTP libraries whose clients it uses or accepts."""
-    others: tuple[str, ...] = ()
+    other_packages: tuple[str, ...] = ()
     """Other packages that are hooked with it: a library for websockets, a framework for agents."""
     path: str = ""
     """The path by which it is imported, if that is not its name."""
@@ -55,7 +55,8 @@ class SdkProfile(NamedTuple):
 
 GENERATED: Final = (
     SdkProfile(
-        "openai", "OpenAI", "openai >= 1.40", "openai", "openai", "api.openai.com", "", others=("websockets", "agents"),
+        "openai", "OpenAI", "openai >= 1.40", "openai", "openai", "api.openai.com", "",
+        other_packages=("websockets", "agents"),
     ),
     SdkProfile("anthropic", "Anthropic", "anthropic >= 0.34", "anthropic", "anthropic", "api.anthropic.com", "/v1"),
     SdkProfile("groq", "Groq", "groq >= 1.0", "openai", "groq", "api.groq.com", "/openai/v1", http=("httpx",)),

@@ -26,7 +26,7 @@ from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.safe_text import clean
 from callspan.file_lock import is_on_network
 from callspan.formatting import iso, plural
-from callspan.intercept import other_instrumentations as others
+from callspan.intercept import other_instrumentations
 from callspan.otlp.providers import (
     SIGNALS,
     address_of,
@@ -188,9 +188,9 @@ def _private_names() -> Iterator[Check]:
 def _other_instrumentations() -> Iterator[Check]:
     """Report other instrumentations that are imported here or that `opentelemetry-instrument` enables."""
     area = "other instrumentations"
-    active = others.active()
+    active = other_instrumentations.active()
     for name in active:
-        yield Check(area, name, "warning", others.MEANS, f"{others.REMEDY}.")
+        yield Check(area, name, "warning", other_instrumentations.MEANS, f"{other_instrumentations.REMEDY}.")
     names_by_package: dict[str, list[str]] = {}
     for point in metadata.entry_points(group="opentelemetry_instrumentor"):
         owner = point.dist.name if point.dist is not None else point.value.partition(".")[0]
@@ -198,7 +198,9 @@ def _other_instrumentations() -> Iterator[Check]:
             names_by_package.setdefault(owner, []).append(point.name)
     for name, points in names_by_package.items():
         advice = f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS={','.join(points)}"
-        yield Check(area, name, "warning", f"opentelemetry-instrument turns it on: it {others.MEANS}", advice)
+        yield Check(
+            area, name, "warning", f"opentelemetry-instrument turns it on: it {other_instrumentations.MEANS}", advice
+        )
 
 
 def store_state(url: str, settings: Settings) -> Check:

@@ -226,7 +226,7 @@ def _callable(original: Any, owner: type) -> Any:
 def _hooked(sdk: Sdk) -> Mapping[str, _Hooks]:
     """Return the hooks of an SDK and its libraries, each with the name of its class, by module."""
     hooks_by_module: dict[str, list[tuple[Hook, str]]] = {}
-    libraries = {sdk, *PROFILES[sdk].http, *PROFILES[sdk].others}
+    libraries = {sdk, *PROFILES[sdk].http, *PROFILES[sdk].other_packages}
     for hook in HOOKS:
         for target in hook.targets:
             module, _, owner = target.partition(":")

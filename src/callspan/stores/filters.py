@@ -431,7 +431,7 @@ def parameters(selection: CallFilter) -> dict[str, object]:
 def processes(selection: CallFilter) -> list[str]:
     """Return the queries for the processes on whose states these conditions depend."""
     outcomes = {OF_SESSIONS: [selection.session_outcome], OF_CALLS: [selection.outcome, selection.session_outcome]}
-    return [query for query, given in outcomes.items() if not UNENDED.isdisjoint(given)]
+    return [query for query, words in outcomes.items() if not UNENDED.isdisjoint(words)]
 
 
 def own_label(key: str, parameter: str) -> str:

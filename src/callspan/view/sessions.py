@@ -71,10 +71,10 @@ class SessionsPage(msgspec.Struct):
     """Number of selected sessions of each group that is on the page."""
 
 
-class _Listed(NamedTuple):
-    """A session or a call outside of sessions, with its place in the list."""
+class _ListItem(NamedTuple):
+    """A session or a call outside of sessions, with its sort key."""
 
-    place: tuple[float, int]
+    sort_key: tuple[float, int]
     """The sort key and the start; the largest come first."""
     item: SessionSummary | CallRecord
 
@@ -85,14 +85,17 @@ def page(request: PageRequest) -> SessionsPage:
     `after` is the `next` of the page before.
     """
     (reader, selection), (sessions, calls) = request.filtered(), _before(request)
-    most = _ROWS if sessions + calls else _FIRST
-    listed = list(islice(_listed(reader, selection, sessions, calls, most + 1), most + 1))
-    items = [one.item for one in listed[:most]]
-    of_sessions = [item for item in items if isinstance(item, SessionSummary)]
-    following = f"{sessions + len(of_sessions)}_{calls + len(items) - len(of_sessions)}"
-    groups = {one.session.group_id for one in of_sessions} - {None}
-    counted = {str(one): reader.count_sessions(msgspec.structs.replace(selection, group_id=one)) for one in groups}
-    return SessionsPage(_rows(reader, items), following if len(listed) > most else None, counted)
+    page_size = _ROWS if sessions + calls else _FIRST
+    list_items = list(islice(_list_items(reader, selection, sessions, calls, page_size + 1), page_size + 1))
+    items = [list_item.item for list_item in list_items[:page_size]]
+    summaries = [item for item in items if isinstance(item, SessionSummary)]
+    next_page = f"{sessions + len(summaries)}_{calls + len(items) - len(summaries)}"
+    group_ids = {summary.session.group_id for summary in summaries} - {None}
+    groups = {
+        str(group_id): reader.count_sessions(msgspec.structs.replace(selection, group_id=group_id))
+        for group_id in group_ids
+    }
+    return SessionsPage(_rows(reader, items), next_page if len(list_items) > page_size else None, groups)
 
 
 def _before(request: PageRequest) -> tuple[int, int]:
@@ -104,21 +107,21 @@ def _before(request: PageRequest) -> tuple[int, int]:
     return int(sessions), int(calls)
 
 
-def _listed(reader: Reader, selection: CallFilter, sessions: int, calls: int, most: int) -> Iterator[_Listed]:
+def _list_items(reader: Reader, selection: CallFilter, sessions: int, calls: int, limit: int) -> Iterator[_ListItem]:
     """Yield the sessions and the calls outside of sessions in the order of the list."""
-    outside = msgspec.structs.replace(selection, in_session=False, offset=calls, limit=most)
-    found = list(reader.calls(outside))
-    scores = reader.call_scores([ids_of(call) for call in found], selection.judged[:1])
-    of_calls = (_Listed(_place(call, selection, scores[call.call_id]), call) for call in found)
-    summaries = reader.sessions(msgspec.structs.replace(selection, offset=sessions, limit=most))
-    of_sessions = (_Listed(_place(one, selection), one) for one in summaries)
-    return heapq.merge(of_sessions, of_calls, key=attrgetter("place"), reverse=True)
+    outside = msgspec.structs.replace(selection, in_session=False, offset=calls, limit=limit)
+    outside_calls = list(reader.calls(outside))
+    scores = reader.call_scores([ids_of(call) for call in outside_calls], selection.judged[:1])
+    of_calls = (_ListItem(_sort_key(call, selection, scores[call.call_id]), call) for call in outside_calls)
+    summaries = reader.sessions(msgspec.structs.replace(selection, offset=sessions, limit=limit))
+    of_sessions = (_ListItem(_sort_key(summary, selection), summary) for summary in summaries)
+    return heapq.merge(of_sessions, of_calls, key=attrgetter("sort_key"), reverse=True)
 
 
-def _place(
+def _sort_key(
     item: SessionSummary | CallRecord, selection: CallFilter, scores: Mapping[str, float] = MappingProxyType({})
 ) -> tuple[float, int]:
-    """Return the place of a session or call in the list, as stores sort them."""
+    """Return the sort key of a session or call, as stores sort them."""
     facts = call_facts(item, "page") if isinstance(item, CallRecord) else session_facts(item, "page")
     start_ns = int(str(facts["start_ns"] or 0))
     if selection.sort == "start_ns":
@@ -128,24 +131,24 @@ def _place(
         score = item.score(objective) if isinstance(item, SessionSummary) else scores.get(objective)
         return -math.inf if score is None else -score, start_ns
     sums = [facts["input_tokens"], facts["output_tokens"]] if selection.sort == "tokens" else [facts[selection.sort]]
-    known = [float(str(one)) for one in sums if one is not None]
-    return sum(known) if known else -1, start_ns
+    amounts = [float(str(amount)) for amount in sums if amount is not None]
+    return sum(amounts) if amounts else -1, start_ns
 
 
 def _rows(reader: Reader, items: Sequence[SessionSummary | CallRecord]) -> list[Row]:
     """Return the rows of these sessions and calls, in their order."""
     summaries = [item for item in items if isinstance(item, SessionSummary)]
     calls = [item for item in items if isinstance(item, CallRecord)]
-    of_sessions = iter(
+    session_row_iterator = iter(
         [
             row
-            for first in range(0, len(summaries), _AT_ONCE)
-            for row in session_rows(reader, summaries[first : first + _AT_ONCE])
+            for start in range(0, len(summaries), _AT_ONCE)
+            for row in session_rows(reader, summaries[start : start + _AT_ONCE])
         ]
     )
     runs = runs_of(calls)
     return [
-        call_row(item) | {"run": runs[item.call_id]} if isinstance(item, CallRecord) else next(of_sessions)
+        call_row(item) | {"run": runs[item.call_id]} if isinstance(item, CallRecord) else next(session_row_iterator)
         for item in items
     ]
 
@@ -182,13 +185,13 @@ def session_rows(
         curves = reader.reward_curves(
             [key for summary, key in zip(summaries, ids, strict=True) if summary.events <= _MAX_EVENTS]
         )
-    drawn = {key: [value for _, value in curve] for key, curve in curves.items() if len(curve) > 1}
+    curve_points = {key: [value for _, value in curve] for key, curve in curves.items() if len(curve) > 1}
     with_course = [
         key for summary, key in zip(summaries, ids, strict=True) if summary.calls + summary.events <= _MAX_RUNS
     ]
-    courses = reader.courses([key for key in with_course if key not in drawn])
+    courses = reader.courses([key for key in with_course if key not in curve_points])
     return [
-        _row(summary, words.get(key), courses.get(key, []), thinned(drawn.get(key, []), _MAX_POINTS))
+        _row(summary, words.get(key), courses.get(key, []), thinned(curve_points.get(key, []), _MAX_POINTS))
         for summary, key in zip(summaries, ids, strict=True)
     ]
 
@@ -199,10 +202,10 @@ def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve:
 
 
 def _bar(run: Run, first_ns: int, of_session: str | None) -> CourseBar:
-    start, lasted, first_token_ms = map(_short, (run.start_ns - first_ns, run.duration_ns, run.first_token_ns))
+    start, duration_ms, first_token_ms = map(_short, (run.start_ns - first_ns, run.duration_ns, run.first_token_ns))
     is_over = run.outcome == IN_PROGRESS and of_session in (INTERRUPTED, UNKNOWN)
     outcome = of_session if is_over else run.outcome
-    return CourseBar(run.kind, start or 0.0, lasted, first_token_ms, outcome, run.retries)
+    return CourseBar(run.kind, start or 0.0, duration_ms, first_token_ms, outcome, run.retries)
 
 
 def _short(time_ns: int | None) -> float | None:
@@ -210,11 +213,11 @@ def _short(time_ns: int | None) -> float | None:
     return None if time_ns is None else (time_ns + 50_000) // 100_000 / 10
 
 
-def thinned(values: list[float], most: int) -> list[float]:
+def thinned(values: list[float], max_points: int) -> list[float]:
     """Return a curve reduced to a number of points, with the minimum and maximum of each part."""
-    if len(values) <= most:
+    if len(values) <= max_points:
         return values
-    parts = most // 2
+    parts = max_points // 2
     points: list[float] = []
     for number in range(parts):
         part = values[number * len(values) // parts : (number + 1) * len(values) // parts]
