@@ -29,9 +29,9 @@ if _typing.TYPE_CHECKING:
     from callspan.agent.misuse import UsageError
     from callspan.agent.operations import Tool
     from callspan.agent.rewards import feedback, reward
-    from callspan.agent.scope import current_session, current_timestep
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
+    from callspan.agent.tree import current_session, current_timestep
     from callspan.comparison.call_sums import summary
     from callspan.erasing import erase
     from callspan.opening import open_store
@@ -78,8 +78,8 @@ _HOMES = {
     "call_id": "callspan.agent.call_ids",
     "content": "callspan.agent.context",
     "copy_context": "callspan.agent.context",
-    "current_session": "callspan.agent.scope",
-    "current_timestep": "callspan.agent.scope",
+    "current_session": "callspan.agent.tree",
+    "current_timestep": "callspan.agent.tree",
     "erase": "callspan.erasing",
     "feedback": "callspan.agent.rewards",
     "guardrail": "callspan.agent.api",

@@ -10,9 +10,9 @@ from callspan.agent.decorators import is_function, or_decorator
 from callspan.agent.operations import Operations
 from callspan.agent.references import record_id
 from callspan.agent.requirement import SessionRequirement
-from callspan.agent.scope import Scope
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
+from callspan.agent.tree import Node
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -92,7 +92,7 @@ def session(  # noqa: PLR0913 - the fields of a session
         experiment=as_text(experiment),
         metadata=metadata,
         carrier=carrier,
-        parent=parent if isinstance(parent, Scope) else record_id(parent),
+        parent=parent if isinstance(parent, Node) else record_id(parent),
         at=at,
     )
     if require is True:

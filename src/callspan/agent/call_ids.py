@@ -19,7 +19,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from callspan.agent.arguments import as_text
 from callspan.agent.context import SCOPE
 from callspan.agent.registry import REGISTRY
-from callspan.agent.scope import current_scope
+from callspan.agent.tree import current_scope
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
 from callspan.record.ids import CallIdCell, response_call_id

@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.agent.arguments import MAX_ENTRIES, as_dict, first_entries, names_in
-from callspan.agent.decorators import Block, decorated
+from callspan.agent.decorators import AdvanceBlock, decorated
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
@@ -291,7 +291,7 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
         return with_block(outer, own)
 
 
-class _CapturedContext(Block):
+class _CapturedContext(AdvanceBlock):
     """A block in which a captured context is current, within the content blocks of the running code."""
 
     __slots__ = ("_before", "_captured")

@@ -6,12 +6,11 @@ import functools
 import inspect
 import sys
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from operator import methodcaller
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any, ClassVar, Final, ParamSpec, Protocol, TypeGuard, TypeVar, cast, overload
 
 from opentelemetry.context import attach, get_current
@@ -25,17 +24,20 @@ _RECEIVERS: Final = ("self", "cls")
 """First parameters that are no arguments."""
 
 
-class Block:
+class Block(Protocol):
     """A context manager for one call of a decorated function, or for each advance of a decorated generator."""
 
-    __slots__ = ()
+    def __enter__(self) -> Any: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> Any: ...
 
     def start_quietly(self) -> None:
         """Start a generator's block, without making it current, unless it was entered before."""
 
     def resume(self) -> Any:
         """Return the context manager of one advance of a generator."""
-        return self
 
     def generator_ended(self, error: BaseException | None) -> None:
         """End a generator's block; `error` is its exception, `GeneratorExit` if it was closed before its end."""
@@ -47,21 +49,39 @@ class Block:
         """Receive the function's result."""
 
 
-class BlockDecorator(Block, ABC):
-    """A block that is also a decorator: each call of the function gets a new block."""
+class AdvanceBlock:
+    """A block that is entered anew for each advance of a generator, and has no start and end of its own."""
 
     __slots__ = ()
 
-    reads_arguments: ClassVar[bool] = False
+    def start_quietly(self) -> None:
+        """Do nothing."""
+
+    def resume(self) -> Any:
+        """Return the block itself."""
+        return self
+
+    def generator_ended(self, error: BaseException | None) -> None:
+        """Do nothing."""
+
+    def collected(self) -> None:
+        """Do nothing."""
+
+    def function_returned(self, result: object) -> None:
+        """Do nothing."""
+
+
+class BlockDecorator(Protocol):
+    """A block that is also a decorator: each call of the function gets a new block."""
+
+    reads_arguments: ClassVar[bool]
     """Whether `new_block` needs the arguments by name; binding them takes time."""
 
-    @abstractmethod
     def new_block(self, name: str, arguments: Mapping[str, object]) -> Block:
         """Return a new block for one call of the function `name` with these arguments."""
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with a block around each call; it lasts until a returned coroutine or generator ends."""
-        return decorated(function, partial(_opener, self))
 
 
 _BlockDecorator_co = TypeVar("_BlockDecorator_co", bound=BlockDecorator, covariant=True)
@@ -110,7 +130,8 @@ def decorated(function: Callable[_P, _R], opener_of: Callable[..., Callable[...,
     return cast("Callable[_P, _R]", functools.wraps(function)(wrap(function, opener)))
 
 
-def _opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Callable[..., Block]:
+def block_opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Callable[..., Block]:
+    """Return what makes, from the arguments of each call of a function, a new block like `prototype`."""
     named = function.func if isinstance(function, partial) else function
     name = getattr(named, "__name__", type(named).__name__)
     signature = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, SupportsFloat
 
@@ -11,63 +10,41 @@ from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, moment
 from callspan.agent.context import here, metadata_of
-from callspan.agent.decorators import BlockDecorator
+from callspan.agent.kinds import SESSION, totals_of
 from callspan.agent.misuse import UsageError, or_unrecorded
 from callspan.agent.operations import EnvironmentStep, Labels, Operations, environment_fields
 from callspan.agent.references import record_id, record_ids, reference_or_none
 from callspan.agent.rewards import RewardArguments, reward_record
-from callspan.agent.scope import Scope
-from callspan.errors import application_error, outcome_of
+from callspan.agent.tree import Node, current_timestep
+from callspan.errors import application_error
 from callspan.fail_open import fail_open
 from callspan.record.call import Redaction
-from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord, Totals
+from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.events import Scope as TargetKind
 from callspan.record.ids import new_id
 
 _UPDATING: Final = fail_open("record an update of a session or timestep")
 
 
-class EventRecorder(Scope, BlockDecorator, Operations):
+class EventRecorder(Node, Operations):
     """The methods that sessions and timesteps share.
 
     Each event is a record and a span event, written immediately; an operation also has its own span.
     """
 
-    def __init__(self, owner: Scope | None = None) -> None:
+    def __init__(self, owner: Node | None = None) -> None:
         super().__init__(owner)
-        self._status: str | None = None
+        self.status: str | None = None
 
-    def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
-        """Set a status of your own as the outcome, and merge metadata by key; written immediately.
-
-        None leaves a value unchanged, also in `metadata`. May be called repeatedly, also after the end.
-        """
-        self._status = self._status if status is None else as_text(status)
-        self._info.update(as_dict(metadata))
+    def _update(self, status: str | None, metadata: Mapping[str, object] | None) -> None:
+        """Set status and metadata, and write the record, with totals if it has ended."""
+        self.status = self.status if status is None else as_text(status)
+        self.info.update(as_dict(metadata))
         if self.runtime is not None:
             with _UPDATING:
-                record = msgspec.structs.replace(self._record(), totals=self._totals if self.state == "ended" else None)
-                self._write(self.runtime, self.runtime.process(record, self.level))
-
-    @property
-    def _totals(self) -> Totals | None:
-        return self.counted_in[0].totals()
-
-    @abstractmethod
-    def _record(self) -> SessionRecord | TimestepRecord:
-        """Return the record with what is known so far, without its end."""
-
-    def _outcome(self, error: BaseException | None) -> str:
-        return self._status or outcome_of(error)
-
-    def _final_record(self, error: BaseException | None, duration_ns: int) -> SessionRecord | TimestepRecord:
-        return msgspec.structs.replace(
-            self._record(),
-            end_ns=self._start_ns + duration_ns,
-            outcome=self._outcome(error),
-            error=application_error(error) if isinstance(error, Exception) else None,
-            totals=self._totals,
-        )
+                totals = totals_of(self) if self.state == "ended" else None
+                record = msgspec.structs.replace(self.kind.record(self), totals=totals)
+                self.write(self.runtime, self.runtime.process(record, self.level))
 
     @or_unrecorded
     def message(  # noqa: PLR0913 - the fields of a message
@@ -238,7 +215,7 @@ class EventRecorder(Scope, BlockDecorator, Operations):
 
     def labelled_event(self, event_type: str, time_ns: int, labels: Labels, **fields: Any) -> EventRecord:
         """Return an event with the metadata of the running code and these arguments."""
-        return self._event_record(
+        return self.event_record(
             event_type,
             time_ns,
             sequence=self.next_sequence(),
@@ -259,4 +236,5 @@ class EventRecorder(Scope, BlockDecorator, Operations):
 
     def _innermost(self) -> EventRecorder:
         """Return this scope; for a session its current timestep, if any."""
-        return self
+        step = current_timestep() if self.kind is SESSION else None
+        return self if step is None or step.session is not self or step.state == "ended" else step

@@ -6,44 +6,53 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.operations import TOOL_ERROR, Agent, Labels, Tool, without_none
+from callspan.agent.kinds import AGENT
+from callspan.agent.operations import Agent, Labels, Tool, without_none
 from callspan.agent.registry import REGISTRY
-from callspan.agent.scope import scope_of
 from callspan.agent.sessions import Identity, Session
+from callspan.agent.tree import scope_of
 from callspan.fail_open import value_of
-from callspan.record.call import ErrorInfo
 
 _NS_PER_MS: Final = 1_000_000
 _NAME: Final = "tool loop"
 """The name of the session of a loop that runs outside of one."""
 
 
+def _enter_loop(loop: Loop, outside: Context) -> Context:
+    """Register a loop by its runner; outside of a session, open one around it."""
+    # The SDK refuses a second run of a busy runner.
+    if REGISTRY.loops.setdefault(loop.runner_key, loop).state == "ended":
+        REGISTRY.loops[loop.runner_key] = loop
+    if scope_of(outside) is None:
+        loop.owner = loop.own_session = Session(Identity(name=_NAME))
+        loop.own_session.is_automatic = True
+        loop.own_session.start(current=False)
+    return loop.enter(outside)
+
+
+def _end_own_session(loop: Loop, error: BaseException | None) -> None:
+    if loop.own_session is not None:
+        loop.own_session.end(error)
+
+
+LOOP: Final = msgspec.structs.replace(AGENT, enter=_enter_loop, finished=_end_own_session)
+"""An agent that is a session too where there is none."""
+
+
 class Loop(Agent):
     """One run of an SDK's tool loop: an agent with the name of its model; outside of a session, also a session."""
 
+    kind = LOOP
     is_automatic = True
-    _own_session: Session | None = None
+    own_session: Session | None = None
     """The session of a run outside of one, which ends with it."""
 
     def __init__(self, runner: object, model: str | None) -> None:
         super().__init__(model)
-        self._key = id(runner)  # a reference would be a cycle, through the context of what runs inside
-
-    def _enter(self, current: Context) -> Context:
-        if REGISTRY.loops.setdefault(self._key, self).state == "ended":  # the SDK refuses a second run of a busy runner
-            REGISTRY.loops[self._key] = self
-        if scope_of(current) is None:
-            self._owner = self._own_session = Session(Identity(name=_NAME))
-            self._own_session.is_automatic = True
-            self._own_session.start(current=False)
-        return super()._enter(current)
-
-    def _finish(self, error: BaseException | None) -> None:
-        super()._finish(error)
-        if self._own_session is not None:
-            self._own_session.end(error)
+        self.runner_key = id(runner)  # a reference would be a cycle, through the context of what runs inside
 
     def on_diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
         """Record the run of a candidate that a decision selected; openai's runner reports it after the run."""
@@ -73,8 +82,6 @@ class LoopTool(Tool):
     """One run of a tool of a loop."""
 
     is_automatic = True
-    failed: bool = False
-    """Whether the SDK reports a failure to the model."""
 
     def __init__(
         self,
@@ -90,11 +97,8 @@ class LoopTool(Tool):
 
     def describe(self, description: Callable[[], object]) -> None:
         """Add the tool's description, if content is kept."""
-        if self._content_level == "full":
-            self._info.update(without_none({"description": value_of(description)}))
-
-    def _failure(self, error: BaseException | None) -> ErrorInfo | None:
-        return super()._failure(error) or (TOOL_ERROR if self.failed else None)
+        if self.content_level == "full":
+            self.info.update(without_none({"description": value_of(description)}))
 
 
 def running_loop(runner: object) -> Loop | None:

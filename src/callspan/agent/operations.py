@@ -4,33 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NamedTuple, SupportsFloat
+from typing import Any, Final, NamedTuple, SupportsFloat
 
-import msgspec
-from opentelemetry.context import Context
-
-from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, reward_value
-from callspan.agent.decorators import BlockDecorator
+from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text, reward_value
+from callspan.agent.kinds import ABSENT, AGENT, ENVIRONMENT, GUARDRAIL, HANDOFF, TOOL
 from callspan.agent.misuse import UsageError, or_unrecorded, refuse
-from callspan.agent.references import Reference, id_text, reference_or_none, requesting_call, tool_call_field
-from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope
-from callspan.agent.tool_requests import find_tool_call, mark_started
+from callspan.agent.references import Reference, id_text, reference_or_none, tool_call_field
 from callspan.agent.totals import RunningTotals
-from callspan.errors import application_error
-from callspan.fail_open import fail_open
-from callspan.process.processed import ProcessedRecord
-from callspan.process.processors import with_ids
-from callspan.record.call import ErrorInfo
-from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
+from callspan.agent.tree import Node
 from callspan.record.ids import new_id
-from callspan.record.messages import parse_arguments
-from callspan.record.plain_json import plain_within
-from callspan.semconv.metrics import AgentRun
-
-_ABSENT: Final = msgspec.UNSET
-TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
-_READ_ARGUMENTS: Final = fail_open("read the arguments of a tool")
 
 
 class Labels(NamedTuple):
@@ -44,12 +26,11 @@ class Labels(NamedTuple):
     """The application's own number of the event."""
 
 
-_ONE_TOOL: Final = {"tools": 1}
 _NO_LABELS: Final = Labels()
 _NO_RESULT: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-class Operation(Scope, BlockDecorator):
+class Operation(Node):
     """An operation in a timestep, a session or another operation, or outside of them.
 
     Used with `with`, `async with` or as a decorator. Set `error` to an exception or text if it failed without raising.
@@ -58,104 +39,46 @@ class Operation(Scope, BlockDecorator):
 
     error: BaseException | str | None
     """The exception or text of a failure that raised nothing."""
-    _start_kind: ClassVar[str | None] = None
-    """Type of the event written at its start, if any."""
-    _fields: ClassVar[tuple[str, str]] = ("input", "output")
-    """Names of input and output in the event's data."""
-    _end_point = "event"
-    hides_messages = True
+    failed: bool = False
+    """Whether a framework reports a failure to the model."""
+    step_result: Mapping[str, Any] = _NO_RESULT
+    """Of an environment step: the fields that state its result."""
     reads_arguments = True
 
     def __init__(
         self,
         name: str | None = None,
         given: object = None,
-        owner: Scope | None = None,
+        owner: Node | None = None,
         labels: Labels = _NO_LABELS,
         tool_call_id: str | None = None,
         call_id: str | None = None,
     ) -> None:
         super().__init__(owner)
-        self._info = as_dict(labels.metadata)
-        self._labels = labels
+        self.info = as_dict(labels.metadata)
+        self.labels = labels
         self.id = new_id()
-        self._tool_call_id = tool_call_id
+        self.requested_id = tool_call_id
         self.call_id = call_id
         """The model's call that requested it; None if unknown."""
-        self._input = given
-        self._output: object = _ABSENT
+        self.input_value = given
+        self.output_value: object = ABSENT
         self.name = as_text(name)
         self.error = None
 
     @property
     def output(self) -> object:
         """The result; None before it is set."""
-        return None if self._output is _ABSENT else self._output
+        return None if self.output_value is ABSENT else self.output_value
 
     @output.setter
     def output(self, value: object) -> None:
-        self._output = value
-
-    def function_returned(self, result: object) -> None:
-        """Set the result."""
-        self._output = result
-
-    def _system(self) -> str | None:
-        """Return the component that acts: as given, else the enclosing agent, or None."""
-        return as_text(self._labels.system) or (None if self.agent is None else self.agent.name)
+        self.output_value = value
 
     def new_block(self, name: str, arguments: Mapping[str, object]) -> Operation:
         """Return such an operation for one call of a function."""
-        given = arguments if self._input is None else self._input
-        return type(self)(self.name or name, given, self._owner, self._labels)
-
-    def _read_input(self) -> None:
-        """Copy the input, which the application may change in place before the end."""
-        self._input, _ = plain_within(self._input)
-
-    def _find_requester(self) -> None:
-        """Find the call whose answer has the tool call, among the latest ones around."""
-        if self._tool_call_id is not None and self.call_id is None:
-            self.call_id = requesting_call(self._tool_call_id, self.above)
-
-    def _announce(self, runtime: Runtime, base: Context) -> None:
-        self._read_input()
-        record, kind = self._record(None, None), self._start_kind
-        if kind is None or (self.hides_messages and not runtime.writes_starts()):
-            # Only an agent's span has content at its start.
-            shown = runtime.without_callbacks(msgspec.structs.replace(record, data=None), self.level)
-            self._begin_span(runtime, shown, base)
-            return
-        first = msgspec.structs.replace(record, event_id=start_id(self.id), event_type=kind)
-        processed = runtime.process(first, self.level)
-        self._begin_span(runtime, processed, base)
-        self._write(runtime, with_ids(processed, self._span_ids()))
-        self._observe_end(processed)
-
-    def _final_record(self, error: BaseException | None, duration_ns: int) -> EventRecord:
-        return msgspec.structs.replace(self._record(error, duration_ns), **self._span_ids())
-
-    def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
-        input_name, output_name = self._fields
-        data = {} if self._input is None else {input_name: self._input}
-        if self._output is not _ABSENT:
-            data[output_name] = self._output
-        return msgspec.structs.replace(
-            self._event_record(self.kind, self._start_ns, event_id=self.id),
-            name=self.name,
-            duration_ns=duration_ns,
-            sequence=self.next_sequence(),
-            external_sequence=as_int(self._labels.sequence),
-            system=self._system(),
-            data=data or None,
-            call_id=self.call_id,
-            tool_call_id=self._tool_call_id,
-            error=self._failure(error),
-            metadata=self._info,
-        )
-
-    def _failure(self, error: BaseException | None) -> ErrorInfo | None:
-        return application_error(error if error is not None else self.error)
+        given = arguments if self.input_value is None else self.input_value
+        return type(self)(self.name or name, given, self.owner, self.labels)
 
 
 class Tool(Operation):
@@ -174,9 +97,7 @@ class Tool(Operation):
         'call_1'
     """
 
-    kind = "tool"
-    _start_kind = TOOL_START
-    _fields = ("arguments", "result")
+    kind = TOOL
 
     name: str | None
     """The tool's name: as given, else as in the model's tool call."""
@@ -184,36 +105,15 @@ class Tool(Operation):
     @property
     def tool_call_id(self) -> str | None:
         """The id of the model's tool call; None if unknown."""
-        return self._tool_call_id
+        return self.requested_id
 
     @property
     def arguments(self) -> object:
         """The arguments: as given, else those of the model's tool call, parsed from JSON."""
-        return self._input
+        return self.input_value
 
     result = Operation.output
     """The result; None before it is set."""
-
-    def _read_input(self) -> None:
-        self._input = parse_arguments(self._input)
-        super()._read_input()
-        with _READ_ARGUMENTS:
-            scope = self.above
-            while scope is not None and not scope.answers:
-                scope = scope.above
-            if scope is not None:
-                self._tool_call_id = self._tool_call_id or find_tool_call(scope.answers, self.name, self._input)
-                if self._tool_call_id is not None:
-                    mark_started(scope.answers, self._tool_call_id)
-            self._find_requester()
-
-    def _note_end(self) -> None:
-        # The time of a tool inside a tool is part of the outer tool's time.
-        if self.above is not None:
-            duration_ns = 0 if self.above.kind == "tool" else self.duration_ns or 0
-            self.above.add({"tools": 1, "tool_ns": duration_ns})
-            if self.agent is not None:
-                self.agent.own_work.add(_ONE_TOOL)
 
 
 class Agent(Operation):
@@ -222,24 +122,12 @@ class Agent(Operation):
     It writes an event `agent_start` at its start and an event `agent` at its end. Set `output` to its result.
     """
 
-    kind = "agent"
-    _start_kind = AGENT_START
-    hides_messages = False
-    _is_exchange = True
+    kind = AGENT
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.own_work = RunningTotals()
         """The calls and tools inside that are in no agent inside."""
-
-    def _observe_end(self, final: ProcessedRecord[Record]) -> None:
-        super()._observe_end(final)
-        record, runtime = final.record, self.runtime
-        if not isinstance(record, EventRecord) or record.event_type != self.kind or self._has_given_times:
-            return
-        if runtime is not None:
-            asked = self.own_work.totals()
-            runtime.agent_ended(AgentRun(record.name, asked.calls, asked.tools))
 
 
 class Guardrail(Operation):
@@ -248,28 +136,14 @@ class Guardrail(Operation):
     Set `triggered` to whether it was triggered; a bool returned by a decorated function sets it too.
     """
 
-    kind = "guardrail"
+    kind = GUARDRAIL
     triggered: bool | None = None
-
-    def function_returned(self, result: object) -> None:
-        """Set the result; a bool is whether it was triggered."""
-        super().function_returned(result)
-        if isinstance(result, bool):
-            self.triggered = result
-
-    def _note_end(self) -> None:
-        self._info.update(without_none({"triggered": as_bool(self.triggered)}))
 
 
 class Handoff(Operation):
     """A handoff from one agent to another: a span `handoff {to}` and an event `handoff`."""
 
-    kind = "handoff"
-
-    def _read_input(self) -> None:
-        super()._read_input()
-        with _READ_ARGUMENTS:
-            self._find_requester()
+    kind = HANDOFF
 
 
 def environment_fields(
@@ -295,10 +169,7 @@ class EnvironmentStep(Operation):
     Calls inside (a simulated user, a judge) are its children.
     """
 
-    kind = "environment"
-    _fields = ("before", "after")
-    _is_exchange = True
-    _result: Mapping[str, Any] = _NO_RESULT
+    kind = ENVIRONMENT
 
     def set_result(
         self,
@@ -309,24 +180,10 @@ class EnvironmentStep(Operation):
         info: object = None,
     ) -> None:
         """Set the result of the step, see `Timestep.environment`; the last one counts."""
-        self._result = environment_fields(
-            before=self._input, observation=observation, reward=reward, terminated=terminated,
+        self.step_result = environment_fields(
+            before=self.input_value, observation=observation, reward=reward, terminated=terminated,
             truncated=truncated, info=info,
         )  # fmt: skip
-
-    def _system(self) -> str | None:
-        return as_text(self._labels.system)
-
-    def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
-        return msgspec.structs.replace(super()._record(error, duration_ns), **self._result)
-
-    def _note_end(self) -> None:
-        if self.step is not None:
-            self.step.note_episode_end(self._result)
-
-    def _observe_end(self, final: ProcessedRecord[Record]) -> None:
-        super()._observe_end(final)
-        self.count_reward(final.record)
 
 
 class Operations:
@@ -459,8 +316,8 @@ class Operations:
         return handoff.id
 
     @property
-    def _operations_owner(self) -> Scope | None:
-        return self if isinstance(self, Scope) else None
+    def _operations_owner(self) -> Node | None:
+        return self if isinstance(self, Node) else None
 
 
 def without_none(values: Mapping[str, object]) -> dict[str, object]:

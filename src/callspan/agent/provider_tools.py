@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.operations import TOOL_ERROR, without_none
+from callspan.agent.kinds import TOOL_ERROR
+from callspan.agent.operations import without_none
 from callspan.agent.runtime import Runtime
 from callspan.background import LRUCache
 from callspan.fail_open import fail_open

@@ -16,8 +16,8 @@ from uuid import UUID
 from callspan.agent.arguments import MAX_ENTRIES, as_text
 from callspan.agent.call_ids import call_id, call_of
 from callspan.agent.misuse import UsageError, refuse
-from callspan.agent.scope import Scope, current_scope
 from callspan.agent.tool_requests import Answer
+from callspan.agent.tree import Node, current_scope
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
 from callspan.record.events import (
@@ -104,7 +104,7 @@ def _named(of: object) -> Reference | None:
         return Reference(of.call_id, asked=of.tool_calls or ())
     if isinstance(of, EventRecord | MessageRecord | RewardRecord):
         return _of_record(of)
-    if isinstance(of, Scope | SessionRecord | TimestepRecord):
+    if isinstance(of, Node | SessionRecord | TimestepRecord):
         return None
     if isinstance(of, ToolCall) or (call := call_id(of)) is None:
         return _of_object(of)
@@ -133,14 +133,14 @@ def _of_object(of: object) -> Reference | None:
     return Reference(call_of(identity) or identity)
 
 
-def requesting_call(tool_call_id: str, around: Scope | None) -> str | None:
+def requesting_call(tool_call_id: str, around: Node | None) -> str | None:
     """Return the id of the call whose answer has this tool call, of the latest answers in a scope and around it."""
     return next(
         (answer.call_id for answer in _answers(around) for one in answer.tool_calls() if one.id == tool_call_id), None
     )
 
 
-def _answers(scope: Scope | None) -> Iterable[Answer]:
+def _answers(scope: Node | None) -> Iterable[Answer]:
     """Return the latest answers in a scope and around it, each of which may be in several."""
     found = dict[str, Answer]()
     while scope is not None:
@@ -177,7 +177,7 @@ def id_text(value: object) -> str | None:
 
 def record_id(of: object) -> str | None:
     """Return the id of a session, timestep or record, as text or as the object itself; None for None and misuse."""
-    if isinstance(of, Scope):
+    if isinstance(of, Node):
         return of.id
     if isinstance(of, Record):
         return str(record_key(of)[-1])
@@ -189,7 +189,7 @@ def record_ids(of: object) -> tuple[list[str], bool]:
 
     A single one may be given itself.
     """
-    is_one = isinstance(of, str | Scope | Record)
+    is_one = isinstance(of, str | Node | Record)
     items = [of] if is_one else value_of(lambda: list(islice(cast("Iterable[object]", of), MAX_ENTRIES + 1))) or []
     ids = [identity for one in items[:MAX_ENTRIES] if (identity := record_id(one)) is not None]
     return ids, len(items) > MAX_ENTRIES

@@ -25,7 +25,7 @@ from callspan.spans.session import SpanRef, span_ref
 
 if TYPE_CHECKING:
     from callspan.agent.loops import Loop
-    from callspan.agent.scope import Scope
+    from callspan.agent.tree import Node
 
 _LOCK: Final = RLock()
 """Held briefly; reentrant, because a signal handler may interrupt the thread that holds it."""
@@ -43,7 +43,7 @@ class Episode:
         self.span: SpanRef | None = None
         """The span of the newest session with this id, if any was recorded."""
         self._is_seen = False
-        self._open: WeakSet[Scope] = WeakSet()
+        self._open: WeakSet[Node] = WeakSet()
         self.indices, self.sequence = count(), count()
         """The next index of a timestep, and the next sequence number of an event or message, both from 0."""
         self._time_ns = 0
@@ -55,19 +55,19 @@ class Episode:
             self._time_ns = max(time.time_ns(), self._time_ns + 1)
             return self._time_ns
 
-    def open_sessions(self) -> Sequence[Scope]:
+    def open_sessions(self) -> Sequence[Node]:
         """Return the open sessions with this id."""
         with _LOCK:
             return list(self._open)
 
-    def enter(self, session: Scope) -> bool:
+    def enter(self, session: Node) -> bool:
         """Add a starting session; return whether this process had one with the same id before."""
         with _LOCK:
             self._open.add(session)
             is_seen, self._is_seen = self._is_seen, True
             return is_seen
 
-    def exit(self, session: Scope) -> None:
+    def exit(self, session: Node) -> None:
         """Remove an ending session."""
         with _LOCK:
             self._open.discard(session)
@@ -80,7 +80,7 @@ class Registry:
     def __init__(self) -> None:
         self.call_ids: dict[int, tuple[weakref.ref[Any], CallIdCell]] = {}
         """The call id of each live object returned by a call, by the object's `id()`."""
-        self.open_steps: WeakValueDictionary[str, Scope] = WeakValueDictionary()
+        self.open_steps: WeakValueDictionary[str, Node] = WeakValueDictionary()
         """The open timesteps by id; their sessions keep them alive."""
         self.loops: WeakValueDictionary[int, Loop] = WeakValueDictionary()
         """The running tool loops, by the `id()` of their runner."""
@@ -123,7 +123,7 @@ def episode_of(session_id: str | None) -> Episode:
         return episode
 
 
-def open_scopes(session_id: str | None, timestep_id: str | None) -> list[Scope]:
+def open_scopes(session_id: str | None, timestep_id: str | None) -> list[Node]:
     """Return the open timestep and sessions with these ids in this process, the timestep first."""
     step, episode = REGISTRY.open_steps.get(timestep_id or ""), REGISTRY.episodes.get(session_id or "")
     return [*([] if step is None else [step]), *([] if episode is None else episode.open_sessions())]

@@ -17,7 +17,7 @@ from callspan.agent.context import here, metadata_of, read_carrier
 from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
 from callspan.agent.references import record_id, reference
 from callspan.agent.registry import REGISTRY, open_level, open_scopes, span_of_session, span_of_step
-from callspan.agent.scope import Scope, current_scope
+from callspan.agent.tree import Node, current_scope
 from callspan.fail_open import fail_open
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
@@ -87,7 +87,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
     return record.reward_id
 
 
-def _place(session_id: str | None, timestep_id: str | None, span: SpanRef | None, current: Scope | None) -> Place:
+def _place(session_id: str | None, timestep_id: str | None, span: SpanRef | None, current: Node | None) -> Place:
     """Return the place of a target: that of the current scope or of its known span, else the given ids."""
     if current is not None:
         return current.place
@@ -197,7 +197,7 @@ def reward_record(
     )
 
 
-def _emit_late(record: RewardRecord, target: SpanRef | None, remote: SpanRef, scope: Scope | None = None) -> None:
+def _emit_late(record: RewardRecord, target: SpanRef | None, remote: SpanRef, scope: Node | None = None) -> None:
     """Record a reward outside the scope of its target, and export it as a child of the target's span.
 
     `target` is the target's span, if this process knows it; else the span in `remote`, from a carrier, is the parent,

@@ -21,9 +21,9 @@ from callspan.agent.api import session
 from callspan.agent.arguments import as_dict, as_text
 from callspan.agent.context import SCOPE
 from callspan.agent.operations import without_none
-from callspan.agent.scope import Scope, scope_of
 from callspan.agent.sessions import Session
 from callspan.agent.timesteps import Timestep
+from callspan.agent.tree import Node, scope_of
 from callspan.fail_open import fail_open, value_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ else:
 _MAX_ELEMENTS: Final = 1024
 _RECORD: Final = fail_open("record a step of an environment")
 _MAX_DEPTH: Final = 16
-_EPISODES: Final[WeakSet[Scope]] = WeakSet()
+_EPISODES: Final[WeakSet[Node]] = WeakSet()
 """The sessions and turns of environments."""
 ABANDONED: Final = "abandoned"
 """Outcome of an episode that was reset or closed before its end."""

@@ -20,7 +20,7 @@ from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
 from callspan.agent.registry import REGISTRY
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import ambient
+from callspan.agent.tree import ambient
 from callspan.background import LRUCache, Worker
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder

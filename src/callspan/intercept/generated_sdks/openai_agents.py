@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from callspan.agent.api import session
+from callspan.agent.kinds import read_input
 from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Operation, Tool, without_none
-from callspan.agent.scope import Scope, current_scope
+from callspan.agent.tree import Node, current_scope
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 
@@ -28,23 +29,23 @@ _NOT_SCOPES: Final = frozenset({
 class RunTool(Tool):
     """One run of a tool, whose arguments, and thus the model's tool call, are known only at its end."""
 
-    _is_named_late = True
+    is_named_late = True
 
     def ran(self, arguments: object, result: object, server: str | None) -> None:
         """Set arguments, result and the name of the MCP server; None if the run hides them."""
         if arguments is not None:
-            self._input = arguments
-            self._read_input()
+            self.input_value = arguments
+            read_input(self)
         if result is not None:
             self.result = result
         if server is not None:
-            self._info |= {"server": server, "tool_type": "extension"}
+            self.info |= {"server": server, "tool_type": "extension"}
 
 
 class RunHandoff(Handoff):
     """A handoff within a run, whose target agent is known only at its end."""
 
-    _is_named_late = True
+    is_named_late = True
 
 
 def _agent(data: Any) -> Operation:
@@ -73,7 +74,7 @@ _SCOPES: Final[Mapping[str, Callable[[Any], Operation]]] = {
 class _OpenScope(NamedTuple):
     """The scope of a trace or span that has not ended."""
 
-    scope: Scope
+    scope: Node
     handled: int
     """`id()` of the exception that the application was handling at the start."""
 
@@ -120,7 +121,7 @@ END: Final = HookSteps(step=_STEP, before=_end)
 """Before the function that announces the end of a trace or span."""
 
 
-def _start(of: Any, scope: Scope) -> None:
+def _start(of: Any, scope: Node) -> None:
     scope.is_automatic = True
     scope.start()
     _OPEN[of] = _OpenScope(scope, id(sys.exc_info()[1]))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from callspan.agent.arguments import as_text
 from callspan.agent.loops import Loop, LoopTool
-from callspan.agent.scope import current_scope
+from callspan.agent.tree import current_scope
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.generated_sdks.tool_loops import within
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps

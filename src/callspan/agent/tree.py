@@ -1,19 +1,37 @@
-"""Scope: the base of sessions, timesteps and operations: start and end, span, place, totals, enclosing scopes.
+"""Tree: a scope is a node of a tree. A session, a timestep and a tool differ only in their `Kind` (`kinds.py`).
 
-The current scope is stored in the OpenTelemetry context, so it follows tasks, and threads to which the context is
-passed.
+What can go wrong here is who is current. Python copies the context for every task, may close a generator in another
+task than the one that began it, and lets threads end what others started; each of these must leave the code around it
+as it was. Four rules follow:
+
+- The current scope is stored in the OpenTelemetry context, beside the current span, so that both follow tasks, and
+  threads to which the context is passed, and never disagree.
+- An end restores the context from before the start by attaching it, because a token can be reset only in the context
+  in which it was set. Where the end ran in a copy, the original still has the ended scope: `here()` skips it, which
+  `Home` tells from a task that started inside and rightly keeps it.
+- Nothing is attached across a `yield`: a decorated generator is current only while it runs, by `resume`.
+- A node keeps no context in which it is current, and a session none of its timesteps: such cycles would keep a
+  million timesteps until the garbage collector runs. `inner` is built on each access.
+
+The order of an end matters. First the context is restored, so that the application goes on even if recording fails; an
+inner scope that was left open ends before. Then totals and registries are updated, also if nothing is recorded. Then
+the record is made, because it states the totals, processed, written, and given to the enclosing scopes. An interrupt
+can come between any two steps: then the whole end runs again on another thread, which no signal handler interrupts.
+Each step is therefore safe to repeat, and the span is started only once.
+
+Kinds were classes that overrode each other's methods, five bases deep: to follow one end, one had to read six files.
+Now the engine is here, once, and calls the functions of the kind.
 """
 
 from __future__ import annotations
 
 import contextvars
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
@@ -32,7 +50,7 @@ from callspan.agent.context import (
     with_block,
     within_block,
 )
-from callspan.agent.decorators import Block
+from callspan.agent.decorators import block_opener, decorated
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.agent.runtime import Runtime, installed
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
@@ -54,12 +72,16 @@ from callspan.spans.session import NO_SPAN
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from callspan.agent.kinds import Kind
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
 
 CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Called with an ended call and its messages."""
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _ONE_CALL: Final = {"calls": 1}
+_NO_STEPS: Final[Mapping[str, Timestep]] = MappingProxyType({})
 _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
 _RECORD: Final = fail_open("record an event of a session")
@@ -67,24 +89,22 @@ _OBSERVE: Final = fail_open("keep the input or output of a session")
 _END: Final = fail_open("end a session, timestep or tool")
 
 
-class Scope(EitherWith, Block, ABC):
+class Node(EitherWith):
     """A part of an agent's work that starts once, is current for the running code, and ends once.
 
     Used with `with`, `async with`, or `start()` and `end()`. Only the first end counts. An exception in the block is
     recorded and propagates unchanged.
     """
 
-    kind: ClassVar[str]
-    """The kind of scope, named in errors; for an operation also the type of its event."""
-    hides_messages: ClassVar[bool] = False
-    """Whether messages inside are excluded from the input and output of enclosing scopes (tools, guardrails, ...)."""
-    _is_named_late: ClassVar[bool] = False
+    kind: ClassVar[Kind]
+    """Its kind: the functions that make its records, and in what it differs from other kinds."""
+    is_named_late: ClassVar[bool] = False
     """Whether its name or ids may become known after its start."""
-    _is_exchange: ClassVar[bool] = False
-    """Whether its own input and output are messages of the enclosing scope."""
-    _end_point: ClassVar[Point]
-    """The callback point of its end."""
+    reads_arguments: ClassVar[bool] = False
+    """Whether `new_block` needs the arguments of a decorated function by name; binding them takes time."""
     place: Place = Place()
+    open_steps: Mapping[str, Timestep] = _NO_STEPS
+    """Of a session: its open timesteps by id."""
     counted_in: Sequence[RunningTotals] = ()
     """The totals of the enclosing timesteps and session, innermost first; its own is the first."""
     agent: Any = None
@@ -101,9 +121,9 @@ class Scope(EitherWith, Block, ABC):
     """The number of its `with` blocks that are open: one within another, or in another thread, is misuse."""
     state: Literal["new", "running", "ended"]
 
-    def __init__(self, owner: Scope | None = None) -> None:
+    def __init__(self, owner: Node | None = None) -> None:
         """`owner` is its enclosing scope; by default the current scope at its start."""
-        self._owner = self.above = owner
+        self.owner = self.above = owner
         """`above` is the enclosing scope, such as a tool's timestep or a timestep's session; None for a session."""
         self.runtime: Runtime | None = None
         self.span = NO_SPAN
@@ -112,14 +132,14 @@ class Scope(EitherWith, Block, ABC):
         self.home: Home | None = None
         """Where it became current; None once it has been left there."""
         self.state = "new"
-        self._start_ns = self._clock_ns = 0
+        self.start_ns = self._clock_ns = 0
         self.level: Content = "full"
         self.duration_ns: int | None = None
         self._at: Time | None = None
         """The start time given to the constructor."""
-        self._has_given_times = False
+        self.has_given_times = False
         """Whether its start or end time was given by `at`."""
-        self._info: dict[str, object] = {}
+        self.info: dict[str, object] = {}
         """The metadata."""
         self.answers: Sequence[Answer] = ()
         """The answers of the last call that ended inside, and of calls that ran in parallel to it."""
@@ -139,20 +159,26 @@ class Scope(EitherWith, Block, ABC):
         return None if self.base is None else set_value(SCOPE, self, self.span.within(self.base))
 
     @property
-    def _content_level(self) -> Content:
+    def content_level(self) -> Content:
         """The content level for its own record: of its start, or the current setting if that is stricter."""
         runtime = installed() or self.runtime
         return self.level if runtime is None else strictest(self.level, runtime.content)
 
     @property
     def session(self) -> Session | None:
-        """The session this belongs to; None for an operation outside a session."""
-        return None if self.above is None else self.above.session
+        """The session this belongs to; None outside a session, and for a timestep that has not found its own yet."""
+        node: Any = self
+        while node is not None and node.kind.name != "session":
+            node = node.owner if node.kind.name == "timestep" else node.above
+        return node  # type: ignore[no-any-return]
 
     @property
     def step(self) -> Timestep | None:
         """The timestep this is or belongs to; None outside a timestep."""
-        return None if self.above is None else self.above.step
+        node: Any = self
+        while node is not None and node.kind.name != "timestep":
+            node = node.above
+        return node  # type: ignore[no-any-return]
 
     def start(self, *, current: bool = True, at: Time | None = None) -> Self:
         """Start, and become the current scope unless `current` is False; return the scope itself.
@@ -185,12 +211,14 @@ class Scope(EitherWith, Block, ABC):
         if self.state != "running":
             return
         if at is not None:
-            self.duration_ns = offset(at, self._start_ns)
+            self.duration_ns = offset(at, self.start_ns)
             if self.duration_ns is None:
                 return
-            self._has_given_times = True
+            self.has_given_times = True
         try:
             self._leave(error)
+            for step in list(self.open_steps.values()):
+                step.end(error)
             self.state = "ended"
             if self.outer is not None:
                 self.outer = still_open(self.outer)  # so that ended scopes can be freed
@@ -209,12 +237,22 @@ class Scope(EitherWith, Block, ABC):
         finally:
             restore(outer)
 
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Return the function with such a scope around each call, until a returned coroutine or generator ends."""
+        prototype: Any = self
+        return decorated(function, partial(block_opener, prototype))
+
+    def function_returned(self, result: object) -> None:
+        """Receive the result of the decorated function."""
+        self.kind.returned(self, result)
+
     def start_quietly(self) -> None:
         """Start without becoming current, unless it was started before."""
         if self.state == "new":
             self.start(current=False)
 
     resume = using
+    """The context manager of one advance of a decorated generator."""
 
     def generator_ended(self, error: BaseException | None) -> None:
         """End; closing a generator before its end is no error."""
@@ -227,26 +265,30 @@ class Scope(EitherWith, Block, ABC):
 
     def _admit(self, at: Time | None) -> None:
         """Set the start time. Raises UsageError if it must not start, or the time is invalid."""
+        if self.kind.needs_session:
+            self.owner = self.owner or current_session()
+            if self.owner is None:
+                raise UsageError(f"a {self.kind.name} must be started inside `with callspan.session(...)`")
         if self.state != "new":
-            raise UsageError(f"a {self.kind} can be started only once; create a new one")
-        if self._owner is not None:
-            self._owner.check_open()
+            raise UsageError(f"a {self.kind.name} can be started only once; create a new one")
+        if self.owner is not None:
+            self.owner.check_open()
         at = self._at if at is None else at
         # One right after the other: the recorded end is earlier than the real one by the time between the two.
-        self._start_ns, self._clock_ns = moment(at), time.perf_counter_ns()
-        self._has_given_times = at is not None
+        self.start_ns, self._clock_ns = moment(at), time.perf_counter_ns()
+        self.has_given_times = at is not None
 
     def check_open(self, *, late: bool = False) -> None:
         """Raise UsageError unless it was started and, if not `late`, has not ended."""
         if self.state == "new":
-            raise UsageError(f"start the {self.kind} with `with` before recording anything in it")
+            raise UsageError(f"start the {self.kind.name} with `with` before recording anything in it")
         if self.state == "ended" and not late:
-            raise UsageError(f"the {self.kind} has ended; nothing more can be recorded in it")
+            raise UsageError(f"the {self.kind.name} has ended; nothing more can be recorded in it")
 
     def _begin(self, outside: Context) -> None:
-        base, block = self._enter(outside), block_of(outside)
+        base, block = self.kind.enter(self, outside), block_of(outside)
         if self.runtime is not None:
-            self.level = strictest(self.runtime.content, block, content_of(base), self._own_level())
+            self.level = strictest(self.runtime.content, block, content_of(base), self.kind.outer_level(self))
         self.base = with_block(base, block)  # from here on its record is written, also if an interrupt comes
         if self.runtime is not None:
             self._announce_once(self.runtime, self.base)
@@ -256,12 +298,12 @@ class Scope(EitherWith, Block, ABC):
         """Start the span and write the first record, unless that was done; an interrupt may have cut it off."""
         if not self._is_announced and base is not None:
             with _START:
-                self._announce(runtime, base)
+                self.kind.first(self, runtime, base)
             self._is_announced = True
 
-    def _enter(self, current: Context) -> Context:
-        """Set runtime and place; return the base of this scope's context: `current`, or that of its owner."""
-        owner, enclosing = self._owner, scope_of(current)
+    def enter(self, current: Context) -> Context:
+        """Inherit from the enclosing scope; return the base of the own context: `current`, or that of the owner."""
+        owner, enclosing = self.owner, scope_of(current)
         if owner is not None and not is_within(enclosing, owner):
             # Started in another thread or session.
             enclosing, current = owner, owner.inner or current
@@ -271,8 +313,8 @@ class Scope(EitherWith, Block, ABC):
         else:
             self.runtime, self.place = enclosing.runtime, enclosing.place
             self.counted_in = enclosing.counted_in
-            self.agent = enclosing if enclosing.kind == "agent" else enclosing.agent
-        self._info = {**metadata_of(current), **self._info}
+            self.agent = enclosing if enclosing.kind.name == "agent" else enclosing.agent
+        self.info = {**metadata_of(current), **self.info}
         return current
 
     def _leave(self, error: BaseException | None) -> None:
@@ -295,14 +337,15 @@ class Scope(EitherWith, Block, ABC):
         """Write the final record and end the span; called once more if it was interrupted."""
         with _END:
             duration_ns = self.duration_ns = self._elapsed_ns()
-            self._note_end()
+            self.kind.count(self)
             if (runtime := self.runtime) is not None:
                 self._announce_once(runtime, self.base)
-                record = self._final_record(error, duration_ns)
-                final = runtime.process(record, self.level, self._end_point)
-                self.span.end(final, named_late=self._is_named_late)
-                self._write(runtime, final)
-                self._observe_end(final)
+                record = self.kind.last(self, error, duration_ns)
+                final = runtime.process(record, self.level, self.kind.end_point)
+                self.span.end(final, named_late=self.is_named_late)
+                self.write(runtime, final)
+                self.kind.ended(self, final)
+        self.kind.finished(self, error)
 
     def _end_later(self, error: BaseException | None) -> None:
         """End on another thread, for example because an interrupt stopped the first attempt to end."""
@@ -313,25 +356,9 @@ class Scope(EitherWith, Block, ABC):
         if self.runtime is not None:
             self.runtime.run_again(partial(context.run, self._finish, error))
 
-    @abstractmethod
-    def _announce(self, runtime: Runtime, base: Context) -> None:
-        """Start the span in the context `base` and write the first record."""
-
-    @abstractmethod
-    def _final_record(self, error: BaseException | None, duration_ns: int) -> ScopeRecord:
-        """Return the final record."""
-
-    def _note_end(self) -> None:
-        """Update totals and registries at the end, also if nothing is recorded."""
-
     def _elapsed_ns(self) -> int:
         """Return the nanoseconds from the start to the given end time, else to now by the monotonic clock."""
         return time.perf_counter_ns() - self._clock_ns if self.duration_ns is None else self.duration_ns
-
-    def _observe_end(self, final: ProcessedRecord[Record]) -> None:
-        """Pass the final record to the enclosing scopes."""
-        if self._is_exchange and self.above is not None:
-            self.above.observe(final)
 
     def call_ended(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its messages to the input and output, of this and all outer scopes."""
@@ -342,15 +369,15 @@ class Scope(EitherWith, Block, ABC):
             self.observe(processed, conversation)
         answer, start_ns = Answer(record), record.timing.start_ns
         self.add(sums_of_call(record))
-        agent: Any = self if self.kind == "agent" else self.agent
+        agent: Any = self if self.kind.name == "agent" else self.agent
         if agent is not None and record.operation in INFERENCE:
             agent.own_work.add(_ONE_CALL)
-        scope: Scope | None = self
+        scope: Node | None = self
         while scope is not None:
             parallel = [earlier for earlier in scope.answers if earlier.end_ns > start_ns]
             scope.answers = [*parallel[1 - MAX_PARALLEL :], answer]
             # The tools requested by the calls of a tool run inside it.
-            scope = None if scope.kind == "tool" else scope.above
+            scope = None if scope.kind.name == "tool" else scope.above
 
     def count_reward(self, record: Record) -> None:
         """Add the reward of a processed record, if any, to the totals of this scope and the enclosing ones.
@@ -374,11 +401,7 @@ class Scope(EitherWith, Block, ABC):
         session = self.session
         return None if session is None else next(session.episode.sequence)
 
-    def _own_level(self) -> Content:
-        """Return the content level that applies in addition to that of the context."""
-        return "full" if self.above is None else self.above.level
-
-    def _event_record(
+    def event_record(
         self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,
     ) -> EventRecord:  # fmt: skip
         """Return an event of this scope's session and timestep; `fields` are further fields of its record."""
@@ -404,7 +427,7 @@ class Scope(EitherWith, Block, ABC):
         with _RECORD:
             processed = runtime.process(record, strictest(self.level, level), point)
             processed = self.span.event(processed)
-            self._write(runtime, processed)
+            self.write(runtime, processed)
             self.count_reward(processed.record)
             self.observe(processed)
 
@@ -412,8 +435,8 @@ class Scope(EitherWith, Block, ABC):
         """Add the input or output in a record to this scope and the enclosing ones."""
         with _OBSERVE:
             exchange: ScopeExchange | None = None
-            scope: Scope | None = self
-            while scope is not None and not scope.hides_messages:
+            scope: Node | None = self
+            while scope is not None and not scope.kind.hides_messages:
                 messages = scope.span.messages
                 if messages is not None:
                     exchange = exchange or exchange_in(processed.record, conversation, messages.room)
@@ -422,7 +445,7 @@ class Scope(EitherWith, Block, ABC):
                     messages.add(exchange)
                 scope = scope.above
 
-    def _begin_span(
+    def start_span(
         self, runtime: Runtime, processed: ProcessedRecord[ScopeRecord], parent: Context, **links: Any
     ) -> None:  # fmt: skip
         """Start this scope's span from its first record; for `links` see `SessionSpans.start`."""
@@ -430,11 +453,12 @@ class Scope(EitherWith, Block, ABC):
             with _START_SPAN:
                 self.span = runtime.spans.start(processed, parent=parent, **links)
 
-    def _write(self, runtime: Runtime, processed: ProcessedRecord[Record]) -> None:
-        write = runtime.write_unmeasured if self._has_given_times else runtime.write
+    def write(self, runtime: Runtime, processed: ProcessedRecord[Record]) -> None:
+        """Write a record; it is not measured if its times were given."""
+        write = runtime.write_unmeasured if self.has_given_times else runtime.write
         write(processed)
 
-    def _span_ids(self) -> dict[str, Any]:
+    def span_ids(self) -> dict[str, Any]:
         """Return the span's ids as fields of a record."""
         ids, step = span_ids(self.span), self.step
         if step is not None and step.span.trace_id != self.span.trace_id:
@@ -461,7 +485,7 @@ class Scope(EitherWith, Block, ABC):
             self.end(error)
 
 
-def current_scope() -> Scope | None:
+def current_scope() -> Node | None:
     """Return the innermost session, timestep or operation of the running code, or None."""
     return scope_of(here())
 
@@ -500,13 +524,13 @@ def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
     return (None, None, metadata) if scope is None else (scope.place, scope.call_ended, metadata)
 
 
-def scope_of(context: Context) -> Scope | None:
+def scope_of(context: Context) -> Node | None:
     """Return the innermost scope in `context`, or None."""
     scope: Any = context.get(SCOPE)
     return scope  # type: ignore[no-any-return]
 
 
-def is_within(scope: Any, outer: Scope) -> bool:
+def is_within(scope: Any, outer: Node) -> bool:
     """Return whether `scope` is `outer` or inside it; False for None."""
     while scope is not None and scope is not outer:
         scope = scope.above
