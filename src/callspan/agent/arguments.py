@@ -76,7 +76,7 @@ def names_in(value: object) -> object:
     At most `MAX_ENTRIES` items of a list are read.
     """
     if isinstance(value, list | tuple | set | frozenset):
-        return [one for one in islice(value, MAX_ENTRIES) if as_text(one) is not None]
+        return [item for item in islice(value, MAX_ENTRIES) if as_text(item) is not None]
     return value if as_text(value) is not None else None
 
 
@@ -107,9 +107,9 @@ def first_entries(entries: dict[str, object], first: Collection[str]) -> dict[st
     """Return at most `MAX_ENTRIES` of a dict with a note of what is left out; those named in `first` are kept."""
     if len(entries) <= MAX_ENTRIES:
         return entries
-    kept = {name: entries[name] for name in first if name in entries}
-    kept.update(islice(entries.items(), MAX_ENTRIES - len(kept)))
-    return {**kept, TRUNCATED_KEY: {"values": len(entries) - len(kept)}}
+    first_values = {name: entries[name] for name in first if name in entries}
+    first_values.update(islice(entries.items(), MAX_ENTRIES - len(first_values)))
+    return {**first_values, TRUNCATED_KEY: {"values": len(entries) - len(first_values)}}
 
 
 def _with_names(metadata: Mapping[Any, object]) -> Mapping[Any, object]:

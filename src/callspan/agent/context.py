@@ -113,18 +113,18 @@ def _updated(metadata: Mapping[str, object], fields: dict[str, object]) -> dict[
             continue
         if name not in METADATA_FIELDS:
             extra[name] = value
-        elif (named := names_in(value)) is not None:
-            merged[name] = named
-            if isinstance(named, list) and len(named) == MAX_ENTRIES:
+        elif (names := names_in(value)) is not None:
+            merged[name] = names
+            if isinstance(names, list) and len(names) == MAX_ENTRIES:
                 extra |= _left_out(name, value)
     if extra:
         merged["extra"] = extra
     return merged
 
 
-def _left_out(name: str, several: Any) -> dict[str, object]:
+def _left_out(name: str, items: Any) -> dict[str, object]:
     """Return the note of how many items of a field were left out; empty if none."""
-    number = len(several) - MAX_ENTRIES
+    number = len(items) - MAX_ENTRIES
     return {TRUNCATED_KEY: {name: number}} if number > 0 else {}
 
 
@@ -149,8 +149,8 @@ def still_open(context: Context) -> Context:
     scope: Any = context.get(SCOPE)
     while scope is not None and scope.state == "ended" and scope.home is not None and scope.home.is_here():
         inner, outer = scope.inner, scope.outer
-        kept = {key: one for key, one in context.items() if key not in _OWN_KEYS and inner.get(key) is not one}
-        context = Context({**outer, **kept})
+        entries = {key: entry for key, entry in context.items() if key not in _OWN_KEYS and inner.get(key) is not entry}
+        context = Context({**outer, **entries})
         scope = context.get(SCOPE)
     return context
 
@@ -223,8 +223,8 @@ class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspa
 
     def _within(self, outer: Context) -> Context:
         """Return the context with the fields added to the current metadata."""
-        around = metadata_of(outer)
-        self._inside = _MetadataBlock(_updated(around, self._given), around)
+        outer_metadata = metadata_of(outer)
+        self._inside = _MetadataBlock(_updated(outer_metadata, self._given), outer_metadata)
         return set_value(_METADATA, self._inside, outer)
 
     def __exit__(self, *raised: Any) -> None:
@@ -287,8 +287,8 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
     def _within(self, outer: Context) -> Context:
         """Return the context with the stricter of the two levels."""
         # Another string than that of any other block with this level, which may not be left instead.
-        own: Any = strictest(self._setting, block_of(outer)).encode().decode()
-        return with_block(outer, own)
+        level: Any = strictest(self._setting, block_of(outer)).encode().decode()
+        return with_block(outer, level)
 
 
 class _CapturedContext(AdvanceBlock):

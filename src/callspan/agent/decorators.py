@@ -132,8 +132,8 @@ def decorated(function: Callable[_P, _R], opener_of: Callable[..., Callable[...,
 
 def block_opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Callable[..., Block]:
     """Return what makes, from the arguments of each call of a function, a new block like `prototype`."""
-    named = function.func if isinstance(function, partial) else function
-    name = getattr(named, "__name__", type(named).__name__)
+    target = function.func if isinstance(function, partial) else function
+    name = getattr(target, "__name__", type(target).__name__)
     signature = None
     if prototype.reads_arguments:
         with fail_open("read the signature of a decorated function"):
@@ -156,7 +156,9 @@ def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str
     first = next(iter(signature.parameters), None)
     if first in _RECEIVERS:
         arguments.pop(first, None)
-    of_others = next((one.name for one in signature.parameters.values() if one.kind is one.VAR_KEYWORD), None)
+    of_others = next(
+        (parameter.name for parameter in signature.parameters.values() if parameter.kind is parameter.VAR_KEYWORD), None
+    )
     if of_others is not None:
         arguments |= arguments.pop(of_others, {})
     return arguments
@@ -183,7 +185,7 @@ def _plain(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable
     return call
 
 
-def _continuation(function: Callable[..., Any], block: Block, held: list[Any]) -> Any:
+def _continuation(function: Callable[..., Any], block: Block, results: list[Any]) -> Any:
     """Return a coroutine or generator that continues the block in the one that the function has returned."""
 
     def begin() -> Block:
@@ -191,17 +193,17 @@ def _continuation(function: Callable[..., Any], block: Block, held: list[Any]) -
         return block
 
     def close(inner: Generator[Any, Any, Any]) -> None:
-        if known() is not None:  # one that is collected lets go of the other, which someone else may have too
+        if reference() is not None:  # one that is collected lets go of the other, which someone else may have too
             inner.close()
 
-    continued = _CONTINUED[type(held[0])]
+    continued = _CONTINUED[type(results[0])]
     continued = partial(continued, close=close) if continued is around_generator else continued
-    made = functools.wraps(function)(continued(held.pop, begin))()
-    known = weakref.ref(made)
+    continuation = functools.wraps(function)(continued(results.pop, begin))()
+    reference = weakref.ref(continuation)
     # Nothing in it runs, not even at its end, if nobody begins it.
-    abandoned = weakref.finalize(made, block.collected)
+    abandoned = weakref.finalize(continuation, block.collected)
     abandoned.atexit = False
-    return made
+    return continuation
 
 
 def _continued_coroutine(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:

@@ -66,7 +66,7 @@ class EventRecorder(Node, Operations):
         an id; `causal_influence` are records that led to it, or their ids; None values of `metadata` are omitted;
         `sequence` is your own number of the message; `at` is its time, now by default.
         """
-        target, message_type, named = self._target(), as_text(kind), reference_or_none(call)
+        target, message_type, call_reference = self._target(), as_text(kind), reference_or_none(call)
         if not message_type:
             raise UsageError("a message needs a kind, such as 'observation'")
         causes, has_more = record_ids(causal_influence)
@@ -75,7 +75,7 @@ class EventRecorder(Node, Operations):
             session_id=target.place.session_id,
             timestep_id=target.place.timestep_id,
             timestep=target.place.timestep,
-            call_id=named.call_id or named.tool_call_id,
+            call_id=call_reference.call_id or call_reference.tool_call_id,
             message_type=message_type,
             sender=as_text(sender),
             receiver=as_text(receiver),
@@ -130,8 +130,8 @@ class EventRecorder(Node, Operations):
         if not event_type:
             raise UsageError("an event needs a type, such as 'reset'")
         labels = Labels(metadata, system, sequence)
-        named, failed = reference_or_none(call), application_error(error)
-        fields = {"call_id": named.call_id, "tool_call_id": named.tool_call_id, "name": as_text(name)}
+        call_reference, failed = reference_or_none(call), application_error(error)
+        fields = {"call_id": call_reference.call_id, "tool_call_id": call_reference.tool_call_id, "name": as_text(name)}
         record = target.labelled_event(event_type, moment(at), labels, data=data, error=failed, **fields)
         target.emit(record, "event")
         return record.event_id

@@ -48,7 +48,7 @@ class Operation(Node):
     def __init__(
         self,
         name: str | None = None,
-        given: object = None,
+        input_value: object = None,
         owner: Node | None = None,
         labels: Labels = _NO_LABELS,
         tool_call_id: str | None = None,
@@ -61,7 +61,7 @@ class Operation(Node):
         self.requested_id = tool_call_id
         self.call_id = call_id
         """The model's call that requested it; None if unknown."""
-        self.input_value = given
+        self.input_value = input_value
         self.output_value: object = ABSENT
         self.name = as_text(name)
         self.error = None
@@ -77,8 +77,8 @@ class Operation(Node):
 
     def new_block(self, name: str, arguments: Mapping[str, object]) -> Operation:
         """Return such an operation for one call of a function."""
-        given = arguments if self.input_value is None else self.input_value
-        return type(self)(self.name or name, given, self.owner, self.labels)
+        value = arguments if self.input_value is None else self.input_value
+        return type(self)(self.name or name, value, self.owner, self.labels)
 
 
 class Tool(Operation):
@@ -124,8 +124,8 @@ class Agent(Operation):
 
     kind = AGENT
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.own_work = RunningTotals()
         """The calls and tools inside that are in no agent inside."""
 
@@ -222,11 +222,13 @@ class Operations:
             >>> add(1, 2)
             3
         """
-        named = reference_or_none(call)
-        name = as_text(name) or _text(tool_call_field(named.requested, "name"))
-        given = tool_call_field(named.requested, "arguments") if arguments is None else arguments
+        reference = reference_or_none(call)
+        name = as_text(name) or _text(tool_call_field(reference.requested, "name"))
+        tool_arguments = tool_call_field(reference.requested, "arguments") if arguments is None else arguments
         labels = Labels(metadata, system, sequence)
-        return Tool(name, given, self._operations_owner, labels, _tool_call_id(named), _requester(named))
+        return Tool(
+            name, tool_arguments, self._operations_owner, labels, _tool_call_id(reference), _requester(reference)
+        )
 
     def invoke_agent(
         self,
@@ -308,8 +310,8 @@ class Operations:
             >>> with callspan.session("support"), callspan.invoke_agent("triage"):
             ...     event_id = callspan.handoff("billing", reason="a question about an invoice")
         """
-        named = reference_or_none(call)
-        ids = _tool_call_id(named), _requester(named)
+        reference = reference_or_none(call)
+        ids = _tool_call_id(reference), _requester(reference)
         handoff = Handoff(to, reason, self._operations_owner, Labels(system=sender), *ids)
         handoff.start(current=False, at=at)
         handoff.end()
@@ -325,13 +327,13 @@ def without_none(values: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _tool_call_id(named: Reference) -> str | None:
-    return named.text or id_text(tool_call_field(named.requested, "id"))
+def _tool_call_id(reference: Reference) -> str | None:
+    return reference.text or id_text(tool_call_field(reference.requested, "id"))
 
 
-def _requester(named: Reference) -> str | None:
+def _requester(reference: Reference) -> str | None:
     """Return the id of the call that requested a tool; None for text, which may be the id of the tool call."""
-    return None if named.text is not None else named.call_id
+    return None if reference.text is not None else reference.call_id
 
 
 def _text(value: object) -> str | None:

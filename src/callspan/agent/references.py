@@ -52,7 +52,7 @@ class Reference(NamedTuple):
     """The call: callspan's id if this process knows it, else the id as given."""
     tool_call: object = None
     """The model's tool call, if the argument is one."""
-    asked: Sequence[ToolCall] = ()
+    requests: Sequence[ToolCall] = ()
     """The tool calls of the answer, if the argument is a known call."""
     text: str | None = None
     """The id, if the argument is text: that of a call or of a tool call."""
@@ -65,13 +65,13 @@ class Reference(NamedTuple):
     @property
     def requested(self) -> object:
         """The tool call, or the only one of the answer."""
-        return self.asked[0] if len(self.asked) == 1 else self.tool_call
+        return self.requests[0] if len(self.requests) == 1 else self.tool_call
 
 
 NOTHING: Final = Reference()
 
 
-def reference(of: object, wanted: str = "a call") -> Reference:
+def reference(of: object, what: str = "a call") -> Reference:
     """Return what `of` names; nothing for None. Anything that names no call and no tool call is misuse.
 
     Raises:
@@ -79,18 +79,18 @@ def reference(of: object, wanted: str = "a call") -> Reference:
     """
     if of is None:
         return NOTHING
-    named = _named(of)
-    if named is None:
+    call_reference = _named(of)
+    if call_reference is None:
         raise UsageError(
-            f"{wanted} is named by the SDK's response, its tool call, a record, or an id as text, not by {_kind(of)}"
+            f"{what} is named by the SDK's response, its tool call, a record, or an id as text, not by {_kind(of)}"
         )
-    return named
+    return call_reference
 
 
-def reference_or_none(of: object, wanted: str = "a call") -> Reference:
+def reference_or_none(of: object, what: str = "a call") -> Reference:
     """Return the same; after misuse, nothing."""
     try:
-        return reference(of, wanted)
+        return reference(of, what)
     except UsageError as error:
         refuse(error)
         return NOTHING
@@ -101,7 +101,7 @@ def _named(of: object) -> Reference | None:
         text = id_text(of)
         return None if text is None else Reference(call_of(text) or text, text=text)
     if isinstance(of, CallRecord):
-        return Reference(of.call_id, asked=of.tool_calls or ())
+        return Reference(of.call_id, requests=of.tool_calls or ())
     if isinstance(of, EventRecord | MessageRecord | RewardRecord):
         return _of_record(of)
     if isinstance(of, Node | SessionRecord | TimestepRecord):
@@ -110,7 +110,12 @@ def _named(of: object) -> Reference | None:
         return _of_object(of)
     return Reference(
         call,
-        asked=[one for each in _answers(current_scope()) if each.call_id == call for one in each.tool_calls()],
+        requests=[
+            tool_call
+            for answer in _answers(current_scope())
+            if answer.call_id == call
+            for tool_call in answer.tool_calls()
+        ],
     )
 
 
@@ -133,21 +138,27 @@ def _of_object(of: object) -> Reference | None:
     return Reference(call_of(identity) or identity)
 
 
-def requesting_call(tool_call_id: str, around: Node | None) -> str | None:
+def requesting_call(tool_call_id: str, scope: Node | None) -> str | None:
     """Return the id of the call whose answer has this tool call, of the latest answers in a scope and around it."""
     return next(
-        (answer.call_id for answer in _answers(around) for one in answer.tool_calls() if one.id == tool_call_id), None
+        (
+            answer.call_id
+            for answer in _answers(scope)
+            for tool_call in answer.tool_calls()
+            if tool_call.id == tool_call_id
+        ),
+        None,
     )
 
 
 def _answers(scope: Node | None) -> Iterable[Answer]:
     """Return the latest answers in a scope and around it, each of which may be in several."""
-    found = dict[str, Answer]()
+    answers = dict[str, Answer]()
     while scope is not None:
         for answer in scope.answers:
-            found.setdefault(answer.call_id, answer)
+            answers.setdefault(answer.call_id, answer)
         scope = scope.above
-    return found.values()
+    return answers.values()
 
 
 def tool_call_field(call: object, field: str) -> object:
@@ -191,7 +202,7 @@ def record_ids(of: object) -> tuple[list[str], bool]:
     """
     is_one = isinstance(of, str | Node | Record)
     items = [of] if is_one else value_of(lambda: list(islice(cast("Iterable[object]", of), MAX_ENTRIES + 1))) or []
-    ids = [identity for one in items[:MAX_ENTRIES] if (identity := record_id(one)) is not None]
+    ids = [identity for item in items[:MAX_ENTRIES] if (identity := record_id(item)) is not None]
     return ids, len(items) > MAX_ENTRIES
 
 

@@ -99,10 +99,10 @@ def _place(session_id: str | None, timestep_id: str | None, span: SpanRef | None
 def _call_id(of: object) -> str | None:
     """Return the id of the call that `of` names; None for None. Raises UsageError."""
     try:
-        named = reference(of)
+        call_reference = reference(of)
     except UsageError:
         raise UsageError(_NO_CALL) from None
-    return named.call_id or named.tool_call_id
+    return call_reference.call_id or call_reference.tool_call_id
 
 
 @or_unrecorded

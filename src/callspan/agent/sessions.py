@@ -126,8 +126,8 @@ class Session(EventRecorder):
         Written immediately. None leaves a value unchanged, also in `metadata`. May be called repeatedly, also after the
         end.
         """
-        given = {"experiment": experiment, "task_id": task_id, "group_id": group_id, "user_id": user_id}
-        labels = {name: text for name, value in given.items() if (text := as_text(value)) is not None}
+        texts = {"experiment": experiment, "task_id": task_id, "group_id": group_id, "user_id": user_id}
+        labels = {name: text for name, value in texts.items() if (text := as_text(value)) is not None}
         if labels:
             self.identity = msgspec.structs.replace(self.identity, **labels)
         self._update(status, metadata)

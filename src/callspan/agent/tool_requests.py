@@ -32,7 +32,7 @@ class Answer:
 
     def open(self) -> list[ToolCall]:
         """Return the tool calls for the application whose tools have not started."""
-        return [one for one in self.tool_calls() if one.id not in self.started_ids]
+        return [tool_call for tool_call in self.tool_calls() if tool_call.id not in self.started_ids]
 
     def tool_calls(self) -> list[ToolCall]:
         """Return the tool calls for the application."""
@@ -55,5 +55,5 @@ def mark_started(answers: Iterable[Answer], tool_call_id: str) -> None:
 def find_tool_call(answers: Iterable[Answer], name: str | None, arguments: object) -> str | None:
     """Return the id of the open tool call with this name and these arguments; None unless there is exactly one."""
     calls = [call for answer in answers for call in answer.open() if call.name == name]
-    found = [call.id for call in calls if (parse_arguments(call.arguments) or {}) == (arguments or {})]
-    return found[0] if len(found) == 1 else None
+    ids = [call.id for call in calls if (parse_arguments(call.arguments) or {}) == (arguments or {})]
+    return ids[0] if len(ids) == 1 else None

@@ -65,8 +65,8 @@ class RunningTotals:
         """Return the sums so far."""
         with _LOCK:
             rewards = self._rewards
-            others = rewards.means if rewards.objectives else {}
-            return Totals(**self._sums, reward=rewards.reward, rewards=others)
+            means = rewards.means if rewards.objectives else {}
+            return Totals(**self._sums, reward=rewards.reward, rewards=means)
 
 
 def sums_of_call(record: CallRecord) -> dict[str, int | None]:
