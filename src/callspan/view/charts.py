@@ -126,11 +126,15 @@ def _period(reader: Reader, selection: CallFilter) -> tuple[int, int] | None:
     """
     starts: list[int] = []
     for newest in (False, True):
-        single = msgspec.structs.replace(
+        edge_selection = msgspec.structs.replace(
             selection, sort="start_ns", newest_first=newest, limit=1, offset=0, content="none"
         )
-        starts += [call.timing.start_ns for call in reader.calls(single)]
-        starts += [one.session.start_ns for one in reader.sessions(single) if one.session.start_ns is not None]
+        starts += [call.timing.start_ns for call in reader.calls(edge_selection)]
+        starts += [
+            summary.session.start_ns
+            for summary in reader.sessions(edge_selection)
+            if summary.session.start_ns is not None
+        ]
     return (min(starts), max(starts)) if starts else None
 
 

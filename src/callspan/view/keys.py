@@ -34,12 +34,12 @@ def page(request: PageRequest) -> list[Key]:
     """Return the metadata keys of the newest sessions and calls, those with the fewest values first."""
     reader, selection = request.filtered()
     newest = msgspec.structs.replace(selection, limit=_MAX_READ, content="none", sort="start_ns")
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    values_by_name: dict[str, dict[str, None]] = defaultdict(dict)
     for metadata in (
         *(summary.session.metadata for summary in reader.sessions(newest)),
         *(call.metadata for call in reader.calls(newest)),
     ):
         for name in metadata:
-            found[name].update(dict.fromkeys(labels(metadata, name)))
-    keys = [_key(name, [*values]) for name, values in found.items()]
+            values_by_name[name].update(dict.fromkeys(labels(metadata, name)))
+    keys = [_key(name, [*values]) for name, values in values_by_name.items()]
     return sorted((key for key in keys if key.values), key=lambda key: (not key.is_choice, len(key.values), key.name))

@@ -68,8 +68,8 @@ def rate(request: PageRequest, body: bytes) -> RewardRecord:
     )
 
 
-def _text(given: str | None) -> str | None:
-    return (given or "").strip()[:_CHARACTERS] or None
+def _text(text: str | None) -> str | None:
+    return (text or "").strip()[:_CHARACTERS] or None
 
 
 def _target(request: PageRequest, rating: Rating) -> _Target:
