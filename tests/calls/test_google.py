@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -384,3 +385,72 @@ async def test_the_wait_that_an_error_asks_for(mode: Mode, seen: Capture) -> Non
     mode.provider.reply(raw=body, status=429)
     assert await caught(answered(mode, client_of(mode)))
     assert [one.retry_after_s for one in the_call(seen).attempts] == [30.5]
+
+
+INTERACTION: Final[dict[str, Any]] = {
+    "id": "v1_a", "object": "interaction", "model": MODEL, "status": "completed", "service_tier": "standard",
+    "usage": {
+        "total_input_tokens": 9, "total_output_tokens": 13, "total_thought_tokens": 7, "total_tool_use_tokens": 3,
+        "total_cached_tokens": 2, "total_tokens": 32, "input_tokens_by_modality": [{"modality": "text", "tokens": 9}],
+    },
+    "steps": [
+        {"type": "thought", "signature": "c2ln"},
+        {"type": "model_output", "content": [{"type": "text", "text": "I am well."}]},
+        {"type": "function_call", "id": "call_1", "name": "get_weather", "arguments": {"city": "Paris"}},
+    ],
+}  # fmt: skip
+EVENTS: Final[list[Any]] = [
+    {"event_type": "interaction.created", "interaction": {"id": "v1_a", "model": MODEL, "status": "in_progress"}},
+    {"event_type": "step.start", "index": 0, "step": {"type": "thought"}},
+    {"event_type": "step.delta", "index": 0, "delta": {"type": "thought_signature", "signature": "c2ln"}},
+    {"event_type": "step.start", "index": 1, "step": {"type": "model_output"}},
+    {"event_type": "step.delta", "index": 1, "delta": {"type": "text", "text": "I am "}},
+    {"event_type": "step.delta", "index": 1, "delta": {"type": "text", "text": "well."}},
+    {"event_type": "step.start", "index": 2, "step": {"type": "function_call", "id": "call_1", "name": "get_weather"}},
+    {"event_type": "step.delta", "index": 2, "delta": {"type": "arguments_delta", "arguments": '{"city":"Paris"}'}},
+    {
+        "event_type": "interaction.completed",
+        "interaction": {key: INTERACTION[key] for key in INTERACTION if key != "steps"},
+    },
+]
+
+
+def interactions_of(mode: Mode) -> Any:
+    client = client_of(mode)
+    if find_spec("google.genai._gaos") is None:
+        pytest.skip("this version sends interactions by another client")
+    return client.interactions
+
+
+async def test_interactions(mode: Mode, stream: bool, seen: Capture) -> None:
+    mode.provider.reply(raw=EVENTS if stream else INTERACTION, on="/interactions")
+    asked = interactions_of(mode).create(model=MODEL, input="How are you?", stream=stream)
+    await mode.whole(asked)
+    record, usage = the_call(seen), usage_of(the_call(seen))
+    assert (record.api, record.outcome, record.request.model) == ("interactions", "success", MODEL)
+    assert record.stream is None or (record.stream.end, record.stream.complete) == ("complete", True)
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (12, 20, 32)
+    assert (usage.reasoning_tokens, usage.cache_read_tokens, usage.estimated) == (7, 2, False)
+    assert (record.text, [one.status for one in record.attempts]) == ("I am well.", [200])
+    (message,) = (record.conversation or pytest.fail()).output
+    assert [(call.id, call.name, call.arguments) for call in message.tool_calls] == [
+        ("call_1", "get_weather", '{"city":"Paris"}')
+    ]
+
+
+async def test_an_interaction_that_is_left_early_and_one_that_fails(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(raw=EVENTS, on="/interactions", chunk_delay_s=0.05)
+    stream = await mode.wait(interactions_of(mode).create(model=MODEL, input="How are you?", stream=True))
+    await mode.next(stream.__aiter__() if mode.is_async else iter(stream))
+    await mode.wait(stream.aclose() if hasattr(stream, "aclose") else stream.close())
+    mode.provider.reply(status=400, message="no such model", on="/interactions")
+
+    async def failing() -> None:
+        await mode.wait(interactions_of(mode).create(model="other", input="How are you?"))
+
+    assert await caught(failing())
+    await mode.collect()
+    (left, failed) = sorted(seen.records, key=lambda record: record.timing.start_ns)
+    assert (left.outcome, left.stream and left.stream.end) == ("cancelled", "closed")
+    assert failed.error is not None
+    assert (failed.outcome, failed.error.status, failed.error.kind) == ("error", 400, "bad_input")

@@ -43,6 +43,7 @@ _ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "realtime_translations": ("openai.voice_sessions", "SpeechTranslation"),
     "generate_content": ("google.generate_content", "GenerateContent"),
     "embed_content": ("google.embeddings", "EmbedContent"),
+    "interactions": ("google.interactions", "Interactions"),
     "predict": ("google.embeddings", "Predict"),
 }
 """Module and class of the adapter of each API."""

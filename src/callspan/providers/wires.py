@@ -1,4 +1,4 @@
-"""Wires: requests to models that are known by their path alone, which has the model in it."""
+"""Wires: requests to models that are known by their path alone, which mostly has the model in it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class Wire(NamedTuple):
 
     api: str
     model: str | None
-    """The model in its path."""
+    """The model in its path; None if it is in the body."""
 
 
 _MODEL: Final = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)$")
 """Gateways put anything before it, Vertex the project, the location and the publisher of the model."""
+_INTERACTIONS: Final = "/interactions"
 _VERBS: Final = {
     "generateContent": "generate_content",
     "streamGenerateContent": "generate_content",
@@ -39,7 +40,11 @@ _UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
 @lru_cache(maxsize=_MAX_PATHS)
 def find(method: str, path: str) -> Wire | None:
     """Return the API of a request; None if it is not known to call a model."""
-    found = _MODEL.search(path) if method.upper() == "POST" else None
+    if method.upper() != "POST":
+        return None
+    if path.endswith(_INTERACTIONS):
+        return Wire("interactions", None)
+    found = _MODEL.search(path)
     api = None if found is None else _VERBS.get(found[2])
     return None if found is None or api is None else Wire(api, unquote(found[1]))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.intercept.hook_rows import Hook, both
-from callspan.intercept.hooked_sdks import google_genai, google_loops
+from callspan.intercept.hooked_sdks import google_genai, google_interactions, google_loops
 
 _CLIENT: Final = ("google.genai._api_client:BaseApiClient",)
 _LOOPS: Final = "agents of automatic function calling"
@@ -26,6 +26,14 @@ HOOKS: Final[tuple[Hook, ...]] = (
     Hook(
         "_async_request_once", _CLIENT, google_genai.ATTEMPT.around, "attempts of async calls",
         reads={"http_request": 1}, is_async=True,
+    ),
+    Hook(
+        "do_request", ("google.genai._gaos.basesdk:BaseSDK",), google_interactions.REQUEST.around, "sync interactions",
+        keep_while_streaming=False, reads={"request": 2, "stream": 4}, late=True,
+    ),
+    Hook(
+        "do_request_async", ("google.genai._gaos.basesdk:AsyncBaseSDK",), google_interactions.REQUEST.around,
+        "async interactions", keep_while_streaming=False, reads={"request": 2, "stream": 4}, late=True, is_async=True,
     ),
     *both(
         "generate_content", ("google.genai.models:{Async}Models",), google_loops.LOOP.around, _LOOPS, awaits=True,

@@ -1,0 +1,260 @@
+"""Interactions: requests, answers and streams of `interactions`, whose answer is a list of steps.
+
+`total_output_tokens` excludes thoughts, and `total_input_tokens` the tokens of hosted tools; the total is the sum of
+all four counters.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from callspan.providers.base import Operation, ResponseInfo, parameters
+from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.fold.merge import GrowingText, Json, finished_copy
+from callspan.providers.fold.usage_merge import UsageRule
+from callspan.providers.google.usage import estimated
+from callspan.providers.media_parts import media
+from callspan.providers.wire_json import count, detached, detached_object, flag, items, mapping, objects, text, word
+from callspan.record.call import Request, Response
+from callspan.record.codec import json_text
+from callspan.record.messages import (
+    Conversation,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+    tool_name,
+)
+from callspan.record.usage import Usage, contradicts_itself
+
+_CONTENT: Final = frozenset({"model", "stream", "input", "system_instruction", "tools", "generation_config"})
+_ENDS: Final = frozenset({"completed", "failed", "cancelled", "incomplete", "requires_action", "requires_continuation"})
+"""The states in which a stream is over."""
+_ANSWER: Final = frozenset({"steps", "usage", "status"})
+_INCOMPLETE: Final = "incomplete"
+_MODALITIES: Final = ("text", "image", "audio")
+_TEXT_DELTAS: Final = {"text": "text", "arguments_delta": "arguments", "thought_summary": "summary"}
+"""The field of a step's text by the type of its deltas."""
+_MEDIA: Final = ("image", "audio", "video", "document")
+
+
+class InteractionFold:
+    """Joins the events of an interaction."""
+
+    usage_rule: ClassVar[UsageRule] = "last whole"
+
+    def __init__(self) -> None:
+        self._body: Json = {}
+        self._steps: dict[int, Json] = {}
+
+    @property
+    def complete(self) -> bool:
+        """True once the interaction has ended, or waits for its application."""
+        return self._body.get("status") in _ENDS
+
+    def add(self, event: object) -> bool:
+        """Fold in one event; return True if it carried content."""
+        if not isinstance(event, dict):
+            return False
+        if isinstance(interaction := event.get("interaction"), dict):
+            self._body.update({key: detached(value) for key, value in interaction.items() if value is not None})
+        elif word(event, "status") is not None:
+            self._body["status"] = event["status"]
+        if (error := event.get("error")) is not None:
+            self._body["error"] = detached(error)
+        return self._add_to_step(event)
+
+    def _add_to_step(self, event: Json) -> bool:
+        index, start, delta = event.get("index"), event.get("step"), event.get("delta")
+        if type(index) is not int:
+            return False
+        if isinstance(start, dict):
+            self._steps[index] = detached_object(start)
+            return False
+        return isinstance(delta, dict) and _grow(self._steps.setdefault(index, {}), delta)
+
+    def body(self) -> Json | None:
+        """Return the interaction so far; None if nothing was received."""
+        if not self._body and not self._steps:
+            return None
+        body: Json = {**self._body}
+        if self._steps and not body.get("steps"):
+            body["steps"] = [finished_copy(self._steps[index]) for index in sorted(self._steps)]
+        return body if self.complete else {**body, _INCOMPLETE: True}
+
+
+def _grow(step: Json, delta: Json) -> bool:
+    """Add a delta to its step: a piece of a text, a signature, or a whole part."""
+    kind = delta.get("type")
+    name = _TEXT_DELTAS.get(kind) if isinstance(kind, str) else None
+    piece = delta.get(name) if name is not None else None
+    if name is not None and isinstance(piece, str):
+        holder = _open_text(step) if name == "text" else step
+        held = holder.get(name)
+        if type(held) is not GrowingText:
+            held = holder[name] = GrowingText()
+        held.add(piece)
+        return piece != ""
+    if (signature := delta.get("signature")) is not None and delta.keys() <= {"type", "signature"}:
+        step["signature"] = detached(signature)
+        return False
+    step.setdefault("content", []).append(detached_object(delta))
+    return True
+
+
+def _open_text(step: Json) -> Json:
+    """Return the text of a step that grows: its last part, if that is a text."""
+    content = step.setdefault("content", [])
+    if not content or type(content[-1].get("text")) is not GrowingText:
+        content.append({"type": "text"})
+    last: Json = content[-1]
+    return last
+
+
+class Interactions:
+    """`POST /interactions`. Stateless."""
+
+    operation: Operation = "generate_content"
+    accumulator = InteractionFold
+
+    def __init__(self, api: str) -> None:
+        self.api = api
+
+    def request(self, body: object) -> Request:
+        """Return model or agent, parameters and counts of a request."""
+        if not isinstance(body, dict):
+            return Request()
+        config, content = mapping(body, "generation_config") or {}, body.get("input")
+        return Request(
+            model=word(body, "model") or word(body, "agent"),
+            stream=flag(body, "stream") is True,
+            params={**parameters(body, _CONTENT), **parameters({**config}, ())},  # type: ignore[dict-item] # JSON
+            message_count=len(content) if isinstance(content, list) else None,
+            tool_names=[name for tool in objects(body, "tools") if (name := tool_name(tool))] or None,
+            continues=word(body, "previous_interaction_id"),
+        )
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return identity, status, usage and error of an interaction; accepts any JSON."""
+        error, status = error_in(body) if isinstance(body, dict) else None, word(body, "status")
+        tokens = usage(mapping(body, "usage"))
+        return ResponseInfo(
+            response=Response(
+                id=word(body, "id"),
+                model=word(body, "model") or word(body, "agent"),
+                status=status,
+                finish_reasons=[status] if status in _ENDS else [],
+                service_tier=word(body, "service_tier"),
+                truncated=status == "incomplete",
+            ),
+            usage=estimated(tokens) if tokens is not None and flag(body, _INCOMPLETE) else tokens,
+            error=error_info(body={"error": error}) if error else None,
+            recognized=isinstance(body, dict) and (bool(error) or not _ANSWER.isdisjoint(body)),
+        )
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the messages of both bodies, typed. Either may be None."""
+        output = [part for step in objects(response, "steps") for part in _step(step)]
+        answer = [Message(role="assistant", parts=output, finish_reason=word(response, "status"))] if output else []
+        if not isinstance(request, dict):
+            return Conversation(output=answer)
+        instruction = text(request, "system_instruction")
+        return Conversation(
+            system=[Text(text=instruction)] if instruction else [],
+            input=_input(request.get("input")),
+            output=answer,
+            tools=list(map(detached, items(request, "tools"))),
+        )
+
+
+def usage(counted: Json | None) -> Usage | None:
+    """Return the `usage` of an interaction as inclusive counters; None if there is none."""
+    if not counted:
+        return None
+    sent, written = count(counted, "total_input_tokens"), count(counted, "total_output_tokens")
+    thoughts = count(counted, "total_thought_tokens")
+    tokens = Usage(
+        input_tokens=None if sent is None else sent + (count(counted, "total_tool_use_tokens") or 0),
+        output_tokens=None if written is None and thoughts is None else (written or 0) + (thoughts or 0),
+        total_tokens=count(counted, "total_tokens"),
+        cache_read_tokens=count(counted, "total_cached_tokens"),
+        reasoning_tokens=thoughts,
+        raw=detached_object(counted),
+        **_by_modality(counted, "input"),
+        **_by_modality(counted, "output"),
+    )
+    return msgspec.structs.replace(tokens, estimated=True) if contradicts_itself(tokens) else tokens
+
+
+def _by_modality(counted: Json, prefix: str) -> dict[str, Any]:
+    details = {
+        word(detail, "modality"): count(detail, "tokens") for detail in objects(counted, f"{prefix}_tokens_by_modality")
+    }
+    return {f"{prefix}_{name}_tokens": details[name] for name in _MODALITIES if details.get(name) is not None}
+
+
+def _input(given: object) -> list[Message]:
+    """Return the input: a text, parts of one message, or turns and steps."""
+    if isinstance(given, str):
+        return [Message(role="user", parts=[Text(text=given)])]
+    entries = [entry for entry in (given if isinstance(given, list) else [given]) if isinstance(entry, dict)]
+    if not any("role" in entry or "steps" in entry for entry in entries):
+        parts = [part for entry in entries for part in _step(entry)]
+        is_results = bool(parts) and all(isinstance(part, ToolResult) for part in parts)
+        return [Message(role="tool" if is_results else "user", parts=parts)] if parts else []
+    return [_turn(entry) for entry in entries]
+
+
+def _turn(turn: Json) -> Message:
+    role, content = text(turn, "role") or "user", turn.get("content")
+    if isinstance(content, str):
+        return Message(role="assistant" if role == "model" else role, parts=[Text(text=content)])
+    parts = [part for entry in objects(turn, "content") for part in _step(entry)]
+    return Message(role="assistant" if role == "model" else role, parts=parts)
+
+
+def _step(step: Json) -> list[Part]:
+    """Return a step, or a part of one, as parts."""
+    kind = word(step, "type") or ""
+    if kind == "text":
+        return [Text(text=written)] if (written := text(step, "text")) else []
+    if kind == "thought":
+        summary = step.get("summary")
+        thought = (
+            summary
+            if isinstance(summary, str)
+            else "".join(text(part, "text") or "" for part in objects(step, "summary"))
+        )
+        return [Reasoning(text=thought or None, signature=word(step, "signature"))]
+    if kind in ("model_output", "user_input"):
+        return [part for entry in objects(step, "content") for part in _step(entry)]
+    if kind.endswith("_call"):
+        hosted = kind.removesuffix("_call")
+        arguments = step.get("arguments")
+        return [
+            ToolCall(
+                id=word(step, "id"),
+                name=word(step, "name") or hosted,
+                arguments=arguments if isinstance(arguments, str) else json_text(arguments),
+                tool_type=hosted,
+            )
+        ]
+    if kind.endswith("_result"):
+        content = step.get("result") if "result" in step else step.get("content")
+        return [
+            ToolResult(
+                id=word(step, "call_id"),
+                content=detached(content),
+                is_error=flag(step, "is_error"),
+                tool_type=kind.removesuffix("_result"),
+            )
+        ]
+    if kind in _MEDIA:
+        part = media(kind, step.get("data") or step.get("uri"), part=step, mime=word(step, "mime_type"))
+        return [UnknownPart(data=detached(step)) if part is None else part]
+    return [UnknownPart(data=detached(step))]
