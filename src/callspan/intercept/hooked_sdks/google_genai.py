@@ -168,18 +168,19 @@ def _raw(headers: Any) -> list[tuple[bytes, bytes]]:
 
 def _take(segment: object, call: Call) -> None:
     """Record a chunk. The SDK raises an error that is stated in a chunk above the reader of the segments."""
-    call.chunk(segment)
-    if isinstance(segment, dict) and "error" in segment and (stated := error_in(segment)) is not None:
-        error = error_info(status=integer(stated, "code"), body={"error": stated})
-        call.end("error", error=error)
+    try:  # no block, which costs more, and this runs for each chunk
+        call.chunk(segment)
+        if isinstance(segment, dict) and "error" in segment and (stated := error_in(segment)) is not None:
+            call.end("error", error=error_info(status=integer(stated, "code"), body={"error": stated}))
+    except Exception as error:
+        _STREAM.report(error)
 
 
 def _observed(segments: Iterator[object], call: Call) -> Iterator[object]:
     """Yield the same segments and report each, and their end."""
     try:
         for segment in segments:
-            with _STREAM:
-                _take(segment, call)
+            _take(segment, call)
             yield segment
     except GeneratorExit:
         call.lost()
@@ -211,8 +212,7 @@ class _AsyncSegments:
         except BaseException as error:
             call.fail(error)
             raise
-        with _STREAM:
-            _take(segment, call)
+        _take(segment, call)
         return segment
 
     def __getattr__(self, name: str) -> Any:
