@@ -1,6 +1,6 @@
 """Write the pages that list what the code defines: fields of records, attributes, metrics and columns.
 
-python tools/reference.py            write docs/call_record.schema.json, fields.md, attributes.md and sql.md
+python tools/reference.py            write docs/call_record.schema.json, attributes.md, fields.md, functions.md, sql.md
 python tools/reference.py --check    only list stale ones, and exit with 1 if there are any
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 import msgspec
+from functions import functions
 from msgspec import inspect as types
 
 from callspan import records
@@ -280,7 +281,10 @@ def main() -> None:
     """Write or check the pages."""
     schema = json_schema()
     texts = {DOCS / "call_record.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"}
-    for name, made in ("fields", fields(schema["$defs"])), ("attributes", vocabulary()), ("sql", columns()):
+    blocks = {
+        "fields": fields(schema["$defs"]), "attributes": vocabulary(), "sql": columns(), "functions": functions(),
+    }  # fmt: skip
+    for name, made in blocks.items():
         page = DOCS / f"{name}.md"
         texts[page] = BLOCK.sub(lambda _, made=made: made, page.read_text(encoding="utf-8"))
     stale = [path for path, text in texts.items() if path.read_text(encoding="utf-8") != text]

@@ -1,0 +1,123 @@
+"""The page of functions: signature, arguments, errors and an example of everything public, from its docstring."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+import callspan
+from callspan import datasets, stores, testing
+
+MODULES: Final[dict[str, tuple[Any, list[str]]]] = {
+    "callspan": (callspan, callspan.__all__),
+    "callspan.stores": (stores, ["CallFilter", "Reader", "SessionSummary", "Summary", "whole_conversation"]),
+    "callspan.datasets": (datasets, datasets.__all__),
+    "callspan.testing": (testing, testing.__all__),
+}
+"""The names by module. Those for a store of one's own have a table in `stores.md`."""
+SECTION: Final = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example):\n", re.MULTILINE)
+ITEM: Final = re.compile(r"^ {4}(\**\w+(?:, \**\w+)*):\s", re.MULTILINE)
+ELSEWHERE: Final[dict[type, str]] = {
+    callspan.CallRecord: "Its fields: [fields](fields.md#callrecord).",
+    callspan.Settings: "Its fields: [settings](settings.md).",
+}
+"""Classes whose fields have a page of their own."""
+
+
+class Ellipsed:
+    """Stands for a default that would fill lines."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+def functions() -> str:
+    """Return the sections of the page, a module each, names in the order of the alphabet."""
+    parts = []
+    for module, (contents, names) in MODULES.items():
+        parts += [f"## {module}", ""]
+        for name in sorted(names, key=str.lower):
+            thing = getattr(contents, name)
+            if callable(thing) and inspect.getdoc(thing):
+                parts += [*entry(f"{module}.{name}", thing), ""]
+    return "\n" + "\n".join(parts)
+
+
+def entry(name: str, thing: Any) -> Iterator[str]:
+    """Yield the lines of a function or class."""
+    yield f"### {'class ' if inspect.isclass(thing) else ''}{name}\n"
+    if inspect.isclass(thing) and not is_constructed(thing):
+        yield description(thing)
+    else:
+        lines = textwrap.fill(signature(name, thing), 116, subsequent_indent="    ", break_long_words=False)
+        yield f"```text\n{lines}\n```\n\n{description(thing)}"
+    if thing in ELSEWHERE:
+        yield f"\n{ELSEWHERE[thing]}"
+    elif inspect.isclass(thing):
+        yield from ("", *methods(thing))
+
+
+def is_constructed(thing: type) -> bool:
+    """Return whether users make objects of a class, rather than get them from a function."""
+    internal = {callspan.Session, callspan.Timestep, callspan.Tool, callspan.RecordedCall, callspan.Handle}
+    return thing not in {*internal, *ELSEWHERE} and not issubclass(thing, Exception)
+
+
+def methods(kind: type) -> Iterator[str]:
+    """Yield a line for each public method and property that callspan defines, with the beginning of its docstring."""
+    for name in dir(kind):
+        member = inspect.getattr_static(kind, name)
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        is_ours = str(getattr(function, "__module__", "")).startswith("callspan")
+        note = inspect.getdoc(function) if callable(function) else None
+        if name.startswith("_") or not is_ours or note is None:
+            continue
+        call = name if isinstance(member, property) else signature(name, function, is_method=True)
+        yield f"- `{call}`: {joined(SECTION.split(note)[0].partition(chr(10) * 2)[0])}"
+
+
+def signature(name: str, thing: Any, *, is_method: bool = False) -> str:
+    """Return a name with its parameters and their defaults, without types."""
+    try:
+        parameters = [*inspect.signature(thing).parameters.values()][is_method:]
+    except ValueError:
+        return name
+    return f"{name}{inspect.Signature([shortened(parameter) for parameter in parameters])}"
+
+
+def shortened(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return a parameter without its type; a default that is an object of callspan is `…`."""
+    default = parameter.default
+    if isinstance(default, msgspec.Struct) or repr(default) == "<factory>":
+        default = Ellipsed()
+    return parameter.replace(annotation=inspect.Parameter.empty, default=default)
+
+
+def description(thing: Any) -> str:
+    """Return a docstring as Markdown: its text, then a list for each section, the example as code."""
+    text, *sections = SECTION.split(inspect.getdoc(thing) or "")
+    parts = [text.strip()]
+    for heading, body in zip(sections[::2], sections[1::2], strict=True):
+        if heading == "Example":
+            parts.append(f"```pycon\n{inspect.cleandoc(body)}\n```")
+        elif ITEM.search(body):
+            parts.append(f"{'Arguments' if heading == 'Args' else heading}:\n\n{items(body)}")
+        else:
+            parts.append(f"{heading}: {joined(body)}")
+    return "\n\n".join(parts)
+
+
+def items(body: str) -> str:
+    """Return the entries of a section as a list."""
+    _, *pairs = ITEM.split(body)
+    return "\n".join(f"- `{name}`: {joined(text)}" for name, text in zip(pairs[::2], pairs[1::2], strict=True))
+
+
+def joined(text: str) -> str:
+    """Return a text in one line."""
+    return " ".join(text.split())
