@@ -66,11 +66,6 @@ def nothing(_node: Any, _value: object = None) -> None:
     """Do nothing: the kind has nothing to add here."""
 
 
-def enter_current(node: Node, outside: Context) -> Context:
-    """Put a scope below its owner or the current scope."""
-    return node.enter(outside)
-
-
 def level_above(node: Node) -> Content:
     """Return the content level of the enclosing scope."""
     return "full" if node.above is None else node.above.level
@@ -87,7 +82,7 @@ class Kind(msgspec.Struct, frozen=True):
     """Returns the record of the end, given the exception that ended the scope and the duration in nanoseconds."""
     end_point: Point = "event"
     """The callback point of its end."""
-    enter: Callable[[Any, Context], Context] = enter_current
+    enter: Callable[[Any, Context], Context] = Node.enter
     """Sets runtime and place; returns the base of the scope's context."""
     outer_level: Callable[[Any], Content] = level_above
     """Returns the content level that applies in addition to that of the context."""
@@ -95,8 +90,8 @@ class Kind(msgspec.Struct, frozen=True):
     """Updates totals and registries at the end, also if nothing is recorded."""
     ended: Callable[[Any, ProcessedRecord[Any]], None] = nothing
     """Passes on the processed final record: to enclosing scopes, totals and metrics."""
-    finished: Callable[[Any, BaseException | None], None] = nothing
-    """Runs after the end was recorded."""
+    finished: Callable[[Any, BaseException | None], None] | None = None
+    """Runs after the end was recorded, if anything is to be done."""
     returned: Callable[[Any, object], None] = nothing
     """Receives the result of a decorated function."""
     record: Callable[[Any], Any] = nothing

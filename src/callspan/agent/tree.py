@@ -217,8 +217,9 @@ class Node(EitherWith):
             self.has_given_times = True
         try:
             self._leave(error)
-            for step in list(self.open_steps.values()):
-                step.end(error)
+            if self.open_steps:
+                for step in list(self.open_steps.values()):
+                    step.end(error)
             self.state = "ended"
             if self.outer is not None:
                 self.outer = still_open(self.outer)  # so that ended scopes can be freed
@@ -345,7 +346,8 @@ class Node(EitherWith):
                 self.span.end(final, named_late=self.is_named_late)
                 self.write(runtime, final)
                 self.kind.ended(self, final)
-        self.kind.finished(self, error)
+        if self.kind.finished is not None:
+            self.kind.finished(self, error)
 
     def _end_later(self, error: BaseException | None) -> None:
         """End on another thread, for example because an interrupt stopped the first attempt to end."""
