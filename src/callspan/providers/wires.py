@@ -44,9 +44,9 @@ def find(method: str, path: str) -> Wire | None:
         return None
     if path.endswith(_INTERACTIONS):
         return Wire("interactions", None)
-    found = _MODEL.search(path)
-    api = None if found is None else _VERBS.get(found[2])
-    return None if found is None or api is None else Wire(api, unquote(found[1]))
+    match = _MODEL.search(path)
+    api = None if match is None else _VERBS.get(match[2])
+    return None if match is None or api is None else Wire(api, unquote(match[1]))
 
 
 def unrecorded(method: str, path: str) -> str | None:

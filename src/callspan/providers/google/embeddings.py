@@ -66,26 +66,26 @@ class Predict(EmbedContent):
 
     def request(self, body: object) -> Request:
         """Return the parameters of a request."""
-        given = mapping(body, "parameters")
-        return Request(params={} if given is None else parameters(cast("dict[object, object]", given), ()))
+        fields = mapping(body, "parameters")
+        return Request(params={} if fields is None else parameters(cast("dict[object, object]", fields), ()))
 
     def _usage(self, body: object) -> Usage | None:
         """Return the tokens of embedded texts, or the number of images; None if neither is stated."""
         predictions = list(objects(body, "predictions"))
         tokens = [count(prediction, "embeddings", "statistics", "token_count") for prediction in predictions]
         images = sum(_IMAGE in prediction for prediction in predictions)
-        stated = [number for number in tokens if number is not None]
-        if stated:
-            return Usage(input_tokens=sum(stated), total_tokens=sum(stated))
+        token_counts = [number for number in tokens if number is not None]
+        if token_counts:
+            return Usage(input_tokens=sum(token_counts), total_tokens=sum(token_counts))
         return Usage(output_images=images) if images else None
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the texts of a request and the images of its answer."""
         instances = map(camel, objects(request, "instances"))
-        texts = [written for item in instances if (written := text(item, "prompt") or text(item, "content"))]
+        texts = [content for item in instances if (content := text(item, "prompt") or text(item, "content"))]
         images = list(filter(None, map(_image, objects(response, "predictions"))))
         return Conversation(
-            input=[Message(role="user", parts=[Text(text=written)]) for written in texts],
+            input=[Message(role="user", parts=[Text(text=content)]) for content in texts],
             output=[Message(role="assistant", parts=cast("list[Part]", images))] if images else [],
         )
 

@@ -64,22 +64,22 @@ class GenerateContentFold:
         return carried
 
     def _add_candidates(self, listed: object) -> bool:
-        carried = False
+        has_content = False
         for position, candidate in enumerate(listed if isinstance(listed, list) else ()):
             if isinstance(candidate, dict):
                 index = candidate.get("index")
                 number = index if type(index) is int else position
-                held = self._candidates.get(number)
-                if held is None:
-                    held = self._candidates[number] = {"content": {"parts": []}}
-                carried = _take(held, candidate) or carried
-        return carried
+                entry = self._candidates.get(number)
+                if entry is None:
+                    entry = self._candidates[number] = {"content": {"parts": []}}
+                has_content = _take(entry, candidate) or has_content
+        return has_content
 
-    def _add_usage(self, counted: object) -> None:
-        if isinstance(counted, dict):
-            self._usage, total = counted, counted.get("totalTokenCount")
+    def _add_usage(self, counters: object) -> None:
+        if isinstance(counters, dict):
+            self._usage, total = counters, counters.get("totalTokenCount")
             if type(total) is int and total >= self._largest_total:
-                self._largest, self._largest_total = counted, total
+                self._largest, self._largest_total = counters, total
 
     def body(self) -> Json | None:
         """Return the body so far; None if nothing was received."""
@@ -88,40 +88,40 @@ class GenerateContentFold:
         folded: Json = {**self._body}
         if self._candidates:
             folded["candidates"] = [finished_copy(self._candidates[number]) for number in sorted(self._candidates)]
-        counted = self._usage if self.complete or self._largest is None else self._largest
-        if counted:
-            folded["usageMetadata"] = detached(counted)
+        counters = self._usage if self.complete or self._largest is None else self._largest
+        if counters:
+            folded["usageMetadata"] = detached(counters)
         return folded if self.complete else {**folded, _INCOMPLETE: True}
 
 
-def _take(held: Json, candidate: Json) -> bool:
+def _take(entry: Json, candidate: Json) -> bool:
     """Add a candidate of a chunk to that of the body."""
-    carried = False
+    has_content = False
     for key, value in candidate.items():
         if key == "content":
-            carried = isinstance(value, dict) and _take_content(held["content"], value)
+            has_content = isinstance(value, dict) and _take_content(entry["content"], value)
         elif value is not None:
-            held[key] = detached(value)
-    return carried
+            entry[key] = detached(value)
+    return has_content
 
 
-def _take_content(held: Json, content: Json) -> bool:
-    carried, held_parts = False, held["parts"]
+def _take_content(entry: Json, content: Json) -> bool:
+    has_content, parts = False, entry["parts"]
     for key, value in content.items():
         if key == "parts":
             for part in value if isinstance(value, list) else ():
-                carried = _append(held_parts, part) or carried
+                has_content = _append(parts, part) or has_content
         elif value is not None:
-            held[key] = value if isinstance(value, str) else detached(value)
-    return carried
+            entry[key] = value if isinstance(value, str) else detached(value)
+    return has_content
 
 
-def _append(held_parts: list[Any], part: object) -> bool:
+def _append(parts: list[Any], part: object) -> bool:
     """Add a part; a text continues the last one of its kind, unless a signature has ended that."""
-    written = part.get("text") if isinstance(part, dict) else None
-    last = held_parts[-1] if held_parts else None
-    if not isinstance(part, dict) or type(written) is not str:
-        return _append_other(held_parts, last, part)
+    words = part.get("text") if isinstance(part, dict) else None
+    last = parts[-1] if parts else None
+    if not isinstance(part, dict) or type(words) is not str:
+        return _append_other(parts, last, part)
     if (
         not isinstance(last, dict)
         or type(last.get("text")) is not GrowingText
@@ -131,23 +131,28 @@ def _append(held_parts: list[Any], part: object) -> bool:
         last = {"text": GrowingText()}
         if (thought := part.get("thought")) is not None:
             last["thought"] = thought
-        held_parts.append(last)
-    if written:
-        last["text"].add(written)
+        parts.append(last)
+    if words:
+        last["text"].add(words)
     if len(part) > 1:
         last.update({key: detached(part[key]) for key in _OF_TEXT if part.get(key) is not None})
-    return written != ""
+    return words != ""
 
 
-def _append_other(held_parts: list[Any], last: object, part: object) -> bool:
+def _append_other(parts: list[Any], last: object, part: object) -> bool:
     """Add a part that is no text; the arguments of a function may come in several."""
-    called, before = mapping(part, "functionCall"), mapping(last, "functionCall")
-    if called is not None and before is not None and before.get("willContinue") is True and "name" not in called:
-        pieces = [*items(before, "partialArgs"), *items(called, "partialArgs")]
-        before["partialArgs"] = detached(pieces)
-        before["willContinue"] = called.get("willContinue") is True
+    function_call, last_call = mapping(part, "functionCall"), mapping(last, "functionCall")
+    if (
+        function_call is not None
+        and last_call is not None
+        and last_call.get("willContinue") is True
+        and "name" not in function_call
+    ):
+        pieces = [*items(last_call, "partialArgs"), *items(function_call, "partialArgs")]
+        last_call["partialArgs"] = detached(pieces)
+        last_call["willContinue"] = function_call.get("willContinue") is True
         return True
-    held_parts.append(detached(part))
+    parts.append(detached(part))
     return isinstance(part, dict) and part.keys() != {"thoughtSignature"}
 
 
@@ -183,14 +188,14 @@ class GenerateContent:
             body = fold.body()
         reasons = list(map(finish_reason, candidates(body)))
         blocked, finish = text(body, *_BLOCKED), finish_of(tuple(reasons))
-        counted, error = mapping(body, "usageMetadata"), error_in(body) if isinstance(body, dict) else None
-        tokens = usage(counted)
+        counters, error = mapping(body, "usageMetadata"), error_in(body) if isinstance(body, dict) else None
+        tokens = usage(counters)
         return ResponseInfo(
             response=Response(
                 id=word(body, "responseId"),
                 model=word(body, "modelVersion"),
                 finish_reasons=reasons or ([blocked] if blocked else []),
-                service_tier=service_tier(counted),
+                service_tier=service_tier(counters),
                 truncated=finish.truncated,
                 refused=bool(blocked) or finish.refused,
                 unknown_finish=finish.unknown_finish,

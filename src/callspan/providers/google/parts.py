@@ -110,15 +110,15 @@ def _part(wire_part: object, ids: _Ids) -> list[Part]:
     if not isinstance(wire_part, dict):
         return [UnknownPart(data=detached(wire_part))]
     fields = camel(wire_part)
-    written, signature = text(fields, "text"), word(fields, "thoughtSignature")
-    if fields.get("thought") is True and written is not None:
-        return [Reasoning(text=written or None, signature=signature)]
+    content, signature = text(fields, "text"), word(fields, "thoughtSignature")
+    if fields.get("thought") is True and content is not None:
+        return [Reasoning(text=content or None, signature=signature)]
     signed: list[Part] = [] if signature is None else [Reasoning(signature=signature)]
-    if written is not None:
-        return [Text(text=written), *signed] if written else signed
+    if content is not None:
+        return [Text(text=content), *signed] if content else signed
     for name, reader in _READERS.items():
-        if (held := mapping(fields, name)) is not None:
-            part = reader(camel(held), fields, ids)
+        if (member := mapping(fields, name)) is not None:
+            part = reader(camel(member), fields, ids)
             return [UnknownPart(data=detached(wire_part))] if part is None else [part]
     return (
         signed
@@ -127,15 +127,15 @@ def _part(wire_part: object, ids: _Ids) -> list[Part]:
     )
 
 
-def _function_call(called: _Json, part: _Json, ids: _Ids) -> Part:
-    extra = {key: detached(value) for key, value in called.items() if key not in _CALL_FIELDS}
+def _function_call(function_call: _Json, part: _Json, ids: _Ids) -> Part:
+    extra = {key: detached(value) for key, value in function_call.items() if key not in _CALL_FIELDS}
     if (signature := word(part, "thoughtSignature")) is not None:
         extra["thoughtSignature"] = signature
     return ToolCall(
-        id=_id(called, ids),
-        name=text(called, "name"),
-        arguments=json_text(called.get("args", {})),
-        incomplete=called.get("willContinue") is True,
+        id=_id(function_call, ids),
+        name=text(function_call, "name"),
+        arguments=json_text(function_call.get("args", {})),
+        incomplete=function_call.get("willContinue") is True,
         extra=extra or None,
     )
 

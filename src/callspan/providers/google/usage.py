@@ -20,26 +20,26 @@ _INPUT_DETAILS: Final = ("promptTokensDetails", "promptTokenDetails", "toolUsePr
 """`promptTokenDetails` is the name in answers with embeddings."""
 
 
-def usage(counted: object) -> Usage | None:
+def usage(metadata: object) -> Usage | None:
     """Return a `usageMetadata`; None if there is none."""
-    if not isinstance(counted, dict) or not counted:
+    if not isinstance(metadata, dict) or not metadata:
         return None
-    prompt, total = count(counted, "promptTokenCount"), count(counted, "totalTokenCount")
-    sent = None if prompt is None else prompt + (count(counted, "toolUsePromptTokenCount") or 0)
-    output = _output(counted, sent, total)
-    is_derived = output is None and total is not None and sent is not None
-    rest = max(total - sent, 0) if total is not None and sent is not None else None
+    prompt, total = count(metadata, "promptTokenCount"), count(metadata, "totalTokenCount")
+    total_input = None if prompt is None else prompt + (count(metadata, "toolUsePromptTokenCount") or 0)
+    output = _output(metadata, total_input, total)
+    is_derived = output is None and total is not None and total_input is not None
+    remainder = max(total - total_input, 0) if total is not None and total_input is not None else None
     tokens = Usage(
-        input_tokens=sent,
-        output_tokens=rest if is_derived else output,
+        input_tokens=total_input,
+        output_tokens=remainder if is_derived else output,
         total_tokens=total,
-        cache_read_tokens=count(counted, "cachedContentTokenCount"),
-        reasoning_tokens=count(counted, "thoughtsTokenCount"),
-        estimated=is_derived and bool(rest),
-        raw=detached_object(counted),
-        **_by_modality(counted, "input", _INPUT_DETAILS),
-        **_by_modality(counted, "output", ("candidatesTokensDetails",)),
-        **_by_modality(counted, "cache_read", ("cacheTokensDetails",)),
+        cache_read_tokens=count(metadata, "cachedContentTokenCount"),
+        reasoning_tokens=count(metadata, "thoughtsTokenCount"),
+        estimated=is_derived and bool(remainder),
+        raw=detached_object(metadata),
+        **_by_modality(metadata, "input", _INPUT_DETAILS),
+        **_by_modality(metadata, "output", ("candidatesTokensDetails",)),
+        **_by_modality(metadata, "cache_read", ("cacheTokensDetails",)),
     )
     return estimated(tokens) if contradicts_itself(tokens) else tokens
 
@@ -49,25 +49,27 @@ def estimated(tokens: Usage) -> Usage:
     return msgspec.structs.replace(tokens, estimated=True)
 
 
-def input_usage(counted: object) -> Usage | None:
+def input_usage(metadata: object) -> Usage | None:
     """Return the usage of an operation without output."""
-    tokens = usage(counted)
+    tokens = usage(metadata)
     return None if tokens is None else msgspec.structs.replace(tokens, output_tokens=None)
 
 
-def _output(counted: dict[str, object], sent: int | None, total: int | None) -> int | None:
+def _output(metadata: dict[str, object], total_input: int | None, total: int | None) -> int | None:
     """Return the tokens of the answer with its thoughts; None if neither is stated."""
-    written, thoughts = count(counted, "candidatesTokenCount"), count(counted, "thoughtsTokenCount")
-    if written is None and thoughts is None:
+    answer_tokens, thoughts = count(metadata, "candidatesTokenCount"), count(metadata, "thoughtsTokenCount")
+    if answer_tokens is None and thoughts is None:
         return None
-    includes_thoughts = bool(written and thoughts and sent is not None and total == sent + written)
-    return written if includes_thoughts else (written or 0) + (thoughts or 0)
+    includes_thoughts = bool(
+        answer_tokens and thoughts and total_input is not None and total == total_input + answer_tokens
+    )
+    return answer_tokens if includes_thoughts else (answer_tokens or 0) + (thoughts or 0)
 
 
-def _by_modality(counted: dict[str, object], prefix: str, lists: tuple[str, ...]) -> dict[str, Any]:
+def _by_modality(metadata: dict[str, object], prefix: str, lists: tuple[str, ...]) -> dict[str, Any]:
     counters: dict[str, Any] = {}
     for name in lists:
-        for detail in objects(counted, name):
+        for detail in objects(metadata, name):
             kind, number = detail.get("modality"), count(detail, "tokenCount")
             modality = _MODALITIES.get(kind) if isinstance(kind, str | int) else None
             if modality is not None and number is not None:
@@ -76,6 +78,6 @@ def _by_modality(counted: dict[str, object], prefix: str, lists: tuple[str, ...]
     return counters
 
 
-def service_tier(counted: object) -> str | None:
+def service_tier(metadata: object) -> str | None:
     """Return the tier that served an answer: of Gemini's API, or of Vertex."""
-    return text(counted, "serviceTier") or text(counted, "trafficType") or None
+    return text(metadata, "serviceTier") or text(metadata, "trafficType") or None
