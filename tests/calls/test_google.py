@@ -64,7 +64,7 @@ async def streamed(mode: Mode, client: Any, **given: Any) -> Any:
     return await mode.wait(client.models.generate_content_stream(**{**ASK, **given}))
 
 
-async def test_a_plain_call_is_one_span_and_one_record(mode: Mode, seen: Capture) -> None:
+async def test_plain_call_is_one_span_and_one_record(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(**COUNTS)
     config = {"temperature": 0.5, "max_output_tokens": 64, "stop_sequences": ["!"], "candidate_count": 1}
     answer = await mode.wait(client_of(mode).models.generate_content(**ASK, config=config))
@@ -86,7 +86,7 @@ async def test_a_plain_call_is_one_span_and_one_record(mode: Mode, seen: Capture
     assert (attributes["gen_ai.request.temperature"], attributes["gen_ai.request.stop_sequences"]) == (0.5, ("!",))
 
 
-async def test_the_key_is_nowhere_in_a_record(mode: Mode, seen: Capture) -> None:
+async def test_record_does_not_contain_the_key(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(status=400, message="API key not valid")
     assert await caught(answered(mode, client_of(mode)))
     assert "key-of-a-test" not in repr(seen.everything) + repr([span.attributes for span in seen.spans])
@@ -135,7 +135,7 @@ ENDS: dict[str, End] = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_every_ending_of_a_stream(name: str, mode: Mode, seen: Capture) -> None:
+async def test_stream_endings(name: str, mode: Mode, seen: Capture) -> None:
     row = ENDS[name]
     mode.provider.reply(**COUNTS, **row.reply)
     stream = await streamed(mode, client_of(mode))
@@ -155,7 +155,7 @@ async def test_every_ending_of_a_stream(name: str, mode: Mode, seen: Capture) ->
     assert record.timing.first_token_ns is not None
 
 
-async def test_a_stream_that_is_never_read_sends_nothing(mode: Mode, seen: Capture) -> None:
+async def test_unread_stream_sends_nothing(mode: Mode, seen: Capture) -> None:
     stream = await streamed(mode, client_of(mode))
     del stream
     await mode.collect()
@@ -178,7 +178,7 @@ async def test_retries_by_options_are_attempts_of_one_call(mode: Mode, stream: b
     ]  # fmt: skip
 
 
-async def test_the_last_error_is_that_of_the_call_whatever_carries_it(mode: Mode, seen: Capture) -> None:
+async def test_last_error_is_that_of_the_call(mode: Mode, seen: Capture) -> None:
     for _ in range(3):
         mode.provider.reply(status=429, message="Quota exceeded for this minute")
     error = await caught(answered(mode, client_of(mode, retry_options=RETRIES)))
@@ -189,7 +189,7 @@ async def test_the_last_error_is_that_of_the_call_whatever_carries_it(mode: Mode
     assert (record.error.message, len(record.attempts)) == ("Quota exceeded for this minute", 3)
 
 
-async def test_a_cancelled_request(provider: ScriptedProvider, seen: Capture) -> None:
+async def test_cancelled_request(provider: ScriptedProvider, seen: Capture) -> None:
     mode = Mode("async", provider)
     provider.reply(hang=True)
     with pytest.raises(asyncio.TimeoutError):
@@ -245,7 +245,7 @@ async def test_automatic_function_calling_is_an_agent_with_its_tools(way: str, m
     assert [message.role for message in (seen.records[1].conversation or pytest.fail()).input][-1] == "tool"
 
 
-async def test_a_function_that_raises_and_a_session_around(mode: Mode, seen: Capture) -> None:
+async def test_raising_function_in_a_session(mode: Mode, seen: Capture) -> None:
     script_tools(mode.provider, city="Atlantis")
     with callspan.session("trip"):
         await run_tools(mode, "plain", {"tools": [get_weather]})
@@ -255,7 +255,7 @@ async def test_a_function_that_raises_and_a_session_around(mode: Mode, seen: Cap
     assert {call.place.session_name for call in seen.records} == {"trip"}
 
 
-async def test_no_agent_without_functions_and_where_they_are_off(mode: Mode, seen: Capture) -> None:
+async def test_no_agent_without_automatic_functions(mode: Mode, seen: Capture) -> None:
     off = {"tools": [get_weather], "automatic_function_calling": {"disable": True}}
     for config in ({"tools": [{"google_search": {}}]}, off):
         await run_tools(mode, "plain", config)
@@ -297,7 +297,7 @@ async def test_contents_of_dictionaries_and_media_are_typed(mode: Mode, seen: Ca
     assert [part.text for part in conversation.system] == ["Be brief."]  # type: ignore[union-attr]
 
 
-async def test_a_blocked_prompt_is_refused(mode: Mode, stream: bool, seen: Capture) -> None:
+async def test_blocked_prompt_is_refused(mode: Mode, stream: bool, seen: Capture) -> None:
     blocked = {
         "promptFeedback": {"blockReason": "SAFETY"},
         "usageMetadata": {"promptTokenCount": 7, "totalTokenCount": 7},
@@ -341,7 +341,7 @@ async def test_vertex_is_the_platform(mode: Mode, seen: Capture) -> None:
 
 
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
-async def test_a_client_of_an_http_library_given_to_it(library: str, mode: Mode, stream: bool, seen: Capture) -> None:
+async def test_own_http_client_is_recorded(library: str, mode: Mode, stream: bool, seen: Capture) -> None:
     http = pytest.importorskip(library)
     option = "httpx_async_client" if mode.is_async else "httpx_client"
     if option not in types.HttpOptions.model_fields or not hasattr(genai._api_client, library):
@@ -358,7 +358,7 @@ async def test_a_client_of_an_http_library_given_to_it(library: str, mode: Mode,
     assert [one.status for one in record.attempts] == [200]
 
 
-async def test_a_client_made_before_is_recorded_and_the_answer_is_the_same(mode: Mode) -> None:
+async def test_client_created_before_instrument_is_recorded(mode: Mode) -> None:
     client = client_of(mode)
     answers = []
     for _ in range(2):
@@ -373,13 +373,13 @@ async def test_a_client_made_before_is_recorded_and_the_answer_is_the_same(mode:
     assert first == second
 
 
-async def test_what_bills_elsewhere_is_counted_and_what_is_free_is_not(mode: Mode, seen: Capture) -> None:
+async def test_free_request_is_not_recorded(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(raw={"totalTokens": 3}, on=":countTokens")
     await mode.wait(client_of(mode).models.count_tokens(model=MODEL, contents="a b c"))
     assert seen.records == []
 
 
-async def test_the_wait_that_an_error_asks_for(mode: Mode, seen: Capture) -> None:
+async def test_error_states_the_wait(mode: Mode, seen: Capture) -> None:
     detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "30.5s"}
     body = {"error": {"code": 429, "message": "Slow down", "status": "RESOURCE_EXHAUSTED", "details": [detail]}}
     mode.provider.reply(raw=body, status=429)

@@ -768,7 +768,7 @@ def test_new_reason_of_an_outage_is_logged(tmp_path: Path, caplog: pytest.LogCap
     spool.close(0)
 
 
-def test_a_server_without_free_connections_is_named_after_a_while(
+def test_server_without_free_connections_is_reported_after_a_while(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("callspan.spool.shipper._UNTIL_FREE_S", 0.02)

@@ -109,7 +109,7 @@ def test_tables_begin_with_the_dearest(records: Records, shown: Shown) -> None:
     assert page.ask("/api/table?by=meta:").status == 400
 
 
-def test_an_answer_a_session_and_a_call_are_rated_and_tagged(store: Delivery, records: Records, tab: Open) -> None:
+def test_answer_session_and_call_are_rated_and_tagged(store: Delivery, records: Records, tab: Open) -> None:
     store.write(*two_versions(records, 1))
     one = tab(store.url, "session/s00", ".thumbs")
     one.tab.click("button[aria-label='rate this answer: bad']")
@@ -126,7 +126,7 @@ def test_an_answer_a_session_and_a_call_are_rated_and_tagged(store: Delivery, re
         assert [row["session_id"] for row in out.json] == found, label
 
 
-def test_a_tool_result_is_shown_once(store: Delivery, records: Records, tab: Open) -> None:
+def test_tool_result_appears_once(store: Delivery, records: Records, tab: Open) -> None:
     asked = {"role": "user", "content": "Is it raining?"}
     used = {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     uses = {"role": "assistant", "content": None, "tool_calls": [used]}
@@ -169,7 +169,7 @@ def test_tokens_have_their_probabilities_where_recorded(store: Delivery, records
 
 
 @pytest.mark.parametrize("media", ["reference", "inline"])
-def test_an_image_is_shown_or_the_setting_that_keeps_it_is_named(store: Delivery, tab: Open, media: Any) -> None:
+def test_image_or_its_setting_is_displayed(store: Delivery, tab: Open, media: Any) -> None:
     picture: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{'iVBORw0KGgo' * 40}"}}
     with ScriptedProvider() as provider:
         handle = callspan.instrument(stores=store.url, media=media)
