@@ -5,7 +5,7 @@ import { elapsedMs, isRunning, lastedMs } from "./rows.js";
 
 const piece = (kind, from, to, axis, title) => h(`i.${kind}`, { title, style: { left: `${axis.at(from)}%`, width: `${Math.max(0, axis.at(to) - axis.at(from))}%` } });
 
-// The pieces of a failed attempt of a call that began at `start` (ms); it is an array of start, end, status, error, wait, asked.
+// The pieces of a failed attempt, an array of start, end, status, error, wait and requested wait. The call began at `start` (ms).
 export const failedPieces = (start, [from, to, status, error, wait], axis) => [
   h("i.failed", { title: `${error || "failed"} ${status || ""}`, style: { left: `${axis.at(start + from)}%` } }),
   wait ? piece("pause", start + (to ?? from), start + (to ?? from) + wait, axis, `then waited ${time(wait)}`) : "",
@@ -31,7 +31,7 @@ export const toolPiece = (start, lasted, axis, failed) => piece(failed ? "tool b
 export const dot = (at, axis) => h("i.dot", { style: { left: `${axis.at(at)}%` } });
 export const span = (from, to, axis) => piece("line", from, to, axis);
 
-// The axis: per cent of a time, with idle time cut out to a narrow column each.
+// The axis: `at` converts a time to per cent of the width. Each idle time in `gaps` is reduced to a narrow column.
 export const axisOf = (start, end, gaps = []) => {
   const cut = gaps.filter(([from, to]) => from >= start && to <= end), each = Math.min(2.5, 40 / cut.length);
   const busy = Math.max(1, end - start - cut.reduce((total, [from, to]) => total + to - from, 0)), room = 100 - each * cut.length;
@@ -59,7 +59,7 @@ export const gapsOf = (runs, least) => {
 
 const ns = length => (known(length) ? length * 1e6 : null);
 
-// The course of a session in a list: the same drawing, as wide as the root of the busy time.
+// The course of a session in a list. Its width grows with the square root of the busy time.
 export const course = row => {
   if (row.curve.length) return curve([row.curve], 128, 20);
   const box = h("span.track.course", { title: ms(row.active_ns) ? `busy for ${time(ms(row.active_ns))}; width is the root of it` : null });

@@ -142,7 +142,7 @@ const inOneLine = (node, total, runs) => {
   const entries = entriesIn(node.inside), main = entries.find(entry => entry.kind === "call") || entries[0], broken = entries.filter(entry => entry.kind === "tool" && entry.record.error).length;
   return [
     total.errors ? mark("error", `${total.errors} failed`) : "", broken ? mark("error", `${plural(broken, "tool")} failed`) : "", total.retries ? mark("retried", retriesWord(total.retries)) : "",
-    soft(` ${plural(total.calls, "call")}${total.context === null ? "" : `, ${count(total.context)} tokens in`}${main ? " · " : ""}`),
+    soft(" ", [total.calls === 1 ? "" : plural(total.calls, "call"), total.context !== null && `${count(total.context)} tokens in`, ""].filter((one, at) => one || (at === 2 && main)).join(" · ")),
     main ? soft(main.kind === "call" ? oneLine(main.call.output || "") : label(main, runs)) : ""
   ];
 };

@@ -1,4 +1,4 @@
-// Elements: everything recorded becomes text nodes, never markup.
+// DOM: creates elements. Recorded text becomes text nodes, never markup.
 import { grouped, shown } from "./format.js";
 
 export const h = (spec, props, ...children) => {
@@ -16,7 +16,7 @@ const fill = (node, props, children) => {
     else if (name === "data") Object.assign(node.dataset, value);
     else node.setAttribute(name, value === true ? "" : shown(value));
   }
-  // One by one: a function takes no more than about 100,000 arguments.
+  // Appended one at a time, because a function accepts only about 100,000 arguments.
   for (const one of children.flat(Infinity)) if (one !== null && one !== undefined && one !== false && one !== "") node.append(one instanceof Node ? one : shown(one));
   return node;
 };
@@ -45,7 +45,7 @@ const SHAPES = {
 };
 const LOOKS = { "in progress": "accent", error: "bad", cut: "warn", waiting: "warn", cancelled: "warn", cached: "soft", retried: "warn", triggered: "warn", success: "soft", failure: "bad", interrupted: "warn", refused: "warn", empty: "warn", "not kept": "soft" };
 
-// A mark is a shape, a word and a colour.
+// A mark: a shape, a word and a colour.
 export const mark = (kind, word) => {
   const [line, full] = SHAPES[kind];
   const shape = svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true", class: "shape" },
@@ -54,12 +54,12 @@ export const mark = (kind, word) => {
   return h(`span.mark.${LOOKS[kind]}`, null, shape, word ?? kind);
 };
 
-// What a browser may refuse to keep, as in a frame without an origin of its own.
+// Reads or writes the browser's storage, which may be denied, for example in a frame without its own origin.
 export const stored = (where, key, value) => {
   try { return value === undefined ? globalThis[where].getItem(key) : globalThis[where].setItem(key, value); } catch { return null; }
 };
 
-// The addresses of pages.
+// The address of a page.
 export const address = (page, id, values) => {
   const text = new URLSearchParams(Object.entries(values || {}).filter(([, value]) => value)).toString();
   return `#/${page}${id ? "/" + encodeURIComponent(id) : ""}${text ? "?" + text : ""}`;
@@ -74,10 +74,10 @@ export const button = (label, action, props) => h("button", { type: "button", on
 export const copy = text => navigator.clipboard?.writeText(text);
 export const spaced = parts => parts.filter(Boolean).flatMap((one, at) => (at ? [" ", one] : [one]));
 
-// What stands for a row or a turn, drawn before or now.
+// The key of a row or turn, by which its earlier element is found.
 export const keyOf = node => `${node.dataset.id ?? ""} ${node.dataset.entry ?? ""}`;
 
-// Gives an element what somebody did to the one in whose place it stands; returns what has the focus in it.
+// Carries selection and open details over from the replaced element; returns the descendant that gets the focus.
 const carried = (from, to) => {
   if (!from) return null;
   const within = (node, tag) => [node, ...node.querySelectorAll(tag)], focus = document.activeElement, details = within(to, "details");
@@ -87,7 +87,7 @@ const carried = (from, to) => {
   return from.contains(focus) ? within(to, focus.tagName)[within(from, focus.tagName).indexOf(focus)] : null;
 };
 
-// Makes these elements the children of a box. What would look as it was drawn before stays, with what was opened in it.
+// Replaces the children of a box. A child that would look the same stays, with its state.
 const looks = new WeakMap();
 export const become = (box, ...given) => {
   const nodes = given.flat(Infinity).filter(one => one instanceof Element), asked = new Set(nodes);

@@ -1,4 +1,4 @@
-// An episode of reinforcement learning: the reward so far above a table of steps; equal steps are one row.
+// Episode: the cumulative reward above a table of steps, in which equal steps are one row.
 import { address, h, right, soft, span, strong } from "./dom.js";
 import { clock, least, most, oneLine, plural, signed, sum, time, ms } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
@@ -20,7 +20,7 @@ const stepsOf = data => {
   });
 };
 
-// A table instead of a tree where most steps have an action, a reward of the environment, and at most one call.
+// Whether most steps have an action, a reward of the environment and at most one call: then a table replaces the tree.
 export const isEpisode = data => {
   const steps = stepsOf(data), fit = steps.filter(one => one.action && one.environment?.record.reward !== undefined && one.calls.length <= 1);
   return steps.length > 1 && fit.length > steps.length / 2 ? { course, detail, callOf, opening, showBand } : null;
@@ -28,7 +28,7 @@ export const isEpisode = data => {
 
 const runsOf = (steps, next) => {
   const runs = [];
-  // The last step may go on behind what is loaded, and so may the last run.
+  // The last step, and so the last run of equal steps, may continue on the next page.
   for (const one of next ? steps.slice(0, -1) : steps) {
     const key = `${one.action ? actionText(one.action) : ""} ${one.reward}`, last = runs.at(-1);
     const odd = one.calls.some(call => call.call.outcome !== "success");
@@ -65,10 +65,10 @@ const course = data => {
     outside.length ? [h("div.stepline", null, strong("outside of steps")), outside.map(entry => turnOf(entry, context))] : ""];
 };
 
-// Before a step is chosen: the last one that is loaded.
+// The step that is shown first: the last loaded one.
 const opening = data => detail(data, { dataset: { id: stepsOf(data).at(-1).step.timestep_id } });
 
-// The chosen step: what was observed, done and earned, then what was sent with its call.
+// The selected step: observation, action and reward, then the messages that its call sent.
 const detail = (data, row) => {
   const steps = stepsOf(data), at = steps.findIndex(one => one.step.timestep_id === row.dataset.id), one = steps[at];
   if (!one) return [];

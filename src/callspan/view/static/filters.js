@@ -3,7 +3,7 @@ import { become, h, mark, button } from "./dom.js";
 import { count } from "./format.js";
 import { viewChoice } from "./views.js";
 
-const MOST_KEYS = 3;
+const MOST_KEYS = 2;
 const TIMES = [["1 h", "since:1h"], ["24 h", "since:24h"], ["7 d", "since:7d"], ["all", ""]];
 
 // The words of the marks in `kinds`, as the server counts them.

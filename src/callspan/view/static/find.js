@@ -1,4 +1,4 @@
-// Find: where a text stands, under its sessions; counts of what was found at the right.
+// Find: the occurrences of a text below their sessions, with facets at the right.
 import { address, become, copy, h, right, soft, span, strong, button, link } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, grouped, oneLine, plural, shell, ms } from "./format.js";
@@ -9,7 +9,7 @@ import { cost, gridRow, outcome, scores, sessionMarks, titleOf } from "./rows.js
 
 const SCOPES = ["messages", "answers", "questions", "tools", "reasoning", "instructions", "errors"];
 
-// Places are counted in characters, of which a string has one or two units each.
+// Positions count characters, which are one or two units of a JavaScript string.
 const excerpt = hit => {
   const text = [...hit.text], part = (from, to) => text.slice(from, to).join("");
   return [part(0, hit.at), h("mark.hit", null, part(hit.at, hit.at + hit.length)), part(hit.at + hit.length)];

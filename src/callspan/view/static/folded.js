@@ -33,7 +33,7 @@ const outcomeOf = rows => {
   const judged = rows.filter(row => row.succeeded !== null), failed = judged.filter(row => !row.succeeded).length;
   if (rows.some(row => row.outcome === "in_progress")) return mark("in progress");
   if (!judged.length) return soft(DASH);
-  return failed ? mark("failure", `${failed} of ${judged.length} failed`) : mark("success", `all ${judged.length}`);
+  return failed ? h("span", { title: `${failed} of ${judged.length} failed` }, mark("failure", `${failed} failed`)) : mark("success", `all ${judged.length}`);
 };
 const scoresOf = rows => {
   const values = rows.map(row => row.reward).filter(value => value !== null), score = reward => scores({ reward, scores: {} });

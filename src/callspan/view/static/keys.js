@@ -1,4 +1,4 @@
-// Keyboard: one map for each page, shown in the key line; single letters can be switched off (WCAG 2.1.4).
+// Keys: each page has its own map, shown in the bottom line. Single letters can be switched off (WCAG 2.1.4).
 import { h, button, mark, stored } from "./dom.js";
 
 const go = hash => () => { location.hash = hash; };
@@ -8,7 +8,7 @@ const ALWAYS = [
 ].slice(globalThis.CALLSPAN_FILE ? 1 : 0);
 let page = [], first = "", letters = stored("localStorage", "letters") !== "off";
 
-// Entries: [keys, words, action, hidden]; keys as "j k" stand for two entries of one line.
+// Entries are [keys, words, action]. Keys such as "j k" only describe two others.
 export const setKeys = entries => {
   page = entries;
   const line = document.querySelector("footer.keys");
@@ -62,8 +62,8 @@ const sheet = () => {
   box.showModal();
 };
 
-// Lists: one tab stop each; the chosen row has the focus while the list has it. `choose` is called with a row that was chosen,
-// `open` with one that was clicked or, by a key, opened.
+// A list with one tab stop, whose selected row has the focus. `choose` is called with each selected row, `open` with a row
+// that is clicked or opened by a key.
 export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", choose, open } = {}) => {
   const all = () => [...box.querySelectorAll(rows)].filter(one => !one.hidden && one.offsetParent !== null);
   const chosen = () => box.querySelector("[aria-selected=true]");
@@ -93,11 +93,11 @@ export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", ch
     const by = { ArrowDown: 1, ArrowUp: -1, PageDown: 20, PageUp: -20, Home: -1e6, End: 1e6 }[event.key];
     if (by && !event.target.closest("input, select")) { event.preventDefault(); move(by); }
   });
-  // Also of a list that is not on the page yet.
+  // The list may not be in the document yet.
   const settle = () => { const first = box.querySelector(rows); if (first && !box.querySelector("[tabindex='0']")) first.tabIndex = 0; };
   const clear = () => { chosen()?.removeAttribute("aria-selected"); document.activeElement.blur(); };
   const enter = () => { if (chosen()) open(chosen()); };
-  // The keys of a list, and of its marks, which `fits` finds.
+  // The key entries of a list, and those that jump to the rows for which `fits` is true.
   const keys = (word = "move") => [["j k", word], ["j", "", () => move(1)], ["k", "", () => move(-1)], ...(open ? [["Enter", "open", enter], ["l", "", enter]] : [])];
   const marks = (fits, word = "mark") => [["n p", `next, previous ${word}`], ["n", "", () => jump(1, fits)], ["p", "", () => jump(-1, fits)]];
   return { chosen, select, move, jump, settle, clear, keys, marks };

@@ -1,10 +1,10 @@
-// Live: asks whether something was written, and has what is shown read again.
+// Live: polls the store's version and has the page read again after each change.
 import { get, Failure } from "./api.js";
 
 const EVERY_MS = 500, FAILED_MS = 2000, HIDDEN_MS = 5000, SHARE = 3;
 
-// Calls `look`, which reads what is shown again, after something was written, and `tell` with why that fails, or null, when
-// that changes. Looking takes at most a part of the time. A hidden tab asks seldom, and at once when it is seen again.
+// Calls `look` after each change of the store, and `tell` with the reason of a failure, or null, whenever that changes.
+// `look` takes at most a part of the time. A hidden tab polls rarely, and at once when it becomes visible.
 export const follow = (look, tell) => {
   let seen = null, told, pause = null;
   const said = reason => { if (reason !== told) tell(told = reason); };

@@ -1,10 +1,10 @@
-// The place of somebody who reads, kept while a page is drawn again: how far each pane is scrolled.
+// Place: keeps the scroll position of each pane while a page is drawn again.
 import { keyOf } from "./dom.js";
 
 const EDGE = 8;
 const rowsIn = box => [...box.querySelectorAll("[data-id],[data-entry]")];
 
-// What stays where it is in a pane: the chosen row, else the first one that is seen, unless the pane is at its beginning.
+// The row that keeps its position in a pane: the selected one, else the first visible one unless the pane is at its top.
 const placeOf = pane => {
   const { top, bottom } = pane.getBoundingClientRect(), rows = rowsIn(pane);
   const seen = row => { const edges = row.getBoundingClientRect(); return edges.bottom > top && edges.top < bottom; };
@@ -14,7 +14,7 @@ const placeOf = pane => {
   return { pane, key: anchor && keyOf(anchor), at: anchor?.getBoundingClientRect().top, ends };
 };
 
-// Draws, and returns how many rows of `main` are new above what is seen.
+// Draws, and returns the number of new rows above the visible ones.
 export const keepPlace = (main, draw) => {
   const before = new Set(rowsIn(main).map(keyOf)), places = [main, ...main.querySelectorAll(".panes > *")].map(placeOf);
   draw();

@@ -1,4 +1,4 @@
-// The report: answers from what is in the file, as the server gives them from the store.
+// Report: answers requests from the data in the file, in the form of the server's answers.
 const block = document.getElementById("data"), data = block && JSON.parse(block.textContent);
 const AT_ONCE = 100;
 const refuse = text => { throw Object.assign(new Error(text), { said: true }); };
@@ -18,7 +18,7 @@ const sessionOf = ({ id, after }) => {
   return some[after ? some.findIndex(page => page.next === after) + 1 : 0];
 };
 
-// A call as its session has it; the store has more of it.
+// A call, with less data than in the store.
 const callOf = ({ id }) => {
   const entry = every().find(one => one.id === id) || missing("This call", id), row = entry.call, session = row.session_id;
   const inside = session ? entriesOf(session) : [entry], calls = inside.filter(one => one.call), at = calls.indexOf(entry);

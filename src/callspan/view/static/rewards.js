@@ -1,4 +1,4 @@
-// The curve of an episode's reward so far.
+// Rewards: the curve of the cumulative reward of an episode.
 import { h } from "./dom.js";
 import { curve } from "./bars.js";
 import { most, signed } from "./format.js";
@@ -6,7 +6,7 @@ import { most, signed } from "./format.js";
 const WIDTH = 600, HEIGHT = 72, EDGE = 2;
 const SHARES = [.4, .8], ROUNDING = 1e-9;
 
-// From what size on a reward stands out, so that less than half of them do; Infinity where none does.
+// The size from which rewards are highlighted, so that fewer than half are; Infinity for none.
 export const largeOf = rewards => {
   const sizes = rewards.map(Math.abs), largest = most(sizes);
   return SHARES.map(share => share * largest - ROUNDING).find(size => size > 0 && sizes.filter(one => one >= size).length < sizes.length / 2) ?? Infinity;
@@ -22,7 +22,7 @@ export const rewardCurve = data => {
     h("span"), h("div.axis", null, h("span", null, "step 0"), h("span", null, `step ${Math.max(0, data.session.timesteps - 1)}`)));
 };
 
-// Marks the steps of a row on the curve.
+// Highlights the steps of a row on the curve.
 export const showBand = (course, data, row) => {
   const band = course.querySelector(".plot .chosen"), steps = Math.max(1, data.session.timesteps);
   const { first, last } = row.dataset;

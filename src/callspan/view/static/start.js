@@ -85,6 +85,7 @@ export default ({ place, app, signal }) => {
     table.style.setProperty("--more", `${COLUMN_WIDTH} `.repeat(columns().length).trim());
   };
   showHead();
+  filters.form.append(chosenColumns);
   const cursor = roving(list, { rows: "[role=row][data-id]", open: row => { if (row.unfold) row.unfold(); else location.hash = row.dataset.href; } });
 
   // A row is drawn again only if it changed or runs, because there may be thousands.
@@ -138,7 +139,7 @@ export default ({ place, app, signal }) => {
   };
   const hasMark = row => row.querySelector(".marks .mark, .mark.bad, .mark.accent") !== null;
   return {
-    body: h("div", null, h("h1.hidden", null, "Sessions"), top, filters.form, chosenColumns, under, table, more, open),
+    body: h("div", null, h("h1.hidden", null, "Sessions"), top, filters.form, under, table, more, open),
     read: async known => {
       if (known) least = known.list.rows.length + 1;
       const counting = get("counts", { q: line, words: `${markWords(KINDS)},` }, signal);
