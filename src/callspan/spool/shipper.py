@@ -36,8 +36,9 @@ _SHARED_LINGER_S: Final = 2.0
 """The same for a server, which hundreds of processes may share."""
 _KEEP_OPEN_S: Final = 0.2
 """Time without records after which the connection to a server is closed, so that others can have it."""
-_UNTIL_FREE_S: Final = 1.0
-"""Time between two tries to get a connection of a server that has none to spare."""
+_UNTIL_FREE_S: Final = 0.25
+_MAX_UNTIL_FREE_S: Final = 8.0
+"""Time between two tries to get a connection of a server that has none to spare: it doubles from the first to this."""
 _PATIENCE_S: Final = 60.0
 """Time without a free connection after which that is logged as a failure."""
 _IDLE_S: Final = 5.0
@@ -96,8 +97,8 @@ class Shipper:
         # Unlike an Event, it may be used in a signal handler that interrupts another `put`.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.wake: Final = partial(self._signals.put, None)
-        self._crowded_since = 0.0
-        """Monotonic time since when the server has had no free connection; 0 if it has."""
+        self._crowded_since, self._refusals = 0.0, 0
+        """Monotonic time since when the server has had no free connection, 0 if it has; the number of tries since."""
         self._failing_since = self._warn_at = 0.0
         """Monotonic time of the first logged failure; 0 if it works or no failure was logged."""
         self._reasons = set[str]()
@@ -189,7 +190,7 @@ class Shipper:
             self._ship_all(segment)
         has_delivered = self._ship_orphaned()
         self.failures = 0
-        self._crowded_since = 0.0
+        self._crowded_since, self._refusals = 0.0, 0
         if self._failing_since:
             since, self._failing_since = self._failing_since, 0.0
             log(logging.WARNING, "%s accepts records again, after %.1f s", self.target.name, monotonic_s() - since)
@@ -260,10 +261,12 @@ class Shipper:
 
     def _wait_for_connection(self) -> None:
         """Wait also while a flush waits: a server has to refuse each try of each of its many clients."""
+        longest_s = min(_MAX_UNTIL_FREE_S, _UNTIL_FREE_S * 2.0 ** min(self._refusals, 16))
+        self._refusals += 1
         self.retried += 1
         self._search_at = 0.0
         self._close_alone()
-        self._sleep(_UNTIL_FREE_S * _CHANCE.uniform(0.5, 1.0), also_urgent=True)
+        self._sleep(longest_s * _CHANCE.uniform(0.5, 1.0), also_urgent=True)
 
     def _warn(self, error: BaseException) -> None:
         now_s, why = monotonic_s(), reason(error)
