@@ -57,6 +57,8 @@ class Dialect(NamedTuple):
     """Whether the metadata value at `{at}` (column, key) is the text `{value}` or a list that contains it."""
     has_score: str
     """Whether the session of a call has a row `x` of `session_scores` with a condition `{of}`."""
+    has_value: str
+    """Whether a call has a reward `r` with a condition `{of}`."""
     arithmetic: Arithmetic
     """How values of rewards are added and rounded."""
     temporary: str

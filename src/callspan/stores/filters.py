@@ -275,7 +275,8 @@ def _score_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     for index, _ in enumerate(selection.judged if selection.min_score is not None else ()):
         objective = _OBJECTIVE.format(index)
         of_session = dialect.has_score.format(of=f"x.objective = {objective} AND x.score >= :min_score{in_session}")
-        yield scores.call_has_score(dialect.arithmetic, objective, of_session)
+        has_value = dialect.has_value if selection.session_id is None else scores.HAS_VALUE
+        yield scores.call_has_score(dialect.arithmetic, has_value, objective, of_session)
     if selection.min_reward is not None:
         yield dialect.has_score.format(of=f"x.objective = {REWARD!r} AND x.score >= :min_reward{in_session}")
     if selection.label is not None:

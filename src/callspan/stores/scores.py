@@ -61,6 +61,8 @@ OWN: Final = "r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL
 """Whether the value of a reward `r` is a score of a call."""
 _OF_EVENTS: Final = "(SELECT {} FROM events e WHERE e.session_id = r.session_id AND e.reward IS NOT NULL)"
 _OWN_VALUES: Final = f"FROM rewards r WHERE {OWN} AND r.call_id = c.call_id AND r.objective = {{}}"
+HAS_VALUE: Final = "EXISTS (SELECT 1 FROM rewards r WHERE r.call_id = c.call_id AND {of})"
+"""Whether a call `c` has a reward `r` that meets a condition; a probe of an index for each call."""
 ROUNDING: Final = 1e-11
 """More than the share of a mean that rounding may add."""
 _VALUES: Final = f"""
@@ -131,14 +133,15 @@ def of_call(arithmetic: Arithmetic, objective: str) -> str:
     return f"coalesce({_own(arithmetic, objective)}, score0.score)"
 
 
-def call_has_score(arithmetic: Arithmetic, objective: str, of_session: str) -> str:
+def call_has_score(arithmetic: Arithmetic, has_value: str, objective: str, of_session: str) -> str:
     """Return whether a call `c` has the score `:min_score`, with the condition on its session if it has no own one.
 
-    No mean is more than its largest value, but for its rounding: few means need to be computed.
+    No mean is more than its largest value, but for its rounding: few means need to be computed. `has_value` is the
+    condition of the dialect that it has such a value.
     """
-    has_own = f"EXISTS (SELECT 1 {_OWN_VALUES.format(objective)}"
-    is_enough = f"{has_own} AND r.value >= :least_value) AND {_own(arithmetic, objective)} >= :min_score"
-    return f"CASE WHEN {has_own}) THEN {is_enough} ELSE {of_session} END"
+    is_near = has_value.format(of=f"{OWN} AND r.objective = {objective} AND r.value >= :least_value")
+    has_own = f"EXISTS (SELECT 1 {_OWN_VALUES.format(objective)})"
+    return f"({is_near} AND {_own(arithmetic, objective)} >= :min_score OR {of_session} AND NOT {has_own})"
 
 
 def _own(arithmetic: Arithmetic, objective: str) -> str:
