@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -129,13 +129,31 @@ def test_failed_calls_and_sessions(store: Delivery, records: Records, monkeypatc
         assert listed(url, "calls", *fact.split()) == listed(url, "calls", *option.split()) != []
     for short, name in (("cost", "cost_usd"), ("duration", "duration_ns"), ("start", "start_ns")):
         assert listed(url, "calls", "--sort", name) == EXPECTED["sorted"]["calls"][short].split()
-    assert listed(url, "calls", "--sort", "cost", "--reverse") == EXPECTED["sorted"]["calls"]["cost"].split()[::-1]
     reader = store.read()
+    for sort in ("cost", "duration", "tokens"):
+        *known, unknown = EXPECTED["sorted"]["calls"][sort].split()
+        assert listed(url, "calls", "--sort", sort, "--reverse") == [*known[::-1], unknown], sort
     assert reader.count_calls(CallFilter(finish_reason="length")) == 2
     (sums,) = reader.summary("session", CallFilter(session_id="s-cut"))
     assert (sums.cut_by_length, sums.cut_off, sums.cancelled) == (1, 1, 1)
     summary = reader.session("s-cut")
     assert (summary.cut_by_length, summary.cut_off, summary.cancelled, summary.retries) == (1, 1, 1, 0)
+
+
+def test_unknown_sums_of_sessions_are_last(store: Delivery, records: Records) -> None:
+    usages = {"s1": None, "s2": Usage(input_tokens=5, output_tokens=2), "s3": None}
+    store.write(*(records.call(session_id=name, at_s=at, usage=usages[name]) for at, name in enumerate(usages)))
+    reader = store.read()
+    for newest_first in (True, False):
+        first = next(reader.sessions(CallFilter(sort="tokens", newest_first=newest_first)))
+        assert first.session.session_id == "s2"
+
+
+@pytest.mark.parametrize("fields", [{"sort": "cost"}, {"content": "full"}], ids=str)
+def test_a_selection_names_the_possible_words(fields: Mapping[str, str]) -> None:
+    (name, word), words = *fields.items(), "start_ns, cost_usd" if "sort" in fields else "all, response, none"
+    with pytest.raises(ValueError, match=f"^{name}: '{word}' is none of {words}"):
+        CallFilter(**fields)  # type: ignore[arg-type]
 
 
 def test_truncated_lists_are_marked(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:

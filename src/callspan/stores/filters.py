@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -16,7 +16,7 @@ from callspan.record.finish_reasons import LENGTH, PREFIXES, equivalents
 from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.record.reward_sums import REWARD
 from callspan.stores import scores
-from callspan.stores.base import IN_PROGRESS, Content, Order
+from callspan.stores.base import IN_PROGRESS, ORDERS, Content, Order
 from callspan.stores.database import Dialect
 from callspan.stores.facts import LABELS, PICO, PICO_PER_MICRO
 from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_CALLS, OF_SESSIONS
@@ -125,6 +125,12 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     content: Content = "all"
     """Bodies to read. Calls are read several times faster without request bodies."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a sort key or content that does not exist."""
+        for name, value, values in (("sort", self.sort, ORDERS), ("content", self.content, get_args(Content))):
+            if value not in values:
+                raise ValueError(f"{name}: {value!r} is none of {', '.join(values)}")
+
     @property
     def judged(self) -> tuple[str, ...]:
         """The objectives to filter and sort by."""
@@ -224,6 +230,7 @@ _COLUMNS: Final = frozenset({"user_id", *LABELS})
 """Metadata keys that have a column."""
 _MAX_USD: Final = Decimal(9 * 10**12)
 """Larger amounts are compared as this one, because whole microdollars have 63 bits."""
+_LEAST: Final = -(2**63 - 1)
 TOKENS: Final = """
 CASE WHEN coalesce(c.input_tokens, c.output_tokens) IS NULL THEN NULL
   ELSE coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0) END
@@ -240,10 +247,15 @@ def sort_keys(selection: CallFilter, dialect: Dialect) -> tuple[str, ...]:
         "retries": ("c.retries",),
         "score": (),
     }
-    keys = [f"coalesce({value}, -1)" for value in values[selection.sort]]
+    keys = [known_first(value, selection) for value in values[selection.sort]]
     if selection.sort == "score":
         keys = [lowest_first(scores.of_call(dialect.arithmetic, _OBJECTIVE.format(0)), selection)]
     return (*keys, "c.start_ns", "c.call_id")
+
+
+def known_first(value: str, selection: CallFilter) -> str:
+    """Return the sort key of a number; unknown ones come last in either direction."""
+    return f"coalesce({value}, {_LEAST if selection.newest_first else -_LEAST})"
 
 
 def lowest_first(score: str, selection: CallFilter) -> str:

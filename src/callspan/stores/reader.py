@@ -409,7 +409,7 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
         FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
       GROUP BY session_id) found"""
     source = " ".join([sessions, *scores_joined(selection, "found.session_id")])
-    order = [f"coalesce({name}, -1)" for name in _COLUMNS.get(selection.sort, ())]
+    order = [filters.known_first(name, selection) for name in _COLUMNS.get(selection.sort, ())]
     if selection.sort == "score":
         order = [lowest_first("score0.score", selection)]
     where = " AND ".join(_of_session(selection, dialect)) or "1 = 1"
