@@ -120,7 +120,7 @@ def run(path: Path, *arguments: str) -> Cost:
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     # 1: nothing was found.
-    assert process.returncode == 0 or (process.returncode == 1 and "--text" in arguments)
+    assert process.returncode == 0 or (process.returncode == 1 and {"--text", "--min-score"} & {*arguments})
     return Cost(used.ru_utime + used.ru_stime, int(Path(f"{path}.peak").read_text()) * 1024 / MB)
 
 
@@ -134,6 +134,14 @@ def run(path: Path, *arguments: str) -> Cost:
         ("large", "stats --by session", 2.1, RSS_MB, 10),
         ("large", "show --json", 1.0, RSS_MB, 10),
         ("large", "calls --text nowhere", 2.5, RSS_MB, 0),
+        # With a score or reward of each of the million: at most 1.5 times the same without, and 100 MB.
+        ("large", "calls --objective judge --min-score 0.5", 1.5, 100, 10),
+        ("large", "calls --objective judge --min-score 2", 1.8, 100, 0),
+        ("large", "calls --min-reward 0.5", 1.5, 100, 10),
+        # 1.9 times `--sort cost`: the scores of each call are looked for, in 1 s, and those of its session, in 0.8 s.
+        ("large", "calls --objective judge --sort score", 2.4, 100, 10),
+        ("large", "sessions --objective judge --sort score", 1.8, 100, 10),
+        ("large", "sessions --objective judge --min-score 2", 1.8, 100, 0),
         ("large", "report -o -", 20.0, RSS_MB, 10),
         ("long", "show last", 5.0, 98, 50_000),
         ("long", "export openai -o -", 60.0, 140, 500 * STEPS),

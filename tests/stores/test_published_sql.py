@@ -62,7 +62,7 @@ def drawn(chance: Random, records: Records) -> list[Record]:
     made += (
         event(
             ident, session_id=of, timestep_id=chance.choice([None, *steps[of]]),
-            reward=chance.choice([None, *VALUES]), time_ns=START_NS + chance.randrange(3),
+            reward=chance.choice([chance.choice(VALUES), None]), time_ns=START_NS + chance.randrange(3),
         )
         for ident, of in events
     )  # fmt: skip
