@@ -118,7 +118,7 @@ def check_sessions(reader: Reader, query: Query, made: list[Record]) -> None:
         scores = {name: one.mean for name, one in summary.scores.items()}
         scores |= {} if summary.reward is None else {"reward": summary.reward}
         assert scores == {name: score for name, (score, _) in published[ident].items()}
-        assert scores == pytest.approx(defined(made, ident), rel=1e-11, abs=1e-300)
+        assert scores == pytest.approx(defined(made, ident), rel=1e-11, abs=1e-11)
         counts = {name: one.count for name, one in summary.scores.items()}
         assert counts == {name: number for name, (_, number) in published[ident].items() if name != "reward"}
         rows = query(DOCUMENTED["the reward and the scores of a session"], session_id=ident)
