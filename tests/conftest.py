@@ -253,10 +253,10 @@ def once_per_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Cal
 @pytest.fixture(scope="session")
 def demo(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> str:
     """The URL of the store that `callspan demo` writes."""
-    return f"sqlite:///{once_per_run('demo', _play_demo)}/callspan.db"
+    return f"sqlite:///{once_per_run('demo', _play_demo)}/demo.db"
 
 
 def _play_demo(place: Path) -> None:
     place.mkdir()
     done = ran("-m", "callspan.cli", "demo", cwd=place)
-    assert (done.stderr, "callspan view --open" in done.stdout.splitlines()[-1]) == ("", True)
+    assert (done.stderr, "view --open" in done.stdout.splitlines()[-1]) == ("", True)

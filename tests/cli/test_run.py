@@ -157,14 +157,14 @@ def test_demo_fits_into_40_lines(tmp_path: Path) -> None:
     assert (answer.code, answer.err) == (0, "")
     page = answer.out
     for part in (
-        "$ callspan show last", "gridworld  success  +1.3", "step 0", "gpt-5-mini", "1 retry", "tool look",
-        "sqlite:///callspan.db", "callspan send --otlp http://localhost:4318 ",
+        "$ callspan --store sqlite:///demo.db show last", "gridworld  success  +1.3", "step 0", "gpt-5-mini", "1 retry",
+        "tool look", "sqlite:///demo.db", "callspan --store sqlite:///demo.db send --otlp http://localhost:4318 ",
     ):  # fmt: skip
         assert part in page
     assert len(page.splitlines()) <= 40
     assert max(map(len, page.splitlines())) <= 100
     assert "\x1b" not in page
-    commands = [line.split("callspan ", 1)[1].split("  ")[0] for line in page.splitlines()[-3:]]
+    commands = [line.split("demo.db ", 1)[1].split("  ")[0] for line in page.splitlines()[-3:]]
     assert commands == ["calls --failed", "compare meta:prompt_version=1 =2", "view --open"]
 
 
@@ -179,14 +179,14 @@ def test_demo_comparison_distinguishes_the_prompts(demo: str) -> None:
 
 def test_demo_keeps_a_file_of_another_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    connection = sqlite3.connect("callspan.db")
+    connection = sqlite3.connect("demo.db")
     connection.execute("CREATE TABLE notes (text)")
     connection.close()
-    before = Path("callspan.db").read_bytes()
+    before = Path("demo.db").read_bytes()
     answer = ask("demo")
     assert answer.code == 1
     assert "another application; name another file" in answer.err
-    assert Path("callspan.db").read_bytes() == before
+    assert Path("demo.db").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_live_demo_without_keys_names_them(tmp_path: Path, monkeypatch: pytest.M
     answer = ask("demo", "--live")
     assert answer.code == 1
     assert "OPENAI_API_KEY" in answer.err
-    assert not Path("callspan.db").exists()
+    assert not Path("demo.db").exists()
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -218,7 +218,7 @@ def test_demo_asks_the_last_agent_by_voice_if_possible(installed: bool, demo: st
         old.mkdir()
         (old / "METADATA").write_text("Metadata-Version: 2.1\nName: websockets\nVersion: 14.0\n")
         assert in_its_own("demo", "--json", cwd=tmp_path).code == 0
-        store = f"sqlite:///{tmp_path / 'callspan.db'}"
+        store = f"sqlite:///{tmp_path / 'demo.db'}"
     sessions = ask("--store", store, "sessions", "--json").json
     (session,) = [row for row in sessions if row["metadata"]["seed"] == 7]
     calls = ask("--store", store, "calls", "--session", session["session_id"], "--json").json

@@ -125,7 +125,7 @@ def workplace(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Workpl
 
     def made(run: Sequence[Example]) -> Workplace:
         if any(example.directives.get("store") == "demo" for example in run):
-            shutil.copy(request.getfixturevalue("demo").removeprefix("sqlite:///"), tmp_path)
+            shutil.copy(request.getfixturevalue("demo").removeprefix("sqlite:///"), tmp_path / "callspan.db")
         return Workplace(tmp_path, _python(run[-1].requirement), provider, receiver)
 
     with FullProvider() as provider, OtlpReceiver() as receiver:

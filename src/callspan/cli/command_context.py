@@ -20,6 +20,7 @@ from callspan.cli.screen import Screen
 from callspan.formatting import json_line
 from callspan.records import CallRecord
 from callspan.safe_urls import error_text, first_line, safe_name
+from callspan.settings_loader import load
 from callspan.stores import (
     CallFilter,
     EmptyStoreError,
@@ -55,10 +56,19 @@ class Command(click.Command):
     Its help starts with examples. Errors of stores and settings end it with a message.
     """
 
-    def __init__(self, *, params: list[click.Parameter], filters: Sequence[click.Option] = (), **attrs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        params: list[click.Parameter],
+        filters: Sequence[click.Option] = (),
+        default_store: str | None = None,
+        **attrs: Any,
+    ) -> None:
+        """`default_store`: its own store, where neither `--store` nor the environment names one."""
         common = [click.Option(["--store"], metavar="URL"), click.Option(["--json", "as_json"], is_flag=True)]
         super().__init__(params=[*params, *filters, *common], **attrs)
         self._has_filters = bool(filters)
+        self._default_store = default_store
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, then the description."""
@@ -118,6 +128,8 @@ class Command(click.Command):
         group_options = ctx.find_root().params
         option = options.pop("store")
         stores = group_options.get("store") if option is None else option
+        if stores is None and self._default_store is not None and not load(warn=False).stores:
+            stores = self._default_store
         json = options.pop("as_json") or group_options.get("as_json", False)
         context = CommandContext(stores_named(stores), json=json, is_named=stores is not None)
         if not self._has_filters:

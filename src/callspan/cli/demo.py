@@ -39,12 +39,14 @@ if TYPE_CHECKING:
 
 _EPILOG: Final = """\
 callspan demo
-callspan demo --store sqlite:///demo.db"""
+callspan demo --store sqlite:///another.db"""
 _NEXT_COMMANDS: Final = (
-    ("calls --failed", "the call that was rejected"),
+    ("calls --failed", "the rejected call"),
     ("compare meta:prompt_version=1 =2", "the two prompts"),
-    ("view --open", "the same in the browser, live"),
+    ("view --open", "in the browser"),
 )
+_STORE: Final = "sqlite:///demo.db"
+"""The store of the demo, unless one is named, so that its records are not among those of an application."""
 _SEND_COMMAND: Final = "send --otlp http://localhost:4318"
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
 """Prevents the use of the environment's proxy for loopback addresses."""
@@ -66,15 +68,21 @@ class Clients(NamedTuple):
     """Whether the openai client can have a realtime session."""
 
 
-@click.command("demo", cls=Command, short_help="Run an agent in a grid world, offline; show its trace.", epilog=_EPILOG)
+@click.command(
+    "demo",
+    cls=Command,
+    default_store=_STORE,
+    short_help="Run an agent in a grid world, offline; show its trace.",
+    epilog=_EPILOG,
+)
 @click.option("--live", is_flag=True, help="Call the real providers, with your API keys: real money (cents).")
 def demo_command(context: CommandContext, live: bool) -> None:
     """Run an agent in a small grid world and show its trace and its records.
 
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One call is
     retried after a 429, one is rejected with a 400, one stream is stopped early; two versions of a prompt are tried in
-    six worlds each; if websockets is installed, the last agent is asked by voice. Records are added to the store;
-    nothing is deleted. Spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT, if set.
+    six worlds each; if websockets is installed, the last agent is asked by voice. Records are added to the store,
+    demo.db unless one is named; nothing is deleted. Spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT, if set.
     """
     started_ns = time.time_ns()
     context.why_empty()  # an unusable store ends the command before anything runs
@@ -198,7 +206,7 @@ def _live_clients(context: CommandContext) -> Clients:
 
 def _show_last(context: CommandContext) -> None:
     """Print the last session, read from the store by another process. Ends the command if that one failed."""
-    context.screen.line(("$ callspan show last", "bold yellow"))
+    context.screen.line((f"$ {context.command} show last", "bold yellow"))
     sys.stdout.flush()
     command = [sys.executable, "-m", "callspan.cli", "--store", context.store, "show", "last"]
     if code := subprocess.run(command, check=False).returncode:  # noqa: S603 - our own command
