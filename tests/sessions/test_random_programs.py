@@ -48,6 +48,9 @@ def test_every_scope_ends_once(seed: int, caplog: pytest.LogCaptureFixture) -> N
     ends = Counter(key_of(record) for record in seen.everything if is_end(record))
     ended = {scope.id for scope in program.scopes if scope.state == "ended" and is_recorded(scope)}
     assert {key: ends[key] for key in ended} == dict.fromkeys(ended, 1)
+    steps = [scope for scope in program.scopes if isinstance(scope, Timestep) and scope.session is not None]
+    assert [step for step in steps if step.session.state == "ended" and step.state == "running"] == []
+    assert {session.end_ns for session in seen.sessions if session.session_id in REMOTE} <= {None}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
