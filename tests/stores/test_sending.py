@@ -19,13 +19,12 @@ import pytest
 from msgspec.structs import replace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 from tests.support.commands import Answer, ask, interrupted
-from tests.support.identities import ELSEWHERE
+from tests.support.identities import ELSEWHERE, UNKNOWN_AFTER_S
 from tests.support.processes import plain_environment
 from tests.support.programs import everything, loose, support_desk
 from tests.support.receiver import OtlpReceiver
 from tests.support.spans_of_records import sent
 
-from callspan.process_identity import UNKNOWN_AFTER_S
 from callspan.records import Place, Timing
 from callspan.testing import Capture, ScriptedProvider, capture
 

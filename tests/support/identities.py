@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from callspan.process_identity import own_identity, own_machine, own_namespace
+from callspan.process_identity import UNKNOWN_AFTER_S, identity_of, own_identity, own_machine, own_namespace
+
+__all__ = ["BEFORE_RESTART", "ELSEWHERE", "GONE", "HERE", "UNKNOWN_AFTER_S", "identity_of"]
 
 HERE = own_identity()
 GONE = f"{own_namespace()}/{2**22 + 1}/5"

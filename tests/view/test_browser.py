@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.identities import identity_of
 from tests.support.records import SECOND, START_NS, keep, raw, step
 from tests.support.world import World
 from tests.view.conftest import QUESTION, Delivery, Open, Records, Report, arguments, event, faults, play
 
-from callspan.process_identity import identity_of
 from callspan.records import Attempt, ErrorInfo, Place, Response
 
 MS = 1_000_000

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from tests.support.commands import ask
+from tests.support.identities import identity_of
 from tests.support.records import SECOND, START_NS, Records, keep, raw, reward
 from tests.view.conftest import Delivery, Open, Shown
 
-from callspan.process_identity import identity_of
 from callspan.records import ErrorInfo, Response, Stream, Timing
 
 ASKS = {"role": "user", "content": "Is it raining in Paris?"}
