@@ -291,14 +291,17 @@ def check_bounds(reader: Reader, made: list[CallRecord], chance: Random) -> None
 
 
 def measured(measure: str, calls: list[CallRecord]) -> Any:
-    """Return the cost in whole picodollars, the tokens, or the time from the first start to the last end."""
+    """Return the cost in whole picodollars, the tokens, or the time from the first start to the last end.
+
+    None if nothing states it: no cost, no tokens, no end.
+    """
     if measure == "cost":
         return known(sum, [whole(one.cost.usd) for one in calls if one.cost is not None])
     if measure == "tokens":
         counts = [(one.usage.input_tokens, one.usage.output_tokens) for one in calls if one.usage is not None]
         return known(sum, [sum(filter(None, pair)) for pair in counts if pair != (None, None)])
-    if len(calls) == 1:
-        return calls[0].timing.duration_ns
+    if all(one.timing.duration_ns is None for one in calls):
+        return None
     ends = [one.timing.start_ns + (one.timing.duration_ns or 0) for one in calls]
     return max(ends) - min(one.timing.start_ns for one in calls)
 

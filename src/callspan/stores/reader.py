@@ -360,19 +360,20 @@ class Reader:
 
 
 _NOTHING: Final = "CAST(NULL AS bigint)"
+_WITHOUT_END: Final = "c.session_id NOT IN (SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)"
 _OF_CALLS: Final = {
     # Floating-point: a sum of integers overflows, and whole microdollars are exact to 9 billion dollars.
     "cost": "sum(CAST({cost} AS double precision))",
     "cost_rest": "CAST(sum({cost_rest}) AS bigint)",
-    "duration": """max(CASE WHEN c.session_id NOT IN (SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)
-      THEN coalesce(c.end_ns, c.start_ns) END)""",
+    "duration": f"""CASE WHEN max(CASE WHEN {_WITHOUT_END} THEN c.end_ns END) IS NOT NULL
+      THEN max(CASE WHEN {_WITHOUT_END} THEN coalesce(c.end_ns, c.start_ns) END) END""",
     "tokens": f"CAST(sum({TOKENS}) AS bigint)",
     "retries": "CAST(sum(c.retries) AS bigint)",
     "unpriced": f"max(CASE WHEN {WITHOUT_COST} THEN 1 ELSE 0 END)",
     "uncounted": f"max(CASE WHEN {WITHOUT_USAGE} THEN 1 ELSE 0 END)",
 }
 """Aggregates over the calls of a session, by which sessions are sorted and filtered. `duration` is the end of its last
-call, which is read only if the session has no end; otherwise an index suffices."""
+call, unknown if no call has ended; it is read only if the session has no end, otherwise an index suffices."""
 _LASTED: Final = "coalesce(max(ended), max(duration)) - coalesce(max(recorded), min(called))"
 _MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} | {
     "duration": f"CASE WHEN {_LASTED} < 0 THEN 0 ELSE {_LASTED} END",
