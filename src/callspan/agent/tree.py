@@ -292,15 +292,20 @@ class Node(EitherWith):
             self.level = strictest(self.runtime.content, block, content_of(base), self.kind.outer_level(self))
         self.base = with_block(base, block)  # from here on its record is written, also if an interrupt comes
         if self.runtime is not None:
-            self._announce_once(self.runtime, self.base)
+            with _START:
+                self.kind.first(self, self.runtime, self.base)
+            self._is_announced = True
         self.state = "running"
 
-    def _announce_once(self, runtime: Runtime, base: Context | None) -> None:
-        """Start the span and write the first record, unless that was done; an interrupt may have cut it off."""
-        if not self._is_announced and base is not None:
-            with _START:
-                self.kind.first(self, runtime, base)
+    def _make_up_for_start(self, runtime: Runtime) -> None:
+        """Start the span and write the first record if an interrupt cut that off, once.
+
+        A redactor may raise the interrupt each time; the end must be recorded nevertheless.
+        """
+        if not self._is_announced and self.base is not None:
             self._is_announced = True
+            with _START:
+                self.kind.first(self, runtime, self.base)
 
     def enter(self, current: Context) -> Context:
         """Inherit from the enclosing scope; return the base of the own context: `current`, or that of the owner."""
@@ -340,7 +345,7 @@ class Node(EitherWith):
             duration_ns = self.duration_ns = self._elapsed_ns()
             self.kind.count(self)
             if (runtime := self.runtime) is not None:
-                self._announce_once(runtime, self.base)
+                self._make_up_for_start(runtime)
                 record = self.kind.last(self, error, duration_ns)
                 final = runtime.process(record, self.level, self.kind.end_point)
                 self.span.end(final, named_late=self.is_named_late)
