@@ -40,7 +40,10 @@ def question(text: str = "?") -> list[dict[str, Any]]:
     ("choice", "kept"),
     [
         ({}, ["good", "better", "bad", "dark", "loose"]),
-        ({"newest_first": True, "sort": "cost_usd", "limit": 1, "offset": 1}, ["good", "better", "bad", "dark", "loose"]),
+        (
+            {"newest_first": True, "sort": "cost_usd", "limit": 1, "offset": 1},
+            ["good", "better", "bad", "dark", "loose"],
+        ),
         ({"min_reward": 0.5}, ["good", "better"]),
         ({"min_score": 0.5, "objectives": ("helpful",)}, ["dark"]),
         ({"success": True}, ["good", "better"]),
