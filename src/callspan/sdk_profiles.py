@@ -19,6 +19,7 @@ class SdkProfile(NamedTuple):
     """The properties of one SDK."""
 
     name: Sdk
+    """The first part of the path by which it is imported; client classes are recognized by it."""
     title: str
     """The prefix of its class names: `OpenAI`, `OpenAIError`, `OpenAIInstrumentor`."""
     requirement: str
