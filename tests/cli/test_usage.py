@@ -208,7 +208,7 @@ def test_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_directory_is_not_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("callspan.db", "calls.jsonl"):
+    for name in ("callspan.db", "demo.db", "calls.jsonl"):
         Path(name).mkdir()
     for command in ("calls", "view", "demo", "import calls.db --into callspan.db", "import calls.jsonl"):
         keep("sqlite:///calls.db", made())
