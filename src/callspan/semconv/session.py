@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
-from callspan.record.events import AGENT_START, EventRecord, ScopeRecord, SessionRecord, TimestepRecord
+from callspan.record.events import AGENT_START, TOOL_START, EventRecord, ScopeRecord, SessionRecord, TimestepRecord
 from callspan.semconv import gen_ai
 from callspan.semconv import llm as llm_tables
 from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
@@ -216,18 +216,21 @@ HANDOFF: Final = _tables(
     end=(),
     content=_IN_AND_OUT,
 )
-_EVENTS: Final = {
+OPERATIONS: Final = {
+    "tool": TOOL,
+    TOOL_START: TOOL,
     "environment": ENVIRONMENT,
     "agent": AGENT,
     AGENT_START: AGENT,
     "guardrail": GUARDRAIL,
     "handoff": HANDOFF,
 }
+"""The span of each type of event that has one."""
 _SCOPES: Final = {SessionRecord: SESSION, TimestepRecord: TIMESTEP}
 
 
 def _tables_of(record: ScopeRecord) -> SpanTables:
-    return _EVENTS.get(record.event_type, TOOL) if isinstance(record, EventRecord) else _SCOPES[type(record)]
+    return OPERATIONS[record.event_type] if isinstance(record, EventRecord) else _SCOPES[type(record)]
 
 
 def span_name(record: ScopeRecord) -> str:

@@ -48,8 +48,6 @@ _AGENTS: Final = frozenset({AGENT_START, "agent"})
 _EXCHANGES: Final = frozenset({AGENT_START, "agent", "environment"})
 """Types of events whose data is input or output of the enclosing scope; a tool's is not."""
 
-_SCOPES: Final = frozenset({*RUN_TYPES, *RUN_TYPES.values(), "guardrail", "handoff", "environment"})
-"""Types of events that have their own span in a process with a tracer provider, if they have a duration."""
 _WithSpan: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | RewardRecord
 
 
@@ -221,7 +219,9 @@ def _has_own_id(record: _WithSpan) -> bool:
 def _should_have_span(record: Record, spans: dict[str | None, tuple[str, str]]) -> bool:
     match record:
         case EventRecord():
-            return record.event_type in _SCOPES and (record.duration_ns is not None or record.event_type in RUN_TYPES)
+            return record.event_type in semconv.OPERATIONS and (
+                record.duration_ns is not None or record.event_type in RUN_TYPES
+            )
         case RewardRecord():
             return record.session_id is None and record.call_id in spans
         case _:
