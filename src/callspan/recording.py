@@ -22,6 +22,7 @@ from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo, ExplicitTimes
 from callspan.providers import registry
 from callspan.providers.base import Api, Endpoint
+from callspan.providers.hosts import port_of
 from callspan.record.codec import encode_json
 from callspan.record.plain_json import plain
 from callspan.wiring import WIRING
@@ -229,6 +230,6 @@ def record_call(
     info = CallInfo(
         provider=as_text(provider) or "unknown", sdk=as_text(client), model=as_text(model), stream=stream,
         server_address=address.hostname,
-        server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
+        server_port=port_of(address.scheme, address.port),
     )  # fmt: skip
     return RecordedCall(endpoint, info, at)

@@ -84,6 +84,12 @@ _MAX_NAME_LENGTH: Final = 253
 
 _PORTS: Final = {"11434": "ollama"}
 """Default ports that are specific to one server, and more specific than a local host name."""
+_SCHEME_PORTS: Final = {"https": 443, "http": 80}
+
+
+def port_of(scheme: str, port: int | None) -> int | None:
+    """Return the port of a URL: the stated one, else that of its scheme; None if neither is known."""
+    return port or _SCHEME_PORTS.get(scheme)
 
 
 def provider_of(client_classes: Iterable[str], host: str | None, sdk: SdkProfile) -> str:

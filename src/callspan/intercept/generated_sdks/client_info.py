@@ -9,7 +9,7 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.factory import CallInfo
-from callspan.providers.hosts import DEFERRED, provider_of
+from callspan.providers.hosts import DEFERRED, port_of, provider_of
 from callspan.record.codec import encodable
 from callspan.sdk_profiles import profile_of
 
@@ -82,12 +82,11 @@ def _server(client: object, url: str) -> _Server:
     kind = type(client)
     classes = [base.__name__.removeprefix("Async") for base in kind.__mro__]
     profile, parts = profile_of(kind), urlsplit(url or next(filter(None, map(DEFERRED.get, classes)), ""))
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
     runtime = getattr(getattr(client, names.PROVIDER.name, None), "name", None)
     client_names = [*classes, runtime] if isinstance(runtime, str) else classes
     return (
         sdk_of(profile.distribution),
         provider_of(client_names, parts.netloc.rpartition("@")[2], profile),
         parts.hostname,
-        port,
+        port_of(parts.scheme, parts.port),
     )

@@ -26,6 +26,7 @@ from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
 from callspan.providers import registry, wires
 from callspan.providers.error_kinds import error_in, error_info, known_base
+from callspan.providers.hosts import port_of
 from callspan.providers.rate_limits import relevant_headers
 from callspan.providers.wire_json import integer
 from callspan.record.call import ErrorInfo
@@ -40,7 +41,6 @@ _VERTEX: Final = "gcp.vertex_ai"
 _STREAM_AT: Final = 3
 """Position of `stream` in the arguments of `_request`, after the client, the request and its options."""
 _OK: Final = 200
-_PORTS: Final = {"https": 443, "http": 80}
 
 
 class GoogleCall(OpenCall):
@@ -118,7 +118,7 @@ def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> Goog
     stream = kwargs["stream"] if "stream" in kwargs else len(args) > _STREAM_AT and args[_STREAM_AT]
     info = CallInfo(
         provider=_VERTEX if getattr(args[0], "vertexai", False) else _PROFILE.provider,
-        sdk=sdk_of(_PROFILE.distribution), server_address=url.hostname, server_port=url.port or _PORTS.get(url.scheme),
+        sdk=sdk_of(_PROFILE.distribution), server_address=url.hostname, server_port=port_of(url.scheme, url.port),
         model=wire.model, stream=bool(stream),
     )  # fmt: skip
     call = Call(factory, endpoint, info, alone=not context)

@@ -18,13 +18,12 @@ from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
 from callspan.providers import registry, wires
 from callspan.providers.error_kinds import error_info
-from callspan.providers.hosts import known_provider
+from callspan.providers.hosts import known_provider, port_of
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe an interaction of google-genai")
 _PROFILE: Final = PROFILES["google"]
 _FIRST_ERROR: Final = 400
-_PORTS: Final = {"https": 443, "http": 80}
 
 
 class Interaction(OpenCall):
@@ -57,7 +56,7 @@ def _opened(_args: object, request: Any, kwargs: dict[str, Any]) -> Interaction 
     described = endpoint.request(body)
     info = CallInfo(
         provider=known_provider(url.host, _PROFILE) or _PROFILE.provider, sdk=sdk_of(_PROFILE.distribution),
-        server_address=url.host, server_port=url.port or _PORTS.get(url.scheme), model=described.model,
+        server_address=url.host, server_port=port_of(url.scheme, url.port), model=described.model,
         stream=bool(kwargs.get("stream")),
     )  # fmt: skip
     call = Call(factory, endpoint, info, alone=not context)
