@@ -15,8 +15,8 @@ from opentelemetry import context as otel_context
 
 from callspan.agent.arguments import Time, as_text, moment, offset
 from callspan.agent.call_ids import remember_call
-from callspan.agent.context import EitherWith, here
-from callspan.agent.misuse import UsageError, installed_or_warn, refuse
+from callspan.agent.context import AsyncWithMixin, current_context
+from callspan.agent.misuse import UsageError, current_runtime_or_warn, report_misuse
 from callspan.fail_open import fail_open
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo, ExplicitTimes
@@ -35,7 +35,7 @@ _FEED: Final = fail_open("record the data of a client")
 _END: Final = fail_open("finish recording a call")
 
 
-class RecordedCall(EitherWith):
+class RecordedCall(AsyncWithMixin):
     """One call recorded manually, see `record_call`. Methods have no effect after its end, or with an invalid `at`.
 
     Example:
@@ -143,9 +143,9 @@ class RecordedCall(EitherWith):
     def __enter__(self) -> Self:
         """Start the call; its span is the current one within the block."""
         if self._call is not None and not self._call.ended:
-            refuse(UsageError("the recorded call is running; create one for each call"))
+            report_misuse(UsageError("the recorded call is running; create one for each call"))
             return self
-        self._outer = here()
+        self._outer = current_context()
         try:
             self._start()
         except BaseException:
@@ -158,12 +158,12 @@ class RecordedCall(EitherWith):
         try:
             start_ns = None if self._at is None else moment(self._at)
         except UsageError as misuse:
-            refuse(misuse)
+            report_misuse(misuse)
             return
         with _START:
             factory = WIRING.hook_context.factory()
             if factory is None:
-                installed_or_warn()
+                current_runtime_or_warn()
             else:
                 self._call = Call(factory, self._endpoint, self._info, past_ns=start_ns)
                 remember_call(otel_context.get_current(), self._call.id_cell)

@@ -14,7 +14,7 @@ from operator import index
 from typing import Any, Final, Protocol, SupportsIndex, TypeAlias
 from uuid import UUID
 
-from callspan.agent.misuse import UsageError, refuse
+from callspan.agent.misuse import UsageError, report_misuse
 from callspan.fail_open import value_of
 from callspan.record.plain_json import TRUNCATED_KEY, clean, plain, plain_within
 
@@ -60,7 +60,7 @@ def as_text(value: object) -> str | None:
     if isinstance(value, str):
         return clean(str.__str__(value))
     if not isinstance(value, Number | UUID):
-        refuse(UsageError(f"a name or an id must be text, a number or a UUID, not a {type(value).__name__}"))
+        report_misuse(UsageError(f"a name or an id must be text, a number or a UUID, not a {type(value).__name__}"))
         return None
     text = value_of(partial(_text, value))
     return None if text is None else clean(text)
@@ -95,7 +95,9 @@ def as_dict(metadata: object) -> dict[str, object]:
     if not isinstance(metadata, Mapping):
         if isinstance(metadata, str | Number | list | tuple):
             return {"metadata": metadata}
-        refuse(UsageError(f"metadata must be a mapping of names to JSON values, not a {type(metadata).__name__}"))
+        report_misuse(
+            UsageError(f"metadata must be a mapping of names to JSON values, not a {type(metadata).__name__}")
+        )
         return {}
     is_small = type(metadata) is dict and len(metadata) <= MAX_ENTRIES
     has_texts = is_small and _TEXT.issuperset(map(type, metadata))
@@ -118,7 +120,7 @@ def _with_names(metadata: Mapping[Any, object]) -> Mapping[Any, object]:
     odd = [key for key in keys if not isinstance(key, str | Number | UUID | Enum | None)]
     if not odd:
         return metadata
-    refuse(UsageError(f"a name in metadata must be text or a number, not a {type(odd[0]).__name__}"))
+    report_misuse(UsageError(f"a name in metadata must be text or a number, not a {type(odd[0]).__name__}"))
     return (
         value_of(lambda: {key: metadata[key] for key in metadata if isinstance(key, str | Number | UUID | Enum)}) or {}
     )
@@ -163,7 +165,7 @@ def offset(at: Time, start_ns: int) -> int | None:
         if offset_ns < 0:
             raise UsageError("an end or first token must not be before the start (`at`)")
     except UsageError as misuse:
-        refuse(misuse)
+        report_misuse(misuse)
         return None
     return offset_ns
 

@@ -50,7 +50,7 @@ _NAME_KEY: Final = "callspan-session-name"
 _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
-class Home:
+class OriginContext:
     """The running context at one moment, told from its copies: those of tasks and of other threads."""
 
     __slots__ = ("_token",)
@@ -58,7 +58,7 @@ class Home:
     def __init__(self) -> None:
         self._token = _HOME.set(None)
 
-    def is_here(self) -> bool:
+    def is_current(self) -> bool:
         """Return whether it is the running context; False also at the moment at which another thread asks."""
         try:
             _HOME.reset(self._token)
@@ -68,22 +68,26 @@ class Home:
         return True
 
 
+def _is_current(origin: OriginContext | None) -> bool:
+    return origin is not None and origin.is_current()
+
+
 class _MetadataBlock(dict[str, object]):
     """The metadata inside a block, and how to tell that the block has ended elsewhere."""
 
-    __slots__ = ("has_ended", "home", "outer")
+    __slots__ = ("has_ended", "origin_context", "outer")
 
     def __init__(self, fields: Mapping[str, object], outer: Mapping[str, object]) -> None:
         super().__init__(fields)
         self.has_ended = False
-        self.home: Home | None = Home()
+        self.origin_context: OriginContext | None = OriginContext()
         """Where the block began; None once it has been left there."""
         self.outer = outer
 
     def end(self) -> None:
         """Note the end of the block. Tasks that started inside keep these fields, but not those outside."""
-        if self.home is not None and self.home.is_here():
-            self.home, self.outer = None, _NO_METADATA
+        if _is_current(self.origin_context):
+            self.origin_context, self.outer = None, _NO_METADATA
         self.has_ended = True
 
 
@@ -94,7 +98,12 @@ def metadata_of(context: Context) -> Mapping[str, object]:
     in a copy of its context: fields of a block that ended so are not those of the context in which it began.
     """
     fields: Any = context.get(_METADATA)
-    while type(fields) is _MetadataBlock and fields.has_ended and fields.home is not None and fields.home.is_here():
+    while (
+        type(fields) is _MetadataBlock
+        and fields.has_ended
+        and fields.origin_context is not None
+        and fields.origin_context.is_current()
+    ):
         fields = fields.outer
     return fields or _NO_METADATA
 
@@ -128,26 +137,31 @@ def _left_out(name: str, items: Any) -> dict[str, object]:
     return {TRUNCATED_KEY: {name: number}} if number > 0 else {}
 
 
-def here() -> Context:
+def current_context() -> Context:
     """Return the current context, without scopes that were entered in it and have ended in another one.
 
     A generator that is not read to its end is closed in a copy of its context, by another task.
     """
     context = get_current()
     scope: Any = context.get(SCOPE)
-    if scope is not None and scope.state == "ended" and (still := still_open(context)) is not context:
+    if scope is not None and scope.state == "ended" and (still := without_ended_scopes(context)) is not context:
         attach(still)
         return still
     return context
 
 
-def still_open(context: Context) -> Context:
+def without_ended_scopes(context: Context) -> Context:
     """Return `context` without the ended scopes that were entered in the running context, and not left there.
 
     Tasks that started in a scope keep it after its end.
     """
     scope: Any = context.get(SCOPE)
-    while scope is not None and scope.state == "ended" and scope.home is not None and scope.home.is_here():
+    while (
+        scope is not None
+        and scope.state == "ended"
+        and scope.origin_context is not None
+        and scope.origin_context.is_current()
+    ):
         inner, outer = scope.inner, scope.outer
         entries = {key: entry for key, entry in context.items() if key not in _OWN_KEYS and inner.get(key) is not entry}
         context = Context({**outer, **entries})
@@ -155,7 +169,7 @@ def still_open(context: Context) -> Context:
     return context
 
 
-class EitherWith:
+class AsyncWithMixin:
     """Lets a context manager be used with `async with` too."""
 
     __slots__ = ()
@@ -184,7 +198,7 @@ class ContextBlock(ABC):
 
     def __enter__(self) -> None:
         """Attach the context of the block."""
-        self._outer = here()
+        self._outer = current_context()
         self._inner = self._within(self._outer)
         attach(self._inner)
 
@@ -300,7 +314,7 @@ class _CapturedContext(AdvanceBlock):
         self._captured = captured
 
     def __enter__(self) -> None:
-        self._before = here()
+        self._before = current_context()
         level = strictest(block_of(self._captured), block_of(self._before))
         attach(with_block(self._captured, level))
 
@@ -323,7 +337,7 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
         ...     executor.submit(callspan.copy_context(work)).result()
         'episode-1'
     """
-    captured = here()
+    captured = current_context()
     return decorated(function, lambda _: lambda *_, **__: _CapturedContext(captured))
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, ParamSpec, Protocol, TypeGuard, TypeVar
 
 from opentelemetry.context import attach, get_current
 
-from callspan.agent.runtime import installed
+from callspan.agent.runtime import current_runtime
 from callspan.fail_open import fail_open
 
 _P = ParamSpec("_P")
@@ -141,7 +141,7 @@ def block_opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Cal
 
     def opener(*args: Any, **kwargs: Any) -> Block:
         arguments: Mapping[str, object] = {}
-        if signature is not None and installed() is not None:
+        if signature is not None and current_runtime() is not None:
             arguments = _named(signature, args, kwargs)
         return prototype.new_block(name, arguments)
 

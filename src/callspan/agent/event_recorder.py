@@ -9,10 +9,10 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, moment
-from callspan.agent.context import here, metadata_of
+from callspan.agent.context import current_context, metadata_of
 from callspan.agent.kinds import SESSION, totals_of
-from callspan.agent.misuse import UsageError, or_unrecorded
-from callspan.agent.operations import EnvironmentStep, Labels, Operations, environment_fields
+from callspan.agent.misuse import UsageError, ignore_misuse
+from callspan.agent.operations import EnvironmentStep, EventArguments, Operations, environment_fields
 from callspan.agent.references import record_id, record_ids, reference_or_none
 from callspan.agent.rewards import RewardArguments, reward_record
 from callspan.agent.tree import Node, current_timestep
@@ -46,7 +46,7 @@ class EventRecorder(Node, Operations):
                 record = msgspec.structs.replace(self.kind.record(self), totals=totals)
                 self.write(self.runtime, self.runtime.process(record, self.level))
 
-    @or_unrecorded
+    @ignore_misuse
     def message(  # noqa: PLR0913 - the fields of a message
         self,
         content: object,
@@ -106,7 +106,7 @@ class EventRecorder(Node, Operations):
         """Record an action of the agent, any JSON value; return the event's id. For other arguments see `event`."""
         return self.event("action", action, system=system, metadata=metadata, sequence=sequence, at=at)
 
-    @or_unrecorded
+    @ignore_misuse
     def event(  # noqa: PLR0913 - the fields of an event
         self,
         type: str,  # noqa: A002 - the word of the public interface
@@ -129,10 +129,10 @@ class EventRecorder(Node, Operations):
         target, event_type = self._target(), as_text(type)
         if not event_type:
             raise UsageError("an event needs a type, such as 'reset'")
-        labels = Labels(metadata, system, sequence)
+        event_arguments = EventArguments(metadata, system, sequence)
         call_reference, failed = reference_or_none(call), application_error(error)
         fields = {"call_id": call_reference.call_id, "tool_call_id": call_reference.tool_call_id, "name": as_text(name)}
-        record = target.labelled_event(event_type, moment(at), labels, data=data, error=failed, **fields)
+        record = target.labelled_event(event_type, moment(at), event_arguments, data=data, error=failed, **fields)
         target.emit(record, "event")
         return record.event_id
 
@@ -156,7 +156,7 @@ class EventRecorder(Node, Operations):
         arguments = RewardArguments(value, objective, label, source, annotation, at)
         return self._innermost().give_reward(arguments, event)
 
-    @or_unrecorded
+    @ignore_misuse
     def give_reward(self, arguments: RewardArguments, event: object = None) -> str:
         """Record a reward for this timestep or session, or an event in it; return its id."""
         self.check_open(late=True)
@@ -167,7 +167,7 @@ class EventRecorder(Node, Operations):
         self.emit(record)
         return record.reward_id
 
-    @or_unrecorded
+    @ignore_misuse
     def environment(  # noqa: PLR0913 - the fields of an environment step
         self,
         observation: object = None,
@@ -192,7 +192,7 @@ class EventRecorder(Node, Operations):
         fields = environment_fields(
             before=before, observation=observation, reward=reward, terminated=terminated, truncated=truncated, info=info
         )
-        record = target.labelled_event("environment", moment(at), Labels(metadata, system, sequence), **fields)
+        record = target.labelled_event("environment", moment(at), EventArguments(metadata, system, sequence), **fields)
         if target.step is not None:
             target.step.note_episode_end(fields)
         target.emit(record, "event")
@@ -211,23 +211,25 @@ class EventRecorder(Node, Operations):
         `before` is the state before the step; for other arguments see `environment`. Set the result with
         `set_result(observation, reward, terminated, truncated)`.
         """
-        return EnvironmentStep(None, before, self, Labels(metadata, system, sequence))
+        return EnvironmentStep(None, before, self, EventArguments(metadata, system, sequence))
 
-    def labelled_event(self, event_type: str, time_ns: int, labels: Labels, **fields: Any) -> EventRecord:
+    def labelled_event(
+        self, event_type: str, time_ns: int, event_arguments: EventArguments, **fields: Any
+    ) -> EventRecord:
         """Return an event with the metadata of the running code and these arguments."""
         return self.event_record(
             event_type,
             time_ns,
             sequence=self.next_sequence(),
-            external_sequence=as_int(labels.sequence),
-            system=as_text(labels.system),
-            metadata={**self.current_metadata(), **as_dict(labels.metadata)},
+            external_sequence=as_int(event_arguments.sequence),
+            system=as_text(event_arguments.system),
+            metadata={**self.current_metadata(), **as_dict(event_arguments.metadata)},
             **fields,
         )
 
     def current_metadata(self) -> dict[str, object]:
         """Return the metadata of the running code, else of this scope's start."""
-        return dict(metadata_of(here()) or metadata_of(self.base or Context()))
+        return dict(metadata_of(current_context()) or metadata_of(self.base or Context()))
 
     def _target(self) -> EventRecorder:
         """Return the scope for a new record. Raises UsageError."""

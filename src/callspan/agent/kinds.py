@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 
 from callspan.agent.arguments import as_bool, as_int, as_text
 from callspan.agent.context import metadata_of, with_metadata
-from callspan.agent.misuse import installed_or_warn
+from callspan.agent.misuse import current_runtime_or_warn
 from callspan.agent.references import requesting_call
 from callspan.agent.registry import REGISTRY, open_level
 from callspan.agent.tool_requests import find_tool_call, mark_started
@@ -113,7 +113,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 def enter_session(session: Session, outside: Context) -> Context:
     """Put a session below its parent, and make it one of the open sessions with its id."""
-    session.runtime = installed_or_warn()
+    session.runtime = current_runtime_or_warn()
     identity = session.identity
     enclosing, parent = scope_of(outside), identity.parent
     if isinstance(parent, Node):
@@ -308,7 +308,7 @@ def event_of(operation: Operation, error: BaseException | None, duration_ns: int
         name=operation.name,
         duration_ns=duration_ns,
         sequence=operation.next_sequence(),
-        external_sequence=as_int(operation.labels.sequence),
+        external_sequence=as_int(operation.event_arguments.sequence),
         system=_system_of(operation),
         data=data or None,
         call_id=operation.call_id,
@@ -322,7 +322,7 @@ def event_of(operation: Operation, error: BaseException | None, duration_ns: int
 def _system_of(operation: Operation) -> str | None:
     """Return the component that acts: as given, else the enclosing agent, but of no world; None if there is none."""
     agent = None if operation.kind is ENVIRONMENT else operation.agent
-    return as_text(operation.labels.system) or (None if agent is None else agent.name)
+    return as_text(operation.event_arguments.system) or (None if agent is None else agent.name)
 
 
 def read_input(operation: Operation) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.kinds import AGENT
-from callspan.agent.operations import Agent, Labels, Tool, without_none
+from callspan.agent.operations import Agent, EventArguments, Tool, without_none
 from callspan.agent.registry import REGISTRY
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.tree import scope_of
@@ -92,8 +92,8 @@ class LoopTool(Tool):
         toolset: str | None = None,
     ) -> None:
         provider = agent.answers[-1].provider if agent.answers else None
-        labels = Labels(metadata={"provider": provider, "toolset": toolset})
-        super().__init__(name, arguments, agent, labels, tool_call_id)
+        event_arguments = EventArguments(metadata={"provider": provider, "toolset": toolset})
+        super().__init__(name, arguments, agent, event_arguments, tool_call_id)
 
     def describe(self, description: Callable[[], object]) -> None:
         """Add the tool's description, if content is kept."""

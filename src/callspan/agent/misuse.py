@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, ParamSpec
 
-from callspan.agent.runtime import Runtime, installed, never_instrumented
+from callspan.agent.runtime import Runtime, current_runtime, never_instrumented
 from callspan.fail_open import Once, log
 from callspan.record.ids import new_id
 from callspan.settings_loader import load
@@ -31,15 +31,15 @@ class UsageError(RuntimeError):
     """
 
 
-def refuse(error: UsageError) -> None:
+def report_misuse(error: UsageError) -> None:
     """Raise the error inside `usage_errors()`; otherwise log it once, if anything is recorded."""
     if _raising:
         raise error
-    if installed_or_warn() is not None and _warned.first(str(error)):
+    if current_runtime_or_warn() is not None and _warned.first(str(error)):
         log(logging.WARNING, "%s; ignored (logged once)", error)
 
 
-def or_unrecorded(function: Callable[_P, str]) -> Callable[_P, str]:
+def ignore_misuse(function: Callable[_P, str]) -> Callable[_P, str]:
     """Decorate a function that returns an id: on misuse it records nothing and returns an unused id."""
 
     @functools.wraps(function)
@@ -47,7 +47,7 @@ def or_unrecorded(function: Callable[_P, str]) -> Callable[_P, str]:
         try:
             return function(*args, **kwargs)
         except UsageError as error:
-            refuse(error)
+            report_misuse(error)
             return new_id()
 
     return call
@@ -63,13 +63,13 @@ def usage_errors() -> Iterator[None]:
         _raising.pop()
 
 
-def installed_or_warn() -> Runtime | None:
+def current_runtime_or_warn() -> Runtime | None:
     """Return the current runtime; None if nothing is instrumented.
 
     Warns once per process if `instrument()` was never called, because the session API then records nothing; not if
     callspan was disabled by `instrument(enabled=False)`, `uninstrument()` or the environment.
     """
-    runtime = installed()
+    runtime = current_runtime()
     if runtime is None and never_instrumented() and _warned.first(_NOT_INSTRUMENTED) and load(warn=False).enabled:
         log(
             logging.WARNING,

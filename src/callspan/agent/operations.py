@@ -8,14 +8,14 @@ from typing import Any, Final, NamedTuple, SupportsFloat
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text, reward_value
 from callspan.agent.kinds import ABSENT, AGENT, ENVIRONMENT, GUARDRAIL, HANDOFF, TOOL
-from callspan.agent.misuse import UsageError, or_unrecorded, refuse
+from callspan.agent.misuse import UsageError, ignore_misuse, report_misuse
 from callspan.agent.references import Reference, id_text, reference_or_none, tool_call_field
 from callspan.agent.totals import RunningTotals
 from callspan.agent.tree import Node
 from callspan.record.ids import new_id
 
 
-class Labels(NamedTuple):
+class EventArguments(NamedTuple):
     """The arguments that all events share."""
 
     metadata: Mapping[str, object] | None = None
@@ -26,7 +26,7 @@ class Labels(NamedTuple):
     """The application's own number of the event."""
 
 
-_NO_LABELS: Final = Labels()
+_NO_ARGUMENTS: Final = EventArguments()
 _NO_RESULT: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -50,13 +50,13 @@ class Operation(Node):
         name: str | None = None,
         input_value: object = None,
         owner: Node | None = None,
-        labels: Labels = _NO_LABELS,
+        event_arguments: EventArguments = _NO_ARGUMENTS,
         tool_call_id: str | None = None,
         call_id: str | None = None,
     ) -> None:
         super().__init__(owner)
-        self.info = as_dict(labels.metadata)
-        self.labels = labels
+        self.info = as_dict(event_arguments.metadata)
+        self.event_arguments = event_arguments
         self.id = new_id()
         self.requested_id = tool_call_id
         self.call_id = call_id
@@ -78,7 +78,7 @@ class Operation(Node):
     def new_block(self, name: str, arguments: Mapping[str, object]) -> Operation:
         """Return such an operation for one call of a function."""
         value = arguments if self.input_value is None else self.input_value
-        return type(self)(self.name or name, value, self.owner, self.labels)
+        return type(self)(self.name or name, value, self.owner, self.event_arguments)
 
 
 class Tool(Operation):
@@ -154,7 +154,7 @@ def environment_fields(
     try:
         amount = reward_value(reward)
     except UsageError as error:
-        refuse(error)
+        report_misuse(error)
     return {
         "data": without_none(states) or None,
         "reward": amount,
@@ -225,9 +225,14 @@ class Operations:
         reference = reference_or_none(call)
         name = as_text(name) or _text(tool_call_field(reference.requested, "name"))
         tool_arguments = tool_call_field(reference.requested, "arguments") if arguments is None else arguments
-        labels = Labels(metadata, system, sequence)
+        event_arguments = EventArguments(metadata, system, sequence)
         return Tool(
-            name, tool_arguments, self._operations_owner, labels, _tool_call_id(reference), _requester(reference)
+            name,
+            tool_arguments,
+            self._operations_owner,
+            event_arguments,
+            _tool_call_id(reference),
+            _requester(reference),
         )
 
     def invoke_agent(
@@ -258,7 +263,7 @@ class Operations:
             ...     agent.output = ["book a train"]
         """
         about = as_dict(metadata) | without_none({"description": as_text(description)})
-        return Agent(name, input, self._operations_owner, Labels(about, system, sequence))
+        return Agent(name, input, self._operations_owner, EventArguments(about, system, sequence))
 
     def guardrail(
         self,
@@ -288,9 +293,9 @@ class Operations:
             >>> is_offensive("Hello")
             False
         """
-        return Guardrail(name, input, self._operations_owner, Labels(metadata, system, sequence))
+        return Guardrail(name, input, self._operations_owner, EventArguments(metadata, system, sequence))
 
-    @or_unrecorded
+    @ignore_misuse
     def handoff(
         self, to: str, sender: str | None = None, *, call: object = None, reason: object = None, at: Time | None = None
     ) -> str:
@@ -312,7 +317,7 @@ class Operations:
         """
         reference = reference_or_none(call)
         ids = _tool_call_id(reference), _requester(reference)
-        handoff = Handoff(to, reason, self._operations_owner, Labels(system=sender), *ids)
+        handoff = Handoff(to, reason, self._operations_owner, EventArguments(system=sender), *ids)
         handoff.start(current=False, at=at)
         handoff.end()
         return handoff.id

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from callspan.agent.arguments import MAX_ENTRIES, as_text
 from callspan.agent.call_ids import call_id, call_of
-from callspan.agent.misuse import UsageError, refuse
+from callspan.agent.misuse import UsageError, report_misuse
 from callspan.agent.tool_requests import Answer
 from callspan.agent.tree import Node, current_scope
 from callspan.fail_open import value_of
@@ -92,7 +92,7 @@ def reference_or_none(of: object, what: str = "a call") -> Reference:
     try:
         return reference(of, what)
     except UsageError as error:
-        refuse(error)
+        report_misuse(error)
         return NOTHING
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from opentelemetry.context import Context, set_value
 
-from callspan.agent.context import SCOPE, ContextBlock, EitherWith
+from callspan.agent.context import SCOPE, AsyncWithMixin, ContextBlock
 from callspan.agent.decorators import AdvanceBlock, decorated
 
 _P = ParamSpec("_P")
@@ -23,7 +23,7 @@ def lacks_session(context: Context) -> bool:
     return scope is None or scope.session is None
 
 
-class SessionRequirement(ContextBlock, EitherWith, AdvanceBlock):
+class SessionRequirement(ContextBlock, AsyncWithMixin, AdvanceBlock):
     """A block in which calls are recorded only inside a session, see `callspan.session`.
 
     Also a decorator for functions, coroutines, generators and async generators. It applies to tasks, and to threads

@@ -13,8 +13,8 @@ import msgspec
 
 from callspan.agent.arguments import Time, as_text, moment, reward_value
 from callspan.agent.call_ids import target_of_span
-from callspan.agent.context import here, metadata_of, read_carrier
-from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
+from callspan.agent.context import current_context, metadata_of, read_carrier
+from callspan.agent.misuse import UsageError, current_runtime_or_warn, ignore_misuse
 from callspan.agent.references import record_id, reference
 from callspan.agent.registry import REGISTRY, open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.tree import Node, current_scope
@@ -31,7 +31,7 @@ _LABEL_VALUES: Final = {"thumbs_up": 1.0, "thumbs_down": 0.0, "true": 1.0, "fals
 """The values of yes/no labels, in lower case."""
 
 
-@or_unrecorded
+@ignore_misuse
 def reward(  # noqa: PLR0913 - its target and its fields
     value: SupportsFloat | None,
     *,
@@ -105,7 +105,7 @@ def _call_id(of: object) -> str | None:
     return call_reference.call_id or call_reference.tool_call_id
 
 
-@or_unrecorded
+@ignore_misuse
 def feedback(  # noqa: PLR0913 - its target and its fields
     call: object = None,
     value: SupportsFloat | None = None,
@@ -193,7 +193,7 @@ def reward_record(
         annotation=as_text(arguments.annotation),
         scope=scope,
         time_ns=time_ns,
-        metadata=dict(metadata_of(here()) if metadata is None else metadata),
+        metadata=dict(metadata_of(current_context()) if metadata is None else metadata),
     )
 
 
@@ -203,7 +203,7 @@ def _emit_late(record: RewardRecord, target: SpanRef | None, remote: SpanRef, sc
     `target` is the target's span, if this process knows it; else the span in `remote`, from a carrier, is the parent,
     or that of the session. The reward counts in the totals of `scope`.
     """
-    runtime = installed_or_warn()
+    runtime = current_runtime_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
             target = target or (remote if remote.trace_id is not None else span_of_session(record.session_id))

@@ -56,7 +56,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
     def _in_force(self, level: Content) -> Processors:
         """Return the processors of the current settings: those of an open session may have changed since its start."""
-        return (installed() or self).processors(level)
+        return (current_runtime() or self).processors(level)
 
 
 def install(runtime: Runtime) -> None:
@@ -69,7 +69,7 @@ def remove() -> None:
     _installed[:] = [None]
 
 
-def installed() -> Runtime | None:
+def current_runtime() -> Runtime | None:
     """Return the current runtime, or None if nothing is instrumented."""
     return _installed[0] if _installed else None
 

@@ -7,8 +7,8 @@ as it was. Four rules follow:
 - The current scope is stored in the OpenTelemetry context, beside the current span, so that both follow tasks, and
   threads to which the context is passed, and never disagree.
 - An end restores the context from before the start by attaching it, because a token can be reset only in the context
-  in which it was set. Where the end ran in a copy, the original still has the ended scope: `here()` skips it, which
-  `Home` tells from a task that started inside and rightly keeps it.
+  in which it was set. Where the end ran in a copy, the original still has the ended scope: `current_context()` skips
+  it. `OriginContext` tells that from a task that started inside, which rightly keeps it.
 - Nothing is attached across a `yield`: a decorated generator is current only while it runs, by `resume`.
 - A node keeps no context in which it is current, and a session none of its timesteps: such cycles would keep a
   million timesteps until the garbage collector runs. `inner` is built on each access.
@@ -40,19 +40,19 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.context import (
     SCOPE,
-    EitherWith,
-    Home,
+    AsyncWithMixin,
+    OriginContext,
     block_of,
     content_of,
-    here,
+    current_context,
     metadata_of,
-    still_open,
     with_block,
     within_block,
+    without_ended_scopes,
 )
 from callspan.agent.decorators import block_opener, decorated
-from callspan.agent.misuse import UsageError, installed_or_warn, refuse
-from callspan.agent.runtime import Runtime, installed
+from callspan.agent.misuse import UsageError, current_runtime_or_warn, report_misuse
+from callspan.agent.runtime import Runtime, current_runtime
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
 from callspan.agent.totals import RunningTotals, sums_of_call
 from callspan.fail_open import fail_open
@@ -89,7 +89,7 @@ _OBSERVE: Final = fail_open("keep the input or output of a session")
 _END: Final = fail_open("end a session, timestep or tool")
 
 
-class Node(EitherWith):
+class Node(AsyncWithMixin):
     """A part of an agent's work that starts once, is current for the running code, and ends once.
 
     Used with `with`, `async with`, or `start()` and `end()`. Only the first end counts. An exception in the block is
@@ -129,7 +129,7 @@ class Node(EitherWith):
         self.span = NO_SPAN
         self.base: Context | None = None
         self.outer: Context | None = None
-        self.home: Home | None = None
+        self.origin_context: OriginContext | None = None
         """Where it became current; None once it has been left there."""
         self.state = "new"
         self.start_ns = self._clock_ns = 0
@@ -161,7 +161,7 @@ class Node(EitherWith):
     @property
     def content_level(self) -> Content:
         """The content level for its own record: of its start, or the current setting if that is stricter."""
-        runtime = installed() or self.runtime
+        runtime = current_runtime() or self.runtime
         return self.level if runtime is None else strictest(self.level, runtime.content)
 
     @property
@@ -188,13 +188,13 @@ class Node(EitherWith):
         try:
             self._admit(at)
         except UsageError as error:
-            refuse(error)
+            report_misuse(error)
             return self
         try:
-            outside = here()
+            outside = current_context()
             self._begin(outside)
             if current and (inner := self.inner) is not None:
-                self.outer, self.home = outside, Home()
+                self.outer, self.origin_context = outside, OriginContext()
                 attach(inner)
             return self
         except BaseException as error:  # the block will not be entered
@@ -222,7 +222,7 @@ class Node(EitherWith):
                     step.end(error)
             self.state = "ended"
             if self.outer is not None:
-                self.outer = still_open(self.outer)  # so that ended scopes can be freed
+                self.outer = without_ended_scopes(self.outer)  # so that ended scopes can be freed
             self._finish(error)
         except BaseException:
             self._end_later(error)
@@ -231,7 +231,7 @@ class Node(EitherWith):
     @contextmanager
     def using(self) -> Iterator[None]:
         """Make this the current scope for a block, without starting or ending it. A context manager; not reusable."""
-        outer = here()
+        outer = current_context()
         attach(within_block(self.inner or outer, outer))
         try:
             yield
@@ -315,7 +315,7 @@ class Node(EitherWith):
             enclosing, current = owner, owner.inner or current
         self.above = enclosing
         if enclosing is None:
-            self.runtime = installed_or_warn()
+            self.runtime = current_runtime_or_warn()
         else:
             self.runtime, self.place = enclosing.runtime, enclosing.place
             self.counted_in = enclosing.counted_in
@@ -336,8 +336,8 @@ class Node(EitherWith):
     def _restore(self) -> None:
         if self.outer is not None:
             restore(self.outer)
-            if self.home is not None and self.home.is_here():
-                self.home = None
+            if self.origin_context is not None and self.origin_context.is_current():
+                self.origin_context = None
 
     def _finish(self, error: BaseException | None) -> None:
         """Write the final record and end the span; called once more if it was interrupted."""
@@ -494,7 +494,7 @@ class Node(EitherWith):
 
 def current_scope() -> Node | None:
     """Return the innermost session, timestep or operation of the running code, or None."""
-    return scope_of(here())
+    return scope_of(current_context())
 
 
 def current_session() -> Session | None:
@@ -549,4 +549,4 @@ def restore(outer: Context) -> None:
 
     Attaches instead of detaching, because OpenTelemetry logs an error for a token of another task.
     """
-    attach(with_block(still_open(outer), block_of(get_current())))
+    attach(with_block(without_ended_scopes(outer), block_of(get_current())))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from callspan.agent.context import content_of, here
+from callspan.agent.context import content_of, current_context
 from callspan.agent.requirement import lacks_session
 from callspan.background import is_isolated
 from callspan.fail_open import fail_open
@@ -244,7 +244,7 @@ class HookContext:
 
         If OpenTelemetry's instrumentation is suppressed, calls have only a record, no span or metrics.
         """
-        context = here()
+        context = current_context()
         if lacks_session(context) or is_isolated():
             return None
         level = content_of(context)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from callspan.agent.api import session
 from callspan.agent.kinds import read_input
-from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Operation, Tool, without_none
+from callspan.agent.operations import Agent, EventArguments, Guardrail, Handoff, Operation, Tool, without_none
 from callspan.agent.tree import Node, current_scope
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
@@ -50,7 +50,7 @@ class RunHandoff(Handoff):
 
 def _agent(data: Any) -> Operation:
     metadata = {"tools": data.tools, "handoffs": data.handoffs, "output_type": data.output_type}
-    return Agent(data.name, labels=Labels(metadata=without_none(metadata)))
+    return Agent(data.name, event_arguments=EventArguments(metadata=without_none(metadata)))
 
 
 def _tool(data: Any) -> Operation:
@@ -58,7 +58,7 @@ def _tool(data: Any) -> Operation:
 
 
 def _handoff(data: Any) -> Operation:
-    return RunHandoff(labels=Labels(system=data.from_agent))
+    return RunHandoff(event_arguments=EventArguments(system=data.from_agent))
 
 
 def _guardrail(data: Any) -> Operation:
