@@ -169,7 +169,7 @@ class Node(AsyncWithMixin):
         """The session this belongs to; None outside a session, and for a timestep that has not found its own yet."""
         node: Any = self
         while node is not None and node.kind.name != "session":
-            node = node.owner if node.kind.name == "timestep" else node.above
+            node = node.above
         return node  # type: ignore[no-any-return]
 
     @property
