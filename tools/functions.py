@@ -28,6 +28,14 @@ ELSEWHERE: Final[dict[type, str]] = {
 }
 """Classes whose fields have a page of their own."""
 
+ENGINE: Final = frozenset({
+    "add", "call_ended", "check_open", "collected", "content_level", "count_reward", "current_metadata", "emit",
+    "enter", "event_record", "function_returned", "generator_ended", "give_reward", "inner", "labelled_event",
+    "new_block", "next_sequence", "note_episode_end", "observe", "resume", "span_ids", "start_quietly",
+    "start_span", "write",
+})  # fmt: skip
+"""Methods of a session, timestep or tool that only the rest of `callspan.agent` calls: no page shows them."""
+
 
 class Ellipsed:
     """Stands for a default that would fill lines."""
@@ -75,7 +83,8 @@ def methods(kind: type) -> Iterator[str]:
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
         is_ours = str(getattr(function, "__module__", "")).startswith("callspan")
         note = inspect.getdoc(function) if callable(function) else None
-        if name.startswith("_") or not is_ours or note is None:
+        is_engine = name in ENGINE and issubclass(kind, (callspan.Session, callspan.Timestep, callspan.Tool))
+        if name.startswith("_") or is_engine or not is_ours or note is None or inspect.isclass(member):
             continue
         call = name if isinstance(member, property) else signature(name, function, is_method=True)
         yield f"- `{call}`: {joined(SECTION.split(note)[0].partition(chr(10) * 2)[0])}"
