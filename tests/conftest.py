@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,7 +25,7 @@ import callspan
 from callspan import Handle
 from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
-from tests.nightly import FILES
+from tests.nightly import FILES, SAMPLES
 from tests.support.processes import plain_environment, ran
 from tests.support.provider import FullProvider
 from tests.support.records import Records
@@ -55,10 +57,17 @@ settings.load_profile(scaled("quick", "thorough"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the files that only `make nightly` runs."""
+    """Mark what only `make nightly` runs."""
+    cases = defaultdict[str, list[pytest.Item]](list)
     for item in items:
         if item.nodeid.partition("::")[0] in FILES:
             item.add_marker(pytest.mark.nightly)
+        cases[item.nodeid.partition("[")[0]].append(item)
+    for file, tests in () if FULL else SAMPLES.items():
+        for test, count in tests.items():
+            # By a hash: every fifth case, for example, might always be an asynchronous one.
+            for item in sorted(cases[f"{file}::{test}"], key=lambda item: crc32(item.nodeid.encode()))[count:]:
+                item.add_marker(pytest.mark.nightly)
 
 
 def pytest_configure() -> None:

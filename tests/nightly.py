@@ -1,7 +1,7 @@
-"""The test files that only `make nightly` runs, each with the number of processes that share its tests.
+"""What only `make nightly` runs: whole files, and most cases of tests whose cases take long together.
 
-This is the only list of slow tests; `conftest.py` marks the tests of these files as `nightly`. Files with 0 processes
-measure time, memory or the behaviour of a whole machine, and run alone.
+These are the only lists of slow tests; `conftest.py` marks what they name as `nightly`. `make test` has eight minutes
+of CPU: a test that takes more than a second there belongs in one of the lists, or asks `tests.support.scale`.
 """
 
 from __future__ import annotations
@@ -25,3 +25,193 @@ FILES: Final[dict[str, int]] = {
     "tests/stores/test_outages.py": 0,
     "tests/view/test_browser.py": 0,
 }
+"""The number of processes that share the tests of a file. Files with 0 measure time, memory or the behaviour of a whole
+machine, and run alone."""
+
+SAMPLES: Final[dict[str, dict[str, int]]] = {
+    "tests/calls/test_attempts.py": {
+        "test_attempts_of_concurrent_calls_on_one_client": 2,
+        "test_failed_call_records_reason_without_exception": 12,
+    },
+    "tests/calls/test_caches.py": {
+        "test_answer_of_client_cache_is_charged_once": 10,
+        "test_cost_is_zero_if_gateway_reports_a_hit": 12,
+        "test_different_answer_with_same_id_is_charged": 10,
+        "test_prompt_cache_miss_of_messages": 12,
+        "test_prompt_cache_miss_of_responses": 11,
+    },
+    "tests/calls/test_calls.py": {
+        "test_call_uses_span_of_another_instrumentation": 9,
+        "test_every_entry_point_records_one_complete_call": 15,
+    },
+    "tests/calls/test_clients.py": {
+        "test_any_http_client_records_attempts": 16,
+        "test_platform_calls_use_platform_framing": 9,
+        "test_sdk_calls_record_one_span_and_one_record": 9,
+    },
+    "tests/calls/test_endings.py": {
+        "test_ending_records_what_was_received_once": 13,
+        "test_stream_without_last_event_is_cut_off": 9,
+    },
+    "tests/calls/test_fork_locks.py": {
+        "test_fork_waits_for_no_lock": 2,
+    },
+    "tests/calls/test_forks.py": {
+        "test_half_read_stream_is_cancelled_at_exit": 1,
+        "test_killed_process_leaves_interrupted_call": 1,
+    },
+    "tests/calls/test_hooks_raise.py": {
+        "test_failing_opentelemetry_never_breaks_a_call": 6,
+        "test_failing_part_never_breaks_a_call": 8,
+        "test_missing_hooked_name_leaves_calls_unchanged": 4,
+    },
+    "tests/calls/test_interrupts.py": {
+        "test_interrupt_inside_callspan_keeps_the_call": 1,
+        "test_interrupted_redactor_loses_only_content": 5,
+    },
+    "tests/calls/test_invalid_wires.py": {
+        "test_invalid_body_records_one_call": 35,
+        "test_invalid_stream_is_recorded_as_received": 27,
+    },
+    "tests/calls/test_later_answers.py": {
+        "test_batch_line_is_one_call_however_read": 13,
+    },
+    "tests/calls/test_metrics.py": {
+        "test_retries_limits_and_errors_have_bounded_attributes": 4,
+    },
+    "tests/calls/test_other_code.py": {
+        "test_covered_hook_records_once": 6,
+        "test_stream_requested_in_extra_body_is_unchanged": 7,
+        "test_transport_errors_reach_the_caller": 28,
+        "test_wrapped_request_records_one_call": 10,
+    },
+    "tests/calls/test_other_endpoints.py": {
+        "test_partial_stream_has_the_body_of_a_plain_call": 11,
+        "test_transcript_of_any_format_is_text": 12,
+    },
+    "tests/calls/test_realtime.py": {
+        "test_end_is_recorded_once": 14,
+    },
+    "tests/calls/test_settings.py": {
+        "test_invalid_variables_are_ignored": 36,
+    },
+    "tests/calls/test_socket_scripts.py": {
+        "test_voice_script_records_each_generation_once": 5,
+        "test_websocket_script_records_each_response_once": 6,
+    },
+    "tests/calls/test_streams.py": {
+        "test_error_outside_event_data_fails_the_call": 7,
+        "test_stream_helper_records_its_end": 11,
+        "test_unparsable_answer_fails_the_call": 10,
+    },
+    "tests/calls/test_tools.py": {
+        "test_event_alone_ends_a_hosted_tool": 11,
+        "test_failed_loop_records_error_and_tool_runs": 10,
+        "test_hosted_tool_without_result_did_not_run": 13,
+        "test_paused_tool_runs_in_the_request_that_resumes_the_thread": 6,
+        "test_tool_has_arguments_and_result": 10,
+        "test_unfinished_server_tool_did_not_run": 8,
+        "test_unlisted_server_tools_are_marked": 8,
+    },
+    "tests/cli/test_run.py": {
+        "test_demo_asks_the_last_agent_by_voice_if_possible": 1,
+        "test_run_first_prints_the_store": 1,
+        "test_run_passes_arguments_output_and_exit_code": 1,
+    },
+    "tests/cli/test_usage.py": {
+        "test_closed_output_pipe_ends_the_command_silently": 1,
+        "test_closed_standard_stream_is_none": 2,
+        "test_lines_fit_the_terminal": 1,
+    },
+    "tests/docs/test_examples.py": {
+        "test_example_alone": 1,
+        "test_nightly_step_that_skips_everything_fails": 1,
+    },
+    "tests/docs/test_public.py": {
+        "test_public_name_has_a_working_example": 8,
+    },
+    "tests/otel/test_auto_instrumentation.py": {
+        "test_disabling_switches_are_honoured": 1,
+        "test_forked_workers_send_their_spans_and_keep_their_records": 1,
+        "test_no_record_is_lost_on_any_process_end": 1,
+        "test_workers_that_import_callspan_send_their_spans": 1,
+    },
+    "tests/otel/test_signals.py": {
+        "test_batches_fit_the_receiver": 1,
+        "test_instance_id_is_per_process": 1,
+        "test_otlp_sends_all_three_signals": 1,
+    },
+    "tests/privacy/test_canaries.py": {
+        "test_canaries_respect_content_levels": 2,
+    },
+    "tests/privacy/test_processors.py": {
+        "test_exiting_redactor_drops_content_and_only_interrupts_propagate": 4,
+        "test_media_become_references": 6,
+    },
+    "tests/privacy/test_secrets.py": {
+        "test_secret_across_a_cut_is_removed_completely": 20,
+        "test_secret_search_time_is_linear": 14,
+    },
+    "tests/sessions/test_contexts.py": {
+        "test_abandoned_async_generator_is_closed_once": 2,
+        "test_left_block_is_freed_without_garbage_collection": 1,
+        "test_unfinished_iterator_ends_its_block": 1,
+        "test_unstarted_iterator_ends_its_block_when_collected": 4,
+    },
+    "tests/sessions/test_large_values.py": {
+        "test_large_value_is_cheap_and_notes_omissions": 6,
+    },
+    "tests/sessions/test_misuse.py": {
+        "test_any_value_is_recorded_without_harm": 35,
+    },
+    "tests/sessions/test_references.py": {
+        "test_call_references_are_accepted_everywhere": 6,
+        "test_invalid_name_becomes_none": 17,
+    },
+    "tests/spans/test_spans_of_records.py": {
+        "test_session_spans_are_rebuilt_from_stored_records": 1,
+    },
+    "tests/spool/test_any_sequence.py": {
+        "test_attack_loses_nothing_else": 7,
+    },
+    "tests/spool/test_delivery.py": {
+        "test_leftovers_beside_a_foreign_segment_are_delivered": 2,
+        "test_outage_is_logged_once_without_passwords": 1,
+    },
+    "tests/spool/test_places.py": {
+        "test_records_in_a_temporary_directory_are_found": 1,
+    },
+    "tests/spool/test_processes.py": {
+        "test_healthy_store_receives_everything": 2,
+    },
+    "tests/spool/test_spool.py": {
+        "test_forked_child_holds_no_lock": 1,
+        "test_losses_of_a_hanging_store_are_reported": 2,
+    },
+    "tests/stores/test_merging.py": {
+        "test_strictest_content_level_applies_to_all_versions": 6,
+    },
+    "tests/stores/test_sending.py": {
+        "test_environment_settings_control_span_content": 3,
+    },
+    "tests/stores/test_sums.py": {
+        "test_mean_intervals_equal_scipy": 1,
+    },
+    "tests/tables/test_socket_kinds.py": {
+        "test_any_event_is_accepted": 1,
+    },
+    "tests/wire/test_replay.py": {
+        "test_every_sdk_entry_point_records_alike": 1,
+        "test_plain_calls_match_the_wire_data": 2,
+        "test_split_streams_match_the_wire_data": 3,
+        "test_stream_helpers_record_alike": 1,
+    },
+    "tests/wire/test_scripted_provider.py": {
+        "test_replay_sends_the_same_request_and_prints_both_answers": 3,
+        "test_replayed_stream_contains_the_recorded_answer": 3,
+    },
+    "tests/wire/test_streams_differential.py": {
+        "test_generated_streams_match_the_sdk_where_indexes_are_unique": 2,
+    },
+}
+"""How many cases of a test `make test` runs, by file and test: always the same ones, chosen evenly by their ids."""

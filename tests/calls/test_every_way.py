@@ -28,6 +28,7 @@ from tests.support import sdks
 from tests.support.mode import Mode
 from tests.support.processes import ROOT
 from tests.support.provider.media import wav
+from tests.support.scale import scaled
 
 import callspan
 from callspan import open_store
@@ -147,8 +148,8 @@ WAYS = [
     for form in (FORMS if is_there(endpoint) else ())
     if form != "stream" or endpoint.streams
     for mode in ("sync", "async")
-]
-"""The names of all ways: endpoint, form, and sync or async."""
+][:: scaled(3, 1)]
+"""The names of the ways: endpoint, form, and sync or async."""
 INPUT_USD, OUTPUT_USD = Decimal("0.000002"), Decimal("0.000008")
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.nightly import FILES
+from tests.nightly import FILES, SAMPLES
 from tests.support import sdks
 from tests.support.processes import ROOT, ran
 
@@ -157,6 +157,12 @@ def test_first_stream_compiles_nothing(tmp_path: Path) -> None:
 def test_nightly_files_exist_and_are_at_most_thirty() -> None:
     assert len(FILES) <= 30
     assert [file for file in FILES if not (ROOT / file).is_file()] == []
+
+
+def test_sampled_tests_exist() -> None:
+    """A test that was renamed would run whole again."""
+    sampled = [(file, test) for file, tests in SAMPLES.items() for test in tests]
+    assert [(file, test) for file, test in sampled if f"def {test}(" not in (ROOT / file).read_text()] == []
 
 
 PUBLIC = re.compile(r"callspan\.(records|stores|datasets|(testing|environments)(\..*)?)")

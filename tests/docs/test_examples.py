@@ -23,7 +23,7 @@ from tests.support.pages import EFFECTS, ROOT, Example, examples, install_lines,
 from tests.support.processes import ran
 from tests.support.provider import FullProvider
 from tests.support.receiver import OtlpReceiver, ReceivedSpan
-from tests.support.scale import FULL
+from tests.support.scale import FULL, scaled
 from tools import environments, nightly
 
 from callspan import open_store
@@ -182,7 +182,7 @@ def test_example_alone(example: Example, workplace: Workplaces) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", SEVERAL, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", scaled([ROOT / "README.md"], SEVERAL), ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_of_a_page_in_order(page: Path, workplace: Workplaces) -> None:
     """Python examples that continue each other are one program, as in a reader's interpreter."""
     for run in _runs([example for example in PAGES[page] if example.reason is None]):
