@@ -30,6 +30,7 @@ from callspan.stores import (
     driver_errors,
     find_store,
     first_readable,
+    id_of,
     look_up,
     split_urls,
 )
@@ -177,7 +178,9 @@ class CommandContext:
             reader.close()
 
     def resolved(self, reader: Reader, selection: CallFilter) -> CallFilter:
-        """Return the filter with its session prefix resolved to an id. Ends the command if no session matches."""
+        """Return the filter with full ids instead of prefixes. Ends the command if one matches nothing."""
+        full_ids = tuple(id_of(self.named(reader, ident)) for ident in selection.ids)
+        selection = msgspec.structs.replace(selection, ids=full_ids)
         if selection.session_id is None:
             return selection
         summary = self.named(reader, selection.session_id)

@@ -20,7 +20,7 @@ from callspan.cli.values import MOMENT
 from callspan.erasing import ErasureCounts, Receipt
 from callspan.formatting import plural
 from callspan.records import CallRecord
-from callspan.stores import CallFilter, Reader, SqlStore, find_store, split_urls
+from callspan.stores import CallFilter, Reader, SqlStore, find_store, id_of, split_urls
 
 _Kind: TypeAlias = Literal["session", "call"]
 _EPILOG: Final = """\
@@ -35,11 +35,11 @@ _COPIES: Final = "pages in use may hold copies of some bytes; callspan delete --
 @click.command(
     "delete",
     cls=Command,
-    filters=filters("session_id", scores=False),
+    filters=filters("ids", "session_id", scores=False),
     short_help="Erase sessions, calls, a user, or the selection of a filter.",
     epilog=_EPILOG,
 )
-@click.argument("ids", metavar="[SESSION]...", nargs=-1)
+@click.argument("sessions", metavar="[SESSION]...", nargs=-1)
 @click.option("--call", "calls", metavar="ID", multiple=True, help="Only this call; may be repeated.")
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", help="Records that ended before: 30d, ISO 8601.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; count the records.")
@@ -48,7 +48,7 @@ _COPIES: Final = "pages in use may hold copies of some bytes; callspan delete --
 def delete_command(
     context: CommandContext,
     selection: CallFilter,
-    ids: Sequence[str],
+    sessions: Sequence[str],
     calls: Sequence[str],
     older_ns: int | None,
     dry_run: bool,
@@ -61,16 +61,16 @@ def delete_command(
     --vacuum alone deletes nothing, but rewrites the files.
     Exit code 1 if records remain, or no store has a given id.
     """
-    is_empty = not (ids or calls) and older_ns is None and selection == CallFilter()
+    is_empty = not (sessions or calls) and older_ns is None and selection == CallFilter()
     if is_empty and vacuum and not dry_run:
         _rewrite(context)
         return
     if is_empty:
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")
-    if older_ns is not None and (ids or calls or selection != CallFilter()):
+    if older_ns is not None and (sessions or calls or selection != CallFilter()):
         raise click.UsageError("--older-than cannot be combined with SESSION, --call or a filter; use --until.")
-    sessions, singles = _full_ids(context, "session", ids), _full_ids(context, "call", calls)
-    act = partial(erase, context.store, selection, sessions=sessions or None, calls=singles or None, vacuum=vacuum)
+    session_ids, call_ids = _full_ids(context, "session", sessions), _full_ids(context, "call", calls)
+    act = partial(erase, context.store, selection, sessions=session_ids or None, calls=call_ids or None, vacuum=vacuum)
     act = partial(act, older_than_ns=older_ns)
     if not (dry_run or yes):
         planned = act(dry_run=True)
@@ -116,7 +116,7 @@ def _full_id(context: CommandContext, reader: Reader, kind: _Kind, ident: str, *
     if reader.is_erased(kind, ident):  # it may also be the prefix of another
         return ident
     session_or_call = context.named(reader, ident)
-    full_id = session_or_call.call_id if isinstance(session_or_call, CallRecord) else session_or_call.session.session_id
+    full_id = id_of(session_or_call)
     if isinstance(session_or_call, CallRecord) != (kind == "call") or not full_id.startswith(ident):
         context.no_match(f"{ident} is no {kind}: it names {full_id}.")
     if full_id != ident and not is_cut:

@@ -24,18 +24,17 @@ from callspan.stores import CallFilter
 _EPILOG: Final = """\
 callspan export openai-session -o train.jsonl --min-reward 0.5 --success
 callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
-_SUCCESS: Final = Filter("--success/--failure", "success", default=None)
+_OF_SESSIONS: Final = (
+    Filter("--success/--failure", "success", default=None),
+    Filter("--session-status", "session_outcome", "WORD", listed=""),
+)
 _WITHOUT_CUT_OFF: Final = Filter("--without-cut-off", "without_cut_off", is_flag=True)
 
 
 @click.command(
     "export",
     cls=Command,
-    filters=[
-        *filters("cached", "cut", "refused"),
-        Filter("--success/--failure", "success", default=None),
-        _WITHOUT_CUT_OFF,
-    ],
+    filters=[*filters(), *_OF_SESSIONS, _WITHOUT_CUT_OFF],
     help=f"FORMAT: {', '.join(FORMATS)}.",
     short_help="Write datasets: fine-tuning rows, pairs, Parquet.",
     epilog=_EPILOG,

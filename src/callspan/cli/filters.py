@@ -21,24 +21,24 @@ _OUTCOMES: Final = [outcome for outcome in get_args(Outcome) if outcome != "star
 
 
 class Filter(click.Option):
-    """An option that selects records; `--help` lists only its name, and a maximum with its minimum.
+    """An option that selects records; `--help` lists only its name, with those of similar options.
 
     The name of its fact is an option too: `--user-id` is `--user`.
     """
 
-    def __init__(self, option: str, field: str, metavar: str | None = None, **attributes: Any) -> None:
+    def __init__(
+        self, option: str, field: str, metavar: str | None = None, *, listed: str | None = None, **attributes: Any
+    ) -> None:
         fact_options = [f"--{field.replace('_', '-')}"] if field in _FACTS and "/" not in option else []
         super().__init__([*dict.fromkeys([option, *fact_options]), field], metavar=metavar, **attributes)
-        self.listed = self.opts[0]
+        self.listed = self.opts[0] if listed is None else listed
         """Its name in `--help`; empty if that of another option names it."""
 
 
-def _bounds(measure: str, metavar: str, field: str, kind: Value) -> Iterator[Filter]:
+def _bounds(measure: str, field: str, kind: Value, listed: str = "") -> Iterator[Filter]:
     """Yield the minimum and the maximum of a measure."""
-    for side, listed_name in (("min", f"--min-/--max-{measure}"), ("max", "")):
-        option = Filter(f"--{side}-{measure}", f"{side}_{field}", metavar, type=kind)
-        option.listed = listed_name
-        yield option
+    yield Filter(f"--min-{measure}", f"min_{field}", "N", listed=listed, type=kind)
+    yield Filter(f"--max-{measure}", f"max_{field}", "N", listed="", type=kind)
 
 
 class SortKey(click.Choice[str]):
@@ -50,42 +50,43 @@ class SortKey(click.Choice[str]):
 
 
 _CALLS: Final = (
-    Filter("--session", "session_id", "ID"),
+    Filter("--id", "ids", "ID", listed="--id/--session", multiple=True),
+    Filter("--session", "session_id", "ID", listed=""),
     Filter("--step", "timestep_id", "ID"),
-    Filter("--model", "model", "NAME"),
-    Filter("--provider", "provider", "NAME"),
-    Filter("--since", "since_ns", "TIME", type=MOMENT),
-    Filter("--until", "until_ns", "TIME", type=MOMENT),
+    Filter("--model", "model", "NAME", listed="--model/--provider"),
+    Filter("--provider", "provider", "NAME", listed=""),
+    Filter("--since", "since_ns", "TIME", listed="--since/--until", type=MOMENT),
+    Filter("--until", "until_ns", "TIME", listed="", type=MOMENT),
     Filter("--failed/--no-failed", "errors", default=None),
     Filter("--status", "outcome", "WORD", type=click.Choice(_OUTCOMES)),
     Filter("--finish", "finish_reason", "WORD"),
     Filter("--stream-end", "stream_end", "WORD", type=click.Choice(get_args(StreamEnd))),
-    Filter("--cut-off", "cut_off", is_flag=True, default=None),
-    Filter("--cut/--no-cut", "cut", default=None),
+    Filter("--cut-off", "cut_off", listed="", is_flag=True, default=None),
+    Filter("--cut/--no-cut", "cut", listed="--cut[-off]", default=None),
     Filter("--refused/--no-refused", "refused", default=None),
     Filter("--cached/--no-cached", "cached", default=None),
     Filter("--retries", "min_retries", "N", type=COUNT),
     Filter("--rate-limited", "rate_limited", is_flag=True, default=None),
-    *_bounds("cost", "USD", "cost_usd", USD),
-    *_bounds("duration", "TIME", "duration_ns", DURATION),
-    *_bounds("tokens", "N", "tokens", COUNT),
-    Filter("--batch", "batch_id", "ID"),
-    Filter("--conversation", "conversation_id", "ID"),
-    Filter("--text", "text", "PART"),
-    Filter("--error-text", "error_text", "PART"),
+    *_bounds("cost", "cost_usd", USD, listed="--min/max-cost/-duration/-tokens"),
+    *_bounds("duration", "duration_ns", DURATION),
+    *_bounds("tokens", "tokens", COUNT),
+    Filter("--batch", "batch_id", "ID", listed="--batch/--conversation"),
+    Filter("--conversation", "conversation_id", "ID", listed=""),
+    Filter("--text", "text", "PART", listed="--[error-]text"),
+    Filter("--error-text", "error_text", "PART", listed=""),
     Filter("--user", "user_id", "ID"),
-    Filter("--name", "name", "NAME"),
+    Filter("--name", "name", "NAME", listed="--name/--experiment"),
     Filter("--group", "group_id", "ID"),
-    Filter("--experiment", "experiment", "NAME"),
+    Filter("--experiment", "experiment", "NAME", listed=""),
     Filter("--task", "task_id", "ID"),
     Filter("--meta", "metadata", "KEY=VALUE", type=KEY_VALUE, multiple=True),
 )
 """The options that select calls, by the field of `CallFilter` they set; `callspan.stores.filters` has their SQL."""
 _SCORES: Final = (
-    Filter("--min-reward", "min_reward", "R", type=NUMBER),
+    Filter("--min-reward", "min_reward", "R", listed="--min-reward/-score", type=NUMBER),
     Filter("--objective", "objectives", "NAME", multiple=True),
     Filter("--label", "label", "LABEL"),
-    Filter("--min-score", "min_score", "S", type=NUMBER),
+    Filter("--min-score", "min_score", "S", listed="", type=NUMBER),
 )
 _SORT: Final = click.Option(
     ["--sort"],

@@ -18,7 +18,7 @@ _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "re
 _NO_SESSION: Final = SessionSummary(
     session=SessionRecord(session_id="", seen_ns=0), timesteps=0, calls=0, errors=0, events=0, models=[]
 )
-_OF_CALLS: Final = (*SCORE_FIELDS, "model", "provider")
+_OF_CALLS: Final = (*SCORE_FIELDS, "ids", "model", "provider")
 """The conditions of a filter that exclude calls of a selected session."""
 Outside = Literal["one", "all", "none"]
 """Calls outside sessions: each as a separate session, all as one session, or excluded."""
@@ -141,7 +141,7 @@ def checked_calls(episode: Episode, options: Options, statistics: Statistics) ->
 def _selected_ids(episode: Episode) -> Set[str] | None:
     """Return the ids of the calls of a session that are selected themselves; None for all of them.
 
-    These are conditions on models, scores and labels; others select whole sessions.
+    These are conditions on ids, models, scores and labels; others select whole sessions.
     """
     conditions = {name: getattr(episode.selection, name) for name in _OF_CALLS}
     if not episode.id or CallFilter(**conditions) == CallFilter(objectives=episode.selection.objectives):

@@ -31,7 +31,7 @@ from callspan.stores.base import (
 from callspan.stores.fact_rows import LISTED, as_row, call_facts, session_facts, timestep_facts
 from callspan.stores.filters import SCORE_FIELDS, CallFilter
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
-from callspan.stores.lookup import look_up
+from callspan.stores.lookup import id_of, look_up
 from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, question, spoken
 from callspan.stores.protocol import FileStore, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
@@ -90,6 +90,7 @@ __all__ = [
     "exact_sum",
     "find_store",
     "first_readable",
+    "id_of",
     "ids_of",
     "instructions",
     "is_error",

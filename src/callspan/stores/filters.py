@@ -71,6 +71,9 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     sort: Order = "start_ns"
     """Sort key: largest first, or the lowest score of the first objective, then newest first; unknown values last."""
 
+    ids: tuple[str, ...] = ()
+    """Full ids of sessions and calls: these calls, and those of these sessions; these sessions, and those with one of
+    these calls."""
     session_id: str | None = None
     """Full id of the session."""
     in_session: bool | None = None
@@ -217,7 +220,7 @@ _FLAGS: Final = {
 }
 """The conditions for a field that is true, and false."""
 _SESSION_FIELDS: Final = frozenset(
-    {*SESSION_CONDITIONS, *BOUNDS, "metadata", "sort", "session_id", "since_ns", "until_ns"}
+    {*SESSION_CONDITIONS, *BOUNDS, "ids", "metadata", "sort", "session_id", "since_ns", "until_ns"}
     | {"objectives", "min_score", "min_reward", "label", "in_session", "limit", "offset", "newest_first", "content"}
 )
 """Fields of a `CallFilter` that apply to a session itself, not to its calls."""
@@ -357,12 +360,25 @@ def call_condition(selection: CallFilter, dialect: Dialect) -> str:
 
 def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     yield from (text for name, text in _PLAIN.items() if getattr(selection, name) is not None)
+    if selection.ids:
+        yield f"(c.call_id IN ({_ids(selection)}) OR c.session_id IN ({_ids(selection)}))"
     yield from _flag_conditions(selection)
     measures = {"cost_usd": f"({dialect.cost}, {dialect.cost_rest})", "duration_ns": "c.duration_ns", "tokens": TOKENS}
     yield from bounded(selection, measures)
     yield from _label_conditions(selection, dialect)
     yield from _text_conditions(selection, dialect)
     yield from _score_conditions(selection, dialect)
+
+
+def _ids(selection: CallFilter) -> str:
+    """Return the parameters of the ids of a selection."""
+    return ", ".join(f":id{number}" for number, _ in enumerate(selection.ids))
+
+
+def session_is_named(selection: CallFilter, session_id: str) -> str:
+    """Return the condition that a session, or one of its calls, has one of the ids of a selection."""
+    with_call = f"SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND c.call_id IN ({_ids(selection)})"  # noqa: S608
+    return f"({session_id} IN ({_ids(selection)}) OR {session_id} IN ({with_call}))"
 
 
 def _label_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
@@ -438,6 +454,7 @@ def parameters(selection: CallFilter) -> dict[str, object]:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value
     for number, (key, value) in enumerate(selection.metadata):
         values |= {f"key{number}": key, f"value{number}": value}
+    values |= {f"id{number}": ident for number, ident in enumerate(selection.ids)}
     return values | {f"objective{number}": name for number, name in enumerate(selection.judged)}
 
 

@@ -29,6 +29,11 @@ def look_up(reader: Reader, ident: str) -> SessionSummary | CallRecord:
     return session_or_call
 
 
+def id_of(session_or_call: SessionSummary | CallRecord) -> str:
+    """Return the id of what `look_up` returns."""
+    return session_or_call.call_id if isinstance(session_or_call, CallRecord) else session_or_call.session.session_id
+
+
 def _ambiguous(reader: Reader, ident: str) -> str | None:
     """Return a message if several sessions or calls have this prefix."""
     for kind in _KINDS:

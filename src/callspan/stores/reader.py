@@ -427,6 +427,8 @@ def _aggregates(selection: CallFilter) -> list[str]:
 
 def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on the calls, id, times and sums of sessions `found`."""
+    if selection.ids:
+        yield filters.session_is_named(selection, "found.session_id")
     if selection.session_id is not None:
         yield "found.session_id = :session_id"
     if selection.since_ns is not None:
