@@ -22,8 +22,7 @@ _AROUND: Final = 60
 """Number of characters shown before a hit."""
 _LENGTH: Final = 200
 _MIN_ID_LENGTH: Final = 4
-_OF_THE_PAGE: Final = ("--sort=", "--session-status=")
-"""Options of filter lines that `callspan export` does not have."""
+_ORDER: Final = "--sort="
 _ERRORS: Final = "errors"
 _WHERE: Final = {"tool": "tool result"}
 SCOPES: Final = ("messages", "answers", "questions", "tools", "reasoning", "instructions", "errors")
@@ -98,7 +97,7 @@ def page(request: PageRequest) -> FindPage:
 def command(request: PageRequest) -> list[str]:
     """Return the arguments of the commands that select the calls of the filter line `q`, without their order."""
     arguments = request.access.arguments(request.query.get("q", ""))
-    return [argument for argument in arguments if not argument.startswith(_OF_THE_PAGE)]
+    return [argument for argument in arguments if not argument.startswith(_ORDER)]
 
 
 def _arguments(request: PageRequest, scope: str) -> list[str]:

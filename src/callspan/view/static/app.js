@@ -26,12 +26,13 @@ const read = () => {
   return { page: PAGES[page] ?? "start", id: id && decodeURIComponent(id), values: Object.fromEntries(new URLSearchParams(values)), hash: location.hash };
 };
 
-// At most two sessions or calls are marked to be compared. The first one is A.
+// Sessions and calls are marked to be exported or, the last two, compared: the first of these is A.
 export const isMarked = id => app.marked.includes(id);
-export const toMark = id => {
-  app.marked = isMarked(id) ? app.marked.filter(one => one !== id) : [...app.marked, id].slice(-2);
-  stored("sessionStorage", "marked", JSON.stringify(app.marked));
+export const setMarked = ids => {
+  app.marked = ids;
+  stored("sessionStorage", "marked", JSON.stringify(ids));
 };
+export const toMark = id => setMarked(isMarked(id) ? app.marked.filter(one => one !== id) : [...app.marked, id]);
 
 const say = reason => {
   const file = globalThis.CALLSPAN_FILE;

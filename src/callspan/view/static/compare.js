@@ -47,8 +47,9 @@ const groupForm = signal => {
 // Without two ids: the marked ones, or forms.
 const form = (values, app, signal) => {
   const groups = groupForm(signal);
-  const a = h("input", { "aria-label": "A", value: values.a || app.marked[0] || "", placeholder: "id of a session or call", size: 38 });
-  const b = h("input", { "aria-label": "B", value: values.b || app.marked[1] || "", placeholder: "id of another one", size: 38 });
+  const [first, second] = app.marked.slice(-2);
+  const a = h("input", { "aria-label": "A", value: values.a || first || "", placeholder: "id of a session or call", size: 38 });
+  const b = h("input", { "aria-label": "B", value: values.b || second || "", placeholder: "id of another one", size: 38 });
   const send = event => { event.preventDefault(); location.hash = address("compare", null, { a: a.value.trim(), b: b.value.trim() }); };
   return {
     body: h("div.pad", null, h("h1", null, "Compare"), h("p.soft", null, "Mark two rows of a list with ", h("kbd", null, "x"), ", or enter two ids:"),
@@ -62,7 +63,7 @@ const form = (values, app, signal) => {
 };
 
 export default ({ place, app, signal }) => {
-  const { a, b } = { a: app.marked[0], b: app.marked[1], ...place.values };
+  const [first, second] = app.marked.slice(-2), { a, b } = { a: first, b: second, ...place.values };
   if (!a || !b) return form(place.values, app, signal);
   const shows = place.values.show || "differences";
   const go = values => { location.hash = address("compare", null, { a, b, show: shows, ...values }); };

@@ -17,6 +17,19 @@ export const metaWord = (key, value) => `meta:${quoted(`${key}=${value}`)}`;
 const without = (line, word) => wordsOf(line).filter(one => one !== word).join(" ");
 const withWord = (line, word) => [...wordsOf(line), word].filter(Boolean).join(" ");
 
+// The metadata keys of these rows with their values, those with the fewest values first. The user has a column.
+const MOST_VALUES = 12, USER = "user_id";
+export const keysIn = rows => {
+  const values = new Map();
+  for (const row of rows) for (const [key, value] of Object.entries(row.metadata || {})) {
+    if (key === USER) continue;
+    if (!values.has(key)) values.set(key, new Set());
+    for (const one of [value].flat()) if (["string", "number", "boolean"].includes(typeof one)) values.get(key).add(String(one));
+  }
+  const keys = [...values].filter(([, some]) => some.size).map(([name, some]) => ({ name, values: [...some], is_choice: some.size <= MOST_VALUES }));
+  return keys.sort((a, b) => a.values.length - b.values.length || (a.name < b.name ? -1 : 1));
+};
+
 // `kinds` has the filter word of each mark: a row with the mark matches the word, and no other row does.
 export const filterLine = (line, go, { kinds = {}, choices = [], hasKeys = false } = {}) => {
   const marks = Object.entries(kinds);

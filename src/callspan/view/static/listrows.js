@@ -4,6 +4,7 @@ import { clock, count, ms, oneLine, time, DASH } from "./format.js";
 import { course } from "./bars.js";
 import { quoted } from "./filters.js";
 import { isMarked } from "./app.js";
+import { markBox } from "./selection.js";
 import { columns } from "./views.js";
 import { answerOf, callMarks, cost, costTitle, gridRow, outcome, questionOf, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
 
@@ -12,8 +13,8 @@ const userLink = user => h("a.user", { href: address("", null, { q: `user:${quot
 const userOf = row => (row.user_id ? userLink(row.user_id) : soft(DASH));
 
 // The cells of one row: a session, a call, or several that are folded.
-export const cellsOf = (row, { name, user, outcome, scores, course }) => [
-  span(clock(ms(row.start_ns), false)),
+export const cellsOf = (row, { name, user, outcome, scores, course, box = "" }) => [
+  h("span.when", null, box, clock(ms(row.start_ns), false)),
   h("span.name", null, name),
   span(user),
   span(outcome),
@@ -38,6 +39,7 @@ const sessionRow = row => gridRow(`.session${picked(row.session_id)}`, { data: {
   outcome: outcome(row),
   scores: scores(row),
   course: course(row),
+  box: markBox(row.session_id),
 }));
 
 const callRow = (row, isInside) => gridRow(`.session.loose${isInside ? ".inside" : ""}${picked(row.call_id)}`, { data: { id: row.call_id, href: address("call", row.call_id) } }, cellsOf({ ...row, calls: 1 }, {
@@ -50,6 +52,7 @@ const callRow = (row, isInside) => gridRow(`.session.loose${isInside ? ".inside"
   outcome: row.outcome === "success" ? (row.unanswered ? soft(DASH) : mark("success")) : soft(row.outcome.replaceAll("_", " ")),
   scores: soft(DASH),
   course: course({ curve: [], active_ns: row.duration_ns, start_ns: row.start_ns, outcome: row.outcome, course: [["call", 0, ms(row.duration_ns), ms(row.first_token_ns), row.outcome, row.retries]] }),
+  box: markBox(row.call_id),
 }));
 
 export const listRow = (row, isInside) => (row.call_id ? callRow(row, isInside) : sessionRow(row));

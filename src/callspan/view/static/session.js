@@ -151,7 +151,7 @@ export default ({ place, app, signal }) => {
     if (!raw) for (const one of right.querySelectorAll(".box + .raw")) one.remove();
     drawRight();
   };
-  const isMark = row => row.querySelector(table ? "b.good" : ".mark"), other = () => app.marked.find(one => one !== id);
+  const isMark = row => row.querySelector(table ? "b.good" : ".mark"), other = () => app.marked.findLast(one => one !== id);
   const compare = () => { if (other()) location.hash = address("compare", null, { a: other(), b: id }); };
   return {
     body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : ratingBox({ session: id }), tabs, panes),
@@ -164,7 +164,7 @@ export default ({ place, app, signal }) => {
       ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; openReasoning(); }], ["b", "bodies", bodies],
       ...cursor.marks(isMark, table ? "reward" : "mark"),
       ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)],
-      ["x", isMarked(id) ? "marked to compare" : "mark to compare", () => { toMark(id); showKeys(); }], ["c", other() ? "compare with the marked one" : "", compare],
+      ["x", isMarked(id) ? "marked" : "mark", () => { toMark(id); showKeys(); }], ["c", other() ? "compare with the marked one" : "", compare],
       ["y", "copy id", () => copy(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = app.list; }]],
   };
 };

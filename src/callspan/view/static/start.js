@@ -1,16 +1,17 @@
 // Start: the band, the filters, and the list of sessions and of calls outside of them.
 import { address, become, copy, h, link, soft, strong, button } from "./dom.js";
 import { get, listed } from "./api.js";
-import { count, day, grouped, oneLine, plural, shell, time, ms } from "./format.js";
+import { day, grouped, oneLine, plural, ms } from "./format.js";
 import { band } from "./band.js";
 import { foldedRows } from "./folded.js";
 import { idOf, listRow } from "./listrows.js";
 import { roving } from "./keys.js";
-import { filterLine, markWords, quoted, wordsOf } from "./filters.js";
+import { filterLine, keysIn, markWords, quoted, wordsOf } from "./filters.js";
 import { columnChoice, columns } from "./views.js";
-import { isMarked, nothingYet, readMore, redraw, title, toMark } from "./app.js";
+import { nothingYet, readMore, redraw, title } from "./app.js";
 import { callPage } from "./call.js";
-import { cost, errorShare, headRow, sumOf, tokensOf } from "./rows.js";
+import { cost, headRow, sumOf } from "./rows.js";
+import { markings, sumsOf } from "./selection.js";
 
 const MANY = 100, FEW = 5;
 // Columns, and the words of the filter line that sort by them.
@@ -34,35 +35,8 @@ const dayLine = (name, rows, isWhole) => {
   return h("div.day", { role: "row" }, h("span", { role: "gridcell" }, strong(name), soft(isWhole ? `  ${said}` : "")));
 };
 
-// The command that exports the selected calls.
-const exportBox = (command, given) => h("details.export", null, h("summary", null, "export these"), h("pre.raw", { tabindex: "0" }, [command, "export", "openai-session", "-o", "calls.jsonl", ...given.map(shell)].join(" ")));
-
-// The sums of the calls that a filter selects; numbers lead to their rows.
-const sumsLine = (line, rows, sums, more) => {
-  const all = sumOf(sums);
-  return h("section.sums-line", { "aria-label": "Sums" },
-    rows === undefined ? "" : h("span", null, strong(count(rows)), rows === 1 ? " row" : " rows"),
-    h("a.linked", { href: address("calls", null, { q: line }) }, plural(all.calls || 0, "call")),
-    h("span", null, strong(tokensOf(all)), " tokens"),
-    h("span", null, strong(cost(all)), " cost"),
-    sums.length === 1 ? h("span", null, "p50 ", strong(time(ms(sums[0].duration_p50_ns))), "  p95 ", strong(time(ms(sums[0].duration_p95_ns)))) : "",
-    h("a.bad", { href: address("calls", null, { q: `${line} failed` }) }, errorShare(all.errors, all.calls)),
-    h("a.linked", { href: address("charts", null, { q: line }) }, "charts"), more);
-};
-
 const valuesIn = rows => Object.fromEntries(CHOICES.map(name => [name, rows.flatMap(row => ({ name: row.name, user: row.user_id, model: row.models ?? row.model })[name] || [])]));
 const completions = rows => [["group", "group_id"], ["task", "task_id"], ["experiment", "experiment"]].flatMap(([word, name]) => rows.filter(row => row[name]).map(row => `${word}:${quoted(row[name])}`));
-// The metadata keys of these rows with their values, those with the fewest values first.
-const MOST_VALUES = 12;
-const keysIn = rows => {
-  const values = new Map();
-  for (const row of rows) for (const [key, value] of Object.entries(row.metadata || {})) {
-    if (!values.has(key)) values.set(key, new Set());
-    for (const one of [value].flat()) if (["string", "number", "boolean"].includes(typeof one)) values.get(key).add(String(one));
-  }
-  const keys = [...values].filter(([, some]) => some.size).map(([name, some]) => ({ name, values: [...some], is_choice: some.size <= MOST_VALUES }));
-  return keys.sort((a, b) => a.values.length - b.values.length || (a.name < b.name ? -1 : 1));
-};
 const nothing = (line, go) => h("div.pad", null, line
   ? [h("p", null, "No session or call has ", strong(line), "."), h("p", null, button("without the filters", () => go("")))]
   : nothingYet());
@@ -71,9 +45,10 @@ export default ({ place, app, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("", null, { q: text }); };
   const words = wordsOf(line), by = words.findLast(word => word.startsWith("sort:"))?.slice(5) || "start", sorted = by !== "start";
   const chosen = words.filter(word => !word.startsWith("sort:")).join(" "), toggled = new Set();
-  let least = 1, summing = false, only = null;
+  let least = 1, only = null;
 
-  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), under = h("div"), open = h("div.opened");
+  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), open = h("div.opened");
+  const sums = sumsOf(chosen, app, signal), marked = markings(list, "", app);
   const filters = filterLine(line, go, { kinds: KINDS, choices: CHOICES, hasKeys: true });
   const sorter = (name, key) => button(key === by ? `${name} ↓` : name, () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()), { class: "plain", title: `by ${name}, largest first` });
   const headOf = () => headRow(HEADS.map(([name, key], at) => h(`span${at >= FIRST_RIGHT ? ".right" : ""}`, { "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
@@ -106,21 +81,13 @@ export default ({ place, app, signal }) => {
     list.classList.toggle("many", rows.length > MANY);
     become(list, rows.length ? lines : nothing(line, go));
     table.classList.toggle("empty", !rows.length);
+    marked.show();
     cursor.settle();
     become(more, next ? button("more", readMore) : "");
     app.order = rows.filter(row => !row.call_id).map(row => row.session_id);
     if (call) only.show(call);
     become(open, call ? only.body : "");
     title(rows.some(row => row.outcome === "in_progress") ? "in progress" : "Sessions");
-  };
-  // The sums follow the list, because they may take longer.
-  const sumUp = async counts => {
-    if (summing || !chosen) return;
-    summing = true;
-    try {
-      const { rows: sums } = await get("table", { q: chosen, by: "provider" }, signal);
-      become(under, sumsLine(chosen, counts[""], sums, exportBox(app.command, await get("command", { q: chosen }, signal))));
-    } finally { summing = false; }
   };
   // The only call of a store is open below its row.
   const opened = async ({ rows, next }) => {
@@ -132,27 +99,24 @@ export default ({ place, app, signal }) => {
   const scrolled = () => { if (main.scrollTop + main.clientHeight > main.scrollHeight - 400 && more.firstChild) readMore(); };
   main.addEventListener("scroll", scrolled, { passive: true });
   const pick = () => {
-    const id = cursor.chosen()?.dataset.id;
-    if (!cursor.chosen()?.dataset.href) return;
-    toMark(id);
-    for (const row of list.children) row.classList.toggle("picked", isMarked(row.dataset.id));
+    if (cursor.chosen()?.dataset.href) marked.toggle(cursor.chosen().dataset.id);
   };
   const hasMark = row => row.querySelector(".marks .mark, .mark.bad, .mark.accent") !== null;
   return {
-    body: h("div", null, h("h1.hidden", null, "Sessions"), top, filters.form, under, table, more, open),
+    body: h("div", null, h("h1.hidden", null, "Sessions"), top, filters.form, sums.box, marked.box, table, more, open),
     read: async known => {
       if (known) least = known.list.rows.length + 1;
       const counting = get("counts", { q: line, words: `${markWords(KINDS)},` }, signal);
       const [now, found, counts] = await Promise.all([get("now", {}, signal), listed("sessions", { q: line }, least, signal, known?.list), counting]);
-      sumUp(counts).catch(() => {});
+      sums.read(counts[""]);
       return { now, list: found, counts, call: await opened(found) };
     },
     show,
     runs: ({ list: { rows } }) => rows.some(row => row.outcome === "in_progress"),
     close: () => main.removeEventListener("scroll", scrolled),
     keys: () => [...cursor.keys(), ...cursor.marks(hasMark),
-      ["f", "filter", filters.focus], ["x", "mark to compare", pick],
-      ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
+      ["f", "filter", filters.focus], ["x", "mark", pick],
+      ["c", "compare", () => { const [a, b] = app.marked.slice(-2); if (b) location.hash = address("compare", null, { a, b }); }],
       ["y", "copy id", () => copy(cursor.chosen()?.dataset.id || "")], ["Escape", "", cursor.clear]],
   };
 };
