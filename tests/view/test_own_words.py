@@ -9,7 +9,7 @@ import pytest
 from tests.support.commands import ask
 from tests.support.records import SECOND, START_NS, Records, raw, reward
 from tests.support.world import World
-from tests.view.conftest import Delivery, Open, Shown
+from tests.view.conftest import Delivery, Open, Shown, faults
 
 import callspan
 from callspan import formatting
@@ -72,6 +72,39 @@ def test_two_groups_are_compared_as_the_command_does(store: Delivery, records: R
     low = line.partition("(")[2].partition(" to")[0]
     assert low.lstrip("+") in row, "the interval of the command"
     assert "6 sessions" in one.tab.inner_text("[aria-label=Compared]")
+
+
+GROUPS = "groups?a=meta:prompt_version%3Dv0&b=%3Dv1"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 360)])
+def test_comparisons_are_accessible(store: Delivery, records: Records, tab: Open, scheme: str, width: int) -> None:
+    store.write(*two_versions(records))
+    one = tab(store.url, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
+    for place, selector in (("compare", "option:has-text('v1')"), (GROUPS, ".pair"), ("compare?a=c00&b=c01", ".pair")):
+        one.tab.goto(f"{one.base}#/{place}")
+        one.tab.wait_for_selector(selector, state="attached")
+        one.tab.wait_for_timeout(200)
+        assert faults(one.tab) == [], place
+        for part in one.tab.locator("main :is(button[type=submit], .groups .row.pair > :nth-child(4))").all():
+            edge = part.bounding_box()
+            assert edge["x"] + edge["width"] <= width, "within the window"
+
+
+def test_differences_say_what_is_known_of_them(store: Delivery, records: Records, tab: Open) -> None:
+    store.write(*two_versions(records))
+    one = tab(store.url, GROUPS, ".groups .row.pair[data-id=success]")
+
+    def said(name: str) -> str:
+        return " ".join(one.tab.inner_text(f".groups [data-id='{name}']").split())
+
+    assert said("calls").startswith("calls 1 1 the same")
+    assert "(+" in said("success")
+    assert said("success").count("points") == 1
+    assert one.tab.locator("a.linked:has-text('6 sessions')").count() == 2
+    texts = one.tab.evaluate("""async () => { const { differenceText } = await import('/static/groups.js');
+      return [1e5, -3e5, 2e6].map(ns => differenceText({ kind: 'sum', name: 'duration_ns' }, ns)); }""")
+    assert texts == ["+0.1 ms", "\N{MINUS SIGN}0.3 ms", "+2 ms"]
 
 
 def test_groups_that_cannot_be_compared_are_named(records: Records, shown: Shown) -> None:

@@ -17,20 +17,22 @@ const valueText = (row, value) => {
   if (row.name === "cost_usd") return money(value);
   return row.name.endsWith("_ns") ? time(ms(value)) : brief(value);
 };
-const differenceText = (row, value) => {
-  if (row.kind === "success") return `${signed(Math.round(value * 100))} points`;
-  if (row.kind === "score") return signed(value);
-  return `${value < 0 ? "−" : "+"}${valueText(row, Math.abs(value))}`;
+// A short time with its fraction of a millisecond, because differences of calls may be that small.
+const sizeText = (row, value) => (row.name.endsWith("_ns") && value > 0 && value < 1e6 ? `${Number(ms(value).toPrecision(2))} ms` : valueText(row, value));
+const boundText = (row, value) => {
+  if (row.kind === "success") return signed(Math.round(value * 100));
+  return row.kind === "score" ? signed(value) : `${value < 0 ? "−" : "+"}${sizeText(row, Math.abs(value))}`;
 };
+export const differenceText = (row, value) => boundText(row, value) + (row.kind === "success" ? " points" : "");
 // Whether the interval of a difference excludes no difference. Sums are no better or worse.
 const isCertain = row => known(row.low) && !(row.low <= 0 && row.high >= 0);
 const certainty = (row, least) => {
   if (Math.min(...row.numbers) < least) return soft(`too few to tell: fewer than ${least}`);
   if (!known(row.difference)) return soft(DASH);
-  const interval = known(row.low) ? ` (${differenceText(row, row.low)} to ${differenceText(row, row.high)})` : "";
-  return [strong(differenceText(row, row.difference)), interval, " ", known(row.low) ? soft(isCertain(row) ? "certain" : "not certain") : soft("all values are equal")];
+  if (!known(row.low)) return row.difference ? [strong(differenceText(row, row.difference)), soft(" no interval: the values do not vary")] : soft("the same");
+  return [strong(differenceText(row, row.difference)), ` (${boundText(row, row.low)} to ${boundText(row, row.high)}) `, soft(isCertain(row) ? "certain" : "not certain")];
 };
-const numbersText = row => (row.paired ? plural(row.numbers[0], "task") : row.numbers.map(count).join(", "));
+const numbersText = row => (row.paired ? plural(row.numbers[0], "task") : row.numbers.map(count).join(" and "));
 
 const rowOf = (row, least) => gridRow(`.pair${isCertain(row) && row.kind !== "sum" ? (row.difference > 0 ? ".better" : ".worse") : ""}`, { data: { id: nameOf(row) } },
   h("span.soft", null, nameOf(row)), h("span", null, valueText(row, row.a)), h("span", null, valueText(row, row.b)), h("span", null, certainty(row, least)), soft(numbersText(row)));
@@ -38,12 +40,12 @@ const rowOf = (row, least) => gridRow(`.pair${isCertain(row) && row.kind !== "su
 // The link to the sessions of a group, such as `meta:prompt_version=3`.
 const sessionsOf = (label, number) => {
   const [by, ...rest] = label.split("="), value = rest.join("="), word = by.startsWith("meta:") ? `meta:${quoted(`${by.slice(5)}=${value}`)}` : `${by}:${quoted(value)}`;
-  return link(address("", null, { q: word }), plural(number, "session"));
+  return h("a.linked", { href: address("", null, { q: word }) }, plural(number, "session"));
 };
 
 export default ({ place, signal }) => {
   const { a, b, q } = place.values, about = h("section.titlebar", { "aria-label": "Compared" }), list = h("div.list", { role: "rowgroup" });
-  const head = headRow(["", "A", "B", "difference, B minus A", "sessions"].map(name => h("span", null, name)));
+  const head = headRow(["", "A", "B", "difference, B minus A", "compared"].map(name => h("span", null, name)));
   head.classList.add("pair");
   const show = found => {
     title(`${found.labels.join(" | ")}`);
