@@ -200,4 +200,7 @@ def test_lists_of_the_command_have_question_and_answer(tmp_path: Path, monkeypat
         assert max(map(len, out.splitlines())) <= int(columns)
         assert "riddle-7" in ask("--store", url, "sessions").out, columns
     assert "Is it raining in Paris?" in out
+    (row,) = ask("--store", url, "--json", "calls").json
+    assert (row["question"], row["output"]) == ("Is it raining in Paris?", "Yes, it rains.")
+    assert ask("--store", url, "--json", "show", "s1").json["loose_calls"][0]["question"] == row["question"]
     assert "riddle-7 · Is it raining" in ask("--store", url, "sessions").out

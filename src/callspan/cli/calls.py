@@ -23,7 +23,7 @@ from callspan.cli.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.records import CallRecord, RewardRecord
-from callspan.stores import CallFilter, Content, EmptyStoreError, Labels, Reader, Scores, ids_of, question
+from callspan.stores import CallFilter, EmptyStoreError, Labels, Reader, Scores, ids_of, question
 
 _EPILOG: Final = """\
 callspan calls --failed --since 2h
@@ -79,9 +79,7 @@ def calls_command(
 def _list(context: CommandContext, selection: CallFilter, limit: int | None) -> None:
     with context.reader() as reader:
         max_calls = limit if context.json else (limit or TABLE_ROWS) + 1
-        # Only tables have the question, for which requests are read.
-        content: Content = "response" if context.json else "all"
-        selection = msgspec.structs.replace(context.resolved(reader, selection), content=content, limit=max_calls)
+        selection = msgspec.structs.replace(context.resolved(reader, selection), limit=max_calls)
         rows, table = partial(call_rows, reader, selection=selection), partial(_print_table, context, reader, selection)
         if not print_page(context, reader.calls(selection), limit, json_rows=rows, table=table):
             context.no_match(f"No such calls in {context.store_name}.")
@@ -152,8 +150,7 @@ def _polls(context: CommandContext) -> Iterator[None]:
 
 def _follow(context: CommandContext, selection: CallFilter, count: int, polls: Iterator[None]) -> None:
     with context.reader() as reader:
-        content: Content = "response" if context.json else "all"
-        selection = msgspec.structs.replace(context.resolved(reader, selection), content=content)
+        selection = context.resolved(reader, selection)
         began_ns = time.time_ns()
         newest = list(reader.calls(msgspec.structs.replace(selection, limit=count)))
         for call in reversed(newest):

@@ -20,6 +20,7 @@ from callspan.stores import (
     as_row,
     call_facts,
     ids_of,
+    question,
     session_facts,
     step_of,
     timestep_facts,
@@ -60,7 +61,12 @@ def call_rows(reader: Reader, calls: Iterable[CallRecord], selection: CallFilter
 
 def call_row(call: CallRecord, position: int | None = None) -> Row:
     """Return a call as a row, with the given position of its timestep. None is unknown."""
-    additions = {"timestep_position": position, "cost_reason": cost_reason(call), "output": output_text(call)}
+    additions = {
+        "timestep_position": position,
+        "cost_reason": cost_reason(call),
+        "question": question(call),
+        "output": output_text(call),
+    }
     return as_row(call_facts(call, "list")) | additions
 
 

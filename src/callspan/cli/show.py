@@ -124,7 +124,7 @@ def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
 
 def _show_session(context: CommandContext, reader: Reader, summary: SessionSummary, limit: int | None) -> None:
     if context.json:
-        entries = islice(reader.entries(summary.session.session_id, content="response"), limit)
+        entries = islice(reader.entries(summary.session.session_id), limit)
         context.emit(session_json(reader, summary, entries))
         return
     excerpt = SessionExcerpt.of(reader, summary, limit or _LIMIT)
