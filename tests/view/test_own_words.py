@@ -107,6 +107,21 @@ def test_differences_say_what_is_known_of_them(store: Delivery, records: Records
     assert texts == ["+0.1 ms", "\N{MINUS SIGN}0.3 ms", "+2 ms"]
 
 
+def test_user_is_one_fact_of_a_call(store: Delivery, records: Records, tab: Open) -> None:
+    """Also if it is known from the metadata of the call."""
+    for number in range(2):
+        metadata = {"user_id": f"u{number}", "variant": f"v{number}"}
+        store.write(records.call(call_id=f"c{number}", metadata=metadata))
+    one = tab(store.url, "compare?a=c0&b=c1", ".row.pair")
+    facts = one.tab.locator(".row.pair [role=rowheader]").all_inner_texts()
+    assert [fact for fact in facts if fact in ("user id", "meta:user_id", "meta:variant")] == [
+        "user id",
+        "meta:variant",
+    ]
+    one.open("call/c0", ".fact")
+    assert [name for name in one.tab.locator(".fact dt").all_inner_texts() if "user" in name] == ["user"]
+
+
 def test_groups_that_cannot_be_compared_are_named(records: Records, shown: Shown) -> None:
     page = shown(*two_versions(records))
     for query, status in (("a=meta:prompt_version=v0&b==v9", 404), ("a=%3D&b=%3D", 400), ("a=x", 400)):

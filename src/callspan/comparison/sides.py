@@ -71,9 +71,13 @@ def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
 
 
 def facts_of_call(call: CallRecord) -> dict[str, object]:
-    """Return the facts of a call by name; None: unknown, or not of this call. Of flags only those that are set."""
+    """Return the facts of a call by name; None: unknown, or not of this call.
+
+    Of flags only those that are set, of metadata what no fact of this name has.
+    """
     facts = call_facts(call, "show") | {"cost_reason": call.cost.reason if call.cost else None}
-    return {name: None if value is False else value for name, value in facts.items()} | _prefixed("meta", call.metadata)
+    own_labels = {name: value for name, value in call.metadata.items() if facts.get(name) != value}
+    return {name: None if value is False else value for name, value in facts.items()} | _prefixed("meta", own_labels)
 
 
 def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Side:

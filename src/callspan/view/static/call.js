@@ -65,7 +65,7 @@ const traceOf = ({ trace_id: id }, { trace_url: url }) => {
 };
 
 const whereOf = ({ row, record }, app) => {
-  const metadata = Object.entries(record.metadata || {}).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : oneLine(value)]);
+  const metadata = Object.entries(record.metadata || {}).filter(([key, value]) => row[key] !== value).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : oneLine(value)]);
   return fact("Where", "", list([
     ["session", row.session_id ? h("a.linked", { href: address("session", row.session_id) }, row.session_name || row.session_id) : "outside of sessions"], ["user", row.user_id], ...metadata,
     ["provider", [record.provider, record.api, record.server_address].filter(Boolean).join(", ")],
