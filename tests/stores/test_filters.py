@@ -301,3 +301,17 @@ def test_call_filters(store: Delivery, records: Records) -> None:
             assert chosen(**{name: hostile}) == chosen(**{name: hostile}, limit=1) == []
         assert chosen(metadata=(("k", hostile),)) == []
     assert reader.count_calls(CallFilter(session_id="a", limit=1)) == 2
+
+
+def test_refused_answers_are_selected_and_counted(store: Delivery, records: Records) -> None:
+    store.write(
+        records.call(call_id="no", session_id="s1", response=Response(refused=True)),
+        records.call(call_id="yes", session_id="s1"),
+        records.call(call_id="unknown", session_id="s2", response=None),
+    )
+    reader = store.read()
+    for is_refused, calls, sessions in ((True, {"no"}, {"s1"}), (False, {"yes", "unknown"}, {"s1", "s2"})):
+        selection = CallFilter(refused=is_refused)
+        assert {call.call_id for call in reader.calls(selection)} == calls
+        assert {summary.session.session_id for summary in reader.sessions(selection)} == sessions
+    assert {summary.session.session_id: summary.refused for summary in reader.sessions()} == {"s1": 1, "s2": 0}
