@@ -75,6 +75,19 @@ def test_marked_call_of_a_session_is_exported_without_the_others(
     assert run(export_of(one.tab, ".sums-line"), tmp_path / "other.jsonl") == ["a2"]
 
 
+@pytest.mark.parametrize("width", [1440, 1280])
+@pytest.mark.parametrize(("place", "selector"), [("", ".row.session"), ("calls", ".row.call")])
+def test_box_of_a_row_hides_no_time(
+    store: Delivery, records: Records, tab: Open, place: str, selector: str, width: int
+) -> None:
+    store.write(*rows_of(records))
+    one = tab(store.url, place, selector, viewport={"width": width, "height": 700})
+    cut = (
+        "one => one.scrollWidth > one.clientWidth || one.firstChild.getBoundingClientRect().right > one.lastChild.left"
+    )
+    assert [one.inner_text() for one in one.tab.locator(".when").all() if one.evaluate(cut)] == []
+
+
 def test_marked_rows_are_compared_the_last_two(store: Delivery, records: Records, tab: Open) -> None:
     store.write(*rows_of(records))
     one = tab(store.url, "", ".row.session")
