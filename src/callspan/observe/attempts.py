@@ -122,7 +122,7 @@ class AttemptLog:
             }  # fmt: skip
         last = opened[-1]
         if last.status is not None:
-            server = last.headers.get(rate_limits.SERVER_TIME) or last.headers.get(rate_limits.SERVER_TIMING)
+            server = next(filter(None, map(last.headers.get, rate_limits.SERVER_TIMES)), None)
             timing = Timing(
                 start_ns=start_ns,
                 duration_ns=duration_ns,

@@ -52,6 +52,7 @@ from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endp
 from callspan.providers.cached_answers import CLIENT, REPEATED, stated_cache, unbought, unbought_response
 from callspan.providers.hosted_tools import has_runs
 from callspan.providers.stated_cost import with_header_cost
+from callspan.providers.token_headers import with_header_counts
 from callspan.providers.tool_runs import with_cache_ttl
 from callspan.providers.wire_json import integer, objects, text
 from callspan.record.call import (
@@ -611,6 +612,8 @@ class Call:
             fields["response"] = unbought_response(fields["response"] or info.response, cached)
             fields["usage"] = unbought(usage, headers)
             return
+        if usage is None or usage.input_tokens is None:
+            usage = with_header_counts(usage, headers)
         if self._factory.estimates:
             usage = estimated(self.endpoint, self._request.body, body, usage)
         fields["usage"] = usage = with_header_cost(usage, headers)

@@ -34,6 +34,7 @@ _MARKS: Final[dict[str, tuple[bytes, ...]]] = {
     "chat_completions": (b"base64", b'audio"'),
     "responses": (b"base64", b"image_generation_call"),
     "embeddings": (b'"embedding"',),
+    "converse": (b'"bytes"', b"base64"),
 }
 """Byte strings, one of which is present in every body with media, by API; few, since every body is searched."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
@@ -46,7 +47,7 @@ _FLOAT_BYTES: Final = 4
 _NOT_MEDIA: Final = ("redacted_thinking", "reasoning.encrypted", "text")
 """Types of objects whose `data` is no file: the sealed reasoning of a model, a text. A type may be any JSON."""
 _FIELDS: Final = {
-    "data": None, "file_data": None, "image_data": None,
+    "data": None, "file_data": None, "image_data": None, "bytes": None,
     "b64_json": "image/png", "partial_image_b64": "image/png", "result": "image/png",
 }  # fmt: skip
 """Fields with plain base64, and the media type if neither another field nor the header states it."""

@@ -21,7 +21,8 @@ from callspan.record.usage import Usage
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations", "images",
     "live", "realtime", "realtime_translations", "image_edits", "image_variations", "transcriptions", "translations",
-    "speech", "generate_content", "embed_content", "predict", "interactions",
+    "speech", "generate_content", "embed_content", "predict", "interactions", "converse", "invoke_model",
+    "invoke_embeddings",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "fetch_response",

@@ -34,18 +34,25 @@ RETRYABLE: Final = frozenset({"rate_limit", "timeout", "connection", "overloaded
 
 _EXCEPTIONS: Final = {
     "cancelled": "Cancelled CancelledError GeneratorExit KeyboardInterrupt SystemExit",
-    "timeout": "APITimeoutError TimeoutError TimeoutException ServerTimeoutError ReadTimeout ConnectTimeout",
+    "timeout": (
+        "APITimeoutError TimeoutError TimeoutException ServerTimeoutError ReadTimeout ConnectTimeout ReadTimeoutError"
+        " ConnectTimeoutError"
+    ),
     "connection": (
         "APIConnectionError TransportError NetworkError ProtocolError ProxyError ConnectionError ClientConnectionError"
         " ClientPayloadError SSLError gaierror IncompleteRead ConnectionClosed WebSocketConnectionClosedError"
-        " InvalidMessage"
+        " InvalidMessage HTTPClientError ResponseStreamingError IncompleteReadError"
     ),
     "parsing": (
         "APIResponseValidationError JSONDecodeError ValidationError UnicodeDecodeError DecodingError DecodeError"
-        " LengthFinishReasonError"
+        " LengthFinishReasonError ResponseParserError ParserError"
     ),
     "content_filter": "ContentFilterFinishReasonError",
-    "auth": "OAuthError CredentialsError IdentityTokenFileError WorkloadIdentityError SubjectTokenProviderError",
+    "auth": (
+        "OAuthError CredentialsError IdentityTokenFileError WorkloadIdentityError SubjectTokenProviderError"
+        " NoCredentialsError PartialCredentialsError CredentialRetrievalError NoAuthTokenError TokenRetrievalError"
+        " SSOError"
+    ),
 }
 """Exception classes that determine the kind regardless of a response, with all classes below them; without module."""
 
@@ -77,7 +84,8 @@ _WORDS: Final = {
     "timeout": "timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED ModelTimeoutException",
     "auth": (
         "authentication_error invalid_api_key invalid_authentication account_deactivated UNAUTHENTICATED unauthorized"
-        " UnrecognizedClientException ExpiredTokenException"
+        " UnrecognizedClientException ExpiredTokenException ExpiredToken InvalidSignatureException"
+        " SignatureDoesNotMatch MissingAuthenticationTokenException IncompleteSignatureException InvalidClientTokenId"
     ),
     "permission": (
         "permission_error permission_denied insufficient_permissions unsupported_country_region_territory forbidden"
@@ -136,11 +144,11 @@ _REPEATED: Final = {
     "bad_input": (
         "invalid_request_error invalid_request_body INVALID_ARGUMENT ValidationException BadRequestError"
         " UnprocessableEntityError RequestTooLargeError ContentTooLargeError UnsupportedProtocol InvalidURL"
-        " PreconditionFailedError RequestHeaderFieldsTooLargeError"
+        " PreconditionFailedError RequestHeaderFieldsTooLargeError ParamValidationError"
     ),
     "server": (
         "server_error api_error conflict_error internal_error internal_server_error InternalServerException"
-        " ModelErrorException ConflictError InternalServerError"
+        " ModelErrorException ModelStreamErrorException ConflictError InternalServerError"
     ),
     "cancelled": "ClientClosedRequestError",
     "overloaded": "OverloadedError ServiceUnavailableError",

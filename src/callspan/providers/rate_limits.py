@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from callspan.forks import late_import
-from callspan.providers import cached_answers, stated_cost
+from callspan.providers import cached_answers, stated_cost, token_headers
 from callspan.providers.wire_json import integer, objects, text
 from callspan.record.call import RateLimit, RateLimits
 
@@ -20,6 +20,9 @@ _Triple: TypeAlias = tuple[str, str, str]
 SERVER_TIME: Final = "openai-processing-ms"
 SERVER_TIMING: Final = "server-timing"
 """Google's header with the same, under the name of its front end; that of other servers has other times."""
+INVOCATION_LATENCY: Final = "x-amzn-bedrock-invocation-latency"
+"""Bedrock's header with the time of the model, in milliseconds."""
+SERVER_TIMES: Final = (SERVER_TIME, SERVER_TIMING, INVOCATION_LATENCY)
 ORGANIZATION: Final = "anthropic-organization-id"
 WORKSPACE: Final = "anthropic-workspace-id"
 _REQUEST_IDS: Final = ("request-id", "x-request-id", "apim-request-id", "x-amzn-requestid")
@@ -77,6 +80,8 @@ _FIELDS: Final = {
         SERVER_TIMING,
         *stated_cost.HEADERS,
         *cached_answers.HEADERS,
+        *token_headers.HEADERS,
+        INVOCATION_LATENCY,
         ORGANIZATION,
         WORKSPACE,
     )
@@ -146,7 +151,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 @lru_cache(maxsize=_MAX_KNOWN)
 def server_ns(value: str) -> int | None:
-    """Return the server's processing time in nanoseconds, in `SERVER_TIME` or `SERVER_TIMING`; None if it has none."""
+    """Return the server's processing time in nanoseconds, in one of `SERVER_TIMES`; None if it has none."""
     millis = _SERVER_MS.fullmatch(value)
     return round(float(millis[1]) * 1e6) if millis is not None else None
 

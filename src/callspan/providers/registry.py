@@ -45,6 +45,9 @@ _ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "embed_content": ("google.embeddings", "EmbedContent"),
     "interactions": ("google.interactions", "Interactions"),
     "predict": ("google.embeddings", "Predict"),
+    "converse": ("bedrock.converse", "Converse"),
+    "invoke_model": ("bedrock.invoke", "InvokeModel"),
+    "invoke_embeddings": ("bedrock.invoke", "InvokeEmbeddings"),
 }
 """Module and class of the adapter of each API."""
 _SOCKETS: Final[dict[str, tuple[str, str]]] = {

@@ -1,0 +1,258 @@
+"""Converse: requests, answers and event streams of Bedrock's Converse API, and of Nova's models, which speak it too.
+
+An event is `{"<type>": payload}`, as botocore yields it. `metadata` with the usage comes last, after `messageStop`. The
+model is in the path.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, cast
+
+from callspan.providers.base import Operation, ResponseInfo, parameters
+from callspan.providers.bedrock.parts import conversation, tools
+from callspan.providers.bedrock.usage import usage
+from callspan.providers.error_kinds import error_info
+from callspan.providers.finishing import finish_of
+from callspan.providers.fold.merge import GrowingText, Json, finished_copy, is_json
+from callspan.providers.fold.usage_merge import UsageRule
+from callspan.providers.wire_json import detached, mapping, text, word
+from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.messages import Conversation, tool_name
+
+_CONTENT: Final = frozenset(
+    {"messages", "system", "toolConfig", "inferenceConfig", "modelId", "promptVariables", "serviceTier"}
+)
+_NAMES: Final = {
+    "maxTokens": "max_tokens", "max_new_tokens": "max_tokens", "topP": "top_p", "topK": "top_k",
+    "stopSequences": "stop_sequences", "guardrailConfig": "guardrail_config",
+    "performanceConfig": "performance_config", "requestMetadata": "request_metadata", "outputConfig": "output_config",
+    "additionalModelRequestFields": "additional_model_request_fields",
+    "additionalModelResponseFieldPaths": "additional_model_response_field_paths",
+}  # fmt: skip
+_ANSWER: Final = frozenset({"output", "stopReason", "usage"})
+_PADDING: Final = "p"
+"""The field of each event with letters without meaning."""
+_EXCEPTION: Final = "Exception"
+
+
+class ConverseFold:
+    """Joins the events of a stream by the index of their block."""
+
+    usage_rule: ClassVar[UsageRule] = "last whole"
+
+    def __init__(self) -> None:
+        self._body: Json = {}
+        self._role: str | None = None
+        self._blocks: dict[int, Json] = {}
+        self._open: set[int] = set()
+        self.terminated = False
+        """Whether the last event was received."""
+
+    @property
+    def complete(self) -> bool:
+        """True once the model has stopped."""
+        return "stopReason" in self._body
+
+    def add(self, event: object) -> bool:
+        """Fold in one event; return True if it carried content."""
+        has_content = False
+        for kind, payload in event.items() if isinstance(event, dict) else ():
+            if isinstance(payload, dict) and isinstance(kind, str):
+                handler = self._handlers.get(kind)
+                if handler is not None:
+                    has_content = handler(self, payload) or has_content
+                elif kind.endswith(_EXCEPTION):
+                    self._body["error"] = {"type": kind, "message": text(payload, "message")}
+        return has_content
+
+    def _started(self, payload: Json) -> bool:
+        self._role = word(payload, "role")
+        return False
+
+    def _begun(self, payload: Json) -> bool:
+        index = self._index(payload)
+        start = mapping(payload, "start") or {}
+        self._blocks[index] = detached(start)
+        self._open.add(index)
+        return "toolUse" in start
+
+    def _grown(self, payload: Json) -> bool:
+        index = self._index(payload)
+        block = self._blocks.setdefault(index, {})
+        self._open.add(index)
+        return _grow(block, mapping(payload, "delta") or {})
+
+    def _stopped(self, payload: Json) -> bool:
+        self._open.discard(self._index(payload))
+        return False
+
+    def _index(self, payload: Json) -> int:
+        """Return the index of the block of an event; of one without, that of the newest block."""
+        index = payload.get("contentBlockIndex")
+        return index if type(index) is int else next(reversed(self._blocks), 0)
+
+    def _noted(self, payload: Json) -> bool:
+        self._body.update({key: detached(item) for key, item in payload.items() if key != _PADDING})
+        return False
+
+    def _ended(self, payload: Json) -> bool:
+        self.terminated = True
+        return self._noted(payload)
+
+    def body(self) -> Json | None:
+        """Return the body so far; None if nothing was received."""
+        if not (self._body or self._blocks or self._role):
+            return None
+        content = [_finished(self._blocks[index], is_open=index in self._open) for index in sorted(self._blocks)]
+        if not content and not self._role:
+            return detached(self._body)
+        message = {"role": self._role or "assistant", "content": content}
+        return {"output": {"message": message}, **detached(self._body)}
+
+    _handlers: ClassVar[dict[str, Callable[[ConverseFold, Json], bool]]] = {
+        "messageStart": _started,
+        "contentBlockStart": _begun,
+        "contentBlockDelta": _grown,
+        "contentBlockStop": _stopped,
+        "messageStop": _noted,
+        "metadata": _ended,
+    }
+
+
+def _grow(block: Json, delta: Json) -> bool:
+    """Add a delta to its block; return True if it carried content."""
+    has_content = False
+    for key, value in delta.items():
+        if key == "reasoningContent":
+            has_content = _grow_reasoning(_member(block, key), value) or has_content
+        elif key == "citation":
+            block.setdefault("citations", []).append(detached(value))
+        elif isinstance(value, str):
+            has_content = _grow_text(block, key, value) or has_content
+        elif isinstance(value, list):
+            _member(block, key).setdefault("content", []).extend(detached(value))
+        elif isinstance(value, dict):
+            pieces = [_put(_member(block, key), name, item) for name, item in value.items()]
+            has_content = any(pieces) or has_content
+    return has_content
+
+
+def _grow_reasoning(thought: Json, delta: object) -> bool:
+    """Add a piece of a thought; its text and signature are one level deeper in a complete body."""
+    has_content = False
+    for key, value in delta.items() if isinstance(delta, dict) else ():
+        holder = _member(thought, "reasoningText") if key in ("text", "signature") else thought
+        has_content = _put(holder, key, value) or has_content
+    return has_content
+
+
+def _put(holder: Json, key: str, value: object) -> bool:
+    if isinstance(value, str):
+        return _grow_text(holder, key, value)
+    holder[key] = detached(value)
+    return False
+
+
+def _grow_text(holder: Json, key: str, piece: str) -> bool:
+    growing = holder.get(key)
+    if type(growing) is not GrowingText:
+        holder[key] = growing = GrowingText()
+    growing.add(piece)
+    return piece != ""
+
+
+def _member(holder: Json, key: str) -> Json:
+    member = holder.get(key)
+    if not isinstance(member, dict):
+        member = holder[key] = {}
+    return member
+
+
+def _finished(block: Json, *, is_open: bool) -> Json:
+    """Return a block as in a complete body."""
+    finished: Json = finished_copy(block)
+    use = finished.get("toolUse")
+    if isinstance(use, dict):
+        _finish_input(use, is_open=is_open)
+    if "citations" in finished:
+        content = [{"text": finished.pop("text", "")}]
+        return {"citationsContent": {"content": content, "citations": finished.pop("citations")}, **finished}
+    return finished
+
+
+def _finish_input(use: Json, *, is_open: bool) -> None:
+    """Parse the input of a tool, and mark one that is not whole."""
+    written = use.get("input") or "{}"
+    is_whole = isinstance(written, str) and is_json(written)
+    use["input"] = json.loads(written) if is_whole else written
+    if is_open or not is_whole:
+        use["incomplete"] = True
+
+
+class Converse:
+    """`converse` and `converse_stream`. Stateless."""
+
+    operation: Operation = "chat"
+    accumulator = ConverseFold
+
+    def __init__(self, api: str) -> None:
+        self.api = api
+
+    def request(self, body: object) -> Request:
+        """Return parameters and counts of a request."""
+        if not isinstance(body, dict):
+            return Request()
+        messages, tool_config = body.get("messages"), mapping(body, "toolConfig")
+        return Request(
+            params={**_parameters(body), **_parameters(mapping(body, "inferenceConfig") or {}), **_choices(body)},
+            message_count=len(messages) if isinstance(messages, list) else None,
+            tool_names=None if tool_config is None else [name for tool in tools(body) if (name := tool_name(tool))],
+        )
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return stop reason, usage and error of a complete or folded body; accepts any JSON."""
+        reason, is_answer = word(body, "stopReason"), isinstance(body, dict) and not _ANSWER.isdisjoint(body)
+        finish, error = finish_of((reason,)), _error(body)
+        return ResponseInfo(
+            response=Response(
+                model=text(body, "trace", "promptRouter", "invokedModelId") or None,
+                finish_reasons=[reason] if is_answer else [],
+                service_tier=text(body, "serviceTier", "type") or None,
+                truncated=finish.truncated,
+                refused=finish.refused,
+                unknown_finish=finish.unknown_finish,
+            ),
+            usage=usage(mapping(body, "usage")),
+            error=error or finish.error,
+            recognized=is_answer or error is not None,
+        )
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the messages of both bodies, typed. Either may be None."""
+        return conversation(request, response)
+
+
+def _parameters(fields: Json) -> dict[str, object]:
+    named = parameters(cast("dict[object, object]", fields), _CONTENT)
+    return {_NAMES.get(key, key): value for key, value in named.items()}
+
+
+def _choices(body: Json) -> dict[str, object]:
+    """Return the tier and the choice of tools as words, as other APIs have them."""
+    tier, choice = text(body, "serviceTier", "type"), mapping(body, "toolConfig", "toolChoice")
+    chosen: Any = next(iter(choice), None) if choice else None
+    if chosen == "tool":
+        chosen = {"type": "tool", "name": text(choice, "tool", "name")}
+    return {name: value for name, value in (("service_tier", tier), ("tool_choice", chosen)) if value}
+
+
+def _error(body: object) -> ErrorInfo | None:
+    """Return the error of an event, or of a body that has only a message."""
+    if not isinstance(body, dict):
+        return None
+    error = mapping(body, "error")
+    if error is None and _ANSWER.isdisjoint(body) and (message := text(body, "message") or text(body, "Message")):
+        error = {"message": message, "type": text(body, "__type")}
+    return None if error is None else error_info(body={"error": error})

@@ -1,0 +1,228 @@
+"""Invoke model: the bodies of the vendors whose models Bedrock invokes as they are.
+
+Which API reads a body, its fields tell: those of Anthropic's and Nova's models, and of models that speak chat
+completions, are read as elsewhere. Others state a prompt and a text in fields of their own, which are rows here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, cast
+
+from callspan.providers.base import Operation, ResponseInfo, parameters
+from callspan.providers.bedrock.usage import METRICS, invoked_usage
+from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.finishing import finish_of
+from callspan.providers.fold.last import LastBody
+from callspan.providers.fold.merge import GrowingText, Json, finished_copy
+from callspan.providers.fold.usage_merge import UsageRule
+from callspan.providers.wire_json import detached, dig, items, mapping, objects, text, word
+from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.messages import Conversation, Message, Text
+
+_PROMPTS: Final = ("prompt", "inputText", "message")
+"""Fields with the text of a request: Llama, Mistral, Cohere, AI21; Titan; Cohere's chat."""
+_CONTENT: Final = frozenset(
+    {*_PROMPTS, "chat_history", "documents", "preamble", "texts", "images", "inputImage", "inputs", "query"}
+)
+_SETTINGS: Final = ("textGenerationConfig", "embeddingConfig", "imageGenerationConfig")
+"""Objects with the parameters of a request."""
+_NAMES: Final = {
+    "maxTokenCount": "max_tokens", "maxTokens": "max_tokens", "max_gen_len": "max_tokens",
+    "max_tokens_to_sample": "max_tokens", "topP": "top_p", "p": "top_p", "topK": "top_k", "k": "top_k",
+    "stopSequences": "stop_sequences", "stop": "stop_sequences",
+}  # fmt: skip
+_LISTS: Final = ("results", "outputs", "generations", "completions", "choices")
+"""Fields with the answers of a body: Titan, Mistral, Cohere, AI21, DeepSeek. Other bodies are one answer themselves."""
+_TEXTS: Final = (("outputText",), ("generation",), ("completion",), ("text",), ("data", "text"))
+"""Paths of the text of an answer."""
+_GROWING: Final = frozenset(path[0] for path in _TEXTS if len(path) == 1)
+_REASONS: Final = (("completionReason",), ("stop_reason",), ("finish_reason",), ("finishReason", "reason"))
+"""Paths of its finish reason."""
+_ANSWER: Final = frozenset({*_LISTS, *_GROWING, *(path[0] for path in _REASONS), METRICS})
+_EMBEDDED: Final = frozenset({"embeddings", "embedding", "embeddingsByType", "inputTextTokenCount"})
+_OF_EMBEDDINGS: Final = frozenset(
+    {"texts", "input_type", "embeddingConfig", "embedding_types", "singleEmbeddingParams", "segmentedEmbeddingParams"}
+)
+"""Fields of requests for embeddings."""
+_OF_CONVERSE: Final = frozenset({"inferenceConfig", "schemaVersion", "toolConfig"})
+"""Fields of requests to Nova's models beside their messages."""
+_EMBED: Final = "embed"
+
+
+def api_of(model: object, body: object) -> str:
+    """Return the name of the API that reads the body of a request to invoke a model."""
+    fields = mapping(body) or {}
+    if "messages" in fields:
+        if "anthropic_version" in fields:
+            return "messages"
+        is_nova = not _OF_CONVERSE.isdisjoint(fields) or (isinstance(model, str) and ".nova-" in model)
+        return "converse" if is_nova else "chat_completions"
+    names_embeddings = isinstance(model, str) and _EMBED in model
+    return "invoke_embeddings" if names_embeddings or not _OF_EMBEDDINGS.isdisjoint(fields) else "invoke_model"
+
+
+def as_chunk(event: object) -> object:
+    """Return an event of a stream of chat completions as their chunk: Mistral's has a message in place of a delta."""
+    if not any("message" in choice and "delta" not in choice for choice in objects(event, "choices")):
+        return event
+    choices = [
+        {**choice, "delta": choice.get("message"), "finish_reason": choice.get("stop_reason")}
+        for choice in objects(event, "choices")
+    ]
+    return {**(mapping(event) or {}), "choices": choices}
+
+
+class InvokedFold:
+    """Joins the events of a stream: texts grow, of other fields the last value counts, answers by their position."""
+
+    usage_rule: ClassVar[UsageRule] = "last of each"
+
+    def __init__(self) -> None:
+        self._body: Json = {}
+
+    @property
+    def complete(self) -> bool:
+        """True once an answer has a finish reason, a guardrail has blocked it, or the counts were received."""
+        return METRICS in self._body or _is_blocked(self._body) or any(map(finish_reason, answers(self._body)))
+
+    def add(self, event: object) -> bool:
+        """Fold in one event; return True if it carried content."""
+        return _merge(self._body, event) if isinstance(event, dict) else False
+
+    def body(self) -> Json | None:
+        """Return the body so far; None if nothing was received."""
+        return finished_copy(self._body) or None
+
+
+def _merge(target: Json, event: Mapping[str, Any]) -> bool:
+    has_content = False
+    for key, value in event.items():
+        if key in _LISTS and isinstance(value, list):
+            listed = target.setdefault(key, [])
+            has_content = _merge_answers(listed, value) or has_content
+        elif key in _GROWING and isinstance(value, str):
+            if type(target.get(key)) is not GrowingText:
+                target[key] = GrowingText()
+            target[key].add(value)
+            has_content = has_content or value != ""
+        elif value is not None or key not in target:
+            target[key] = detached(value)
+    return has_content
+
+
+def _merge_answers(listed: list[Any], answers_of_event: list[Any]) -> bool:
+    has_content = False
+    for position, answer in enumerate(answers_of_event):
+        if isinstance(answer, dict):
+            index = answer.get("index")
+            number = index if type(index) is int and 0 <= index < len(listed) else position
+            while len(listed) <= number:
+                listed.append({})
+            has_content = _merge(listed[number], answer) or has_content
+    return has_content
+
+
+def answers(body: object) -> list[Json]:
+    """Return the answers in a body (not copies)."""
+    for name in _LISTS:
+        if listed := list(objects(body, name)):
+            return listed
+    return [body] if isinstance(body, dict) and not (_GROWING | {"stop_reason"}).isdisjoint(body) else []
+
+
+def finish_reason(answer: object) -> str | None:
+    """Return why an answer ended; None if it has not."""
+    return next((reason for path in _REASONS if isinstance(reason := dig(answer, *path), str) and reason), None)
+
+
+def _text(answer: object) -> str | None:
+    return next(
+        (content for path in _TEXTS if isinstance(content := finished_copy(dig(answer, *path)), str)), None
+    )  # fmt: skip
+
+
+def _is_blocked(body: object) -> bool:
+    """Return whether a guardrail has replaced the answer."""
+    return text(body, "amazon-bedrock-guardrailAction") == "INTERVENED"
+
+
+class InvokeModel:
+    """`invoke_model` and its stream, of models that continue a prompt. Stateless."""
+
+    operation: Operation = "text_completion"
+    accumulator: Any = InvokedFold
+
+    def __init__(self, api: str) -> None:
+        self.api = api
+
+    def request(self, body: object) -> Request:
+        """Return the parameters of a request, whose model is in its path."""
+        if not isinstance(body, dict):
+            return Request()
+        fields: Json = {**body}
+        for name in _SETTINGS:
+            fields |= mapping(fields.pop(name, None)) or {}
+        named = parameters(cast("dict[object, object]", fields), _CONTENT)
+        return Request(params={_NAMES.get(key, key): value for key, value in named.items()})
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return id, finish reasons, usage and error of a complete or folded body; accepts any JSON."""
+        found = answers(body)
+        reasons = list(map(finish_reason, found))
+        finish, error = finish_of(tuple(reasons)), _error(body)
+        return ResponseInfo(
+            response=Response(
+                id=word(body, "id"),
+                finish_reasons=reasons,
+                truncated=finish.truncated,
+                refused=finish.refused or _is_blocked(body),
+                unknown_finish=finish.unknown_finish,
+            ),
+            usage=invoked_usage(body, found),
+            error=error or finish.error,
+            recognized=error is not None or self._is_answer(body),
+        )
+
+    def _is_answer(self, body: object) -> bool:
+        return isinstance(body, dict) and not _ANSWER.isdisjoint(body)
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the prompt and the answers. Either body may be None."""
+        texts = [content for name in _PROMPTS if (content := text(request, name))]
+        outputs = [(content, finish_reason(answer)) for answer in answers(response) if (content := _text(answer))]
+        return Conversation(
+            input=[Message(role="user", parts=[Text(text=content)]) for content in texts],
+            output=[
+                Message(role="assistant", parts=[Text(text=content)], finish_reason=reason)
+                for content, reason in outputs
+            ],
+        )
+
+
+class InvokeEmbeddings(InvokeModel):
+    """`invoke_model` of models that embed. Vectors are never read. Stateless."""
+
+    operation: Operation = "embeddings"
+
+    def accumulator(self) -> LastBody:
+        """Return an accumulator that keeps the last body: these answers are no streams."""
+        return LastBody(mapping)
+
+    def _is_answer(self, body: object) -> bool:
+        return isinstance(body, dict) and not _EMBEDDED.isdisjoint(body)
+
+    def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
+        """Return the embedded texts as user messages; there is no output."""
+        texts = [text(request, "inputText"), *items(request, "texts")]
+        texts.append(text(request, "singleEmbeddingParams", "text", "value"))
+        return Conversation(
+            input=[Message(role="user", parts=[Text(text=item)]) for item in texts if isinstance(item, str) and item]
+        )
+
+
+def _error(body: object) -> ErrorInfo | None:
+    error = error_in(body) if isinstance(body, dict) else None
+    if error is None and isinstance(body, dict) and _ANSWER.isdisjoint(body) and (message := text(body, "message")):
+        error = {"message": message}
+    return None if error is None else error_info(body={"error": error})

@@ -1,0 +1,88 @@
+"""Usage of Bedrock: the counters of Converse, and those of a model that was invoked, as inclusive counters.
+
+`inputTokens` excludes tokens that were read from or written to the cache; the total includes them. A total that is the
+sum of input and output alone shows a model whose input includes them. A version of botocore that is older than the
+counters of the cache drops them: then the total shows how many tokens the input had, but not which were cached.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from callspan.providers.wire_json import count, detached_object, mapping, objects, text
+from callspan.record.usage import Usage, contradicts_itself
+
+METRICS: Final = "amazon-bedrock-invocationMetrics"
+"""The field of the last event of a model's stream with the counts that the headers of a plain answer state."""
+_Json = dict[str, object]
+
+
+def usage(counters: _Json | None) -> Usage | None:
+    """Return a `usage` of Converse; None if it has no counts."""
+    if not counters:
+        return None
+    fresh, output, total = (count(counters, name) for name in ("inputTokens", "outputTokens", "totalTokens"))
+    read = _cached(counters, "cacheReadInputToken")
+    write = _cached(counters, "cacheWriteInputToken")
+    lifetimes = {text(detail, "ttl"): count(detail, "inputTokens") for detail in objects(counters, "cacheDetails")}
+    total_input, is_derived = _total_input(fresh, (read, write), output, total)
+    tokens = Usage(
+        input_tokens=total_input,
+        output_tokens=output,
+        total_tokens=_sum(total_input, output) if total is None else total,
+        cache_read_tokens=read,
+        cache_write_tokens=write,
+        cache_write_5m_tokens=lifetimes.get("5m"),
+        cache_write_1h_tokens=lifetimes.get("1h"),
+        estimated=is_derived,
+        raw=detached_object(counters),
+    )
+    return msgspec.structs.replace(tokens, estimated=True) if contradicts_itself(tokens) else tokens
+
+
+def _cached(counters: _Json, name: str) -> int | None:
+    """Return a counter of the cache, by either of its two names."""
+    tokens = count(counters, f"{name}s")
+    return count(counters, f"{name}Count") if tokens is None else tokens
+
+
+def _total_input(
+    fresh: int | None, cached: tuple[int | None, int | None], output: int | None, total: int | None
+) -> tuple[int | None, bool]:
+    """Return all input tokens, and whether they were derived from the total."""
+    if fresh is None:
+        return None, False
+    read, write = cached
+    with_cache = fresh + (read or 0) + (write or 0)
+    from_total = None if total is None or output is None else total - output
+    if from_total == fresh:
+        return fresh, False
+    is_derived = cached == (None, None) and from_total is not None and from_total > fresh
+    return (from_total if is_derived else with_cache), is_derived
+
+
+def invoked_usage(body: object, answers: list[_Json]) -> Usage | None:
+    """Return the counts in the body of an invoked model, of its vendor or of Bedrock; None if there are none."""
+    metrics = mapping(body, METRICS) or {}
+    stated_input = _first_count(body, "inputTextTokenCount", "prompt_token_count")
+    by_answer = [number for answer in answers if (number := count(answer, "tokenCount")) is not None]
+    output = _first_count(body, "totalOutputTextTokenCount", "generation_token_count")
+    output = sum(by_answer) if output is None and by_answer else output
+    counters: _Json = {
+        "inputTokens": count(metrics, "inputTokenCount") if stated_input is None else stated_input,
+        "outputTokens": count(metrics, "outputTokenCount") if output is None else output,
+        "cacheReadInputTokens": count(metrics, "cacheReadInputTokenCount"),
+        "cacheWriteInputTokens": count(metrics, "cacheWriteInputTokenCount"),
+    }
+    tokens = usage({name: number for name, number in counters.items() if number is not None})
+    return None if tokens is None else msgspec.structs.replace(tokens, raw=detached_object(metrics) or None)
+
+
+def _first_count(body: object, *names: str) -> int | None:
+    return next((tokens for name in names if (tokens := count(body, name)) is not None), None)
+
+
+def _sum(total_input: int | None, output: int | None) -> int | None:
+    return None if total_input is None or output is None else total_input + output
