@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 import socket
-import struct
 import time
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,25 +15,18 @@ from tests.support.provider.media import ANSWERS, form_fields
 
 from callspan import testing
 from callspan.testing import ReceivedRequest
-from callspan.testing.provider.answer import StreamEvent, encode, member
-from callspan.testing.provider.anthropic_messages import MESSAGES
 from callspan.testing.provider.realtime_session import accept
-from callspan.testing.provider.rendering import Rendering, Route
+from callspan.testing.provider.rendering import Rendering
 from callspan.testing.provider.server import Connection
 
 __all__ = ["FullProvider"]
 
-INVOKE: Final = Route("POST", re.compile(r"/model/(?P<model>[^/]+)/invoke(?:-with-response-stream)?$"), MESSAGES)
-"""Messages of Bedrock."""
-_MEDIA_TYPE: Final = "application/vnd.amazon.eventstream"
-_TEXT: Final = 7
-"""The type number of a header that is a string."""
 _REPEATED: Final = ("x-ratelimit-", "retry-after", "x-request-id")
 """Beginnings of the headers that an error over a websocket repeats."""
 
 
 class FullProvider(testing.ScriptedProvider):
-    """Also answers for media and their forms, moderations, Bedrock, and over websockets of the Responses API."""
+    """Also answers for media and their forms, moderations, and over websockets of the Responses API."""
 
     def _answer(self, request: ReceivedRequest) -> Rendering:
         kind = request.headers.get("content-type", "")
@@ -46,10 +35,6 @@ class FullProvider(testing.ScriptedProvider):
         return super()._answer(request)
 
     def _rendering(self, request: ReceivedRequest) -> Rendering:
-        if invoked := INVOKE.path.search(request.path):
-            reply = self._script.reply_to(request, inference=True)
-            rendering = self._rendered(request, reply, INVOKE, invoked.groupdict())
-            return rendering if rendering.events is None else _framed(rendering)
         answers = [answer for path, answer in ANSWERS.items() if request.path.endswith(path)]
         if not answers:
             return super()._rendering(request)
@@ -120,34 +105,3 @@ def _error(rendering: Rendering) -> dict[str, Any]:
     headers = {name: value for name, value in rendering.headers.items() if name.startswith(_REPEATED)}
     error = json.loads(rendering.body)["error"]
     return {"type": "error", "status": int(rendering.status), "error": {**error, "headers": headers}}
-
-
-def _framed(rendering: Rendering) -> Rendering:
-    """A stream of Messages in Bedrock's format."""
-    return replace(rendering, headers={**rendering.headers, "content-type": _MEDIA_TYPE}, frame=_event_frame)
-
-
-def _event_frame(event: StreamEvent, *, malformed: bool = False) -> bytes:
-    """An event in Bedrock's format: base64 in JSON in a frame; `malformed` sends only half of its data."""
-    data = event.data.encode() if isinstance(event.data, str) else encode(event.data)
-    error = member(event.data, "error") if not isinstance(event.data, str) and event.name == "error" else {}
-    if error:
-        kind = str(error.get("type"))
-        headers = {":message-type": "exception", ":exception-type": kind, ":content-type": "application/json"}
-        return _frame(headers, encode({"message": error.get("message")}))
-    if malformed:
-        data = data[: len(data) // 2]
-    headers = {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}
-    return _frame(headers, encode({"bytes": base64.b64encode(data).decode()}))
-
-
-def _frame(headers: dict[str, str], payload: bytes) -> bytes:
-    head = b"".join(_header(name, value) for name, value in headers.items())
-    prelude = struct.pack("!II", 12 + len(head) + len(payload) + 4, len(head))
-    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + head + payload
-    return message + struct.pack("!I", zlib.crc32(message))
-
-
-def _header(name: str, value: str) -> bytes:
-    text = value.encode()
-    return struct.pack("!B", len(name)) + name.encode() + struct.pack("!BH", _TEXT, len(text)) + text

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -117,6 +117,20 @@ class Family:
     request_id: Callable[[], str]
 
 
+class EventEncoder(Protocol):
+    """Encodes an event."""
+
+    def __call__(self, event: StreamEvent, *, malformed: bool = False) -> bytes:
+        """The bytes of an event; `malformed` sends only half of its data, or a wrong checksum."""
+
+
+class Framing(NamedTuple):
+    """How the events of a stream are sent, if not as server-sent events."""
+
+    content_type: str
+    encode: EventEncoder
+
+
 @dataclass(frozen=True)
 class Wire:
     """The answers of one endpoint."""
@@ -126,6 +140,10 @@ class Wire:
     """The plain response body."""
     events: Callable[[Json, Answer], list[StreamEvent]] | None = None
     """Splits a body into events; None if the endpoint has no streams."""
+    framing: Framing | None = None
+    """None: as server-sent events."""
+    headers: Callable[[Answer], dict[str, str]] | None = None
+    """Response headers of a plain answer that depend on it."""
 
 
 def base62(length: int) -> str:

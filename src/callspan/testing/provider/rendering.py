@@ -6,19 +6,23 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from callspan.testing.provider.answer import (
     EMBEDDINGS,
     OPENAI,
     Answer,
+    EventEncoder,
     Family,
+    Framing,
     StreamEvent,
     Wire,
     encode,
     models,
 )
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
+from callspan.testing.provider.bedrock import CONVERSE, INVOKE
 from callspan.testing.provider.google_contents import CONTENT_EMBEDDINGS, CONTENTS
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
 from callspan.testing.provider.openai_responses import RESPONSES
@@ -28,13 +32,6 @@ if TYPE_CHECKING:
     from callspan.testing.provider.server import Connection
 
 _MODELS = Wire(OPENAI, models)
-
-
-class EventEncoder(Protocol):
-    """Encodes an event."""
-
-    def __call__(self, event: StreamEvent, *, malformed: bool = False) -> bytes:
-        """The bytes of an event; `malformed` sends only half of its data."""
 
 
 class Route(NamedTuple):
@@ -56,6 +53,8 @@ ROUTES = (
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamR|r)awPredict$"), MESSAGES),
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamG|g)enerateContent$"), CONTENTS),
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:e|batchE)mbedContents?$"), CONTENT_EMBEDDINGS),
+    Route("POST", re.compile(r"/model/(?P<model>[^/]+)/converse(?:-stream)?$"), CONVERSE),
+    Route("POST", re.compile(r"/model/(?P<model>[^/]+)/invoke(?:-with-response-stream)?$"), INVOKE),
     Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),
     Route("POST", re.compile(r"/responses/(?P<id>[^/]+)/cancel$"), RESPONSES, inference=False),
     Route("GET", re.compile(r"/models$"), _MODELS, inference=False),
@@ -67,7 +66,7 @@ def find_route(request: ReceivedRequest) -> tuple[Route, dict[str, str]] | None:
     for candidate in ROUTES:
         match = candidate.path.search(request.path)
         if candidate.method == request.method and match:
-            return candidate, match.groupdict()
+            return candidate, {name: unquote(text) for name, text in match.groupdict().items()}
     return None
 
 
@@ -100,12 +99,13 @@ class Rendering:
 def render(answer: Answer, route: Route | None, earlier_body: Json | None = None) -> Rendering:
     """The answer of an endpoint; `earlier_body` is one to be repeated."""
     reply, family = answer.reply, family_of(answer.request, route)
+    framing = None if route is None else route.wire.framing
     if reply.status >= HTTPStatus.BAD_REQUEST and reply.raw is None:
         return _plain(answer, family, family.error(answer.error))
     if isinstance(reply.raw, bytes):
         return Rendering(reply, reply.status, _headers(answer, family, _raw_type(reply.raw)), reply.raw, None, None)
     if isinstance(reply.raw, list) and answer.request.stream:
-        return _stream(answer, family, [_as_event(event) for event in reply.raw], None)
+        return _stream(answer, family, framing, [_as_event(event) for event in reply.raw], None)
     if reply.raw is not None:
         body = reply.raw
     elif route is None:
@@ -115,8 +115,16 @@ def render(answer: Answer, route: Route | None, earlier_body: Json | None = None
     events = route.wire.events if route else None
     plain = not answer.request.stream or reply.json_where_sse_due or reply.status >= HTTPStatus.BAD_REQUEST
     if events is None or plain or not isinstance(body, Mapping):
-        return _plain(answer, family, body)
-    return _stream(answer, family, events(body, answer), body)
+        return _with_headers(_plain(answer, family, body), answer, route)
+    return _stream(answer, family, framing, events(body, answer), body)
+
+
+def _with_headers(rendering: Rendering, answer: Answer, route: Route | None) -> Rendering:
+    """The answer with those headers of its wire that were not scripted."""
+    if route is None or route.wire.headers is None or rendering.status >= HTTPStatus.BAD_REQUEST:
+        return rendering
+    own = {name: text for name, text in route.wire.headers(answer).items() if name not in answer.reply.headers}
+    return replace(rendering, headers={**own, **rendering.headers})
 
 
 def _no_endpoint(answer: Answer, family: Family) -> Rendering:
@@ -140,14 +148,18 @@ def _plain(answer: Answer, family: Family, body: object) -> Rendering:
     return Rendering(reply, reply.status, headers, content, None, body if isinstance(body, Mapping) else None)
 
 
-def _stream(answer: Answer, family: Family, events: list[StreamEvent], body: Json | None) -> Rendering:
+def _stream(
+    answer: Answer, family: Family, framing: Framing | None, events: list[StreamEvent], body: Json | None
+) -> Rendering:
     reply = answer.reply
     if reply.error_after is not None:
         events = [*events[: reply.error_after], family.error_event(answer.error)]
     if reply.end_after is not None:
         events = events[: reply.end_after]
-    headers = _headers(answer, family, "text/event-stream; charset=utf-8")
-    return Rendering(reply, reply.status, headers, b"", events, body)
+    headers = _headers(answer, family, "text/event-stream; charset=utf-8" if framing is None else framing.content_type)
+    return Rendering(
+        reply, reply.status, headers, b"", events, body, frame=None if framing is None else framing.encode
+    )  # fmt: skip
 
 
 def _raw_type(raw: bytes) -> str:

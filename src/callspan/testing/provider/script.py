@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 Json = Mapping[str, object]
+_STREAMS = ("/invoke-with-response-stream", "/converse-stream", ":streamGenerateContent")
+"""The last part of paths that ask for a stream."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class ReceivedRequest:
         requested = self.body.get("stream") in (True, "true") or self.query.get("stream") == "true"
         requested = requested or self.body.get("stream_format") == "sse"
         requested = requested or self.headers.get("accept") == "text/event-stream" or self.path.endswith("/stream")
-        return requested or self.path.endswith(("/invoke-with-response-stream", ":streamGenerateContent"))
+        return requested or self.path.endswith(_STREAMS)
 
     @property
     def is_upgrade(self) -> bool:

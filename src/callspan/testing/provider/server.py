@@ -250,13 +250,13 @@ def _chunk(content: bytes) -> bytes:
 
 
 class ScriptedProvider:
-    """An HTTP server on 127.0.0.1 that answers like OpenAI, Anthropic, Groq and Gemini, with scripted replies.
+    """An HTTP server on 127.0.0.1 that answers like OpenAI, Anthropic, Groq, Gemini and Bedrock, with scripted replies.
 
     It listens from its construction until `close`. Each reply is used once, in order; without replies it answers with a
     short default text. Thread-safe, for any number of clients, also from async code, because it runs in its own
-    threads. It renders replies for chat, Responses, Messages, Gemini, completions, embeddings and realtime sessions;
-    other endpoints need a `raw` reply `on` their path. Responses can be fetched by id; background ones end after a
-    number of polls. These requests, `GET /models` and token counting do not use up replies.
+    threads. It renders replies for chat, Responses, Messages, Gemini, Bedrock, completions, embeddings and realtime
+    sessions; other endpoints need a `raw` reply `on` their path. Responses can be fetched by id; background ones end
+    after a number of polls. These requests, `GET /models` and token counting do not use up replies.
 
     Example:
         >>> with callspan.testing.ScriptedProvider() as provider:
@@ -297,6 +297,11 @@ class ScriptedProvider:
     @property
     def google_url(self) -> str:
         """`base_url` of `http_options` for google-genai."""
+        return self.url
+
+    @property
+    def bedrock_url(self) -> str:
+        """`endpoint_url` for boto3's and aiobotocore's client of `bedrock-runtime`."""
         return self.url
 
     @property
