@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
-DEV_EXTRAS := $(EXTRAS),groq,together,fireworks,cerebras,google,postgres,clickhouse,gymnasium
+DEV_EXTRAS := $(EXTRAS),groq,together,fireworks,cerebras,google,bedrock,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 QUICK_TESTS := not nightly and not postgres and not clickhouse
 # Compiled modules are kept, whatever the shell says: half of what it takes to collect the tests, and hundreds of processes.

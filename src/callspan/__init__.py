@@ -38,6 +38,7 @@ if _typing.TYPE_CHECKING:
     from callspan.otlp.byte_bounds import ByteBoundedExporter
     from callspan.plugin import (
         AnthropicInstrumentor,
+        BedrockInstrumentor,
         CallRecordExporter,
         CerebrasInstrumentor,
         FireworksInstrumentor,
@@ -57,6 +58,7 @@ if _typing.TYPE_CHECKING:
 
 _HOMES = {
     "AnthropicInstrumentor": "callspan.plugin",
+    "BedrockInstrumentor": "callspan.plugin",
     "ByteBoundedExporter": "callspan.otlp.byte_bounds",
     "CallRecord": "callspan.record.call",
     "CallRecordExporter": "callspan.plugin",
@@ -104,6 +106,7 @@ _HOMES = {
 
 __all__ = [
     "AnthropicInstrumentor",
+    "BedrockInstrumentor",
     "ByteBoundedExporter",
     "CallRecord",
     "CallRecordExporter",

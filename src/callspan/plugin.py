@@ -87,6 +87,10 @@ class GoogleGenAIInstrumentor(_SdkInstrumentor, sdk="google"):
     """Instruments google-genai. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
+class BedrockInstrumentor(_SdkInstrumentor, sdk="bedrock"):
+    """Instruments boto3 and aiobotocore. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+
+
 class CallRecordExporter(SpanExporter):
     """Span exporter that writes callspan's records, and records made from other GenAI spans, to stores.
 

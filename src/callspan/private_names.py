@@ -1,4 +1,4 @@
-"""Private names of the SDKs, OpenTelemetry and websockets that callspan reads or sets; finds missing ones.
+"""Private names of the SDKs, botocore, OpenTelemetry and websockets that callspan reads or sets; finds missing ones.
 
 Hooked functions are listed in the tables of `intercept`. Each row states where the name is, the fallback without it,
 and the loss. Names that the installed versions lack are logged once, and listed by `callspan doctor`.
@@ -21,7 +21,7 @@ RUNNER_PARAMS: Final = "_params"
 
 MODULES: Final = (
     *(f"{profile.package}.{module}" for profile in GENERATED for module in ("_base_client", "_streaming")),
-    "openai._resource", "anthropic._models",
+    "openai._resource", "anthropic._models", "botocore.eventstream",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
 )  # fmt: skip
@@ -92,6 +92,13 @@ _METRICS: Final = ("opentelemetry.metrics._internal",)
 INTERNAL: Final = PrivateName("_internal", ("opentelemetry.metrics",), _LOOKED_UP)
 METER_PROVIDER: Final = PrivateName("_METER_PROVIDER", _METRICS, _LOOKED_UP)
 PROXY_METER_PROVIDER: Final = PrivateName("_ProxyMeterProvider", _METRICS, "the placeholder is fed, which costs more")
+_EVENTS: Final = ("botocore.eventstream:EventStream",)
+PARSE_EVENT: Final = PrivateName(
+    "_parse_event", _EVENTS, "its streams are not observed", "the events of Bedrock's streams"
+)
+EVENT_GENERATOR: Final = PrivateName(
+    "_event_generator", _EVENTS, "its streams are not observed", "the ends of Bedrock's streams"
+)
 URI: Final = PrivateName(
     "uri", ("websockets.client:ClientProtocol",), "its name in websockets 13 is read", with_="process_response"
 )
@@ -99,7 +106,7 @@ OLD_URI: Final = "wsuri"
 READ: Final = (
     RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
-    INTERNAL, URI,
+    INTERNAL, URI, PARSE_EVENT, EVENT_GENERATOR,
     METER_PROVIDER, PROXY_METER_PROVIDER,
 )  # fmt: skip
 """Names that are read or set."""

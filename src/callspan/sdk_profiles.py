@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
-Sdk: TypeAlias = Literal["openai", "anthropic", "groq", "together", "fireworks", "cerebras", "google"]
-Wire: TypeAlias = Literal["openai", "anthropic", "google"]
+Sdk: TypeAlias = Literal["openai", "anthropic", "groq", "together", "fireworks", "cerebras", "google", "bedrock"]
+Wire: TypeAlias = Literal["openai", "anthropic", "google", "bedrock"]
 """A family of APIs, by the package in `providers` that reads its bodies."""
 SDKS: Final[tuple[Sdk, ...]] = get_args(Sdk)
 
@@ -78,6 +78,10 @@ HOOKED: Final = (
     SdkProfile(
         "google", "GoogleGenAI", "google-genai >= 1.33", "google", "gcp.gemini", "generativelanguage.googleapis.com",
         "/v1beta", path="google.genai", base="_api_client",
+    ),
+    SdkProfile(
+        "bedrock", "Bedrock", "botocore >= 1.34.116", "bedrock", "aws.bedrock", "bedrock-runtime.amazonaws.com", "",
+        http=(), other_packages=("botocore", "aiobotocore"), path="botocore", base="client",
     ),
 )  # fmt: skip
 """SDKs with a hook of their own."""

@@ -158,7 +158,7 @@ def _hooks() -> Iterator[Check]:
             if version is None:
                 yield Check("SDKs", sdk, "note", "not installed", f'pip install "callspan[{sdk}]"')
                 continue
-            importlib.import_module(profile.package)
+            importlib.import_module(profile.anchor)
             for module in late_modules(sdk):
                 with contextlib.suppress(ImportError):  # of another version, or without an extra
                     importlib.import_module(module)

@@ -18,6 +18,7 @@ from opentelemetry import propagate
 
 from callspan.errors import outcome_of, qualified_name
 from callspan.fail_open import fail_open
+from callspan.intercept.hooked_sdks.raw_headers import raw_headers
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, parsing_error
@@ -147,7 +148,7 @@ def _attempted(_args: object, request: Any, _kwargs: object) -> GoogleCall | Non
 
 
 def _received(opened: GoogleCall, answer: Any) -> None:
-    opened.call.attempts.headers_received(_OK, relevant_headers(_raw(answer.headers)))
+    opened.call.attempts.headers_received(_OK, relevant_headers(raw_headers(answer.headers)))
 
 
 def _failed(opened: GoogleCall, error: BaseException) -> None:
@@ -156,14 +157,8 @@ def _failed(opened: GoogleCall, error: BaseException) -> None:
         opened.call.attempts.failed(type(error))
         return
     response, details = getattr(error, "response", None), getattr(error, "details", None)
-    headers = relevant_headers(_raw(getattr(response, "headers", None)))
+    headers = relevant_headers(raw_headers(getattr(response, "headers", None)))
     opened.call.attempts.headers_received(status, headers, partial(encode_json, details))
-
-
-def _raw(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Return headers as bytes, whatever library they are of."""
-    items = headers.items() if hasattr(headers, "items") else ()
-    return [(str(name).encode("latin-1", "replace"), str(value).encode("latin-1", "replace")) for name, value in items]
 
 
 def _take(segment: object, call: Call) -> None:

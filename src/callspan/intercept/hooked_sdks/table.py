@@ -1,6 +1,6 @@
 """Table of the hooks of SDKs with a hook of their own.
 
-The names exist in google-genai 1.33 to 3.x.
+The names exist in google-genai 1.33 to 3.x, botocore 1.34 to 1.44, aiobotocore 2.13 to 3.x.
 """
 
 from __future__ import annotations
@@ -8,12 +8,58 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.intercept.hook_rows import Hook, both
-from callspan.intercept.hooked_sdks import google_genai, google_interactions, google_loops
+from callspan.intercept.hooked_sdks import bedrock, bedrock_answers, google_genai, google_interactions, google_loops
 
 _CLIENT: Final = ("google.genai._api_client:BaseApiClient",)
 _LOOPS: Final = "agents of automatic function calling"
 
+_BODIES: Final = ("botocore.response:StreamingBody",)
+_ASYNC_BODIES: Final = ("aiobotocore.response:StreamingBody", "aiobotocore.response:AioHttpxStreamingBody")
+_CONTENT: Final = "answers of {} models that were invoked"
+_SYNC_CONTENT, _ASYNC_CONTENT = _CONTENT.format("sync"), _CONTENT.format("async")
+
+_BEDROCK: Final = (
+    Hook(
+        "_make_api_call", ("botocore.client:BaseClient",), bedrock.CALL.around, "all sync calls",
+        keep_while_streaming=False, reads={"operation_name": 1, "api_params": 2},
+    ),
+    Hook(
+        "_make_api_call", ("aiobotocore.client:AioBaseClient",), bedrock.CALL.around, "all async calls",
+        keep_while_streaming=False, reads={"operation_name": 1, "api_params": 2}, is_async=True, late=True,
+    ),
+    Hook(
+        "_get_response", ("botocore.endpoint:Endpoint",), bedrock.ATTEMPT.around, "attempts of sync calls",
+        reads={"request": 1, "operation_model": 2},
+    ),
+    Hook(
+        "_get_response", ("aiobotocore.endpoint:AioEndpoint",), bedrock.ATTEMPT.around, "attempts of async calls",
+        reads={"request": 1, "operation_model": 2}, is_async=True, late=True,
+    ),
+    Hook("read", _BODIES, bedrock_answers.READ.around, _SYNC_CONTENT),
+    Hook(
+        "readinto", _BODIES, bedrock_answers.READ_INTO.around, _SYNC_CONTENT, reads={"b": 1}, with_="readinto"
+    ),
+    Hook("readlines", _BODIES, bedrock_answers.READ_LINES.around, _SYNC_CONTENT),
+    Hook("__enter__", _BODIES, bedrock_answers.ENTER.around, _SYNC_CONTENT),
+    Hook("__exit__", _BODIES, bedrock_answers.CLOSE.around, _SYNC_CONTENT),
+    Hook("close", _BODIES, bedrock_answers.CLOSE.around, _SYNC_CONTENT),
+    Hook(
+        "read", _ASYNC_BODIES, bedrock_answers.READ.around, _ASYNC_CONTENT, is_async=True, late=True, with_="read"
+    ),
+    Hook(
+        "readinto", _ASYNC_BODIES, bedrock_answers.READ_INTO.around, _ASYNC_CONTENT, reads={"b": 1}, is_async=True,
+        late=True, with_="readinto",
+    ),
+    Hook(
+        "aclose", _ASYNC_BODIES, bedrock_answers.CLOSE.around, _ASYNC_CONTENT, is_async=True, late=True,
+        with_="aclose",
+    ),
+    Hook(
+        "close", _ASYNC_BODIES[:1], bedrock_answers.CLOSE.around, _ASYNC_CONTENT, late=True, with_="aclose"
+    ),
+)  # fmt: skip
 HOOKS: Final[tuple[Hook, ...]] = (
+    *_BEDROCK,
     Hook(
         "_request", _CLIENT, google_genai.REQUEST.around, "all sync calls", keep_while_streaming=False,
         reads={"http_request": 1, "stream": 3},
