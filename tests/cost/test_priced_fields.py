@@ -158,9 +158,8 @@ def body_with(path: str) -> dict[str, Any]:
 @pytest.mark.parametrize("path", sorted(path for path in COUNTED if not path.startswith("iterations.")))
 def test_priced_field_is_read(path: str) -> None:
     """By the adapter of one of the APIs that state it."""
-    readings = (
-        endpoint(api).response_info(body_with(path)).usage for api in ("responses", "messages", "transcriptions")
-    )
+    apis = ("responses", "messages", "transcriptions", "cohere_chat")
+    readings = (endpoint(api).response_info(body_with(path)).usage for api in apis)
     assert any(usage is not None and getattr(usage, COUNTED[path]) is not None for usage in readings)
 
 

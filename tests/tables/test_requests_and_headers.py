@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from callspan.providers import registry, routes
 from callspan.providers.hosts import provider_of as provider_for
 from callspan.providers.rate_limits import rate_limits, request_id, retry_after_s
+from callspan.providers.wires import Wire, of_request
 from callspan.records import RateLimit, RateLimits
 from callspan.sdk_profiles import PROFILES
 
@@ -48,6 +49,72 @@ FETCHES: list[str] = DATA["fetches of a response"]
 def test_response_fetches_are_recognised(request_: str) -> None:
     found = routes.find(*request_.split(" "))
     assert (found is not None and found.path.kind == "fetch") == (request_ in FETCHES)
+
+
+# Wires: which API a request speaks, by its path and the fields of its body, whoever sends it.
+
+TURNS: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
+CHAT: dict[str, Any] = {"model": "m", "messages": TURNS}
+SPOKEN: list[tuple[str, dict[str, Any], Wire]] = [
+    ("/v1/chat/completions", CHAT, Wire("chat_completions", None)),
+    ("/api/paas/v4/chat/completions", CHAT, Wire("chat_completions", None)),
+    ("/openai/deployments/gpt%2D5/chat/completions", {"messages": TURNS}, Wire("chat_completions", "gpt-5")),
+    ("/v1/agents/completions", {"agent_id": "a", "messages": TURNS}, Wire("chat_completions", None)),
+    ("/v1/chat", CHAT, Wire("chat_completions", None)),
+    ("/v1/chat", {"model": "m", "message": "Hi"}, Wire("cohere_chat_v1", None)),
+    ("/v2/chat", CHAT, Wire("cohere_chat", None)),
+    ("/gateway/cohere/v2/chat", CHAT, Wire("cohere_chat", None)),
+    ("/v2/embed", {"model": "m", "texts": ["a"]}, Wire("cohere_embed", None)),
+    ("/v1/rerank", {"model": "m", "query": "q", "documents": []}, Wire("rerank", None)),
+    ("/api/chat", CHAT, Wire("ollama_chat", None)),
+    ("/api/generate", {"model": "m", "prompt": "Hi"}, Wire("ollama_generate", None)),
+    ("/api/embed", {"model": "m", "input": "a"}, Wire("ollama_embed", None)),
+    ("/v1/messages", CHAT, Wire("messages", None)),
+    ("/v1beta/models/gemini-3:generateContent", {"contents": "Hi"}, Wire("generate_content", "gemini-3")),
+    ("/v1/models/g:streamGenerateContent", {"contents": "Hi"}, Wire("generate_content", "g", stream=True)),
+    ("/v1/publishers/anthropic/models/c:rawPredict", {"messages": TURNS}, Wire("messages", "c")),
+    ("/model/us.amazon.nova%3A0/converse", {"messages": TURNS}, Wire("converse", "us.amazon.nova:0")),
+    ("/model/n/converse-stream", {"messages": TURNS}, Wire("converse", "n", stream=True)),
+    ("/model/m/invoke", {"anthropic_version": "v", "messages": TURNS}, Wire("messages", "m")),
+    ("/model/m/invoke-with-response-stream", {"prompt": "Hi"}, Wire("invoke_model", "m", stream=True)),
+]
+OTHERS: list[tuple[str, Any]] = [
+    ("/api/chat", {"messages": TURNS}),  # an application's own route
+    ("/api/chat", {"model": "llama"}),  # loads a model
+    ("/api/chat", {"model": "llama", "messages": []}),
+    ("/api/generate", {"model": "llama", "keep_alive": 0}),
+    ("/v2/chat", {"model": "m", "message": "Hi"}),
+    ("/v1/chat", {"model": "m", "text": "Hi"}),
+    ("/v1/chat/completions", [CHAT]),
+    ("/v1/chat/completions", None),
+    ("/v1/embed", {"model": "m"}),
+    ("/chat", CHAT),
+    ("/v1/messages/count_tokens", CHAT),
+    ("/v1beta/models/gemini-3:countTokens", {"contents": "Hi"}),
+    ("/v1beta/models/gemini-3:generateContent", {"text": "Hi"}),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "wire"), SPOKEN, ids=[path for path, _, _ in SPOKEN])
+def test_request_is_recognized(path: str, body: dict[str, Any], wire: Wire) -> None:
+    assert of_request("POST", path, body) == wire
+    assert of_request("GET", path, body) is None
+
+
+@pytest.mark.parametrize(("path", "body"), OTHERS)
+def test_other_requests_are_not(path: str, body: Any) -> None:
+    assert of_request("POST", path, body) is None
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
+)
+
+
+@given(st.sampled_from([path for path, _, _ in SPOKEN]), ANYTHING, ANYTHING)
+def test_any_body_is_accepted(path: str, body: Any, value: Any) -> None:
+    of_request("POST", path, body)
+    of_request("POST", path, {"model": value, "messages": value, "prompt": value})
 
 
 # Hosts: the provider of a client.

@@ -18,6 +18,8 @@ COUNTED: Final[Mapping[str, str]] = {
     "cache_creation.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
     "cache_creation.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
     "output_tokens_details.thinking_tokens": "reasoning_tokens",
+    "billed_units.image_tokens": "input_image_tokens",
+    **{f"billed_units.{name}": "hosted_tools" for name in ("search_units", "classifications", "images")},
     "prompt_audio_seconds": "input_audio_seconds",
     "seconds": "input_audio_seconds",
     "server_tool_use.web_fetch_requests": "web_fetch_requests",
@@ -47,11 +49,15 @@ FREE: Final[Mapping[str, str]] = {
     "type": "the unit",
     # anthropic `BetaFallbackCreditUsage`: why a credit was not applied; its type is a dimension
     **dict.fromkeys(("fallback_credit.status.reason", "fallback_credit.status.remove_to_redeem"), "a text"),
+    # docs.ollama.com/api/usage
+    **dict.fromkeys(("total_duration", "load_duration", "prompt_eval_duration", "eval_duration"), "a time"),
     # Pydantic's gateway: its own estimate of the same tokens
     "pydantic_ai_gateway.cost_estimate": "no counter",
     **{".".join(dimension.stated): "a dimension" for dimension in DIMENSIONS if dimension.stated},
 }
 """Fields without a price of their own, and the reason."""
+_BILLED: Final = "billed_units"
+"""Cohere's object with all that is charged, beside other counts of the same tokens."""
 _MOST_NAMED: Final = 8
 _NOTHING: Final = (None, 0, "", "0")
 
@@ -61,7 +67,8 @@ def unpriced_fields(usage: Usage) -> list[str]:
     raw = usage.raw
     if raw is None:
         return []
-    names = [path for path in _stated(raw) if not _is_read(path, usage)]
+    charged = {_BILLED: raw[_BILLED]} if _BILLED in raw else raw
+    names = [path for path in _stated(charged) if not _is_read(path, usage)]
     return names if len(names) <= _MOST_NAMED else [*names[:_MOST_NAMED], "others"]
 
 

@@ -14,7 +14,7 @@ from callspan.providers.base import MEDIA_APIS
 from callspan.records import REWARD, CallRecord, Conversation, SessionRecord, UnknownPart
 from callspan.stores import SCORE_FIELDS, CallFilter, Event, Reader, SessionSummary
 
-_NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
+_NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "rerank", "retrieval", "evaluation"})
 _NO_SESSION: Final = SessionSummary(
     session=SessionRecord(session_id="", seen_ns=0), timesteps=0, calls=0, errors=0, events=0, models=[]
 )

@@ -20,7 +20,7 @@ from callspan.record.usage import Usage
 
 _PER_MESSAGE: Final = 4
 _LETTERS_PER_TOKEN: Final = 4
-_NOT_ESTIMATED: Final = frozenset({"embeddings", "moderation", "fetch_response"})
+_NOT_ESTIMATED: Final = frozenset({"embeddings", "moderation", "rerank", "fetch_response"})
 """Operations whose messages are not the model's input and output."""
 _WITH_MEDIA: Final = MEDIA_APIS | {"realtime"}
 """APIs whose tokens are mostly those of audio and images."""

@@ -22,10 +22,12 @@ Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations", "images",
     "live", "realtime", "realtime_translations", "image_edits", "image_variations", "transcriptions", "translations",
     "speech", "generate_content", "embed_content", "predict", "interactions", "converse", "invoke_model",
-    "invoke_embeddings",
+    "invoke_embeddings", "cohere_chat", "cohere_chat_v1", "cohere_embed", "rerank", "ollama_chat", "ollama_generate",
+    "ollama_embed",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
-    "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "fetch_response",
+    "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "rerank",
+    "fetch_response",
 ]  # fmt: skip
 
 MEDIA_APIS: Final[frozenset[str]] = frozenset(

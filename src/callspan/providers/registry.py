@@ -48,6 +48,13 @@ _ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "converse": ("bedrock.converse", "Converse"),
     "invoke_model": ("bedrock.invoke", "InvokeModel"),
     "invoke_embeddings": ("bedrock.invoke", "InvokeEmbeddings"),
+    "cohere_chat": ("cohere.chat", "Chat"),
+    "cohere_chat_v1": ("cohere.chat_v1", "ChatV1"),
+    "cohere_embed": ("cohere.embed", "Embed"),
+    "rerank": ("cohere.rerank", "Rerank"),
+    "ollama_chat": ("ollama.chat", "Chat"),
+    "ollama_generate": ("ollama.chat", "Generate"),
+    "ollama_embed": ("ollama.embed", "Embed"),
 }
 """Module and class of the adapter of each API."""
 _SOCKETS: Final[dict[str, tuple[str, str]]] = {

@@ -46,10 +46,12 @@ class RouteMatch(NamedTuple):
 
 _CALLS: Final = {
     "POST chat/completions": "chat_completions",
+    "POST agents/completions": "chat_completions",
     "POST responses": "responses",
     "POST responses/compact": "responses",
     "POST completions": "completions",
     "POST embeddings": "embeddings",
+    "POST rerank": "rerank",
     "POST decisions": "decisions",
     "POST moderations": "moderations",
     "POST images/generations": "images",

@@ -1,4 +1,7 @@
-"""Wires: requests to models that are known by their path alone, which mostly has the model in it."""
+"""Wires: requests to models that are known by their path, whoever sends them, and by the fields of their body.
+
+The model is in the path or in the body. Gateways put anything before a path.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote
+
+from callspan.forks import late_import
+from callspan.providers import routes
+from callspan.providers.wire_json import mapping, word
 
 _MAX_PATHS: Final = 256
 
@@ -16,6 +23,8 @@ class Wire(NamedTuple):
     api: str
     model: str | None
     """The model in its path; None if it is in the body."""
+    stream: bool = False
+    """Whether its path asks for a stream."""
 
 
 _MODEL: Final = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)$")
@@ -31,6 +40,51 @@ _VERBS: Final = {
     "streamRawPredict": "messages",
 }
 """The API of each verb after a model: Gemini's, and Anthropic's on Vertex."""
+_STREAM: Final = "stream"
+"""How verbs of streams begin."""
+_BEDROCK: Final = re.compile(r"/model/([^/]+)/(converse|invoke)(-stream|-with-response-stream)?$")
+_INVOKED: Final = "invoke_model"
+"""The API of a model that Bedrock invokes, if its body is not that of another one."""
+_DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
+"""Where Azure's paths have a model."""
+_PATHS: Final = {
+    "v2/chat": "cohere_chat",
+    "v1/chat": "cohere_chat_v1",
+    "v1/embed": "cohere_embed",
+    "v2/embed": "cohere_embed",
+    "api/chat": "ollama_chat",
+    "api/generate": "ollama_generate",
+    "api/embed": "ollama_embed",
+    "api/embeddings": "ollama_embed",
+}
+"""The APIs of paths by their last two segments."""
+_OTHER_APIS: Final = {"cohere_chat_v1": "chat_completions"}
+"""Another API with the same path, for a body without the fields of the first: Writer's chat."""
+_ASKED: Final = {
+    "chat_completions": ("messages",),
+    "messages": ("messages",),
+    "responses": ("input", "prompt", "previous_response_id", "conversation"),
+    "completions": ("prompt",),
+    "embeddings": ("input",),
+    "moderations": ("input",),
+    "images": ("prompt",),
+    "speech": ("input",),
+    "generate_content": ("contents",),
+    "embed_content": ("content", "requests"),
+    "predict": ("instances",),
+    "interactions": ("input",),
+    "converse": ("messages",),
+    "cohere_chat": ("messages",),
+    "cohere_chat_v1": ("message",),
+    "cohere_embed": ("texts", "images", "inputs"),
+    "rerank": ("query",),
+    "ollama_chat": ("messages",),
+    "ollama_generate": ("prompt",),
+    "ollama_embed": ("input", "prompt"),
+}
+"""Fields of requests, one of which a body must have: a path alone may be that of an application."""
+_MODEL_FIELDS: Final = ("model", "agent", "agent_id")
+"""Fields that name the model, or what chooses it."""
 _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent", "predictLongRunning"})
 """Verbs that start work whose answer comes later."""
 _UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
@@ -39,14 +93,43 @@ _UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
 
 @lru_cache(maxsize=_MAX_PATHS)
 def find(method: str, path: str) -> Wire | None:
-    """Return the API of a request; None if it is not known to call a model."""
+    """Return the API of a request whose path is that of one vendor; None for others."""
     if method.upper() != "POST":
         return None
     if path.endswith(_INTERACTIONS):
         return Wire("interactions", None)
-    match = _MODEL.search(path)
-    api = None if match is None else _VERBS.get(match[2])
-    return None if match is None or api is None else Wire(api, unquote(match[1]))
+    if (match := _MODEL.search(path)) is not None:
+        api = _VERBS.get(match[2])
+        return None if api is None else Wire(api, unquote(match[1]), match[2].startswith(_STREAM))
+    if (match := _BEDROCK.search(path)) is not None:
+        return Wire("converse" if match[2] == "converse" else _INVOKED, unquote(match[1]), match[3] is not None)
+    named = _PATHS.get("/".join(path.rsplit("/", 2)[-2:]))
+    return None if named is None else Wire(named, None)
+
+
+def of_request(method: str, path: str, body: object) -> Wire | None:
+    """Return the API of a request, whoever sends it, by its path without the query and its parsed body.
+
+    None if it calls no known model: it has another path, no model, or none of the fields of the API.
+    """
+    wire = find(method, path) or _of_route(method, path)
+    fields = mapping(body)
+    if wire is None or fields is None:
+        return None
+    if wire.api == _INVOKED:
+        return wire._replace(api=late_import("callspan.providers.bedrock.invoke").api_of(wire.model, fields))
+    if wire.model is None and not any(word(fields, name) for name in _MODEL_FIELDS):
+        return None
+    apis = (wire.api, _OTHER_APIS.get(wire.api))
+    api = next((api for api in apis if api and any(fields.get(name) for name in _ASKED.get(api, ()))), None)
+    return None if api is None else wire._replace(api=api)
+
+
+def _of_route(method: str, path: str) -> Wire | None:
+    route, deployment = routes.find(method, path), _DEPLOYMENT.search(path)
+    if route is None or route.path.kind != "call":
+        return None
+    return Wire(route.path.adapter, None if deployment is None else unquote(deployment[1]))
 
 
 def unrecorded(method: str, path: str) -> str | None:

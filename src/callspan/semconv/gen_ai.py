@@ -149,7 +149,7 @@ START: Final = Table(
         STRING,
         "operation",
         "`chat`, `generate_content` (images and sound), `text_completion`, `embeddings`, `decisions`, "
-        "`moderation`, `evaluation`.",
+        "`moderation`, `rerank`, `evaluation`.",
     ),
     Row(PROVIDER_NAME, STRING, "provider", "The provider under the conventions' name."),
     Row(REQUEST_MODEL, STRING, "request.model"),

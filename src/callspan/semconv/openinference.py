@@ -41,8 +41,8 @@ MAX_FLAT_ATTRIBUTES: Final = 48
 """Maximum number of attributes for flat messages and tools; `input.value` has the complete content."""
 
 _JSON_TYPE: Final = "application/json"
-_EMBEDDINGS: Final = ("embeddings",)
-_KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING"}
+_EMBEDDINGS: Final = ("embeddings", "embed_content", "invoke_embeddings", "cohere_embed", "ollama_embed")
+_KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING", "rerank": "RERANKER"}
 _PROVIDERS: Final = {
     "azure.ai.openai": "azure",
     "aws.bedrock": "aws",

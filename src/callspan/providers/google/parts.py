@@ -7,11 +7,11 @@ their responses rarely have ids: they are then paired by name and order.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from callspan.providers.media_parts import media
+from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.wire_json import detached, items, mapping, text, word
 from callspan.record.codec import json_text
 from callspan.record.messages import (
@@ -27,8 +27,6 @@ from callspan.record.messages import (
 )
 
 _Json = dict[str, object]
-_Ids = Counter[str]
-"""How often each function occurs in a content, by its name."""
 
 _SNAKE: Final = re.compile("(?<=[a-z0-9])_([a-z])")
 _CAMEL: Final = re.compile("(?<=[a-z0-9])([A-Z])")
@@ -100,11 +98,11 @@ def parts(content: object) -> list[Part]:
     wire_parts = content if isinstance(content, list) else items(content, "parts")
     if not wire_parts and isinstance(content, dict) and content and "parts" not in content:
         wire_parts = [content] if content.keys() != {"role"} else ()
-    ids = _Ids()
+    ids = CallNames()
     return [part for wire_part in wire_parts for part in _part(wire_part, ids)]
 
 
-def _part(wire_part: object, ids: _Ids) -> list[Part]:
+def _part(wire_part: object, ids: CallNames) -> list[Part]:
     if isinstance(wire_part, str):
         return [Text(text=wire_part)]
     if not isinstance(wire_part, dict):
@@ -127,7 +125,7 @@ def _part(wire_part: object, ids: _Ids) -> list[Part]:
     )
 
 
-def _function_call(function_call: _Json, part: _Json, ids: _Ids) -> Part:
+def _function_call(function_call: _Json, part: _Json, ids: CallNames) -> Part:
     extra = {key: detached(value) for key, value in function_call.items() if key not in _CALL_FIELDS}
     if (signature := word(part, "thoughtSignature")) is not None:
         extra["thoughtSignature"] = signature
@@ -140,28 +138,23 @@ def _function_call(function_call: _Json, part: _Json, ids: _Ids) -> Part:
     )
 
 
-def _function_response(answer: _Json, _: _Json, ids: _Ids) -> Part:
+def _function_response(answer: _Json, _: _Json, ids: CallNames) -> Part:
     content = answer.get("response")
     is_error = True if isinstance(content, dict) and content.keys() == {"error"} else None
     return ToolResult(id=_id(answer, ids), content=detached(content), is_error=is_error)
 
 
-def _id(function: _Json, ids: _Ids) -> str | None:
-    """Return the id of a function call or its response: the stated one, else its name, numbered from the second."""
-    stated, name = word(function, "id"), word(function, "name")
-    if stated is not None or name is None:
-        return stated
-    ids[name] += 1
-    return name if ids[name] == 1 else f"{name}:{ids[name]}"
+def _id(function: _Json, ids: CallNames) -> str | None:
+    return call_id(word(function, "id"), word(function, "name"), ids)
 
 
-def _hosted_call(run: _Json, _part: _Json, _ids: _Ids) -> Part:
+def _hosted_call(run: _Json, _part: _Json, _ids: CallNames) -> Part:
     kind = text(run, "toolType") or "code_execution"
     arguments = run.get("args") if "args" in run else {key: run[key] for key in ("language", "code") if key in run}
     return ToolCall(id=word(run, "id"), name=kind.lower(), arguments=json_text(arguments), tool_type=kind.lower())
 
 
-def _hosted_result(run: _Json, _part: _Json, _ids: _Ids) -> Part:
+def _hosted_result(run: _Json, _part: _Json, _ids: CallNames) -> Part:
     kind = text(run, "toolType") or "code_execution"
     outcome = text(run, "outcome")
     return ToolResult(
@@ -172,7 +165,7 @@ def _hosted_result(run: _Json, _part: _Json, _ids: _Ids) -> Part:
     )
 
 
-def _medium(blob: _Json, _part: _Json, _ids: _Ids) -> Media | Text | None:
+def _medium(blob: _Json, _part: _Json, _ids: CallNames) -> Media | Text | None:
     data, mime = blob.get("data"), text(blob, "mimeType")
     if isinstance(data, str):
         data = data.translate(_URL_SAFE)
@@ -180,7 +173,7 @@ def _medium(blob: _Json, _part: _Json, _ids: _Ids) -> Media | Text | None:
     return media("document", data if data is not None else blob.get("fileUri"), part=blob, mime=mime)
 
 
-_READERS: Final[dict[str, Callable[[_Json, _Json, _Ids], Part | None]]] = {
+_READERS: Final[dict[str, Callable[[_Json, _Json, CallNames], Part | None]]] = {
     "functionCall": _function_call,
     "functionResponse": _function_response,
     "inlineData": _medium,

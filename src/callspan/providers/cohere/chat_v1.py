@@ -1,0 +1,153 @@
+"""Chat of version 1: a message and the history before it. Streams are JSON lines, whose last one has the whole answer.
+
+Tool calls and results have no ids and are paired by name and order.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from callspan.providers.cohere.base import CohereEndpoint
+from callspan.providers.error_kinds import error_in
+from callspan.providers.fold.merge import GrowingText, Json, finished_copy
+from callspan.providers.fold.usage_merge import UsageRule
+from callspan.providers.named_calls import CallNames, call_id
+from callspan.providers.openai.parts import list_or_none
+from callspan.providers.wire_json import detached, flag, integer, items, mapping, objects, text, word
+from callspan.record.codec import json_text
+from callspan.record.messages import Conversation, Message, Part, Text, ToolCall, ToolResult
+
+_ROLES: Final = {"user": "user", "chatbot": "assistant", "system": "system", "tool": "tool"}
+"""Roles by Cohere's, in lower case."""
+_LISTS: Final = ("citations", "documents", "search_results", "search_queries")
+"""Lists of an answer that events extend."""
+_END: Final = "stream-end"
+
+
+class ChatV1Fold:
+    """Joins the events of a stream; the last one has the whole answer."""
+
+    usage_rule: ClassVar[UsageRule] = "last whole"
+
+    def __init__(self) -> None:
+        self._body: Json = {}
+        self._calls: dict[int, Json] = {}
+        """Tool calls under construction, by their index."""
+        self.complete = False
+        """True once the last event was received."""
+
+    def add(self, event: object) -> bool:
+        """Fold in one event; return True if it carried content."""
+        if not isinstance(event, dict):
+            return False
+        kind = event.get("event_type")
+        if kind == _END:
+            return self._end(event)
+        if kind == "text-generation":
+            return self._grow(self._body, "text", event.get("text"))
+        if kind == "tool-calls-chunk":
+            return self._grow_call(mapping(event, "tool_call_delta") or {})
+        if kind == "tool-calls-generation":
+            self._body["tool_calls"] = detached(items(event, "tool_calls"))
+            return True
+        if (generation := word(event, "generation_id")) is not None:
+            self._body["generation_id"] = generation
+        if (error := error_in(event) or word(event, "message")) is not None:
+            self._body["error"] = detached(error)
+        stated = [name for name in _LISTS if items(event, name)]
+        for name in stated:
+            self._body.setdefault(name, []).extend(detached(items(event, name)))
+        return bool(stated)
+
+    @staticmethod
+    def _grow(holder: Json, key: str, piece: object) -> bool:
+        if not isinstance(piece, str) or not piece:
+            return False
+        if type(holder.get(key)) is not GrowingText:
+            holder[key] = GrowingText()
+        holder[key].add(piece)
+        return True
+
+    def _grow_call(self, delta: Json) -> bool:
+        index = integer(delta, "index")
+        call = self._calls.setdefault(next(reversed(self._calls), 0) if index is None else index, {})
+        name = self._grow(call, "name", delta.get("name"))
+        return self._grow(call, "parameters", delta.get("parameters")) or name
+
+    def _end(self, event: Json) -> bool:
+        self.complete = True
+        answer = {name: value for name, value in (mapping(event, "response") or {}).items() if value is not None}
+        ended = {name: event[name] for name in ("finish_reason", "error") if event.get(name)}
+        self._body |= detached({**answer, **ended})
+        return False
+
+    def body(self) -> Json | None:
+        """Return the body so far; None if nothing was received."""
+        if not (self._body or self._calls):
+            return None
+        folded: Json = finished_copy(self._body)
+        if self._calls and not folded.get("tool_calls"):
+            calls = [finished_copy(self._calls[index]) for index in sorted(self._calls)]
+            folded["tool_calls"] = [{**call, "incomplete": True} for call in calls]
+        return folded
+
+
+class ChatV1(CohereEndpoint):
+    """`/v1/chat`. Stateless."""
+
+    content = frozenset(
+        {"model", "stream", "message", "chat_history", "preamble", "documents", "tools", "tool_results"}
+    )  # fmt: skip
+    answer = frozenset({"text", "generation_id", "response_id", "chat_history", "finish_reason"})
+    finishes = True
+
+    def accumulator(self) -> ChatV1Fold:
+        """Return a fresh accumulator."""
+        return ChatV1Fold()
+
+    def _message_count(self, body: dict[str, object]) -> int | None:
+        return len(items(body, "chat_history")) + 1
+
+    def _id(self, body: object) -> str | None:
+        return word(body, "response_id") or word(body, "generation_id")
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the messages of both bodies, typed. Either may be None."""
+        preamble, reason = text(request, "preamble"), word(response, "finish_reason")
+        turns = [_turn(turn, _role(turn)) for turn in objects(request, "chat_history")]
+        asked = _turn({"message": text(request, "message")}, "user")
+        results = _turn({"tool_results": items(request, "tool_results")}, "tool")
+        answered = Message(role="assistant", parts=_parts(response, "text"), finish_reason=reason)
+        return Conversation(
+            system=[Text(text=preamble)] if preamble else [],
+            input=[*turns, *(message for message in (asked, results) if message.parts)],
+            output=[answered] if self._is_answer(response) else [],
+            tools=list(map(detached, items(request, "tools"))),
+        )
+
+
+def _role(turn: Json) -> str:
+    role = text(turn, "role") or "user"
+    return _ROLES.get(role.casefold(), role)
+
+
+def _turn(turn: Json, role: str) -> Message:
+    return Message(role=role, parts=_parts(turn, "message"))
+
+
+def _parts(turn: object, text_key: str) -> list[Part]:
+    """Return the text, the calls and the results of a turn."""
+    parts: list[Part] = []
+    names, answered = CallNames(), CallNames()
+    if content := text(turn, text_key):
+        citations = turn.get("citations") if isinstance(turn, dict) else None
+        parts.append(Text(text=content, annotations=list_or_none(citations)))
+    for call in objects(turn, "tool_calls"):
+        name = word(call, "name")
+        arguments = json_text(call.get("parameters", {}))
+        incomplete = flag(call, "incomplete") is True
+        parts.append(ToolCall(id=call_id(None, name, names), name=name, arguments=arguments, incomplete=incomplete))
+    for result in objects(turn, "tool_results"):
+        name = word(mapping(result, "call"), "name")
+        parts.append(ToolResult(id=call_id(None, name, answered), content=detached(result.get("outputs"))))
+    return parts

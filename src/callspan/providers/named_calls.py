@@ -1,0 +1,17 @@
+"""Named calls: ids for tool calls of wires that state none, by which a call and its result are paired."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TypeAlias
+
+CallNames: TypeAlias = Counter[str]
+"""How often each tool occurs in one turn, by its name."""
+
+
+def call_id(stated_id: str | None, name: str | None, names: CallNames) -> str | None:
+    """Return the id of a call or of its result: the stated one, else the tool's name, numbered from the second."""
+    if stated_id is not None or name is None:
+        return stated_id
+    names[name] += 1
+    return name if names[name] == 1 else f"{name}:{names[name]}"

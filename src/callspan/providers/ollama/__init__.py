@@ -1,0 +1,1 @@
+"""ollama: adapters of Ollama's own API: chat, generation, and embeddings."""

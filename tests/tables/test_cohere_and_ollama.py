@@ -1,0 +1,192 @@
+"""Cohere's and Ollama's wires: parts of messages, counters, errors, and streams that are whole or cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.bodies import endpoint, folded
+
+from callspan.records import Conversation, Message, Reasoning, Text, ToolCall, ToolResult
+
+Json = dict[str, Any]
+TURNS: list[Json] = [{"role": "user", "content": "Hi"}]
+CHAT: Json = {"model": "m", "messages": TURNS}
+
+
+# Cohere
+
+
+def test_billed_units_are_the_tokens() -> None:
+    usage: Json = {
+        "billed_units": {"input_tokens": 45, "output_tokens": 29, "search_units": 2},
+        "tokens": {"input_tokens": 1469, "output_tokens": 42}, "cached_tokens": 1024,
+    }  # fmt: skip
+    found = endpoint("cohere_chat").response_info({"message": {}, "usage": usage}).usage
+    assert (found.input_tokens, found.output_tokens, found.total_tokens) == (45, 29, 74)
+    assert (found.cache_read_tokens, found.estimated, found.hosted_tools) == (None, False, {"search_units": 2})
+    assert found.raw == usage
+    unbilled = {"message": {}, "usage": {"tokens": {"input_tokens": 3, "output_tokens": 2}}}
+    assert endpoint("cohere_chat").response_info(unbilled).usage.total_tokens == 5
+    images = {"embeddings": {}, "meta": {"billed_units": {"input_tokens": 2, "image_tokens": 7}}}
+    found = endpoint("cohere_embed").response_info(images).usage
+    assert (found.input_tokens, found.input_image_tokens, found.output_tokens) == (9, 7, None)
+    ranked = {"results": [], "meta": {"billed_units": {"search_units": 1}}}
+    found = endpoint("rerank").response_info(ranked).usage
+    assert (found.input_tokens, found.hosted_tools) == (None, {"search_units": 1})
+
+
+def test_plan_content_and_citations_are_parts() -> None:
+    citation = {"start": 0, "end": 2, "text": "It", "sources": [], "type": "TEXT_CONTENT"}
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    content = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "It is."}]
+    answer = {
+        "role": "assistant",
+        "tool_plan": "Look.",
+        "content": content,
+        "tool_calls": [call],
+        "citations": [citation],
+    }
+    given = {"messages": [answer, {"role": "tool", "tool_call_id": "c1", "content": "seen"}]}
+    found = endpoint("cohere_chat").conversation(given, {"message": answer, "finish_reason": "TOOL_CALL"})
+    parts = [
+        Reasoning(text="Look."), Reasoning(text="Hm."), Text(text="It is.", annotations=[citation]),
+        ToolCall(id="c1", name="look", arguments="{}"),
+    ]  # fmt: skip
+    result = Message(role="tool", parts=[ToolResult(id="c1", content="seen")])
+    assert found.input == [Message(role="assistant", parts=parts), result]
+    assert found.output == [Message(role="assistant", parts=parts, finish_reason="TOOL_CALL")]
+
+
+def event(kind: str, index: int | None = None, **message: Any) -> Json:
+    return {"type": kind, "index": index, "delta": {"message": message}}
+
+
+CALL: Json = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": ""}}
+STARTED = [
+    {**event("message-start", role="assistant"), "id": "1"},
+    event("tool-plan-delta", tool_plan="Loo"),
+    event("tool-plan-delta", tool_plan="k."),
+    event("tool-call-start", 0, tool_calls=CALL),
+    event("tool-call-delta", 0, tool_calls={"function": {"arguments": '{"a":'}}),
+]
+
+
+def test_cut_stream_has_what_was_received() -> None:
+    body = folded("cohere_chat", *STARTED)
+    (message,) = endpoint("cohere_chat").conversation(None, body).output
+    assert message.parts == [
+        Reasoning(text="Look."),
+        ToolCall(id="c1", name="look", arguments='{"a":', incomplete=True),
+    ]
+    info = endpoint("cohere_chat").response_info(body)
+    assert (info.response.finish_reasons, info.usage, info.error) == ([None], None, None)
+
+
+def test_ended_call_is_complete_and_indices_of_calls_and_content_are_apart() -> None:
+    body = folded(
+        "cohere_chat", *STARTED, event("tool-call-delta", 0, tool_calls={"function": {"arguments": "1}"}}),
+        event("tool-call-end", 0), event("content-start", 0, content={"type": "text", "text": ""}),
+        event("content-delta", 0, content={"text": "Well."}), event("citation-start", 0, citations={"text": "W"}),
+        {"type": "message-end", "delta": {"finish_reason": "TOOL_CALL"}},
+    )  # fmt: skip
+    (message,) = endpoint("cohere_chat").conversation(None, body).output
+    assert message.parts == [
+        Reasoning(text="Look."), Text(text="Well.", annotations=[{"text": "W"}]),
+        ToolCall(id="c1", name="look", arguments='{"a":1}'),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "kind", "message"),
+    [
+        ("cohere_chat", {"id": "1", "message": "model 'x' was removed"}, "unknown", "model 'x' was removed"),
+        ("cohere_chat", {"message": {}, "finish_reason": "TIMEOUT", "error": "slow"}, "timeout", "slow"),
+        ("cohere_chat", {"message": {}, "finish_reason": "ERROR"}, "unknown", None),
+        ("cohere_chat_v1", {"text": "", "finish_reason": "ERROR_TOXIC"}, None, None),
+        ("ollama_chat", {"error": "model requires more system memory"}, "unknown", "model requires more system memory"),
+    ],
+)
+def test_error_in_a_body(api: str, body: Json, kind: str | None, message: str | None) -> None:
+    error = endpoint(api).response_info(body).error
+    assert (None if error is None else error.kind, None if error is None else error.message) == (kind, message)
+
+
+def test_first_version_of_chat() -> None:
+    request: Json = {
+        "preamble": "Be brief.", "message": "Go on", "chat_history": [
+            {"role": "User", "message": "Look"},
+            {"role": "CHATBOT", "message": "", "tool_calls": [{"name": "look", "parameters": {"at": 1}}] * 2},
+        ],
+        "tool_results": [{"call": {"name": "look"}, "outputs": [{"seen": 1}]}],
+        "tools": [{"name": "look"}], "p": 0.5, "stream": True,
+    }  # fmt: skip
+    reads = endpoint("cohere_chat_v1")
+    stated = reads.request(request)
+    assert (stated.params, stated.message_count, stated.tool_names) == ({"top_p": 0.5}, 3, ["look"])
+    lines: list[Json] = [
+        {"event_type": "stream-start", "generation_id": "g"},
+        {"event_type": "text-generation", "text": "We"}, {"event_type": "text-generation", "text": "ll."},
+        {"event_type": "tool-calls-chunk", "tool_call_delta": {"index": 0.0, "name": "look"}},
+        {"event_type": "tool-calls-chunk", "tool_call_delta": {"index": 0.0, "parameters": '{"at"'}},
+    ]  # fmt: skip
+    cut = folded("cohere_chat_v1", *lines)
+    pending = ToolCall(id="look", name="look", arguments='{"at"', incomplete=True)
+    calls = [ToolCall(id=name, name="look", arguments='{"at":1}') for name in ("look", "look:2")]
+    assert reads.conversation(request, cut) == Conversation(
+        system=[Text(text="Be brief.")],
+        input=[
+            Message(role="user", parts=[Text(text="Look")]),
+            Message(role="assistant", parts=[*calls]),
+            Message(role="user", parts=[Text(text="Go on")]),
+            Message(role="tool", parts=[ToolResult(id="look", content=[{"seen": 1}])]),
+        ],
+        output=[Message(role="assistant", parts=[Text(text="Well."), pending])],
+        tools=[{"name": "look"}],
+    )
+    answer = {"response_id": "r", "text": "Well.", "finish_reason": "COMPLETE"}
+    whole = folded("cohere_chat_v1", *lines, {"event_type": "stream-end", "response": answer})
+    assert reads.response_info(whole).response.id == "r"
+
+
+# Ollama
+
+
+def test_prompt_in_the_cache_is_unknown() -> None:
+    found = endpoint("ollama_chat").response_info({"done": True, "eval_count": 5, "total_duration": 9}).usage
+    assert (found.input_tokens, found.output_tokens, found.total_tokens) == (None, 5, None)
+    assert found.raw == {"eval_count": 5, "total_duration": 9}
+    assert endpoint("ollama_chat").response_info({"done": True, "done_reason": "load"}).usage is None
+
+
+def test_stream_is_the_default_and_options_are_parameters() -> None:
+    stated = endpoint("ollama_chat").request({**CHAT, "options": {"num_predict": 5, "top_k": 3}, "think": True})
+    assert (stated.stream, stated.params) == (True, {"max_tokens": 5, "top_k": 3, "think": True})
+    unlimited = endpoint("ollama_chat").request({**CHAT, "stream": False, "options": {"num_predict": -1}})
+    assert (unlimited.stream, unlimited.params) == (False, {"num_predict": -1})
+
+
+def test_calls_of_ollama_are_paired_by_name_with_their_results() -> None:
+    calls = [{"function": {"name": "look", "arguments": {"at": at}}} for at in (1, 2)]
+    results = [{"role": "tool", "tool_name": "look", "content": at} for at in ("a", "b")]
+    turns = [*TURNS, {"role": "assistant", "content": "", "thinking": "Hm.", "tool_calls": calls}, *results]
+    parts = [
+        ToolCall(id=name, name="look", arguments=f'{{"at":{at}}}') for at, name in enumerate(("look", "look:2"), 1)
+    ]
+    found = endpoint("ollama_chat").conversation({"messages": turns * 2}, None).input
+    assert found[1:4] == [
+        Message(role="assistant", parts=[Reasoning(text="Hm."), *parts]),
+        Message(role="tool", parts=[ToolResult(id="look", content="a")]),
+        Message(role="tool", parts=[ToolResult(id="look:2", content="b")]),
+    ]
+    assert found[4:] == found[:4]
+
+
+def test_line_with_an_error_ends_the_stream_of_ollama() -> None:
+    lines: list[Json] = [{"message": {"role": "assistant", "content": "We"}, "done": False}, {"error": "out of memory"}]
+    body = folded("ollama_chat", *lines)
+    info = endpoint("ollama_chat").response_info(body)
+    assert (info.error.message, endpoint("ollama_chat").conversation(None, body).output[0].text) == (
+        "out of memory",
+        "We",
+    )
