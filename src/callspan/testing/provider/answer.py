@@ -177,6 +177,12 @@ def encode(value: object) -> bytes:
     return msgspec.json.encode(value)
 
 
+def json_line(event: StreamEvent, *, malformed: bool = False) -> bytes:
+    """An event as a line of JSON; `malformed` sends only half of it."""
+    data = encode(event.data)
+    return (data[: len(data) // 2] if malformed else data) + b"\n"
+
+
 def objects(value: object) -> list[Json]:
     """The objects of a list; none for anything else."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

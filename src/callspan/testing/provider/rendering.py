@@ -23,7 +23,9 @@ from callspan.testing.provider.answer import (
 )
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
 from callspan.testing.provider.bedrock import CONVERSE, INVOKE
+from callspan.testing.provider.cohere_chat import COHERE_CHAT, COHERE_CHAT_V1, COHERE_EMBEDDINGS, COHERE_RANKING
 from callspan.testing.provider.google_contents import CONTENT_EMBEDDINGS, CONTENTS
+from callspan.testing.provider.ollama_chat import OLLAMA_CHAT, OLLAMA_EMBEDDINGS, OLLAMA_GENERATE
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
@@ -47,6 +49,7 @@ ROUTES = (
     Route("POST", re.compile(r"/chat/completions$"), CHAT),
     Route("POST", re.compile(r"/completions$"), COMPLETIONS),
     Route("POST", re.compile(r"/responses$"), RESPONSES),
+    Route("POST", re.compile(r"/api/embed(?:dings)?$"), OLLAMA_EMBEDDINGS),
     Route("POST", re.compile(r"/embeddings$"), EMBEDDINGS),
     Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
     Route("POST", re.compile(r"/messages$"), MESSAGES),
@@ -55,6 +58,12 @@ ROUTES = (
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:e|batchE)mbedContents?$"), CONTENT_EMBEDDINGS),
     Route("POST", re.compile(r"/model/(?P<model>[^/]+)/converse(?:-stream)?$"), CONVERSE),
     Route("POST", re.compile(r"/model/(?P<model>[^/]+)/invoke(?:-with-response-stream)?$"), INVOKE),
+    Route("POST", re.compile(r"/v2/chat$"), COHERE_CHAT),
+    Route("POST", re.compile(r"/v1/chat$"), COHERE_CHAT_V1),
+    Route("POST", re.compile(r"/v[12]/embed$"), COHERE_EMBEDDINGS),
+    Route("POST", re.compile(r"/rerank$"), COHERE_RANKING),
+    Route("POST", re.compile(r"/api/chat$"), OLLAMA_CHAT),
+    Route("POST", re.compile(r"/api/generate$"), OLLAMA_GENERATE),
     Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),
     Route("POST", re.compile(r"/responses/(?P<id>[^/]+)/cancel$"), RESPONSES, inference=False),
     Route("GET", re.compile(r"/models$"), _MODELS, inference=False),

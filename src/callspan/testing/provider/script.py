@@ -10,6 +10,8 @@ from typing import TypedDict
 Json = Mapping[str, object]
 _STREAMS = ("/invoke-with-response-stream", "/converse-stream", ":streamGenerateContent")
 """The last part of paths that ask for a stream."""
+_STREAMS_UNLESS_FORBIDDEN = ("/api/chat", "/api/generate")
+"""The last part of Ollama's paths, which stream unless the body says no."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,12 @@ class ReceivedRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the client requested a stream; for Bedrock and Gemini by the path."""
+        """Whether the client requested a stream: for Bedrock and Gemini by the path, for Ollama unless it said no."""
         requested = self.body.get("stream") in (True, "true") or self.query.get("stream") == "true"
         requested = requested or self.body.get("stream_format") == "sse"
         requested = requested or self.headers.get("accept") == "text/event-stream" or self.path.endswith("/stream")
-        return requested or self.path.endswith(_STREAMS)
+        by_default = self.path.endswith(_STREAMS_UNLESS_FORBIDDEN) and self.body.get("stream") is not False
+        return requested or by_default or self.path.endswith(_STREAMS)
 
     @property
     def is_upgrade(self) -> bool:

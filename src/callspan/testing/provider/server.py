@@ -254,9 +254,9 @@ class ScriptedProvider:
 
     It listens from its construction until `close`. Each reply is used once, in order; without replies it answers with a
     short default text. Thread-safe, for any number of clients, also from async code, because it runs in its own
-    threads. It renders replies for chat, Responses, Messages, Gemini, Bedrock, completions, embeddings and realtime
-    sessions; other endpoints need a `raw` reply `on` their path. Responses can be fetched by id; background ones end
-    after a number of polls. These requests, `GET /models` and token counting do not use up replies.
+    threads. It renders replies for chat, Responses, Messages, Gemini, Bedrock, Cohere, Ollama, completions, embeddings
+    and realtime sessions; other endpoints need a `raw` reply `on` their path. Responses can be fetched by id;
+    background ones end after a number of polls. These requests, `GET /models` and token counting do not use up replies.
 
     Example:
         >>> with callspan.testing.ScriptedProvider() as provider:
@@ -302,6 +302,21 @@ class ScriptedProvider:
     @property
     def bedrock_url(self) -> str:
         """`endpoint_url` for boto3's and aiobotocore's client of `bedrock-runtime`."""
+        return self.url
+
+    @property
+    def cohere_url(self) -> str:
+        """`base_url` for the clients of cohere."""
+        return self.url
+
+    @property
+    def ollama_url(self) -> str:
+        """`host` for the clients of ollama."""
+        return self.url
+
+    @property
+    def mistral_url(self) -> str:
+        """`server_url` for mistralai."""
         return self.url
 
     @property

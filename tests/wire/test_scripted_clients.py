@@ -1,0 +1,148 @@
+"""The scripted provider answers the clients of cohere, ollama and mistralai as their servers do.
+
+The clients parse every answer, and the adapters read what they received, plain and streamed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from tests.support.bodies import endpoint, folded
+
+from callspan.testing import ScriptedProvider
+
+QUESTION: list[Any] = [{"role": "user", "content": "How are you?"}]
+TOOL = {"name": "look", "arguments": {"place": "the sky"}}
+SCRIPT: dict[str, Any] = {"text": "I am quite well.", "reasoning": "Hm, well.", "input_tokens": 20, "output_tokens": 9}
+CHATS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cohere_chat": ("/v2/chat", {"messages": QUESTION}),
+    "cohere_chat_v1": ("/v1/chat", {"message": "How are you?"}),
+    "ollama_chat": ("/api/chat", {"messages": QUESTION}),
+    "ollama_generate": ("/api/generate", {"prompt": "How are you?"}),
+}
+
+
+def sent(provider: ScriptedProvider, path: str, body: dict[str, Any]) -> httpx2.Response:
+    with httpx2.Client(trust_env=False) as client:
+        return client.post(provider.url + path, json={"model": "m", **body})
+
+
+def events_of(answer: httpx2.Response) -> list[Any]:
+    """The events of a stream, by its content type."""
+    lines = answer.text.splitlines()
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        lines = [line.removeprefix("data: ") for line in lines if line.startswith("data: {")]
+    return [json.loads(line) for line in lines if line]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("api", CHATS)
+def test_answer_is_read_back_as_scripted(api: str, stream: bool, provider: ScriptedProvider) -> None:
+    path, request = CHATS[api]
+    provider.reply(**SCRIPT, tool_calls=[TOOL] if "generate" not in api else [])
+    answer = sent(provider, path, {**request, "stream": stream})
+    body = folded(api, *events_of(answer)) if stream else answer.json()
+    reads = endpoint(api)
+    info = reads.response_info(body)
+    assert (info.recognized, info.error) == (True, None)
+    assert (info.usage.input_tokens, info.usage.output_tokens, info.usage.total_tokens) == (20, 9, 29)
+    (message,) = reads.conversation(request, body).output
+    assert message.text == "I am quite well."
+    assert [call.name for call in message.tool_calls] == ([] if "generate" in api else ["look"])
+    assert all(json.loads(call.arguments) == TOOL["arguments"] for call in message.tool_calls)
+
+
+@pytest.mark.parametrize("api", CHATS)
+def test_stream_folds_into_the_plain_answer(api: str, provider: ScriptedProvider) -> None:
+    path, request = CHATS[api]
+    provider.reply(**SCRIPT, repeat=True)
+    whole = sent(provider, path, {**request, "stream": False}).json()
+    accumulator = endpoint(api).accumulator()
+    has_content = [accumulator.add(event) for event in events_of(sent(provider, path, {**request, "stream": True}))]
+    assert accumulator.complete
+    assert (has_content[-1], any(has_content)) == (False, True)
+    given = {"id", "created_at", "response_id", "generation_id"}
+    comparable = [
+        {key: value for key, value in body.items() if key not in given} for body in (accumulator.body(), whole)
+    ]
+    assert comparable[0] == comparable[1]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("api", CHATS)
+def test_error_is_read(api: str, stream: bool, provider: ScriptedProvider) -> None:
+    path, request = CHATS[api]
+    failure: dict[str, Any] = {"error_after": 2} if stream else {"status": 429}
+    provider.reply(**SCRIPT, message="too many", **failure)
+    answer = sent(provider, path, {**request, "stream": stream})
+    body = folded(api, *events_of(answer)) if stream else answer.json()
+    error = endpoint(api).response_info(body).error
+    assert error is not None
+    assert error.message == "too many"
+
+
+Call = Callable[[ScriptedProvider], Any]
+
+
+def of_cohere(provider: ScriptedProvider) -> Any:
+    cohere = pytest.importorskip("cohere", reason="cohere is not installed")
+    return cohere.ClientV2("key", base_url=provider.cohere_url)
+
+
+def of_cohere_v1(provider: ScriptedProvider) -> Any:
+    cohere = pytest.importorskip("cohere", reason="cohere is not installed")
+    return cohere.Client("key", base_url=provider.cohere_url)
+
+
+def of_ollama(provider: ScriptedProvider) -> Any:
+    return pytest.importorskip("ollama", reason="ollama is not installed").Client(provider.ollama_url)
+
+
+def of_mistral(provider: ScriptedProvider) -> Any:
+    client = pytest.importorskip("mistralai.client", reason="mistralai is not installed")
+    return client.Mistral(api_key="key", server_url=provider.mistral_url)
+
+
+ANSWERS: dict[str, Call] = {
+    "cohere": lambda p: of_cohere(p).chat(model="m", messages=QUESTION).message.content[-1].text,
+    "cohere stream": lambda p: "".join(
+        event.delta.message.content.text or ""
+        for event in of_cohere(p).chat_stream(model="m", messages=QUESTION)
+        if event.type == "content-delta"
+    ),
+    "cohere v1": lambda p: of_cohere_v1(p).chat(model="m", message="How are you?").text,
+    "cohere v1 stream": lambda p: "".join(
+        event.text
+        for event in of_cohere_v1(p).chat_stream(model="m", message="How are you?")
+        if event.event_type == "text-generation"
+    ),
+    "ollama": lambda p: of_ollama(p).chat("m", QUESTION).message.content,
+    "ollama stream": lambda p: "".join(line.message.content for line in of_ollama(p).chat("m", QUESTION, stream=True)),
+    "ollama generate": lambda p: of_ollama(p).generate("m", "How are you?").response,
+    "mistralai": lambda p: of_mistral(p).chat.complete(model="m", messages=QUESTION).choices[0].message.content,
+    "mistralai stream": lambda p: "".join(
+        event.data.choices[0].delta.content or ""
+        for event in of_mistral(p).chat.stream(model="m", messages=QUESTION)
+        if event.data.choices
+    ),
+}
+
+
+@pytest.mark.parametrize("client", ANSWERS)
+def test_client_reads_the_answer(client: str, provider: ScriptedProvider) -> None:
+    provider.reply(**SCRIPT)
+    assert ANSWERS[client](provider) == "I am quite well."
+
+
+def test_client_reads_embeddings_and_rankings(provider: ScriptedProvider) -> None:
+    embedded = of_cohere(provider).embed(
+        model="m", texts=["a", "b"], input_type="search_query", embedding_types=["float"]
+    )
+    assert len(embedded.embeddings.float_) == 2
+    ranked = of_cohere(provider).rerank(model="m", query="q", documents=["a", "b", "c"], top_n=2)
+    assert ([result.index for result in ranked.results], ranked.meta.billed_units.search_units) == ([0, 1], 1)
+    assert len(of_ollama(provider).embed("m", ["a", "b", "c"]).embeddings) == 3
