@@ -177,5 +177,5 @@ assert not fork("child")[1]
 @pytest.mark.parametrize("after_s", ["0.02", "0.1"])
 def test_fork_right_after_first_call(after_s: str, tmp_path: Path, reading: Read) -> None:
     """Prices are imported then, and they import a library that logs."""
-    ran("-W", "ignore", "-c", AT_ONCE, "callspan logging", after_s, cwd=tmp_path, timeout_s=30)
+    ran("-W", "ignore", "-c", AT_ONCE, "callspan logging", after_s, cwd=tmp_path)
     assert [call.outcome for call in reading(tmp_path / "calls.db", deliver=True).calls()] == ["success"] * 2

@@ -146,7 +146,7 @@ def test_function_level_imports_are_declared() -> None:
 
 def test_first_calls_import_nothing(tmp_path: Path) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
-    assert ran("-c", FIRST_CALLS, cwd=tmp_path, timeout_s=180).stdout == "[]\n"
+    assert ran("-c", FIRST_CALLS, cwd=tmp_path).stdout == "[]\n"
 
 
 def test_first_stream_compiles_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.left_behind import losses_in
-from tests.support.rig import FileSink, SqliteSink, deliver_left, in_child, key_of, record, rows, spool_of, until
+from tests.support.rig import FileSink, SqliteSink, deliver_left, in_child, key_of, record, rows, spool_of
+from tests.support.waiting import HANG_S, until
 
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import erase, segments_in
@@ -160,7 +161,7 @@ class Scenario:
         """Repeat a flush that gives up, which is allowed only if a sink has failed meanwhile; then be idle."""
         self.up(0)
         failed = self._spool.counters()["retried"]
-        while not self._spool.flush(30):
+        while not self._spool.flush(HANG_S):
             before, failed = failed, self._spool.counters()["retried"]
             assert failed > before
         time.sleep(rest / 10)
@@ -215,7 +216,7 @@ class Scenario:
 
         def work() -> None:
             if self._keeps(keys):
-                self._spool.flush(0 if self._faults.is_down else 20)
+                self._spool.flush(0 if self._faults.is_down else HANG_S)
                 os.kill(os.getpid(), signal.SIGKILL)
 
         in_child(work, signal.SIGKILL)
@@ -244,13 +245,13 @@ class Scenario:
     def check(self) -> None:
         """Deliver what is left, as a command does, and compare."""
         self.up(0)
-        self._spool.close(60)
+        self._spool.close(HANG_S)
         # A store that exits would end the command, too.
         self._faults.exits = False
         self._faults.errors = [error for error in self._faults.errors if isinstance(error, Exception)]
         for name, sink in self._new_sinks().items():
-            left = partial(deliver_left, self._place / "spool", name, sink, timeout_s=30)
-            until(lambda left=left: left().error is None, 120)  # type: ignore[misc]
+            left = partial(deliver_left, self._place / "spool", name, sink)
+            until(lambda left=left: left().error is None, left)  # type: ignore[misc]
         delivered = FileSink(self._place / "b").keys()
         found = [key for key in delivered if key not in self._perhaps]
         assert found == self._good if self._is_exact else {*found} == {*self._good}

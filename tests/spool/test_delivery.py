@@ -9,8 +9,8 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from tests.support.left_behind import count_loss, killed, leave_behind, losses_o
 from tests.support.records import SECOND, START_NS, Records, keep
 from tests.support.rig import coming_and_going
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_MS, HANG_S, until
 
 import callspan
+from callspan import Handle
 from callspan.file_lock import try_lock
 from callspan.records import FORMAT, Timing
 from callspan.spool.segment import OWN_SUFFIX, opened
@@ -40,12 +42,12 @@ def test_flush_beside_a_hanging_store_returns_in_time(client: openai.OpenAI, tmp
     client.chat.completions.create(model="gpt-5", messages=QUESTION)
     begun = time.monotonic()
     assert not handle.force_flush(1_000)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < HANG_S
     handle.uninstrument()
     begun = time.monotonic()
     handle.uninstrument()
     callspan.uninstrument()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < HANG_S
     assert list((tmp_path / "spool").iterdir()), "the record waits for the next process"
 
 
@@ -62,7 +64,7 @@ def test_console_prints_one_line_per_call(
     provider.reply(status=400)
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(model="gpt-5", messages=QUESTION)
-    assert handle.force_flush(60_000)
+    assert handle.force_flush(HANG_MS)
     stderr = capsys.readouterr().err.splitlines()
     assert len(stderr) == 3
     assert "openai chat gpt-5  success  11+4 tokens" in stderr[0]
@@ -71,15 +73,22 @@ def test_console_prints_one_line_per_call(
     assert "error bad_input" in stderr[-1]
 
 
-def record(stores: str, text: str = "Hello") -> bool:
-    """Record one call in this process; return whether every store has it."""
+@contextmanager
+def recorded(stores: str, text: str = "Hello") -> Iterator[Handle]:
+    """Record one call in this process, which is instrumented for the block."""
     handle = callspan.instrument(stores=stores)
     try:
         with callspan.record_call(provider="mine", model="m") as call:
             call.response({"choices": [{"message": {"role": "assistant", "content": text}}]})
-        return handle.force_flush(3_000)
+        yield handle
     finally:
         handle.uninstrument()
+
+
+def record(store: str, text: str = "Hello") -> None:
+    """Record one call in this process and have it delivered."""
+    with recorded(store, text) as handle:
+        assert handle.force_flush(HANG_MS)
 
 
 ODD = (b'{"kind":"call"}', b"no JSON", b"[]", b"null", b'{"kind":"call","schema_version":99}')
@@ -117,8 +126,9 @@ def test_outage_is_logged_once_without_passwords(
 ) -> None:
     pytest.importorskip(driver)
     monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / "spool"))
-    assert not record(f"{scheme}://ann:hunter2@127.0.0.1:1/db")
-    assert "Connection refused" in caplog.text
+    with recorded(f"{scheme}://ann:hunter2@127.0.0.1:1/db") as handle:
+        until(lambda: "Connection refused" in caplog.text, lambda: caplog.text)
+        assert not handle.force_flush(100)
     assert {one.name for one in caplog.records} == {"callspan"}
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert "hunter2" not in caplog.text
@@ -154,7 +164,7 @@ def test_flush_does_not_wait_for_another_running_process(store: str) -> None:
     handle = callspan.instrument(stores=store)
     with opened(segment, os.O_RDWR) as descriptor:
         assert try_lock(descriptor)
-        assert handle.force_flush(3_000)
+        assert handle.force_flush(HANG_MS)
     assert segment.exists()
     assert handle.force_flush()
     assert not segment.exists()
@@ -225,7 +235,7 @@ def test_leftovers_beside_a_foreign_segment_are_delivered(store: str, theirs: Pa
     before = theirs.read_bytes()
     killed(store)
     if by == "process":
-        assert record(store)
+        record(store)
     else:
         assert in_process("--store", store, by).code == (by == "ship")
     with closing(callspan.open_store(store)) as reader:
@@ -241,9 +251,11 @@ def test_store_of_another_format_delays_its_records(tmp_path: Path, caplog: pyte
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={FORMAT + 1}")
     before = path.read_bytes()
-    assert not record(f"{refused},{healthy}")
-    assert len(in_process("--store", healthy, "calls", "--json").json) == 1
     sentence = f"{path} has another layout; load it into a new file: callspan import {path} --into "
+    with recorded(f"{refused},{healthy}") as handle:
+        until(lambda: sentence in caplog.text, lambda: caplog.text)
+        assert not handle.force_flush(100)
+    assert len(in_process("--store", healthy, "calls", "--json").json) == 1
     assert len([line for line in caplog.messages if sentence in line]) == 1
     assert [in_process("--store", refused, command).code for command in ("ship", "calls")] == [1, 1]
     found = in_process("--store", refused, "doctor", "--json").json["checks"]
@@ -353,7 +365,7 @@ def test_short_processes_lose_nothing(store: str, tmp_path: Path) -> None:
         for begun in range(0, count, 5):
             running = [start(store, 5, "kill" if number % 2 else "end") for number in range(begun, begun + 5)]
             for process in running:
-                process.communicate(timeout=100)
+                process.communicate(timeout=HANG_S)
     assert sum(row["calls"] for row in in_process("--store", store, "stats", "--json").json) == 5 * count
     assert not segments(tmp_path)
 
@@ -404,7 +416,7 @@ def test_tail_prints_calls_until_interrupted(tmp_path: Path) -> None:
         assert "Hello 0" in first.stdout.readline()
     with interrupted("calls", "--follow", "--json", cwd=tmp_path) as process:
         assert next_output(process) == "Hello 0"
-        assert record(store, "One \x1b[31m")
+        record(store, "One \x1b[31m")
         assert next_output(process).startswith("One")
         killed(store, 2)
         assert [next_output(process) for _ in range(2)] == ["Hello 0", "Hello 1"]

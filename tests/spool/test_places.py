@@ -16,6 +16,7 @@ from tests.support.left_behind import leave_behind
 from tests.support.processes import plain_environment
 from tests.support.records import keep, made
 from tests.support.rig import DownSink, in_child, record, spool_of
+from tests.support.waiting import HANG_S
 
 import callspan
 from callspan import Settings, open_store
@@ -54,7 +55,7 @@ def test_records_in_a_temporary_directory_are_found(variable: str, tmp_path: Pat
     program = _IN_A_FULL_DIRECTORY.replace("TMPDIR", variable)
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", program],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=100,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=HANG_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("9 records delivered to sqlite:///calls.db.")

@@ -29,10 +29,10 @@ from tests.support.rig import (
     rows,
     spool_of,
     target,
-    until,
     until_left,
 )
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_S, until
 
 ROUNDS = scaled(2, 12)
 MAX_BYTES = 100_000
@@ -133,12 +133,12 @@ def test_backlog_does_not_slow_another_store(tmp_path: Path) -> None:
     until(lambda: bytes_in(first.directory) <= MAX_BYTES)
     locked.freed.set()
     down.up.set()
-    assert first.flush(20)
-    assert second.flush(20)
+    assert first.flush(HANG_S)
+    assert second.flush(HANG_S)
     assert set(losses_in(first.directory).given_up) == {"x://down"}
     assert sorted(behind.keys()) == sorted(["a", *keys])
-    first.close(5)
-    second.close(5)
+    first.close(HANG_S)
+    second.close(HANG_S)
 
 
 class FlakySink(SqliteSink):
@@ -178,19 +178,25 @@ def append_for_ever(root: Path, seed: int) -> None:
             os.fork()
 
 
+def bytes_noted(root: Path) -> int:
+    """How much the writers have acknowledged: ten bytes a record, thousands of them after all forks."""
+    return sum(path.stat().st_size for path in root.glob("acknowledged-*"))
+
+
 def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
     """They fork, and two stores fail: every acknowledged record is in both stores, once."""
     chance = random.Random(1)
     for round_number in range(ROUNDS):
+        enough = bytes_noted(tmp_path) + chance.randrange(100_000, 200_000)
         writers = [start_writer(tmp_path, 10 * round_number + each) for each in range(2)]
-        time.sleep(chance.uniform(1.5, 3))
+        until(lambda enough=enough: bytes_noted(tmp_path) > enough)  # type: ignore[misc]
         for writer in writers:
             os.killpg(writer, signal.SIGKILL)
             os.waitpid(writer, 0)
     acknowledged = {line for path in tmp_path.glob("acknowledged-*") for line in path.read_text().splitlines() if line}
     until_left(tmp_path / "spool")
     for name in ("a", "b"):
-        done = deliver_left(tmp_path / "spool", name, SqliteSink(tmp_path / f"{name}.db"), timeout_s=60)
+        done = deliver_left(tmp_path / "spool", name, SqliteSink(tmp_path / f"{name}.db"))
         assert (done.error, done.damaged, done.rejected) == (None, 0, 0)
         found = rows(tmp_path / f"{name}.db")
         assert len(found) == len(set(found))

@@ -36,8 +36,8 @@ from tests.support.rig import (
     rows,
     spool_of,
     target,
-    until,
 )
+from tests.support.waiting import HANG_S, until
 
 from callspan.process_identity import UNKNOWN_AFTER_S
 from callspan.records import encode
@@ -76,7 +76,7 @@ def test_dead_store_does_not_slow_a_healthy_one(tmp_path: Path, monkeypatch: pyt
     assert healthy.keys() == keys
     given_up = spool.counters()["given_up.x://dead"]
     dead.up.set()
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert given_up > 1000
     assert dead.keys() == keys[given_up:]
     assert read_losses(spool.directory).given_up["x://dead"].count == given_up
@@ -92,7 +92,7 @@ def test_delivered_segment_is_deleted(tmp_path: Path, monkeypatch: pytest.Monkey
         assert spool.append(record(key))
         until(lambda: places.segments_in(spool.directory) == [])
         assert sink.has(key)
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 def test_full_spool_keeps_old_records_and_counts_drops(tmp_path: Path) -> None:
@@ -103,25 +103,28 @@ def test_full_spool_keeps_old_records_and_counts_drops(tmp_path: Path) -> None:
     assert False in kept
     dead.up.set()
     spool.count("unrecorded", "POST /v1/videos")
-    assert spool.flush(20)
+    assert spool.flush(HANG_S)
     assert read_losses(spool.directory).unrecorded["POST /v1/videos"].count == 1
     assert spool.append(record("after the backlog", 1000))
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert dead.keys() == [f"k{number}" for number, was_kept in enumerate(kept) if was_kept] + ["after"]
     assert read_losses(spool.directory).dropped["cap"].count == kept.count(False)
 
 
-def test_refusing_store_is_not_healthy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_refusing_store_is_not_healthy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is tried again without delay, as for a record of the running spool."""
+    for name in ("_MIN_WAIT_S", "_MAX_WAIT_S"):
+        monkeypatch.setattr(f"callspan.spool.shipper.{name}", 2 * HANG_S)
     dead = DownSink(tmp_path / "out")
     closed, spool = (spool_of(tmp_path / "spool", one=dead) for _ in range(2))
     closed.append(record("left"))
     closed.close(0)
-    assert not spool.flush(2)
+    until(lambda: not spool.flush(0.1) and spool.counters()["retried"] > 1)
     assert "accepts records again" not in caplog.text
-    assert spool.counters()["retried"] > 1
     dead.up.set()
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert dead.keys() == ["left"]
 
 
@@ -173,7 +176,7 @@ def test_append_in_a_signal_handler_is_kept_once(tmp_path: Path) -> None:
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert sorted(sink.keys()) == sorted(acknowledged)
 
 
@@ -181,16 +184,14 @@ def test_fork_beside_a_hanging_store_is_quick(tmp_path: Path) -> None:
     hanging, good = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good")
     spool = spool_of(tmp_path / "spool", hanging=hanging, good=good)
     spool.append(record("parent"))
-    assert hanging.reached.wait(10)
-    started = time.monotonic()
+    assert hanging.reached.wait(HANG_S)
     child = os.fork()
     if not child:
         os._exit(0 if spool.append(record("child")) and (spool.flush(0.5) or True) else 1)
-    took_s = time.monotonic() - started
+    assert not hanging.keys(), "the fork has waited until the store went on"
     assert os.waitpid(child, 0)[1] == 0
-    assert took_s < 5  # the store hangs for a minute
     hanging.freed.set()
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     deliver_left(tmp_path / "spool", "hanging", hanging)
     deliver_left(tmp_path / "spool", "good", good)
     assert sorted(hanging.keys()) == ["child", "parent"]
@@ -246,7 +247,7 @@ def test_record_with_line_ends_is_one_line(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
     assert spool.append(b'k {\n"a": 1\n}')
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert sink.keys() == ["k"]
     assert read_losses(spool.directory) == Losses(writes=1)
 
@@ -257,7 +258,7 @@ def test_full_disk_falls_back_to_another_directory(tmp_path: Path, small_disk: P
     keys = [f"k{number}" for number in range(1000)]
     assert all(spool.append(record(key, 1000)) for key in keys)
     down.up.set()
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert down.keys() == keys
 
 
@@ -281,7 +282,7 @@ def test_loss_on_a_full_disk_is_reported_and_counted(
     assert f"given up for x://down, which lacks them: {full} is at its cap, or its disk is full" in caplog.text
     assert not read_losses(spool.losses.directory).given_up
     down.up.set()
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert len(down.keys()) == number - lost
 
 
@@ -291,13 +292,16 @@ def test_full_disk_counts_drops(tmp_path: Path, small_disk: Path) -> None:
     kept = [spool.append(record(f"k{number}", 1000)) for number in range(1000)]
     assert kept.count(False) > 300
     assert held(small_disk) < 8
-    time.sleep(2.2)
-    assert read_losses(spool.directory).dropped[os.strerror(errno.ENOSPC)].count == kept.count(False)
+    full = os.strerror(errno.ENOSPC)
+    until(
+        lambda: (lost := read_losses(spool.directory).dropped.get(full)) and lost.count == kept.count(False),
+        lambda: read_losses(spool.directory),
+    )
     down.up.set()
-    assert spool.flush(20)
+    assert spool.flush(HANG_S)
     assert down.keys() == [f"k{number}" for number, was_kept in enumerate(kept) if was_kept]
     assert spool.append(record("room again"))
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 @pytest.mark.parametrize(("count", "size", "torn"), [(300, 200, 0), (60, 50_000, 0), (1, 200, 50)])
@@ -333,7 +337,7 @@ def test_only_a_process_with_all_stores_adopts(tmp_path: Path) -> None:
     more = spool_of(tmp_path / "spool", **sinks)
     more.append(record("more"))
     until(lambda: set(sinks["one"].keys()) == {"left", "more"})
-    assert more.close(20)
+    assert more.close(HANG_S)
     assert sinks["two"].keys() == ["more"]
     assert not places.segments_in(few.directory)
 
@@ -344,7 +348,7 @@ def test_flush_delivers_leftovers_without_waiting(tmp_path: Path) -> None:
     if not other:
         spool_of(tmp_path / "spool", one=DownSink(tmp_path / "nothing")).append(record("theirs"))
         os.write(writer, b"!")
-        time.sleep(60)
+        time.sleep(HANG_S)
         os._exit(0)
     assert os.read(reader, 1) == b"!"
     down = DownSink(tmp_path / "out")
@@ -354,13 +358,13 @@ def test_flush_delivers_leftovers_without_waiting(tmp_path: Path) -> None:
     second.append(record("late"))
     assert not second.flush(0.5)
     down.up.set()
-    flushed = second.flush(20)
+    flushed = second.flush(HANG_S)
     os.kill(other, signal.SIGKILL)
     os.waitpid(other, 0)
     assert flushed
     assert sorted(down.keys()) == ["early", "late"]
     until(lambda: [one.name for one in threading.enumerate()].count("callspan-x://one") == 1)
-    assert second.close(20)
+    assert second.close(HANG_S)
 
 
 def test_deleted_directory_is_recreated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +379,7 @@ def test_deleted_directory_is_recreated(tmp_path: Path, monkeypatch: pytest.Monk
     (segment,) = places.segments_in(spool.directory)
     assert b"after" in segment.read_bytes()
     sink.up.set()
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert sink.keys() == ["before", "after"]
 
 
@@ -416,10 +420,10 @@ def test_records_are_delivered_after_a_failed_thread_start(tmp_path: Path, monke
         patch.setattr(threading.Thread, "start", refuse)
         assert spool.append(record("first"))
         begun = time.monotonic()
-        assert not spool.flush(20)
-        assert time.monotonic() - begun < 10
+        assert not spool.flush(HANG_S)
+        assert time.monotonic() - begun < HANG_S
     assert spool.append(record("second"))
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert one.keys() == other.keys() == ["first", "second"]
 
 
@@ -447,7 +451,7 @@ def test_fsync_syncs_directories_of_a_new_segment(tmp_path: Path, monkeypatch: p
     assert spool.append(record("a"))
     made = (spool.directory, *spool.directory.parents)[:4]
     assert {directory.stat().st_ino for directory in made} <= set(synced)
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 def test_processes_with_equal_ids_may_create_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,8 +466,8 @@ def test_processes_with_equal_ids_may_create_the_directory(tmp_path: Path, monke
     monkeypatch.setattr(Path, "replace", replaced)
     assert spool.append(record("mine"))
     assert len(places.segments_in(spool.directory)) == 2
-    assert theirs.close(20)
-    assert spool.close(20)
+    assert theirs.close(HANG_S)
+    assert spool.close(HANG_S)
 
 
 def test_segment_locked_by_another_process_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -499,7 +503,7 @@ def test_store_list_is_synced_on_its_own_thread(tmp_path: Path, monkeypatch: pyt
     stores = (spool.directory / places.STORES_FILE).stat().st_ino
     assert threading.current_thread() not in synced.values()
     until(lambda: stores in synced)
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "nfs4"])
@@ -529,9 +533,9 @@ def test_segment_is_adopted_unless_its_process_may_run(
     spool = spool_of(tmp_path / "spool", one=sink)
     assert is_locked(segment) is waits
     assert [one.is_held for one in places.waiting(theirs.directory, target("one").key(tmp_path / "spool"))] == [waits]
-    assert spool.flush(20)
+    assert spool.flush(HANG_S)
     assert sink.keys() == ([] if waits else ["theirs"])
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 def test_segment_states_its_process(tmp_path: Path) -> None:
@@ -566,7 +570,7 @@ def test_directory_of_another_user_is_not_touched(tmp_path: Path, monkeypatch: p
     assert len(listing(root, store)) == 1
     spool.tidy()
     until(lambda: not segment.exists())  # the spool's own thread may be about to delete it
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 def test_group_readable_directory_is_made_private(tmp_path: Path) -> None:
@@ -574,7 +578,7 @@ def test_group_readable_directory_is_made_private(tmp_path: Path) -> None:
     for key in ("a", "b"):
         spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
         assert spool.append(record(key))
-        assert spool.close(20)
+        assert spool.close(HANG_S)
         assert spool.directory.stat().st_mode & 0o7777 == 0o700
         spool.directory.chmod(0o2770)
 
@@ -585,14 +589,14 @@ def test_losses_of_a_hanging_store_are_reported(name: str, tmp_path: Path, caplo
     hanging, good, store = HangingSink(tmp_path / "hanging"), FileSink(tmp_path / "good"), f"x://{name}"
     spool = spool_of(tmp_path / "spool", max_bytes=2000, **{name: hanging, "good": good})
     assert spool.append(record("first"))
-    assert hanging.reached.wait(10)
+    assert hanging.reached.wait(HANG_S)
     for number in range(20):
         assert spool.append(record(f"k{number}"))
         until(lambda key=f"k{number}": good.has(key))  # type: ignore[misc]
     until(lambda: f" given up for {store}, which lacks them" in caplog.text)
     hanging.freed.set()
     assert next(one.given_up for one in spool.states() if one.name == store) > 0
-    spool.close(20)
+    spool.close(HANG_S)
     (loss,) = read_losses(spool.directory).given_up.values()
     assert spool.counters()[f"given_up.{store}"] == loss.count
     assert "0 records given up" not in caplog.text
@@ -677,7 +681,7 @@ def test_forked_child_leaves_the_store_to_its_parent(tmp_path: Path) -> None:
     sink = HangingSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
     assert spool.append(record("parent"))
-    assert sink.reached.wait(10)
+    assert sink.reached.wait(HANG_S)
     spool.close(0)
 
     def leaves_it_alone() -> bool:
@@ -693,7 +697,7 @@ def forked() -> int:
     """Fork a child that lives until it is killed."""
     child = os.fork()
     if not child:
-        time.sleep(60)
+        time.sleep(HANG_S)
         os._exit(0)
     return child
 
@@ -718,7 +722,7 @@ def test_forked_child_holds_no_lock(tmp_path: Path, holds: str) -> None:
         children.append(forked())
         time.sleep(0.005)
     over.set()
-    thread.join(5)
+    thread.join(HANG_S)
     try:
         assert not thread.is_alive()
         assert not is_locked(segment)
@@ -736,12 +740,12 @@ def test_forked_child_releases_the_segment_of_its_parent(tmp_path: Path) -> None
         spool.append(record("a"))
         if os.fork():
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(60)
+        time.sleep(HANG_S)
         os._exit(0)
     os.waitpid(parent, 0)
     (directory,) = listing(tmp_path / "spool", target("one"))
     (segment,) = places.segments_in(directory)
-    until(lambda: not is_locked(segment), 5)
+    until(lambda: not is_locked(segment))
     os.killpg(parent, signal.SIGKILL)
 
 
@@ -781,9 +785,9 @@ def test_server_without_free_connections_is_reported_after_a_while(
     assert caplog.text == ""
     until(lambda: "is unavailable (all are taken)" in caplog.text)
     monkeypatch.undo()
-    assert spool.flush(20)
+    assert spool.flush(HANG_S)
     assert "accepts records again" in caplog.text
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 def crowded() -> None:
@@ -798,39 +802,39 @@ def test_idle_process_releases_the_server(tmp_path: Path, monkeypatch: pytest.Mo
     spool = spool_of(tmp_path / "spool", server=server, file=file)
     for number, key in enumerate(("a", "b", "c"), 1):
         assert spool.append(record(key))
-        assert spool.flush(20)
+        assert spool.flush(HANG_S)
         until(lambda count=number: server.changes == ["open", "close"] * count)  # type: ignore[misc]
     assert (server.keys(), file.keys(), file.changes) == (["a", "b", "c"], ["a", "b", "c"], ["open"])
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 def test_server_batches_are_collected_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many processes may share it. A flush waits for nothing."""
     monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 0.0)
-    monkeypatch.setattr("callspan.spool.shipper._SHARED_LINGER_S", 60.0)
+    monkeypatch.setattr("callspan.spool.shipper._SHARED_LINGER_S", 2 * HANG_S)
     server, file = ServerSink(tmp_path / "server"), ServerSink(tmp_path / "file")
     file.is_shared = False
     spool = spool_of(tmp_path / "spool", server=server, file=file)
     assert spool.append(record("first"))
-    assert spool.flush(20)
+    assert spool.flush(HANG_S)
     keys = [f"k{number}" for number in range(20)]
     for key in keys:
         assert spool.append(record(key))
         until(lambda last=key: file.has(last))  # type: ignore[misc]
     # The delivery that the flush asked for may take what comes before it ends.
     assert len(server.keys()) < len(keys) / 2
-    assert spool.flush(20)
+    assert spool.flush(HANG_S)
     assert server.keys() == ["first", *keys]
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 def test_multiprocessing_child_delivers_at_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 60.0)
-    monkeypatch.setattr("callspan.forks._EXIT_S", 20.0)
+    monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 2 * HANG_S)
+    monkeypatch.setattr("callspan.forks._EXIT_S", HANG_S)
     sink = FileSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
     assert spool.append(record("parent"))
-    assert spool.flush(20)
+    assert spool.flush(HANG_S)
 
     def work() -> None:
         spool.append(record("first"))
@@ -839,9 +843,9 @@ def test_multiprocessing_child_delivers_at_exit(tmp_path: Path, monkeypatch: pyt
 
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
-    process.join(30)
+    process.join(HANG_S)
     assert sink.keys() == ["parent", "first", "last"]
-    assert spool.close(20)
+    assert spool.close(HANG_S)
 
 
 def test_leftover_segments_use_few_descriptors(tmp_path: Path) -> None:
@@ -858,11 +862,10 @@ def test_leftover_segments_use_few_descriptors(tmp_path: Path) -> None:
     assert held(first.directory, ".segment") <= 9
     down.up.set()
     until(lambda: second.flush(1) and len(down.keys()) == 41)
-    assert second.close(20)
+    assert second.close(HANG_S)
     assert sorted(down.keys()) == sorted([*(f"k{number}" for number in range(40)), "now"])
 
 
-@pytest.mark.timeout(20)
 def test_signal_during_loss_writing_loses_none(tmp_path: Path) -> None:
     counter, said = LossCounter(tmp_path), []
 
@@ -897,16 +900,16 @@ def test_store_is_not_opened_during_a_fork(tmp_path: Path) -> None:
             super().open()
 
     def imports_its_driver() -> Destination:
-        assert imported.wait(20)
+        assert imported.wait(HANG_S)
         return Sink(tmp_path / "a.db")
 
     spool = Spool([tmp_path / "spool"], {target("a"): imports_its_driver})
     spool.append(record("k"))
-    assert spool.before_fork(time.monotonic() + 0.2)
+    assert spool.before_fork(time.monotonic() + HANG_S)
     imported.set()
     assert not opened.wait(0.3)
     spool.after_fork_in_parent()
-    assert spool.close(20)
+    assert spool.close(HANG_S)
     assert rows(tmp_path / "a.db") == ["k"]
 
 
@@ -921,19 +924,19 @@ def test_fallback_directory_may_belong_to_another_user(tmp_path: Path) -> None:
 
     def records_and_counts() -> bool:
         spool = spool_of(Path("mine"), fallback=[Path("theirs")], one=FileSink(Path("mine", "out")))
-        return spool.append(record("a")) and spool.flush(20) and spool.counters()["spool_bytes"] > 0
+        return spool.append(record("a")) and spool.flush(HANG_S) and spool.counters()["spool_bytes"] > 0
 
     as_another_user(root, records_and_counts)
 
 
 def test_closed_spool_does_not_wait_for_a_past_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, over = spool_of(tmp_path / "spool", ends=SqliteSink(tmp_path / "a.db")), threading.Event()
-    monkeypatch.setattr("callspan.spool.spool._GRACE_S", 5.0)
+    monkeypatch.setattr("callspan.spool.spool._GRACE_S", HANG_S)
 
     def begin_and_end() -> None:
         while not over.is_set():
             spool.append(record("a"))
-            spool.close(5)
+            spool.close(HANG_S)
 
     interval_s = sys.getswitchinterval()
     thread = threading.Thread(target=begin_and_end)
@@ -942,10 +945,10 @@ def test_closed_spool_does_not_wait_for_a_past_fork(tmp_path: Path, monkeypatch:
         thread.start()
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
-            if spool.before_fork(time.monotonic() + 5):
+            if spool.before_fork(time.monotonic() + HANG_S):
                 spool.after_fork_in_parent()
     finally:
         sys.setswitchinterval(interval_s)
         over.set()
-    thread.join(30)
+    thread.join(HANG_S)
     until(lambda: not any(one.name == "callspan-x://ends" for one in threading.enumerate()))

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, step
-from tests.support.rig import until
+from tests.support.waiting import HANG_S, until
 
 __all__ = [
     "SECOND", "START_NS", "Deliver", "Delivery", "PostgresServer", "Records", "TcpProxy", "clickhouse", "event", "left",
@@ -132,7 +132,7 @@ class PostgresServer:
             user=self.user,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=60,
+            timeout=HANG_S,
             cwd=self.directory,
         )
 
@@ -176,7 +176,7 @@ def pooled(server: PostgresServer, database: str) -> Iterator[str]:
         yield f"postgresql://callspan@127.0.0.1:{port}/{database}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(HANG_S)
 
 
 def _accepts(port: int) -> bool:

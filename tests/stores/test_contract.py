@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.support.left_behind import leave_behind
 from tests.support.processes import ran
+from tests.support.waiting import HANG_S
 from tests.wire import corpus
 
 from callspan import Settings, erase, open_store
@@ -323,7 +324,7 @@ delivery.close()
 def test_concurrent_writers_lose_and_duplicate_nothing(url: str) -> None:
     root = Path(__file__).parents[2]
     writers = [subprocess.Popen([sys.executable, "-c", _WRITER, url, str(number)], cwd=root) for number in range(3)]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(HANG_S) for writer in writers] == [0, 0, 0]
     with closing(open_store(url)) as reader:
         found = [one.call_id for one in reader.calls()]
         newest = reader.session("shared").session.seen_ns

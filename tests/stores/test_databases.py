@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from tests.support.commands import ask as command
 from tests.support.left_behind import open_spool
 from tests.support.records import event
-from tests.support.rig import until
+from tests.support.waiting import HANG_S, until
 
 from callspan import Settings, erase, open_store
 from callspan.delivery.store_sink import store_of
@@ -311,9 +311,9 @@ def test_more_processes_than_connections_deliver(
     try:
         for spool in spools:
             assert spool.append(encode(records.call()))
-        until(lambda: [spool.states()[0].delivered for spool in spools] == [1] * len(spools), 60)
+        until(lambda: [spool.states()[0].delivered for spool in spools] == [1] * len(spools))
     finally:
-        assert [spool.close(20) for spool in spools] == [True] * len(spools)
+        assert [spool.close(HANG_S) for spool in spools] == [True] * len(spools)
 
 
 @pytest.mark.postgres
@@ -330,12 +330,12 @@ def test_no_free_connection_is_no_failure(
         with connect(url), connect(url):
             assert spool.append(encode(records.call()))
             until(lambda: spool.counters()["retried"] >= 2)
-            flushed = threads.submit(spool.flush, 60)
+            flushed = threads.submit(spool.flush, HANG_S)
             retried = spool.counters()["retried"]
             until(lambda: spool.counters()["retried"] >= retried + 2)
             assert not flushed.done()
-        assert flushed.result(60)
-    assert spool.close(20)
+        assert flushed.result(HANG_S)
+    assert spool.close(HANG_S)
     assert caplog.messages == []
 
 
@@ -365,8 +365,8 @@ def test_deletion_waits_for_writers(server: Delivery, records: Records) -> None:
         deleting = threads.submit(erase, server.url, calls=["c"])
         until(lambda: ask(server.url, waits) == [(2,)])
         other.rollback()
-        writing.result(20)
-        deleting.result(20)
+        writing.result(HANG_S)
+        deleting.result(HANG_S)
     assert left(server.url) == (set(), set())
 
 

@@ -31,8 +31,8 @@ from tests.support.commands import ask
 from tests.support.left_behind import cursors_of, leave_behind, losses_of
 from tests.support.processes import ROOT, plain_environment
 from tests.support.records import keep
-from tests.support.rig import until
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_MS, HANG_S, until
 
 import callspan
 from callspan import import_records, open_store
@@ -109,14 +109,14 @@ class Service:
         self._parent.stdin.write("\n")
         self._parent.stdin.flush()
         started = int(self._parent.stdout.readline())
-        until(lambda: any(one.name.startswith(f"{started}-") for one in self._notes.iterdir()), 120)
+        until(lambda: any(one.name.startswith(f"{started}-") for one in self._notes.iterdir()))
         return started
 
     def close(self, *applications: int) -> None:
         """End these applications as a service manager does, and deliver what waits."""
         for one in applications:
             end(one, signal.SIGTERM)
-        self._parent.communicate(timeout=60)
+        self._parent.communicate(timeout=HANG_S)
         self._log.close()
         shipped = ask("--store", ",".join(self.stores), "ship")
         assert shipped.code == 0, shipped.err
@@ -150,10 +150,9 @@ def is_shown(data: bytes) -> bool:
 def end(application: int, by: signal.Signals) -> None:
     """End an application, and wait until it is gone."""
     os.kill(application, by)
-    until(lambda: not Path(f"/proc/{application}").exists(), 60)
+    until(lambda: not Path(f"/proc/{application}").exists())
 
 
-@pytest.mark.timeout(600)
 def test_killed_processes(tmp_path: Path, sqlite_url: str, report: Report) -> None:
     service, chance, kills = Service(tmp_path, [sqlite_url]), random.Random(_SEED), scaled(6, 40)
     running = [service.start() for _ in range(3)]
@@ -173,7 +172,6 @@ def read(url: str) -> None:
         next(iter(reader.calls()), None)
 
 
-@pytest.mark.timeout(600)
 def test_stopped_processes(tmp_path: Path, sqlite_url: str, report: Report) -> None:
     """At any instruction, also while it holds a lock of the file; others write and read meanwhile."""
     service, chance, stops = Service(tmp_path, [sqlite_url]), random.Random(_SEED), scaled(6, 40)
@@ -312,7 +310,6 @@ def small_disk(place: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", place], check=True)
 
 
-@pytest.mark.timeout(600)
 def test_full_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report) -> None:
     """A disk with the store and its spool, which is made larger in the end."""
     disks, totals = scaled(1, 2), Counts(0, 0, shown=0)
@@ -323,7 +320,7 @@ def test_full_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Rep
         with small_disk(place / "disk") as disk:
             service = Service(place, [f"sqlite:///{disk}/calls.db"], {"TMPDIR": str(temporary)})
             running = [service.start() for _ in range(2)]
-            until(lambda waiting=temporary: any(waiting.rglob("*.segment")), 60)
+            until(lambda waiting=temporary: any(waiting.rglob("*.segment")))
             time.sleep(1)
             subprocess.run(["mount", "-o", "remount,size=256m", disk], check=True)
             service.close(*running)
@@ -331,7 +328,6 @@ def test_full_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Rep
     report("a full disk below store and spool", totals)
 
 
-@pytest.mark.timeout(600)
 def test_faults_of_postgres(postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, report: Report) -> None:
     """Beside a healthy store."""
     proxy, chance = TcpProxy(postgres_server.port), random.Random(_SEED)
@@ -389,11 +385,10 @@ def open_store_once_made(url: str) -> Any:
             made.append(open_store(url))
         return bool(made)
 
-    until(is_there, 60)
+    until(is_there)
     return made[0]
 
 
-@pytest.mark.timeout(600)
 def test_cancelled_sessions(sqlite_url: str, instrumented: Instrument, report: Report) -> None:
     handle, chance = instrumented(stores=sqlite_url), random.Random(_SEED)
     sessions, calls = set[str](), set[str]()
@@ -428,7 +423,7 @@ def test_cancelled_sessions(sqlite_url: str, instrumented: Instrument, report: R
 
     asyncio.run(main(scaled(100, 500)))
     gc.collect()  # a stream that was left open ends when it is collected
-    assert handle.force_flush(60_000)
+    assert handle.force_flush(HANG_MS)
     with closing(open_store(sqlite_url)) as reader:
         found = Counter(f"call {call.metadata['run_id']}" for call in reader.calls() if call.outcome != "in_progress")
         found.update(f"session {one.session.session_id}" for one in reader.sessions() if one.session.end_ns)

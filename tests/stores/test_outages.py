@@ -28,8 +28,9 @@ import psycopg
 import pytest
 from tests.support.left_behind import losses_of, open_spool
 from tests.support.provider import FullProvider
-from tests.support.rig import coming_and_going, until
+from tests.support.rig import coming_and_going
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_S, until
 
 from callspan import Settings, open_store
 from callspan.records import CallRecord, encode
@@ -70,13 +71,13 @@ def outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Outage:
             before = spool.states()[1].retried
             sent += append(spool, records, OUTAGE_S)
             retried = spool.states()[1].retried - before
-            until(lambda: {*sent} <= {*stored(healthy)}, 5)  # regardless of the other store
+            until(lambda: {*sent} <= {*stored(healthy)})  # regardless of the other store
             end()
             sent += append(spool, records, BEFORE_S)
-            assert spool.flush(30)
+            assert spool.flush(HANG_S)
             counts = spool.counters()
             assert (counts["rejected"], counts["damaged"], spool.losses.totals("dropped")) == (0, 0, {})
-            assert spool.close(10)
+            assert spool.close(HANG_S)
             assert sorted(stored(healthy)) == sorted(stored(url)) == sorted(sent)
         logged = [record.getMessage() for record in caplog.records if record.name == "callspan"]
         return Outcome([message for message in logged if "healthy" not in message], retried)
@@ -212,7 +213,7 @@ class Service:
         program = [sys.executable, "-W", "ignore", script, *arguments]
         environment = os.environ | ALLOCATOR
         worker = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=self.log, env=environment)
-        until((self.notes / f"{name}-{worker.pid}").exists, 120)
+        until((self.notes / f"{name}-{worker.pid}").exists)
         return worker
 
     def kill(self, name: str) -> None:
@@ -225,8 +226,8 @@ class Service:
         """End the workers and deliver the records they left."""
         for worker in self.workers.values():
             worker.send_signal(signal.SIGTERM)
-        log = self.place / "log"
-        assert [worker.wait(120) for worker in self.workers.values()] == [0, 0], log.read_text(errors="replace")[-5000:]
+        ends, log = [worker.wait(HANG_S) for worker in self.workers.values()], self.place / "log"
+        assert ends == [0, 0], log.read_text(errors="replace")[-5000:]
         shipped = self.command("ship")
         assert shipped.returncode == 0, shipped.stdout + shipped.stderr
         self.provider.close()
@@ -235,7 +236,7 @@ class Service:
     def command(self, *arguments: str, store: str | None = None) -> subprocess.CompletedProcess[str]:
         program = [sys.executable, "-m", "callspan.cli", "--store", store or ",".join(self.stores), *arguments]
         environment = os.environ | {"CALLSPAN_SPOOL_DIR": str(self.spool)}
-        done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment, timeout=300)
+        done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment, timeout=HANG_S)
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
@@ -353,7 +354,7 @@ class Faults:
 
     def heal(self) -> None:
         # A busy machine takes longer to reach the cap.
-        until(lambda: bool(self.service.losses().given_up), 300)
+        until(lambda: bool(self.service.losses().given_up))
         self.proxy.heal()
 
     def reload(self) -> None:
@@ -363,7 +364,7 @@ class Faults:
     def lock(self) -> None:
         """Lock the file as another application does."""
         path = self.service.place / "calls.db"
-        with contextlib.closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as connection:
+        with contextlib.closing(sqlite3.connect(path, timeout=HANG_S, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             time.sleep(3)
             connection.execute("COMMIT")
@@ -385,7 +386,7 @@ def test_soak_loses_only_counted_records(postgres_server: PostgresServer, postgr
     proxy = TcpProxy(postgres_server.port)
     postgres = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")
     service = Service("soak", tmp_path, [f"sqlite:///{tmp_path}/calls.db", postgres])
-    until(lambda: bool(service.noted("session")), 120)
+    until(lambda: bool(service.noted("session")))
     faults = Faults(service, proxy, postgres_server)
     faults.run(60 * MINUTES)
     service.end()
@@ -411,7 +412,7 @@ def test_repeatedly_killed_workers_lose_and_duplicate_nothing(tmp_path: Path) ->
     while made < CALLS:
         # By calls, because on a busy machine a worker might be killed before it has done anything.
         at_least = made + chance.randint(30, 200)
-        until(lambda at_least=at_least: len(service.noted("call")) >= at_least, 300)
+        until(lambda at_least=at_least: len(service.noted("call")) >= at_least)
         made = len(service.noted("call"))
         service.kill(chance.choice("ab"))
         service.command("calls", "--limit", "5")

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 
 import psycopg
 import pytest
+from tests.support.waiting import HANG_S
 
 from callspan import erase, open_store
 from callspan.stores import find_store
@@ -94,7 +95,7 @@ def test_ids_to_delete_are_set_per_transaction(store_url: str, deliver: Deliver,
         reading = [threads.submit(read) for _ in range(12)]
         receipt = erase(store_url, sessions=[*names, "unknown"])
         for done in reading:
-            done.result(60)
+            done.result(HANG_S)
     assert receipt.is_complete
     assert left(store_url) == (set(), {"stays"})
 

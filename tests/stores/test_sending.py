@@ -236,8 +236,7 @@ def test_receiver_errors_hide_secrets(
 
 
 def following(url: str, receiver: OtlpReceiver) -> AbstractContextManager[subprocess.Popen[str]]:
-    command = ("--store", url, "send", "--follow", "--otlp", receiver.url)
-    return interrupted(*command, OTEL_EXPORTER_OTLP_TIMEOUT="2")
+    return interrupted("--store", url, "send", "--follow", "--otlp", receiver.url)
 
 
 @on_every_store
@@ -252,7 +251,7 @@ def test_following_continues_after_an_outage(url: str, record: Play, receiver: O
         assert "it is tried again" in told
         seen += record(everything).spans
         receiver.status = 200
-        assert len(receiver.wait_for(len(seen), 40)) == len(seen)
+        assert len(receiver.wait_for(len(seen))) == len(seen)
         assert "Spans are sent to" in process.stderr.readline()
         time.sleep(2.5)
     assert process.returncode == 0

@@ -163,7 +163,6 @@ def check_comparison(url: str, sessions: Made) -> None:
 COMPARED = ("compare", "meta:prompt_version=3", "=4")
 
 
-@pytest.mark.timeout(600)
 def test_groups_and_differences_match_an_independent_computation(store: Delivery, records: Records) -> None:
     sessions = made(scaled(200, 10_000))
     find_store(store.url).write(records_of(sessions, records))

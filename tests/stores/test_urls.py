@@ -18,6 +18,7 @@ import msgspec
 import pytest
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import SettingError, open_store, stores
@@ -150,7 +151,7 @@ def test_write_only_store_records_calls(install: Install, tmp_path: Path) -> Non
     handle = callspan.instrument(stores=url)
     with callspan.record_call(provider="mine", model="m"):
         pass
-    assert handle.force_flush(30_000)
+    assert handle.force_flush(HANG_MS)
     handle.uninstrument()
     assert (tmp_path / "calls.lines").read_bytes().endswith(b"\r\n")
     assert (tmp_path / "calls.lines.spool").is_dir()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from click.testing import CliRunner
 from tests.support.processes import plain_environment, ran
+from tests.support.waiting import HANG_S
 
 from callspan.cli.commands import callspan
 
@@ -54,7 +55,7 @@ def interrupted(*arguments: str, cwd: Path | None = None, **env: str) -> Iterato
             yield process
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=20)
+            process.communicate(timeout=HANG_S)
 
 
 def run(url: str, *arguments: str, code: int | None = 0) -> str:

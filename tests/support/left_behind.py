@@ -8,6 +8,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from tests.support.waiting import HANG_S
+
 from callspan import Settings
 from callspan.delivery.store_sink import StoreSink
 from callspan.records import FORMAT, Record, encode
@@ -27,7 +29,7 @@ with callspan.session("s", session_id="one"):
             call.request({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
             call.response({"choices": [{"message": {"role": "assistant", "content": f"Hello {number}"}}]})
 if sys.argv[3] == "delivered":
-    assert handle.force_flush()
+    assert handle.force_flush(300_000)
 if sys.argv[3] in ("kill", "delivered"):
     os.kill(os.getpid(), 9)
 """
@@ -100,5 +102,5 @@ def start(stores: str, count: int, end: str) -> subprocess.Popen[bytes]:
 def killed(stores: str, count: int = 3, end: str = "kill") -> None:
     """Run one that is killed."""
     process = start(stores, count, end)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_S)
     assert process.returncode == -signal.SIGKILL

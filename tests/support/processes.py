@@ -7,16 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.waiting import HANG_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ran(
-    *arguments: str, cwd: Path, code: int | None = 0, timeout_s: float = 100, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def ran(*arguments: str, cwd: Path, code: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     """What an interpreter did with these arguments, without settings but these; any exit code will do if it is None."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False, cwd=cwd,
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=HANG_S, check=False, cwd=cwd,
         env=plain_environment(PYTHONPATH=path) | environment, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == code or code is None, done.stderr

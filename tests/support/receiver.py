@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from tests.support.waiting import HANG_S
 from typing_extensions import Self
 
 PATHS: Final[dict[Any, str]] = {
@@ -146,13 +146,12 @@ class OtlpReceiver:
         """Every metric accepted, once for each export."""
         return [metric for _, _, metric in items(self.requests, "metrics")]
 
-    def wait_for(self, count: int, timeout_s: float = 20.0) -> list[ReceivedSpan]:
-        """Return the spans as soon as there are `count`, or after the time what there is."""
-        deadline = time.monotonic() + timeout_s
+    def wait_for(self, count: int) -> list[ReceivedSpan]:
+        """Return the spans as soon as there are `count`."""
         with self._news:
-            while len(spans := self.spans) < count and (left := deadline - time.monotonic()) > 0:
-                self._news.wait(left)
-        return spans
+            is_there = self._news.wait_for(lambda: len(self.spans) >= count, HANG_S)
+            assert is_there, f"{len(self.spans)} of {count} spans have arrived: {self.spans}"
+            return self.spans
 
     def close(self) -> None:
         self._http.shutdown()

@@ -7,13 +7,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
+
+from tests.support.waiting import HANG_S, until
 
 from callspan import open_store
 from callspan.delivery.leftovers import Leftovers, Result
@@ -34,7 +35,7 @@ class SqliteSink(Destination):
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        self._connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(self.path, timeout=HANG_S, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("CREATE TABLE IF NOT EXISTS rows(id TEXT NOT NULL UNIQUE)")
 
@@ -94,7 +95,7 @@ class HangingSink(FileSink):
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
         self.reached.set()
-        self.freed.wait(60)
+        self.freed.wait(HANG_S)
         super().deliver(payloads)
 
 
@@ -141,10 +142,10 @@ def in_child(work: Callable[[], object], status: int = 0) -> None:
     assert os.waitpid(child, 0)[1] == status
 
 
-def deliver_left(root: Path, name: str, sink: Destination, timeout_s: float = 20) -> Result:
+def deliver_left(root: Path, name: str, sink: Destination) -> Result:
     """Deliver what ended processes have left below a root for the store of this name."""
     store = target(name)
-    return Leftovers(store, sink, timeout_s).deliver(places.left_segments_in(listing(root, store)))
+    return Leftovers(store, sink, HANG_S).deliver(places.left_segments_in(listing(root, store)))
 
 
 def until_left(root: Path) -> None:
@@ -161,16 +162,8 @@ def _same(sink: Destination) -> Destination:
 def rows(database: Path) -> list[str]:
     if not database.exists():
         return []
-    with closing(sqlite3.connect(database, timeout=30)) as connection:
+    with closing(sqlite3.connect(database, timeout=HANG_S)) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM rows")]
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    """Wait for a condition that another thread or process brings about."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 _PAUSE_S = 0.02
@@ -179,7 +172,7 @@ import pathlib, select, sqlite3, sys
 path = pathlib.Path(sys.argv[1])
 while not select.select([sys.stdin], [], [], {_PAUSE_S})[0]:
     if path.exists():
-        connection = sqlite3.connect(path, timeout=30)
+        connection = sqlite3.connect(path, timeout={HANG_S})
         connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
         connection.close()
 """
@@ -202,6 +195,6 @@ def coming_and_going(path: Path) -> Iterator[None]:
             yield
         finally:
             stop.set()
-            other.communicate(timeout=60)
+            other.communicate(timeout=HANG_S)
         reading.result()
     assert other.returncode == 0
