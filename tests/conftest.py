@@ -236,9 +236,12 @@ def instrumented() -> Iterator[Instrument]:
 
 @pytest.fixture
 def reading() -> Iterator[Read]:
-    """Open stores for reading; closed after the test."""
+    """Open stores for reading, after what has ended has been delivered: a loaded machine may end first.
+
+    Closed after the test.
+    """
     with ExitStack() as opened:
-        yield lambda store, **options: opened.enter_context(closing(callspan.open_store(str(store), **options)))
+        yield lambda store: opened.enter_context(closing(callspan.open_store(str(store), deliver=True)))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from tests.support import sdks
 from tests.support.calls import CHAT, Wire, caught, conversation_of, the_call
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+from tests.support.waiting import until
 
 from callspan import open_store
 from callspan.records import CallRecord
@@ -80,7 +80,7 @@ async def test_retried_attempt_cost_counts_in_the_call(
         await mode.wait(mode.openai(max_retries=1).chat.completions.create(**{**CHAT, "model": "no-price"}))
     (record,) = seen.records
     assert [attempt.cost and str(attempt.cost.usd) for attempt in record.attempts] == costs
-    with closing(open_store(store)) as reader:
+    with closing(open_store(store, deliver=True)) as reader:
         (stored,) = reader.calls()
         (sums,) = reader.summary(())
     assert stored.cost is not None
@@ -248,11 +248,13 @@ async def test_failed_call_records_reason_without_exception(failure: str, shaped
     if failure == "malformed" and shaped.shape == "raw":
         assert record.response is None or not bytes(record.response.body)
     raised = None
+
     # What has a finalizer goes first, and what it held with the next round; a thread of ours may hold it for a moment.
-    deadline = time.monotonic() + 5
-    while gone() is not None and time.monotonic() < deadline:
+    def freed() -> bool:
         gc.collect()
-    assert gone() is None
+        return gone() is None
+
+    until(freed)
 
 
 async def test_status_raised_by_application_hook_is_recorded(mode: Mode, seen: Capture) -> None:

@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import Instrument
 from tests.support.calls import body_returned, body_sent, caught, everywhere, the_call, usage_of
 from tests.support.mode import Mode
+from tests.support.waiting import HANG_MS, HANG_S
 
 import callspan
 from callspan.testing import Capture, ScriptedProvider, capture
@@ -208,7 +209,7 @@ ENDS: dict[str, End] = {
         read_all, {"end_after": 7}, outcome="success", end="cut_off", text="I am", complete=False,
     ),
     "stalled": End(
-        read_all, {"chunk_delay_s": 3.0}, outcome="timeout", end="error", text="", complete=False, kind="timeout",
+        read_all, {"chunk_delay_s": HANG_S}, outcome="timeout", end="error", text="", complete=False, kind="timeout",
     ),
 }  # fmt: skip
 """The seventh event has the second word."""
@@ -218,7 +219,8 @@ ENDS: dict[str, End] = {
 async def test_stream_endings(name: str, mode: Mode, seen: Capture) -> None:
     row = ENDS[name]
     mode.provider.reply(**COUNTS, **row.reply)
-    stream = await streamed(mode, await client_of(mode, read_timeout=0.4))
+    # Long enough for the head of the answer on a loaded machine.
+    stream = await streamed(mode, await client_of(mode, read_timeout=3 if name == "stalled" else HANG_S))
     with suppress(Exception):
         await row.act(mode, stream)
     del stream
@@ -260,7 +262,7 @@ async def test_first_event_is_not_awaited(mode: Mode, seen: Capture) -> None:
 
 async def test_interrupted_stream_of_a_task(provider: ScriptedProvider, seen: Capture) -> None:
     mode = Mode("async", provider)
-    provider.reply(text="a b", first_token_delay_s=5)
+    provider.reply(text="a b", first_token_delay_s=HANG_S)
     stream = await streamed(mode)
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(mode.all(stream), 0.2)
@@ -568,7 +570,7 @@ async def test_session_and_content_level(mode: Mode, seen: Capture) -> None:
 async def test_only_named_sdks_are_recorded(sdks: str, mode: Mode, instrumented: Instrument, tmp_path: Path) -> None:
     handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl", sdks=sdks)
     await answered(mode)
-    handle.force_flush(30_000)
+    handle.force_flush(HANG_MS)
     calls = tmp_path / "calls.jsonl"
     assert (calls.exists() and "aws.bedrock" in calls.read_text()) == (sdks == "bedrock")
 

@@ -28,9 +28,9 @@ from tests.support import sdks
 from tests.support.calls import CHAT, QUESTION, REQUESTS, Wire, ask, client_of, parsing, text_of, the_call
 from tests.support.mode import Mode
 from tests.support.processes import ran
-from tests.support.rig import until
 from tests.support.scale import scaled
 from tests.support.telemetry import kept_spans
+from tests.support.waiting import HANG_MS, HANG_S, until
 
 import callspan
 from callspan.testing import Capture, ScriptedProvider, capture
@@ -58,7 +58,7 @@ async def posted(wire: Wire, cast_to: Callable[[str], Any]) -> None:
 
 
 async def with_options(wire: Wire) -> None:
-    await wire.ask(wire.client().with_options(timeout=5))
+    await wire.ask(wire.client().with_options(timeout=HANG_S))
 
 
 async def parse(wire: Wire) -> None:
@@ -255,7 +255,6 @@ def open_below(place: Path) -> list[str]:
     return [name for name in found if str(place) in name]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the files of a process")
 def test_no_hook_remains_after_running_calls_end(
     provider: ScriptedProvider, client: openai.OpenAI, store: str, tmp_path: Path, reading: Read,
@@ -282,18 +281,19 @@ def test_no_hook_remains_after_running_calls_end(
         calling = [pool.submit(call, thread) for thread in range(3)]
         for _ in range(cycles):
             handle = callspan.instrument(stores=store)
-            inside = object()
+            inside, before = object(), len(surely)
             time.sleep(0.02)
+            until(lambda before=before: len(surely) > before)  # type: ignore[misc]
             inside = None
             handle.uninstrument()
         over.set()
     assert [one.exception() for one in calling] == [None] * 3
     # The end of a call may have come as the stores closed: it would be delivered a second later.
-    handle.force_flush()
-    until(lambda: not open_below(tmp_path) and not of_callspan() - before_all, 15)
+    handle.force_flush(HANG_MS)
+    until(lambda: not open_below(tmp_path) and not of_callspan() - before_all)
     calls = list(reading(store).calls())
     models = [call.request.model for call in calls]
-    assert len(calls) > cycles / 4
+    assert len(calls) >= cycles
     assert (len(models), surely - set(models)) == (len(set(models)), set())
     assert {call.outcome for call in calls} == {"success"}
     assert "not recorded" not in caplog.text, "a call that began before `instrument()` is not sent in another way"
@@ -420,7 +420,7 @@ def test_flush_ends_with_a_frozen_clock(
     ask(client)
     began = time.perf_counter()
     assert not handle.force_flush(500)
-    assert time.perf_counter() - began < 30
+    assert time.perf_counter() - began < HANG_S
 
 
 def prompts(seen: Capture) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from tests.calls import transports
 from tests.support import sdks
 from tests.support.calls import QUESTION, REQUESTS, Wire, ask, bedrock, caught, client_of, text_of, the_call
 from tests.support.mode import Mode
+from tests.support.waiting import HANG_S, until_async
 
 import callspan
 from callspan.records import CallRecord, SessionRecord
@@ -23,7 +24,6 @@ from callspan.testing import Capture, ScriptedProvider
 TEXT = "one two three four five six seven"
 CHUNKS = {"chat_completions": 9, "responses": 15, "messages": 12}
 """Of the stream of that text."""
-PATIENCE_S = 60
 """A pause of the provider that no test waits for."""
 
 
@@ -83,8 +83,7 @@ async def cancelled(wire: Wire, work: Callable[[], Awaitable[Any]], is_there: Ca
     if not wire.mode.is_async:
         pytest.skip("threads are not cancelled")
     task = asyncio.ensure_future(work())  # type: ignore[arg-type]
-    while not is_there():
-        await asyncio.sleep(0.01)
+    await until_async(is_there)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -102,7 +101,7 @@ async def cancelled_between_chunks(wire: Wire) -> None:
     async def read() -> None:
         async for item in wire.mode.items(await wire.stream()):
             wire.received.append(item)
-            await asyncio.sleep(PATIENCE_S)
+            await asyncio.sleep(HANG_S)
 
     await cancelled(wire, read, lambda: wire.received)
 
@@ -124,7 +123,7 @@ class Ending(NamedTuple):
     reply: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
-SLOW = {"chunk_delay_s": PATIENCE_S}
+SLOW = {"chunk_delay_s": HANG_S}
 ENDINGS: dict[str, Ending] = {
     "plain": Ending(Wire.ask, "success"),
     "retried": Ending(Wire.ask, "success", attempts=(429, 500, 200)),
@@ -195,7 +194,7 @@ async def test_deadline_is_distinguished_from_cancellation(
 ) -> None:
     if not mode.is_async:
         pytest.skip("threads are not cancelled")
-    mode.provider.reply(text=TEXT, chunk_delay_s=PATIENCE_S, delay_s=0 if stream else PATIENCE_S)
+    mode.provider.reply(text=TEXT, chunk_delay_s=HANG_S, delay_s=0 if stream else HANG_S)
     received: list[Any] = []
 
     async def work() -> None:
@@ -205,8 +204,7 @@ async def test_deadline_is_distinguished_from_cancellation(
                 received.append(item)
 
     task = asyncio.create_task(work())
-    while not (received if stream else mode.provider.requests):
-        await asyncio.sleep(0.01)
+    await until_async(lambda: received if stream else mode.provider.requests)
     task.cancel(message)
     with pytest.raises(asyncio.CancelledError):
         await task

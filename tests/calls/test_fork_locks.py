@@ -58,7 +58,7 @@ def fork(model, also=bool):
     child = os.fork()
     if not child:
         import signal
-        signal.alarm(20)
+        signal.alarm(300)
         also()
         record(model)
         os._exit(0)
@@ -70,7 +70,7 @@ HOLDING = (
     RECORDING
     + """
 record("parent")
-handle.force_flush(10_000)
+handle.force_flush(300_000)
 record("parent")
 import callspan.conversion, callspan.agent.registry, callspan.agent.totals
 from callspan.wiring import WIRING
@@ -92,9 +92,13 @@ def held_at_fork(name):
         holder.join()
 
 names = ["callspan.forks.LATE_IMPORTS", *json.loads(sys.argv[2])]
-print(json.dumps([held_at_fork(name) for name in names]))
+print(json.dumps([fork("none"), *(held_at_fork(name) for name in names), fork("none")]))
 """
 )
+
+
+LIMIT_S = 1.5
+"""What a fork may take, beside ten times what one takes while no lock is held: less than a wait with a limit."""
 
 
 def test_every_lock_is_documented() -> None:
@@ -112,8 +116,9 @@ def test_fork_waits_for_no_lock(order: tuple[str, ...], tmp_path: Path, reading:
     names = [name for of_file in LOCKS.values() for name in of_file]
     done = ran("-W", "ignore", "-c", HOLDING, " ".join(order), json.dumps(names), cwd=tmp_path)
     forks = json.loads(done.stdout)
-    assert [(name, status) for name, status, took_s in forks if status or took_s > 1.5] == []
-    models = [str(call.request.model) for call in reading(tmp_path / "calls.db", deliver=True).calls()]
+    longest_s = LIMIT_S + 10 * max(took_s for name, _, took_s in forks if name == "none")
+    assert [(name, status) for name, status, took_s in forks if status or took_s > longest_s] == []
+    models = [str(call.request.model) for call in reading(tmp_path / "calls.db").calls()]
     assert sorted(models) == sorted(["parent", "parent", *(name for name, *_ in forks)])
 
 
@@ -147,8 +152,9 @@ def imported_again():
     import driver
     assert driver.complete
 
-print(json.dumps(fork("child", imported_again)))
+first = fork("child", imported_again)
 importer.join()
+print(json.dumps([first, fork("none")]))
 assert sys.modules["driver"].complete
 """
 )
@@ -159,9 +165,9 @@ def test_fork_during_import_lets_child_import_again(tmp_path: Path, reading: Rea
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "driver.py").write_text(DRIVER)
     done = ran("-W", "ignore", "-c", IMPORTING, "callspan", cwd=tmp_path)
-    _, status, took_s = json.loads(done.stdout)
-    assert (status, took_s < 1.5) == (0, True)
-    assert [call.outcome for call in reading(tmp_path / "calls.db", deliver=True).calls()] == ["success"] * 2
+    (_, status, took_s), (_, _, usual_s) = json.loads(done.stdout)
+    assert (status, took_s < LIMIT_S + 10 * usual_s) == (0, True)
+    assert [call.outcome for call in reading(tmp_path / "calls.db").calls()] == ["success"] * 3
 
 
 AT_ONCE = (
@@ -178,4 +184,4 @@ assert not fork("child")[1]
 def test_fork_right_after_first_call(after_s: str, tmp_path: Path, reading: Read) -> None:
     """Prices are imported then, and they import a library that logs."""
     ran("-W", "ignore", "-c", AT_ONCE, "callspan logging", after_s, cwd=tmp_path)
-    assert [call.outcome for call in reading(tmp_path / "calls.db", deliver=True).calls()] == ["success"] * 2
+    assert [call.outcome for call in reading(tmp_path / "calls.db").calls()] == ["success"] * 2

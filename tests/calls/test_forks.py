@@ -28,7 +28,8 @@ from tests.conftest import Instrument, Read
 from tests.support import sdks
 from tests.support.calls import CHAT
 from tests.support.processes import ROOT, plain_environment, ran
-from tests.support.rig import in_child, until
+from tests.support.rig import in_child
+from tests.support.waiting import HANG_MS, HANG_S, until
 
 import callspan
 from callspan.stores import StoreError
@@ -41,7 +42,7 @@ forks = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Python, a
 def ends_in_time() -> bool:
     """Have a process ended that hangs, as with a lock that another thread of its parent holds."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(30)
+    signal.alarm(HANG_S)
     return True
 
 
@@ -55,7 +56,7 @@ def test_lock_held_at_fork_does_not_block_child(
     def ask(name: str) -> bool:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
             list(client.chat.completions.create(model=name, messages=[], stream=True))
-        return callspan.instrument().force_flush(10_000)
+        return callspan.instrument().force_flush(HANG_MS)
 
     def stores() -> Iterator[str]:
         held.set()
@@ -91,8 +92,8 @@ def test_flush_ends_dropped_streams_without_threads(
     monkeypatch.setattr(_thread, "start_new_thread", refused)
     handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
     drop("parent")
-    in_child(lambda: drop("child") is None and handle.force_flush(30_000))
-    assert handle.force_flush(30_000)
+    in_child(lambda: drop("child") is None and handle.force_flush(HANG_MS))
+    assert handle.force_flush(HANG_MS)
     lines = map(json.loads, (tmp_path / "calls.jsonl").read_text().splitlines())
     assert sorted(line["request"]["model"] for line in lines if line["outcome"] == "cancelled") == ["child", "parent"]
 
@@ -122,11 +123,11 @@ def test_subinterpreter_ends_without_ending_the_process(tmp_path: Path, reading:
     pytest.importorskip("_testcapi", reason="this Python was built without its test modules")
     path = os.pathsep.join([str(ROOT), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SUBINTERPRETER], input=WITHIN, cwd=tmp_path, timeout=60, check=False,
+        [sys.executable, "-W", "ignore", "-c", SUBINTERPRETER], input=WITHIN, cwd=tmp_path, timeout=HANG_S, check=False,
         capture_output=True, text=True, env=plain_environment(PYTHONPATH=path),
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
-    calls = reading(tmp_path / "calls.db", deliver=True).calls()
+    calls = reading(tmp_path / "calls.db").calls()
     assert sorted(str(call.request.model) for call in calls) == ["first", "last"]
 
 
@@ -143,7 +144,7 @@ print("goes on")
 
 def test_subinterpreter_ends_with_its_process() -> None:
     """From Python 3.12 on, a look by Python's module for subinterpreters, as it ended, ended it once more."""
-    done = subprocess.run([sys.executable, "-c", LEFT], timeout=60, check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", LEFT], timeout=HANG_S, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
 
 
@@ -227,7 +228,7 @@ def test_open_stream_is_cancelled_and_has_its_span(tmp_path: Path, reading: Read
     (tmp_path / "app.py").write_text(APPLICATION)
     done = ran("-m", "callspan.cli", "run", "app.py", cwd=tmp_path, code=-signal.SIGTERM)
     assert sorted(done.stdout.split("\n"))[1:] == ["chat cut", "chat whole"], done.stderr
-    calls = reading(tmp_path / "callspan.db", deliver=True).calls()
+    calls = reading(tmp_path / "callspan.db").calls()
     assert sorted(call.outcome for call in calls) == ["cancelled", "success"]
 
 
@@ -240,7 +241,7 @@ def test_container_init_process_continues_its_streams(tmp_path: Path, reading: R
     (tmp_path / "app.py").write_text(APPLICATION)
     command = [*UNSHARE, sys.executable, "-m", "callspan.cli", "run", "app.py"]
     ran("-c", f"import os; os.execvp('unshare', {command})", cwd=tmp_path)
-    assert [one.outcome for one in reading(tmp_path / "callspan.db", deliver=True).calls()] == ["success"] * 2
+    assert [one.outcome for one in reading(tmp_path / "callspan.db").calls()] == ["success"] * 2
 
 
 AT_EXIT = """
@@ -319,12 +320,12 @@ ask("long")
 
 
 @pytest.fixture
-def outcomes(reading: Read, store: str) -> Callable[[], list[str]]:
+def outcomes(store: str) -> Callable[[], list[str]]:
     """The outcomes of the calls in the store; none where nothing is recorded yet."""
 
     def found() -> list[str]:
-        with suppress(StoreError):
-            return sorted(call.outcome for call in reading(store).calls())
+        with suppress(StoreError), closing(callspan.open_store(store)) as reader:
+            return sorted(call.outcome for call in reader.calls())
         return []
 
     return found
@@ -343,7 +344,7 @@ def test_killed_process_leaves_interrupted_call(
         assert running.stdout is not None
         asking = running.pid if process == "alone" else int(running.stdout.readline())
         try:
-            until(lambda: outcomes() == ["in_progress", *["success"] * answered], 45)
+            until(lambda: outcomes() == ["in_progress", *["success"] * answered])
         finally:
             subprocess.run(["kill", "-9", str(asking)], check=True)
     assert outcomes() == ["interrupted", *["success"] * answered]
@@ -455,7 +456,7 @@ def test_long_response_is_one_call(
         answer: Any = asking.responses.create(model="gpt-5", input="Hi", **options)
         if "stream" in options:
             list(answer)
-    assert handle.force_flush(30_000)
+    assert handle.force_flush(HANG_MS)
     assert outcomes() == [outcome]
 
 

@@ -29,6 +29,7 @@ from tests.conftest import Instrument
 from tests.support.calls import Wire, everywhere, text_of
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import fail_open, private_names
@@ -199,7 +200,7 @@ async def test_failing_opentelemetry_never_breaks_a_call(
 ) -> None:
     handle = instrumented(tracer_provider=MAKES[make](), stores=f"jsonl:///{tmp_path}/calls.jsonl")
     assert await texts(mode) == WELL
-    handle.force_flush(60_000)
+    handle.force_flush(HANG_MS)
     lines = (tmp_path / "calls.jsonl").read_text().splitlines()
     assert sum('"I am well."' in line for line in lines) == 2
 

@@ -81,8 +81,7 @@ with callspan.record_call(provider="p") as call:
     call.request({"model": "m", "messages": messages})
     call.response({"choices": []})
 next(iter(openai_client.chat.completions.create(model="gpt-4o", messages=messages, stream=True)))
-time.sleep(0.2)
-assert callspan.instrument(stores="sqlite:///calls.db,jsonl:///calls.jsonl").force_flush(60_000)
+assert callspan.instrument(stores="sqlite:///calls.db,jsonl:///calls.jsonl").force_flush(300_000)
 provider.close()
 print(sorted(late))
 """
@@ -113,7 +112,8 @@ is_waited_for = False
 sys.addaudithook(compiles)
 chunks = iter(client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}], stream=True))
 next(chunks)
-time.sleep(1)
+while any(thread.name == "callspan-preparing" for thread in threading.enumerate()):
+    time.sleep(0.05)
 is_waited_for = True
 list(chunks)
 provider.close()

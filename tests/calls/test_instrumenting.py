@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider
 from tests.support.calls import ask
 from tests.support.processes import ran
-from tests.support.rig import until
+from tests.support.waiting import HANG_MS, HANG_S, until
 
 import callspan
 from callspan import (
@@ -86,11 +86,11 @@ def test_adding_a_store_does_not_move_relative_stores(tmp_path: Path, monkeypatc
     monkeypatch.chdir(named)
     handle = callspan.instrument(stores="sqlite:///calls.db,jsonl:///calls.jsonl", spool_dir="spool")
     record("first")
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     monkeypatch.chdir(later)
     callspan.CallRecordExporter(stores="sqlite:///added.db")
     record("second")
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     handle.uninstrument()
     assert stored(f"sqlite:///{named}/calls.db") == {"first", "second"}
     assert stored(f"sqlite:///{later}/added.db") == {"second"}
@@ -108,7 +108,7 @@ def test_flush_after_uninstrument_leaves_no_thread(tmp_path: Path) -> None:
         record("early")
         second.uninstrument()
         call.response({"choices": []})
-    assert second.force_flush()
+    assert second.force_flush(HANG_MS)
     assert stored(store) == {"late", "early"}
     until(lambda: not any(store in thread.name for thread in threading.enumerate()))
 
@@ -121,7 +121,7 @@ def test_relative_price_file_is_resolved_once(tmp_path: Path, monkeypatch: pytes
         Path("prices.json").write_text(json.dumps({"version": "mine", "models": {"m": {"input": price}}}))
         handle = callspan.instrument(stores="sqlite:///calls.db", prices="prices.json")
         record("m", prompt_tokens=3)
-        assert handle.force_flush()
+        assert handle.force_flush(HANG_MS)
         handle.uninstrument()
         with contextlib.closing(open_store("sqlite:///calls.db")) as reader:
             costs += [call.cost and call.cost.usd for call in reader.calls()]
@@ -155,7 +155,7 @@ def test_missing_home_or_directories_lose_no_record(
         monkeypatch.setattr(sys, "argv", ["app.py"])
     handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
     record("m")
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     assert stored(f"sqlite:///{tmp_path}/calls.db") == {"m"}
 
 
@@ -299,7 +299,7 @@ def test_invalid_environment_never_raises(
     assert (settings.content, settings.stores, settings.prices) == ("off", (store,), None)
     messages = said(caplog)
     record("a")
-    assert handle.force_flush(60_000)
+    assert handle.force_flush(HANG_MS)
     assert stored(store) == {"a"}
     assert messages
     assert all(text.startswith("CALLSPAN_") for text in messages)
@@ -312,7 +312,7 @@ def test_uninstrument_of_a_replaced_handle_does_nothing() -> None:
     old.uninstrument()
     assert (repr(old)[:16], repr(new)[:16]) == ("<Handle replaced", "<Handle in force")
     assert (old.settings.content, new.settings.content) == ("off", "metadata")
-    assert old.force_flush(100)
+    assert old.force_flush(HANG_MS)
     assert old.counters() == {}
     new.uninstrument()
     assert repr(new).startswith("<Handle replaced")
@@ -335,7 +335,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("change", [lambda: callspan.instrument(content="off"), callspan.uninstrument, undo_each])
-def test_closing_stores_blocks_no_other_thread(change: Callable[[], object], tmp_path: Path) -> None:
+def test_closing_stores_blocks_no_other_thread(
+    change: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.wiring._CLOSE_TIMEOUT_S", HANG_S)
     for kind in INSTRUMENTORS:
         kind().instrument(skip_dep_check=True)
     callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
@@ -355,7 +358,7 @@ def test_record_appended_during_close_is_delivered(tmp_path: Path, client: opena
     path = tmp_path / "calls.db"
     handle = callspan.instrument(stores=path)
     record("first")
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     with locked(path):
         stream = ask(client, stream=True)
         closes = threading.Thread(target=callspan.uninstrument)
@@ -371,7 +374,9 @@ def test_record_appended_during_close_is_delivered(tmp_path: Path, client: opena
         until(lambda: reader.execute(ended).fetchone() == (2,))
 
 
-def test_adding_a_store_during_a_write_leaves_no_thread(tmp_path: Path) -> None:
+def test_adding_a_store_during_a_write_leaves_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("wiring", "delivery.recorder"):
+        monkeypatch.setattr(f"callspan.{module}._CLOSE_TIMEOUT_S", HANG_S)
     first, second = f"sqlite:///{tmp_path}/first.db", f"sqlite:///{tmp_path}/second.db"
 
     def add(frame: FrameType, event: str, argument: object) -> None:
@@ -386,7 +391,7 @@ def test_adding_a_store_during_a_write_leaves_no_thread(tmp_path: Path) -> None:
     sys.setprofile(add)
     record("late")
     sys.setprofile(None)
-    until(lambda: not any(first in thread.name for thread in threading.enumerate()), 10)
+    until(lambda: not any(first in thread.name for thread in threading.enumerate()))
     assert stored(first) == {"before", "late"}
 
 
@@ -411,7 +416,7 @@ def test_exporter_flushes_replaced_stores(order: str, tmp_path: Path, monkeypatc
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(failing))
         server.listen()
-        assert exporter.force_flush(20_000)
+        assert exporter.force_flush(HANG_MS)
         server.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -448,5 +453,5 @@ class Flushed(NoOpTracerProvider, NoOpMeterProvider):
 def test_flush_continues_after_a_failing_provider(answers: tuple[object, object], flushed: bool) -> None:
     tracers, meters = map(Flushed, answers)
     handle = callspan.instrument(tracer_provider=tracers, meter_provider=meters, sdks=NONE)
-    assert handle.force_flush(1500) == flushed
-    assert [1000 < timeout <= 1500 for timeout in (*tracers.requested, *meters.requested)] == [True, True]
+    assert handle.force_flush(HANG_MS) == flushed
+    assert [HANG_S < timeout <= HANG_MS for timeout in (*tracers.requested, *meters.requested)] == [True, True]

@@ -25,6 +25,7 @@ import openai
 import pytest
 from tests.support.calls import CHAT, MESSAGE
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_S
 
 import callspan
 from callspan.records import CallRecord, EventRecord, SessionRecord, TimestepRecord
@@ -239,7 +240,7 @@ def following(calls: list[CallRecord]) -> Iterator[str]:
             yield f"{call.outcome}, below {call.parent_span_id}, in {call.place}"
 
 
-@pytest.mark.timeout(scaled(120, 0))
+@pytest.mark.timeout(scaled(2 * HANG_S, 0))
 @pytest.mark.parametrize("use", USES, ids=[use.__name__ for use in USES])
 def test_interrupt_inside_callspan_keeps_the_call(use: Callable[[Clients], None], clients: Clients) -> None:
     kinds, faults = list(KINDS), []

@@ -25,6 +25,7 @@ from tests.support import sdks
 from tests.support.calls import CHAT, Wire
 from tests.support.mode import Mode
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan.records import new_id
@@ -160,7 +161,7 @@ def test_streams_leak_nothing(sdk: str, colour: str, ending: str, count: int, in
         asyncio.run(streams(colour, sdk, ending, number))
         # What the collector finds is ended by a thread of ours.
         gc.collect()
-        assert handle.force_flush(30_000)
+        assert handle.force_flush(HANG_MS)
         return alive(sdk)
 
     before = after(3)
@@ -211,7 +212,7 @@ def test_repeated_instrumentation_leaks_nothing(tmp_path: Path) -> None:
         with callspan.session(session_id=new_id()), callspan.timestep():
             for _ in range(5):
                 list(client.chat.completions.create(**CHAT, stream=True))
-        assert handle.force_flush(30_000)
+        assert handle.force_flush(HANG_MS)
         handle.uninstrument()
 
     def after(cycles: int) -> Counter[str]:

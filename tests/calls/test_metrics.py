@@ -19,6 +19,7 @@ from tests.support.mode import Mode
 from tests.support.processes import ROOT, ran
 from tests.support.rig import in_child
 from tests.support.telemetry import Meters, kept_spans
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan.records import CallRecord
@@ -46,7 +47,7 @@ def measured() -> Iterator[Meters]:
         meter_provider=meters.provider, tracer_provider=TracerProvider(sampler=ALWAYS_OFF), otlp=False
     )
     yield meters
-    assert handle.force_flush(5_000)
+    assert handle.force_flush(HANG_MS)
     assert meters.running() == 0, "every call that began has been counted out"
     handle.uninstrument()
     meters.provider.shutdown()
@@ -139,7 +140,7 @@ async def test_abandoned_call_leaves_the_in_flight_count(how: str, plain: Wire, 
     """A cancelled call is no error."""
     await plain.leave(how)
     await plain.mode.collect()
-    callspan.instrument(meter_provider=measured.provider).force_flush(5_000)
+    callspan.instrument(meter_provider=measured.provider).force_flush(HANG_MS)
     (duration,) = measured.read()[DURATION]
     assert duration.count == 1
     found = {key: value for key, value in duration.attributes.items() if key.startswith(("error.", "callspan."))}

@@ -22,6 +22,7 @@ from tests.support.calls import MESSAGE, Wire, ask, caught, causes, client_of, p
 from tests.support.mode import Mode
 from tests.support.scale import scaled
 from tests.support.telemetry import kept_spans
+from tests.support.waiting import HANG_S
 
 import callspan
 from callspan.records import Record
@@ -94,7 +95,7 @@ async def test_transport_errors_reach_the_caller(stream: bool, sdk: str, error: 
 def test_trio_calls_are_recorded(how: str, sdk: str, provider: ScriptedProvider, seen: Capture) -> None:
     trio = pytest.importorskip("trio", reason="trio is not installed")
     provider.reply(status=429, retry_after_s=0.001)
-    provider.reply(text="I am well.", first_token_delay_s=60 if how == "cancelled" else 0)
+    provider.reply(text="I am well.", first_token_delay_s=HANG_S if how == "cancelled" else 0)
 
     async def body() -> None:
         mode = Mode("async", provider)

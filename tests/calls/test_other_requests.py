@@ -17,6 +17,7 @@ from tests.conftest import Instrument
 from tests.support.calls import body_returned, body_sent, the_call
 from tests.support.left_behind import directory_of, unrecorded
 from tests.support.mode import Mode
+from tests.support.waiting import HANG_S
 
 import callspan
 from callspan import open_store
@@ -108,7 +109,7 @@ def test_same_object_twice_is_one_record(provider: ScriptedProvider, client: ope
             provider.reply(raw=answer, on="/new_thing")
             post(client, "/new_thing")
     assert [span.name for span in seen.spans] == ["generate_content", "invoke_workflow s"]
-    with closing(open_store(store)) as reader:
+    with closing(open_store(store, deliver=True)) as reader:
         (call,) = reader.calls()
     assert (call.usage and call.usage.output_tokens, call.trace_id is None) == (9, False)
 
@@ -252,7 +253,7 @@ def test_doctor_sums_counts_of_several_processes(provider: ScriptedProvider, sto
     (file,) = [path for path in directory_of(store).iterdir() if b"new_thing" in path.read_bytes()]
     file.write_text("{")
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [process.communicate(timeout=60)[1].count("/v1/new_thing") for process in running] == [1] * 3
+    assert [process.communicate(timeout=HANG_S)[1].count("/v1/new_thing") for process in running] == [1] * 3
     checks = ask("--store", store, "doctor", "--json").json["checks"]
     (check,) = [check for check in checks if check["area"] == "not recorded"]
     assert check["state"] == "warning"

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import time
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.support.realtime_server import (
     transcribed,
 )
 from tests.support.socket_server import ConnectionClosed, Socket, by_api
+from tests.support.waiting import HANG_S
 
 import callspan
 from callspan.records import Media, Text
@@ -237,11 +239,12 @@ async def test_repeated_end_of_speech_does_not_start_a_response(mode: Mode, seen
     async with connected(mode, script) as socket:
         await socket.until("input_audio_buffer.committed")
         await asyncio.sleep(0.5)
+        asked_ns = time.time_ns()
         await socket.send({"type": "input_audio_buffer.clear"})
         await socket.until(DONE)
     second = seen.records[-1]
     assert second.text == "Hello?"
-    assert (second.timing.duration_ns or 0) < 500_000_000
+    assert second.timing.start_ns > asked_ns - 250_000_000
 
 
 async def test_next_request_contains_server_tool_results(mode: Mode, seen: Capture) -> None:
@@ -360,9 +363,9 @@ async def test_beta_events_are_read(mode: Mode, seen: Capture) -> None:
 
 async def send_until_lost(socket: Socket) -> None:
     """Once the server has dropped the connection, send until that is noticed, then a create, which is not sent."""
-    socket.part.done.wait(5)
+    assert socket.part.done.wait(HANG_S)
     with contextlib.suppress(ConnectionClosed):
-        for _ in range(1000):
+        while True:
             await socket.send({"type": "input_audio_buffer.clear"})
             await asyncio.sleep(0.005)
     with pytest.raises(ConnectionClosed):

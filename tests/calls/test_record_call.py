@@ -21,6 +21,7 @@ from tests.conftest import Instrument, Read
 from tests.support.calls import CHAT, QUESTION, text_of, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.telemetry import Meters
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import UsageError
@@ -257,7 +258,7 @@ def test_misuse_outside_a_capture_changes_nothing(store: str, instrumented: Inst
         call_id = call.call_id
         with call:
             assert call.call_id == call_id
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     (record,) = reading(store).calls()
     assert (record.call_id, record.seen_in, record.outcome) == (call_id, "call", "success")
 
@@ -278,7 +279,7 @@ def test_past_call_is_priced_at_its_day_and_not_measured(store: str, instrumente
         step.end(at=T0 + S)
     with callspan.timestep(at=T0):
         pass
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     found = meters.read()
     assert {name for name in found if not name.startswith("callspan.delivery") and "spool" not in name} == set()
     reader = reading(store)
@@ -288,7 +289,7 @@ def test_past_call_is_priced_at_its_day_and_not_measured(store: str, instrumente
     assert summary.session.start_ns == T0
     with callspan.session("now"), callspan.tool("t"), callspan.record_call(provider="openai") as call:
         call.response(ANSWER)
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     assert {"gen_ai.client.operation.duration", "callspan.client.cost"} <= meters.read().keys()
 
 

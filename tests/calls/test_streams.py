@@ -17,6 +17,7 @@ from tests.conftest import Instrument
 from tests.support import sdks
 from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, caught, parsing, text_of, the_call
 from tests.support.mode import Mode
+from tests.support.waiting import HANG_MS, HANG_S
 
 import callspan
 from callspan import add_callback
@@ -76,9 +77,6 @@ def test_chunk_log_is_limited(limit: int, content: Any, provider: ScriptedProvid
         assert {note.choice for note in notes} <= {0, None}
 
 
-LONG_S = 20
-
-
 def test_slow_redactor_delays_no_call(provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path) -> None:
     """Dropped streams end on a thread of callspan's."""
     begun, may_end = threading.Event(), threading.Event()
@@ -87,7 +85,7 @@ def test_slow_redactor_delays_no_call(provider: ScriptedProvider, instrumented: 
     def redact(record: Any) -> Any:
         if isinstance(record, CallRecord) and record.outcome == "cancelled":
             begun.set()
-            assert may_end.wait(LONG_S)
+            assert may_end.wait(HANG_S)
         if isinstance(record, CallRecord) and record.outcome != "in_progress":
             redacted.append((record.outcome, threading.current_thread().name))
         return record
@@ -107,12 +105,12 @@ def test_slow_redactor_delays_no_call(provider: ScriptedProvider, instrumented: 
         next(iter(client.chat.completions.create(**CHAT, stream=True)))
         gc.collect()
         others()
-        assert begun.wait(LONG_S)
+        assert begun.wait(HANG_S)
         others()
         # Had one of them waited, it would have done so until the redactor gave up.
         assert redacted == [("success", "MainThread")] * 8
         may_end.set()
-        assert handle.force_flush()
+        assert handle.force_flush(HANG_MS)
     assert [thread for outcome, thread in redacted if outcome == "cancelled"] == ["callspan-deferred-ends"]
 
 
@@ -164,7 +162,7 @@ async def used(mode: Mode, manager: Any, use: str) -> None:
 @pytest.mark.parametrize("name", HELPERS)
 async def test_stream_helper_records_its_end(name: str, use: str, mode: Mode, seen: Capture) -> None:
     is_left = use in ("left", "unread", "raises")
-    mode.provider.reply(text="I am well.", **({"chunk_delay_s": 60} if is_left else {}))
+    mode.provider.reply(text="I am well.", **({"chunk_delay_s": HANG_S} if is_left else {}))
     raised = await caught(used(mode, helper(name, mode, parses=False), use))
     assert isinstance(raised, KeyError if use == "raises" else type(None))
     record = the_call(seen)

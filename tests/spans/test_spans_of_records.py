@@ -106,7 +106,7 @@ def test_session_spans_are_rebuilt_from_stored_records(
     url = f"sqlite:///{tmp_path}/calls.db"
     with capture(stores=url, spool_dir=tmp_path / "spool") as seen:
         program(provider)
-    with closing(open_store(url)) as reader:
+    with closing(open_store(url, deliver=True)) as reader:
         records = [record for summary in reader.sessions() for record in stored(reader, summary)]
     found = [*differences(seen.spans, records)]
     assert not [one for one in found if "callspan.reward.late" not in one]

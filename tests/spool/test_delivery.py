@@ -152,7 +152,7 @@ def test_flush_delivers_records_of_a_killed_process(store: str, records: bool) -
     if records:
         with callspan.record_call(provider="mine", model="m"):
             pass
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     with closing(callspan.open_store(store)) as reader:
         assert reader.count_calls() == 3 + records
     handle.uninstrument()
@@ -166,7 +166,7 @@ def test_flush_does_not_wait_for_another_running_process(store: str) -> None:
         assert try_lock(descriptor)
         assert handle.force_flush(HANG_MS)
     assert segment.exists()
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     assert not segment.exists()
     handle.uninstrument()
 
@@ -176,8 +176,8 @@ def test_flush_is_false_for_unreadable_segments(store: str, monkeypatch: pytest.
     handle = callspan.instrument(stores=store)
     with monkeypatch.context() as patch:
         patch.setattr("callspan.spool.spool.os.access", lambda path, mode: False)
-        assert not handle.force_flush()
-    assert handle.force_flush()
+        assert not handle.force_flush(HANG_MS)
+    assert handle.force_flush(HANG_MS)
     handle.uninstrument()
 
 

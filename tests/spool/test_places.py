@@ -16,7 +16,7 @@ from tests.support.left_behind import leave_behind
 from tests.support.processes import plain_environment
 from tests.support.records import keep, made
 from tests.support.rig import DownSink, in_child, record, spool_of
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_MS, HANG_S
 
 import callspan
 from callspan import Settings, open_store
@@ -132,7 +132,7 @@ def test_process_rewrites_the_list_of_its_stores(how: str, root: Path) -> None:
     handle = callspan.instrument(stores=TWO)
     with callspan.record_call(provider="mine", model="m"):
         pass
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     handle.uninstrument()
     for store in split_urls(TWO):
         with closing(open_store(store)) as reader:

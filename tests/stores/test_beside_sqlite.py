@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 from tests.support.commands import ask
 from tests.support.processes import ran
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import erase, import_records
@@ -49,7 +50,7 @@ class Application:
         with callspan.record_call(provider="vllm", model="m") as call:
             call.request({"model": "m", "messages": [{"role": "user", "content": f"q{self.made}"}]})
             call.response({"choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}}]})
-        assert callspan.instrument().force_flush()
+        assert callspan.instrument().force_flush(HANG_MS)
         self.made += 1
 
     def end(self) -> None:

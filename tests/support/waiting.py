@@ -5,6 +5,7 @@ A test that measures a time has a bound of its own: of CPU time, or against anot
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Callable
@@ -25,11 +26,24 @@ def until(condition: Callable[[], T], state: Callable[[], object] | None = None)
     """
     begun_s = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() - begun_s > HANG_S:
-            lines = [f"not within {HANG_S} s: {_described(condition)}", f"which is {value!r}"]
-            raise AssertionError("\n".join([*lines, *([] if state is None else [f"state: {state()}"])]))
+        _check(begun_s, condition, value, state)
         time.sleep(_PAUSE_S)
     return value
+
+
+async def until_async(condition: Callable[[], T], state: Callable[[], object] | None = None) -> T:
+    """The same for what another task of the loop may bring about."""
+    begun_s = time.monotonic()
+    while not (value := condition()):
+        _check(begun_s, condition, value, state)
+        await asyncio.sleep(_PAUSE_S)
+    return value
+
+
+def _check(begun_s: float, condition: Callable[[], T], value: T, state: Callable[[], object] | None) -> None:
+    if time.monotonic() - begun_s > HANG_S:
+        lines = [f"not within {HANG_S} s: {_described(condition)}", f"which is {value!r}"]
+        raise AssertionError("\n".join([*lines, *([] if state is None else [f"state: {state()}"])]))
 
 
 def _described(condition: Callable[[], object]) -> str:

@@ -25,6 +25,7 @@ import anthropic
 import httpx2
 import openai
 from tests.support.mode import Colour
+from tests.support.waiting import HANG_S
 from tests.wire.corpus import Exchange
 from typing_extensions import Self
 
@@ -47,7 +48,6 @@ _METHODS = {
 """Resource, method and logical path of each operation."""
 _BELOW_RESPONSES = ("compact", "input_tokens")
 _WRAPPERS = {"raw": "with_raw_response", "read": "with_streaming_response", "lines": "with_streaming_response"}
-TIMEOUT_S = 60.0
 """Any explicit value: the anthropic SDK refuses long plain calls that have none."""
 HAVE_BETA = ("messages", "count_tokens")
 SEEN = (openai.OpenAIError, anthropic.AnthropicError, ValueError, TypeError, RuntimeError)
@@ -154,7 +154,7 @@ class Replayer:
     def _new_client(self, exchange: Exchange) -> Any:
         scheme = "http" if exchange.host.startswith(LOCAL) else "https"
         origin = f"{scheme}://{exchange.host}"
-        common: dict[str, Any] = {"api_key": "test", "max_retries": 0, "http_client": self._http, "timeout": TIMEOUT_S}
+        common: dict[str, Any] = {"api_key": "test", "max_retries": 0, "http_client": self._http, "timeout": HANG_S}
         if exchange.endpoint in {"messages", "count_tokens"}:
             return _class(anthropic, "Anthropic", self._asynchronous)(base_url=origin, **common)
         if "/deployments/" in exchange.path:
