@@ -14,6 +14,7 @@ import openai
 import pytest
 from tests.support.commands import ask
 from tests.support.records import SECOND, START_NS, keep, made, reward, session
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import formatting
@@ -299,7 +300,7 @@ def test_decimal_context_of_the_application_rounds_no_cost(provider: ScriptedPro
             context.prec = precision
             context.traps[decimal.Inexact] = precision == 5
             client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
-            assert handle.force_flush()
+            assert handle.force_flush(HANG_MS)
             found.append(next(one.cost_usd for one in callspan.open_store(url).summary("model")))
         handle.uninstrument()
     assert len(found[0].as_tuple().digits) > 5

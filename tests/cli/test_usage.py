@@ -23,6 +23,7 @@ from tests.support.commands import Answer, ask, callspan, in_its_own
 from tests.support.processes import plain_environment, ran
 from tests.support.records import START_NS, keep, made, session
 from tests.support.scale import FULL, scaled
+from tests.support.waiting import HANG_S
 
 from callspan.records import Place, Response, Stream
 
@@ -159,7 +160,6 @@ def check(arguments: list[str]) -> None:
     assert result.exit_code == 0 or result.stderr or result.stdout, shown
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("place")
 def test_option_values_never_cause_a_traceback() -> None:
     """The telling values once for each name of an option; at night all, and the telling ones with each sub-command."""
@@ -276,7 +276,7 @@ def on_a_terminal(directory: Path, *arguments: str, **environment: str) -> str:
         with suppress(OSError):  # the terminal's other end is closed
             while piece := os.read(main, 65536):
                 written += piece
-        process.wait(60)
+        process.wait(HANG_S)
     os.close(main)
     return written.decode()
 
@@ -296,14 +296,14 @@ def test_closed_output_pipe_ends_the_command_silently(directory: Path, command: 
         assert process.stdout.read(10)
         process.stdout.close()
         stderr = process.stderr.read()
-        assert (process.wait(60), stderr) == (141, b"")
+        assert (process.wait(HANG_S), stderr) == (141, b"")
 
 
 @pytest.mark.parametrize(("closed", "command"), [(1, "calls"), (2, "show x"), (0, "delete --call call-00001")])
 def test_closed_standard_stream_is_none(directory: Path, closed: int, command: str) -> None:
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *COMMAND, *command.split()],
-        cwd=directory, env=plain_environment(), capture_output=True, text=True, check=False, timeout=60,
+        cwd=directory, env=plain_environment(), capture_output=True, text=True, check=False, timeout=HANG_S,
     )  # fmt: skip
     assert (done.returncode, "Traceback" in done.stderr) == ({0: 2, 1: 0, 2: 1}[closed], False), done.stderr
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.support.waiting import HANG_MS
 from tests.wire import corpus
 from tests.wire.replay import Replayer
 
@@ -387,7 +388,7 @@ def test_recorded_call_is_a_row_or_has_a_reason(tmp_path: Path) -> None:
         for exchange in answered:
             with callspan.session(session_id=exchange.id):
                 replayer.play(exchange)
-    assert handle.force_flush()
+    assert handle.force_flush(HANG_MS)
     handle.uninstrument()
     outcomes, same = Counter[bool](), 0
     with closing(open_store(store)) as reader:

@@ -6,8 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
 from tests.support.launching import python_of
+from tests.support.waiting import HANG_S
 
 from callspan import open_store
 from callspan.datasets import Options, export
@@ -17,7 +17,6 @@ from .conftest import TOOLS, World, asking, tool_call
 READER = Path(__file__).with_name("apps") / "trl_reader.py"
 
 
-@pytest.mark.timeout(300)
 def test_trl_renders_each_pair_as_recorded(world: World, tmp_path: Path) -> None:
     """Arguments stay apart, whatever another row has: none becomes null, none another type."""
     python = python_of("trainers/trl")
@@ -33,7 +32,7 @@ def test_trl_renders_each_pair_as_recorded(world: World, tmp_path: Path) -> None
     export(open_store(world.write(tmp_path / "w.db")), "preferences", pairs, options=Options(pair_format="trl"))
     environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [python, str(READER), str(pairs)], env=environment, capture_output=True, text=True, timeout=200, check=False
+        [python, str(READER), str(pairs)], env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert done.returncode == 0, done.stderr
     lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]

@@ -14,6 +14,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from tests.fuzz.case import Case
 from tests.support.spans_of_records import differences
+from tests.support.waiting import HANG_S
 
 from callspan import open_store
 from callspan.records import CallRecord, decode, encode
@@ -39,7 +40,6 @@ def _profiles() -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-_FLUSH_S = 30.0
 _NOT_COMPARED = {"cost", "conversation"}
 """What is computed on the way to the store, or from the bodies."""
 _STAYS = "callspan_last_call"
@@ -58,7 +58,7 @@ class Stored:
     def wrong(self, records: list[CallRecord]) -> list[str]:
         """Return what differs between the store and what was captured, after everything was delivered."""
         pipeline = WIRING.pipeline
-        if pipeline is None or not pipeline.recorder.flush(_FLUSH_S):
+        if pipeline is None or not pipeline.recorder.flush(HANG_S):
             return ["the store has not taken everything"]
         try:
             reader = open_store(self._url)

@@ -18,9 +18,9 @@ from tests.fuzz.case import Case
 from tests.fuzz.strategies import cases
 from tests.fuzz.worker import work
 from tests.support.processes import plain_environment
+from tests.support.waiting import HANG_S
 
 SIDES = ("bare", "instrumented")
-PATIENCE_S = 180.0
 SPAWN = get_context("spawn")
 _COMPARED = ("log", "requests", "calls", "warned", "noise")
 
@@ -47,7 +47,7 @@ class Side:
     def receive(self) -> dict[str, Any]:
         """Return what it saw; a worker that is stuck or gone is said to be, and replaced."""
         try:
-            if self._link.poll(PATIENCE_S):
+            if self._link.poll(HANG_S):
                 return self._link.recv()
             end = "hangs"
         except EOFError:

@@ -10,7 +10,7 @@ from tests.fuzz.search import Pair, search
 SEED, CASES = 17, 100
 
 
-@pytest.mark.timeout(600)  # a case that differs is made small
+@pytest.mark.timeout(1200)  # a case that differs is made small
 def test_results_are_equal_with_and_without_callspan() -> None:
     with closing(Pair()) as pair:
         search(pair, SEED, CASES)

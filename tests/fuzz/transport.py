@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from tests.fuzz.case import Answer, Case, Chunk
+from tests.support.waiting import HANG_S
 
 Log = Callable[..., None]
 _VARIES = {"traceparent", "tracestate", "idempotency-key"}
@@ -125,7 +126,7 @@ class _Connection(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    timeout = 20
+    timeout = HANG_S
 
     def do_POST(self) -> None:
         script, size = self.server.script, int(self.headers.get("content-length", 0))

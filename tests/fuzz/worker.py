@@ -23,6 +23,7 @@ from tests.fuzz.case import Case
 from tests.fuzz.transport import Script, Server, connections_of
 from tests.fuzz.ways import WAYS, Caller, reaches_a_model
 from tests.support.sdks import http_of
+from tests.support.waiting import HANG_S
 
 CLIENTS = {"openai": "OpenAI", "anthropic": "Anthropic"}
 
@@ -107,7 +108,7 @@ class Worker:
         given: dict[str, Any] = {"transport": library.MockTransport(script.answer)}
         address = {}
         if case.wire == "socket":
-            given = {"verify": self._tls, "timeout": 20.0}
+            given = {"verify": self._tls, "timeout": HANG_S}
             address["base_url"] = self._servers[case.sdk].url + ("/v1" if case.sdk == "openai" else "")
         http_client = http(follow_redirects=True, **given)
         client = Counting(api_key="sk-test", max_retries=case.retries, http_client=http_client, **address)

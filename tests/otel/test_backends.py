@@ -10,7 +10,6 @@ import math
 import os
 import re
 import shutil
-import time
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -26,8 +25,7 @@ from tests.support.launching import Stage, answers, free_port, python_of, runnin
 from tests.support.processes import ROOT
 from tests.support.programs import DEMO_SPANS, SPOKEN, VOICE_CALLS
 from tests.support.receiver import PATHS, OtlpReceiver, items
-
-pytestmark = [pytest.mark.timeout(300)]
+from tests.support.waiting import HANG_S, until
 
 HERE: Final = Path(__file__).parent
 ABOVE: Final = {("chat", "timestep"), ("execute_tool", "timestep"), ("timestep", "invoke_workflow")}
@@ -35,7 +33,7 @@ ABOVE: Final = {("chat", "timestep"), ("execute_tool", "timestep"), ("timestep",
 
 
 def read_json(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=HANG_S) as response:
         return json.load(response)
 
 
@@ -116,14 +114,12 @@ def phoenix(place: Path) -> Iterator[str]:
 
 def in_phoenix(url: str, path: str, wanted: int = 0) -> list[dict[str, Any]]:
     """All spans or sessions, as soon as there are so many."""
-    deadline = time.monotonic() + 20
-    found: list[dict[str, Any]] = []
-    while len(found) < wanted or not found:
-        found = read_json(f"{url}/v1/projects/default/{path}")["data"]
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.2)
-    return found
+
+    def found() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = read_json(f"{url}/v1/projects/default/{path}")["data"]
+        return rows if len(rows) >= wanted else []
+
+    return until(found)
 
 
 @pytest.mark.parametrize("commands", [[["demo"]], [["demo"], ["send"]]], ids=["exporter", "send"])
@@ -133,7 +129,7 @@ def test_phoenix_shows_everything_that_the_demo_sends(stage: Stage, tmp_path: Pa
             stage.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
         for command in commands:
             to = ["--otlp", url] if command == ["send"] else []
-            done = stage.run("callspan", "--store", stage.store, *command, *to, timeout_s=120)
+            done = stage.run("callspan", "--store", stage.store, *command, *to)
             assert done.returncode == 0, done.stderr
         spans = [span for span in in_phoenix(url, "spans?limit=500", DEMO_SPANS) if span["name"] not in SPOKEN]
         sessions = {session["session_id"] for session in in_phoenix(url, "sessions")}
@@ -202,7 +198,7 @@ def play_demo(stage: Stage, collector: dict[str, int], protocol: str = "http/pro
     assert (done.returncode, done.stderr) == (0, "")
     for sent in stage.receiver.requests:
         url, headers = f"http://127.0.0.1:{collector['http']}{PATHS[type(sent)]}", {"content-type": PROTOBUF}
-        urllib.request.urlopen(urllib.request.Request(url, sent.SerializeToString(), headers), timeout=20).close()
+        urllib.request.urlopen(urllib.request.Request(url, sent.SerializeToString(), headers), timeout=HANG_S).close()
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -236,7 +232,7 @@ def sum_of(samples: list[Sample], wanted: str) -> float:
 def test_prometheus_has_the_alerts_metrics(stage: Stage, collector: tuple[dict[str, int], OtlpReceiver]) -> None:
     ports, _ = collector
     play_demo(stage, ports)
-    with urllib.request.urlopen(f"http://127.0.0.1:{ports['prometheus']}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{ports['prometheus']}/metrics", timeout=HANG_S) as response:
         lines = response.read().decode().splitlines()
     samples = [sample(line) for line in lines if line and not line.startswith("#")]
     asked = "\n".join(re.findall(r"```promql\n(.*?)```", (ROOT / "docs/alerts.md").read_text(), re.DOTALL))

@@ -13,11 +13,10 @@ import pytest
 from tests.conftest import Read
 from tests.support.launching import APPS, Stage, python_of
 from tests.support.receiver import OtlpReceiver
+from tests.support.waiting import HANG_S
 
 from callspan.records import EventRecord
 from callspan.testing import ScriptedProvider
-
-pytestmark = [pytest.mark.timeout(300)]
 
 FRAMEWORKS = (
     "openai-agents", "langchain", "litellm", "instructor", "pydantic-ai", "langgraph", "crewai", "smolagents", "agno",
@@ -33,7 +32,7 @@ UNENDED = {"left", "cancelled"}
 def printed(environment: str, app: str, *arguments: str) -> Any:
     python = python_of(f"frameworks/{environment}")
     command = [python, str(APPS / "frameworks" / app), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert done.returncode == 0, done.stderr
     results = [line[7:] for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     return json.loads(results[0]) if results else None
@@ -133,7 +132,7 @@ def test_openai_agents_run_is_one_trace_and_one_session(environment: str) -> Non
 @agents_environments
 def test_openai_agents_run_ends_after_uninstrument(environment: str, store: str, reading: Read) -> None:
     printed(environment, "openai_agents_runs.py", "left", store)
-    reader = reading(store, deliver=True)
+    reader = reading(store)
     (session,) = reader.sessions()
     events = reader.events(session.session.session_id)
     assert session.outcome == "success"
@@ -180,7 +179,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
 
         @cache
         def play(named: str, order: str) -> Any:
-            done = stage.run(python, str(APPS / "peer.py"), named, order, timeout_s=250.0, CALLSPAN_STORES="")
+            done = stage.run(python, str(APPS / "peer.py"), named, order, CALLSPAN_STORES="")
             assert done.returncode == 0, done.stderr
             return json.loads(done.stdout)
 

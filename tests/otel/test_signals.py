@@ -19,6 +19,7 @@ from tests.conftest import Instrument
 from tests.support.launching import APPS, Stage
 from tests.support.receiver import OtlpReceiver, items, plain
 from tests.support.telemetry import Meters, kept_spans
+from tests.support.waiting import HANG_S
 
 import callspan
 from callspan import ByteBoundedExporter
@@ -69,7 +70,7 @@ def test_instance_id_is_per_process(stage: Stage, apart: list[str]) -> None:
     (stage.place / "shop.py").write_text(f"{instrumented}with callspan.session('s'):\n    ask('Hi')")
     for _ in range(2):
         command = [*apart, sys.executable, "shop.py"]
-        subprocess.run(command, check=True, env=stage.environment, cwd=stage.place, timeout=60)
+        subprocess.run(command, check=True, env=stage.environment, cwd=stage.place, timeout=HANG_S)
     live = instances(stage.receiver)
     assert stage.run("callspan", "send", "--otlp", stage.receiver.url).returncode == 0
     assert (len(live), len(instances(stage.receiver) - live)) == (2, 2)
@@ -98,7 +99,7 @@ NAMED = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=first,a=b, service.name = cor
 def test_otlp_sends_all_three_signals(service: str | None, name: str, variables: dict[str, str], stage: Stage) -> None:
     """But for those that a variable turns off, although an address is given."""
     arguments = f"otlp='{stage.receiver.url}', log_events=True, service={service!r}"
-    done = asked(stage, arguments, after="print(handle.force_flush(5_000))\nimport os; os._exit(0)", **variables)
+    done = asked(stage, arguments, after="print(handle.force_flush(300_000))\nimport os; os._exit(0)", **variables)
     without = "OTEL_LOGS_EXPORTER" in variables
     assert (done.stdout, done.stderr.partition(":")[0]) == ("True\n", WARNED if without else "")
     metrics, events = {one.name for one in stage.receiver.metrics}, [kind for kind, _, _ in stage.receiver.logs]

@@ -29,6 +29,7 @@ from tests.conftest import Instrument, Read
 from tests.sessions.conftest import Seen, parent_of
 from tests.support.processes import ran
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_MS, HANG_S, until_async
 
 import callspan
 from callspan import copy_context, current_session, current_timestep, metadata, session, timestep, tool
@@ -206,10 +207,7 @@ def test_abandoned_async_generator_is_closed_once(seen: Seen, monkeypatch: pytes
             return
         del held, running
         gc.collect()  # both generators, in any order
-        for _ in range(1000):
-            await asyncio.sleep(0.001)
-            if closed:
-                break
+        await until_async(lambda: closed)
 
     with session("s"):
         asyncio.run(consume())
@@ -224,7 +222,7 @@ def test_session_may_be_left_in_another_context(seen: Seen) -> None:
     async def chat() -> AsyncIterator[object]:
         with metadata(run_id="ann's"), session("chat", user_id="ann") as own, own.timestep():
             yield asyncio.create_task(stays(own))
-            await asyncio.sleep(60)
+            await asyncio.sleep(HANG_S)
             yield "b"
 
     async def stays(own: object) -> None:
@@ -483,7 +481,7 @@ with callspan.session("doomed", session_id="doomed", metadata={"seed": 7}) as ow
 
 def test_killed_process_leaves_an_interrupted_session(tmp_path: Path, store: str, reading: Read) -> None:
     ran("-c", VICTIM, store, cwd=tmp_path, code=-signal.SIGKILL)
-    reader = reading(store, deliver=True)
+    reader = reading(store)
     summary, steps = reader.session("doomed"), list(reader.timesteps("doomed"))
     assert (summary.session.outcome, summary.session.end_ns) == ("interrupted", None)
     assert summary.session.metadata == {"seed": 7}
@@ -518,7 +516,7 @@ def test_two_processes_add_steps(tmp_path: Path, store: str, instrumented: Instr
         worker = partial(ran, "-c", WORKER, store, json.dumps(own.carrier()), cwd=tmp_path)
         assert [done.stderr for done in pool.map(worker, ("left", "right"))] == ["", ""]
         own.outcome(success=True)
-    handle.force_flush()
+    handle.force_flush(HANG_MS)
     reader = reading(store)
     summary, steps, calls = reader.session(own.id), list(reader.timesteps(own.id)), list(reader.calls())
     assert (summary.timesteps, summary.calls, summary.events, summary.reward) == (21, 20, 20, 10.0)

@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.support.commands import ask
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan.records import Record, encode
@@ -330,7 +331,7 @@ def everything(
     program = Program(provider)
     try:
         program.run()
-        assert handle.force_flush(60_000)
+        assert handle.force_flush(HANG_MS)
         channels = {"spool": "".join(_text(path) for path in place.glob("*.spool/**/*") if path.is_file())}
     finally:
         handle.uninstrument()

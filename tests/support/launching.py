@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 from tests.support.processes import ROOT
 from tests.support.receiver import OtlpReceiver, ReceivedSpan
+from tests.support.waiting import HANG_S, until
 
 from callspan import CallRecord, open_store
 from callspan.stores import EmptyStoreError
@@ -55,10 +55,10 @@ class Stage:
             "CALLSPAN_STORES": self.store,
         }
 
-    def run(self, *command: str, timeout_s: float = 60.0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(BIN / command[0]), *command[1:]],
-            env={**self.environment, **environment}, cwd=self.place, capture_output=True, text=True, timeout=timeout_s,
+            env={**self.environment, **environment}, cwd=self.place, capture_output=True, text=True, timeout=HANG_S,
             check=False,
         )  # fmt: skip
 
@@ -84,12 +84,10 @@ class Stage:
         except EmptyStoreError:
             return []
 
-    def calls_of_the_killed(self, wanted: int, timeout_s: float = 10.0) -> list[CallRecord]:
+    def calls_of_the_killed(self, wanted: int) -> list[CallRecord]:
         """The records as soon as there are so many: a killed process holds its files until the system has ended it."""
-        deadline = time.monotonic() + timeout_s
-        while len(calls := self.calls()) < wanted and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return calls
+        until(lambda: len(self.calls()) >= wanted, self.calls)
+        return self.calls()
 
 
 class Served:
@@ -101,7 +99,7 @@ class Served:
         self._log = log
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.url + path, timeout=20) as response:
+        with urllib.request.urlopen(self.url + path, timeout=HANG_S) as response:
             return str(response.read().decode())
 
     def get_all(self, paths: Sequence[str]) -> list[str]:
@@ -114,7 +112,7 @@ class Served:
         sent = b"" if body is None else json.dumps(body).encode()
         head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(sent)}\r\n"
         host, _, port = self.url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port)), 20) as browser:
+        with socket.create_connection((host, int(port)), HANG_S) as browser:
             browser.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + sent)
             while b"word" not in browser.recv(4096):
                 pass
@@ -122,7 +120,7 @@ class Served:
     def stop(self, signal_number: int = signal.SIGTERM) -> str:
         """End the server by a signal to its master and return what it said."""
         self.process.send_signal(signal_number)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=HANG_S)
         return self._log.read_text()
 
 
@@ -133,23 +131,20 @@ def running(
     """Run a program in the directory of its log for the block, from when it is up; its process group ends with it."""
     with log.open("ab") as said:
         process = subprocess.Popen(command, env=env, cwd=log.parent, stdout=said, stderr=said, start_new_session=True)
-    deadline = time.monotonic() + 240
     try:
-        while not is_up():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{command[0]} did not come up:\n{log.read_text()}")
-            time.sleep(0.05)
+        until(lambda: process.poll() is not None or is_up(), log.read_text)
+        assert process.poll() is None, f"{command[0]} did not come up:\n{log.read_text()}"
         yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
+        process.wait(timeout=HANG_S)
 
 
 def answers(url: str) -> bool:
     """Whether a server answers there, whatever it says."""
     try:
-        urllib.request.urlopen(url, timeout=20).close()
+        urllib.request.urlopen(url, timeout=HANG_S).close()
     except urllib.error.HTTPError:
         return True
     except OSError:

@@ -22,6 +22,7 @@ import uvicorn
 from tests.support.commands import ask
 from tests.support.records import SECOND, START_NS, Delivery, Records, keep, step
 from tests.support.records import event as happened
+from tests.support.waiting import HANG_MS, HANG_S
 from tests.support.world import World
 
 from callspan import open_store
@@ -65,7 +66,7 @@ class Visitor:
         given = {"Host": f"127.0.0.1:{self.port}", "Cookie": self.cookie, "X-Callspan-Key": self.key} | {
             name.replace("_", "-").title(): value for name, value in headers.items()
         }
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG_S)) as connection:
             connection.request(method, path, body, headers={name: value for name, value in given.items() if value})
             answer = connection.getresponse()
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
@@ -96,7 +97,7 @@ class Page(Visitor):
 
     def close(self) -> None:
         self.server.should_exit = True
-        self.thread.join(20)
+        self.thread.join(HANG_S)
         self.socket.close()
 
 
@@ -192,6 +193,7 @@ class Tab:
         self.console: list[str] = []
         self.requested: list[str] = []
         self.tab = context.new_page()
+        self.tab.set_default_timeout(HANG_MS)
         self.tab.on("console", lambda message: self.console.append(message.text))
         self.tab.on("pageerror", lambda error: self.console.append(str(error)))
         self.tab.on("request", lambda request: self.requested.append(request.url))
@@ -202,6 +204,11 @@ class Tab:
     def open(self, place: str, selector: str) -> None:
         self.tab.goto(f"{self.base}#/{place}")
         self.tab.wait_for_selector(selector)
+
+    def drawn(self) -> None:
+        """Wait until what the page has is on the screen."""
+        self.tab.evaluate("async () => { await document.fonts.ready; await new Promise(requestAnimationFrame); }")
+        self.tab.evaluate("() => new Promise(requestAnimationFrame)")
 
     def press(self, *keys: str) -> None:
         for key in keys:

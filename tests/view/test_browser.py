@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from tests.support.identities import identity_of
 from tests.support.records import SECOND, START_NS, keep, raw, step
+from tests.support.waiting import HANG_MS
 from tests.support.world import World
 from tests.view.conftest import QUESTION, Delivery, Open, Records, Report, arguments, event, faults, play
 
 from callspan.records import Attempt, ErrorInfo, Place, Response
 
 MS = 1_000_000
-SOON_MS = 20_000
 """How long something may take to come in on a machine that has much else to do."""
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -90,7 +90,7 @@ def test_new_rows_do_not_move_the_page(told: Delivery, records: Records, tab: Op
     told.write(*(records.session(f"old{number}", start_ns=START_NS + number * SECOND) for number in range(9)))
     one.open("", "text=live")
     told.write(records.session("new1", start_ns=START_NS + 200 * SECOND, name="arrived"))
-    one.tab.wait_for_selector("[data-id=new1]", timeout=SOON_MS)
+    one.tab.wait_for_selector("[data-id=new1]")
     one.tab.evaluate("document.getElementById('main').scrollTop = 200")
     one.press("j", "j", "j")
     chosen = """() => {
@@ -99,7 +99,7 @@ def test_new_rows_do_not_move_the_page(told: Delivery, records: Records, tab: Op
     }"""
     before = one.tab.evaluate(chosen)
     told.write(records.session("new2", start_ns=START_NS + 201 * SECOND))
-    one.tab.wait_for_selector("button.new:has-text('1 new above')", timeout=SOON_MS)
+    one.tab.wait_for_selector("button.new:has-text('1 new above')")
     assert one.tab.evaluate(chosen) == before
     assert one.tab.evaluate("document.activeElement.dataset.id") == before[0]
     one.press(".")
@@ -124,7 +124,7 @@ def test_every_page_is_live(told: Delivery, records: Records, tab: Open, place: 
     one.tab.wait_for_selector("text=live")
     assert one.tab.locator(comes).count() == 0
     told.write(records.call(call_id="late", session_id="chat", at_s=4, answer="a parcel"))
-    one.tab.wait_for_selector(comes, timeout=SOON_MS)
+    one.tab.wait_for_selector(comes)
 
 
 def test_page_shows_a_killed_process_without_a_write(told: Delivery, records: Records, tab: Open) -> None:
@@ -137,7 +137,7 @@ def test_page_shows_a_killed_process_without_a_write(told: Delivery, records: Re
         one.tab.wait_for_selector("text=live")
         process.kill()
     one.tab.clock.fast_forward(60_000)
-    one.tab.wait_for_selector("[data-id=left]:has-text('interrupted')", timeout=SOON_MS)
+    one.tab.wait_for_selector("[data-id=left]:has-text('interrupted')")
 
 
 def test_empty_page_fills_without_reload(records: Records, tab: Open, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_empty_page_fills_without_reload(records: Records, tab: Open, tmp_path: 
         assert f"callspan --store {url} run app.py" in one.tab.inner_text("pre")
     one.tab.wait_for_selector(".state:has-text('live, waiting for the first record')")
     keep(url, records.session("s1", start_ns=START_NS), records.call(call_id="c1", session_id="s1"))
-    one.tab.wait_for_selector("[data-id=s1]", timeout=SOON_MS)
+    one.tab.wait_for_selector("[data-id=s1]")
     one.tab.wait_for_selector(".state:has-text('1 session, 1 call')")
 
 
@@ -158,14 +158,14 @@ def test_redraw_keeps_choices_and_input(told: Delivery, records: Records, tab: O
     one.tab.click("[aria-label=Conversation] summary")
     one.tab.click("[role=treeitem][data-id=c2]")
     told.write(records.call(call_id="late", session_id="chat", at_s=4, answer="to all"))
-    one.tab.wait_for_selector("[data-entry=late]", timeout=SOON_MS)
+    one.tab.wait_for_selector("[data-entry=late]")
     assert one.tab.locator("[aria-label=Conversation] details[open]").count() == 1
     assert one.tab.get_attribute("[role=treeitem][aria-selected=true]", "data-id") == "c2"
     assert one.tab.get_attribute(".picked", "data-entry") == "c2"
     one.open("", "[data-id=chat]")
     one.tab.fill("input.line", "user:ma")
     told.write(records.session("new1", start_ns=START_NS + 200 * SECOND))
-    one.tab.wait_for_selector("[data-id=new1]", timeout=SOON_MS)
+    one.tab.wait_for_selector("[data-id=new1]")
     assert one.tab.input_value("input.line:focus") == "user:ma"
 
 
@@ -255,7 +255,7 @@ def test_hostile_text_is_not_interpreted(told: Delivery, tab: Open) -> None:
     one = tab(told.url)
     for place, selector in PLACES.items():
         one.open(place, selector)
-        one.tab.wait_for_timeout(200)
+        one.drawn()
         assert "owned" not in one.tab.title()[:5]
         assert one.tab.locator("main script, main iframe, main svg[onload], main img, main style").count() == 0
         assert one.tab.locator("a[href^='javascript'], a[href^='data']").count() == 0
@@ -269,7 +269,7 @@ def test_page_is_accessible(told: Delivery, tab: Open, scheme: str, width: int) 
     one = tab(told.url, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
     for place, selector in PLACES.items():
         one.open(place, selector)
-        one.tab.wait_for_timeout(100)
+        one.drawn()
         assert faults(one.tab) == [], place
     dark = one.tab.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(18, 20, 23)"
     assert dark is (scheme == "dark")
@@ -301,12 +301,12 @@ def test_missing_store_is_reported_beside_earlier_data(told: Delivery, tab: Open
     one.tab.wait_for_selector(".state .live", state="attached")
     path = Path(told.url.removeprefix("sqlite:///"))
     path.rename(path.with_suffix(".away"))
-    one.tab.wait_for_selector(".state .mark", timeout=SOON_MS)
+    one.tab.wait_for_selector(".state .mark")
     assert one.tab.is_visible(".row.session")
     path.with_suffix(".away").rename(path)
-    one.tab.wait_for_selector(".state .live", state="attached", timeout=SOON_MS)
+    one.tab.wait_for_selector(".state .live", state="attached")
     path.rename(path.with_suffix(".away"))
-    one.tab.click(".state button", timeout=SOON_MS)
+    one.tab.click(".state button")
     one.tab.wait_for_selector("main >> text=there is no such file")
     one.console.clear()  # the browser names each answer of 503
 
@@ -343,7 +343,7 @@ class Reader:
 
     def reads(self, role: str, name: str, text: str) -> None:
         """Wait until a text stands in what has this role and name."""
-        self._tab.get_by_role(role, name=name).filter(has_text=text).first.wait_for(timeout=5000)
+        self._tab.get_by_role(role, name=name).filter(has_text=text).first.wait_for(timeout=HANG_MS)
         assert self.activations <= MOST
 
     def words(self, role: str, name: str | re.Pattern[str]) -> str:
@@ -447,5 +447,5 @@ def test_report_is_accessible(world: World, report: Report, saved: str, tab: Ope
     one = tab(saved, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
     for place in PLACES_OF_A_REPORT:
         one.open(place, "main")
-        one.tab.wait_for_timeout(150)
+        one.drawn()
         assert faults(one.tab) == [], place

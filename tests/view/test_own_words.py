@@ -8,6 +8,7 @@ import openai
 import pytest
 from tests.support.commands import ask
 from tests.support.records import SECOND, START_NS, Records, raw, reward
+from tests.support.waiting import HANG_MS
 from tests.support.world import World
 from tests.view.conftest import Delivery, Open, Shown, faults
 
@@ -84,7 +85,7 @@ def test_comparisons_are_accessible(store: Delivery, records: Records, tab: Open
     for place, selector in (("compare", "option:has-text('v1')"), (GROUPS, ".pair"), ("compare?a=c00&b=c01", ".pair")):
         one.tab.goto(f"{one.base}#/{place}")
         one.tab.wait_for_selector(selector, state="attached")
-        one.tab.wait_for_timeout(200)
+        one.drawn()
         assert faults(one.tab) == [], place
         for part in one.tab.locator("main :is(button[type=submit], .groups .row.pair > :nth-child(4))").all():
             edge = part.bounding_box()
@@ -223,7 +224,7 @@ def test_image_or_its_setting_is_displayed(store: Delivery, tab: Open, media: An
         handle = callspan.instrument(stores=store.url, media=media)
         client = openai.OpenAI(base_url=provider.openai_url, api_key="k")
         client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": [picture]}])
-        handle.force_flush(20_000)
+        handle.force_flush(HANG_MS)
         handle.uninstrument()
     page = tab(store.url, "", ".opened .turn").tab
     assert page.locator("img.image").count() == (1 if media == "inline" else 0)

@@ -17,7 +17,7 @@ from tests.stores.conftest import Deliver, deliver, postgres_server, postgres_ur
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
 from tests.support.records import START_NS, keep, reward
-from tests.support.rig import until
+from tests.support.waiting import HANG_S, until
 from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor
 
 from callspan import erase
@@ -171,7 +171,7 @@ def viewed(store: str, *options: str, **environment: str) -> Iterator[Viewer]:
             yield browser
         finally:
             process.send_signal(signal.SIGINT)
-            _, browser.errors = process.communicate(timeout=20)
+            _, browser.errors = process.communicate(timeout=HANG_S)
             browser.code = process.returncode
 
 

@@ -24,4 +24,4 @@ def both(question: str) -> int:
 def send(count: int) -> set[int]:
     """Have so many tasks done; the processes that did them."""
     waiting = [both.delay(f"question {number}") for number in range(count)]
-    return {result.get(timeout=60) for result in waiting}
+    return {result.get(timeout=300) for result in waiting}

@@ -88,9 +88,14 @@ def weather(city: str) -> str:
     return f"rain in {city}"
 
 
+BEGUN = set[int]()
+"""How long tools wait that have begun to."""
+
+
 @function_tool
 async def slow(n: int) -> str:
     """Wait a little."""
+    BEGUN.add(n)
     await asyncio.sleep(0.01 * n)
     return f"waited {n}"
 
@@ -133,7 +138,7 @@ class Cast:
 
     def __init__(self, provider: ScriptedProvider, kind: Any) -> None:
         self.client = openai.AsyncOpenAI(
-            api_key="sk-test", base_url=provider.openai_url, max_retries=0, timeout=60
+            api_key="sk-test", base_url=provider.openai_url, max_retries=0, timeout=300
         )  # 200 at once need more than the five seconds that it allows to connect
         self.provider, self._kind = provider, kind
 
@@ -172,11 +177,10 @@ async def streamed(cast: Cast) -> None:
 
 
 async def cancelled(cast: Cast) -> None:
-    running = cast.run(calls(("slow", {"n": 500})), tools=[slow], fails=asyncio.CancelledError)
+    running = cast.run(calls(("slow", {"n": 30_000})), tools=[slow], fails=asyncio.CancelledError)
     task = asyncio.create_task(running)
-    while not cast.provider.requests:
+    while 30_000 not in BEGUN:
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.2)
     task.cancel()
     await task
 
@@ -199,7 +203,7 @@ async def under_one_trace(cast: Cast) -> None:
 
 async def mcp_tools(cast: Cast) -> None:
     command: Any = {"command": sys.executable, "args": ["-c", MCP_SERVER]}
-    async with MCPServerStdio(params=command, name="sums", client_session_timeout_seconds=60) as server:
+    async with MCPServerStdio(params=command, name="sums", client_session_timeout_seconds=300) as server:
         await cast.run(calls(("add", {"a": 1, "b": 2})), mcp_servers=[server])
 
 

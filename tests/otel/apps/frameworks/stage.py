@@ -114,7 +114,7 @@ def script(provider: ScriptedProvider, kind: str) -> None:
             provider.reply(tool_calls=[{"name": "City", "arguments": {"name": "Paris"}, "id": "call_0"}])
         provider.reply(responder=matching_reply, repeat=True)
     else:
-        provider.reply(text="One, two, three.", delay_s=20 * (kind == "cancelled"), repeat=True)
+        provider.reply(text="One, two, three.", delay_s=300 * (kind == "cancelled"), repeat=True)
 
 
 def matching_reply(request: ReceivedRequest) -> Reply:
@@ -144,7 +144,7 @@ def play(makers: Mapping[str, Callable[..., Any]], scenes: Mapping[str, Scene]) 
 
     def settle() -> None:
         """Wait for the ends of streams that were left: threads of litellm refer to them for a moment."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 300
         is_open = True
         while is_open and time.monotonic() < deadline:
             gc.collect()
