@@ -287,6 +287,16 @@ def test_value_has_its_unit(function: Callable[..., object], values: tuple[objec
     assert function(*values) == shown
 
 
+@pytest.mark.parametrize("command", ["calls", "sessions", "stats", "show last"])
+def test_empty_store_is_a_case_for_the_doctor(command: str, store: str) -> None:
+    """Whoever asks for calls has just run the application: to run it again tells nothing."""
+    answer = ask("--store", store, *command.split())
+    said = " ".join(answer.err.split())
+    assert answer.code == 1
+    assert f"`callspan --store {store} doctor` says why" in said
+    assert "callspan run" not in said
+
+
 _ABSURD = ("1E+99999999999", "1E-99999999999", "0E-99999999999", "1E+999999", "1E-999999")
 
 

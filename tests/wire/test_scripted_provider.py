@@ -202,7 +202,7 @@ class Recorded:
 
     def __init__(self, provider: ScriptedProvider, url: str, texts: list[str]) -> None:
         self.provider, self.url, self.texts = provider, url, texts
-        with closing(callspan.open_store(url, deliver=True)) as reader:
+        with closing(callspan.open_store(url)) as reader:
             self.calls = list(reader.calls(CallFilter(newest_first=False)))
         self.first: dict[str, CallRecord] = {}
         for call in self.calls:

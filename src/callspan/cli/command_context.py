@@ -40,10 +40,6 @@ _MAX_MESSAGE: Final = 300
 _COMMON: Final = ("store", "as_json")
 """The names of the options that every sub-command has."""
 _LAST: Final = "last"
-_ADVICE: Final = (
-    "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
-    "`callspan demo` makes an example), or name another store with --store."
-)
 
 
 def store_errors(*extra_errors: type[Exception]) -> tuple[type[Exception], ...]:
@@ -168,7 +164,10 @@ class CommandContext:
         try:
             reader = open_store(self.store)
         except EmptyStoreError as error:
-            advice = self.other_store_hint() or _ADVICE
+            advice = self.other_store_hint() or (
+                f"If an application has run, `{self.command} doctor` says why; `callspan demo` makes an example; "
+                "--store names another store."
+            )
             self.fail(f"{self.store_name} has no records yet." if has_backlog else f"{error_text(error)}\n{advice}")
         try:
             yield reader
