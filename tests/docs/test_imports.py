@@ -1,0 +1,97 @@
+"""What source files import: nothing undeclared inside functions, and little by tests that no user sees.
+
+Slow tests are named in one place.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from tests.nightly import FILES, SAMPLES
+from tests.support.processes import ROOT
+
+import callspan
+
+SOURCE = Path(callspan.__file__).parent
+ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
+"""Never on a caller's path, nor in a thread of ours."""
+DECLARED = {
+    "forks.py: logging": "before the hooks of forks are registered, which wait for its lock",
+    "opening.py: callspan.delivery": "within open_store(deliver=True)",
+    "otlp/answers.py: opentelemetry.proto.collector.trace.v1.trace_service_pb2": "within callspan send",
+    "otlp/answers.py: requests": "within callspan send",
+    "otlp/providers.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk._logs.export": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",
+    "sdk_import.py: callspan.fail_open": "within the import, for a variable that is invalid",
+    "sdk_import.py: callspan.safe_urls": "within the import, for a variable that is invalid",
+    "sdk_import.py: logging": "within the import, for a variable that is invalid",
+}
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the modules from which code imports; relative ones begin with a dot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def inside_functions() -> Iterator[str]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        where, text = path.relative_to(SOURCE), path.read_text()
+        if where.parts[0] in ELSEWHERE or not re.search(r"(^[ \t]+|[:;][ \t]*)(from|import)\b", text, re.MULTILINE):
+            continue
+        for function in ast.walk(ast.parse(text)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield from (f"{where.as_posix()}: {module}" for module in imported(function))
+
+
+def test_function_level_imports_are_declared() -> None:
+    assert sorted(set(inside_functions())) == sorted(DECLARED)
+
+
+def test_nightly_files_exist_and_are_at_most_thirty() -> None:
+    assert len(FILES) <= 30
+    assert [file for file in FILES if not (ROOT / file).is_file()] == []
+
+
+def test_sampled_tests_exist() -> None:
+    """A test that was renamed would run whole again."""
+    sampled = [(file, test) for file, tests in SAMPLES.items() for test in tests]
+    assert [(file, test) for file, test in sampled if f"def {test}(" not in (ROOT / file).read_text()] == []
+
+
+PUBLIC = re.compile(r"callspan\.(records|stores|datasets|(testing|environments)(\..*)?)")
+MOST_PRIVATE = 45
+"""Files of tests that import other modules of callspan; the aim is 45: properties and tables."""
+
+
+@cache
+def files_of_tests() -> dict[str, list[str]]:
+    paths = sorted((ROOT / "tests").rglob("*.py"))
+    return {path.relative_to(ROOT).as_posix(): [*imported(ast.parse(path.read_text()))] for path in paths}
+
+
+def test_test_files_with_private_imports_do_not_increase() -> None:
+    private = [
+        file
+        for file, modules in files_of_tests().items()
+        if any(module.startswith("callspan.") and not PUBLIC.fullmatch(module) for module in modules)
+    ]
+    assert len(private) <= MOST_PRIVATE, private
+
+
+def test_test_files_do_not_import_each_other() -> None:
+    """What two of them need is in a helper."""
+    sharing = {
+        file: module for file, modules in files_of_tests().items() for module in modules
+        if module.rpartition(".")[2].startswith("test_")
+    }  # fmt: skip
+    assert sharing == {}
