@@ -203,6 +203,40 @@ def test_half_read_stream_is_cancelled_at_exit(ending: str, tmp_path: Path, read
     assert json.loads(bytes(call.response.body))["choices"][0]["message"]["content"]
 
 
+LATE_READER = """
+import atexit
+import openai
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+from opentelemetry.sdk.trace import TracerProvider
+import callspan
+from callspan.testing import ScriptedProvider
+
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=lambda span: span.name + "\\n")))
+trace.set_tracer_provider(provider)
+atexit.register(lambda: list(stream))
+callspan.instrument(stores="sqlite:///calls.db")
+server = ScriptedProvider()
+server.reply(text="one two three four five six seven")
+client = openai.OpenAI(api_key="k", base_url=server.openai_url)
+with callspan.session("reading"):
+    stream = client.chat.completions.create(model="m", messages=[], stream=True)
+    next(stream)
+"""
+
+
+def test_stream_that_is_read_to_its_end_at_exit_succeeds(tmp_path: Path, reading: Read) -> None:
+    """An exit handler that was registered earlier runs after callspan's, and a daemon thread beside it."""
+    done = ran("-c", LATE_READER, cwd=tmp_path)
+    assert (done.stdout.split("\n"), done.stderr) == (["invoke_workflow reading", "chat m", ""], "")
+    store = reading(tmp_path / "calls.db", deliver=True)
+    (call,) = store.calls()
+    assert (call.outcome, call.text) == ("success", "one two three four five six seven")
+    assert call.stream.end == "complete"
+    assert [session.calls for session in store.sessions()] == [1]
+
+
 APPLICATION = """
 import os, signal
 import openai

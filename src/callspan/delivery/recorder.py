@@ -84,10 +84,10 @@ class Recorder:
         previous_spool, self.spool = self.spool, self._new_spool()
         return previous_spool
 
-    def write(self, processed: ProcessedRecord[Record]) -> None:
+    def write(self, processed: ProcessedRecord[Record], *, replaces: bool = False) -> None:
         """Append a processed record, which the operating system has on return; anything else is refused.
 
-        Then call the listeners and the `after_record` callbacks.
+        Then call the listeners and the `after_record` callbacks. `replaces`: its call has been counted.
         """
         if type(processed) is not ProcessedRecord:
             self._refuse(processed)
@@ -97,7 +97,7 @@ class Recorder:
                 record = processed.record
                 is_kept = spool.append(codec.encode(record))
                 if is_kept and type(record) is CallRecord and record.part != "started" and record.is_own:
-                    self.calls += 1
+                    self.calls += not replaces
                 if not self.in_use or spool is not self.spool:
                     _CLOSING.put_later(_LATE_S, partial(self._deliver_late, spool))
         for listener in self._listeners:

@@ -30,6 +30,7 @@ import os
 import time
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from copy import copy
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -96,6 +97,8 @@ class Ending(NamedTuple):
     outcome: Outcome
     error: ErrorInfo | None
     duration_ns: int
+    is_presumed: bool = False
+    """Whether the process ends, and the call was still open."""
 
 
 class Call:
@@ -107,10 +110,10 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_accumulator", "_add", "_answer_complete", "_body", "_call_ended", "_content_ns",
-        "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_last_event",
-        "_last_ns", "_notes", "_partly_unobserved", "_processed", "_request", "_saw_terminal_event", "_start_context",
-        "_stop_counting", "_tool_messages", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body",
-        "hides_usage", "id_cell", "is_raw", "record", "span", "streaming",
+        "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_presumed_left",
+        "_last_event", "_last_ns", "_notes", "_partly_unobserved", "_processed", "_request", "_saw_terminal_event",
+        "_start_context", "_stop_counting", "_tool_messages", "_zero_ns", "attempts", "chunks", "endpoint", "explicit",
+        "has_body", "hides_usage", "id_cell", "is_raw", "record", "span", "streaming",
     )  # fmt: skip
 
     byte_reader: LineReader | None = None
@@ -184,6 +187,7 @@ class Call:
         self.explicit = None if past_ns is None else ExplicitTimes(is_past=True)
         """Times given by the application; None if there are none."""
         self._is_measured = past_ns is None
+        self._is_presumed_left = False
         self._input = self._conversation = self._tool_messages = self._processed = self._stop_counting = None
         self.forget_response()
         self.span = NO_SPAN
@@ -416,6 +420,25 @@ class Call:
         """End a call whose stream is no longer read; a success if it had signalled the end of its answer."""
         self.end("closed", "success" if self.answer_complete else "cancelled", at_ns=at_ns)
 
+    def presume_left(self, at_ns: int) -> None:
+        """Record an open call, as the process ends, as left: with its span, in metrics and sums.
+
+        If it ends after all, that replaces the record.
+        """
+        if self._endings or self._is_presumed_left:
+            return
+        presumed = copy(self)  # what both share is only read
+        self._is_presumed_left = True
+        self._call_ended = self._stop_counting = None
+        self._is_measured = False
+        presumed.end_copy(at_ns)
+
+    def end_copy(self, at_ns: int) -> None:
+        """End this copy of an open call as left; the call itself stays open."""
+        ending = Ending("closed", "success" if self.answer_complete else "cancelled", None, at_ns, is_presumed=True)
+        self._endings = [ending]
+        self._finish(ending)
+
     def end(
         self, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None, *,
         at_ns: int | None = None,
@@ -442,7 +465,8 @@ class Call:
 
     def lost(self) -> None:
         """Queue the end of an abandoned call, as of now. Safe in a finalizer."""
-        self._factory.ends.note(self)
+        if not self._is_presumed_left:
+            self._factory.ends.note(self)
 
     def __del__(self) -> None:
         """End a call that was interrupted before anything else could report its end."""
@@ -458,8 +482,9 @@ class Call:
         """Process the end; return what was written as the record of the call."""
         factory, processed = self._factory, self._processed or self._process(ending)
         record = processed.record
-        self.span.end(processed, self._conversation)
-        factory.recorder.write(processed)
+        if not self._is_presumed_left:
+            self.span.end(processed, self._conversation)
+        factory.recorder.write(processed, replaces=self._is_presumed_left)
         factory.keep(record)
         if record.part == "answered":
             factory.recorded_calls.is_first(record.call_id)
@@ -568,7 +593,7 @@ class Call:
             parent_span_id=span.parent_span_id,
             sampled=span.sampled,
             trace=span.trace,
-            part="ended",
+            part="requested" if ending.is_presumed else "ended",
             request=self._request,
             outcome=outcome,
             error=error,

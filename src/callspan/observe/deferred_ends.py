@@ -84,10 +84,10 @@ class DeferredEnds:
         return bool(self._open())
 
     def end_open(self, timeout_s: float) -> None:
-        """End every call that has not ended as closed; wait for those being ended on other threads."""
+        """Presume that every call that has not ended is left; wait for those being ended on other threads."""
         deadline = monotonic_s() + timeout_s
         for call in self._open():
-            self.note(call)
+            self.put(partial(_presume_left, call, call.offset_ns()))
         self.drain(max(0.0, deadline - monotonic_s()))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
@@ -107,6 +107,11 @@ def _try_to_write(call: Call) -> bool:
     with _WRITE:
         return call.write_first_version_from_worker()
     return False
+
+
+def _presume_left(call: Call, at_ns: int) -> None:
+    with _END:
+        call.presume_left(at_ns)
 
 
 def _end(call: Call, at_ns: int) -> None:

@@ -285,7 +285,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """Version of the schema of records; readers reject other versions."""
     part: Stage = always_written("ended")
     """The stage of this version: `started` or `ended`. If the answer comes later: `requested`, `ended` (without the
-    answer), `answered`. A later part replaces an earlier one or is merged with it."""
+    answer), `answered`. A call that was open as its process ended: `requested`. A later part replaces an earlier one
+    or is merged with it."""
     seen_in: SeenIn = "call"
     """The source of this version: the application's request (`call`), a request for a background response (`fetch`), a
     `webhook`, a `batch` line, or `record_call` with `at=` (`import`)."""
