@@ -164,9 +164,10 @@ def test_command_times_on_a_large_store(
 
 ROOT = Path(__file__).parents[2]
 SERVER_CALLS = scaled(50_000, 500_000)
-LONGEST_S = 1.0
+LOOKUP_S, SUM_S = 1.0, 2.0
+"""The limits of an example that looks something up, and of one over a million values."""
 SESSION_ID = "01990000-0000-7000-8000-000000000001"
-CALL_ID = "01990000-0000-7000-8000-00000000000a"
+CALL_ID = "01990000-0000-7000-8000-00000000000b"
 PARAMETERS = {
     "session_id": SESSION_ID,
     "trace_id": f"{7:032x}",
@@ -195,6 +196,10 @@ class Example(NamedTuple):
     sql: str
     stores: frozenset[str]
     looks_up: bool
+
+    @property
+    def limit_s(self) -> float:
+        return LOOKUP_S if self.looks_up else SUM_S
 
 
 def _found() -> Iterator[tuple[str, Example]]:
@@ -233,12 +238,12 @@ def connection(large: Path) -> Iterator[sqlite3.Connection]:
 
 
 @pytest.mark.parametrize("example", IN_SQLITE)
-def test_example_on_a_large_file_takes_less_than_a_second(example: Example, connection: sqlite3.Connection) -> None:
+def test_example_on_a_large_file_is_answered_in_time(example: Example, connection: sqlite3.Connection) -> None:
     began = time.process_time()
     found = connection.execute(example.sql, PARAMETERS).fetchall()
     took_s = time.process_time() - began
     assert found
-    assert took_s < LONGEST_S * slowness()
+    assert took_s < example.limit_s * slowness()
     plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {example.sql}", PARAMETERS)]
     scans = [step for step in plan if _SCAN.match(step) and not _INDEX_IN_ORDER.match(step)]
     assert scans == [] or not example.looks_up, plan
@@ -263,7 +268,7 @@ def test_examples_on_postgres(postgres_url: str) -> None:
                 times.append(time.perf_counter() - began)
             plan = "\n".join(str(row[0]) for row in connection.execute(f"EXPLAIN {sql}", PARAMETERS))
             assert found, sql
-            assert min(times) < LONGEST_S * slowness(), sql
+            assert min(times) < example.limit_s * slowness(), sql
             assert not example.looks_up or not _TABLE_READ.search(plan), f"{sql}\n{plan}"
 
 

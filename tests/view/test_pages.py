@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,9 @@ from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, event, reward
 from tests.view.conftest import Delivery, Open, Page, Records, Shown, arguments, parse_filter
 
+from callspan import open_store
 from callspan.records import ErrorInfo, Record, Response, Timing
+from callspan.stores import CallFilter
 
 SYSTEM = {"role": "system", "content": "Be short."}
 ASK = {"role": "user", "content": "Where is my parcel?"}
@@ -306,6 +309,24 @@ def test_only_the_page_may_rate(page: Page) -> None:
 
 
 ERROR = ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)
+
+
+def test_number_of_a_group_is_that_of_the_store_or_absent(
+    store: Delivery, records: Records, shown: Shown, tab: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = shown(
+        *(records.session(f"s{number}", start_ns=START_NS + number * SECOND, group_id="trial") for number in range(5)),
+        *(records.call(session_id=f"s{number}", outcome="error", error=ERROR) for number in range(4)),
+    )
+    assert page.get("/api/sessions?q=failed")["groups"] == {"trial": 4}
+    with closing(open_store(store.url)) as reader:
+        some = CallFilter(errors=True, ids=("s1", "s2"))
+        assert reader.count_grouped_sessions(["trial", "other"], some) == {"trial": 2}
+    monkeypatch.setattr("callspan.view.sessions._MAX_COUNTED", 3)
+    assert page.get("/api/sessions?q=failed")["groups"] == {}
+    text = tab(store.url, "", ".row.group").tab.inner_text(".row.group")
+    assert "rollouts of trial" in text
+    assert "5 rollouts" not in text
 
 
 def test_group_has_name_versions_and_errors(store: Delivery, records: Records, tab: Open) -> None:

@@ -372,7 +372,7 @@ def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
 
 def _ids(selection: CallFilter) -> str:
     """Return the parameters of the ids of a selection."""
-    return ", ".join(f":id{number}" for number, _ in enumerate(selection.ids))
+    return ", ".join(f":selected_id{number}" for number, _ in enumerate(selection.ids))
 
 
 def session_is_named(selection: CallFilter, session_id: str) -> str:
@@ -454,7 +454,7 @@ def parameters(selection: CallFilter) -> dict[str, object]:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value
     for number, (key, value) in enumerate(selection.metadata):
         values |= {f"key{number}": key, f"value{number}": value}
-    values |= {f"id{number}": ident for number, ident in enumerate(selection.ids)}
+    values |= {f"selected_id{number}": ident for number, ident in enumerate(selection.ids)}
     return values | {f"objective{number}": name for number, name in enumerate(selection.judged)}
 
 

@@ -136,6 +136,15 @@ class Reader:
         sql = f"SELECT count(*) FROM {query.source} WHERE {query.where}"
         return int(next(self._database.tuples(sql, self._parameters(selection)))[0])
 
+    def count_grouped_sessions(self, group_ids: Collection[str], selection: CallFilter = _EVERY) -> dict[str, int]:
+        """Return the number of sessions of each of these groups that `sessions` yields without limit, by `group_id`."""
+        query, counts = _query_of_sessions(selection, self._database.dialect), dict[str, int]()
+        for condition, parameters in in_batches([*group_ids], "g.group_id"):
+            sql = f"""SELECT g.group_id, count(*) FROM {query.source} JOIN sessions g ON g.session_id = found.session_id
+              WHERE {query.where} AND {condition} GROUP BY g.group_id"""
+            counts.update(self._database.tuples(sql, {**self._parameters(selection), **parameters}))
+        return counts
+
     def ids(self, selection: CallFilter = _EVERY) -> Iterator[CallIds]:
         """Yield the ids of the calls that `calls` yields without a limit, in any order."""
         where, values = self._where(selection)

@@ -68,7 +68,7 @@ class SessionsPage(msgspec.Struct):
     next: str | None
     """Numbers of sessions and of calls before the next page, as `12_3`; None on the last."""
     groups: dict[str, int] = {}
-    """Number of selected sessions of each group that is on the page."""
+    """Number of selected sessions of each group that is on the page; empty in a store with very many calls."""
 
 
 class _ListItem(NamedTuple):
@@ -90,11 +90,8 @@ def page(request: PageRequest) -> SessionsPage:
     items = [list_item.item for list_item in list_items[:page_size]]
     summaries = [item for item in items if isinstance(item, SessionSummary)]
     next_page = f"{sessions + len(summaries)}_{calls + len(items) - len(summaries)}"
-    group_ids = {summary.session.group_id for summary in summaries} - {None}
-    groups = {
-        str(group_id): reader.count_sessions(msgspec.structs.replace(selection, group_id=group_id))
-        for group_id in group_ids
-    }
+    group_ids = [*dict.fromkeys(ident for summary in summaries if (ident := summary.session.group_id) is not None)]
+    groups = reader.count_grouped_sessions(group_ids, selection) if group_ids and _is_counted(reader) else {}
     return SessionsPage(_rows(reader, items), next_page if len(list_items) > page_size else None, groups)
 
 
@@ -159,10 +156,14 @@ def counts(request: PageRequest) -> dict[str, int]:
     `of` is `sessions`, with calls outside of them, or `calls`. Nothing is counted in a store with very many calls.
     """
     reader, of = request.reader, request.query.get("of", "sessions")
-    if reader.count_calls() > _MAX_COUNTED:
+    if not _is_counted(reader):
         return {}
     line, words = request.query.get("q", ""), request.query.get("words", "").split(",")
     return {word: _count(reader, request.access.parse_filter(f"{line} {word}"), of) for word in words}
+
+
+def _is_counted(reader: Reader) -> bool:
+    return reader.count_calls() <= _MAX_COUNTED
 
 
 def _count(reader: Reader, selection: CallFilter, of: str) -> int:

@@ -44,7 +44,8 @@ const totalOf = rows => {
   return { ...sumOf(rows), start_ns: first.start_ns, duration_ns: lasted.length ? Math.max(...lasted) : null };
 };
 
-// The row of a group. `number` is the store's number of its rollouts; sums are shown only if all of them are listed.
+// The row of a group. `number` is the store's number of its rollouts, null if it is unknown; sums are shown only if all
+// of them are listed.
 const groupRow = (rows, key, number, open) => {
   const [first] = rows, curves = rows.map(row => row.curve).filter(one => one.length), ends = extremes(rows), isWhole = rows.length === number;
   const task = rows.every(row => row.task_id === first.task_id) && first.task_id ? `, ${first.task_id}` : "";
@@ -54,7 +55,7 @@ const groupRow = (rows, key, number, open) => {
   return gridRow(".session.group", { data: { id: key }, "aria-expanded": String(open) }, cellsOf(total, {
     name: [
       soft(first.name || "session"),
-      h("span.words", null, open ? "▾ " : "▸ ", strong(plural(number, "rollout")), ` of ${oneLine(first.group_id)}`, soft(versionsOf(rows)), oneLine(task)),
+      h("span.words", null, open ? "▾ " : "▸ ", strong(number === null ? "rollouts" : plural(number, "rollout")), ` of ${oneLine(first.group_id)}`, soft(versionsOf(rows)), oneLine(task)),
       h("span.marks", null, best, worstOf(rows)),
     ],
     user: soft(users.length > 1 ? plural(users.length, "user") : first.user_id || DASH),
@@ -87,7 +88,7 @@ export const foldedRows = (rows, { numbers, toggled, rowOf, redraw }) => {
     if (!key || some.length < LEAST[kindOf(key)]) return [rowOf(row, false)];
     if (some[0] !== row) return [];
     const isRun = kindOf(key) === "run", open = toggled.has(key) !== (isRun && some.length <= FEW_CALLS);
-    const head = isRun ? runRow(some, key, open) : groupRow(some, key, numbers[row.group_id] ?? some.length, open);
+    const head = isRun ? runRow(some, key, open) : groupRow(some, key, numbers[row.group_id] ?? (globalThis.CALLSPAN_FILE ? some.length : null), open);
     head.unfold = () => { if (!toggled.delete(key)) toggled.add(key); redraw(); };
     return [head, ...(open ? (isRun ? [...some].reverse() : some).map(one => rowOf(one, true)) : [])];
   });
