@@ -57,10 +57,19 @@ def rows(table: str) -> list[Price]:
     return [price(api, row) for api, prices in DATA[table].items() for row in prices]
 
 
+_UNNAMED: Final = ("generate_content", "converse", "cohere_chat", "cohere_embed", "rerank")
+"""APIs whose answers name no model in the usual field."""
+
+
 def price(api: str, row: Body) -> Price:
     usual = DATA["usual"][api]
     request, usage = usual["request"] | row.get("request", {}), usual["usage"] | row.get("usage", {})
-    answer = usual["answer"] | {"model": request["model"], "usage": usage} | row.get("answer", {})
+    answer = (
+        usual["answer"]
+        | ({"model": request["model"]} if api not in _UNNAMED else {})
+        | {"usage": usage}
+        | row.get("answer", {})
+    )
     returned = row.get("events", answer)
     return Price(row["about"], api, request, returned, row["usd"], row.get("reason"), row.get("fields", {}))
 
@@ -73,7 +82,8 @@ def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "fu
     info = endpoint(api).response_info(folded(api, *answer) if isinstance(answer, list) else answer)
     provider = "anthropic" if api == "messages" else "openai"
     given = {"provider": provider, "call_id": "c1", "api": api, "timing": Timing(start_ns=NOW_NS)}
-    about = {"request": endpoint(api).request(request), "response": info.response, "usage": info.usage}
+    sent = msgspec.structs.replace(endpoint(api).request(request), model=request.get("model"))
+    about = {"request": sent, "response": info.response, "usage": info.usage}
     record = CallRecord(**(given | about | fields))
     return record if level == "full" else without_content(record, keep_outline=level == "metadata", why="content")
 

@@ -158,8 +158,11 @@ def body_with(path: str) -> dict[str, Any]:
 @pytest.mark.parametrize("path", sorted(path for path in COUNTED if not path.startswith("iterations.")))
 def test_priced_field_is_read(path: str) -> None:
     """By the adapter of one of the APIs that state it."""
-    apis = ("responses", "messages", "transcriptions", "cohere_chat")
-    readings = (endpoint(api).response_info(body_with(path)).usage for api in apis)
+    body = body_with(path)
+    apis = ("responses", "messages", "transcriptions", "cohere_chat", "converse", "interactions", "generate_content")
+    bodies = {"generate_content": {"usageMetadata": body["usage"]}}
+    readings = [endpoint(api).response_info(bodies.get(api, body)).usage for api in apis]
+    readings.append(endpoint("invoke_model").response_info({"amazon-bedrock-invocationMetrics": body["usage"]}).usage)
     assert any(usage is not None and getattr(usage, COUNTED[path]) is not None for usage in readings)
 
 

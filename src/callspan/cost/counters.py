@@ -20,6 +20,30 @@ COUNTED: Final[Mapping[str, str]] = {
     "output_tokens_details.thinking_tokens": "reasoning_tokens",
     "billed_units.image_tokens": "input_image_tokens",
     **{f"billed_units.{name}": "hosted_tools" for name in ("search_units", "classifications", "images")},
+    # Gemini
+    "promptTokenCount": "input_tokens",
+    "toolUsePromptTokenCount": "input_tokens",
+    "candidatesTokenCount": "output_tokens",
+    "thoughtsTokenCount": "reasoning_tokens",
+    "cachedContentTokenCount": "cache_read_tokens",
+    "totalTokenCount": "total_tokens",
+    # its interactions
+    "total_input_tokens": "input_tokens",
+    "total_tool_use_tokens": "input_tokens",
+    "total_output_tokens": "output_tokens",
+    "total_thought_tokens": "reasoning_tokens",
+    "total_cached_tokens": "cache_read_tokens",
+    # Bedrock
+    **{
+        f"{name}{suffix}": field
+        for name, field in (
+            ("cacheReadInputToken", "cache_read_tokens"),
+            ("cacheWriteInputToken", "cache_write_tokens"),
+        )
+        for suffix in ("s", "Count")
+    },
+    "inputTokenCount": "input_tokens",
+    "outputTokenCount": "output_tokens",
     "prompt_audio_seconds": "input_audio_seconds",
     "seconds": "input_audio_seconds",
     "server_tool_use.web_fetch_requests": "web_fetch_requests",
@@ -43,6 +67,27 @@ FREE: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (f"{group}.cache_write_tokens_details.ttl_30m_tokens" for group in INPUT_DETAILS), "part of the writes"
     ),
+    # ai.google.dev/api/generate-content: the same tokens by modality, of which images and sound are read
+    **{
+        f"{name}.{field}": "part of the tokens"
+        for name in (
+            "promptTokensDetails",
+            "promptTokenDetails",
+            "toolUsePromptTokensDetails",
+            "candidatesTokensDetails",
+            "cacheTokensDetails",
+        )
+        for field in ("modality", "tokenCount")
+    },
+    **{
+        f"{name}_tokens_by_modality.{field}": "part of the tokens"
+        for name in ("input", "output", "cached", "tool_use")
+        for field in ("modality", "tokens")
+    },
+    **dict.fromkeys(("trafficType", "serviceTier"), "a dimension"),
+    # Bedrock: the writes by lifetime, and times in milliseconds
+    **dict.fromkeys(("cacheDetails.ttl", "cacheDetails.inputTokens"), "part of the writes"),
+    **dict.fromkeys(("invocationLatency", "firstByteLatency"), "a time"),
     # openai `SessionUsage`: part of the billable `seconds`
     "active_seconds": "part of the seconds",
     # openai: whether a transcript is counted in tokens or in seconds

@@ -74,8 +74,9 @@ def _standard(text: str) -> frozenset[str]:
 DIMENSIONS: Final = (
     Dimension(
         SERVICE_TIER, ("service_tier",), ("service_tier",),
-        _standard("default standard auto scale standard_only on_demand"),
+        _standard("default standard auto scale standard_only on_demand ON_DEMAND"),
     ),
+    Dimension("latency", ("performance_config", "latency"), (), _standard("standard")),
     Dimension("speed", ("speed",), ("speed",), _standard("standard")),
     Dimension("inference_geo", ("inference_geo",), ("inference_geo",), _standard("global not_available")),
     Dimension("completion_window", ("background_options", "completion_window"), (), _standard("soonest")),

@@ -96,6 +96,7 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "cerebras": "cerebras",
     "fireworks": "fireworks",
     "z_ai": "zai",
+    "voyageai": "voyageai",
 }
 """The package's provider names by those of the conventions."""
 _DECISIONS: Final = "openai-decisions"
@@ -105,9 +106,11 @@ _HOSTS: Final[Mapping[str, re.Pattern[str]]] = {
     "anthropic": re.compile(r"api\.anthropic\.com"),
 }
 """The hosts of these providers. Any other host is a gateway or a private server that uses the same SDK."""
+_HUGGING_FACE: Final = "huggingface"
+"""Hugging Face's router, of which each provider has prices of its own."""
 _BEDROCK: Final = "aws"
 _AZURE: Final = frozenset({"azure.ai.openai", "azure.ai.inference"})
-_ROUTER: Final = "model-router"
+_AZURE_ROUTER: Final = "model-router"
 """Azure's model that chooses another one, for a fee."""
 _FAMILIES: Final = frozenset({"gpt-4", "gpt-35-turbo", "gpt-3.5-turbo"})
 """Models that answers of Azure state for several versions with different prices."""
@@ -258,7 +261,7 @@ class PriceList:
 
 def published_cost(record: CallRecord) -> Cost | None:
     """Return the cost of a call at the published prices of its day; None if they are unknown."""
-    prices, provider, usage = _price_list(), _PROVIDERS.get(record.provider), record.usage
+    prices, provider, usage = _price_list(), _listed_provider(record), record.usage
     if provider == "openai" and record.api == "decisions":
         provider = _DECISIONS
     if prices is None or provider is None or usage is None or not _is_priced(usage):
@@ -270,8 +273,18 @@ def published_cost(record: CallRecord) -> Cost | None:
     return None
 
 
+def _listed_provider(record: CallRecord) -> str | None:
+    """Return the name of a provider in the list: of Hugging Face's that which the requested model names."""
+    if record.provider != _HUGGING_FACE:
+        return _PROVIDERS.get(record.provider)
+    inference_provider = (record.request.model or "").partition(":")[2]
+    return f"{_HUGGING_FACE}_{inference_provider}" if inference_provider else None
+
+
 def _listed_name(provider: str, model: str) -> str:
-    """Return the name in the list of a model that Gemini's and Vertex AI's compatible APIs name by its place."""
+    """Return the name in the list of a model that APIs name by its place or with its provider."""
+    if provider.startswith(_HUGGING_FACE):
+        return model.partition(":")[0]
     return model.removeprefix("models/").removeprefix("google/") if provider == "google" else model
 
 
@@ -337,8 +350,8 @@ def _deployment(record: CallRecord) -> Iterator[str]:
     if record.provider not in _AZURE:
         return
     answering_model = record.response.model if record.response else None
-    if _ROUTER in (record.request.model or ""):
-        yield from missing_prices([_ROUTER])
+    if _AZURE_ROUTER in (record.request.model or ""):
+        yield from missing_prices([_AZURE_ROUTER])
     if answering_model is None or answering_model in _FAMILIES:
         yield f"the model of the deployment {answering_model or record.request.model} is not stated"
     if "inference_geo" not in ((record.usage.raw if record.usage else None) or {}):

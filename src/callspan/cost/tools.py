@@ -42,12 +42,15 @@ _OF_PARAMS: Final[Mapping[tuple[str, ...], str]] = {
     ("search_options",): WEB_SEARCH,  # DashScope
     ("web_search",): WEB_SEARCH,  # Baidu
     ("plugins",): "plugins",  # OpenRouter: web search, reading of files
+    ("guardrail_config",): "guardrail",  # Bedrock, by text units of each policy
     ("cached_content",): "cache_storage",  # Gemini, by the hour
     ("extra_body", "google", "cached_content"): "cache_storage",
 }
 """Parameters that request a service besides the model's, and its name."""
 _OFF: Final[tuple[object, ...]] = (None, False, "", [], "off", "none")
 _SWITCHES: Final = ("mode", "enable", "enabled")
+_ROUTER: Final = "prompt-router/"
+"""Part of the ARNs of Bedrock's routers, which choose a model for a fee."""
 _SEARCHING_MODELS: Final = ("-search-", ":online")
 """Parts of the names of models that always search the web: OpenAI's, and OpenRouter's short form of a plugin."""
 
@@ -77,6 +80,8 @@ def _requested(record: CallRecord) -> Iterator[str]:
         yield from (tool.rpartition(":")[2] for tool in request.hosted_tools)  # openrouter:web_search
     if any(part in (request.model or "") for part in _SEARCHING_MODELS):
         yield WEB_SEARCH
+    if _ROUTER in (request.model or ""):
+        yield "prompt_router"
     if request.params or record.redactions:
         removed_paths = removed_from(record)
         for path, tool in _OF_PARAMS.items():

@@ -65,6 +65,17 @@ _DOMAINS: Final = {
     "dashscope-intl.aliyuncs.com": "alibaba",
     "dashscope-us.aliyuncs.com": "alibaba",
     "ollama.com": "ollama",
+    "codestral.mistral.ai": "mistral_ai",
+    "api.voyageai.com": "voyageai",
+    "api.jina.ai": "jina",
+    "api.writer.com": "writer",
+    "inference.crusoecloud.com": "crusoe",
+    "api.sambanova.ai": "sambanova",
+    "api.deepinfra.com": "deepinfra",
+    "api.novita.ai": "novita",
+    "integrate.api.nvidia.com": "nvidia",
+    "api.minimax.io": "minimax",
+    "api.portkey.ai": "portkey",
 }
 """Domains, which also match their subdomains."""
 

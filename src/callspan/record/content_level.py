@@ -143,31 +143,32 @@ def _words(text: str) -> frozenset[str]:
 
 
 NUMBERS: Final = _words(
-    "background best_of budget_tokens dimensions disable_parallel_tool_use disable_search echo enable_search "
-    "frame_count frame_duration_ms frequency_penalty include_obfuscation include_usage logprobs max_completion_tokens "
-    "max_num_results max_output_tokens max_tokens max_tokens_to_sample max_tool_calls n output_compression "
-    "parallel_tool_calls partial_images presence_penalty prewarm rewrite_query score_threshold seed speed store "
-    "stream temperature top_k top_logprobs top_p"
+    "background best_of budget_tokens candidate_count dimensions disable_parallel_tool_use disable_search echo "
+    "enable_search frame_count frame_duration_ms frequency_penalty include_obfuscation include_thoughts include_usage "
+    "logprobs max_completion_tokens max_num_results max_output_tokens max_tokens max_tokens_to_sample max_tool_calls "
+    "min_p n num_ctx num_predict output_compression output_dimension parallel_tool_calls partial_images "
+    "presence_penalty prewarm repeat_last_n repeat_penalty rewrite_query score_threshold seed speed store stream "
+    "temperature think thinking_budget top_k top_logprobs top_n top_p"
 )
 """Parameters that are numbers or flags."""
 CHOICES: Final = _words(
-    "background bill_to complexity effort encoding_format format generate_summary input_fidelity modalities mode "
-    "moderation output_format prompt_cache_retention quality reasoning_effort response_format search_context_size "
-    "search_type service_tier speed stream_format style summary timestamp_granularities tool_choice truncation type "
-    "verbosity voice"
+    "background bill_to complexity effort encoding_format format generate_summary input_fidelity input_type latency "
+    "modalities mode moderation output_format prompt_cache_retention quality reasoning_effort response_format "
+    "search_context_size search_type service_tier speed stream_format style summary think timestamp_granularities "
+    "tool_choice truncation type verbosity voice"
 )
 """Parameters whose value is one of `KEYWORDS`, or a list of them."""
 KEYWORDS: Final = _words(
     "24h aac adaptive all allowed_tools alloy any ash audio auto b64_json ballad base64 batch billing_policy cedar "
-    "concise content coral custom default detailed diarized_json disabled echo enabled ephemeral explicit fable fast "
-    "file_search flac flex float function gif grammar hd high image implicit in-memory in_memory jpeg json "
-    "json_object json_schema low marin max mcp medium minimal mp3 natural none nova off on on_demand onyx opaque opus "
-    "pcm pcm16 performance png priority pro python required reserved sage scale segment self shimmer srt sse standard "
-    "standard_only svg text tool transparent ultrafast url user_profile verbose_json verse vivid vtt wav web "
-    "web_search webp word xhigh"
+    "classification clustering concise content coral custom default detailed diarized_json disabled echo enabled "
+    "ephemeral explicit fable fast file_search flac flex float function gif grammar hd high image implicit in-memory "
+    "in_memory jpeg json json_object json_schema low marin max mcp medium minimal mp3 natural none nova off on "
+    "on_demand onyx opaque optimized opus pcm pcm16 performance png priority pro python required reserved sage scale "
+    "search_document search_query segment self shimmer srt sse standard standard_only svg text tool transparent "
+    "ultrafast url user_profile verbose_json verse vivid vtt wav web web_search webp word xhigh"
 )
 OBJECTS: Final = _words(
-    "audio background_options billing_policy cache_control format output_config prediction prompt "
+    "audio background_options billing_policy cache_control format output_config performance_config prediction prompt "
     "prompt_cache_options provider reasoning response_format search_parameters stream_options svg text thinking "
     "tool_choice web_search_options"
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, cast
 
+import msgspec
+
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import finish_of
@@ -19,6 +21,7 @@ from callspan.providers.google.usage import estimated, service_tier, usage
 from callspan.providers.wire_json import detached, flag, items, mapping, objects, text, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
 
 _CONTENT: Final = frozenset({"contents", "system_instruction", "tools", "generation_config", "model"})
 _RENAMED: Final = {"candidate_count": "n"}
@@ -28,6 +31,8 @@ _OF_TEXT: Final = ("thoughtSignature", "videoMetadata", "partMetadata")
 _ANSWER: Final = frozenset({"candidates", "promptFeedback", "usageMetadata"})
 _BLOCKED: Final = ("promptFeedback", "blockReason")
 _INCOMPLETE: Final = "incomplete"
+_SEARCH: Final = "google_search"
+_MAPS: Final = "google_maps"
 
 
 class GenerateContentFold:
@@ -189,7 +194,7 @@ class GenerateContent:
         reasons = list(map(finish_reason, candidates(body)))
         blocked, finish = text(body, *_BLOCKED), finish_of(tuple(reasons))
         counters, error = mapping(body, "usageMetadata"), error_in(body) if isinstance(body, dict) else None
-        tokens = usage(counters)
+        tokens = _with_searches(usage(counters), body)
         return ResponseInfo(
             response=Response(
                 id=word(body, "responseId"),
@@ -210,8 +215,17 @@ class GenerateContent:
         return conversation(request, response)
 
 
-def _parameters(fields: Json) -> Json:
-    return parameters(cast("dict[object, object]", fields), _CONTENT)
+def _with_searches(tokens: Usage | None, body: object) -> Usage | None:
+    """Return the usage with the searches whose results an answer states, which are charged beside the tokens."""
+    if tokens is None:
+        return None
+    runs: dict[str, int | None] = {}
+    for grounding in filter(None, (mapping(candidate, "groundingMetadata") for candidate in candidates(body))):
+        if queries := len(items(grounding, "webSearchQueries")):
+            runs[_SEARCH] = (runs.get(_SEARCH) or 0) + queries
+        if any("maps" in chunk for chunk in objects(grounding, "groundingChunks")):
+            runs[_MAPS] = None
+    return msgspec.structs.replace(tokens, hosted_tools=runs) if runs else tokens
 
 
 def _in_snake_case(value: Json) -> Json:
