@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +12,12 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
 from callspan.fail_open import fail_open
-from callspan.record.call import CallRecord
+from callspan.receive.spans import SpanReader
 from callspan.sdk_profiles import PROFILES, Sdk
-from callspan.semconv.call import CALL_ID
-from callspan.semconv.records_from_spans import call_of
+from callspan.semconv.records_from_spans import ForeignSpan
 
 _READ: Final = fail_open("record a span of another instrumentation")
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
-_MAX_PARENTS: Final = 4096
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 _USE: Final = """
 
@@ -110,14 +107,15 @@ class CallRecordExporter(SpanExporter):
 
     def __init__(self, stores: str | Path | Sequence[str | Path] | None = None) -> None:
         self._wiring = wiring.WIRING
-        self._recorded_spans = RecordedSpans()
+        self._spans = SpanReader()
         self._stores = self._wiring.add_stores(stores, default=DEFAULT_STORE)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Record spans of other instrumentations; callspan's own already have a record."""
         for span in spans:
             with _READ:
-                record = None if self._recorded_spans.covers(span) else _record_of(span)
+                foreign_span = _foreign(span)
+                record = None if foreign_span is None else self._spans.call_of(foreign_span)
                 if record is not None:
                     self._wiring.write(record)
         return SpanExportResult.SUCCESS
@@ -131,35 +129,12 @@ class CallRecordExporter(SpanExporter):
         self._wiring.flush(2.0)
 
 
-class RecordedSpans:
-    """Recognizes spans of calls that already have a record: spans of callspan, and all spans around them.
-
-    It relies on spans arriving after their children. Not thread-safe, like exporters.
-    """
-
-    def __init__(self) -> None:
-        self._parents: OrderedDict[tuple[int, int], None] = OrderedDict()
-
-    def covers(self, span: ReadableSpan) -> bool:
-        """Return whether the call of this span already has a record."""
-        context = span.get_span_context()
-        if context is None:
-            return False
-        covered = CALL_ID in (span.attributes or {})
-        covered = covered or self._parents.pop((context.trace_id, context.span_id), self) is None
-        if covered and span.parent is not None:
-            self._parents[context.trace_id, span.parent.span_id] = None
-            if len(self._parents) > _MAX_PARENTS:
-                self._parents.popitem(last=False)
-        return covered
-
-
-def _record_of(span: ReadableSpan) -> CallRecord | None:
+def _foreign(span: ReadableSpan) -> ForeignSpan | None:
     scope, context = span.instrumentation_scope, span.get_span_context()
     if context is None or span.start_time is None:
         return None
-    return call_of(
-        dict(span.attributes or {}),
+    return ForeignSpan(
+        attributes=dict(span.attributes or {}),
         trace_id=f"{context.trace_id:032x}",
         span_id=f"{context.span_id:016x}",
         parent_span_id=f"{span.parent.span_id:016x}" if span.parent is not None else None,

@@ -34,7 +34,7 @@ from callspan.records import (
 )
 from callspan.semconv import openinference
 from callspan.semconv.call import Projection
-from callspan.semconv.records_from_spans import call_of
+from callspan.semconv.records_from_spans import ForeignSpan, call_of
 from callspan.spans.call import add_event, put_attributes
 
 GOLDEN: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("golden.yaml").read_text())
@@ -181,7 +181,7 @@ def read(attributes: dict[str, Any]) -> Any:
     """The record of another instrumentation's span; sequences are tuples there."""
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in attributes.items()}
     ids: dict[str, Any] = {"trace_id": "t", "span_id": "s", "parent_span_id": None}
-    return call_of(given, **ids, start_ns=5, end_ns=9, failed=False, scope="lib")
+    return call_of(ForeignSpan(attributes=given, **ids, start_ns=5, end_ns=9, failed=False, scope="lib"))
 
 
 def test_llm_spans_are_recognised() -> None:

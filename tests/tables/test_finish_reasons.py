@@ -15,7 +15,7 @@ from tests.support.records import keep, made
 import callspan
 from callspan.record.finish_reasons import normalised
 from callspan.records import Response
-from callspan.semconv.records_from_spans import call_of
+from callspan.semconv.records_from_spans import ForeignSpan, call_of
 from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider, capture
 
@@ -106,6 +106,6 @@ def test_filters_find_all_synonyms(tmp_path: Path) -> None:
 def test_imported_span_with_a_failed_answer_is_an_error(word: str, kind: str) -> None:
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": (word,)}
     ids: Json = {"trace_id": "t", "span_id": "s", "parent_span_id": None, "start_ns": 5, "end_ns": 9, "scope": "lib"}
-    record = call_of(attributes, **ids, failed=False)
+    record = call_of(ForeignSpan(attributes=attributes, **ids, failed=False))
     assert record is not None
     assert (record.outcome, record.error and record.error.kind) == ("error", kind)

@@ -16,7 +16,7 @@ from callspan.cli import INTERRUPTED, run
 
 _COMMANDS: Final = (
     *("demo", "run", "sessions", "calls", "show", "stats", "compare", "view", "report", "export", "import"),
-    *("send", "replay", "doctor", "delete", "ship", "reprice"),
+    *("send", "receive", "replay", "doctor", "delete", "ship", "reprice"),
 )
 """The sub-commands in the order of the help text, each in a module of its name, except for Python's keywords."""
 _FORMER: Final = {

@@ -84,15 +84,18 @@ class Recorder:
         previous_spool, self.spool = self.spool, self._new_spool()
         return previous_spool
 
-    def write(self, processed: ProcessedRecord[Record], *, replaces: bool = False) -> None:
-        """Append a processed record, which the operating system has on return; anything else is refused.
+    def write(self, processed: ProcessedRecord[Record], *, replaces: bool = False) -> bool:
+        """Append a processed record; return whether the operating system has it. Anything else is refused.
 
-        Then call the listeners and the `after_record` callbacks. `replaces`: its call has been counted.
+        Then call the listeners and the `after_record` callbacks. `replaces`: its call has been counted. Without stores
+        there is nothing to append to.
         """
         if type(processed) is not ProcessedRecord:
             self._refuse(processed)
-            return
+            return False
+        is_kept = True
         if (spool := self.spool) is not None:
+            is_kept = False
             with _KEEP:
                 record = processed.record
                 is_kept = spool.append(codec.encode(record))
@@ -105,6 +108,7 @@ class Recorder:
                 listener(processed)
         if callbacks.REGISTERED:
             callbacks.call("after_record", processed.record)
+        return is_kept
 
     def _refuse(self, value: object) -> None:
         self.refused += 1

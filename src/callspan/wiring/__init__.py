@@ -25,7 +25,7 @@ from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
 from callspan.sdk_profiles import SDKS, Sdk
-from callspan.settings import SettingArguments, Settings
+from callspan.settings import Content, SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
 from callspan.stores.urls import check_store
 from callspan.wiring.pipeline import Pipeline, Providers, changed_providers, given_providers
@@ -231,9 +231,9 @@ class Wiring:
         providers = self._pipeline.providers if self._pipeline is not None else Providers()
         providers.flush(timeout_s / 3)
 
-    def write(self, record: Record) -> None:
-        """Process and store a record made from another instrumentation's span."""
-        (self._pipeline or self._exporter_pipeline()).write(record)
+    def write(self, record: Record, level: Content = "full") -> bool:
+        """Process and store a record made from telemetry of others, see `Pipeline.write`."""
+        return (self._pipeline or self._exporter_pipeline()).write(record, level)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; return False on timeout."""

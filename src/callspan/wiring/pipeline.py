@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext, TracerProvider
 from callspan.agent.call_ids import remember_span
 from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
-from callspan.agent.registry import REGISTRY
+from callspan.agent.registry import REGISTRY, open_level
 from callspan.agent.runtime import Runtime
 from callspan.agent.tree import ambient
 from callspan.background import LRUCache, Worker
@@ -100,9 +100,14 @@ class Pipeline:
         if self.recorder.stores:
             published.load()
 
-    def write(self, record: Record) -> None:
-        """Process and store a record of a call that callspan did not observe."""
-        self.recorder.write(self._processors_at("full").process(record))
+    def write(self, record: Record, level: Content = "full") -> bool:
+        """Process and store a record of something that callspan did not observe; return whether it was written.
+
+        The strictest level applies: the setting, `level`, and that of the session, if it is open in this process.
+        """
+        session = record.place if isinstance(record, CallRecord) else record
+        level = strictest(level, open_level(getattr(session, "session_id", None)))
+        return self.recorder.write(self._processors_at(level).process(record))
 
     def _write_and_measure(self, record: ProcessedRecord[Record]) -> None:
         self.recorder.write(record)

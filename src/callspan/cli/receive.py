@@ -1,0 +1,79 @@
+"""`callspan receive`: receives telemetry of agents and other programs by OTLP, and records their calls."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import util
+from typing import TYPE_CHECKING, Final
+
+import click
+
+import callspan
+from callspan.cli.command_context import Command, CommandContext
+from callspan.formatting import plural
+from callspan.stores import split_urls
+
+if TYPE_CHECKING:
+    from callspan.receive.inbox import Inbox
+    from callspan.receive.server import OtlpServer
+
+_MISSING_PACKAGE: Final = 'To receive, callspan needs {name}: pip install "callspan[cli,otlp]"'
+_LAST_PORT: Final = 65_535
+_FLUSH_MS: Final = 10_000
+_EPILOG: Final = """\
+callspan receive
+callspan --store postgresql://me@db/calls receive --port 14318"""
+
+
+@click.command("receive", cls=Command, short_help="Record calls that other programs report by OTLP.", epilog=_EPILOG)
+@click.option("--port", type=click.IntRange(0, _LAST_PORT), default=4318, help="Port on 127.0.0.1; 0: any. [4318]")
+def receive_command(context: CommandContext, port: int) -> None:
+    """Receive OTLP/HTTP: log events of Claude Code, and spans of other instrumentations and languages.
+
+    Only programs on this machine can send, and no web page. Ctrl-C ends it.
+    """
+    from callspan.wiring import WIRING
+
+    try:
+        from callspan.receive.claude_records import Sender
+        from callspan.receive.inbox import Inbox
+        from callspan.receive.server import MISSING_PROTOBUF, OtlpServer
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
+            raise
+        context.fail(_MISSING_PACKAGE.format(name=error.name))
+    handle = callspan.instrument(stores=tuple(split_urls(context.store)), sdks=())
+    inbox = Inbox(WIRING.write)
+    try:
+        server = OtlpServer(inbox, port, anybody=Sender(level=handle.settings.content))
+    except OSError as error:
+        context.fail(f"127.0.0.1:{port}: {error.strerror or error}. Another receiver may have this port; see --port")
+    if util.find_spec("google.protobuf") is None or util.find_spec("opentelemetry.proto") is None:
+        click.echo(f"{MISSING_PROTOBUF}; http/json works without.", err=True)
+    if context.json:
+        context.emit({"url": server.url(), "store": context.store_name})
+    else:
+        click.echo(f"Calls reported to\n  {server.url()}\nare recorded to {context.store_name}. Ctrl-C ends it.")
+    # The default action of a signal, which uvicorn raises again at its end, would leave what waits unwritten.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        server.serve()
+    finally:
+        inbox.close()
+        handle.force_flush(_FLUSH_MS)
+        if not context.json:
+            click.echo(_summary(inbox, server), err=True)
+
+
+def _summary(inbox: Inbox, server: OtlpServer) -> str:
+    """Return what was recorded, what is no part of a call, and what was refused."""
+    unused = ", ".join(f"{count:,} {kind}" for kind, count in inbox.unused.items())
+    refused = ", ".join(f"{count:,} {reason}" for reason, count in server.refused.items())
+    return " ".join(
+        [
+            f"{plural(inbox.calls, 'call')} recorded.",
+            *([f"No part of a call: {unused}."] if unused else []),
+            *([f"Refused requests: {refused}."] if refused else []),
+        ]
+    )

@@ -1,0 +1,411 @@
+"""Claude Code's records: what its log events say of a call, a tool and an agent, as records."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.clock import monotonic_s
+from callspan.providers import registry
+from callspan.providers.anthropic.messages import usage
+from callspan.providers.base import NOT_RECOGNIZED
+from callspan.providers.error_kinds import error_info
+from callspan.providers.wire_json import count, integer, number, text
+from callspan.receive.decoding import Attributes, LogEvent
+from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
+from callspan.record.codec import encode_json, exact_json
+from callspan.record.events import TOOL_START, EventRecord, SessionRecord, start_id
+from callspan.record.ids import response_call_id
+from callspan.record.interrupted import INTERRUPTED
+from callspan.record.messages import parse_arguments
+from callspan.record.usage import Usage
+from callspan.semconv.records_from_spans import ForeignSpan, call_of
+from callspan.settings import Content
+
+API: Final = "messages"
+SCOPE_OF_SPANS: Final = "com.anthropic.claude_code.tracing"
+_PROVIDERS: Final = {"firstParty": "anthropic", "bedrock": "aws.bedrock", "vertex": "gcp.vertex_ai"}
+_ANTHROPIC: Final = "anthropic"
+_HOST: Final = "api.anthropic.com"
+_NOT_OF_THE_WIRE: Final = "betas"
+"""A member of logged requests that the program sends as a header."""
+_COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "input_tokens": ("input_tokens",),
+    "output_tokens": ("output_tokens",),
+    "cache_read_tokens": ("cache_read_input_tokens",),
+    "cache_creation_tokens": ("cache_creation_input_tokens",),
+    "cache_creation_5m_tokens": ("cache_creation", "ephemeral_5m_input_tokens"),
+    "cache_creation_1h_tokens": ("cache_creation", "ephemeral_1h_input_tokens"),
+}
+"""Counters of the program's events, with their path in a usage object of Messages."""
+_METADATA: Final = {"query_source": "purpose", "agent.name": "agent", "agent_id": "agent_id"}
+"""Attributes that are fields of callspan's metadata. The query source names compaction, titles and subagents."""
+_EXTRA: Final = {"prompt.id": "prompt_id", "effort": "effort", "cost_usd": "stated_cost_usd"}
+_ACCEPTED: Final = "accept"
+_NORMAL: Final = "normal"
+_MS: Final = 1_000_000
+_MAX_FILE_BYTES: Final = 64 << 20
+_FILE_S: Final = 0.5
+_POLL_S: Final = 0.01
+_UNANSWERED: Final = ErrorInfo(
+    kind="unknown", type=INTERRUPTED, retryable=None, message="The program reported no answer to this request."
+)
+
+
+class Sender(msgspec.Struct, frozen=True, kw_only=True):
+    """The program that sends, as far as callspan started it."""
+
+    place: Place = Place()
+    """The session in which it was started; without one its own sessions are recorded."""
+    trace_id: str | None = None
+    span_id: str | None = None
+    """The span in which it was started."""
+    level: Content = "full"
+    """The content level when it was started."""
+    bodies: Path | None = None
+    """The directory, made by callspan for it, in which it puts bodies; no other file is read."""
+
+
+class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
+    """The body of one request to the provider, or of its answer."""
+
+    body_id: str
+    event: LogEvent
+    inline: bytes | None = None
+    """Its body, if it came with the event; None too once it was written."""
+    path: Path | None = None
+    """The file with its body, which stays until the call is written."""
+
+    @property
+    def time_ns(self) -> int:
+        """When it was logged: a request as it is sent, an answer at its end."""
+        return self.event.time_ns
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a record has it."""
+        return self.inline is None and self.path is None
+
+    def content(self) -> bytes:
+        """Return its body; empty if it was not received, is in no file of callspan's, or was written before."""
+        if self.path is None:
+            return self.inline or b""
+        return _whole_file(self.path, count(self.event.attributes, "body_length") or 0)
+
+
+class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
+    """What is known of a call so far."""
+
+    call_id: str
+    retried: Sequence[LoggedBody] = ()
+    """Attempts before the last one, which failed."""
+    request: LoggedBody | None = None
+    facts: LogEvent | None = None
+    """`api_request`: counters, cost and times."""
+    error: LogEvent | None = None
+    response: LoggedBody | None = None
+    """`api_response_body`."""
+
+
+def _whole_file(path: Path, size: int) -> bytes:
+    """Return the content of a file of at least `size` bytes; empty if it is gone, too large, or a link.
+
+    The program logs a body while it still writes the file, which may thus be absent or shorter for a moment.
+    """
+    deadline = monotonic_s() + _FILE_S
+    while len(content := _read(path)) < size and monotonic_s() < deadline:
+        time.sleep(_POLL_S)
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError:
+        return b""
+    return content if len(content) <= _MAX_FILE_BYTES else b""
+
+
+def call_id_of(attributes: Attributes, fallback: str | None = None) -> str | None:
+    """Return the id of the call of an event, derived from the provider's request id; None without any id."""
+    ident = text(attributes, "request_id") or fallback
+    return None if ident is None else response_call_id(_ANTHROPIC, ident)
+
+
+def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
+    """Return the record of a call with all that is known so far. A later version says more."""
+    response_event = None if call.response is None else call.response.event
+    events = [event for event in (call.facts, call.error, response_event) if event is not None]
+    sent = [*call.retried, *([] if call.request is None else [call.request])]
+    main = events[0] if events else sent[-1].event
+    attributes = main.attributes
+    request, body, redactions = _request(call, attributes)
+    response, counters, error, response_redactions = _response(call)
+    timing = _timing(call, sent)
+    status = integer(attributes, "status_code")
+    if call.error is not None and call.facts is None:
+        message = text(attributes, "error")
+        error = error_info(status=status, body=None, message=message, request_id=text(attributes, "request_id"))
+    is_unanswered = not events
+    failed_before = max(len(call.retried), (integer(attributes, "attempt") or 1) - 1)
+    return CallRecord(
+        call_id=call.call_id,
+        part="ended" if is_unanswered else "answered",
+        seen_in="import",
+        seen_ns=max(event.time_ns for event in (*events, main)) + len(events) + len(sent),
+        provider=_provider(attributes),
+        api=API,
+        sdk=_program(main.resource),
+        server_address=_server(attributes),
+        trace_id=sender.trace_id,
+        parent_span_id=sender.span_id,
+        place=place_of(main, sender),
+        service=text(main.resource, "service.name"),
+        request=request,
+        response=response,
+        usage=counters or (None if call.response is not None and call.response.is_written else _usage(attributes)),
+        timing=timing,
+        attempts=_attempts(sent, timing, status, text(attributes, "request_id")),
+        retries=failed_before if sent or call.error is not None else None,
+        outcome="interrupted" if is_unanswered else "success" if error is None else "error",
+        error=_UNANSWERED if is_unanswered else error,
+        stream=Stream(end="complete", complete=True) if body and response is not None and request.stream else None,
+        metadata=_metadata(attributes),
+        content_level=sender.level,
+        redactions=[*redactions, *response_redactions],
+    )
+
+
+def place_of(event: LogEvent, sender: Sender) -> Place:
+    """Return the session that started the program, else the program's own."""
+    if sender.place.session_id is not None:
+        return sender.place
+    return Place(session_id=text(event.attributes, "session.id"), session_name=text(event.resource, "service.name"))
+
+
+def session_record(event: LogEvent, place: Place) -> SessionRecord:
+    """Return the record of a program's own session, of which only the start is known."""
+    return SessionRecord(
+        session_id=place.session_id or "",
+        seen_ns=event.time_ns,
+        name=place.session_name,
+        service=text(event.resource, "service.name"),
+        start_ns=event.time_ns,
+    )
+
+
+def _timing(call: ObservedCall, sent: Sequence[LoggedBody]) -> Timing:
+    """Return the times of a call: it begins with its first attempt, and its facts state those of the last one."""
+    last = call.facts or call.error
+    if last is None:
+        end_ns = None if call.response is None else call.response.time_ns
+        answer_ns = sent[-1].time_ns if sent else end_ns or 0
+    else:
+        end_ns = last.time_ns
+        answer_ns = end_ns - _ms(last.attributes, "duration_ms")
+    start_ns = min([answer_ns, *(body.time_ns for body in sent)])
+    ttft = None if call.facts is None else integer(call.facts.attributes, "ttft_ms")
+    return Timing(
+        start_ns=start_ns,
+        duration_ns=None if end_ns is None else end_ns - start_ns,
+        answer_ns=answer_ns - start_ns,
+        first_token_ns=None if ttft is None else answer_ns - start_ns + ttft * _MS,
+    )
+
+
+def _attempts(sent: Sequence[LoggedBody], timing: Timing, status: int | None, request_id: str | None) -> list[Attempt]:
+    """Return the attempts; only the last one's status and id are stated, and only if it failed."""
+    starts = [body.time_ns - timing.start_ns for body in sent[:-1]]
+    last = Attempt(
+        number=len(starts) + 1,
+        start_ns=timing.answer_ns or 0,
+        status=status,
+        request_id=request_id,
+        end_ns=timing.duration_ns,
+    )
+    return [*(Attempt(number=number, start_ns=start_ns) for number, start_ns in enumerate(starts, 1)), last]
+
+
+def _request(call: ObservedCall, attributes: Attributes) -> tuple[Request, bytes, list[Redaction]]:
+    """Return the request and its body as sent, empty if it was not received whole."""
+    sent = call.request
+    request = Request(model=text(attributes, "model"), conversation_id=text(attributes, "session.id"))
+    content = b"" if sent is None else sent.content()
+    if not isinstance(body := registry.decoded(content), dict):
+        speed = text(attributes, "speed")
+        params: dict[str, object] = {"speed": speed} if speed not in (None, _NORMAL) else {}
+        return msgspec.structs.replace(request, params=params), b"", _not_received("request.body", sent)
+    if body.pop(_NOT_OF_THE_WIRE, None) is not None:
+        content = encode_json(body)
+    endpoint = registry.by_api(API)
+    read = (endpoint and endpoint.request(body)) or request
+    fields = {
+        "conversation_id": request.conversation_id,
+        "stream": body.get("stream") is True,
+        "body_bytes": len(content),
+        "body": msgspec.Raw(exact_json(content, body)),
+    }
+    return msgspec.structs.replace(read, **fields), content, []
+
+
+def _response(call: ObservedCall) -> tuple[Response | None, Usage | None, ErrorInfo | None, list[Redaction]]:
+    if call.facts is None and call.response is None:
+        return None, None, None, []
+    content = b"" if call.response is None else call.response.content()
+    body, endpoint = registry.decoded(content), registry.by_api(API)
+    if not isinstance(body, dict) or endpoint is None:
+        message_id = None if call.response is None else text(call.response.event.attributes, "message.id")
+        return Response(id=message_id), None, None, _not_received("response.body", call.response)
+    info = endpoint.response_info(body) or NOT_RECOGNIZED
+    encoded = exact_json(content, body)
+    response = msgspec.structs.replace(info.response, body_bytes=len(encoded), body=msgspec.Raw(encoded))
+    return response, info.usage, info.error, []
+
+
+def _not_received(what: str, body: LoggedBody | None) -> list[Redaction]:
+    """Return the note of a body that was cut to the size of a log line, or whose file is gone."""
+    if body is None or body.is_written:
+        return []
+    return [Redaction(what=what, why="size", original_bytes=count(body.event.attributes, "body_length"))]
+
+
+def _usage(attributes: Attributes) -> Usage | None:
+    """Return the counters of an event as those of an answer of Messages."""
+    counters: dict[str, object] = {}
+    for name, (key, *inner) in _COUNTERS.items():
+        if (value := count(attributes, name)) is None:
+            continue
+        if inner:
+            lifetimes = counters.setdefault(key, {})
+            if isinstance(lifetimes, dict):
+                lifetimes[inner[0]] = value
+        else:
+            counters[key] = value
+    return usage(counters)
+
+
+def _metadata(attributes: Attributes) -> dict[str, object]:
+    metadata = {field: attributes[name] for name, field in _METADATA.items() if attributes.get(name) is not None}
+    extra = {field: attributes[name] for name, field in _EXTRA.items() if attributes.get(name) is not None}
+    return {**metadata, "extra": extra} if extra else metadata
+
+
+def _provider(attributes: Attributes) -> str:
+    provider = text(attributes, "anthropic.provider") or _ANTHROPIC
+    return _PROVIDERS.get(provider, provider)
+
+
+def _server(attributes: Attributes) -> str | None:
+    is_custom = attributes.get("anthropic.custom_base_url")
+    return _HOST if is_custom is False and _provider(attributes) == _ANTHROPIC else None
+
+
+def _program(resource: Attributes) -> str | None:
+    return "/".join(filter(None, (text(resource, "service.name"), text(resource, "service.version")))) or None
+
+
+def _ms(attributes: Attributes, name: str) -> int:
+    """Return a duration in nanoseconds; 0 if it is not stated."""
+    return int((number(attributes, name) or integer(attributes, name) or 0) * _MS)
+
+
+def tool_record(event: LogEvent, sender: Sender, decision: Attributes) -> EventRecord:
+    """Return the record of a tool's run, without its result, which only the next request to the model has."""
+    attributes, duration_ns = event.attributes, _ms(event.attributes, "duration_ms")
+    tool_call_id, call_id = text(attributes, "tool_use_id"), call_id_of(attributes)
+    has_failed = text(attributes, "success") == "false" or attributes.get("success") is False
+    decided = text(decision, "decision") or text(attributes, "decision")
+    if decided is not None and decided != _ACCEPTED:
+        error = ErrorInfo(kind="unknown", type="rejected", message=text(decision, "source"))
+    elif has_failed:
+        kind = text(attributes, "error_type") or "tool_error"
+        error = ErrorInfo(kind="unknown", type=kind, message=text(attributes, "error"))
+    else:
+        error = None
+    place = place_of(event, sender)
+    arguments = parse_arguments(text(attributes, "tool_input") or text(attributes, "tool_parameters"))
+    return EventRecord(
+        event_id=f"{call_id or place.session_id}-{tool_call_id}",
+        session_id=place.session_id,
+        timestep_id=place.timestep_id,
+        timestep=place.timestep,
+        call_id=call_id,
+        event_type="tool",
+        name=None if sender.level == "off" else text(attributes, "tool_name"),
+        time_ns=event.time_ns - duration_ns,
+        duration_ns=duration_ns,
+        system=text(attributes, "agent.name") or text(attributes, "agent_id"),
+        data=None if arguments is None else {"arguments": arguments},
+        tool_call_id=tool_call_id,
+        error=error,
+        metadata={
+            name: value
+            for name, key in (("decision", "decision"), ("decision_source", "source"), ("tool_type", "tool_source"))
+            if (value := text(decision, key)) is not None
+        },
+        trace_id=sender.trace_id,
+        parent_span_id=sender.span_id,
+    )
+
+
+def tool_start(tool: EventRecord) -> EventRecord:
+    """Return the event that says that a tool has run, until its result is known."""
+    return msgspec.structs.replace(tool, event_id=start_id(tool.event_id), event_type=TOOL_START, duration_ns=None)
+
+
+def with_result(tool: EventRecord, result: object) -> EventRecord:
+    """Return a tool's run with the result that the model got."""
+    data = tool.data if isinstance(tool.data, dict) else {}
+    return msgspec.structs.replace(tool, data={**data, "result": result})
+
+
+def agent_record(event: LogEvent, sender: Sender) -> EventRecord:
+    """Return the record of a subagent that has ended."""
+    attributes, duration_ns, place = event.attributes, _ms(event.attributes, "duration_ms"), place_of(event, sender)
+    return EventRecord(
+        event_id=f"{place.session_id}-{text(attributes, 'agent_id')}",
+        session_id=place.session_id,
+        timestep_id=place.timestep_id,
+        timestep=place.timestep,
+        event_type="agent",
+        name=text(attributes, "agent_type"),
+        time_ns=event.time_ns - duration_ns,
+        duration_ns=duration_ns,
+        metadata={
+            name: attributes[name]
+            for name in ("agent_id", "total_tokens", "total_tool_uses", "model")
+            if attributes.get(name) is not None
+        },
+        trace_id=sender.trace_id,
+        parent_span_id=sender.span_id,
+    )
+
+
+def call_of_span(span: ForeignSpan, sender: Sender) -> CallRecord | None:
+    """Return the version of a call's record that a span of the program gives. Its log events say more, and win."""
+    record, attributes = call_of(span), span.attributes
+    request_id = text(attributes, "request_id")
+    if record is None or record.response is None or request_id is None:
+        return None
+    return msgspec.structs.replace(
+        record,
+        call_id=response_call_id(_ANTHROPIC, request_id),
+        part="answered",
+        seen_in="import",
+        seen_ns=1,
+        api=API,
+        sdk=span.service,
+        place=record.place if sender.place.session_id is None else sender.place,
+        response=msgspec.structs.replace(record.response, id=None),
+        usage=_usage(attributes),
+        retries=None if (attempt := integer(attributes, "attempt")) is None else attempt - 1,
+        metadata=_metadata(attributes),
+        content_level=sender.level,
+    )

@@ -1,0 +1,96 @@
+"""Inbox: turns OTLP requests into records, writes them, and counts what it cannot use.
+
+A request is acknowledged once all of its records are written. If one cannot be, because no disk takes it, the request
+is to be sent again; its records are kept meanwhile, and until they are written no other request is read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias
+
+from callspan.background import LRUCache
+from callspan.receive.claude_code import SERVICE, ClaudeCode, Leveled, is_read
+from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender, call_of_span
+from callspan.receive.decoding import Signal, decoded_request, log_events, spans
+from callspan.receive.spans import SpanReader
+from callspan.record.call import CallRecord
+from callspan.record.events import Record, SessionRecord
+from callspan.settings import Content
+
+_MAX_SESSIONS: Final = 4096
+_MAX_CALLS: Final = 16_384
+Write: TypeAlias = Callable[[Record, Content], bool]
+"""Processes a record at a content level and writes it; returns whether the operating system has it."""
+
+
+class Inbox:
+    """Takes OTLP requests. Thread-safe; requests are read one at a time."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._lock = threading.Lock()
+        self._unwritten: deque[Leveled] = deque()
+        self._claude_code = ClaudeCode()
+        self._spans = SpanReader()
+        self._sessions: LRUCache[str, object] = LRUCache(_MAX_SESSIONS)
+        self._call_ids: LRUCache[str, object] = LRUCache(_MAX_CALLS)
+        self.calls = 0
+        """Number of recorded calls; a version of an earlier one does not count."""
+        self.unused: Counter[str] = Counter()
+        """Numbers of spans, log events and requests of metrics that are no part of a call, by kind."""
+
+    def take(self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool) -> bool:
+        """Write the records of a request; return whether it is acknowledged. Raises UndecodableError, ImportError."""
+        with self._lock:
+            if not self._write_all(()):
+                return False
+            request = decoded_request(signal, body, is_protobuf=is_protobuf)
+            return self._write_all(self._records(signal, request, sender))
+
+    def close(self) -> bool:
+        """Write what still waits for an answer; return False if that failed."""
+        with self._lock:
+            return self._write_all(self._claude_code.close())
+
+    def _write_all(self, records: Iterable[Leveled]) -> bool:
+        self._unwritten.extend(records)
+        while self._unwritten:
+            record, level = self._unwritten[0]
+            if not self._write(record, level):
+                return False
+            self._unwritten.popleft()
+            if isinstance(record, CallRecord):
+                self.calls += self._call_ids.is_first(record.call_id)
+        self._claude_code.settle()
+        return True
+
+    def _records(self, signal: Signal, request: dict[str, object], sender: Sender) -> Iterator[Leveled]:
+        if signal == "logs":
+            events = list(log_events(request))
+            self.unused.update("log events" for event in events if not is_read(event))
+            yield from self._claude_code.records(events, sender)
+        elif signal == "traces":
+            yield from self._of_spans(request, sender)
+        else:
+            self.unused["requests of metrics"] += 1
+
+    def _of_spans(self, request: dict[str, object], sender: Sender) -> Iterator[Leveled]:
+        for span in spans(request):
+            is_of_claude_code = span.scope == SCOPE_OF_SPANS
+            call = call_of_span(span, sender) if is_of_claude_code else self._spans.call_of(span)
+            if call is None:
+                self.unused["spans"] += 1
+                continue
+            if (session := self._session_of(call)) is not None:
+                yield session, sender.level
+            yield call, sender.level
+
+    def _session_of(self, call: CallRecord) -> SessionRecord | None:
+        """Return the record of a session that a span names for the first time."""
+        ident, start_ns = call.place.session_id, call.timing.start_ns
+        if ident is None or call.service == SERVICE or not self._sessions.is_first(ident):
+            return None
+        return SessionRecord(session_id=ident, seen_ns=start_ns, service=call.service, start_ns=start_ns)

@@ -1,0 +1,144 @@
+"""What the tests of received telemetry share: recorded events of Claude Code, requests of OTLP, a running receiver.
+
+`tools.json` and `failed.json` hold what the `claude` program 2.1.332 sent, request by request, with shortened prompts:
+a call that is repeated after 429, two tools at once of which one fails, a subagent; and a call that fails twice.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Instrument
+
+from callspan.receive.claude_records import Sender
+from callspan.receive.decoding import Signal
+from callspan.receive.inbox import Inbox
+from callspan.receive.server import OtlpServer
+from callspan.records import CallRecord
+from callspan.wiring import WIRING
+
+Events = list[dict[str, Any]]
+HERE = Path(__file__).parent
+
+
+def recorded(name: str) -> list[Events]:
+    """The events of a run, by the requests in which they were sent."""
+    requests: list[Events] = json.loads((HERE / f"{name}.json").read_text())
+    return requests
+
+
+def value(item: object) -> dict[str, object]:
+    match item:
+        case bool():
+            return {"boolValue": item}
+        case int():
+            return {"intValue": str(item)}
+        case float():
+            return {"doubleValue": item}
+        case list():
+            return {"arrayValue": {"values": [value(part) for part in item]}}
+        case _:
+            return {"stringValue": item}
+
+
+def pairs(attributes: Mapping[str, object]) -> list[dict[str, object]]:
+    return [{"key": key, "value": value(item)} for key, item in attributes.items()]
+
+
+def logs(events: Iterable[Mapping[str, Any]], service: str = "claude-code") -> dict[str, Any]:
+    """A request with log records, as JSON."""
+    records = [
+        {
+            "timeUnixNano": str(event["time_ns"]),
+            "attributes": pairs({key: item for key, item in event.items() if key != "time_ns"}),
+        }
+        for event in events
+    ]
+    resource = {"attributes": pairs({"service.name": service, "service.version": "2.1.332"})}
+    return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"scope": {"name": "s"}, "logRecords": records}]}]}
+
+
+def span(attributes: Mapping[str, object], ident: int = 1, parent: int = 0, **fields: object) -> dict[str, Any]:
+    """A span as JSON."""
+    return {
+        "name": "a span",
+        "traceId": f"{7:032x}",
+        "spanId": f"{ident:016x}",
+        "parentSpanId": f"{parent:016x}" if parent else "",
+        "startTimeUnixNano": "1795939000000000000",
+        "endTimeUnixNano": "1795939001000000000",
+        "attributes": pairs(attributes),
+        **fields,
+    }
+
+
+def traces(*spans: Mapping[str, Any], scope: str = "theirs", service: str = "web") -> dict[str, Any]:
+    resource = {"attributes": pairs({"service.name": service})}
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": scope}, "spans": [*spans]}]}]}
+
+
+class Kept:
+    """An inbox, and the newest version of each record that it wrote. `works` False: nothing can be written."""
+
+    def __init__(self) -> None:
+        self.works = True
+        self.versions: list[Any] = []
+        self.levels: set[str] = set()
+        self.inbox = Inbox(self._write)
+
+    def _write(self, record: Any, level: str) -> bool:
+        if self.works:
+            self.versions.append(record)
+            self.levels.add(level)
+        return self.works
+
+    def take(self, request: object, signal: Signal = "logs", sender: Sender | None = None) -> bool:
+        body = request if isinstance(request, bytes) else json.dumps(request).encode()
+        return self.inbox.take(signal, body, sender or Sender(), is_protobuf=False)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        found = [record for record in self.versions if isinstance(record, kind)]
+        return found
+
+    @property
+    def calls(self) -> dict[str, CallRecord]:
+        """The calls by id, merged as a store does it, in order of their start."""
+        from callspan.record.merging import merged
+
+        by_id: dict[str, list[CallRecord]] = {}
+        for record in self.of(CallRecord):
+            by_id.setdefault(record.call_id, []).append(record)
+        calls = [merged(versions) for versions in by_id.values()]
+        return {call.call_id: call for call in sorted(calls, key=lambda call: call.timing.start_ns)}
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+Serve = Callable[..., OtlpServer]
+
+
+@pytest.fixture
+def serve(store: str, instrumented: Instrument) -> Iterator[Serve]:
+    """Start a receiver that writes to the store."""
+    running: list[tuple[OtlpServer, threading.Thread]] = []
+
+    def start(*, needs_token: bool = False, **settings: Any) -> OtlpServer:
+        instrumented(**{"stores": store, "sdks": (), **settings})
+        server = OtlpServer(Inbox(WIRING.write), 0, anybody=None if needs_token else Sender())
+        thread = threading.Thread(target=server.serve, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in running:
+        server.stop()
+        thread.join(10)

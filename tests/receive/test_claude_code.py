@@ -1,0 +1,275 @@
+"""Log events of Claude Code, as it sent them, in whatever order and however often they come."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from tests.receive.conftest import Events, Kept, logs, recorded
+
+from callspan.receive.claude_records import Sender
+from callspan.record.call import Place
+from callspan.records import CallRecord, EventRecord, SessionRecord
+
+RUN = recorded("tools")
+FAILED = recorded("failed")
+WITHOUT_BODIES = ("api_request_body", "api_response_body")
+
+
+def named(requests: list[Events], name: str) -> Events:
+    return [event for events in requests for event in events if event["event.name"] == name]
+
+
+def facts(calls: dict[str, CallRecord]) -> dict[str, Any]:
+    """All of the calls but when each version was made."""
+    return {
+        ident: (
+            bytes(call.request.body), call.response and bytes(call.response.body), call.usage, call.timing,
+            call.attempts, call.retries, call.outcome, call.error, call.metadata, call.place, call.redactions, call.sdk,
+        )
+        for ident, call in calls.items()
+    }  # fmt: skip
+
+
+def sent(kept: Kept, requests: list[Events], sender: Sender | None = None) -> dict[str, CallRecord]:
+    for events in requests:
+        assert kept.take(logs(events), sender=sender)
+    return kept.calls
+
+
+def test_each_answered_request_is_one_exact_call(kept: Kept) -> None:
+    calls = list(sent(kept, RUN).values())
+    answered = named(RUN, "api_request")
+    assert len(calls) == len(answered) == len(named(RUN, "api_response_body"))
+    sizes = {event["request_id"]: event for event in answered}
+    for call in calls:
+        body, said = json.loads(bytes(call.request.body)), sizes[call.request_id or ""]
+        (logged,) = (
+            json.loads(event["body"])
+            for event in named(RUN, "api_request_body")
+            if event["request_body_id"] in {e.get("request_body_id") for e in _answers_of(call)}
+        )
+        del logged["betas"]
+        assert list(body.items()) == list(logged.items()), "what was sent, in its order"
+        assert call.text is not None or call.tool_calls
+        assert call.usage is not None
+        assert call.usage.output_tokens == said["output_tokens"]
+        assert call.usage.cache_read_tokens == said["cache_read_tokens"]
+        assert call.usage.cache_write_5m_tokens == said["cache_creation_5m_tokens"]
+        assert call.usage.input_tokens == sum(
+            said[name] for name in ("input_tokens", "cache_read_tokens", "cache_creation_tokens")
+        )
+        assert call.metadata["extra"]["stated_cost_usd"] == said["cost_usd"]  # type: ignore[index]
+        assert (call.outcome, call.provider, call.api) == ("success", "anthropic", "messages")
+        assert call.sdk == "claude-code/2.1.332"
+
+
+def _answers_of(call: CallRecord) -> Events:
+    return [event for event in named(RUN, "api_response_body") if event["request_id"] == call.request_id]
+
+
+def test_attempts_before_an_answer_are_of_the_same_call(kept: Kept) -> None:
+    first = next(iter(sent(kept, RUN).values()))
+    requests, said = named(RUN, "api_request_body"), named(RUN, "api_request")[0]
+    wait_ns = requests[1]["time_ns"] - requests[0]["time_ns"]
+    assert first.retries == 1
+    assert [attempt.start_ns for attempt in first.attempts] == pytest.approx([0, wait_ns], abs=2_000_000)
+    timing = first.timing
+    assert timing.start_ns == requests[0]["time_ns"]
+    assert timing.start_ns + (timing.duration_ns or 0) == said["time_ns"]
+    assert timing.first_token_ns == (timing.answer_ns or 0) + said["ttft_ms"] * 1_000_000
+
+
+def test_failed_call(kept: Kept) -> None:
+    (call,) = sent(kept, FAILED).values()
+    assert (call.outcome, call.retries, call.http_status) == ("error", 1, 500)
+    assert call.error is not None
+    assert (call.error.kind, call.error.message) == ("server", "The scripted provider answers with an error.")
+    assert json.loads(bytes(call.request.body))["messages"]
+    assert call.response is None
+
+
+def test_tools_have_arguments_result_and_decision(kept: Kept) -> None:
+    calls = sent(kept, RUN)
+    tools = {event.tool_call_id: event for event in kept.of(EventRecord) if event.event_type == "tool"}
+    wanted = {tool.id: ident for ident, call in calls.items() for tool in call.tool_calls or ()}
+    assert {ident: tool.call_id for ident, tool in tools.items()} == wanted
+    first, second, agent = tools.values()
+    assert first.data == {"arguments": {"command": "cat a.txt", "description": "r"}, "result": "hello"}
+    assert (first.error, second.error.type) == (None, "ShellError")
+    assert second.data["result"] == "Exit code 3"
+    assert agent.name == "Agent"
+    assert {tool.metadata["decision"] for tool in tools.values()} == {"accept"}
+    starts = [event for event in kept.of(EventRecord) if event.event_type == "tool_start"]
+    assert len(starts) == len(tools), "written before the result is known"
+
+
+def test_subagent_is_an_agent_and_names_its_calls(kept: Kept) -> None:
+    calls = sent(kept, RUN)
+    (agent,) = (event for event in kept.of(EventRecord) if event.event_type == "agent")
+    inside = [call for call in calls.values() if "agent_id" in call.metadata]
+    assert agent.name == "general-purpose"
+    assert [call.metadata["agent_id"] for call in inside] == [agent.metadata["agent_id"]]
+    assert {call.metadata["purpose"] for call in calls.values()} == {"sdk", "agent:builtin:general-purpose"}
+
+
+@pytest.mark.parametrize("place", [Place(), Place(session_id="ours", session_name="coding")])
+def test_session_is_that_which_started_the_program_else_its_own(kept: Kept, place: Place) -> None:
+    own = RUN[0][0]["session.id"]
+    calls = sent(kept, RUN, Sender(place=place))
+    sessions = [record.session_id for record in kept.of(SessionRecord)]
+    assert sessions == ([] if place.session_id else [own])
+    assert {call.place.session_id for call in calls.values()} == {place.session_id or own}
+    assert {call.request.conversation_id for call in calls.values()} == {own}
+
+
+def test_repeated_and_torn_batches_give_the_same_calls(kept: Kept) -> None:
+    """Requests come twice, and the events of a call in several ones: the versions of a call merge into the same."""
+    expected = facts(sent(Kept(), RUN))
+    events = [event for request in RUN for event in request]
+    random = Random(7)
+    for _ in range(20):
+        again = Kept()
+        cuts = sorted(random.sample(range(1, len(events)), 6))
+        parts = [events[start:end] for start, end in pairwise([0, *cuts, len(events)])]
+        doubled = [part for part in parts for _ in range(random.choice([1, 1, 2]))]
+        assert facts(sent(again, doubled)) == expected
+
+
+def test_what_could_not_be_written_is_written_when_it_comes_again(kept: Kept) -> None:
+    expected, healthy = facts(sent(Kept(), RUN)), Kept()
+    for events in RUN:
+        kept.works, count = False, len(healthy.versions)
+        healthy.take(logs(events))
+        is_written = len(healthy.versions) > count
+        assert [kept.take(logs(events)) for _ in range(3)] == 3 * [not is_written], "a request waits for its answer"
+        kept.works = True
+        assert kept.take(logs(events))
+    assert facts(kept.calls) == expected
+    assert len({record.event_id for record in kept.of(EventRecord)}) == len(kept.of(EventRecord))
+
+
+def test_without_bodies_a_call_lacks_only_its_content(kept: Kept) -> None:
+    requests = [[event for event in events if event["event.name"] not in WITHOUT_BODIES] for events in RUN]
+    bare, full = sent(kept, requests), sent(Kept(), RUN)
+    assert bare.keys() == full.keys()
+    for ident, call in bare.items():
+        other = full[ident]
+        assert call.usage is not None
+        assert other.usage is not None
+        assert (call.usage.input_tokens, call.usage.output_tokens) == (
+            other.usage.input_tokens,
+            other.usage.output_tokens,
+        )
+        assert call.usage.cache_write_5m_tokens == other.usage.cache_write_5m_tokens
+        assert call.request.model == other.request.model
+        assert (bytes(call.request.body), call.retries) == (b"", None)
+    tools = [event for event in kept.of(EventRecord) if event.event_type == "tool"]
+    assert len(tools) == 3, "nothing will bring a result"
+
+
+def test_unanswered_requests_are_recorded(kept: Kept) -> None:
+    """One that a different request followed, and one that is the last of the program."""
+    first, second = named(RUN, "api_request_body")[0], named(RUN, "api_request_body")[1]
+    other = {**first, "request_body_id": "other", "body": '{"model":"m","messages":[]}'}
+    kept.take(logs([other, second, *named(RUN, "api_response_body")[:1], *named(RUN, "api_request")[:1]]))
+    outcomes = [(call.outcome, call.retries) for call in kept.calls.values()]
+    assert outcomes == [("interrupted", 0), ("success", 0)]
+    kept.take(logs([{**first, "request_body_id": "last"}]))
+    assert len(kept.calls) == 2, "its answer may come"
+    kept.inbox.close()
+    assert [call.outcome for call in kept.calls.values()].count("interrupted") == 2
+    kept.inbox.close()
+    assert len(kept.of(CallRecord)) == 3, "once"
+
+
+def test_only_so_many_requests_wait(kept: Kept) -> None:
+    body = named(RUN, "api_request_body")[0]
+    kept.take(logs([{**body, "request_body_id": str(number), "query_source": str(number)} for number in range(300)]))
+    assert len(kept.calls) == 300 - 256
+
+
+def test_cut_body_is_noted(kept: Kept) -> None:
+    requests = [
+        [
+            {**event, "body": event["body"][:50]} if event["event.name"] == "api_request_body" else event
+            for event in events
+        ]
+        for events in RUN
+    ]
+    for call in sent(kept, requests).values():
+        assert bytes(call.request.body) == b""
+        assert [(note.what, note.why) for note in call.redactions] == [("request.body", "size")]
+        assert call.response is not None
+        assert bytes(call.response.body)
+
+
+def in_files(directory: Path) -> list[Events]:
+    """The same run with its bodies in files."""
+    requests = []
+    for events in RUN:
+        moved = []
+        for event in map(dict, events):
+            if "body" in event:
+                file = directory / f"{event.get('request_id') or event['request_body_id']}.json"
+                file.write_text(event["body"], encoding="utf-8")
+                del event["body"]
+                event["body_ref"] = str(file)
+            moved.append(event)
+        requests.append(moved)
+    return requests
+
+
+def test_bodies_in_files_are_read_and_deleted_once_written(kept: Kept, tmp_path: Path) -> None:
+    expected = facts(sent(Kept(), RUN))
+    sender = Sender(bodies=tmp_path)
+    requests = in_files(tmp_path)
+    kept.works = False
+    kept.take(logs(requests[0]), sender=sender)
+    assert len(list(tmp_path.iterdir())) == sum("body_ref" in event for events in requests for event in events)
+    kept.works = True
+    assert facts(sent(kept, requests, sender)) == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_files_of_the_senders_own_directory_are_read(kept: Kept, tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.mkdir()
+    requests = in_files(other)
+    for file in other.iterdir():
+        (own / file.name).symlink_to(file)
+    linked = [[{**e, **({"body_ref": str(own / Path(e["body_ref"]).name)} if "body_ref" in e else {})} for e in events]
+              for events in requests]  # fmt: skip
+    for sender, run in ((Sender(), requests), (Sender(bodies=own), requests), (Sender(bodies=own), linked)):
+        again = Kept()
+        for call in sent(again, run, sender).values():
+            assert (bytes(call.request.body), call.response and bytes(call.response.body)) == (b"", b"")
+    assert len(list(other.iterdir())) > 0, "and none is deleted"
+
+
+def test_unusable_events_cost_nothing_else(kept: Kept) -> None:
+    """Of each event any attribute may be missing or of another type."""
+    random = Random(3)
+    for number in range(200):
+        requests = [[dict(event) for event in events] for events in RUN]
+        for _ in range(8):
+            event = random.choice([event for events in requests for event in events])
+            name = random.choice([name for name in event if name not in ("time_ns", "event.name")])
+            event[name] = random.choice(["", "x", -1, 2**70, True, 1.5, [1]])
+        broken = Kept()
+        for events in requests:
+            assert broken.take(logs(events)), number
+        broken.inbox.close()
+        assert broken.calls
+
+
+def test_level_of_the_sender_is_passed_on(kept: Kept) -> None:
+    sent(kept, RUN, Sender(level="off"))
+    kept.inbox.close()
+    assert kept.levels == {"off"}
+    assert {tool.name for tool in kept.of(EventRecord) if tool.event_type.startswith("tool")} == {None}
