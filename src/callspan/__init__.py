@@ -44,6 +44,7 @@ if _typing.TYPE_CHECKING:
         FireworksInstrumentor,
         GoogleGenAIInstrumentor,
         GroqInstrumentor,
+        HTTPInstrumentor,
         OpenAIInstrumentor,
         TogetherInstrumentor,
     )
@@ -66,6 +67,7 @@ _HOMES = {
     "FireworksInstrumentor": "callspan.plugin",
     "GoogleGenAIInstrumentor": "callspan.plugin",
     "GroqInstrumentor": "callspan.plugin",
+    "HTTPInstrumentor": "callspan.plugin",
     "Handle": "callspan.wiring",
     "UsageError": "callspan.agent.misuse",
     "OpenAIInstrumentor": "callspan.plugin",
@@ -114,6 +116,7 @@ __all__ = [
     "FireworksInstrumentor",
     "GoogleGenAIInstrumentor",
     "GroqInstrumentor",
+    "HTTPInstrumentor",
     "Handle",
     "OpenAIInstrumentor",
     "RecordedCall",

@@ -13,10 +13,13 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from callspan import wiring
 from callspan.fail_open import fail_open
 from callspan.receive.spans import SpanReader
-from callspan.sdk_profiles import PROFILES, Sdk
+from callspan.sdk_profiles import HTTP, PROFILES, Source
 from callspan.semconv.records_from_spans import ForeignSpan
+from callspan.settings_loader import enabled_sources
 
 _READ: Final = fail_open("record a span of another instrumentation")
+_OF_DISTRO: Final = frozenset({"raise_exception_on_conflict", "skip_dep_check"})
+"""Arguments with which `opentelemetry-instrument` calls each instrumentor."""
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 _USE: Final = """
@@ -31,61 +34,74 @@ _USE: Final = """
 """The end of each instrumentor's docstring."""
 
 
-class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
-    """The instrumentor of one SDK; keyword arguments are those of `callspan.instrument()`."""
+class _Instrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
+    """The instrumentor of one source of calls; keyword arguments are those of `callspan.instrument()`."""
 
-    _sdk: Sdk
+    _source: Source
 
-    def __init_subclass__(cls, sdk: Sdk) -> None:
+    def __init_subclass__(cls, source: Source) -> None:
         super().__init_subclass__()
-        cls._sdk = sdk
+        cls._source = source
         cls.__doc__ = (cls.__doc__ or "") + _USE.format(name=cls.__name__)
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """Return the supported versions of the SDK."""
-        return (PROFILES[self._sdk].requirement,)
+        """Return the supported versions of the SDK; none for the HTTP libraries, each of which may be missing."""
+        return () if self._source == HTTP else (PROFILES[self._source].requirement,)
 
     def _instrument(self, **kwargs: Any) -> None:
         kwargs.pop("skip_dep_check", None)
         by_environment = kwargs.keys() <= set(_PROVIDERS)
-        handle = wiring.instrument(**kwargs, sdks=(self._sdk,))
+        handle = wiring.instrument(**kwargs, sdks=(self._source,))
         if by_environment:
             wiring.WIRING.flush_before_sigterm(handle.settings)
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002 - OpenTelemetry's signature
-        wiring.WIRING.remove_sdk(self._sdk)
+        wiring.WIRING.remove_source(self._source)
 
 
-class OpenAIInstrumentor(_SdkInstrumentor, sdk="openai"):
+class OpenAIInstrumentor(_Instrumentor, source="openai"):
     """Instruments the openai SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
-class AnthropicInstrumentor(_SdkInstrumentor, sdk="anthropic"):
+class AnthropicInstrumentor(_Instrumentor, source="anthropic"):
     """Instruments the anthropic SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
-class GroqInstrumentor(_SdkInstrumentor, sdk="groq"):
+class GroqInstrumentor(_Instrumentor, source="groq"):
     """Instruments the groq SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
-class TogetherInstrumentor(_SdkInstrumentor, sdk="together"):
+class TogetherInstrumentor(_Instrumentor, source="together"):
     """Instruments the together SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
-class FireworksInstrumentor(_SdkInstrumentor, sdk="fireworks"):
+class FireworksInstrumentor(_Instrumentor, source="fireworks"):
     """Instruments the fireworks SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
-class CerebrasInstrumentor(_SdkInstrumentor, sdk="cerebras"):
+class CerebrasInstrumentor(_Instrumentor, source="cerebras"):
     """Instruments the cerebras SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
-class GoogleGenAIInstrumentor(_SdkInstrumentor, sdk="google"):
+class GoogleGenAIInstrumentor(_Instrumentor, source="google"):
     """Instruments google-genai. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
-class BedrockInstrumentor(_SdkInstrumentor, sdk="bedrock"):
+class BedrockInstrumentor(_Instrumentor, source="bedrock"):
     """Instruments boto3 and aiobotocore. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+
+
+class HTTPInstrumentor(_Instrumentor, source="http"):
+    """Instruments all other code that calls models by httpx or httpx2, see the setting `http`.
+
+    Keyword arguments of `instrument()` are those of `callspan.instrument()`. Under `opentelemetry-instrument` it is off
+    if `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out an SDK, unless `CALLSPAN_HTTP` is on.
+    """
+
+    def instrument(self, **kwargs: Any) -> None:
+        """Instrument, unless `opentelemetry-instrument` does it and an SDK was left out."""
+        if _OF_DISTRO.isdisjoint(kwargs) or HTTP in enabled_sources():
+            super().instrument(**kwargs)
 
 
 class CallRecordExporter(SpanExporter):

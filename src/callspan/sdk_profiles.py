@@ -13,6 +13,10 @@ Sdk: TypeAlias = Literal["openai", "anthropic", "groq", "together", "fireworks",
 Wire: TypeAlias = Literal["openai", "anthropic", "google", "bedrock", "cohere", "ollama"]
 """A family of APIs, by the package in `providers` that reads its bodies."""
 SDKS: Final[tuple[Sdk, ...]] = get_args(Sdk)
+Source: TypeAlias = Literal[Sdk, "http"]
+"""What calls are recorded from, as named in `sdks`: an SDK; `http`: any other code, through its HTTP library."""
+SOURCES: Final[tuple[Source, ...]] = get_args(Source)
+HTTP: Final = "http"
 
 
 class SdkProfile(NamedTuple):

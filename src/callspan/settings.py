@@ -67,6 +67,7 @@ class SettingArguments(TypedDict, total=False):
     max_record_bytes: Size | None
     media: Media | None
     propagate: bool | None
+    http: bool | None
     stream_usage: bool | None
     estimate_usage: bool | None
     chunk_log: int | None
@@ -103,6 +104,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         media: `reference`: base64 images, audio and files become `{sha256, mime, bytes}`; `inline` keeps them, and
             hashes the audio of websockets, whose bytes are only counted otherwise. Default: `reference`.
         propagate: Send W3C `traceparent` to the provider. Default: off.
+        http: Record requests to models that other code sends by httpx or httpx2, known by their path and body; also
+            those of SDKs without a hook. Off for a choice of SDKs, unless it names `http`. Default: on.
         stream_usage: Request the usage of OpenAI chat streams, and hide the extra chunk from the caller. Default: off.
         estimate_usage: Estimate tokens if the provider returns none; marked as estimates. Default: off.
         chunk_log: Number of chunks per stream whose time and kind are recorded. Default: 0.
@@ -141,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_record_bytes: int = 16 * KIB * KIB
     media: Media = "reference"
     propagate: bool = False
+    http: bool = True
     stream_usage: bool = False
     estimate_usage: bool = False
     chunk_log: int = 0

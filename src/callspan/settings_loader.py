@@ -11,14 +11,16 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 import msgspec
 from msgspec.structs import fields
 
-from callspan.fail_open import Once, log
+from callspan.fail_open import Once, log, value_of
 from callspan.safe_urls import safe_url
+from callspan.sdk_profiles import HTTP, SOURCES, Source
 from callspan.settings import (
     Content,
     InvalidValueError,
@@ -57,6 +59,8 @@ _OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 _LATEST: Final = "gen_ai_latest_experimental"
 """The word of that list by which instrumentations emit the newest conventions, and not the old ones."""
 _PREFIX: Final = "CALLSPAN_"
+_DISABLED: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+"""Entry points that `opentelemetry-instrument` skips; `*` for all."""
 _INTERNAL: Final = frozenset({"CALLSPAN_RUN_PROCESS", "CALLSPAN_RUN_SERVICE", "CALLSPAN_SCALE"})
 """Variables that are not settings: those set by `callspan run`, and that of callspan's tests."""
 
@@ -297,6 +301,21 @@ def _printed(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(safe_url(str(url)) for url in value) or "none"
     return "none" if value is None else str(value)
+
+
+def enabled_sources(environment: Mapping[str, str] | None = None) -> tuple[Source, ...]:
+    """Return the sources of calls that `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves on.
+
+    An SDK that it leaves out is a choice, which does not extend to all other code: without `CALLSPAN_HTTP=on` it leaves
+    out `http`, too.
+    """
+    source = os.environ if environment is None else environment
+    disabled = {name.strip() for name in source.get(_DISABLED, "").split(",")}
+    if "*" in disabled:
+        return ()
+    enabled = tuple(name for name in SOURCES if f"callspan-{name}" not in disabled)
+    is_named = value_of(partial(flag, source.get(_VARIABLES[HTTP], ""))) is True
+    return enabled if is_named or enabled == SOURCES else tuple(name for name in enabled if name != HTTP)
 
 
 def variables() -> Mapping[str, str]:

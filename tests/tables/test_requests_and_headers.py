@@ -73,6 +73,8 @@ SPOKEN: list[tuple[str, dict[str, Any], Wire]] = [
     ("/v1beta/models/gemini-3:generateContent", {"contents": "Hi"}, Wire("generate_content", "gemini-3")),
     ("/v1/models/g:streamGenerateContent", {"contents": "Hi"}, Wire("generate_content", "g", stream=True)),
     ("/v1/publishers/anthropic/models/c:rawPredict", {"messages": TURNS}, Wire("messages", "c")),
+    ("/v1/publishers/mistralai/models/c:rawPredict", CHAT, Wire("chat_completions", "c")),
+    ("/v1/publishers/google/models/i:predict", {"instances": [{"prompt": "Hi"}]}, Wire("predict", "i")),
     ("/model/us.amazon.nova%3A0/converse", {"messages": TURNS}, Wire("converse", "us.amazon.nova:0")),
     ("/model/n/converse-stream", {"messages": TURNS}, Wire("converse", "n", stream=True)),
     ("/model/m/invoke", {"anthropic_version": "v", "messages": TURNS}, Wire("messages", "m")),
@@ -92,6 +94,7 @@ OTHERS: list[tuple[str, Any]] = [
     ("/v1/messages/count_tokens", CHAT),
     ("/v1beta/models/gemini-3:countTokens", {"contents": "Hi"}),
     ("/v1beta/models/gemini-3:generateContent", {"text": "Hi"}),
+    ("/v1/projects/p/endpoints/7:predict", {"instances": [{"age": 7}]}),
 ]
 
 

@@ -33,6 +33,7 @@ def _doubts(response: Response | None) -> dict[str, bool]:
         return {}
     return {
         "not recognized": response.unrecognized,
+        "not read": response.unread,
         "unknown finish": response.unknown_finish,
         "MCP tools missing": response.tools_unlisted,
     }

@@ -18,17 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_DISABLED_INSTRUMENTATIONS
-
 from callspan import SettingError
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
 from callspan.formatting import plural
 from callspan.otlp.providers import otlp_is_named
 from callspan.safe_urls import error_text, safe_name
-from callspan.sdk_profiles import SDKS, Sdk
 from callspan.service import SERVICE_FOR_RUN, service_of_command
-from callspan.settings_loader import environment_for_run, load
+from callspan.settings_loader import enabled_sources, environment_for_run, load
 from callspan.stores import find_store, split_urls
 
 SHORT_HELP: Final = "Run an application and record its calls."
@@ -119,7 +116,7 @@ def _announce(urls: str, *, is_option: bool) -> None:
     """Print where records are stored and how to show them; the commands repeat `--store` if it was given."""
     names = ",".join(map(safe_name, split_urls(urls)))
     command = command_on(urls, is_option=is_option)
-    if load(warn=False).enabled and _sdks():
+    if load(warn=False).enabled and enabled_sources():
         line = f"recording to {names}; to see it: {command} calls; if nothing is there: {command} doctor"
     else:
         line = "switched off by the environment, nothing is recorded"
@@ -154,7 +151,7 @@ def start() -> None:
     from callspan.wiring import WIRING, instrument
 
     with fail_open("start under `callspan run`"):
-        handle = instrument(otlp=otlp_is_named(), sdks=_sdks())
+        handle = instrument(otlp=otlp_is_named(), sdks=enabled_sources())
         # Needed even if no spans are sent, to end the records of unfinished streams.
         WIRING.flush_before_sigterm(handle.settings)
         if os.environ.get(_PROCESS) == str(os.getpid()):
@@ -171,12 +168,6 @@ def _conclude(process: int) -> None:
             calls = WIRING.recorded_calls
             summary = f"{plural(calls, 'call')} recorded" if calls else "no call recorded by this process"
             print(f"callspan: {summary}", file=sys.stderr, flush=True)
-
-
-def _sdks() -> tuple[Sdk, ...]:
-    """Return the SDKs that `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves on, as under `opentelemetry-instrument`."""
-    disabled = {name.strip() for name in os.environ.get(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "").split(",")}
-    return () if "*" in disabled else tuple(sdk for sdk in SDKS if f"callspan-{sdk}" not in disabled)
 
 
 def stores_named(option: str | None) -> str:

@@ -55,6 +55,7 @@ _LABEL_WIDTH: Final = 18
 """Minimum width of the names of facts."""
 _NO_END: Final = "not stored: the call runs, its process was killed, or its end was lost"
 _UNRECOGNIZED: Final = "not recognized: nothing of {} is in its body"
+_UNREAD: Final = "not read: the application passed it on as raw bytes"
 _UNKNOWN_FINISH: Final = "unknown: the finish reason may state an answer or a failure"
 _UNLISTED: Final = "the provider could not list the tools of a server"
 _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
@@ -223,6 +224,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None
     yield "end", _NO_END if call.is_first_version else None
     yield "context", "compacted" if call.request.compacted or (response and response.compacted) else None
     yield "response", _UNRECOGNIZED.format(call.api) if response and response.unrecognized else None
+    yield "response", _UNREAD if response and response.unread else None
     yield "finish", _UNKNOWN_FINISH if response and response.unknown_finish else None
     yield "MCP", _UNLISTED if response and response.tools_unlisted else None
     yield "parameters", json_text(call.request.params) if call.request.params else None

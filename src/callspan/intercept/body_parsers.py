@@ -1,13 +1,16 @@
-"""Body parsers: convert bodies that are not JSON to the JSON of a record: forms, events, speech, transcripts.
+"""Body parsers: convert bodies that are not JSON to the JSON of a record: forms, streams, speech, transcripts.
 
 Only bytes in memory are read. Open files and other streams are left to the HTTP library; the record has their names.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from callspan.fail_open import value_of
 from callspan.providers.base import Endpoint
@@ -85,6 +88,109 @@ class EventParser:
         return error
 
 
+class LineParser:
+    """Splits JSON lines, each of which is a payload."""
+
+    __slots__ = ("_incomplete_line",)
+
+    def __init__(self) -> None:
+        self._incomplete_line: list[bytes] = []
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Return the lines that end within `piece`."""
+        first, *later_lines = piece.split(b"\n")
+        self._incomplete_line.append(first)
+        if not later_lines:
+            return []
+        lines = [b"".join(self._incomplete_line), *later_lines]
+        self._incomplete_line = [lines.pop()]
+        return lines
+
+    def end(self) -> list[bytes]:
+        """Return a last line that does not end."""
+        last, self._incomplete_line = b"".join(self._incomplete_line), []
+        return [last]
+
+
+class AwsEventParser:
+    """Splits the messages of an AWS event stream. Each payload is a JSON object with its type as the only field.
+
+    A message has a prelude (its length, that of its headers, a checksum), headers, JSON, and a checksum. An exception
+    has its type in `error`. An event of an invoked model is the chunk that it has in it.
+    """
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Return the payloads of the messages that end within `piece`."""
+        rest = self._rest
+        rest += piece
+        payloads: list[bytes] = []
+        while len(rest) >= _PRELUDE and len(rest) >= (size := int.from_bytes(rest[:4], "big")):
+            if size < _PRELUDE + _CHECKSUM:  # not such a stream
+                rest.clear()
+                break
+            headers_end = _PRELUDE + int.from_bytes(rest[4:8], "big")
+            content = bytes(rest[headers_end : size - _CHECKSUM])
+            payloads.append(_aws_payload(bytes(rest[_PRELUDE:headers_end]), content))
+            del rest[:size]
+        return payloads
+
+    def end(self) -> list[bytes]:
+        """Return nothing: a message that is cut off has no payload."""
+        return []
+
+
+Parser: TypeAlias = EventParser | LineParser | AwsEventParser
+_PRELUDE: Final = 12
+_CHECKSUM: Final = 4
+_AWS_TYPE: Final = re.compile(rb":(event|exception)-type\x07..([A-Za-z]+)", re.DOTALL)
+_CHUNK: Final = "chunk"
+_PARSERS: Final[Mapping[str | None, type[Parser]]] = {
+    _EVENTS: EventParser,
+    "application/x-ndjson": LineParser,
+    "application/jsonl": LineParser,
+    "application/stream+json": LineParser,
+    "application/vnd.amazon.eventstream": AwsEventParser,
+}
+"""The parser of a stream by its content type."""
+
+
+def _aws_payload(headers: bytes, content: bytes) -> bytes:
+    match, body = _AWS_TYPE.search(headers), value_of(partial(json.loads, content))
+    if match is None or body is None:
+        return content
+    kind = match[2].decode()
+    if match[1] == b"exception":
+        message = body.get("message") if isinstance(body, dict) else None
+        return encode_json({"error": {"type": kind, "message": message}})
+    if kind == _CHUNK and isinstance(body, dict) and isinstance(encoded := body.get("bytes"), str):
+        return value_of(partial(base64.b64decode, encoded)) or content
+    return encode_json({kind: body})
+
+
+def parser_of(response: Any) -> Parser:
+    """Return a new parser for the content type of a response; that of server-sent events for types of no stream."""
+    return _PARSERS.get(_mime(response), EventParser)()
+
+
+def is_stream(response: Any) -> bool:
+    """Return whether the content type of a response is one of streams."""
+    return _mime(response) in _PARSERS
+
+
+def chunks_in(payloads: Iterable[bytes]) -> Iterator[Any]:
+    """Yield the parsed JSON of the payloads of a stream, without blank ones, its end and invalid JSON."""
+    for payload in payloads:
+        if payload.strip() and not payload.startswith(_DONE):
+            chunk = value_of(partial(json.loads, payload))
+            if chunk is not None:
+                yield chunk
+
+
 def _error_outside(line: bytes) -> bytes | None:
     """Return the error in a line that is JSON or a field `error`; None if it states none."""
     if line.startswith(_ERROR_FIELD):
@@ -139,9 +245,8 @@ class FileBody:
         return body if complete or body is None else {**body, "incomplete": True}
 
     def _add_payloads(self, payloads: list[bytes]) -> None:
-        for payload in payloads:
-            if payload.strip() and not payload.startswith(_DONE):
-                self._accumulator.add(value_of(partial(json.loads, payload)))
+        for chunk in chunks_in(payloads):
+            self._accumulator.add(chunk)
 
 
 def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:

@@ -20,7 +20,7 @@ from callspan.agent.requirement import lacks_session
 from callspan.background import is_isolated
 from callspan.fail_open import fail_open
 from callspan.intercept import other_instrumentations
-from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver
+from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver, is_below_wire_call
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.settings import Content, strictest
@@ -229,6 +229,8 @@ class HookContext:
         """Whether to send W3C `traceparent` with provider requests."""
         self.stream_usage = False
         """Whether to request the usage of chat streams, see `streams.request_usage`."""
+        self.http_calls = False
+        """Whether requests of any code to models are calls, see `wire_calls`."""
         self.hashes_audio = False
         """Whether audio of websockets is hashed instead of only counted."""
         self.warned_about_other_tracers = False
@@ -245,7 +247,7 @@ class HookContext:
         If OpenTelemetry's instrumentation is suppressed, calls have only a record, no span or metrics.
         """
         context = current_context()
-        if lacks_session(context) or is_isolated():
+        if lacks_session(context) or is_isolated() or is_below_wire_call():
             return None
         level = content_of(context)
         factory = self.factories.get(self.content if level is None else strictest(self.content, level))

@@ -11,7 +11,7 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -28,19 +28,20 @@ from callspan.intercept.hook_rows import Hook
 from callspan.intercept.hooked_sdks.table import HOOKS as OWN_HOOKS
 from callspan.intercept.hooks import HOOK_CONTEXT, VARIADIC, CodeHook, Function, innermost, parameters
 from callspan.intercept.http_libraries.table import HOOKS as HTTP_HOOKS
+from callspan.intercept.http_libraries.table import LIBRARIES
 from callspan.providers import registry
-from callspan.sdk_profiles import PROFILES, Sdk
+from callspan.sdk_profiles import HTTP, PROFILES, Sdk, Source
 from callspan.settings import InvalidValueError, SettingError, words_of
 
-_SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
+_SOURCES: Final = cast("Callable[[object], tuple[Source, ...]]", words_of(Source))
 _LOAD: Final = fail_open("import the modules that calls need")
 HOOKS: Final[tuple[Hook, ...]] = (*GENERATED_HOOKS, *OWN_HOOKS, *HTTP_HOOKS)
 
 
-def sdks_of(value: object) -> tuple[Sdk, ...]:
-    """Return the SDKs in an argument: one name, a comma list or a sequence. Raises SettingError for an unknown SDK."""
+def sources_of(value: object) -> tuple[Source, ...]:
+    """Return the sources in an argument: a name, a comma list or a sequence. Raises SettingError for an unknown one."""
     try:
-        return _SDK_NAMES(value)
+        return _SOURCES(value)
     except InvalidValueError as error:
         raise SettingError(f"sdks={error.safe_repr}: {error}") from None
 
@@ -49,7 +50,7 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The status of one hook."""
 
     sdk: str
-    """Its name in `sdks`, such as `openai`."""
+    """Its name in `sdks`, such as `openai`; `http` for the HTTP libraries."""
     name: str
     """Class and method."""
     state: Literal["on", "missing", "changed"]
@@ -95,21 +96,26 @@ class Patches:
         self._status: dict[str, list[HookStatus]] = {}
         """The hooks of each patched SDK."""
         self._sdks: set[str] = set()
-        self._awaited: set[tuple[Sdk, str]] = set()
+        self._awaited: set[tuple[Source, str]] = set()
         """SDKs, each with a module whose past or future import patches it."""
         renew_locks(self, "_lock")
 
     @property
     def sdks(self) -> frozenset[str]:
-        """The SDKs that are or will be patched."""
+        """The sources that are or will be patched."""
         return frozenset(self._sdks)
 
-    def apply(self, sdk: Sdk) -> None:
-        """Patch the SDK now if it is imported, else when it is imported."""
-        self._sdks.add(sdk)
-        self._await(sdk, PROFILES[sdk].anchor, self._imported)
+    def apply(self, source: Source) -> None:
+        """Patch an SDK, or the HTTP libraries, now if it is imported, else when it is imported."""
+        self._sdks.add(source)
+        if source != HTTP:
+            self._await(source, PROFILES[source].anchor, self._imported)
+        elif source not in self._status:
+            self._status[source] = []
+            for library, hooks in _in_packages(LIBRARIES).items():
+                self._await(source, library, partial(self._library_imported, hooks))
 
-    def _await(self, sdk: Sdk, module: str, imported: Callable[[Sdk, ModuleType], None]) -> None:
+    def _await(self, sdk: Source, module: str, imported: Callable[[Any, ModuleType], None]) -> None:
         """Call `imported` now if the module is imported, else when it is; after `undo`, only now."""
         if (sdk, module) not in self._awaited:
             self._awaited.add((sdk, module))
@@ -117,8 +123,8 @@ class Patches:
         elif (loaded_module := sys.modules.get(module)) is not None:
             imported(sdk, loaded_module)
 
-    def undo(self, sdk: Sdk) -> None:
-        """Restore every original of the SDK. Hooks that other code has wrapped meanwhile pass calls through.
+    def undo(self, sdk: Source) -> None:
+        """Restore every original of a source. Hooks that other code has wrapped meanwhile pass calls through.
 
         While calls or runs of openai-agents are in progress, all hooks except the entry point stay, to see their ends.
         They pass new calls through.
@@ -153,7 +159,7 @@ class Patches:
                 self._note_missing(sdk, by_module)
             for name, hooks in by_module.items():
                 self._await(sdk, name, partial(self._part_imported, hooks))
-            _warn_of_drift(sdk, self.status())
+            _warn_of_drift(sdk, [status for status in self.status() if status.sdk == sdk])
             for library in (sdk, "opentelemetry", "wrapt"):
                 names.warn_once(library)
 
@@ -169,7 +175,15 @@ class Patches:
                     status = HookStatus(sdk=sdk, name=full_name, state="missing", without=hook.without)
                     self._status[sdk].append(status)
 
-    def _part_imported(self, hooks: _Hooks, sdk: Sdk, module: ModuleType) -> None:
+    def _library_imported(self, hooks: _Hooks, sdk: Source, module: ModuleType) -> None:
+        """Patch an HTTP library for all code that uses it."""
+        self._part_imported(hooks, sdk, module)
+        library = module.__name__
+        _warn_of_drift(
+            library, [status for status in self.status() if status.sdk == sdk and status.name.startswith(f"{library}.")]
+        )
+
+    def _part_imported(self, hooks: _Hooks, sdk: Source, module: ModuleType) -> None:
         with fail_open(f"patch {module.__name__}"):
             with self._lock:
                 if sdk not in self._status:
@@ -178,14 +192,14 @@ class Patches:
             if any(hook.late for hook, _ in hooks):
                 names.warn_once(module.__name__.partition(".")[0])
 
-    def _patch(self, hooks: _Hooks, sdk: Sdk, module: ModuleType) -> None:
+    def _patch(self, hooks: _Hooks, sdk: Source, module: ModuleType) -> None:
         statuses = self._status.setdefault(sdk, [])
         # One at a time: if classes share a function, the next row finds it hooked.
         for hook, owner in hooks:
             if not hook.with_ or hasattr(_owner(module, owner), hook.with_):
                 statuses.append(self._apply_hook(sdk, hook, module, owner))
 
-    def _apply_hook(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> HookStatus:
+    def _apply_hook(self, sdk: Source, hook: Hook, module: ModuleType, owner_name: str) -> HookStatus:
         name = ".".join(filter(None, (module.__name__, owner_name, hook.attribute)))
         owner = _defining(_owner(module, owner_name), hook.attribute)
         original: Any = None if owner is None else vars(owner)[hook.attribute]
@@ -225,12 +239,15 @@ def _callable(original: Any, owner: type) -> Any:
 
 def _hooked(sdk: Sdk) -> Mapping[str, _Hooks]:
     """Return the hooks of an SDK and its libraries, each with the name of its class, by module."""
+    return _in_packages({sdk, *PROFILES[sdk].http, *PROFILES[sdk].other_packages})
+
+
+def _in_packages(packages: Container[str]) -> Mapping[str, _Hooks]:
     hooks_by_module: dict[str, list[tuple[Hook, str]]] = {}
-    libraries = {sdk, *PROFILES[sdk].http, *PROFILES[sdk].other_packages}
     for hook in HOOKS:
         for target in hook.targets:
             module, _, owner = target.partition(":")
-            if module.partition(".")[0] in libraries:
+            if module.partition(".")[0] in packages:
                 hooks_by_module.setdefault(module, []).append((hook, owner))
     return hooks_by_module
 
@@ -267,11 +284,16 @@ def _lacks_parameters(original: Function, hook: Hook) -> bool:
     return not parameters_by_name.keys() >= hook.reads.keys()
 
 
-def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:
+def _warn_of_drift(package: str, statuses: list[HookStatus]) -> None:
     def names_in(state: str) -> str:
-        return "; ".join(f"{s.name} ({s.without})" for s in statuses if s.sdk == sdk and s.state == state)
+        return "; ".join(f"{status.name} ({status.without})" for status in statuses if status.state == state)
 
     if missing := names_in("missing"):
-        log(logging.WARNING, "This version of %s lacks names callspan hooks; not recorded: %s", sdk, missing)
+        log(logging.WARNING, "This version of %s lacks names callspan hooks; not recorded: %s", package, missing)
     if changed := names_in("changed"):
-        log(logging.WARNING, "This version of %s has changed functions callspan hooks; may be lost: %s", sdk, changed)
+        log(
+            logging.WARNING,
+            "This version of %s has changed functions callspan hooks; may be lost: %s",
+            package,
+            changed,
+        )

@@ -23,11 +23,12 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final
 
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.body_parsers import error_at_end
+from callspan.intercept.body_parsers import EventParser, Parser, error_at_end
 from callspan.observe.call import Call, failure
 from callspan.record.call import ErrorInfo
 
 if TYPE_CHECKING:
+    from callspan.intercept.http_libraries.wire_calls import WireCall
     from callspan.intercept.open_call import OpenCall
 
 _END: Final = fail_open("end a call")
@@ -35,9 +36,17 @@ OBSERVERS: Final[dict[int, ResponseObserver]] = {}
 """The observers by `id()` of their response; changed only by `ResponseObserver`."""
 CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_call", default=None)
 """The call whose `request` is running in this context; not set while its stream is read."""
+WIRE_CALL: Final[ContextVar[WireCall | None]] = ContextVar("callspan_wire_call", default=None)
+"""The call whose HTTP request is being sent in this context, if it is known by its path and body; see `wire_calls`."""
 READING: Final[ContextVar[Reading | None]] = ContextVar("callspan_reading", default=None)
 """The call whose response is being read, if a middleware may send further requests for it meanwhile."""
 _EVENT_STARTS: Final = (b"data:", b"event:", b":")
+
+
+def is_below_wire_call() -> bool:
+    """Return whether the running code sends the request of a call that is known by its path and body."""
+    wire_call = WIRE_CALL.get()
+    return wire_call is not None and wire_call.is_sending
 
 
 class Reading:
@@ -103,6 +112,10 @@ class ResponseObserver:
         """Record a complete body received instead of a stream, unless another response has replaced this one."""
         if self.on_data is not bool:
             self.call.take_body(body)
+
+    def parser(self) -> Parser:
+        """Return a new parser of its stream."""
+        return EventParser()
 
     def hold(self) -> None:
         """Make the first end wait for `release`."""

@@ -111,9 +111,9 @@ class Call:
     __slots__ = (
         "__weakref__", "_accumulator", "_add", "_answer_complete", "_body", "_call_ended", "_content_ns",
         "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_presumed_left",
-        "_last_event", "_last_ns", "_notes", "_partly_unobserved", "_processed", "_request", "_saw_terminal_event",
-        "_start_context", "_stop_counting", "_tool_messages", "_zero_ns", "attempts", "chunks", "endpoint", "explicit",
-        "has_body", "hides_usage", "id_cell", "is_raw", "record", "span", "streaming",
+        "_is_unread", "_last_event", "_last_ns", "_notes", "_partly_unobserved", "_processed", "_request",
+        "_saw_terminal_event", "_start_context", "_stop_counting", "_tool_messages", "_zero_ns", "attempts", "chunks",
+        "endpoint", "explicit", "has_body", "hides_usage", "id_cell", "is_raw", "record", "span", "streaming",
     )  # fmt: skip
 
     byte_reader: LineReader | None = None
@@ -187,7 +187,7 @@ class Call:
         self.explicit = None if past_ns is None else ExplicitTimes(is_past=True)
         """Times given by the application; None if there are none."""
         self._is_measured = past_ns is None
-        self._is_presumed_left = False
+        self._is_presumed_left = self._is_unread = False
         self._input = self._conversation = self._tool_messages = self._processed = self._stop_counting = None
         self.forget_response()
         self.span = NO_SPAN
@@ -408,6 +408,15 @@ class Call:
         self.explicit = self.explicit or ExplicitTimes()
         return self.explicit
 
+    @property
+    def received_body(self) -> object:
+        """The complete body of a plain response; None before it was read."""
+        return self._body if self.has_body else None
+
+    def mark_unread(self) -> None:
+        """Record that the application read the answer where callspan does not see it."""
+        self._is_unread = self._partly_unobserved = True
+
     def mark_partly_unobserved(self) -> None:
         """Record that part of the stream was not observed, so that it may have signalled its end."""
         self._partly_unobserved = True
@@ -463,10 +472,10 @@ class Call:
         if processed is not None and processed.interrupt is not None:
             raise processed.interrupt
 
-    def lost(self) -> None:
-        """Queue the end of an abandoned call, as of now. Safe in a finalizer."""
+    def lost(self, error: ErrorInfo | None = None) -> None:
+        """Queue the end of an abandoned call, as of now, with the error of its answer. Safe in a finalizer."""
         if not self._is_presumed_left:
-            self._factory.ends.note(self)
+            self._factory.ends.note(self, error)
 
     def __del__(self) -> None:
         """End a call that was interrupted before anything else could report its end."""
@@ -626,6 +635,8 @@ class Call:
     def _add_content(self, fields: dict[str, Any], info: ResponseInfo, body: object) -> None:
         """Add the fields of response and usage."""
         fields["response"] = info.response if fields["attempts"] else None
+        if self._is_unread:
+            fields["response"] = msgspec.structs.replace(info.response, unread=True)
         encoded = b""
         if body is not None:
             encoded = encode_json(body)

@@ -20,6 +20,7 @@ from callspan.forks import first_at_exit, in_child
 
 if TYPE_CHECKING:
     from callspan.observe.call import Call
+    from callspan.record.call import ErrorInfo
 
 _END: Final = fail_open("end a dropped stream")
 _WRITE: Final = fail_open("write the first version of a call")
@@ -42,13 +43,13 @@ class DeferredEnds:
         # handler may run.
         self._calls: dict[int, weakref.ref[Call]] = {}
 
-    def note(self, call: Call) -> None:
-        """Queue the end of `call` as of now. Safe in a finalizer.
+    def note(self, call: Call, error: ErrorInfo | None = None) -> None:
+        """Queue the end of `call` as of now, with the error of its answer if there is one. Safe in a finalizer.
 
         If a forked child drops its copy of a stream, the call continues in the parent.
         """
         if not call.ended and call.record.pid in (None, os.getpid()):
-            self.put(partial(_end, call, call.offset_ns()))
+            self.put(partial(_end, call, call.offset_ns(), error))
 
     def put(self, work: Callable[[], object]) -> None:
         """Queue an interrupted end. Safe in a finalizer."""
@@ -114,6 +115,9 @@ def _presume_left(call: Call, at_ns: int) -> None:
         call.presume_left(at_ns)
 
 
-def _end(call: Call, at_ns: int) -> None:
+def _end(call: Call, at_ns: int, error: ErrorInfo | None) -> None:
     with _END:
-        call.leave(at_ns)
+        if error is None:
+            call.leave(at_ns)
+        else:
+            call.end(None, error=error, at_ns=at_ns)

@@ -90,6 +90,18 @@ _PATTERNS: Final = (
     (re.compile(r"(^|-|\.)aiplatform\.([a-z0-9-]+\.rep\.)?googleapis\.com$"), "gcp.vertex_ai"),
 )
 
+_OWNERS: Final = {
+    "anthropic": "anthropic",
+    "google": "gcp.gemini",
+    "bedrock": "aws.bedrock",
+    "cohere": "cohere",
+    "ollama": "ollama",
+}
+"""The provider whose API each family is, unless many servers speak it."""
+_PROJECTS: Final = "/projects/"
+"""In the paths of Vertex, in contrast to those of the Gemini API."""
+UNKNOWN: Final = "unknown"
+
 _MAX_NAME_LENGTH: Final = 253
 """Maximum length of a host name (RFC 1035); longer ones are invalid and slow to search."""
 
@@ -116,6 +128,17 @@ def provider_of(client_classes: Iterable[str], host: str | None, sdk: SdkProfile
     if not colon or not port.isdigit():
         name, port = host.casefold(), ""
     return _by_name(name.rstrip("."), sdk.wire) or _PORTS.get(port, sdk.provider)
+
+
+def provider_of_server(host: str, port: int | None, wire: str, path: str, sender: str | None) -> str:
+    """Return the provider of a request of any code, by what is known: its host, its port, its sender or its API.
+
+    `sender` is the provider whose SDK sends it. The API that many servers speak names none: `unknown`. Never raises.
+    """
+    provider = _by_name(host.casefold().rstrip("."), wire) or _PORTS.get(str(port)) or sender
+    if provider is None and wire == "google" and _PROJECTS in path:
+        return "gcp.vertex_ai"
+    return provider or _OWNERS.get(wire, UNKNOWN)
 
 
 def known_provider(host: str, sdk: SdkProfile) -> str | None:

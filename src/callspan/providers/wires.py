@@ -66,13 +66,14 @@ _ASKED: Final = {
     "responses": ("input", "prompt", "previous_response_id", "conversation"),
     "completions": ("prompt",),
     "embeddings": ("input",),
+    "decisions": ("questions",),
     "moderations": ("input",),
     "images": ("prompt",),
     "speech": ("input",),
     "generate_content": ("contents",),
     "embed_content": ("content", "requests"),
     "predict": ("instances",),
-    "interactions": ("input",),
+    "interactions": ("input", "previous_interaction_id"),
     "converse": ("messages",),
     "cohere_chat": ("messages",),
     "cohere_chat_v1": ("message",),
@@ -89,6 +90,10 @@ _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent"
 """Verbs that start work whose answer comes later."""
 _UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
 """Last segments of paths whose POSTs cost money: storage of a cache, training."""
+_PUBLISHED: Final = "/publishers/"
+"""In the paths of Vertex to models, in contrast to endpoints with anything that was trained."""
+_ANTHROPIC: Final = "/publishers/anthropic/"
+"""In the paths to Anthropic's models, with whose verbs other vendors' are asked for chat completions."""
 
 
 @lru_cache(maxsize=_MAX_PATHS)
@@ -107,14 +112,28 @@ def find(method: str, path: str) -> Wire | None:
     return None if named is None else Wire(named, None)
 
 
-def of_request(method: str, path: str, body: object) -> Wire | None:
-    """Return the API of a request, whoever sends it, by its path without the query and its parsed body.
+@lru_cache(maxsize=_MAX_PATHS)
+def of_path(path: str) -> Wire | None:
+    """Return the API that a POST to a path may belong to, as its body tells; None if there is none."""
+    if (wire := find("POST", path)) is not None:
+        is_published = _PUBLISHED in path
+        if wire.api == "predict" and not is_published:
+            return None
+        is_other = wire.api == "messages" and is_published and _ANTHROPIC not in path
+        return wire._replace(api="chat_completions") if is_other else wire
+    route, deployment = routes.find("POST", path), _DEPLOYMENT.search(path)
+    if route is None or route.path.kind != "call":
+        return None
+    return Wire(route.path.adapter, None if deployment is None else unquote(deployment[1]))
 
-    None if it calls no known model: it has another path, no model, or none of the fields of the API.
+
+def of_body(wire: Wire, body: object) -> Wire | None:
+    """Return the API of a request whose path may belong to `wire`; None if its body does not.
+
+    None if it calls no known model: it names no model, or has none of the fields of the API.
     """
-    wire = find(method, path) or _of_route(method, path)
     fields = mapping(body)
-    if wire is None or fields is None:
+    if fields is None:
         return None
     if wire.api == _INVOKED:
         return wire._replace(api=late_import("callspan.providers.bedrock.invoke").api_of(wire.model, fields))
@@ -125,11 +144,13 @@ def of_request(method: str, path: str, body: object) -> Wire | None:
     return None if api is None else wire._replace(api=api)
 
 
-def _of_route(method: str, path: str) -> Wire | None:
-    route, deployment = routes.find(method, path), _DEPLOYMENT.search(path)
-    if route is None or route.path.kind != "call":
-        return None
-    return Wire(route.path.adapter, None if deployment is None else unquote(deployment[1]))
+def of_request(method: str, path: str, body: object) -> Wire | None:
+    """Return the API of a request, whoever sends it, by its path without the query and its parsed body.
+
+    None if it calls no known model: it has another path, no model, or none of the fields of the API.
+    """
+    wire = of_path(path) if method.upper() == "POST" else None
+    return None if wire is None else of_body(wire, body)
 
 
 def unrecorded(method: str, path: str) -> str | None:

@@ -173,6 +173,9 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Tokens of the reusable prefix of the compared response; only Responses states them."""
     unrecognized: bool = False
     """Whether the body has none of the API's fields: content and usage are unknown."""
+    unread: bool = False
+    """Whether the application passed the answer on as raw bytes, which callspan does not read: content and usage are
+    unknown."""
     unknown_finish: bool = False
     """Whether a finish reason is not in callspan's table, so that it may state an answer or a failure."""
     tools_unlisted: bool = False

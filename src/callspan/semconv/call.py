@@ -107,6 +107,9 @@ END: Final = Table(
         "callspan.response.unrecognized", BOOLEAN, "response.unrecognized", if_true=True,
     ),
     Row(
+        "callspan.response.unread", BOOLEAN, "response.unread", if_true=True,
+    ),
+    Row(
         "callspan.response.cached", STRING, "response.cached",
         "The cache that served the answer, which nobody bought: tokens and cost are absent.",
     ),

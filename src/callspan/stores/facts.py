@@ -230,6 +230,7 @@ CALLS: Final = Table(
         _text("workflow_id", _BY_STORE, computed=True),
         _labels("tags", _BY_STORE, computed=True),
         _flag("unrecognized", "response.unrecognized", "list"),
+        _flag("unread", "response.unread", "list page", has_column=False),
         _flag("unknown_finish", "response.unknown_finish", "list page"),
         _flag("tools_unlisted", "response.tools_unlisted", "list page"),
         _int("request_body_bytes", "request.body_bytes"),

@@ -20,11 +20,11 @@ from callspan.clock import monotonic_s
 from callspan.delivery.recorder import Recorder, check_prices
 from callspan.forks import renew_locks
 from callspan.intercept.hooks import HOOK_CONTEXT
-from callspan.intercept.patching import HookStatus, Patches, sdks_of
+from callspan.intercept.patching import HookStatus, Patches, sources_of
 from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
-from callspan.sdk_profiles import SDKS, Sdk
+from callspan.sdk_profiles import HTTP, SOURCES, Source
 from callspan.settings import Content, SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
 from callspan.stores.urls import check_store
@@ -91,8 +91,8 @@ class Wiring:
         self._pipeline: Pipeline | None = None
         self._configured = False
         """Whether code set settings, not only the environment, as under `opentelemetry-instrument`."""
-        self._sdks: tuple[Sdk, ...] = ()
-        """The SDKs to patch while the current pipeline is enabled."""
+        self._sources: tuple[Source, ...] = ()
+        """What to patch while the current pipeline is enabled."""
         self._exporter_stores: tuple[str, ...] = ()
         self._exporter: Pipeline | None = None
         """Stores the records of the exporter while nothing is instrumented."""
@@ -115,13 +115,13 @@ class Wiring:
         self,
         arguments: Mapping[str, object],
         provider_arguments: Mapping[str, object],
-        sdks: Sequence[Sdk] | None,
+        sources: Sequence[Source] | None,
         otlp: str | bool | None = None,
     ) -> Handle:
         """Apply the given settings; others keep the value in force, else that of the environment.
 
-        `sdks` are added to the current ones; by default all. `otlp` sets up global providers for signals without one.
-        Raises SettingError.
+        `sources` are added to the current ones; by default all. `http=True` names `http`. `otlp` sets up global
+        providers for signals without one. Raises SettingError.
         """
         with self._lock:
             previous = self._pipeline
@@ -137,17 +137,19 @@ class Wiring:
                 self.flush_before_sigterm(settings)
             by_code = bool(arguments) or any(value is not None for value in provider_arguments.values())
             self._configured = by_code or (previous is not None and self._configured)
-            active_sdks = (SDKS if previous is None else self._sdks) if sdks is None else sdks
-            handle, old_pipeline = self._exchange(settings, providers, active_sdks)
+            active_sources = (SOURCES if previous is None else self._sources) if sources is None else sources
+            if arguments.get("http") is True:
+                active_sources = (*active_sources, HTTP)
+            handle, old_pipeline = self._exchange(settings, providers, active_sources)
         _retire(old_pipeline)
         return handle
 
     @contextmanager
     def replaced(self, settings: Settings, providers: Providers) -> Iterator[None]:
-        """Context manager that uses another pipeline and patches all SDKs, then restores the previous state."""
-        before, sdks = self._pipeline, self._sdks
+        """Context manager that uses another pipeline and patches everything, then restores the previous state."""
+        before, sources = self._pipeline, self._sources
         with self._lock:
-            _, old_pipeline = self._exchange(settings, providers, SDKS)
+            _, old_pipeline = self._exchange(settings, providers, SOURCES)
         _retire(old_pipeline)
         try:
             yield
@@ -158,12 +160,13 @@ class Wiring:
             else:
                 with self._lock:
                     self._set_pipeline(before)
-                    for sdk in set(self._sdks).difference(sdks):
-                        self.patches.undo(sdk)
-                    self._sdks = sdks
+                    for source in set(self._sources).difference(sources):
+                        self.patches.undo(source)
+                    self._sources = sources
+                    self._switch_http()
 
     def _exchange(
-        self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]
+        self, settings: Settings, providers: Providers, sources: Sequence[Source]
     ) -> tuple[Handle, Pipeline | None]:
         """Install a pipeline, under the lock; return the replaced one, to be retired outside the lock."""
         pipeline, old_pipeline = self._pipeline, None
@@ -171,11 +174,24 @@ class Wiring:
             old_pipeline, pipeline = pipeline, Pipeline(settings, providers, self.hook_context.deferred_ends)
             self._earlier_calls = self.recorded_calls
             self._set_pipeline(pipeline)
-        self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
+        self._sources = tuple(dict.fromkeys((*self._sources, *sources)))
         if settings.enabled:
-            for sdk in self._sdks:
-                self.patches.apply(sdk)
+            for source in self._sources:
+                if source != HTTP:
+                    self.patches.apply(source)
+        self._switch_http()
         return Handle(self, pipeline), old_pipeline
+
+    def _switch_http(self) -> None:
+        """Let requests of other code be calls if the setting and the choice of sources allow it."""
+        pipeline = self._pipeline
+        settings = None if pipeline is None else pipeline.settings
+        is_on = settings is not None and settings.enabled and settings.http and HTTP in self._sources
+        self.hook_context.http_calls = is_on
+        if is_on:
+            self.patches.apply(HTTP)
+        else:
+            self.patches.undo(HTTP)
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Retire the pipeline, if it is current, and restore the SDKs."""
@@ -185,17 +201,19 @@ class Wiring:
                 return
             self._earlier_calls = self.recorded_calls
             self._set_pipeline(None)
-            self._sdks = ()
+            self._sources = ()
             process_end.forget()
-            for sdk in SDKS:
-                self.patches.undo(sdk)
+            self._switch_http()
+            for source in SOURCES:
+                self.patches.undo(source)
         _retire(pipeline)
 
-    def remove_sdk(self, sdk: Sdk) -> None:
-        """Restore one SDK; after the last one, retire the pipeline."""
+    def remove_source(self, source: Source) -> None:
+        """Restore one SDK, or the HTTP libraries; after the last one, retire the pipeline."""
         with self._lock:
-            self.patches.undo(sdk)
-            self._sdks = tuple(other for other in self._sdks if other != sdk)
+            self.patches.undo(source)
+            self._sources = tuple(other for other in self._sources if other != source)
+            self._switch_http()
             last = None if self.patches.sdks else self._pipeline
         if last is not None:
             self.remove(last)
@@ -310,10 +328,10 @@ def instrument(
     logger_provider: LoggerProvider | None = None,
     otlp: str | bool | None = None,
     redact: Redactor | Literal[False] | None = None,
-    sdks: Sdk | Sequence[Sdk] | None = None,
+    sdks: Source | Sequence[Source] | None = None,
     **settings: Unpack[SettingArguments],
 ) -> Handle:
-    """Record every call of the SDKs named in `sdks` from now on; they may be imported before or after.
+    """Record every call of a model from now on, of any SDK, imported before or after, or those named in `sdks`.
 
     None means "not given": the value in force is kept, or else that of the environment, or the default. A second call
     without arguments returns the current handle. With arguments it changes these settings, and logs a warning with old
@@ -328,7 +346,8 @@ def instrument(
             enabled, log events there, through global providers for signals for which the application has none.
             `none` in `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` disables a signal.
         redact: A function from record to record, applied before a record is exported or stored; False removes it.
-        sdks: The SDKs to patch; a second call adds to them. Default: all.
+        sdks: The SDKs to patch, and `http` for all other code that calls models by httpx or httpx2; a second call adds
+            to them. Default: all.
         settings: Any of `callspan.Settings`, such as `stores`, `content` and `vocabularies`.
 
     Returns:
@@ -343,7 +362,7 @@ def instrument(
         >>> handle.force_flush()
         True
     """
-    sdk_names = None if sdks is None else sdks_of(sdks)
+    sources = None if sdks is None else sources_of(sdks)
     check_otlp(otlp)
     providers = {
         "tracer_provider": tracer_provider,
@@ -351,7 +370,7 @@ def instrument(
         "logger_provider": logger_provider,
         "redact": redact,
     }
-    return WIRING.change(settings, providers, sdk_names, otlp=otlp)
+    return WIRING.change(settings, providers, sources, otlp=otlp)
 
 
 def uninstrument() -> None:

@@ -17,18 +17,15 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.hooked_sdks.bedrock_errors import fail
 from callspan.intercept.hooks import HookSteps
+from callspan.intercept.invoked_chunks import take_invoked
 from callspan.intercept.responses import parsing_error
 from callspan.observe.call import Call
 from callspan.providers import registry
-from callspan.providers.bedrock.invoke import as_chunk
-from callspan.providers.bedrock.usage import METRICS
-from callspan.providers.token_headers import as_headers
-from callspan.providers.wire_json import dig, mapping
+from callspan.providers.wire_json import dig
 
 _STREAM: Final = fail_open("observe a stream of Bedrock")
 _BODY: Final = fail_open("copy the body of a model that was invoked")
 _MAX_BYTES: Final = 8 << 20
-_CHAT: Final = "chat_completions"
 _REPLACED: Final = (names.PARSE_EVENT.name, "close")
 
 
@@ -106,15 +103,9 @@ class _StreamObserver:
             if content is None:
                 self.call.chunk(wire_json(event))
             elif isinstance(content, bytes):
-                self._take_invoked(registry.decoded(content))
+                take_invoked(self.call, registry.decoded(content), self.call.chunk)
         except Exception as error:
             _STREAM.report(error)
-
-    def _take_invoked(self, event: object) -> None:
-        call = self.call
-        call.chunk(as_chunk(event) if call.endpoint.api == _CHAT else event)
-        if isinstance(event, dict) and (counts := mapping(event, METRICS)) is not None:
-            call.attempts.headers = {**call.attempts.headers, **as_headers(counts)}
 
     def _detach(self) -> None:
         """Release the stream, which has ended."""

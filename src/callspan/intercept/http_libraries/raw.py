@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.body_parsers import EventParser, FileBody, file_body_of, is_json
+from callspan.intercept.body_parsers import EventParser, FileBody, chunks_in, file_body_of, is_json
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import OBSERVERS, READING, Reading, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
@@ -22,7 +22,6 @@ from callspan.record.call import ErrorInfo
 _CAP_BYTES: Final = 8 << 20
 _COPY: Final = fail_open("read a copy of a raw response")
 _OBSERVE: Final = fail_open("observe the bytes of a response")
-_DONE: Final = b"[DONE]"
 _JSON_STARTS: Final = (b"{", b"[")
 _TAIL_BYTES: Final = 8192
 
@@ -184,10 +183,10 @@ class _Copy:
 
     def __init__(self, observer: ResponseObserver) -> None:
         self._observer = observer
-        self._events = EventParser()
+        self._events = observer.parser()
         self._file = None if observer.call.streaming else file_body_of(observer.call.endpoint, observer.response())
         self._pieces: list[bytes] = []
-        self._is_whole = None if observer.call.streaming else True
+        self._is_whole = self._whole_from_the_start()
         """Whether it is one body; None before a stream's first bytes, because some gateways send JSON instead."""
         self._parsed_by_sdk = False
         """Whether the caller lets the SDK parse the data, where each chunk is observed."""
@@ -195,6 +194,11 @@ class _Copy:
         """Number of chunks of the call when the last payload was passed on."""
         self._size = 0
         observer.flush_copied_bytes = None if self._file is None else partial(self._flush_copied_bytes, self._file)
+
+    def _whole_from_the_start(self) -> bool | None:
+        if not self._observer.call.streaming:
+            return True
+        return None if isinstance(self._events, EventParser) else False
 
     def add(self, piece: bytes) -> None:
         """Add a piece, unless the SDK parses it to chunks, which are observed."""
@@ -256,9 +260,6 @@ class _Copy:
         self._chunks_before = call.chunks
 
     def _parse(self, payloads: list[bytes]) -> None:
-        for payload in payloads:
-            if payload.strip() and not payload.startswith(_DONE):
-                with _COPY:
-                    data = value_of(partial(json.loads, payload))
-                    if data is not None:
-                        self._observer.on_data(data)
+        for chunk in chunks_in(payloads):
+            with _COPY:
+                self._observer.on_data(chunk)

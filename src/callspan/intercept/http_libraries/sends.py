@@ -1,6 +1,7 @@
 """HTTP hooks: observe the attempts of a call and the closing of its responses.
 
-All users of the HTTP library call `send`; anything but the SDK's request for the current call passes straight through.
+All users of the HTTP library call `send`. Within a call, anything but the SDK's request for it passes straight through;
+outside of one, a request to a model is a call itself (`wire_calls`).
 Requests that are no attempts (token exchange, middleware) lack the SDKs' `x-stainless-lang` header.
 """
 
@@ -12,7 +13,9 @@ from opentelemetry import propagate
 
 from callspan.errors import error_status
 from callspan.fail_open import fail_open
-from callspan.intercept.hooks import HookSteps
+from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
+from callspan.intercept.http_libraries import wire_calls
+from callspan.intercept.http_libraries.wire_calls import WireCall
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, READING, Reading, ResponseObserver
 from callspan.providers import registry
@@ -23,11 +26,11 @@ _MARK: Final = b"x-stainless-lang"
 _CLOSED: Final = fail_open("detect the close of a response")
 
 
-def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading | None:
-    """Record the start of an attempt; return None for requests that do not belong to the call."""
+def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading | WireCall | None:
+    """Record the start of an attempt, or of a call; return None for requests that are neither."""
     open_call = CURRENT_CALL.get() or READING.get()
     if open_call is None:
-        return None
+        return wire_calls.opened(request) if HOOK_CONTEXT.http_calls else None
     # Raw headers, because httpx decodes all of them for a lookup by name.
     if request is not open_call.built and _MARK not in {name.lower() for name, _ in request.headers.raw}:
         return None
@@ -44,11 +47,21 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading
     return open_call
 
 
-def _record_failure(open_call: OpenCall | Reading, error: BaseException) -> None:
+def _enter(open_call: OpenCall | Reading | WireCall) -> None:
+    if type(open_call) is WireCall:
+        open_call.enter()
+
+
+def _record_failure(open_call: OpenCall | Reading | WireCall, error: BaseException) -> None:
     open_call.call.attempts.failed(type(error), error_status(error))
+    if isinstance(open_call, WireCall):
+        open_call.fail(error)
 
 
-def _received(open_call: OpenCall | Reading, response: Any) -> None:
+def _received(open_call: OpenCall | Reading | WireCall, response: Any) -> None:
+    if isinstance(open_call, WireCall):
+        open_call.answered(response)
+        return
     open_call.received = id(response)
     headers = relevant_headers(response.headers.raw)
     open_call.call.attempts.headers_received(
@@ -65,7 +78,9 @@ def _report_close(observer: ResponseObserver, outcome: object) -> None:
     observer.closed()
 
 
-SEND: Final = HookSteps(step=_ATTEMPT, before=_sending, on_return=_received, on_error=_record_failure)
-"""Observes the attempts of calls around `Client.send`."""
+SEND: Final = HookSteps(
+    step=_ATTEMPT, before=_sending, enter=_enter, on_return=_received, on_error=_record_failure
+)  # fmt: skip
+"""Observes the attempts of calls, and requests that are calls, around `Client.send`."""
 CLOSE: Final = HookSteps(step=_CLOSED, before=_observer, on_return=_report_close, on_error=_report_close)
 """Reports the end of an observed call around `Response.close`."""

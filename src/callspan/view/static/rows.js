@@ -42,6 +42,7 @@ export const callMarks = row => [
   row.cut_off && mark("cut", "cut off"),
   unanswered(row),
   row.waits_for_approval && mark("waiting", "waiting for approval"),
+  row.unread && mark("cut", "not read"),
   row.unknown_finish && mark("cut", "unknown finish"),
   row.tools_unlisted && mark("cut", "MCP tools missing"),
   row.cached && mark("cached", `cached (${row.cached})`),

@@ -1,0 +1,227 @@
+"""Wire calls: requests of any code to models, through httpx or httpx2, known by their path and body alone.
+
+Each HTTP request is one call, because what repeats it is above the HTTP library. A request within a call of a hooked
+SDK is an attempt of that call; below a request that is a call, as of a transport that calls a model, nothing is counted
+again. A request of a supported SDK outside of its call is none either: the SDK was left out, or the call must not be
+observed. The content type says how an answer is read.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate
+from opentelemetry.context import Context
+
+from callspan.agent.call_ids import remember_call, remember_result
+from callspan.fail_open import fail_open
+from callspan.intercept.body_parsers import EventParser, Parser, chunks_in, is_json, is_stream, parser_of
+from callspan.intercept.hooks import HOOK_CONTEXT
+from callspan.intercept.invoked_chunks import take_invoked
+from callspan.intercept.responses import WIRE_CALL, ResponseObserver, parsing_error
+from callspan.observe.call import Call
+from callspan.observe.factory import CallInfo
+from callspan.providers import registry, wires
+from callspan.providers.base import Endpoint
+from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.hosts import port_of, provider_of_server
+from callspan.providers.rate_limits import relevant_headers, request_id
+from callspan.providers.user_agents import Sender, sender_of
+from callspan.record.call import ErrorInfo
+
+_ENTER: Final = fail_open("make the span of a request to a model the current one")
+_POST: Final = "POST"
+_FIRST_ERROR: Final = 400
+_INVOKED: Final = "invoke_model"
+
+
+class WireCall:
+    """A call while its HTTP request is sent."""
+
+    __slots__ = ("_context", "_outer", "call", "invokes", "is_sending")
+
+    def __init__(self, call: Call, outer: Context, *, invokes: bool) -> None:
+        self.call = call
+        self._outer, self._context = outer, call.span.within(outer)
+        self.invokes = invokes
+        """Whether it invokes a model of Bedrock, whose events have the chunks of another API in them."""
+        self.is_sending = False
+        """False once its request has returned, which a task sees that it has started."""
+
+    def propagate(self, headers: Any) -> None:
+        """Add `traceparent` to the headers of its request."""
+        propagate.inject(headers, context=self._context)
+
+    def enter(self) -> None:
+        """Make the call current. Raises only interrupts."""
+        try:
+            self.is_sending = True
+            WIRE_CALL.set(self)
+            remember_call(self._outer, self.call.id_cell)
+            otel_context.attach(self._context)
+        except Exception as error:
+            _ENTER.report(error)
+
+    def leave(self) -> None:
+        """Undo `enter`, even an interrupted one. May be repeated."""
+        self.is_sending = False
+        if WIRE_CALL.get() is self:
+            # Attaches instead of detaching, which swallows and logs exceptions that a signal handler raises in it.
+            otel_context.attach(self._outer)
+            WIRE_CALL.set(None)
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with the exception that is raised to the caller, or with an interrupt. May be repeated."""
+        self.leave()
+        self.call.fail(error, in_stream=False)
+
+    def answered(self, response: Any) -> None:
+        """End a call whose answer was read, or observe the answer while it is read."""
+        self.leave()
+        remember_result(response, self.call.id_cell)
+        call, status, headers = self.call, response.status_code, relevant_headers(response.headers.raw)
+        call.attempts.headers_received(status, headers, None, response.extensions)
+        failed = status >= _FIRST_ERROR
+        call.set_streaming(not failed and is_stream(response))
+        if not response.is_closed:
+            WireObserver(self, response).release()
+            return
+        content = response.content
+        body = self._folded(content, response) if call.streaming else self._whole(content)
+        call.set_streaming(False)
+        call.take_body(body)
+        error: ErrorInfo | None = None
+        if failed:
+            error = _error_of_status(call, status, body)
+        elif body is None and is_json(response):
+            error = parsing_error(content)
+        call.end(how=None, error=error)
+
+    def _whole(self, content: bytes) -> object:
+        """Return the JSON of a body; of a list, which is a stream without events, what its chunks join to."""
+        body = registry.decoded(content)
+        if not isinstance(body, list):
+            return body
+        accumulator = self.call.endpoint.accumulator()
+        for chunk in body:
+            accumulator.add(chunk)
+        return accumulator.body()
+
+    def _folded(self, content: bytes, response: Any) -> object:
+        """Return what the chunks of a stream join to that was read before the caller has its response."""
+        parser, accumulator = parser_of(response), self.call.endpoint.accumulator()
+        for chunk in chunks_in([*parser.feed(content), *parser.end()]):
+            if self.invokes:
+                take_invoked(self.call, chunk, accumulator.add)
+            else:
+                accumulator.add(chunk)
+        return accumulator.body()
+
+
+class WireObserver(ResponseObserver):
+    """Observes an open response of such a call."""
+
+    __slots__ = ("_invokes", "_status")
+
+    def __init__(self, opened: WireCall, response: Any) -> None:
+        super().__init__(opened.call, response, is_open=True)
+        self._status, self._invokes = response.status_code, opened.invokes
+        if opened.call.streaming:
+            self.on_data = self._take
+
+    def parser(self) -> Parser:
+        """Return the parser for the content type of the response."""
+        response = self.response()
+        return EventParser() if response is None else parser_of(response)
+
+    def take_body(self, body: object) -> None:
+        """Record a complete body; a list is a stream without events."""
+        if isinstance(body, list):
+            accumulator = self.call.endpoint.accumulator()
+            for chunk in body:
+                accumulator.add(chunk)
+            body = accumulator.body()
+        super().take_body(body)
+
+    def _take(self, chunk: object) -> None:
+        """Record a chunk. An error that it states is the call's: who reads it raises above the bytes."""
+        call = self.call
+        if self._invokes:
+            take_invoked(call, chunk, call.chunk)
+        else:
+            call.chunk(chunk)
+        if isinstance(chunk, dict) and error_in(chunk) is not None:
+            error = call.endpoint.response_info(chunk).error or error_info(body=chunk)
+            call.end("error", error=error)
+
+    def completed(self, error: ErrorInfo | None = None) -> None:
+        """Report the end of the reader."""
+        super().completed(self._failure() or error)
+
+    def closed(self) -> None:
+        """Report that the response was closed. Raw bytes that were read are not observed."""
+        response, failure = self.response(), self._failure()
+        if self.reader is None and getattr(response, "is_stream_consumed", False):
+            self.call.mark_unread()
+            self._end(partial(self.call.end, error=failure))
+        elif failure is not None and (self.reader is None or self.reader() is not None) and not self.is_reading():
+            self._end(partial(self.call.end, None, error=failure))
+        else:
+            super().closed()
+
+    def lost(self) -> None:
+        """Report that the reader or the response was collected. Safe in a finalizer."""
+        self._end(partial(self.call.lost, self._failure()))
+
+    def _failure(self) -> ErrorInfo | None:
+        """Return the error of an answer with an error status."""
+        if self._status < _FIRST_ERROR:
+            return None
+        return _error_of_status(self.call, self._status, self.call.received_body)
+
+
+def _error_of_status(call: Call, status: int, body: object) -> ErrorInfo:
+    return error_info(status=status, body=body, request_id=request_id(call.attempts.headers))
+
+
+def opened(request: Any) -> WireCall | None:
+    """Start the call of a request; return None if it is none, or must not be observed."""
+    if request.method != _POST:
+        return None
+    url = request.url
+    wire = wires.of_path(url.raw_path.partition(b"?")[0].decode("latin-1"))
+    if wire is None or (factory := HOOK_CONTEXT.factory()) is None:
+        return None
+    try:
+        content = request.content
+    except RuntimeError:  # it is read while it is sent
+        return None
+    body, invokes = registry.decoded(content), wire.api == _INVOKED
+    wire = wires.of_body(wire, body)
+    sender = None if wire is None else sender_of(request.headers.raw)
+    if wire is None or sender is None:
+        return None
+    endpoint = registry.by_api(wire.api)
+    if endpoint is None:
+        return None
+    if not HOOK_CONTEXT.warned_about_other_tracers:
+        HOOK_CONTEXT.warn_about_other_tracers()
+    context = otel_context.get_current()
+    call = Call(factory, endpoint, _info(url, wire, sender, endpoint, body), alone=not context)
+    wire_call = WireCall(call, context, invokes=invokes)
+    call.sent(content, body)
+    call.attempts.started()
+    if HOOK_CONTEXT.propagate:
+        wire_call.propagate(request.headers)
+    return wire_call
+
+
+def _info(url: Any, wire: wires.Wire, sender: Sender, endpoint: Endpoint, body: object) -> CallInfo:
+    described = endpoint.request(body)
+    return CallInfo(
+        provider=provider_of_server(url.host, url.port, registry.wire_of(endpoint.api), url.path, sender.provider),
+        sdk=sender.sdk, server_address=url.host, server_port=port_of(url.scheme, url.port),
+        model=described.model or wire.model, stream=wire.stream or described.stream,
+    )  # fmt: skip

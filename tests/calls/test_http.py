@@ -1,0 +1,559 @@
+"""Requests of any code to models, by httpx and httpx2: each is one span and one record, by every API and ending."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import httpx
+import pytest
+from tests.conftest import Instrument
+from tests.support.calls import CHAT, QUESTION, ask, caught, everywhere, the_call, usage_of
+from tests.support.mode import Mode
+
+import callspan
+from callspan import AnthropicInstrumentor, HTTPInstrumentor, OpenAIInstrumentor
+from callspan.testing import Capture, ScriptedProvider
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+LIBRARIES: Final = ("httpx", "httpx2")
+COUNTS: Final[dict[str, Any]] = {"text": "I am quite well.", "input_tokens": 20, "output_tokens": 9}
+GEMINI: Final[dict[str, Any]] = {"contents": [{"role": "user", "parts": [{"text": "How are you?"}]}]}
+CONVERSE: Final[dict[str, Any]] = {"messages": [{"role": "user", "content": [{"text": "How are you?"}]}]}
+CLAUDE: Final[dict[str, Any]] = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 64, "messages": QUESTION}
+NOVA: Final = "us.amazon.nova-micro-v1:0"
+SONNET: Final = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+WITH_USAGE: Final[dict[str, Any]] = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+class Api(NamedTuple):
+    """One API: the path and body of its requests, plain and streamed, and what is recorded."""
+
+    path: str
+    body: dict[str, Any]
+    api: str
+    model: str
+    provider: str
+    stream_path: str = ""
+    stream_body: dict[str, Any] = {"stream": True}  # noqa: RUF012
+
+
+APIS: dict[str, Api] = {
+    "chat": Api(
+        "/v1/chat/completions", {"model": "m-1", "messages": QUESTION}, "chat_completions", "m-1", "unknown",
+        stream_body=WITH_USAGE,
+    ),
+    "azure": Api(
+        "/openai/deployments/d-1/chat/completions?api-version=2024-10-21", {"messages": QUESTION}, "chat_completions",
+        "d-1", "unknown", stream_body=WITH_USAGE,
+    ),
+    "responses": Api("/v1/responses", {"model": "m-1", "input": "How are you?"}, "responses", "m-1", "unknown"),
+    "messages": Api(
+        "/v1/messages", {"model": "m-1", "max_tokens": 64, "messages": QUESTION}, "messages", "m-1", "anthropic"
+    ),
+    "gemini": Api(
+        "/v1beta/models/gemini-2.5-flash:generateContent", GEMINI, "generate_content", "gemini-2.5-flash", "gcp.gemini",
+        "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", {},
+    ),
+    "vertex": Api(
+        "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-flash:generateContent", GEMINI,
+        "generate_content", "gemini-2.5-flash", "gcp.vertex_ai",
+        "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-flash:streamGenerateContent?alt=sse", {},
+    ),
+    "claude on vertex": Api(
+        "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x:rawPredict", CLAUDE, "messages", "claude-x",
+        "anthropic", "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x:streamRawPredict",
+    ),
+    "converse": Api(
+        f"/model/{NOVA}/converse", CONVERSE, "converse", NOVA, "aws.bedrock", f"/model/{NOVA}/converse-stream", {}
+    ),
+    "invoke": Api(
+        f"/model/{SONNET}/invoke", CLAUDE, "messages", SONNET, "anthropic",
+        f"/model/{SONNET}/invoke-with-response-stream", {},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=APIS)
+def api(request: pytest.FixtureRequest) -> Api:
+    return APIS[request.param]
+
+
+def client_of(mode: Mode, library: str = "httpx", **options: Any) -> Any:
+    package = pytest.importorskip(library, reason=f"{library} is not installed")
+    kind = package.AsyncClient if mode.is_async else package.Client
+    client = kind(**{"base_url": mode.provider.url, "timeout": 30, **options})
+    return mode.keep(Closed(client, mode)).client
+
+
+class Closed:
+    """A client until the end of its test."""
+
+    def __init__(self, client: Any, mode: Mode) -> None:
+        self.client, self._mode = client, mode
+
+    def close(self) -> Any:
+        return self.client.aclose() if self._mode.is_async else self.client.close()
+
+
+async def post(mode: Mode, client: Any, api: Api, *, stream: bool = False, **options: Any) -> Any:
+    """The response, read; of a stream open."""
+    path = (api.stream_path or api.path) if stream else api.path
+    body = {**api.body, **api.stream_body} if stream else api.body
+    request = client.build_request("POST", path, json=body, **options)
+    return await mode.wait(client.send(request, stream=stream))
+
+
+async def read(mode: Mode, response: Any, how: str) -> list[Any]:
+    method = getattr(response, f"a{how}" if mode.is_async else how)()
+    return [await mode.wait(method)] if how == "read" else await mode.all(method)
+
+
+async def close(mode: Mode, response: Any) -> None:
+    await mode.wait(response.aclose() if mode.is_async else response.close())
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_request_is_one_span_and_one_record(library: str, api: Api, mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(**COUNTS)
+    response = await post(mode, client_of(mode, library), api)
+    record, usage = the_call(seen), usage_of(the_call(seen))
+    assert (record.text, record.outcome) == ("I am quite well.", "success")
+    assert (record.api, record.provider, record.request.model) == (api.api, api.provider, api.model)
+    assert record.sdk == f"{library}/{metadata.version(library)}"
+    assert (record.server_address, [one.status for one in record.attempts]) == ("127.0.0.1", [200])
+    assert (usage.input_tokens, usage.output_tokens) == (20, 9)
+    assert record.stream is None
+    assert bytes(record.request.body) == mode.provider.requests[0].content
+    assert record.response is not None
+    assert json.loads(bytes(record.response.body)) == response.json()
+    assert (seen.spans[0].attributes or {})["gen_ai.request.model"] == api.model
+
+
+@pytest.mark.parametrize("how", ["read", "iter_lines", "iter_bytes", "iter_text"])
+async def test_stream_is_one_span_and_one_record(how: str, api: Api, mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(**COUNTS)
+    response = await post(mode, client_of(mode), api, stream=True)
+    await read(mode, response, how)
+    record, usage = the_call(seen), usage_of(the_call(seen))
+    assert (record.text, record.outcome, record.request.stream) == ("I am quite well.", "success", True)
+    assert (record.api, record.provider, record.request.model) == (api.api, api.provider, api.model)
+    assert record.stream is not None
+    assert (record.stream.end, record.stream.complete) == ("complete", True)
+    assert (usage.output_tokens, record.timing.first_token_ns is not None) == (9, True)
+
+
+async def test_stream_read_before_it_is_returned(api: Api, mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(**COUNTS)
+    client = client_of(mode)
+    request = client.build_request("POST", api.stream_path or api.path, json={**api.body, **api.stream_body})
+    await mode.wait(client.send(request))
+    record, usage = the_call(seen), usage_of(the_call(seen))
+    assert (record.text, record.outcome, record.request.stream) == ("I am quite well.", "success", True)
+    assert (usage.output_tokens, record.timing.first_token_ns, record.stream) == (9, None, None)
+
+
+class End(NamedTuple):
+    """How a stream ends: what the caller does, what the provider sends, and what is recorded."""
+
+    act: Callable[[Mode, Any], Awaitable[Any]]
+    reply: dict[str, Any] = {}  # noqa: RUF012
+    outcome: str = "success"
+    end: str = "complete"
+    text: str = "I am quite well."
+    complete: bool = True
+    kind: str | None = None
+
+
+async def read_all(mode: Mode, response: Any) -> None:
+    await read(mode, response, "iter_lines")
+
+
+async def read_to(mode: Mode, response: Any, word: str) -> None:
+    """Read up to a line with this word, and leave the loop."""
+    async for line in mode.items(response.aiter_lines() if mode.is_async else response.iter_lines()):
+        if word in line:
+            break
+
+
+async def leave(mode: Mode, response: Any) -> None:
+    await read_to(mode, response, "am")
+
+
+async def leave_and_close(mode: Mode, response: Any) -> None:
+    await leave(mode, response)
+    await close(mode, response)
+
+
+async def drop(mode: Mode, response: Any) -> None:
+    """Nothing is read of it."""
+
+
+async def stop_at_finish(mode: Mode, response: Any) -> None:
+    """Read as LiteLLM: up to the reason for which the model stopped, which the last event follows."""
+    await read_to(mode, response, "end_turn")
+    await close(mode, response)
+
+
+LEFT: Final[dict[str, Any]] = {"outcome": "cancelled", "end": "closed", "text": "I am", "complete": False}
+UNREAD: Final[dict[str, Any]] = {**LEFT, "text": ""}
+BROKEN: Final[dict[str, Any]] = {"outcome": "error", "end": "error", "text": "I am", "complete": False}
+SLOW: Final[dict[str, Any]] = {"chunk_delay_s": 0.02}
+ENDS: dict[str, End] = {
+    "read to its end": End(read_all),
+    "left": End(leave, SLOW, **LEFT),
+    "closed": End(leave_and_close, SLOW, **LEFT),
+    "closed unread": End(close, SLOW, **UNREAD),
+    "dropped unread": End(drop, SLOW, **UNREAD),
+    "closed before the last event": End(stop_at_finish, SLOW, end="closed"),
+    "cut by the server": End(read_all, {"cut_after": 5}, **BROKEN, kind="connection"),
+    "an error in an event": End(
+        read_all, {"error_after": 5, "error_type": "overloaded_error"}, **BROKEN, kind="overloaded",
+    ),
+    "ended without a reason": End(read_all, {"end_after": 5}, end="cut_off", text="I am", complete=False),
+    "read for too long": End(
+        read_all, {"chunk_delay_s": 2}, "timeout", "error", text="I", complete=False, kind="timeout",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDS)
+async def test_stream_endings(name: str, mode: Mode, seen: Capture) -> None:
+    row = ENDS[name]
+    mode.provider.reply(**COUNTS, **row.reply)
+    client = client_of(mode, timeout=0.3 if row.kind == "timeout" else 30)
+    response = await post(mode, client, APIS["messages"], stream=True)
+    with suppress(Exception):
+        await row.act(mode, response)
+    del response
+    await mode.collect()
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.stream.complete) == (row.outcome, row.end, row.complete)
+    assert (record.text or "").strip() == row.text
+    assert record.error is None if row.kind is None else record.error is not None and record.error.kind == row.kind
+
+
+@pytest.mark.parametrize("name", ["chat", "gemini", "converse", "invoke"])
+async def test_error_in_a_stream_is_that_of_the_call(name: str, mode: Mode, seen: Capture) -> None:
+    """The payload decides: who reads it raises above the bytes, and closes the response."""
+    mode.provider.reply(**COUNTS, error_after=3, error_type="throttlingException", message="slow down", status=200)
+    response = await post(mode, client_of(mode), APIS[name], stream=True)
+    await read(mode, response, "iter_bytes")
+    record = the_call(seen)
+    assert (record.outcome, record.error is not None and record.error.message) == ("error", "slow down")
+    assert record.stream is not None
+    assert record.stream.end == "error"
+
+
+async def test_cancelled_request(provider: ScriptedProvider, seen: Capture) -> None:
+    mode = Mode("async", provider)
+    provider.reply(hang=True)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(post(mode, client_of(mode), APIS["chat"]), 0.2)
+    assert the_call(seen).outcome in ("cancelled", "timeout")
+
+
+@pytest.mark.parametrize("act", ["read at once", "read", "close", "drop"])
+async def test_status_is_the_error_whatever_is_read(act: str, mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(status=429, message="Slow down", retry_after_s=7)
+    response = await post(mode, client_of(mode), APIS["chat"], stream=act != "read at once")
+    if act == "read":
+        await read(mode, response, "read")
+    elif act == "close":
+        await close(mode, response)
+    del response
+    await mode.collect()
+    record = the_call(seen)
+    assert record.error is not None
+    assert (record.outcome, record.stream, record.rate_limited) == ("error", None, True)
+    assert (record.error.kind, record.error.status) == ("rate_limit", 429)
+    assert record.error.message == ("Slow down" if act.startswith("read") else None)
+    assert [(one.status, one.retry_after_s) for one in record.attempts] == [(429, 7.0)]
+
+
+async def test_no_connection_is_an_error(mode: Mode, seen: Capture) -> None:
+    client = client_of(mode, base_url="http://127.0.0.1:9")
+    error = await caught(post(mode, client, APIS["chat"]))
+    record = the_call(seen)
+    assert type(error).__name__ == "ConnectError"
+    assert record.error is not None
+    assert (record.outcome, record.error.kind, len(record.attempts)) == ("error", "connection", 1)
+
+
+async def test_array_of_chunks_is_one_answer(mode: Mode, seen: Capture) -> None:
+    """`streamGenerateContent` without `alt=sse`."""
+    part = {"candidates": [{"content": {"role": "model", "parts": [{"text": "I am"}]}}]}
+    last = {
+        "candidates": [{"content": {"parts": [{"text": " well."}]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 20, "candidatesTokenCount": 9, "totalTokenCount": 29},
+    }
+    for _ in range(2):
+        mode.provider.reply(raw=json.dumps([part, last]).encode())
+    gemini = APIS["gemini"]._replace(stream_path="/v1beta/models/gemini-2.5-flash:streamGenerateContent")
+    client = client_of(mode)
+    await read(mode, await post(mode, client, gemini, stream=True), "iter_bytes")
+    request = client.build_request("POST", gemini.stream_path, json=gemini.body)
+    await mode.wait(client.send(request))
+    assert [(call.text, call.outcome, usage_of(call).output_tokens) for call in seen.records] == [
+        ("I am well.", "success", 9)
+    ] * 2
+
+
+async def test_raw_bytes_are_passed_on_and_not_read(mode: Mode, seen: Capture) -> None:
+    """A reverse proxy passes them on."""
+    mode.provider.reply(**COUNTS)
+    response = await post(mode, client_of(mode), APIS["messages"], stream=True)
+    pieces = await read(mode, response, "iter_raw")
+    assert b"message_stop" in b"".join(pieces)
+    record = the_call(seen)
+    assert record.response is not None
+    assert (record.response.unread, record.outcome, record.usage, record.text) == (True, "success", None, None)
+    assert (seen.spans[0].attributes or {})["callspan.response.unread"] is True
+
+
+LOOK_ALIKES: dict[str, dict[str, Any]] = {
+    "another path": {"url": "/v1/chat/messages", "json": APIS["chat"].body},
+    "no model": {"url": "/v1/chat/completions", "json": {"messages": QUESTION}},
+    "no field of the API": {"url": "/v1/completions", "json": {"model": "m-1", "text": "How are you?"}},
+    "no object": {"url": "/v1/chat/completions", "json": [APIS["chat"].body]},
+    "no JSON": {"url": "/v1/chat/completions", "content": b"model=m-1"},
+    "nothing": {"url": "/v1/chat/completions"},
+    "a model that was trained for something else": {
+        "url": "/v1/projects/p/locations/l/endpoints/7:predict", "json": {"instances": [{"age": 7}]},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOOK_ALIKES)
+async def test_look_alike_is_no_call(name: str, mode: Mode, seen: Capture) -> None:
+    client, stated = client_of(mode), LOOK_ALIKES[name]
+    await mode.wait(client.post(**stated))
+    await mode.wait(client.put(**stated))
+    assert seen.everything == []
+
+
+async def test_upload_that_is_read_while_it_is_sent_is_no_call(mode: Mode, seen: Capture) -> None:
+    def pieces() -> Any:
+        yield json.dumps(APIS["chat"].body).encode()
+
+    async def pieces_async() -> Any:
+        yield json.dumps(APIS["chat"].body).encode()
+
+    mode.provider.reply(**COUNTS)
+    content = pieces_async() if mode.is_async else pieces()
+    response = await mode.wait(client_of(mode).post(APIS["chat"].path, content=content))
+    assert (response.json()["choices"][0]["message"]["content"], seen.everything) == ("I am quite well.", [])
+
+
+async def test_redirected_request_is_one_call(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(status=307, raw=b"", headers={"location": "/v1/chat/completions"})
+    mode.provider.reply(**COUNTS)
+    client = client_of(mode, follow_redirects=True)
+    await post(mode, client, APIS["chat"]._replace(path="/old/v1/chat/completions"))
+    assert (the_call(seen).text, len(mode.provider.requests)) == ("I am quite well.", 2)
+
+
+SENDERS: dict[str, tuple[str, str, str, str | None, str]] = {
+    # the user agent, the URL, the API; the SDK and the provider
+    "mistralai": ("speakeasy-sdk/python 3.7.0 2.935.1 1.0.0 mistralai", "", "chat", "mistralai/3.7.0", "mistral_ai"),
+    "an older mistralai": ("mistral-client-python/1.2.3", "", "chat", "mistralai/1.2.3", "mistral_ai"),
+    "huggingface_hub": ("unknown/None; hf_hub/2.4.0; python/3.11", "", "chat", "huggingface_hub/2.4.0", "huggingface"),
+    "litellm": ("litellm/1.110.2", "", "messages", "litellm/1.110.2", "anthropic"),
+    "one with a name": ("ours/1.0 (linux)", "", "chat", "ours/1.0", "unknown"),
+    "one without a version": ("Mozilla", "", "chat", None, "unknown"),
+    "a known host": ("ours/1.0", "https://api.deepseek.com", "chat", "ours/1.0", "deepseek"),
+    "a known host before the SDK": (
+        "mistral-client-python/1.2.3", "https://api.groq.com/openai", "chat", "mistralai/1.2.3", "groq",
+    ),
+    "a known port": ("ours/1.0", "http://localhost:11434", "chat", "ours/1.0", "ollama"),
+    "bedrock": ("ours/1.0", "https://bedrock-runtime.us-east-1.amazonaws.com", "invoke", "ours/1.0", "aws.bedrock"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SENDERS)
+async def test_sender_and_host_name_sdk_and_provider(name: str, mode: Mode, seen: Capture) -> None:
+    user_agent, url, api, sdk, provider = SENDERS[name]
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    client = client_of(mode, base_url=url or mode.provider.url, transport=transport)
+    await post(mode, client, APIS[api], headers={"user-agent": user_agent})
+    record = the_call(seen)
+    assert (record.sdk, record.provider) == (sdk, provider)
+
+
+KEYS: Final = tuple(f"canary-of-a-{place}" for place in ("header", "query", "signature", "token", "path"))
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_keys_and_queries_are_nowhere(status: int, stream: bool, mode: Mode, seen: Capture) -> None:
+    for name in ("gemini", "chat", "converse"):
+        api = APIS[name]
+        mode.provider.reply(**{**COUNTS, "status": status, "message": "The key is not valid"})
+        headers = {
+            "x-goog-api-key": KEYS[0], "authorization": f"AWS4-HMAC-SHA256 Credential=AKIA/x, Signature={KEYS[2]}",
+            "x-amz-security-token": KEYS[3], "api-key": KEYS[3],
+        }  # fmt: skip
+        path = (api.stream_path or api.path) if stream else api.path
+        keyed = f"/{KEYS[4]}{path}{'&' if '?' in path else '?'}key={KEYS[1]}&sig={KEYS[2]}"
+        api = api._replace(path=keyed, stream_path=keyed)
+        response = await post(mode, client_of(mode), api, stream=stream, headers=headers)
+        if stream:
+            await read(mode, response, "read")
+        assert KEYS[1] in mode.provider.requests[-1].query.values()
+    assert len(seen.records) == 3
+    text = everywhere(seen)
+    assert [key for key in (*KEYS, "AWS4-HMAC") if key in text] == []
+
+
+async def test_levels_and_sessions_hold(mode: Mode, seen: Capture) -> None:
+    client = client_of(mode)
+    with callspan.session("trip"), callspan.content("metadata"):
+        await post(mode, client, APIS["chat"])
+    (record,) = seen.records
+    assert (record.place.session_name, record.content_level, bytes(record.request.body)) == ("trip", "metadata", b"")
+    assert usage_of(record).input_tokens == 12
+
+
+async def test_requests_of_a_hooked_sdk_are_its_attempts(mode: Mode, stream: bool, seen: Capture) -> None:
+    for _ in range(2):
+        mode.provider.reply(status=429, retry_after_s=0.001)
+        mode.provider.reply(**COUNTS)
+    for client in (mode.openai(max_retries=1), mode.anthropic(max_retries=1)):
+        await mode.whole(ask(client, stream=stream))
+    assert [[one.status for one in call.attempts] for call in seen.records] == [[429, 200]] * 2
+
+
+class Forwarding(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """An application in this process that answers requests with those of an SDK, and of another client."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self._mode.openai().chat.completions.create(**CHAT)
+        return httpx.post(f"{self._mode.provider.url}{request.url.path}", content=request.content)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self._mode.openai().chat.completions.create(**CHAT)
+        response = await client_of(self._mode).post(request.url.path, content=request.content)
+        return httpx.Response(response.status_code, json=response.json())
+
+
+async def test_nothing_below_a_call_is_counted_again(mode: Mode, seen: Capture) -> None:
+    client = client_of(mode, transport=Forwarding(mode))
+    await post(mode, client, APIS["chat"])
+    assert (the_call(seen).api, len(mode.provider.requests)) == ("chat_completions", 2)
+    await mode.wait(ask(mode.openai()))
+    assert [len(call.attempts) for call in seen.records] == [1, 1]
+
+
+async def test_task_that_outlives_the_request_that_started_it_is_recorded(
+    provider: ScriptedProvider, seen: Capture
+) -> None:
+    mode, tasks = Mode("async", provider), []
+
+    async def later() -> None:
+        await released.wait()
+        await ask(mode.openai())
+        await post(mode, client_of(mode), APIS["chat"])
+
+    class Starting(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            tasks.append(asyncio.ensure_future(later()))
+            return httpx.Response(200, json={})
+
+    released = asyncio.Event()
+    await post(mode, client_of(mode, transport=Starting()), APIS["chat"])
+    released.set()
+    await tasks[0]
+    assert len(seen.records) == 3
+    await mode.close()
+
+
+CHOICES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    # the arguments of `instrument()`, and what is recorded
+    "everything": ({}, {"other code", "openai", "anthropic"}),
+    "not other code": ({"http": False}, {"openai", "anthropic"}),
+    "one SDK": ({"sdks": "openai"}, {"openai"}),
+    "one SDK and other code": ({"sdks": ["openai", "http"]}, {"openai", "other code"}),
+    "one SDK, with the setting": ({"sdks": "openai", "http": True}, {"openai", "other code"}),
+    "other code alone": ({"sdks": "http"}, {"other code"}),
+    "nothing": ({"enabled": False}, set()),
+}
+
+
+async def recorded(mode: Mode, calls: Path) -> set[str]:
+    for client in (mode.openai(), mode.anthropic()):
+        await mode.wait(ask(client))
+    await post(mode, client_of(mode), APIS["chat"])
+    callspan.instrument().force_flush(30_000)
+    return sources_in(calls)
+
+
+def sources_in(calls: Path) -> set[str]:
+    lines = calls.read_text().splitlines() if calls.exists() else []
+    sdks = {str(json.loads(line)["sdk"]).partition("/")[0] for line in lines}
+    return {"other code" if sdk == "httpx" else sdk for sdk in sdks}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+async def test_a_choice_is_never_widened(name: str, mode: Mode, instrumented: Instrument, tmp_path: Path) -> None:
+    arguments, expected = CHOICES[name]
+    instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl", **arguments)
+    assert await recorded(mode, tmp_path / "calls.jsonl") == expected
+
+
+async def test_other_code_can_be_left_out_later(mode: Mode, instrumented: Instrument, tmp_path: Path) -> None:
+    instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    instrumented(http=False)
+    assert await recorded(mode, tmp_path / "calls.jsonl") == {"openai", "anthropic"}
+    assert {hook.sdk for hook in callspan.patch_status()}.isdisjoint({"http"})
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, {"other code", "openai", "anthropic"}),
+        ({"CALLSPAN_HTTP": "off"}, {"openai", "anthropic"}),
+        ({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "callspan-http"}, {"openai", "anthropic"}),
+        ({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "callspan-openai"}, {"anthropic"}),
+        (
+            {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "callspan-openai", "CALLSPAN_HTTP": "on"},
+            {"anthropic", "other code"},
+        ),
+    ],
+)
+async def test_environment_chooses_instrumentors(
+    variables: dict[str, str], expected: set[str], mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `opentelemetry-instrument` does."""
+    for name, value in {**variables, "CALLSPAN_STORES": f"jsonl:///{tmp_path}/calls.jsonl"}.items():
+        monkeypatch.setenv(name, value)
+    disabled = variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    kinds = {"openai": OpenAIInstrumentor, "anthropic": AnthropicInstrumentor, "http": HTTPInstrumentor}
+    enabled = [kind for name, kind in kinds.items() if f"callspan-{name}" not in disabled]
+    try:
+        for kind in enabled:
+            kind().instrument(skip_dep_check=True)
+        assert await recorded(mode, tmp_path / "calls.jsonl") == expected
+    finally:
+        callspan.uninstrument()
+        for kind in enabled:
+            kind().uninstrument()
+
+
+async def test_one_instrumentor_alone(mode: Mode, instrumented: Instrument, tmp_path: Path) -> None:
+    OpenAIInstrumentor().instrument(stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    try:
+        assert await recorded(mode, tmp_path / "calls.jsonl") == {"openai"}
+        HTTPInstrumentor().instrument()
+        assert await recorded(mode, tmp_path / "calls.jsonl") == {"openai", "other code"}
+        HTTPInstrumentor().uninstrument()
+        assert {hook.sdk for hook in callspan.patch_status()} == {"openai"}
+    finally:
+        OpenAIInstrumentor().uninstrument()
