@@ -343,9 +343,11 @@ def test_rejected_records_are_erased(sqlite_url: str, records: Records, ident: s
 def test_erased_records_do_not_return_beside_writers(url: str, deliver: Deliver, records: Records) -> None:
     """Both users share contents, so that those of one are erased while those of the other are written."""
     writer, kept, gone, over = deliver(url), set[str](), set[str](), threading.Event()
+    permits = threading.Semaphore(0)  # a writer without a limit makes each round longer
 
     def write() -> None:
         for number in count():
+            permits.acquire()
             if over.is_set():
                 return
             texts = said(f"shared {number % 3}", "An answer", CANARY)
@@ -362,12 +364,14 @@ def test_erased_records_do_not_return_beside_writers(url: str, deliver: Deliver,
         writing = pool.submit(write)
         try:
             for _ in range(scaled(3, 20)):
+                permits.release(50)
                 calls = until(written)
                 gone |= calls
                 assert erase(url, calls=calls).is_complete
                 assert gone.isdisjoint(left(url)[1])
         finally:
             over.set()
+            permits.release()
         writing.result()
     erase(url, CallFilter(user_id="u1"))
     assert left(url)[1] == kept
