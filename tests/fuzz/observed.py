@@ -130,7 +130,7 @@ class Observed:
         return self._seen
 
     def _wrong(self, case: Case, seen: Capture, calls: int) -> list[str]:
-        # A loop of tools is an agent.
+        # A loop of tools is an agent in a session of its own.
         records, spans = seen.records, [span for span in seen.spans if not _is_loop(span)]
         wrong = [f"logged: {one.name}: {one.getMessage()}" for one in self._logged.buffer if _is_wrong(one)]
         if len(records) != calls:
@@ -159,4 +159,5 @@ def _is_wrong(logged: logging.LogRecord) -> bool:
 
 
 def _is_loop(span: ReadableSpan) -> bool:
-    return (span.attributes or {}).get("gen_ai.operation.name") in {"invoke_agent", "execute_tool"}
+    operation = (span.attributes or {}).get("gen_ai.operation.name")
+    return operation in {"invoke_workflow", "invoke_agent", "execute_tool"}

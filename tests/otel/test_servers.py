@@ -284,7 +284,7 @@ def test_support_question_is_one_command(stage: Stage) -> None:
         assert ids("--finish", "length") == [cut]
         assert "cut by length" in desk.command("calls", "--user", "ann")
         (gone,) = desk.rows("calls", "--status", "cancelled")
-        assert (gone["user"], gone["session_id"]) == ("cid", "c1")
+        assert (gone["user_id"], gone["session_id"]) == ("cid", "c1")
         storm = set(ids("--rate-limited"))
         assert storm == set(storms)
         # Who caused the spike? What was dear?

@@ -381,7 +381,7 @@ def test_row_of_another_worker_rejects_no_record(
     from clickhouse_connect.driver.exceptions import DatabaseError
 
     store = deliver(clickhouse_url)
-    client = store.sink._there  # type: ignore[attr-defined]
+    client = store.sink._connected_client  # type: ignore[attr-defined]
     insert, shared = client.raw_insert, list[bool]()
 
     def collected(*arguments: Any, settings: dict[str, int], **more: Any) -> Any:

@@ -229,6 +229,7 @@ def recorded(store: str, provider: ScriptedProvider) -> Recorded:
     provider.reply("From Claude, in pieces.")
     with capture(stores=store, media="inline"):
         texts = application(provider.openai_url, provider.anthropic_url)
+    callspan.open_store(store, deliver=True).close()  # on a busy machine some records still wait
     return Recorded(provider, store, texts)
 
 
@@ -275,6 +276,7 @@ def thin(store: str, provider: ScriptedProvider, client: openai.OpenAI) -> Recor
         with callspan.session("without calls", session_id="empty"):
             pass
         client.responses.create(model="gpt-5", input="One?")
+    callspan.open_store(store, deliver=True).close()
     return Recorded(provider, store, [])
 
 
