@@ -163,6 +163,8 @@ def test_priced_field_is_read(path: str) -> None:
     bodies = {"generate_content": {"usageMetadata": body["usage"]}}
     readings = [endpoint(api).response_info(bodies.get(api, body)).usage for api in apis]
     readings.append(endpoint("invoke_model").response_info({"amazon-bedrock-invocationMetrics": body["usage"]}).usage)
+    generated = [{"generated_text": "", "details": {"generated_tokens": 7, **body["usage"]}}]
+    readings.append(endpoint("text_generation").response_info(generated).usage)
     assert any(usage is not None and getattr(usage, COUNTED[path]) is not None for usage in readings)
 
 

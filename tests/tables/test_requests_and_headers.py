@@ -69,6 +69,8 @@ SPOKEN: list[tuple[str, dict[str, Any], Wire]] = [
     ("/api/chat", CHAT, Wire("ollama_chat", None)),
     ("/api/generate", {"model": "m", "prompt": "Hi"}, Wire("ollama_generate", None)),
     ("/api/embed", {"model": "m", "input": "a"}, Wire("ollama_embed", None)),
+    ("/hf-inference/models/openai-community/gpt2", {"inputs": "Hi"}, Wire("text_generation", "openai-community/gpt2")),
+    ("/v1/fim/completions", {"model": "m", "prompt": "def "}, Wire("fim_completions", None)),
     ("/v1/messages", CHAT, Wire("messages", None)),
     ("/v1beta/models/gemini-3:generateContent", {"contents": "Hi"}, Wire("generate_content", "gemini-3")),
     ("/v1/models/g:streamGenerateContent", {"contents": "Hi"}, Wire("generate_content", "g", stream=True)),
@@ -88,6 +90,7 @@ OTHERS: list[tuple[str, Any]] = [
     ("/v2/chat", {"model": "m", "message": "Hi"}),
     ("/v1/chat", {"model": "m", "text": "Hi"}),
     ("/v1/chat/completions", [CHAT]),
+    ("/api/models/gpt2", {"name": "a"}),
     ("/v1/chat/completions", None),
     ("/v1/embed", {"model": "m"}),
     ("/chat", CHAT),
@@ -180,6 +183,8 @@ def test_rate_limits_of_each_family() -> None:
     assert rate_limits(ANTHROPIC, NOW_S) == RateLimits(
         requests=limit, tokens=limit, input_tokens=limit, output_tokens=limit
     )
+    cohere = {"x-trial-endpoint-call-limit": "40", "x-trial-endpoint-call-remaining": "39"}
+    assert rate_limits(cohere, NOW_S) == RateLimits(requests=RateLimit(limit=40, remaining=39))
     assert rate_limits(DATA["rate limits"]["mistral"], NOW_S) == RateLimits(
         requests=RateLimit(limit=60, remaining=59), tokens=RateLimit(limit=2000000, remaining=1999893)
     )

@@ -33,6 +33,9 @@ COUNTED: Final[Mapping[str, str]] = {
     "total_output_tokens": "output_tokens",
     "total_thought_tokens": "reasoning_tokens",
     "total_cached_tokens": "cache_read_tokens",
+    # Hugging Face
+    "generated_tokens": "output_tokens",
+    "input_length": "input_tokens",
     # Bedrock
     **{
         f"{name}{suffix}": field

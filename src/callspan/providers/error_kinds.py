@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from callspan.providers.wire_json import integer, items, mapping, text
+from callspan.providers.wire_json import integer, items, mapping, objects, text
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encodable, encode_json
 from callspan.record.plain_json import plain
@@ -295,8 +295,12 @@ def _short(word: str | None) -> str | None:
 
 
 def _message(value: object) -> str | None:
-    """Return the message; some servers return it as the error itself, or as `detail`."""
-    return text(value, "message") or text(value, "error") or text(value, "detail")
+    """Return the message; some servers return it as the error itself, or as `detail`, a text or a list of them."""
+    plain_text = text(value, "message") or text(value, "error") or text(value, "detail")
+    if plain_text or not isinstance(value, dict):
+        return plain_text
+    details = (*objects(value, "detail"), *objects(value, "message", "detail"))  # FastAPI, Mistral
+    return "; ".join(filter(None, (text(detail, "msg") for detail in details))) or None
 
 
 def _folded(word: str) -> str:

@@ -25,7 +25,13 @@ INVOCATION_LATENCY: Final = "x-amzn-bedrock-invocation-latency"
 SERVER_TIMES: Final = (SERVER_TIME, SERVER_TIMING, INVOCATION_LATENCY)
 ORGANIZATION: Final = "anthropic-organization-id"
 WORKSPACE: Final = "anthropic-workspace-id"
-_REQUEST_IDS: Final = ("request-id", "x-request-id", "apim-request-id", "x-amzn-requestid")
+_REQUEST_IDS: Final = (
+    "request-id",
+    "x-request-id",
+    "apim-request-id",
+    "x-amzn-requestid",
+    "mistral-correlation-id",
+)
 """Anthropic's is the first, because proxies such as Envoy add one of the name that OpenAI uses."""
 _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
@@ -50,6 +56,11 @@ def _anthropic(unit: str) -> _Triple:
     return start + "limit", start + "remaining", start + "reset"
 
 
+def _cohere(unit: str) -> _Triple:
+    start = f"x-trial-endpoint-{unit}-"
+    return start + "limit", start + "remaining", start + "reset"
+
+
 _FAMILIES: Final[tuple[tuple[tuple[str, _Triple], ...], ...]] = (
     (("requests", _openai("-requests")), ("tokens", _openai("-tokens"))),
     (
@@ -64,8 +75,9 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Triple], ...], ...]] = (
         ("tokens", _openai("-tokens-minute")),
     ),
     (("requests", _openai("")),),
+    (("requests", _cohere("call")),),
 )
-"""Header names by family, most common first: OpenAI and compatible, Anthropic, Mistral, general gateways."""
+"""Header names by family, most common first: OpenAI and compatible, Anthropic, Mistral, general gateways, Cohere."""
 
 
 _FIELDS: Final = {

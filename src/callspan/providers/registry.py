@@ -31,6 +31,7 @@ _ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "messages": ("anthropic.messages", "Messages"),
     "embeddings": ("openai.single_body", "Embeddings"),
     "completions": ("openai.chat", "Completions"),
+    "fim_completions": ("openai.chat", "FillInTheMiddle"),
     "decisions": ("openai.single_body", "Decisions"),
     "moderations": ("openai.single_body", "Moderations"),
     "images": ("openai.media", "Images"),
@@ -55,6 +56,7 @@ _ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "ollama_chat": ("ollama.chat", "Chat"),
     "ollama_generate": ("ollama.chat", "Generate"),
     "ollama_embed": ("ollama.embed", "Embed"),
+    "text_generation": ("huggingface.text_generation", "TextGeneration"),
 }
 """Module and class of the adapter of each API."""
 _SOCKETS: Final[dict[str, tuple[str, str]]] = {

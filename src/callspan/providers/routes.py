@@ -50,6 +50,7 @@ _CALLS: Final = {
     "POST responses": "responses",
     "POST responses/compact": "responses",
     "POST completions": "completions",
+    "POST fim/completions": "fim_completions",
     "POST embeddings": "embeddings",
     "POST rerank": "rerank",
     "POST decisions": "decisions",

@@ -45,6 +45,8 @@ _STREAM: Final = "stream"
 _BEDROCK: Final = re.compile(r"/model/([^/]+)/(converse|invoke)(-stream|-with-response-stream)?$")
 _INVOKED: Final = "invoke_model"
 """The API of a model that Bedrock invokes, if its body is not that of another one."""
+_HUGGING_FACE: Final = re.compile(r"/models/([^/:]+(?:/[^/:]+)?)$")
+"""The path of a model of Hugging Face, whose name may have an owner."""
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
 """Where Azure's paths have a model."""
 _PATHS: Final = {
@@ -65,6 +67,7 @@ _ASKED: Final = {
     "messages": ("messages",),
     "responses": ("input", "prompt", "previous_response_id", "conversation"),
     "completions": ("prompt",),
+    "fim_completions": ("prompt",),
     "embeddings": ("input",),
     "decisions": ("questions",),
     "moderations": ("input",),
@@ -82,6 +85,7 @@ _ASKED: Final = {
     "ollama_chat": ("messages",),
     "ollama_generate": ("prompt",),
     "ollama_embed": ("input", "prompt"),
+    "text_generation": ("inputs",),
 }
 """Fields of requests, one of which a body must have: a path alone may be that of an application."""
 _MODEL_FIELDS: Final = ("model", "agent", "agent_id")
@@ -108,6 +112,8 @@ def find(method: str, path: str) -> Wire | None:
         return None if api is None else Wire(api, unquote(match[1]), match[2].startswith(_STREAM))
     if (match := _BEDROCK.search(path)) is not None:
         return Wire("converse" if match[2] == "converse" else _INVOKED, unquote(match[1]), match[3] is not None)
+    if (match := _HUGGING_FACE.search(path)) is not None:
+        return Wire("text_generation", unquote(match[1]))
     named = _PATHS.get("/".join(path.rsplit("/", 2)[-2:]))
     return None if named is None else Wire(named, None)
 

@@ -236,6 +236,18 @@ def _spoken(audio: dict[str, object]) -> Iterator[Part]:
         yield UnknownPart(data={"audio": detached(audio)}) if sound is None else sound
 
 
+class FillInTheMiddle(ChatCompletions):
+    """Mistral's completion of code between a prompt and a suffix, whose answers are those of chat. Stateless."""
+
+    operation: Operation = "text_completion"
+    message_key = "prompt"
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the prompt as a user message, and the answers."""
+        output = super().conversation(None, response).output
+        return Conversation(input=prompt_messages(dig(request, "prompt")), output=output)
+
+
 class Completions(OpenAIEndpoint):
     """The legacy completions endpoint. Stateless."""
 

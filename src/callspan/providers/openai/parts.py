@@ -18,6 +18,9 @@ _Reader: TypeAlias = Callable[[_Fields], Part | None]
 _UNTYPED: Final = ("text", "image_url", "input_audio", "file", "refusal")
 """Fields that determine the kind of a part without a type."""
 
+_REFERENCES: Final = ("reference", "tool_reference")
+"""Types of parts that only refer to the sources of a text."""
+
 
 def url_of(value: object) -> object:
     """Return the URL of an `image_url` or similar field, a text or an object with `url`."""
@@ -29,9 +32,22 @@ def parts_of(content: object) -> list[Part]:
     if content is None or content == "":
         return []
     if isinstance(content, list):
-        return [part for item in content if (part := _part(item)) is not None]
+        parts = [part for item in content if (part := _part(item)) is not None]
+        return _with_references(parts) if any(isinstance(part, UnknownPart) for part in parts) else parts
     single = _part(content)
     return [] if single is None else [single]
+
+
+def _with_references(parts: list[Part]) -> list[Part]:
+    """Return the parts with Mistral's references as annotations of the text before each."""
+    joined: list[Part] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if isinstance(part, UnknownPart) and isinstance(last, Text) and text(part.data, "type") in _REFERENCES:
+            joined[-1] = msgspec.structs.replace(last, annotations=[*(last.annotations or ()), part.data])
+        else:
+            joined.append(part)
+    return joined
 
 
 def text_of(content: object) -> str:
@@ -95,8 +111,15 @@ def _by_url(key: str, modality: str) -> _Reader:
 
 
 def _sound(item: _Fields) -> Media | None:
-    sound = mapping(item, "input_audio") or item
-    return media("audio", sound.get("data"), part=sound if MEDIA_KEY in sound else item, mime=stated_mime(sound))
+    stated = item.get("input_audio")
+    sound = mapping(stated) or item
+    # Mistral states its base64 or URL without an object around it.
+    return media(
+        "audio",
+        stated if isinstance(stated, str) else sound.get("data"),
+        part=sound if MEDIA_KEY in sound else item,
+        mime=stated_mime(sound),
+    )
 
 
 def _file(item: _Fields) -> Media | None:

@@ -1,4 +1,4 @@
-"""Cohere's and Ollama's wires: parts of messages, counters, errors, and streams that are whole or cut."""
+"""The wires of Cohere, Ollama, Mistral and Hugging Face: parts, counters, errors, and streams."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.bodies import endpoint, folded
 
-from callspan.records import Conversation, Message, Reasoning, Text, ToolCall, ToolResult
+from callspan.records import Conversation, Media, Message, Reasoning, Text, ToolCall, ToolResult, UnknownPart
 
 Json = dict[str, Any]
 TURNS: list[Json] = [{"role": "user", "content": "Hi"}]
@@ -190,3 +190,54 @@ def test_line_with_an_error_ends_the_stream_of_ollama() -> None:
         "out of memory",
         "We",
     )
+
+
+# Mistral and Hugging Face
+
+
+def test_references_are_annotations_of_the_text_before() -> None:
+    reference = {"type": "reference", "reference_ids": [1, 2]}
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+    content = [reference, thought, {"type": "text", "text": "So"}, reference, {"type": "text", "text": " it is"}]
+    message = {"role": "assistant", "content": content}
+    (found,) = endpoint("chat_completions").conversation(None, {"choices": [{"message": message}]}).output
+    assert found.parts == [
+        UnknownPart(data=reference), Reasoning(text="Hm."), Text(text="So", annotations=[reference]),
+        Text(text=" it is"),
+    ]  # fmt: skip
+
+
+def test_sound_is_sent_to_mistral_without_an_object_around_it() -> None:
+    turn = {"role": "user", "content": [{"type": "input_audio", "input_audio": "https://a.example.com/s.mp3"}]}
+    (found,) = endpoint("chat_completions").conversation({"messages": [turn]}, None).input
+    assert found.parts == [Media(modality="audio", url="https://a.example.com/s.mp3")]
+
+
+def test_code_is_filled_in_between_prompt_and_suffix() -> None:
+    reads = endpoint("fim_completions")
+    answer = {"choices": [{"message": {"content": "return a"}, "finish_reason": "stop"}]}
+    found = reads.conversation({"prompt": "def f(a): ", "suffix": "\n"}, answer)
+    assert ([message.text for message in found.input], found.output[0].text) == (["def f(a): "], "return a")
+    streamed = folded("fim_completions", {"choices": [{"index": 0, "delta": {"content": "return a"}}]})
+    assert reads.conversation(None, streamed).output[0].text == "return a"
+
+
+def test_generated_text_of_hugging_face() -> None:
+    reads = endpoint("text_generation")
+    request = {"inputs": "Hi", "parameters": {"max_new_tokens": 5, "temperature": 0.5}, "stream": True}
+    stated = reads.request(request)
+    assert (stated.stream, stated.params) == (True, {"max_tokens": 5, "temperature": 0.5})
+    details = {"finish_reason": "length", "generated_tokens": 2, "input_length": 3}
+    tokens: list[Json] = [
+        {"index": 1, "token": {"text": "We", "special": False}, "generated_text": None, "details": None},
+        {"index": 2, "token": {"text": "ll", "special": False}, "generated_text": "Well", "details": details},
+    ]
+    cut, whole = folded("text_generation", *tokens[:1]), folded("text_generation", *tokens)
+    assert [reads.conversation(request, body).output[0].text for body in (cut, whole)] == ["We", "Well"]
+    info = reads.response_info(whole)
+    assert (info.response.finish_reasons, info.response.truncated) == (["length"], True)
+    assert (info.usage.input_tokens, info.usage.output_tokens, info.usage.total_tokens) == (3, 2, 5)
+    plain = reads.response_info([{"generated_text": "Well"}])
+    assert (plain.recognized, plain.usage, plain.response.finish_reasons) == (True, None, [None])
+    failed = reads.response_info({"error": "Model is overloaded", "error_type": "overloaded"})
+    assert (failed.error.kind, failed.error.message) == ("overloaded", "Model is overloaded")

@@ -1,0 +1,224 @@
+"""The oracle of the other wires: text, thoughts, tool calls, tokens and finish of an exchange, read from its bytes.
+
+It imports nothing of the code under test. Decisions, each on what the wire says:
+
+- Thoughts are no text; a plan of Cohere is a thought.
+- Input includes what was read from and written to a cache, and what hosted tools read; output includes thoughts.
+- Cohere's tokens are those that are billed.
+- The last usage of a stream of Gemini counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+Json = dict[str, Any]
+
+
+class Truth(NamedTuple):
+    """What one exchange states; None: it does not."""
+
+    text: str
+    thought: str
+    calls: list[str]
+    """Names of the application's tools that the answer calls."""
+    arguments: list[Any]
+    tokens: tuple[int | None, int | None] | None
+    """Input and output."""
+    finish: list[str | None]
+
+
+def events(row: Json) -> list[Any]:
+    """The events of a stream, or the only body."""
+    if "events" in row:
+        return [_event(each) for each in row["events"]]
+    body = row["body"]
+    if body.startswith(("data:", "event:", ":")):
+        lines = [line[5:].strip() for line in body.replace("\r", "").split("\n") if line.startswith("data:")]
+        return [json.loads(line) for line in lines if line.startswith("{")]
+    if row["stream"] and not body.startswith("["):
+        return [json.loads(line) for line in body.splitlines() if line.strip()]
+    whole = json.loads(body)
+    return whole if isinstance(whole, list) else [whole]
+
+
+def _event(event: Json) -> Json:
+    payload, head = event["payload"], event["headers"]
+    if "bytes" in payload:
+        return dict(json.loads(base64.b64decode(payload["bytes"])))
+    return {head.get(":event-type") or head[":exception-type"]: payload}
+
+
+def _joined(pieces: Iterable[Any]) -> str:
+    return "".join(piece for piece in pieces if isinstance(piece, str))
+
+
+def _sum(*counts: int | None) -> int:
+    return sum(count or 0 for count in counts)
+
+
+def gemini(row: Json) -> Truth:
+    chunks = events(row)
+    candidates = [each for chunk in chunks for each in chunk.get("candidates", [])]
+    parts = [part for each in candidates for part in (each.get("content") or {}).get("parts", [])]
+    texts = [part for part in parts if "text" in part]
+    used = next((chunk["usageMetadata"] for chunk in reversed(chunks) if chunk.get("usageMetadata")), None)
+    calls = [part["functionCall"] for part in parts if "functionCall" in part]
+    return Truth(
+        _joined(part["text"] for part in texts if not part.get("thought")),
+        _joined(part["text"] for part in texts if part.get("thought")),
+        [call["name"] for call in calls],
+        [call.get("args", {}) for call in calls],
+        None if used is None else _gemini_tokens(used),
+        [reason for each in candidates if (reason := each.get("finishReason")) and not isinstance(reason, int)],
+    )
+
+
+def _gemini_tokens(used: Json) -> tuple[int | None, int | None]:
+    prompt, answer = used.get("promptTokenCount"), used.get("candidatesTokenCount")
+    total_input = None if prompt is None else _sum(prompt, used.get("toolUsePromptTokenCount"))
+    if prompt is not None and "totalTokenCount" in used:
+        return total_input, used["totalTokenCount"] - _sum(total_input)
+    return total_input, _sum(answer, used.get("thoughtsTokenCount"))
+
+
+def converse(row: Json) -> Truth:
+    if not row["stream"]:
+        (body,) = events(row)
+        blocks, stop, used = body["output"]["message"]["content"], body["stopReason"], body["usage"]
+    else:
+        blocks, stop, used = _converse_stream(events(row))
+    uses = [use for block in blocks if (use := block.get("toolUse")) and use.get("type") in (None, "tool_use")]
+    thoughts = (block.get("reasoningContent", {}).get("reasoningText", {}).get("text") for block in blocks)
+    cached = _sum(used.get("cacheReadInputTokens"), used.get("cacheWriteInputTokens"))
+    return Truth(
+        _joined(text for block in blocks for text in _converse_texts(block)),
+        _joined(thoughts),
+        [use["name"] for use in uses],
+        [use["input"] for use in uses],
+        (used["inputTokens"] + cached, used["outputTokens"]),
+        [stop],
+    )
+
+
+def _converse_texts(block: Json) -> Iterator[str]:
+    yield block.get("text", "")
+    yield from (each.get("text", "") for each in block.get("citationsContent", {}).get("content", []))
+
+
+def _converse_stream(chunks: list[Json]) -> tuple[list[Json], str, Json]:
+    blocks: dict[int, Json] = {}
+    stop, used = "", {}
+    for chunk in chunks:
+        if "contentBlockStart" in chunk:
+            start = chunk["contentBlockStart"]
+            blocks[start["contentBlockIndex"]] = {key: dict(value) for key, value in start["start"].items()}
+        elif "contentBlockDelta" in chunk:
+            piece = chunk["contentBlockDelta"]
+            block = blocks.setdefault(piece["contentBlockIndex"], {})
+            _grow(block, piece["delta"])
+        elif "messageStop" in chunk:
+            stop = chunk["messageStop"]["stopReason"]
+        elif "metadata" in chunk:
+            used = chunk["metadata"]["usage"]
+    for block in blocks.values():
+        if isinstance(block.get("toolUse", {}).get("input"), str):
+            block["toolUse"]["input"] = json.loads(block["toolUse"]["input"] or "{}")
+    return [blocks[index] for index in sorted(blocks)], stop, used
+
+
+def _grow(block: Json, delta: Json) -> None:
+    for key, value in delta.items():
+        if key == "text":
+            block["text"] = block.get("text", "") + value
+        elif key == "toolUse":
+            block["toolUse"]["input"] = block["toolUse"].get("input", "") + value["input"]
+        elif key == "reasoningContent" and "text" in value:
+            thought = block.setdefault(key, {}).setdefault("reasoningText", {"text": ""})
+            thought["text"] += value["text"]
+
+
+def cohere(row: Json) -> Truth:
+    if not row["stream"]:
+        (body,) = events(row)
+        message, ended = body["message"], body
+    else:
+        message, ended = _cohere_stream(events(row))
+    content = message.get("content") or []
+    calls = [call["function"] for call in message.get("tool_calls") or []]
+    billed = ended["usage"]["billed_units"]
+    return Truth(
+        _joined(part.get("text") for part in content),
+        _joined([message.get("tool_plan"), *(part.get("thinking") for part in content)]),
+        [call["name"] for call in calls],
+        [json.loads(call["arguments"]) for call in calls],
+        (billed["input_tokens"], billed["output_tokens"]),
+        [ended["finish_reason"]],
+    )
+
+
+def _cohere_stream(chunks: list[Json]) -> tuple[Json, Json]:
+    content, plan, ended = list[Json](), "", Json()
+    calls: dict[int, Json] = {}
+    for chunk in chunks:
+        delta = chunk.get("delta") or {}
+        message = delta.get("message") or {}
+        if chunk["type"] in ("content-start", "content-delta"):
+            content.append(message["content"])
+        elif chunk["type"] == "tool-plan-delta":
+            plan += message["tool_plan"]
+        elif chunk["type"] == "tool-call-start":
+            calls[chunk["index"]] = {"function": dict(message["tool_calls"]["function"])}
+        elif chunk["type"] == "tool-call-delta":
+            calls[chunk["index"]]["function"]["arguments"] += message["tool_calls"]["function"]["arguments"]
+        elif chunk["type"] == "message-end":
+            ended = delta
+    return {"content": content, "tool_plan": plan, "tool_calls": list(calls.values())}, ended
+
+
+def cohere_v1(row: Json) -> Truth:
+    chunks = events(row)
+    body = chunks[-1]["response"] if row["stream"] else chunks[0]
+    billed = body["meta"]["billed_units"]
+    calls = body.get("tool_calls") or []
+    return Truth(
+        body["text"], "", [call["name"] for call in calls], [call["parameters"] for call in calls],
+        (billed["input_tokens"], billed["output_tokens"]), [body["finish_reason"]],
+    )  # fmt: skip
+
+
+def ollama(row: Json) -> Truth:
+    lines = events(row)
+    messages = [line.get("message") or {} for line in lines]
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or []]
+    last = lines[-1]
+    return Truth(
+        _joined(
+            [line.get("response") or message.get("content") for line, message in zip(lines, messages, strict=True)]
+        ),
+        _joined(
+            [line.get("thinking") or message.get("thinking") for line, message in zip(lines, messages, strict=True)]
+        ),
+        [call["name"] for call in calls],
+        [call["arguments"] for call in calls],
+        (last.get("prompt_eval_count"), last.get("eval_count")),
+        [last.get("done_reason")],
+    )
+
+
+def of_input(row: Json) -> Truth:
+    """Embeddings and rankings: only what was read."""
+    (body,) = events(row)
+    billed = body.get("meta", {}).get("billed_units", {})
+    used = body.get("usage") or body.get("usageMetadata") or {}
+    stated = (
+        billed.get("input_tokens"),
+        used.get("total_tokens"),
+        used.get("promptTokenCount"),
+        body.get("prompt_eval_count"),
+    )
+    tokens = next((count for count in stated if count is not None), None)
+    return Truth("", "", [], [], None if tokens is None else (tokens, None), [])
