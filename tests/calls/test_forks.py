@@ -339,12 +339,13 @@ def test_signal_handlers_are_removed_by_uninstrument(tmp_path: Path) -> None:
 
 ASKING = """
 import os, sys, callspan, openai
-callspan.instrument(stores=sys.argv[1])
+handle = callspan.instrument(stores=sys.argv[1])
 client = openai.OpenAI(api_key="k", base_url=sys.argv[2])
 def ask(text): client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": text}])
 ask("short")
 if sys.argv[3] == "child":
     ask("short again")
+    handle.force_flush(300_000)  # a store in use would be left to the parent
     if (child := os.fork()):
         print(child, flush=True)
         sys.exit(os.waitpid(child, 0)[1])
@@ -378,7 +379,7 @@ def test_killed_process_leaves_interrupted_call(
         assert running.stdout is not None
         asking = running.pid if process == "alone" else int(running.stdout.readline())
         try:
-            until(lambda: outcomes() == ["in_progress", *["success"] * answered])
+            until(lambda: outcomes() == ["in_progress", *["success"] * answered], outcomes)
         finally:
             subprocess.run(["kill", "-9", str(asking)], check=True)
     assert outcomes() == ["interrupted", *["success"] * answered]
@@ -398,7 +399,7 @@ def hanging(
         provider.reply(hang=True)
         with ThreadPoolExecutor(1) as elsewhere, closing(provider):
             elsewhere.submit(ask)
-            until(lambda: outcomes() == ["in_progress"])
+            until(lambda: outcomes() == ["in_progress"], outcomes)
             yield
 
     return hanging

@@ -16,7 +16,8 @@ T = TypeVar("T")
 HANG_S: Final = 300
 """Seconds after which what was waited for will never be: half the limit of a test, so that a wait fails before it."""
 HANG_MS: Final = HANG_S * 1000
-_PAUSE_S: Final = 0.005
+_PAUSES_S: Final = 0.005, 0.2
+"""The shortest and the longest pause before a condition is looked at again; else a tenth of the wait so far."""
 
 
 def until(condition: Callable[[], T], state: Callable[[], object] | None = None) -> T:
@@ -26,8 +27,7 @@ def until(condition: Callable[[], T], state: Callable[[], object] | None = None)
     """
     begun_s = time.monotonic()
     while not (value := condition()):
-        _check(begun_s, condition, value, state)
-        time.sleep(_PAUSE_S)
+        time.sleep(_pause_s(begun_s, condition, value, state))
     return value
 
 
@@ -35,15 +35,17 @@ async def until_async(condition: Callable[[], T], state: Callable[[], object] | 
     """The same for what another task of the loop may bring about."""
     begun_s = time.monotonic()
     while not (value := condition()):
-        _check(begun_s, condition, value, state)
-        await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(_pause_s(begun_s, condition, value, state))
     return value
 
 
-def _check(begun_s: float, condition: Callable[[], T], value: T, state: Callable[[], object] | None) -> None:
-    if time.monotonic() - begun_s > HANG_S:
+def _pause_s(begun_s: float, condition: Callable[[], T], value: T, state: Callable[[], object] | None) -> float:
+    waited_s = time.monotonic() - begun_s
+    if waited_s > HANG_S:
         lines = [f"not within {HANG_S} s: {_described(condition)}", f"which is {value!r}"]
         raise AssertionError("\n".join([*lines, *([] if state is None else [f"state: {state()}"])]))
+    shortest_s, longest_s = _PAUSES_S
+    return max(shortest_s, min(longest_s, waited_s / 10))
 
 
 def _described(condition: Callable[[], object]) -> str:
