@@ -46,7 +46,7 @@ class Route(NamedTuple):
 
 
 ROUTES = (
-    Route("POST", re.compile(r"/chat/completions$"), CHAT),
+    Route("POST", re.compile(r"/(?:chat|agents|fim)/completions$"), CHAT),
     Route("POST", re.compile(r"/completions$"), COMPLETIONS),
     Route("POST", re.compile(r"/responses$"), RESPONSES),
     Route("POST", re.compile(r"/api/embed(?:dings)?$"), OLLAMA_EMBEDDINGS),
