@@ -454,3 +454,28 @@ async def test_an_interaction_that_is_left_early_and_one_that_fails(mode: Mode, 
     assert (left.outcome, left.stream and left.stream.end) == ("cancelled", "closed")
     assert failed.error is not None
     assert (failed.outcome, failed.error.status, failed.error.kind) == ("error", 400, "bad_input")
+
+
+async def test_background_interaction_is_completed_by_the_request_that_fetches_it(mode: Mode, seen: Capture) -> None:
+    client = interactions_of(mode)
+    under_way = {"id": "v1_background", "object": "interaction", "status": "in_progress", "model": MODEL}
+    ended = {**INTERACTION, "id": "v1_background"}
+    mode.provider.reply(raw=under_way, on="/interactions")
+    await mode.wait(client.create(model=MODEL, input="How are you?", background=True))
+    (begun,) = seen.records
+    assert (begun.outcome, begun.usage) == ("in_progress", None)
+    for body in (under_way, ended, ended):
+        mode.provider.reply(raw=body, on="/interactions/v1_background")
+        await mode.wait(client.get("v1_background"))
+    (record,) = seen.records
+    assert (record.outcome, record.text, record.request.model) == ("success", "I am well.", MODEL)
+    assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (12, 20)
+    fetched = [span for span in seen.spans if "gen_ai.usage.input_tokens" in (span.attributes or {})]
+    assert len(fetched) == 1
+
+
+async def test_fetch_of_an_interaction_that_has_ended_is_no_call(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(raw={**INTERACTION, "id": "v1_known"}, on="/interactions/v1_known")
+    await mode.wait(interactions_of(mode).get("v1_known"))
+    assert not seen.records
+    assert not seen.spans

@@ -25,7 +25,7 @@ from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
 from callspan.providers.batches import ResultLine, endpoint_of, result_in
 from callspan.providers.generic_body import has_running_total, stating_usage
 from callspan.providers.hosted_tools import has_runs
-from callspan.providers.wire_json import unix_ns
+from callspan.providers.wire_json import unix_ns, word
 from callspan.record.call import Attempt, CallRecord, Response, Timing
 from callspan.record.codec import encode_json
 from callspan.record.ids import batch_call_id, response_call_id
@@ -44,10 +44,10 @@ class Fetch(Call):
     __slots__ = ("_context", "_is_first")
     has_span_from_start = False
 
-    def __init__(self, factory: CallFactory, info: CallInfo, context: Any) -> None:
+    def __init__(self, factory: CallFactory, info: CallInfo, context: Any, api: str = "responses") -> None:
         self._context = context
         self._is_first: bool | None = None
-        super().__init__(factory, registry.fetch(), info, alone=True)
+        super().__init__(factory, registry.fetch(api), info, alone=True)
 
     def _finish(self, ending: Ending) -> None:
         body = self._fold()
@@ -75,6 +75,24 @@ class Fetch(Call):
         if has_runs(body, record.usage):
             factory.tools_ran(self.endpoint.conversation(None, body), record)
         processed.go_on()
+
+
+class InteractionFetch(Fetch):
+    """A request that fetches or cancels an interaction of Google.
+
+    An interaction does not say whether it went on in the background, as agents always do: that of a model is completed
+    only by the process that started it.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, factory: CallFactory, info: CallInfo, context: Any) -> None:
+        super().__init__(factory, info, context, "interactions")
+
+    def _write(self, record: CallRecord, response: Response, body: object) -> None:
+        _, call_span = self._factory.requested_in(record.call_id)
+        if call_span is not None or word(body, "agent") is not None:
+            super()._write(record, response, body)
 
 
 def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:

@@ -59,6 +59,11 @@ _ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "text_generation": ("huggingface.text_generation", "TextGeneration"),
 }
 """Module and class of the adapter of each API."""
+_FETCHES: Final[dict[str, tuple[str, str]]] = {
+    "responses": ("openai.responses", "ResponseFetch"),
+    "interactions": ("google.interactions", "InteractionFetch"),
+}
+"""Module and class of the reader of fetched answers, of APIs with answers in the background."""
 _SOCKETS: Final[dict[str, tuple[str, str]]] = {
     "responses": ("lanes", "ResponseLanes"),
     "realtime": ("realtime_events", "RealtimeEvents"),
@@ -165,6 +170,7 @@ def generic(api: str) -> Endpoint:
 
 
 @cache
-def fetch() -> Endpoint:
-    """Return the endpoint of requests that fetch or cancel a background response."""
-    return cast("Endpoint", late_import("callspan.providers.openai.responses").ResponseFetch("responses"))
+def fetch(api: str = "responses") -> Endpoint:
+    """Return the endpoint of requests that fetch or cancel a background response of an API."""
+    module, name = _FETCHES[api]
+    return cast("Endpoint", getattr(late_import(f"callspan.providers.{module}"), name)(api))

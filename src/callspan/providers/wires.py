@@ -30,6 +30,7 @@ class Wire(NamedTuple):
 _MODEL: Final = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)$")
 """Gateways put anything before it, Vertex the project, the location and the publisher of the model."""
 _INTERACTIONS: Final = "/interactions"
+_INTERACTION: Final = re.compile(r"/interactions/[^/]+(/cancel)?$")
 _VERBS: Final = {
     "generateContent": "generate_content",
     "streamGenerateContent": "generate_content",
@@ -116,6 +117,12 @@ def find(method: str, path: str) -> Wire | None:
         return Wire("text_generation", unquote(match[1]))
     named = _PATHS.get("/".join(path.rsplit("/", 2)[-2:]))
     return None if named is None else Wire(named, None)
+
+
+def fetches_interaction(method: str, path: str) -> bool:
+    """Return whether a request fetches or cancels an interaction."""
+    match = _INTERACTION.search(path)
+    return match is not None and method.upper() == ("POST" if match[1] else "GET")
 
 
 @lru_cache(maxsize=_MAX_PATHS)

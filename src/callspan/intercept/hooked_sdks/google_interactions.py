@@ -16,6 +16,7 @@ from callspan.intercept.responses import ResponseObserver
 from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
+from callspan.observe.later import InteractionFetch
 from callspan.providers import registry, wires
 from callspan.providers.error_kinds import error_info
 from callspan.providers.hosts import known_provider, port_of
@@ -47,22 +48,34 @@ class Interaction(OpenCall):
 
 def _opened(_args: object, request: Any, kwargs: dict[str, Any]) -> Interaction | None:
     """Start a call; return None if the request is none, or must not be observed."""
-    factory, wire = HOOK_CONTEXT.factory(), wires.find(request.method, request.url.path)
-    endpoint = None if wire is None else registry.by_api(wire.api)
-    if factory is None or endpoint is None:
+    factory, path = HOOK_CONTEXT.factory(), request.url.path
+    if factory is None:
         return None
-    context, url = otel_context.get_current(), request.url
+    context, stream = otel_context.get_current(), bool(kwargs.get("stream"))
+    if wires.fetches_interaction(request.method, path):
+        call: Call = InteractionFetch(factory, _info(request.url, None, stream=stream), context)
+        return _begun(call, request, context)
+    wire = wires.find(request.method, path)
+    endpoint = None if wire is None else registry.by_api(wire.api)
+    if endpoint is None:
+        return None
     body = registry.decoded(request.content)
-    described = endpoint.request(body)
-    info = CallInfo(
-        provider=known_provider(url.host, _PROFILE) or _PROFILE.provider, sdk=sdk_of(_PROFILE.distribution),
-        server_address=url.host, server_port=port_of(url.scheme, url.port), model=described.model,
-        stream=bool(kwargs.get("stream")),
-    )  # fmt: skip
+    info = _info(request.url, endpoint.request(body).model, stream=stream)
     call = Call(factory, endpoint, info, alone=not context)
+    call.sent(request.content, body)
+    return _begun(call, request, context)
+
+
+def _info(url: Any, model: str | None, *, stream: bool) -> CallInfo:
+    return CallInfo(
+        provider=known_provider(url.host, _PROFILE) or _PROFILE.provider, sdk=sdk_of(_PROFILE.distribution),
+        server_address=url.host, server_port=port_of(url.scheme, url.port), model=model, stream=stream,
+    )  # fmt: skip
+
+
+def _begun(call: Call, request: Any, context: Any) -> Interaction:
     opened = Interaction(call, context, inject=HOOK_CONTEXT.propagate)
     opened.built, opened.body_seen = request, True
-    call.sent(request.content, body)
     return opened
 
 

@@ -17,7 +17,7 @@ from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.google.usage import estimated
 from callspan.providers.media_parts import media
 from callspan.providers.wire_json import count, detached, detached_object, flag, items, mapping, objects, text, word
-from callspan.record.call import Request, Response
+from callspan.record.call import Outcome, Request, Response
 from callspan.record.codec import json_text
 from callspan.record.messages import (
     Conversation,
@@ -35,6 +35,10 @@ from callspan.record.usage import Usage, contradicts_itself
 _CONTENT: Final = frozenset({"model", "stream", "input", "system_instruction", "tools", "generation_config"})
 _ENDS: Final = frozenset({"completed", "failed", "cancelled", "incomplete", "requires_action", "requires_continuation"})
 """The states in which a stream is over."""
+_UNDER_WAY: Final = "in_progress"
+_OUTCOMES: Final[dict[str, Outcome]] = {
+    _UNDER_WAY: "in_progress", "failed": "error", "cancelled": "cancelled",
+}  # fmt: skip
 _ANSWER: Final = frozenset({"steps", "usage", "status"})
 _INCOMPLETE: Final = "incomplete"
 _MODALITIES: Final = ("text", "image", "audio")
@@ -143,6 +147,7 @@ class Interactions:
         """Return identity, status, usage and error of an interaction; accepts any JSON."""
         error, status = error_in(body) if isinstance(body, dict) else None, word(body, "status")
         tokens = usage(mapping(body, "usage"))
+        background = self._is_background(body)
         return ResponseInfo(
             response=Response(
                 id=word(body, "id"),
@@ -152,10 +157,17 @@ class Interactions:
                 service_tier=word(body, "service_tier"),
                 truncated=status == "incomplete",
             ),
+            background=background,
+            continues=word(body, "previous_interaction_id") if background else None,
+            outcome=_OUTCOMES.get(status or "") if background else None,
             usage=estimated(tokens) if tokens is not None and flag(body, _INCOMPLETE) else tokens,
             error=error_info(body={"error": error}) if error else None,
             recognized=isinstance(body, dict) and (bool(error) or not _ANSWER.isdisjoint(body)),
         )
+
+    def _is_background(self, body: object) -> bool:
+        """Return whether an answer, and no stream, ends while the interaction goes on."""
+        return word(body, "status") == _UNDER_WAY and flag(body, _INCOMPLETE) is None
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
@@ -170,6 +182,15 @@ class Interactions:
             output=answer,
             tools=list(map(detached, items(request, "tools"))),
         )
+
+
+class InteractionFetch(Interactions):
+    """A request for an existing interaction; its operation is not inference."""
+
+    operation: Operation = "fetch_response"
+
+    def _is_background(self, body: object) -> bool:
+        return word(body, "id") is not None and flag(body, _INCOMPLETE) is None
 
 
 def usage(counted: Json | None) -> Usage | None:
