@@ -49,6 +49,8 @@ def steps() -> Iterator[tuple[str, list[str]]]:
     for name in ("oldest-python", "older", "recent", "lanes", "newest"):
         yield f"SDKs, {name}", [f".venv-sdks/{name}/bin/python", *PYTEST, "2", "-m", QUICK, "tests/calls"]
         yield f"fuzzer, SDKs, {name}", [f".venv-sdks/{name}/bin/python", "-m", "tests.fuzz", "--number", "300"]
+    callers = [".venv-sdks/callers/bin/python", *PYTEST, "2", "tests/calls/test_callers.py", "tests/calls/test_http.py"]
+    yield "SDKs, callers", callers
     yield "fuzzer, 2,600 cases", [python, "-m", "tests.fuzz", "--number", "2600"]
     yield "overhead", [python, "bench/run.py", "--quick"]
     yield "overhead in instructions", [python, "bench/run.py", "--instructions", "--quick"]

@@ -76,6 +76,11 @@ APIS: dict[str, Api] = {
         f"/model/{SONNET}/invoke", CLAUDE, "messages", SONNET, "anthropic",
         f"/model/{SONNET}/invoke-with-response-stream", {},
     ),
+    "cohere": Api("/v2/chat", {"model": "m-1", "messages": QUESTION}, "cohere_chat", "m-1", "cohere"),
+    "ollama": Api(
+        "/api/chat", {"model": "m-1", "messages": QUESTION, "stream": False}, "ollama_chat", "m-1", "ollama",
+        stream_body={"stream": None},
+    ),
 }  # fmt: skip
 
 
