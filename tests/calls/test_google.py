@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import metadata
@@ -479,3 +480,49 @@ async def test_fetch_of_an_interaction_that_has_ended_is_no_call(mode: Mode, see
     await mode.wait(interactions_of(mode).get("v1_known"))
     assert not seen.records
     assert not seen.spans
+
+
+RESULTS: Final[list[Any]] = [
+    {"response": {"candidates": [{"content": {"parts": [{"text": "One."}], "role": "model"}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5},
+        "modelVersion": MODEL}, "metadata": {"key": "first"}},
+    {"error": {"code": 429, "message": "too many", "status": "RESOURCE_EXHAUSTED"}},
+]  # fmt: skip
+
+
+def check_results(seen: Capture, owner: str, keys: list[str]) -> None:
+    answered, failed = seen.records
+    assert [record.custom_id for record in seen.records] == keys
+    assert {record.batch_id for record in seen.records} == {owner}
+    assert (answered.api, answered.provider, answered.outcome) == ("generate_content", "gcp.gemini", "success")
+    assert (answered.text, usage_of(answered).total_tokens) == ("One.", 5)
+    assert failed.error is not None
+    assert (failed.outcome, failed.error.kind, failed.error.message) == ("error", "rate_limit", "too many")
+
+
+async def test_results_that_a_batch_states_itself_are_calls(mode: Mode, seen: Capture) -> None:
+    output = {"inlinedResponses": {"inlinedResponses": RESULTS}}
+    done = {"name": "batches/b1", "metadata": {"state": "BATCH_STATE_SUCCEEDED", "model": MODEL, "output": output}}
+    batches = client_of(mode).batches
+    for body in ({"name": "batches/b1", "metadata": {"state": "BATCH_STATE_RUNNING"}}, done, done):
+        mode.provider.reply(raw=body, on="/batches/b1")
+        await mode.wait(batches.get(name="batches/b1"))
+    check_results(seen, "b1", ["first", "1"])
+
+
+async def test_results_in_a_file_are_calls(mode: Mode, seen: Capture) -> None:
+    first, second = RESULTS
+    lines = [{"key": "a", "response": first["response"]}, {"key": "b", **second}]
+    content = b"\n".join(json.dumps(line).encode() for line in lines)
+    files = client_of(mode).files
+    for _ in range(2):
+        mode.provider.reply(raw=content, on="/files/batch-f1:download")
+        assert await mode.wait(files.download(file="files/batch-f1")) == content
+    check_results(seen, "batch-f1", ["a", "b"])
+
+
+async def test_other_files_are_not_read(mode: Mode, seen: Capture) -> None:
+    for content in (b'{"messages": []}\n{"key": "a"}', b"\x00\x01\n{}", b""):
+        mode.provider.reply(raw=content, on="/files/f2:download")
+        assert await mode.wait(client_of(mode).files.download(file="files/f2")) == content
+    assert not seen.records

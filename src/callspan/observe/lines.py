@@ -9,7 +9,8 @@ from callspan.fail_open import fail_open
 from callspan.record.codec import is_json
 
 _LINE: Final = fail_open("read a line of a batch")
-_CUSTOM_ID: Final = b'"custom_id"'
+_IDS: Final = (b'"custom_id"', b'"key"')
+"""The field of a result with the id of its request; the second is Gemini's."""
 _HEAD_BYTES: Final = 1 << 16
 
 
@@ -35,7 +36,8 @@ class LineReader:
         if b"\n" in piece:
             self._split(self._held)
         elif not self._is_results and self._size >= _HEAD_BYTES:
-            self._is_results = _CUSTOM_ID in b"".join(self._held)
+            head = b"".join(self._held)
+            self._is_results = any(name in head for name in _IDS)
             self._held = self._held if self._is_results else None
 
     def _split(self, pieces: list[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Results of batches of both providers, one line per request. Pure and total, like adapters."""
+"""Results of batches of all providers, one line per request. Pure and total, like adapters."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.wire_json import integer, mapping, objects, text
+from callspan.providers.wire_json import integer, items, mapping, objects, text
 from callspan.record.call import ErrorInfo, Outcome
+from callspan.record.codec import encode_json
 
 _CLIENT_ERRORS: Final = 400
 _ENDS: Final[dict[str, Outcome]] = {"expired": "timeout", "cancel": "cancelled"}
@@ -21,6 +22,12 @@ _OBJECTS: Final = {
 }
 _FIELDS: Final = {"results": "moderations", "b64_json": "images"}
 """Fields of answers, or of what is in their `data`, that have no `object`."""
+_GEMINI: Final = {
+    "candidates": "generate_content", "promptFeedback": "generate_content", "embedding": "embed_content",
+}  # fmt: skip
+"""The API of an answer of Gemini by one of its fields."""
+_INLINE: Final = ("inlinedResponses", "inlinedEmbedContentResponses")
+"""Where a batch of Gemini has results of its own, if they are in no file."""
 _UNKNOWN: Final = "unknown"
 
 
@@ -39,14 +46,36 @@ class ResultLine(NamedTuple):
 
 
 def result_in(line: bytes) -> ResultLine | None:
-    """Return the result in one line of either provider; None if the line is not a result. Total."""
+    """Return the result in one line of any provider; None if the line is not a result. Total."""
     result = registry.decoded(line)
-    custom_id = text(result, "custom_id")
-    if not isinstance(result, dict) or custom_id is None:
+    if not isinstance(result, dict):
         return None
+    custom_id = text(result, "custom_id")
+    if custom_id is None:
+        return _gemini_result(text(result, "key"), result)
     if "result" in result:
         return _messages_result(custom_id, mapping(result, "result") or {})._replace(api="messages")
     return _file_result(custom_id, result) if "response" in result or "error" in result else None
+
+
+def inline_results(batch: object) -> list[bytes]:
+    """Return the results that a batch of Gemini states itself as the lines of a file; without keys, by position."""
+    listed = next((found for name in _INLINE if (found := items(batch, "metadata", "output", name, _INLINE[0]))), ())
+    return [
+        encode_json({**result, "key": text(result, "metadata", "key") or str(position)})
+        for position, result in enumerate(listed)
+        if isinstance(result, dict)
+    ]
+
+
+def _gemini_result(key: str | None, result: dict[str, object]) -> ResultLine | None:
+    answer, error = mapping(result, "response"), result.get("error")
+    if key is None:
+        return None
+    if answer is None:
+        return ResultLine(key, None, "error", error_info(body={"error": error})) if error else None
+    api = next((api for name, api in _GEMINI.items() if name in answer), None)
+    return None if api is None else ResultLine(key, answer, "success", api=api)
 
 
 def _messages_result(custom_id: str, result: dict[str, object]) -> ResultLine:

@@ -31,6 +31,7 @@ _MODEL: Final = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)$")
 """Gateways put anything before it, Vertex the project, the location and the publisher of the model."""
 _INTERACTIONS: Final = "/interactions"
 _INTERACTION: Final = re.compile(r"/interactions/[^/]+(/cancel)?$")
+_BATCH: Final = re.compile(r"/batches/([^/:]+)$")
 _VERBS: Final = {
     "generateContent": "generate_content",
     "streamGenerateContent": "generate_content",
@@ -123,6 +124,12 @@ def fetches_interaction(method: str, path: str) -> bool:
     """Return whether a request fetches or cancels an interaction."""
     match = _INTERACTION.search(path)
     return match is not None and method.upper() == ("POST" if match[1] else "GET")
+
+
+def batch_in(method: str, path: str) -> str | None:
+    """Return the id of the batch of Gemini that a request fetches; None for others."""
+    match = _BATCH.search(path) if method.upper() == "GET" else None
+    return None if match is None else unquote(match[1])
 
 
 @lru_cache(maxsize=_MAX_PATHS)

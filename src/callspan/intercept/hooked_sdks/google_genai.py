@@ -7,11 +7,12 @@ the instance, where they are replaced. Nothing is sent before a stream is iterat
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
@@ -25,7 +26,9 @@ from callspan.intercept.responses import CURRENT_CALL, parsing_error
 from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
+from callspan.observe.later import BatchResults
 from callspan.providers import registry, wires
+from callspan.providers.batches import inline_results
 from callspan.providers.error_kinds import error_in, error_info, known_base
 from callspan.providers.hosts import port_of
 from callspan.providers.rate_limits import relevant_headers
@@ -37,6 +40,8 @@ from callspan.sdk_profiles import PROFILES
 _OPEN: Final = fail_open("observe a request of google-genai")
 _ATTEMPT: Final = fail_open("observe an attempt of google-genai")
 _STREAM: Final = fail_open("observe a stream of google-genai")
+_RESULTS: Final = fail_open("read the results of a batch of google-genai")
+_FILE: Final = re.compile("files/([^/:?]+):download")
 _PROFILE: Final = PROFILES["google"]
 _VERTEX: Final = "gcp.vertex_ai"
 _STREAM_AT: Final = 3
@@ -57,6 +62,9 @@ class GoogleCall(OpenCall):
             _observe_segments(answer, call)
             return
         content = body[0] if isinstance(body, list) and body else None
+        if isinstance(call, BatchResults):
+            _read_batch(call, content)
+            return
         call.set_streaming(False)
         decoded = registry.decoded(content) if isinstance(content, str) else None
         call.take_body(decoded)
@@ -72,6 +80,30 @@ class GoogleCall(OpenCall):
                 self.call.fail(error, in_stream=False)
             else:
                 self.call.end(None, outcome_of(error, info), info)
+
+
+def _read_batch(results: BatchResults, content: object) -> None:
+    """Record the results that a batch states itself."""
+    for line in inline_results(registry.decoded(content) if isinstance(content, str) else None):
+        results.byte_reader.add(line + b"\n")
+    results.end()
+
+
+def _downloading(args: tuple[Any, ...], path: object, kwargs: dict[str, Any]) -> BatchResults | None:
+    """Start to read a file; return None for one that goes to a place of the application."""
+    factory, match = HOOK_CONTEXT.factory(), _FILE.search(path) if isinstance(path, str) else None
+    if factory is None or match is None or kwargs.get("destination") is not None:
+        return None
+    base = getattr(getattr(args[0], "_http_options", None), "base_url", None)
+    info = _info(args[0], urlsplit(base if isinstance(base, str) else ""), None, stream=False)
+    return BatchResults(factory, info, otel_context.get_current(), owner=match[1])
+
+
+def _downloaded(results: BatchResults, content: object) -> None:
+    """Record the results in a file; other files do not begin with an object."""
+    if isinstance(content, bytes) and content.startswith(b"{"):
+        results.byte_reader.add(content)
+    results.end()
 
 
 def _observe_segments(answer: Any, call: Call) -> None:
@@ -109,6 +141,9 @@ def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> Goog
     if factory is None:
         return None
     url = urlsplit(request.url)
+    if (batch := wires.batch_in(request.method, url.path)) is not None:
+        info = _info(args[0], url, None, stream=False)
+        return GoogleCall(BatchResults(factory, info, context, owner=batch), context, inject=HOOK_CONTEXT.propagate)
     wire = wires.find(request.method, url.path)
     endpoint = None if wire is None else registry.by_api(wire.api)
     if wire is None or endpoint is None:
@@ -117,15 +152,18 @@ def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> Goog
     if not HOOK_CONTEXT.warned_about_other_tracers:
         HOOK_CONTEXT.warn_about_other_tracers()
     stream = kwargs["stream"] if "stream" in kwargs else len(args) > _STREAM_AT and args[_STREAM_AT]
-    info = CallInfo(
-        provider=_VERTEX if getattr(args[0], "vertexai", False) else _PROFILE.provider,
-        sdk=sdk_of(_PROFILE.distribution), server_address=url.hostname, server_port=port_of(url.scheme, url.port),
-        model=wire.model, stream=bool(stream),
-    )  # fmt: skip
-    call = Call(factory, endpoint, info, alone=not context)
+    call = Call(factory, endpoint, _info(args[0], url, wire.model, stream=bool(stream)), alone=not context)
     body = request.data if isinstance(request.data, dict) else registry.decoded(request.data or b"")
     call.sent(encode_json(body), body, 0)
     return GoogleCall(call, context, inject=HOOK_CONTEXT.propagate)
+
+
+def _info(client: object, url: SplitResult, model: str | None, *, stream: bool) -> CallInfo:
+    return CallInfo(
+        provider=_VERTEX if getattr(client, "vertexai", False) else _PROFILE.provider,
+        sdk=sdk_of(_PROFILE.distribution), server_address=url.hostname, server_port=port_of(url.scheme, url.port),
+        model=model, stream=stream,
+    )  # fmt: skip
 
 
 def _count(method: str, path: str) -> None:
@@ -217,6 +255,11 @@ class _AsyncSegments:
         self._call.lost()
 
 
+DOWNLOAD: Final = HookSteps(
+    step=_RESULTS, before=_downloading, on_return=_downloaded,
+    on_error=lambda results, error: results.fail(error, in_stream=False),
+)  # fmt: skip
+"""Observes files with the results of a batch around `BaseApiClient.download_file` and `async_download_file`."""
 REQUEST: Final = HookSteps(
     step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=GoogleCall.answered, on_error=GoogleCall.fail
 )  # fmt: skip

@@ -68,6 +68,13 @@ HOOKS: Final[tuple[Hook, ...]] = (
         "_async_request", _CLIENT, google_genai.REQUEST.around, "all async calls", keep_while_streaming=False,
         reads={"http_request": 1, "stream": 3}, is_async=True,
     ),
+    Hook(
+        "download_file", _CLIENT, google_genai.DOWNLOAD.around, "results of batches", reads={"path": 1}, late=True
+    ),
+    Hook(
+        "async_download_file", _CLIENT, google_genai.DOWNLOAD.around, "results of batches, async", reads={"path": 1},
+        late=True, is_async=True,
+    ),
     Hook("_request_once", _CLIENT, google_genai.ATTEMPT.around, "attempts of sync calls", reads={"http_request": 1}),
     Hook(
         "_async_request_once", _CLIENT, google_genai.ATTEMPT.around, "attempts of async calls",
