@@ -263,7 +263,7 @@ def test_no_hook_remains_after_running_calls_end(
     """Three threads call all the time, while callspan is switched on and off."""
     before_all = of_callspan()
     provider.reply(text="a b c", delay_s=0.01, repeat=True)
-    cycles, over, surely = scaled(20, 100), threading.Event(), set[str | None]()
+    cycles, over, surely = scaled(8, 100), threading.Event(), set[str | None]()
     inside: object = None
 
     def call(thread: int) -> None:

@@ -148,7 +148,7 @@ WAYS = [
     for form in (FORMS if is_there(endpoint) else ())
     if form != "stream" or endpoint.streams
     for mode in ("sync", "async")
-][:: scaled(3, 1)]
+][:: scaled(5, 1)]
 """The names of the ways: endpoint, form, and sync or async."""
 INPUT_USD, OUTPUT_USD = Decimal("0.000002"), Decimal("0.000008")
 

@@ -23,6 +23,7 @@ from tests.sessions.conftest import Seen, elsewhere, logged_misuse, parent_of
 from tests.support.calls import CHAT, MESSAGE, everywhere
 from tests.support.programs import REMOTE
 from tests.support.records import keep
+from tests.support.scale import scaled
 
 import callspan
 from callspan import Session, feedback, open_store, reward, session
@@ -80,7 +81,7 @@ _ACTS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(20, 60))
 @given(_ACTS)
 def test_spans_totals_and_readers_agree(acts: list[tuple[str, float, str]]) -> None:
     with capture() as captured, logged_misuse(), session("s") as own:

@@ -23,7 +23,7 @@ from callspan.stores import CallFilter, Reader
 
 from .conftest import new_schema
 
-STORES = scaled(40, 500)
+STORES = scaled(15, 500)
 VALUES = [-1.0, -0.1, 0.0, 0.1, 0.25, 0.3, 0.8, 1 / 3, 5.0, 1e9, 1e-7]
 OBJECTIVES = ["reward", "reward", "judge", "style"]
 PAGE = (Path(__file__).parents[2] / "docs/sql.md").read_text()

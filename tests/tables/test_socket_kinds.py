@@ -94,7 +94,7 @@ class Observer:
 
 
 @pytest.mark.parametrize("path", [*EVENTS, "/realtime/translations"])
-@settings(max_examples=scaled(100, 1000))
+@settings(max_examples=scaled(40, 1000))
 @given(st.data())
 def test_any_event_is_accepted(path: str, data: st.DataObject) -> None:
     observer = Observer(kind_of(path))
