@@ -12,8 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 from tests.support.bodies import endpoint, folded
+from tests.support.commands import ask
 
-from callspan.testing import ScriptedProvider
+import callspan
+from callspan.testing import ScriptedProvider, capture
 
 QUESTION: list[Any] = [{"role": "user", "content": "How are you?"}]
 TOOL = {"name": "look", "arguments": {"place": "the sky"}}
@@ -146,3 +148,42 @@ def test_client_reads_embeddings_and_rankings(provider: ScriptedProvider) -> Non
     ranked = of_cohere(provider).rerank(model="m", query="q", documents=["a", "b", "c"], top_n=2)
     assert ([result.index for result in ranked.results], ranked.meta.billed_units.search_units) == ([0, 1], 1)
     assert len(of_ollama(provider).embed("m", ["a", "b", "c"]).embeddings) == 3
+
+
+RESENT: dict[str, tuple[str, dict[str, Any]]] = {
+    **CHATS,
+    "fim_completions": ("/v1/fim/completions", {"prompt": "def "}),
+    "generate_content": ("/v1beta/models/m:generateContent", {"contents": [{"parts": [{"text": "Hi"}]}]}),
+    "generate_content stream": ("/v1beta/models/m:streamGenerateContent", {"contents": [{"parts": [{"text": "Hi"}]}]}),
+}
+
+
+@pytest.mark.parametrize("name", RESENT)
+def test_request_is_sent_again_by_the_command(
+    name: str, store: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("CO_API_KEY", "COHERE_API_KEY", "MISTRAL_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(key, raising=False)
+    path, request = RESENT[name]
+    provider.reply("The first answer.")
+    with capture(stores=store) as seen:
+        sent(provider, path, request)
+    (call,) = seen.records
+    callspan.open_store(store, deliver=True).close()
+    provider.reply("The new answer.")
+    result = ask("--store", store, "replay", call.call_id, "--base-url", provider.url)
+    assert result.code == 0, result.err
+    assert all(text in result.out for text in ("The first answer.", "The new answer.", "other words"))
+    first, again = provider.requests
+    assert (first.path, first.json) == (again.path, again.json)
+    assert "authorization" not in again.headers
+    if name.startswith("ollama"):
+        return
+    keyless = ask("--store", store, "replay", call.call_id)
+    assert keyless.code == 1
+    assert "_API_KEY" in keyless.err
+    for key in ("CO_API_KEY", "MISTRAL_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(key, "canary")
+    elsewhere = ask("--store", store, "replay", call.call_id)
+    assert "the call went to 127.0.0.1" in elsewhere.err
+    assert len(provider.requests) == 2

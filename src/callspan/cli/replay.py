@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import click
@@ -12,6 +12,7 @@ from rich.rule import Rule
 
 from callspan.cli.call_text import call_tokens
 from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.http_replay import HTTP_APIS, SendError, send
 from callspan.cli.json_rows import call_row, call_rows
 from callspan.cli.prices import configured_pricer
 from callspan.cli.safe_text import clean_lines
@@ -100,8 +101,10 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> Call
     from callspan.testing.capturing import capture
 
     body = _body(call)
-    if model is not None:
+    if model is not None and "model" in body:
         body["model"] = model
+    if call.api in HTTP_APIS:
+        return _resend_by_http(call, body, model, base_url)
     if call.api not in _REPLAYED:
         raise ResendError(f"{call.api} is not an API that can be replayed")
     sdk = _profile(call)
@@ -113,9 +116,24 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> Call
             _send(client, path, body, streams, errors)
         finally:
             client.close()
-    if not captured.records:
+    return _last(captured.records)
+
+
+def _resend_by_http(call: CallRecord, body: dict[str, object], model: str | None, base_url: str | None) -> CallRecord:
+    from callspan.testing.capturing import capture
+
+    with capture(media="inline", http=True) as captured:
+        try:
+            send(call, body, model=model, base_url=base_url)
+        except SendError as error:
+            raise ResendError(str(error)) from error
+    return _last(captured.records)
+
+
+def _last(records: Sequence[CallRecord]) -> CallRecord:
+    if not records:
         raise ResendError("the SDK sent no request; this version may be unsupported, see `callspan doctor`")
-    return captured.records[-1]
+    return records[-1]
 
 
 def _send(client: Any, path: str, body: dict[str, object], streams: Any, errors: type[Exception]) -> None:
