@@ -73,5 +73,5 @@ $(STAMP)-dev: $(VENV)/pyvenv.cfg pyproject.toml tools/requirements-dev.txt
 	@touch $(STAMP)-demo $@
 
 $(STAMP)-all: $(STAMP)-dev
-	@tools/install.sh $(VENV) chdb
+	@tools/install.sh $(VENV) chdb claude-agent-sdk
 	@touch $@

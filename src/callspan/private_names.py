@@ -21,6 +21,7 @@ RUNNER_PARAMS: Final = "_params"
 
 MODULES: Final = (
     *(f"{profile.package}.{module}" for profile in GENERATED for module in ("_base_client", "_streaming")),
+    "claude_agent_sdk._internal.transport.subprocess_cli",
     "openai._resource", "anthropic._models", "botocore.eventstream",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
@@ -103,11 +104,14 @@ URI: Final = PrivateName(
     "uri", ("websockets.client:ClientProtocol",), "its name in websockets 13 is read", with_="process_response"
 )
 OLD_URI: Final = "wsuri"
+_AGENTS: Final = ("claude_agent_sdk._internal.transport.subprocess_cli:SubprocessCLITransport",)
+_NOT_RECEIVED: Final = "the program is started without callspan's variables"
+AGENT_START: Final = PrivateName("connect", _AGENTS, _NOT_RECEIVED, "the calls of agents of claude_agent_sdk")
 READ: Final = (
     RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
     INTERNAL, URI, PARSE_EVENT, EVENT_GENERATOR,
-    METER_PROVIDER, PROXY_METER_PROVIDER,
+    METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START,
 )  # fmt: skip
 """Names that are read or set."""
 

@@ -79,6 +79,7 @@ class SettingArguments(TypedDict, total=False):
     spool_dir: str | Path | Literal[False] | None
     flush_on_sigterm: bool | None
     trace_per: TracePer | None
+    receive: bool | None
     prices: str | Path | Literal[False] | None
     retain_days: float | Literal[False] | None
     retain_content_days: float | Literal[False] | None
@@ -121,6 +122,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         flush_on_sigterm: Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send telemetry before an
             unhandled SIGTERM ends the process. Default: on.
         trace_per: `session`: one trace per session; `timestep`: one per timestep, linked. Default: `session`.
+        receive: Record the calls of agents that this process starts by the claude-agent-sdk, from their telemetry.
+            Default: off, except under `callspan run`.
         prices: File with your own model prices, which override the published ones. Default: none.
         retain_days: Number of days after which stores delete sessions (from their end) and calls outside ended sessions
             (from their start). Default: never.
@@ -156,6 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool_dir: Path | None = None
     flush_on_sigterm: bool = True
     trace_per: TracePer = "session"
+    receive: bool = False
     prices: Path | None = None
     retain_days: float | None = None
     retain_content_days: float | None = None

@@ -175,13 +175,17 @@ def _home() -> Path:
 
 
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
-    """Return the environment for `callspan run`: this one with the stores and the import path of its autostart."""
+    """Return the environment for `callspan run`: with the stores and the import path of its autostart.
+
+    Agents are received unless this environment says otherwise.
+    """
     environment = dict(os.environ)
     python_path_before = environment.get("PYTHONPATH")
     # An empty entry, as in `$PYTHONPATH:lib`, is the current directory.
     paths = [str(python_path), *(python_path_before.split(os.pathsep) if python_path_before else ())]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     environment[_VARIABLES["stores"]] = stores
+    environment.setdefault(_VARIABLES["receive"], "on")
     return environment
 
 

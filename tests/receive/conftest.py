@@ -15,13 +15,32 @@ from typing import Any
 import pytest
 from tests.conftest import Instrument
 
-from callspan.receive.claude_records import Sender
+from callspan.receive.agents import ELSEWHERE, TELEMETRY, AgentReceiver, StartedAgent
+from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender
 from callspan.receive.decoding import Signal
 from callspan.receive.inbox import Inbox
 from callspan.receive.server import OtlpServer
+from callspan.record.call import Place
+from callspan.record.ids import response_call_id
+from callspan.record.merging import merged
 from callspan.records import CallRecord
 from callspan.wiring import WIRING
 
+__all__ = [
+    "ELSEWHERE", "SCOPE_OF_SPANS", "TELEMETRY", "WIRING", "AgentReceiver", "OtlpServer", "Place", "Sender",
+    "StartedAgent", "response_call_id",
+]  # fmt: skip
+
+GEN_AI = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-5",
+    "gen_ai.response.id": "chatcmpl-1",
+    "gen_ai.response.finish_reasons": ["stop"],
+    "gen_ai.usage.input_tokens": 5,
+    "gen_ai.usage.output_tokens": 2,
+    "gen_ai.conversation.id": "c1",
+}
 Events = list[dict[str, Any]]
 HERE = Path(__file__).parent
 
@@ -108,8 +127,6 @@ class Kept:
     @property
     def calls(self) -> dict[str, CallRecord]:
         """The calls by id, merged as a store does it, in order of their start."""
-        from callspan.record.merging import merged
-
         by_id: dict[str, list[CallRecord]] = {}
         for record in self.of(CallRecord):
             by_id.setdefault(record.call_id, []).append(record)

@@ -9,10 +9,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.receive.conftest import Events, Kept, logs, recorded
+from tests.receive.conftest import Events, Kept, Place, Sender, logs, recorded
 
-from callspan.receive.claude_records import Sender
-from callspan.record.call import Place
 from callspan.records import CallRecord, EventRecord, SessionRecord
 
 RUN = recorded("tools")

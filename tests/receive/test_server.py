@@ -18,16 +18,11 @@ from typing import Any
 
 import pytest
 from tests.conftest import Read
-from tests.receive.conftest import Serve, logs, recorded, span, traces
-from tests.receive.test_spans import GEN_AI
+from tests.receive.conftest import GEN_AI, WIRING, OtlpServer, Place, Sender, Serve, logs, recorded, span, traces
 from tests.support.processes import plain_environment
 from tests.support.rig import until
 
-from callspan.receive.claude_records import Sender
-from callspan.receive.server import OtlpServer
-from callspan.record.call import Place
 from callspan.stores import EmptyStoreError
-from callspan.wiring import WIRING
 
 JSON = {"content-type": "application/json"}
 CALLSPAN = (sys.executable, "-m", "callspan.cli")

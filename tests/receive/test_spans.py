@@ -5,23 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.receive.conftest import Kept, span, traces
+from tests.receive.conftest import GEN_AI, SCOPE_OF_SPANS, Kept, Sender, response_call_id, span, traces
 
-from callspan.receive.claude_records import SCOPE_OF_SPANS
-from callspan.record.ids import response_call_id
 from callspan.records import SessionRecord
 
 PROTO = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
-GEN_AI = {
-    "gen_ai.operation.name": "chat",
-    "gen_ai.provider.name": "openai",
-    "gen_ai.request.model": "gpt-5",
-    "gen_ai.response.id": "chatcmpl-1",
-    "gen_ai.response.finish_reasons": ["stop"],
-    "gen_ai.usage.input_tokens": 5,
-    "gen_ai.usage.output_tokens": 2,
-    "gen_ai.conversation.id": "c1",
-}
 OLDER = {
     "gen_ai.operation.name": "chat",
     "gen_ai.system": "openai",
@@ -68,7 +56,7 @@ DIALECTS = {
 def test_spans_of_every_dialect_become_calls(kept: Kept, dialect: str, is_protobuf: bool) -> None:
     request = traces(span(DIALECTS[dialect], parent=9), span({"http.route": "/"}, 2))
     if is_protobuf:
-        assert kept.inbox.take("traces", _as_protobuf(request), _anybody(), is_protobuf=True)
+        assert kept.inbox.take("traces", _as_protobuf(request), Sender(), is_protobuf=True)
     else:
         assert kept.take(request, "traces")
     (call,) = kept.calls.values()
@@ -79,12 +67,6 @@ def test_spans_of_every_dialect_become_calls(kept: Kept, dialect: str, is_protob
     assert (call.timing.duration_ns, call.place.session_id) == (1_000_000_000, "c1")
     assert [record.session_id for record in kept.of(SessionRecord)] == ["c1"]
     assert kept.inbox.unused == {"spans": 1}
-
-
-def _anybody() -> Any:
-    from callspan.receive.claude_records import Sender
-
-    return Sender()
 
 
 def _as_protobuf(request: dict[str, Any]) -> bytes:

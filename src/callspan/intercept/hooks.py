@@ -27,6 +27,7 @@ from callspan.settings import Content, strictest
 
 if TYPE_CHECKING:
     from callspan.intercept.open_call import OpenCall
+    from callspan.receive.agents import AgentReceiver
 
 
 Function: TypeAlias = Callable[..., Any]
@@ -238,6 +239,8 @@ class HookContext:
         self.deferred_ends = DeferredEnds()
         self.prepare: Callable[[], object] = bool
         """Imports the modules that calls require besides the adapters of their SDK; called when an SDK is patched."""
+        self.agents: AgentReceiver | None = None
+        """Receives the telemetry of agents that this process starts; None if it is not to be received."""
         self.unrecorded: Callable[[str], object] = bool
         """Takes method and path of each request that may cost money but leaves no record."""
 

@@ -24,7 +24,7 @@ No body is forgotten, and no file deleted, before `settle` is called: until then
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -76,7 +76,7 @@ class ClaudeCode:
         self._settled: LRUCache[str, str] = LRUCache(_MAX_CALLS * 4)
         """The requests of written calls, by their id, so that what comes twice does not wait."""
         self._decisions: LRUCache[str, Attributes] = LRUCache(_MAX_CALLS)
-        self._tools: dict[str, tuple[EventRecord, Content]] = {}
+        self._tools: dict[str, tuple[EventRecord, Sender]] = {}
         """Tools that wait for their result, by the id of the model's call."""
         self._recorded: LRUCache[str, object] = LRUCache(_MAX_CALLS * 4)
         """The ids of recorded tools and agents, of which there is one version."""
@@ -96,11 +96,17 @@ class ClaudeCode:
                 yield call_record(call, sender), sender.level
         yield from self._evicted()
 
-    def close(self) -> Iterator[Leveled]:
-        """Yield the records of all that waits, as no answer will come."""
-        while self._tools:
-            yield self._tools.popitem()[1]
-        yield from (self._unanswered(body, sender) for body, sender in [*self._waiting.values()])
+    def close(self, sender: Sender | None = None) -> Iterator[Leveled]:
+        """Yield the records of all that waits, or that waits for one sender, as no answer will come."""
+        for ident, (tool, owner) in list(self._tools.items()):
+            if sender is None or owner is sender:
+                del self._tools[ident]
+                yield tool, owner.level
+        for body, owner in [*self._waiting.values()]:
+            if (sender is None or owner is sender) and body.body_id not in self._batch.bodies:
+                content = body.content()
+                others = [other for other in reversed(self._in_lane(body.event)) if other is not body]
+                yield self._unanswered(body, owner, [other for other in others if other.content() == content])
 
     def settle(self) -> None:
         """Forget the bodies that the records have, and delete their files: they are written."""
@@ -184,7 +190,7 @@ class ClaudeCode:
         if self._with_bodies.get(text(event.attributes, "session.id") or "") is None:
             yield tool, sender.level
         else:
-            self._tools[tool.tool_call_id] = tool, sender.level
+            self._tools[tool.tool_call_id] = tool, sender
             yield tool_start(tool), sender.level
 
     def _results_in(self, body: LoggedBody) -> Iterator[Leveled]:
@@ -193,8 +199,8 @@ class ClaudeCode:
             for part in objects(message, "content"):
                 ident = text(part, "tool_use_id") or ""
                 if ident in self._tools:
-                    tool, level = self._tools.pop(ident)
-                    yield with_result(tool, part.get("content")), level
+                    tool, sender = self._tools.pop(ident)
+                    yield with_result(tool, part.get("content")), sender.level
 
     def _call(self, event: LogEvent, fallback: str | None = None) -> ObservedCall | None:
         call_id = call_id_of(event.attributes, fallback)
@@ -222,10 +228,14 @@ class ClaudeCode:
             if body.body_id not in self._batch.bodies and _lane(body.event) == lane
         ]
 
-    def _unanswered(self, body: LoggedBody, sender: Sender) -> Leveled:
-        self._batch.bodies[body.body_id] = body
+    def _unanswered(self, body: LoggedBody, sender: Sender, repeated: Sequence[LoggedBody] = ()) -> Leveled:
+        """Return the record of a request that failed, or was `repeated` and failed each time."""
+        for attempt in (body, *repeated):
+            self._batch.bodies[attempt.body_id] = attempt
         call_id = call_id_of({}, body.body_id) or body.body_id
-        return call_record(ObservedCall(call_id=call_id, request=body), sender), sender.level
+        attempts = [body, *repeated]
+        call = ObservedCall(call_id=call_id, request=attempts.pop(), retried=attempts)
+        return call_record(call, sender), sender.level
 
     def _evicted(self) -> Iterator[Leveled]:
         """Yield the oldest requests as unanswered, as far as too many wait."""

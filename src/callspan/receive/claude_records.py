@@ -67,6 +67,8 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
     """The span in which it was started."""
     level: Content = "full"
     """The content level when it was started."""
+    metadata: dict[str, object] = {}
+    """That of the code which started it."""
     bodies: Path | None = None
     """The directory, made by callspan for it, in which it puts bodies; no other file is read."""
 
@@ -177,7 +179,7 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
         outcome="interrupted" if is_unanswered else "success" if error is None else "error",
         error=_UNANSWERED if is_unanswered else error,
         stream=Stream(end="complete", complete=True) if body and response is not None and request.stream else None,
-        metadata=_metadata(attributes),
+        metadata=_metadata(attributes, sender),
         content_level=sender.level,
         redactions=[*redactions, *response_redactions],
     )
@@ -291,10 +293,12 @@ def _usage(attributes: Attributes) -> Usage | None:
     return usage(counters)
 
 
-def _metadata(attributes: Attributes) -> dict[str, object]:
+def _metadata(attributes: Attributes, sender: Sender) -> dict[str, object]:
     metadata = {field: attributes[name] for name, field in _METADATA.items() if attributes.get(name) is not None}
     extra = {field: attributes[name] for name, field in _EXTRA.items() if attributes.get(name) is not None}
-    return {**metadata, "extra": extra} if extra else metadata
+    given = sender.metadata.get("extra")
+    extra = {**(given if isinstance(given, dict) else {}), **extra}
+    return {**sender.metadata, **metadata, **({"extra": extra} if extra else {})}
 
 
 def _provider(attributes: Attributes) -> str:
@@ -406,6 +410,6 @@ def call_of_span(span: ForeignSpan, sender: Sender) -> CallRecord | None:
         response=msgspec.structs.replace(record.response, id=None),
         usage=_usage(attributes),
         retries=None if (attempt := integer(attributes, "attempt")) is None else attempt - 1,
-        metadata=_metadata(attributes),
+        metadata=_metadata(attributes, sender),
         content_level=sender.level,
     )

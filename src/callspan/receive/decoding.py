@@ -9,20 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from callspan.forks import late_attribute
 from callspan.providers.wire_json import integer, items, mapping, objects, text
 from callspan.semconv.records_from_spans import ForeignSpan
 
 Signal: TypeAlias = Literal["logs", "traces", "metrics"]
 SIGNALS: Final[tuple[Signal, ...]] = ("logs", "traces", "metrics")
-_REQUESTS: Final[Mapping[Signal, tuple[str, str]]] = {
-    "logs": ("opentelemetry.proto.collector.logs.v1.logs_service_pb2", "ExportLogsServiceRequest"),
-    "traces": ("opentelemetry.proto.collector.trace.v1.trace_service_pb2", "ExportTraceServiceRequest"),
+_REQUESTS: Final[Mapping[Signal, str]] = {
+    "logs": "opentelemetry.proto.collector.logs.v1.logs_service_pb2:ExportLogsServiceRequest",
+    "traces": "opentelemetry.proto.collector.trace.v1.trace_service_pb2:ExportTraceServiceRequest",
 }
-"""Module and class of each protobuf request. Metrics are accepted unread."""
+"""The class of each protobuf request. Metrics are accepted unread."""
+_PROTOBUF: Final = ("google.protobuf.json_format:MessageToDict", "google.protobuf.message:DecodeError")
 _ERROR_CODES: Final = (2, "STATUS_CODE_ERROR")
 _ID_LENGTHS: Final = (16, 32)
 """Hexadecimal digits of a span id and a trace id. In JSON they are not base64, unlike other bytes."""
@@ -60,17 +62,12 @@ def decoded_request(signal: Signal, body: bytes, *, is_protobuf: bool) -> dict[s
 
 
 def _from_protobuf(signal: Signal, body: bytes) -> dict[str, object]:
-    from importlib import import_module
-
-    from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    module, name = _REQUESTS[signal]
-    request: Any = getattr(import_module(module), name)()
+    request = late_attribute(_REQUESTS[signal])()
+    to_dict, decode_error = (late_attribute(name) for name in _PROTOBUF)
     try:
         request.ParseFromString(body)
-        tree: dict[str, object] = MessageToDict(request)
-    except (DecodeError, ValueError, RecursionError) as error:
+        tree: dict[str, object] = to_dict(request)
+    except (decode_error, ValueError, RecursionError) as error:
         raise UndecodableError("the body is not an OTLP request") from error
     return tree
 

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from callspan.background import LRUCache
 from callspan.receive.claude_code import SERVICE, ClaudeCode, Leveled, is_read
 from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender, call_of_span
-from callspan.receive.decoding import Signal, decoded_request, log_events, spans
+from callspan.receive.decoding import LogEvent, Signal, decoded_request, log_events, spans
 from callspan.receive.spans import SpanReader
 from callspan.record.call import CallRecord
 from callspan.record.events import Record, SessionRecord
@@ -23,7 +23,7 @@ from callspan.settings import Content
 _MAX_SESSIONS: Final = 4096
 _MAX_CALLS: Final = 16_384
 Write: TypeAlias = Callable[[Record, Content], bool]
-"""Processes a record at a content level and writes it; returns whether the operating system has it."""
+"""Processes a record at a content level and writes it; returns whether the operating system has it. Thread-safe."""
 
 
 class Inbox:
@@ -50,10 +50,15 @@ class Inbox:
             request = decoded_request(signal, body, is_protobuf=is_protobuf)
             return self._write_all(self._records(signal, request, sender))
 
-    def close(self) -> bool:
-        """Write what still waits for an answer; return False if that failed."""
+    def take_events(self, events: Iterable[LogEvent], sender: Sender) -> bool:
+        """Write the records of events that came by another way; return whether all are written."""
         with self._lock:
-            return self._write_all(self._claude_code.close())
+            return self._write_all(self._claude_code.records(events, sender))
+
+    def close(self, sender: Sender | None = None) -> bool:
+        """Write what still waits for an answer, of one sender or all; return False if that failed."""
+        with self._lock:
+            return self._write_all(self._claude_code.close(sender))
 
     def _write_all(self, records: Iterable[Leveled]) -> bool:
         self._unwritten.extend(records)

@@ -19,10 +19,12 @@ from callspan.agent import runtime
 from callspan.clock import monotonic_s
 from callspan.delivery.recorder import Recorder, check_prices
 from callspan.forks import renew_locks
+from callspan.intercept import agent_programs
 from callspan.intercept.hooks import HOOK_CONTEXT
 from callspan.intercept.patching import HookStatus, Patches, sources_of
 from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process.redaction import Redactor
+from callspan.receive.agents import AgentReceiver
 from callspan.record.events import Record
 from callspan.sdk_profiles import HTTP, SOURCES, Source
 from callspan.settings import Content, SettingArguments, Settings
@@ -96,6 +98,7 @@ class Wiring:
         self._exporter_stores: tuple[str, ...] = ()
         self._exporter: Pipeline | None = None
         """Stores the records of the exporter while nothing is instrumented."""
+        self._agents: AgentReceiver | None = None
         self._earlier_calls = 0
         """Number of calls recorded by replaced pipelines."""
         self._lock = threading.RLock()
@@ -179,6 +182,7 @@ class Wiring:
             for source in self._sources:
                 if source != HTTP:
                     self.patches.apply(source)
+            agent_programs.apply()
         self._switch_http()
         return Handle(self, pipeline), old_pipeline
 
@@ -195,6 +199,8 @@ class Wiring:
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Retire the pipeline, if it is current, and restore the SDKs."""
+        if self._agents is not None and pipeline is self._pipeline:
+            self._agents.close()
         self.hook_context.deferred_ends.drain(_CLOSE_TIMEOUT_S)
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
@@ -206,6 +212,7 @@ class Wiring:
             self._switch_http()
             for source in SOURCES:
                 self.patches.undo(source)
+            agent_programs.undo()
         _retire(pipeline)
 
     def remove_source(self, source: Source) -> None:
@@ -277,6 +284,7 @@ class Wiring:
         hook_context.factories = pipeline.factories if enabled and pipeline is not None else {}
         hook_context.prepare = pipeline.load if enabled and pipeline is not None else bool
         hook_context.unrecorded = pipeline.recorder.note_unrecorded if enabled and pipeline is not None else bool
+        hook_context.agents = self._agents_for(pipeline) if enabled and pipeline is not None else None
         hook_context.warned_about_other_tracers = False
         if pipeline is not None:
             hook_context.content = pipeline.settings.content
@@ -287,6 +295,17 @@ class Wiring:
             runtime.install(pipeline.runtime)
         else:
             runtime.remove()
+
+    def _agents_for(self, pipeline: Pipeline) -> AgentReceiver | None:
+        """Return the receiver for agents, if it is on. With a redactor no body may lie in a file before it."""
+        if not pipeline.settings.receive:
+            return None
+        if self._agents is None:
+            self._agents = AgentReceiver(self.write)
+        spool, redacts = pipeline.recorder.spool, pipeline.providers.redact is not None
+        self._agents.unrecorded = pipeline.recorder.note_unrecorded
+        self._agents.root = None if spool is None or redacts else spool.directory.parent
+        return self._agents
 
 
 def _remaining_s(deadline: float) -> float:

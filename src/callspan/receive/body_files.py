@@ -1,0 +1,127 @@
+"""Body files: where agents put the bodies of their requests and answers until records have them.
+
+A log line holds some 60 KB, and the request of an agent is soon larger. The files are in clear, before any redactor: so
+their directories are private (0700), beside the spool, one for each agent, and deleted with it. A process holds a lock
+on its own directory, which the kernel releases however it ends. What a killed one left is read by the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.file_lock import make_private, try_lock
+from callspan.forks import in_child
+from callspan.providers import registry
+from callspan.providers.wire_json import text
+from callspan.receive.claude_records import Sender
+from callspan.receive.decoding import LogEvent
+
+NAME: Final = "agents"
+"""The directory below the root of a spool."""
+_LOCK: Final = "lock"
+_SENDER: Final = "sender.json"
+_INDEX: Final = "index.jsonl"
+"""Written by the program: a line for each answer, with the ids of the call and the names of its files."""
+_REQUEST: Final = ".request.json"
+_INDEXED: Final = {"session_id": "session.id", "query_source": "query_source", "model": "model"}
+_decode_sender: Final = msgspec.json.Decoder(Sender).decode
+
+
+class BodyFiles:
+    """The directories of the agents of this process."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` is that of the spool. Raises OSError if no directory can be made there."""
+        self._directory = root / NAME / f"{os.getpid()}-{os.urandom(6).hex()}"
+        make_private(self._directory)
+        self._lock = _open_lock(self._directory)
+        if not try_lock(self._lock):  # taken for an abandoned one
+            os.close(self._lock)
+            raise OSError(errno.EAGAIN, "it is locked", str(self._directory))
+        in_child(self, BodyFiles._abandon)
+
+    def add(self, sender: Sender) -> Sender:
+        """Return the sender with a directory of its own."""
+        directory = self._directory / os.urandom(6).hex()
+        directory.mkdir(0o700)
+        descriptor = os.open(directory / _SENDER, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(sender))
+        return msgspec.structs.replace(sender, bodies=directory)
+
+    def close(self) -> None:
+        """Give up the directory; delete it, unless an agent still has one in it."""
+        agents = [entry for entry in self._directory.iterdir() if entry.name != _LOCK]
+        os.close(self._lock)
+        if not agents:
+            remove(self._directory)
+
+    def _abandon(self) -> None:
+        """Leave the lock to the parent, in a forked child."""
+        with suppress(OSError):
+            os.close(self._lock)
+
+
+def _open_lock(directory: Path) -> int:
+    return os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def remove(directory: Path) -> None:
+    """Delete a directory with all that is in it."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def abandoned(root: Path) -> Iterator[Path]:
+    """Yield the directories of ended processes below the root of a spool; each is locked while it is in use."""
+    with suppress(OSError):
+        for directory in sorted((root / NAME).iterdir()):
+            with suppress(OSError):
+                descriptor = _open_lock(directory)
+                try:
+                    if try_lock(descriptor):
+                        yield directory
+                finally:
+                    os.close(descriptor)
+
+
+def agents_in(directory: Path) -> Iterator[Sender]:
+    """Yield the agents of an ended process."""
+    for agent in sorted(directory.iterdir()):
+        with suppress(OSError, msgspec.MsgspecError):
+            sender = _decode_sender((agent / _SENDER).read_bytes())
+            yield msgspec.structs.replace(sender, bodies=agent)
+
+
+def events_of_files(agent: Path) -> Iterator[LogEvent]:
+    """Yield events that name the files in an agent's directory: the bodies of calls that it has not reported.
+
+    An agent that was killed, or reports elsewhere, leaves them. Raises OSError if one is gone.
+    """
+    answers: dict[str | None, object] = {}
+    with suppress(OSError):
+        lines = map(registry.decoded, (agent / _INDEX).read_bytes().splitlines())
+        answers = {text(line, "request_file"): line for line in lines}
+    for file in sorted(agent.glob(f"*{_REQUEST}")):
+        answer = answers.get(file.name)
+        attributes: dict[str, object] = {name: text(answer, key) for key, name in _INDEXED.items()}
+        attributes["request_body_id"] = file.name.removesuffix(_REQUEST)
+        yield _event("api_request_body", attributes, file)
+        response = agent / (text(answer, "response_file") or "")
+        if response.parent == agent and response.is_file():
+            ids = {"request_id": text(answer, "request_id"), "message.id": text(answer, "message_id")}
+            yield _event("api_response_body", attributes | ids, response)
+
+
+def _event(name: str, attributes: dict[str, object], file: Path) -> LogEvent:
+    stated = {key: value for key, value in attributes.items() if value is not None} | {"body_ref": str(file)}
+    return LogEvent(
+        name=name, time_ns=file.stat().st_mtime_ns, attributes=stated, resource={"service.name": "claude-code"}
+    )

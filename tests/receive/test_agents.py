@@ -1,0 +1,182 @@
+"""The receiver for agents of this process: what an agent is told, whose settings win, what killed ones leave."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from tests.receive.conftest import ELSEWHERE, TELEMETRY, AgentReceiver, Place, Sender, StartedAgent, logs, recorded
+from tests.support.rig import until
+
+from callspan.records import CallRecord
+
+SENDER = Sender(place=Place(session_id="ours"))
+
+
+class Agents:
+    """A receiver, what it wrote, and what it counted as not recorded."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.written: list[Any] = []
+        self.unrecorded: list[str] = []
+        self.receiver = AgentReceiver(self._write)
+        self.receiver.unrecorded = self.unrecorded.append
+        self.receiver.root = root
+
+    def _write(self, record: Any, _level: str) -> bool:
+        self.written.append(record)
+        return True
+
+    def start(self, sender: Sender = SENDER, **environment: str) -> StartedAgent:
+        agent = self.receiver.start_agent(environment, sender)
+        assert agent is not None
+        return agent
+
+    def end(self, agent: StartedAgent) -> None:
+        self.receiver._end_agent(agent.token)
+
+    @property
+    def calls(self) -> list[CallRecord]:
+        return [record for record in self.written if isinstance(record, CallRecord)]
+
+
+def send(agent: StartedAgent, events: list[dict[str, Any]]) -> int:
+    url = urlsplit(agent.variables["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"])
+    connection = HTTPConnection(url.netloc)
+    connection.request("POST", url.path, json.dumps(logs(events)), {"content-type": "application/json"})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    running = Agents(tmp_path)
+    yield running
+    running.receiver.close()
+
+
+def directory_of(agent: StartedAgent) -> Path:
+    return Path(agent.variables["OTEL_LOG_RAW_API_BODIES"].removeprefix("file:"))
+
+
+def leave(directory: Path, *, answered: int, waiting: int) -> None:
+    """Leave files as the program does."""
+    bodies = [
+        event["body"] for events in recorded("tools") for event in events if event["event.name"] == "api_request_body"
+    ]
+    answers = [
+        event["body"] for events in recorded("tools") for event in events if event["event.name"] == "api_response_body"
+    ]
+    lines = []
+    for number in range(answered + waiting):
+        body = json.dumps({**json.loads(bodies[0]), "number": min(number, answered)})
+        (directory / f"b{number}.request.json").write_text(body)
+        if number < answered:
+            (directory / f"req_{number}.response.json").write_text(answers[0])
+            files = {"request_file": f"b{number}.request.json", "response_file": f"req_{number}.response.json"}
+            said = {"request_id": f"req_{number}", "session_id": "s", "model": "m", "query_source": "sdk"}
+            lines.append(said | files)
+    (directory / "index.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def test_each_agent_sends_to_an_address_of_its_own(agents: Agents) -> None:
+    first, second = agents.start(), agents.start(Sender(place=Place(session_id="other")))
+    ports = {urlsplit(agent.variables["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"]).port for agent in (first, second)}
+    assert len(ports) == 1
+    assert 4318 not in ports
+    for agent, sessions in ((first, {"ours"}), (second, {"ours", "other"})):
+        for events in recorded("tools"):
+            assert (
+                send(agent, [{**event, "request_id": event.get("request_id", "") + agent.token} for event in events])
+                == 200
+            )
+        assert {call.place.session_id for call in agents.calls} == sessions
+
+
+def test_only_full_content_is_asked_for_and_lies_in_files(agents: Agents) -> None:
+    full = agents.start()
+    directory = directory_of(full)
+    assert directory.is_dir()
+    for level in ("metadata", "off"):
+        bare = agents.start(Sender(level=level), OTEL_LOG_RAW_API_BODIES="1")
+        content = {name: said for name, said in bare.variables.items() if name.startswith("OTEL_LOG_")}
+        assert set(content.values()) == {"0"}
+    agents.receiver.root = None  # with a redactor
+    assert agents.start().variables["OTEL_LOG_RAW_API_BODIES"] == "1"
+    for part in (directory, directory.parent, directory.parent.parent):
+        assert part.stat().st_mode & 0o777 == 0o700
+
+
+def test_settings_of_others_win(agents: Agents) -> None:
+    for value in ("0", "1"):
+        assert agents.receiver.start_agent({TELEMETRY: value}, SENDER) is None
+    assert agents.unrecorded == [ELSEWHERE] * 2
+
+
+def test_an_agent_that_sent_nothing_is_counted(agents: Agents) -> None:
+    agent = agents.start()
+    agents.end(agent)
+    assert agents.unrecorded == [ELSEWHERE]
+    heard = agents.start()
+    send(heard, recorded("tools")[0])
+    agents.end(heard)
+    assert agents.unrecorded == [ELSEWHERE]
+
+
+def test_loopback_passes_no_proxy(agents: Agents) -> None:
+    assert "no_proxy" not in agents.start().variables
+    assert agents.start(HTTP_PROXY="http://p", no_proxy="a").variables["no_proxy"] == "a,127.0.0.1"
+
+
+def test_files_of_an_ended_agent_are_read_and_deleted(agents: Agents) -> None:
+    """It was killed before it reported the last calls. Three attempts with one body are one call."""
+    agent = agents.start()
+    directory = directory_of(agent)
+    leave(directory, answered=2, waiting=3)
+    agents.end(agent)
+    assert [call.outcome for call in agents.calls] == ["success", "success", "interrupted"]
+    assert [call.retries for call in agents.calls] == [0, 0, 2]
+    assert {call.place.session_id for call in agents.calls} == {"ours"}
+    assert not directory.exists()
+
+
+def test_files_of_a_killed_process_are_read_by_the_next_one(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        killed = Agents(tmp_path)
+        leave(directory_of(killed.start()), answered=1, waiting=1)
+        os.kill(os.getpid(), 9)
+    os.waitpid(pid, 0)
+    first = Agents(tmp_path)
+    first.start()
+    assert [call.outcome for call in first.calls] == ["success", "interrupted"]
+    again = Agents(tmp_path)
+    again.start()
+    assert again.calls == [], "those of a running process are its own"
+    first.receiver.close()
+    again.receiver.close()
+    assert list((tmp_path / "agents").iterdir()) == []
+
+
+def test_a_forked_child_has_a_receiver_of_its_own(agents: Agents) -> None:
+    first = agents.start()
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, agents.start().variables["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"].encode())
+        finally:
+            os._exit(0)
+    other = os.read(read, 1000).decode()
+    os.waitpid(pid, 0)
+    assert urlsplit(other).port != urlsplit(first.variables["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"]).port
+    until(lambda: send(first, recorded("tools")[0]) == 200)
+    for descriptor in (read, write):
+        os.close(descriptor)
