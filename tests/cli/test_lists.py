@@ -20,7 +20,7 @@ import callspan
 from callspan import formatting
 from callspan.amounts import as_number
 from callspan.formatting import UNKNOWN, exact, money
-from callspan.records import Attempt, Cost, ErrorInfo, Place, Request, Stream, Usage
+from callspan.records import Attempt, Cost, ErrorInfo, Place, Request, Stream, Timing, Usage
 from callspan.service import main_name, service_of_command
 from callspan.stores.aggregates import exact_sum
 from callspan.stores.filters import whole_micro
@@ -76,6 +76,7 @@ def test_sums_exclude_and_mark_unknown_values(store: str) -> None:
         made("b", cost=Cost(usd=Decimal("0.2"), source="x")),
         made("c", usage=Usage(input_tokens=7, output_tokens=0)),
         made("d", request=Request(model="free"), outcome="error", took_ns=None),
+        made("e", request=Request(model="begun"), outcome="error", timing=Timing(start_ns=START_NS, first_token_ns=9)),
     )
     by_model = {row["model"]: row for row in ask("--store", store, "stats", "--json").json}
     gpt, free = by_model["gpt-5"], by_model["free"]
@@ -86,12 +87,13 @@ def test_sums_exclude_and_mark_unknown_values(store: str) -> None:
     assert {free[name] for name in unknown} == {None}
     page = ask("--store", store, "stats").out
     assert "gpt-5: 1 of 3 calls have no known cost" in page
+    assert "begun: 1 of 1 calls have no known cost" in page
     assert "free:" not in page
     for command in ("calls", "stats"):
         said = " ".join(ask("--store", store, command).out.partition("no cost: ")[2].split())
         assert said.startswith("1 without a price for gpt-5: ")
         assert (said.count("CALLSPAN_PRICES"), "…" in said) == (1, False), "explained once and whole"
-        assert "no cost: 1 failed before the provider reported tokens" in said
+        assert "no cost: 1 failed before the provider reported tokens" in said, "reasons are those of the unknown costs"
 
 
 WITH_USAGE = Request(stream=True, params={"stream_options": {"include_usage": True}})

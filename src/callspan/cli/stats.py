@@ -77,9 +77,14 @@ def _print_table(
     unpriced = list(_unpriced(summaries))
     for line in unpriced:
         context.screen.paragraph(line, "yellow")
+    if not unpriced:
+        return
     newest = msgspec.structs.replace(selection, limit=_MAX_EXPLAINED_CALLS, content="none")
-    for reason in why_unknown(reader.calls(newest)) if unpriced else ():
-        context.screen.paragraph(reason, "dim")
+    is_part = sum(summary.calls for summary in summaries) > _MAX_EXPLAINED_CALLS
+    for reason in why_unknown(reader.calls(newest)):
+        context.screen.paragraph(
+            f"{reason} (of the newest {_MAX_EXPLAINED_CALLS:,} calls)" if is_part else reason, "dim"
+        )
 
 
 def _unpriced(summaries: Sequence[Summary]) -> Iterator[str]:

@@ -26,18 +26,21 @@ _REASONS: Final = {
     _RUNNING: "not ended",
     _CACHED: "answered by a cache",
 }
-_EXPECTED: Final = {_FAILED, _RUNNING, _CACHED}
+_EXPECTED: Final = {_FAILED, _RUNNING}
 """Reasons that alone are not worth a line."""
 _FREE: Final = ModelPrices(input=Decimal(0))
 _PACKAGE: Final = "pip install 'callspan[cost]' or "
 
 
 def why_unknown(calls: Iterable[CallRecord]) -> Iterator[str]:
-    """Yield a line for each reason why some of these calls have no cost; none if they only failed or still run."""
+    """Yield a line for each reason why some of these calls have no cost; none if they only failed or still run.
+
+    Free calls are not counted, as in sums: the numbers of the lines add up to `Summary.calls_without_cost`.
+    """
     reasons: Counter[str] = Counter()
     unpriced: Counter[str] = Counter()
     for call in calls:
-        reason = _reason(call)
+        reason = None if _is_free(call) else _reason(call)
         if reason is not None:
             reasons[reason] += 1
         if reason == _PRICE:
@@ -61,6 +64,14 @@ def cost_reason(call: CallRecord) -> str | None:
 
 def _text(reason: str, models: str) -> str:
     return _REASONS[reason].format(models=models, packages="" if find_spec("genai_prices") else _PACKAGE)
+
+
+def _is_free(call: CallRecord) -> bool:
+    """Whether a cache answered, or the call failed before tokens or an answer. Sums in SQL have the same condition."""
+    usage = call.usage
+    has_tokens = usage is not None and (usage.input_tokens, usage.output_tokens) != (None, None)
+    has_begun = has_tokens or call.timing.first_token_ns is not None
+    return not call.is_bought or (call.outcome in FAILED and not has_begun)
 
 
 def _reason(call: CallRecord) -> str | None:
