@@ -22,13 +22,13 @@ def sessions(world: World) -> None:
     """A good and a bad session with calls of two models, one of which nothing is known, and a call outside."""
     world.session("good", reward=1.0, success=True, metadata={"seed": 7})
     world.chat(question("good"), "g", "good", model="gpt-5-mini")
-    world.chat(question("better"), "g", "good")
+    world.chat(question("better"), "g", "good", metadata={"variant": "b"})
     world.session("bad", reward=-1.0, success=False, outcome="failure")
     world.chat(question("bad"), "b", "bad", provider="groq")
     world.session("dark", outcome=None)
     world.chat(question("dark"), "d", "dark")
     world.reward("dark", 0.9, objective="helpful")
-    world.chat(question("loose"), "l")
+    world.chat(question("loose"), "l", metadata={"variant": "b"})
 
 
 def question(text: str = "?") -> list[dict[str, Any]]:
@@ -48,6 +48,8 @@ def question(text: str = "?") -> list[dict[str, Any]]:
         ({"min_score": 0.5, "objectives": ("helpful",)}, ["dark"]),
         ({"success": True}, ["good", "better"]),
         ({"metadata": (("seed", "7"),)}, ["good", "better"]),
+        ({"metadata": (("variant", "b"),)}, ["better", "loose"]),
+        ({"metadata": (("variant", "b"),), "min_reward": 0.5}, ["better"]),
         ({"model": "gpt-5-mini"}, ["good"]),
         ({"provider": "groq"}, ["bad"]),
         ({"session_id": "good"}, ["good", "better"]),

@@ -18,7 +18,7 @@ _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "re
 _NO_SESSION: Final = SessionSummary(
     session=SessionRecord(session_id="", seen_ns=0), timesteps=0, calls=0, errors=0, events=0, models=[]
 )
-_OF_CALLS: Final = (*SCORE_FIELDS, "ids", "model", "provider")
+_OF_CALLS: Final = (*SCORE_FIELDS, "ids", "metadata", "model", "provider")
 """The conditions of a filter that exclude calls of a selected session."""
 Outside = Literal["one", "all", "none"]
 """Calls outside sessions: each as a separate session, all as one session, or excluded."""
@@ -103,7 +103,7 @@ class Episode(NamedTuple):
 
 def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics: Statistics) -> Iterator[Episode]:
     """Yield the selected sessions in their order, then the selected calls outside sessions."""
-    summaries = list(reader.sessions(selection))
+    summaries = _selected_sessions(reader, selection)
     statistics.sessions_found = len(summaries)
     for summary in summaries:
         statistics.sessions += 1
@@ -119,6 +119,17 @@ def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics
         return
     for call in reader.calls(selection):
         yield Episode(_NO_SESSION, partial(iter, [call]), reader, selection)
+
+
+def _selected_sessions(reader: Reader, selection: CallFilter) -> list[SessionSummary]:
+    """Return the selected sessions in their order, then those of which only calls have the selected metadata."""
+    summaries = list(reader.sessions(selection))
+    if selection.metadata:
+        session_ids = {summary.session.session_id for summary in summaries}
+        calls = reader.ids(msgspec.structs.replace(selection, in_session=True))
+        others = {call.session_id for call in calls if call.session_id} - session_ids
+        summaries += [summary for ident in sorted(others) if (summary := reader.session(ident)) is not None]
+    return summaries
 
 
 def checked_calls(episode: Episode, options: Options, statistics: Statistics) -> Iterator[tuple[CallRecord, bool]]:
@@ -141,7 +152,7 @@ def checked_calls(episode: Episode, options: Options, statistics: Statistics) ->
 def _selected_ids(episode: Episode) -> Set[str] | None:
     """Return the ids of the calls of a session that are selected themselves; None for all of them.
 
-    These are conditions on ids, models, scores and labels; others select whole sessions.
+    These are conditions on ids, metadata, models, scores and labels; others select whole sessions.
     """
     conditions = {name: getattr(episode.selection, name) for name in _OF_CALLS}
     if not episode.id or CallFilter(**conditions) == CallFilter(objectives=episode.selection.objectives):
