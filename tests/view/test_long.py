@@ -42,6 +42,7 @@ def test_long_session_folds_steps_with_sums_without_idle_time(store: Delivery, r
     store.write(*long_session(records))
     page = tab(store.url, "session/s1", ".stepstrip").tab
     assert page.locator("[role=treeitem]").count() == STEPS, "no row but those of steps"
+    assert "\N{EN DASH}" not in page.inner_text(".titlebar"), "nothing stands for scores where there are none"
     row = page.inner_text("[data-id=t9]")
     for said in ("10,000 tokens in", "answer 9", "$0.01", "500 ms"):
         assert said in row

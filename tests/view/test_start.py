@@ -158,7 +158,9 @@ def test_missing_answer_is_a_mark(word: str, store: Delivery, records: Records, 
         fields["timing"] = Timing(start_ns=time.time_ns(), duration_ns=SECOND)
     store.write(outside(records, 1, [ASKS], **fields), outside(records, 2, [ASKS], at_s=-9999))
     one = tab(store.url, "", ".row.loose")
-    assert word in one.tab.inner_text(".row.loose >> nth=0")
+    row = one.tab.inner_text(".row.loose >> nth=0")
+    assert word in row
+    assert ("success" in row) == (word == "not kept"), "content that is not kept says nothing of the outcome"
     if word != "not kept":
         assert word in one.tab.inner_text("section.band"), "worth a look"
     one.open("calls", ".row.call")
@@ -167,6 +169,27 @@ def test_missing_answer_is_a_mark(word: str, store: Delivery, records: Records, 
     said = one.tab.inner_text("[aria-label=Messages]") + one.tab.inner_text(".titlebar")
     assert word in said
     assert "chat" not in said.replace("Chat", "")
+    assert ("success" in said) == (word == "not kept"), "as in lists"
+
+
+def test_last_hour_without_failures_counts_none(store: Delivery, records: Records, tab: Open) -> None:
+    store.write(outside(records, 1, timing=Timing(start_ns=time.time_ns(), duration_ns=SECOND)))
+    page = tab(store.url, "", "section.band").tab
+    assert page.inner_text("section.band").split() == ["Last", "hour", "1", "call", "$0.000012"]
+
+
+def test_call_without_a_response_has_none(store: Delivery, records: Records, tab: Open) -> None:
+    """That is no response which was not kept."""
+    error = ErrorInfo(kind="rate_limit", type="E", status=429)
+    store.write(
+        outside(records, 1, response=None, usage=None, cost=None, outcome="error", error=error),
+        outside(records, 2, [ASKS], response=Response(finish_reasons=["stop"]), usage=None, cost=None),
+    )
+    one = tab(store.url, "call/out1", ".fact")
+    assert "response: none" in one.tab.inner_text("[aria-label=Messages]")
+    one.open("call/out2", "text=response: not kept")
+    one.tab.click("details.exact summary")
+    one.tab.wait_for_selector("details.exact pre:has-text('Is it raining in Paris?')")
 
 
 def test_duration_of_interrupted_work_does_not_grow(store: Delivery, records: Records, tab: Open) -> None:

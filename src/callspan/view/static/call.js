@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { bytes, clock, count, known, money, oneLine, plural, shell, shown, time, ms } from "./format.js";
 import { axisOf, callPieces, failedPieces } from "./bars.js";
 import { redraw, title } from "./app.js";
-import { callMarks, isRunning } from "./rows.js";
+import { callMarks, isRunning, succeeded } from "./rows.js";
 import { answers, instructionsBox, joins, scoreLine } from "./conversation.js";
 import { ratingBox } from "./rate.js";
 import { LOSSY, part, turnBox } from "./parts.js";
@@ -76,8 +76,8 @@ const whereOf = ({ row, record }, app) => {
     ["again", h("pre.raw", null, `${app.command} replay ${shell(row.call_id)}\n${app.command} show ${shell(row.call_id)}`)]]));
 };
 
-const body = ({ id }, name, size, note = "") => {
-  if (!size) return h("p.meta", null, `${name}: not kept`);
+const body = ({ call_id: id }, name, size, { absent = "not kept", note = "" } = {}) => {
+  if (!size) return h("p.meta", null, `${name}: ${absent}`);
   const box = h("details.exact", null, h("summary", null, `${name}${note}, ${bytes(size)}`));
   box.addEventListener("toggle", async () => {
     if (!box.open || box.dataset.read) return;
@@ -127,7 +127,7 @@ const messagesOf = (data, most, showAll) => {
     data.instructions ? [h("div.stepline", null, strong("Instructions and tools")), instructionsBox(data.instructions, "")] : "",
     h("div.stepline", null, strong("Exact bodies")),
     turnBox("", "JSON", globalThis.CALLSPAN_FILE ? h("p.meta", null, "not in this file")
-      : [body(row, "request", data.request_bytes), body(row, "response", data.response_bytes, folded)])
+      : [body(row, "request", data.request_bytes), body(row, "response", data.response_bytes, { absent: record.response ? "not kept" : "none", note: folded })])
   ].flat();
 };
 
@@ -146,7 +146,7 @@ export const callPage = ({ place, app, signal }) => {
     become(titlebar,
       h("h1", null, above, soft(" / "), strong(data.number ? `call ${data.number} of ${data.of}` : "call"), " ", soft(row.model || "")),
       h("div.facts", null,
-        span(row.outcome === "success" ? mark("success") : "", callMarks(row)),
+        span(succeeded(row) ? mark("success") : "", callMarks(row)),
         span(strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"),
         strong(row.cost_usd === null ? "cost unknown" : money(row.cost_usd)),
         span(strong(time(ms(row.duration_ns))), waited ? `, of which ${time(waited)} waiting to retry` : ""),

@@ -97,7 +97,7 @@ const costStrip = (found, slots, common) => {
       " ",
       models.slice(0, MODELS - 1).map(model => key(fill(model), model || "no model")),
       models.length >= MODELS ? key(FILLS[MODELS - 1], models.length === MODELS ? models.at(-1) : "others") : "",
-      without ? soft(`${plural(without, "call")} without a known price`) : "",
+      without ? soft(`${plural(without, "call")} without a known cost`) : "",
       left ? h("span.warn", null, `${plural(left, common.unit)} before ${slots[0]} left out: choose a time`) : ""
     ],
     words: slot => `${money(of(slot).cost_usd)}, ${plural(of(slot).calls ?? 0, "call")}`,

@@ -6,7 +6,7 @@ import { quoted } from "./filters.js";
 import { isMarked } from "./app.js";
 import { markBox } from "./selection.js";
 import { columns } from "./views.js";
-import { answerOf, callMarks, cost, costTitle, gridRow, outcome, questionOf, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
+import { answerOf, callMarks, cost, costTitle, gridRow, outcome, questionOf, scores, sessionMarks, succeeded, titleOf, tokensOf } from "./rows.js";
 
 const valueOf = value => (value === undefined || value === null ? DASH : oneLine(typeof value === "object" ? JSON.stringify(value) : value));
 const userLink = user => h("a.user", { href: address("", null, { q: `user:${quoted(user)}` }), tabindex: "-1", title: `all of ${oneLine(user)}` }, oneLine(user));
@@ -49,7 +49,7 @@ const callRow = (row, isInside) => gridRow(`.session.loose${isInside ? ".inside"
     h("span.marks", null, callMarks(row)),
   ],
   user: userOf(row),
-  outcome: row.outcome === "success" ? (row.unanswered ? soft(DASH) : mark("success")) : soft(row.outcome.replaceAll("_", " ")),
+  outcome: succeeded(row) ? mark("success") : soft(row.outcome === "success" ? DASH : row.outcome.replaceAll("_", " ")),
   scores: soft(DASH),
   course: course({ curve: [], active_ns: row.duration_ns, start_ns: row.start_ns, outcome: row.outcome, course: [["call", 0, ms(row.duration_ns), ms(row.first_token_ns), row.outcome, row.retries]] }),
   box: markBox(row.call_id),

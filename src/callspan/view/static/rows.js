@@ -31,6 +31,8 @@ const LOST = ["interrupted", "unknown"];
 // The duration of something that started at `start`; null if it is unknown. Only what still runs is measured by the clock.
 export const elapsedMs = (duration, start, runs, now) => duration ?? (runs && start !== null ? Math.max(0, now - start) : null);
 export const lastedMs = (call, start, now) => elapsedMs(ms(call.duration_ns), start, isRunning(call), now) ?? 0;
+// Whether a call succeeded, and its answer has words of the model if these are kept.
+export const succeeded = row => row.outcome === "success" && [null, undefined, "not kept"].includes(row.unanswered);
 // Why an answer has no words of the model.
 const unanswered = row => row.unanswered && mark({ refused: "refused", filtered: "refused" }[row.unanswered] || row.unanswered, row.unanswered);
 export const callMarks = row => [
@@ -78,6 +80,6 @@ export const answerOf = row => oneLine(row.output || "");
 export const questionOf = row => oneLine(row.question || "");
 
 export const cost = row => (row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : ""));
-export const costTitle = row => (row.calls_without_cost ? `${plural(row.calls_without_cost, "call")} without a known price` : null);
+export const costTitle = row => (row.calls_without_cost ? `${plural(row.calls_without_cost, "call")} without a known cost` : null);
 export const tokensOf = row => tokens(row.input_tokens, row.output_tokens);
 export const titleOf = row => [row.task_id, row.title].filter(Boolean).join(" · ") || row.experiment || row.session_id;
