@@ -26,12 +26,13 @@ LOCKS = {
 }
 """Where callspan makes a lock, and how to get it."""
 OTHERS = {
+    "receive/inbox.py",
     "testing/provider/script.py",
     "testing/provider/server.py",
     "testing/provider/stored_responses.py",
     "testing/replaying.py",
 }
-"""No application has these."""
+"""No call takes these, and no fork waits for them."""
 MAKES_LOCK = re.compile(r"\b(?:R?Lock|Condition|Semaphore)\(\)")
 ORDERS = [
     ("callspan", "logging", "concurrent.futures.thread"),

@@ -230,7 +230,7 @@ def test_stream_that_is_read_to_its_end_at_exit_succeeds(tmp_path: Path, reading
     """An exit handler that was registered earlier runs after callspan's, and a daemon thread beside it."""
     done = ran("-c", LATE_READER, cwd=tmp_path)
     assert (done.stdout.split("\n"), done.stderr) == (["invoke_workflow reading", "chat m", ""], "")
-    store = reading(tmp_path / "calls.db", deliver=True)
+    store = reading(tmp_path / "calls.db")
     (call,) = store.calls()
     assert (call.outcome, call.text) == ("success", "one two three four five six seven")
     assert call.stream.end == "complete"

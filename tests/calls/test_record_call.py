@@ -151,7 +151,8 @@ def test_names_and_server_are_read_as_text(seen: Capture) -> None:
 
 def test_unknown_api_error_lists_known_apis() -> None:
     with pytest.raises(
-        ValueError, match="use one of chat_completions, completions, converse, decisions, embed_content, embeddings"
+        ValueError,
+        match="use one of chat_completions, cohere_chat, cohere_chat_v1, cohere_embed, completions",
     ):
         callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
 

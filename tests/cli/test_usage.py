@@ -201,7 +201,7 @@ def test_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     assert (answer.code, answer.out) == (1, "")
     assert "callspan.db" in answer.err
     assert "Traceback" not in answer.err
-    assert "callspan run app.py" in answer.err
+    assert "callspan doctor" in answer.err
     assert "--store" in answer.err
     assert not list(tmp_path.iterdir())
 
