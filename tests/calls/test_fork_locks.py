@@ -26,6 +26,7 @@ LOCKS = {
 }
 """Where callspan makes a lock, and how to get it."""
 OTHERS = {
+    "receive/agents.py",
     "receive/inbox.py",
     "testing/provider/script.py",
     "testing/provider/server.py",
