@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
 from tests.support.calls import caught, the_call, usage_of
 from tests.support.mode import Mode
+from tests.support.processes import ran
 
 import callspan
 from callspan.records import EventRecord, SessionRecord
@@ -526,3 +528,12 @@ async def test_other_files_are_not_read(mode: Mode, seen: Capture) -> None:
         mode.provider.reply(raw=content, on="/files/f2:download")
         assert await mode.wait(client_of(mode).files.download(file="files/f2")) == content
     assert not seen.records
+
+
+def test_import_after_instrumenting_has_every_hook(tmp_path: Path) -> None:
+    program = (
+        "import callspan\ncallspan.instrument()\nimport google.genai\n"
+        "print({hook.state for hook in callspan.patch_status()})"
+    )
+    done = ran("-W", "ignore", "-c", program, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("{'on'}\n", "")

@@ -13,6 +13,8 @@ import pytest
 from tests.support.commands import Answer, ask, in_its_own
 from tests.support.programs import VOICE_CALLS
 
+from callspan.cli import unseen
+
 ASKING = """
 import openai
 from callspan.testing import ScriptedProvider
@@ -27,8 +29,10 @@ import asking, sys
 print(asking.ask(), sys.argv[1:], __name__)
 sys.exit(7)
 """
+UNSEEN = "".join(f"callspan: {line}\n" for line in filter(None, [unseen.line()]))
 RECORDING = (
     "callspan: recording to sqlite:///callspan.db; to see it: callspan calls; if nothing is there: callspan doctor\n"
+    f"{UNSEEN}"
 )
 RECORDED, NOTHING = "callspan: 1 call recorded\n", "callspan: no call recorded by this process\n"
 OTHER = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import asking; asking.ask()'], check=True)"
@@ -76,6 +80,17 @@ def test_run_ends_on_an_exception_as_python_does(place: Path) -> None:
 def test_run_records_child_processes(place: Path) -> None:
     assert run(place, program=OTHER) == (0, "", RECORDING + NOTHING)
     assert len(calls(place)) == 1
+
+
+def test_run_names_installed_packages_whose_calls_are_not_seen(place: Path) -> None:
+    (place / "xai_sdk-1.21.0.dist-info").mkdir()
+    (place / "xai_sdk-1.21.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: xai-sdk\nVersion: 1\n")
+    said = run(place, PYTHONPATH=str(place)).err.splitlines()
+    assert said[1].startswith("callspan: not seen: calls by xai-sdk")
+    assert said[1].endswith("; why, and what to do: callspan doctor")
+    checks = in_its_own("doctor", "--json", cwd=place, env={"PYTHONPATH": str(place)}).json["checks"]
+    by_name = {check["name"]: check for check in checks if check["area"] == "not seen"}
+    assert (by_name["xai-sdk"]["detail"], "record_call" in by_name["xai-sdk"]["advice"]) == ("it sends by gRPC", True)
 
 
 def test_run_honours_disabled_instrumentations(place: Path) -> None:
@@ -141,7 +156,7 @@ def test_run_first_prints_the_store(place: Path, store: str, command: str) -> No
     answer = run(place, "--store", store, "app.py", program="import sys; print('mine', file=sys.stderr)")
     name = shlex.split(command)[-1]
     line = f"callspan: recording to {name}; to see it: {command}calls; if nothing is there: {command}doctor\n"
-    assert answer == (0, "", f"{line}mine\n{NOTHING}")
+    assert answer == (0, "", f"{line}{UNSEEN}mine\n{NOTHING}")
 
 
 def test_run_ends_on_ctrl_c_as_python_does(place: Path) -> None:

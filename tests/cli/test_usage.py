@@ -241,7 +241,7 @@ def test_doctor_reports_sdks_hooks_and_store(demo: str) -> None:
     assert answer.code == 0
     found = {(check["area"], check["name"]): check for check in answer.json["checks"]}
     hooks = {}
-    for sdk in ("openai", "anthropic"):
+    for sdk in ("openai", "anthropic", "http"):
         check = found["SDKs", sdk]
         assert check["state"] == "ok"
         set_ = re.search(r", (\d+) of \1 hooks can be set$", check["detail"])

@@ -22,11 +22,14 @@ from rich.table import Table
 from rich.text import Text
 
 from callspan import SettingError, Settings, private_names
+from callspan.cli import unseen
 from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.safe_text import clean
 from callspan.file_lock import is_on_network
 from callspan.formatting import iso, plural
 from callspan.intercept import other_instrumentations
+from callspan.intercept.http_libraries.table import LIBRARIES
+from callspan.intercept.patching import HookStatus
 from callspan.otlp.providers import (
     SIGNALS,
     address_of,
@@ -36,7 +39,7 @@ from callspan.otlp.providers import (
 )
 from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text, safe_name
-from callspan.sdk_profiles import PROFILES, SDKS
+from callspan.sdk_profiles import HTTP, PROFILES, SDKS, Source
 from callspan.settings_loader import environment_problems, load, variable_of
 from callspan.spool.directory import fallback_roots, segments_in, size_of, stores_of
 from callspan.spool.losses import LOSSES_FILE, read_losses
@@ -162,14 +165,26 @@ def _hooks() -> Iterator[Check]:
             for module in late_modules(sdk):
                 with contextlib.suppress(ImportError):  # of another version, or without an extra
                     importlib.import_module(module)
-            statuses = [status for status in callspan.patch_status() if status.sdk == sdk]
-            drifted = [status for status in statuses if status.state != "on"]
-            present = sum(status.state != "missing" for status in statuses)
-            detail = f"{version}, {present} of {len(statuses)} hooks can be set"
-            yield Check("SDKs", sdk, "ok" if statuses and not drifted else "warning", detail)
-            for status in drifted:
-                effect = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
-                yield Check("SDKs", status.name, "warning", f"{status.state}: {effect} {status.without}")
+            yield from _hooks_of(sdk, version, callspan.patch_status())
+        libraries = {name: version for name in LIBRARIES if (version := _version(name)) is not None}
+        if libraries:
+            for name in libraries:
+                importlib.import_module(name)
+            versions = ", ".join(f"{name} {version}" for name, version in libraries.items())
+            yield from _hooks_of(HTTP, versions, callspan.patch_status())
+    for package in unseen.installed():
+        yield Check("not seen", package.distribution, "note", package.what, unseen.WAY_OUT)
+
+
+def _hooks_of(source: Source, version: str, every_status: list[HookStatus]) -> Iterator[Check]:
+    statuses = [status for status in every_status if status.sdk == source]
+    drifted = [status for status in statuses if status.state != "on"]
+    present = sum(status.state != "missing" for status in statuses)
+    detail = f"{version}, {present} of {len(statuses)} hooks can be set"
+    yield Check("SDKs", source, "ok" if statuses and not drifted else "warning", detail)
+    for status in drifted:
+        effect = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
+        yield Check("SDKs", status.name, "warning", f"{status.state}: {effect} {status.without}")
 
 
 def _private_names() -> Iterator[Check]:

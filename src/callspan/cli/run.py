@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from callspan import SettingError
+from callspan.cli import unseen
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
 from callspan.formatting import plural
@@ -118,10 +119,12 @@ def _announce(urls: str, *, is_option: bool) -> None:
     command = command_on(urls, is_option=is_option)
     if load(warn=False).enabled and enabled_sources():
         line = f"recording to {names}; to see it: {command} calls; if nothing is there: {command} doctor"
+        unseen_line = unseen.line()
     else:
-        line = "switched off by the environment, nothing is recorded"
+        line, unseen_line = "switched off by the environment, nothing is recorded", None
     with suppress(OSError):
-        print(f"callspan: {clean(line)}", file=sys.stderr)
+        for text in filter(None, (line, unseen_line)):
+            print(f"callspan: {clean(text)}", file=sys.stderr)
 
 
 def command_on(stores: str, *, is_option: bool) -> str:

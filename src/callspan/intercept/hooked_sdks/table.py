@@ -96,9 +96,12 @@ HOOKS: Final[tuple[Hook, ...]] = (
         "generate_content_stream", ("google.genai.models:{Async}Models",), google_loops.STREAM.around, _LOOPS,
         awaits=True, late=True,
     ),
-    *both("send_message", ("google.genai.chats:{Async}Chat",), google_loops.LOOP.around, _LOOPS, awaits=True),
+    *both(
+        "send_message", ("google.genai.chats:{Async}Chat",), google_loops.LOOP.around, _LOOPS, awaits=True, late=True,
+    ),
     *both(
         "send_message_stream", ("google.genai.chats:{Async}Chat",), google_loops.STREAM.around, _LOOPS, awaits=True,
+        late=True,
     ),
     Hook(
         "invoke_function_from_dict_args", ("google.genai._extra_utils",), google_loops.TOOL.around,
