@@ -415,6 +415,20 @@ async def test_keys_and_queries_are_nowhere(status: int, stream: bool, mode: Mod
     assert [key for key in (*KEYS, "AWS4-HMAC") if key in text] == []
 
 
+async def test_exception_of_an_event_hook_names_no_url(mode: Mode, seen: Capture) -> None:
+    async def check_async(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    mode.provider.reply(status=401)
+    check = check_async if mode.is_async else httpx.Response.raise_for_status
+    api = APIS["chat"]._replace(path=f"{APIS['chat'].path}?x={KEYS[1]}")
+    error = await caught(post(mode, client_of(mode, event_hooks={"response": [check]}), api))
+    record = the_call(seen)
+    assert record.error is not None
+    assert (KEYS[1] in str(error), record.error.kind, record.error.status) == (True, "auth", 401)
+    assert KEYS[1] not in everywhere(seen)
+
+
 async def test_levels_and_sessions_hold(mode: Mode, seen: Capture) -> None:
     client = client_of(mode)
     with callspan.session("trip"), callspan.content("metadata"):

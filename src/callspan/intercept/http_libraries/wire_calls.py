@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 from opentelemetry.context import Context
@@ -21,7 +22,7 @@ from callspan.intercept.body_parsers import EventParser, Parser, chunks_in, is_j
 from callspan.intercept.hooks import HOOK_CONTEXT
 from callspan.intercept.invoked_chunks import take_invoked
 from callspan.intercept.responses import WIRE_CALL, ResponseObserver, parsing_error
-from callspan.observe.call import Call
+from callspan.observe.call import Call, failure
 from callspan.observe.factory import CallInfo
 from callspan.providers import registry, wires
 from callspan.providers.base import Endpoint
@@ -33,6 +34,7 @@ from callspan.record.call import ErrorInfo
 
 _ENTER: Final = fail_open("make the span of a request to a model the current one")
 _POST: Final = "POST"
+_URL: Final = "://"
 _FIRST_ERROR: Final = 400
 _INVOKED: Final = "invoke_model"
 
@@ -75,7 +77,10 @@ class WireCall:
     def fail(self, error: BaseException) -> None:
         """End the call with the exception that is raised to the caller, or with an interrupt. May be repeated."""
         self.leave()
-        self.call.fail(error, in_stream=False)
+        how, outcome, info = failure(error, in_stream=False)
+        if info is not None and _URL in (info.message or ""):  # its query may have a key
+            info = msgspec.structs.replace(info, message=None)
+        self.call.end(how, outcome, info)
 
     def answered(self, response: Any) -> None:
         """End a call whose answer was read, or observe the answer while it is read."""
