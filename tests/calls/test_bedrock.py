@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import Instrument
 from tests.support.calls import body_returned, body_sent, caught, everywhere, the_call, usage_of
 from tests.support.mode import Mode
+from tests.support.spans_of_records import differences
 from tests.support.waiting import HANG_MS, HANG_S
 
 import callspan
@@ -328,6 +329,13 @@ async def test_failures_without_an_answer(mode: Mode, seen: Capture) -> None:
     assert [record.outcome for record in seen.records] == ["error", "timeout", "error"]
     assert [len(record.attempts) for record in seen.records] == [1, 1, 0]
     assert body_sent(seen.records[2]) == {"messages": "none"}
+
+
+async def test_parameters_that_are_no_json_are_shown_as_recorded(mode: Mode, seen: Capture) -> None:
+    question = [{"role": "user", "content": [{"text": object()}]}]
+    assert await caught(answered(mode, messages=question))
+    assert list(differences(seen.spans, seen.records)) == []
+    assert "<object object" in str(body_sent(the_call(seen)))
 
 
 def raise_connection_error(**_: Any) -> None:

@@ -110,8 +110,8 @@ class BedrockCall(OpenCall):
             return
         self.body_seen = True
         if (content := self.params.get("body")) is None:
-            body = wire_json({key: value for key, value in self.params.items() if key != "modelId"})
-            self.call.sent(encode_json(body), body, 0)
+            encoded = encode_json(wire_json({key: value for key, value in self.params.items() if key != "modelId"}))
+            self.call.sent(encoded, registry.decoded(encoded), 0)  # the parameters may be no JSON
         elif isinstance(content, bytes | str):
             encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
             self.call.sent(encoded, registry.decoded(encoded), 0)
