@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 from tests.fuzz.case import Act, Case
+from tests.fuzz.sdks import SDKS
 from tests.fuzz.transport import PORT, RANDOM_ID, Log, Script
-from tests.fuzz.ways import WAYS, Caller
+from tests.fuzz.ways import Caller
 
 _FINAL = ("until_done", "get_final_message", "get_final_completion", "get_final_response", "get_final_text")
 _PIECES = ("bytes", "texts", "raw_bytes")
@@ -29,8 +30,10 @@ _ATTRIBUTES = (
     "http_response",
     "response",
 )
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}|fd=\d+")
 _DEEPEST = 8
+_PART = 9
+"""Bytes that are read of a body at once."""
 _OF_ERRORS = ("status_code", "body", "code", "param", "type", "request_id", "message")
 _SCALARS = (str, int, float, bool, bytes, type(None))
 
@@ -72,12 +75,13 @@ class Consumer:
     async def _whole(self) -> None:
         case = self.case
         with self._attempt("call"):
-            made = WAYS[case.sdk][case.way](self.caller, case.wrap, case.request)
+            made = SDKS[case.sdk].ways[case.way](self.caller, case.wrap, case.request)
             self.log("made", name_of(type(made)))
             self.has = await self.caller.wait(made)
             del made
             if not self._is_manager():
                 self.log("returned", as_value(self.has))
+                self.has = self.caller.consumed(self.has)
         if self.has is None:
             return
         if case.where == "elsewhere" and self.caller.is_async:
@@ -120,11 +124,13 @@ class Consumer:
 
     async def _one(self, act: Act, found: Any) -> None:
         name = act.name.replace(" ", "_")
-        if name in ("all", "take", "raise"):
+        if name in ("pieces", "into"):
+            self._read_parts(found, name, act.count + 1)
+        elif name in ("all", "take", "raise"):
             await self._loop(found, act)
         elif name == "next":
             for _ in range(act.count + 1):
-                self.log("item", as_value(await self.caller.next(found)))
+                self.log("item", as_value(await self.caller.next(_iterator(found))))
         elif name == "parse":
             parsed = await self.caller.wait(found.parse())
             self.log("parsed", as_value(parsed))
@@ -148,8 +154,15 @@ class Consumer:
             aclose = getattr(found, "aclose", None) if self.caller.is_async else None
             self.log("closes", as_value(await self.caller.wait((aclose or found.close)())))
         else:
-            seen = getattr(found, name)
+            seen = getattr(found, "aread" if name == "read" and hasattr(found, "aiter_raw") else name)
             self.log(name, as_value(await self.caller.wait(seen() if callable(seen) else seen)))
+
+    def _read_parts(self, found: Any, name: str, count: int) -> None:
+        """Read a body as a file."""
+        for _ in range(count):
+            buffer = bytearray(_PART)
+            self.log("part", as_value(found.read(_PART) if name == "pieces" else found.readinto(buffer)))
+            self.log("buffer", buffer.hex())
 
     def _reader(self, found: Any, name: str) -> Any:
         """The response itself can be read in four ways; a stream shows it as `response`."""
@@ -199,6 +212,10 @@ class Consumer:
 
     def _is_manager(self) -> bool:
         return type(self.has).__name__.endswith("Manager")
+
+
+def _iterator(found: Any) -> Any:
+    return found if hasattr(found, "__next__") or not hasattr(found, "__iter__") else iter(found)
 
 
 def as_text(value: object) -> str:

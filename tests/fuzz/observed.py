@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 from logging.handlers import BufferingHandler
 from typing import Any
 
+import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 from tests.fuzz.case import Case
 from tests.support.spans_of_records import differences
@@ -42,6 +43,7 @@ def _profiles() -> dict[str, dict[str, Any]]:
 
 _NOT_COMPARED = {"cost", "conversation"}
 """What is computed on the way to the store, or from the bodies."""
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(CallRecord)}
 _STAYS = "callspan_last_call"
 """The context variable of `callspan.last_call_id()`."""
 _UNRECOGNIZED = "A response of "
@@ -84,7 +86,8 @@ def _differences(record: CallRecord, row: CallRecord) -> list[str]:
 
 def _fields(record: CallRecord) -> dict[str, Any]:
     """Every field of a record that says something, bodies as what their JSON says."""
-    return {name: value for name, value in json.loads(encode(record)).items() if value != {}}
+    fields = json.loads(encode(record)).items()
+    return {name: value for name, value in fields if value != {} and value != _DEFAULTS.get(name)}
 
 
 class Observed:

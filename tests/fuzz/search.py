@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Container
 from contextlib import suppress
 from itertools import zip_longest
 from multiprocessing import get_context
@@ -15,6 +16,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, note, reproduce_failure, seed, settings
 from hypothesis.errors import DidNotReproduce
 from tests.fuzz.case import Case
+from tests.fuzz.sdks import SDKS
 from tests.fuzz.strategies import cases
 from tests.fuzz.worker import work
 from tests.support.processes import plain_environment
@@ -65,12 +67,13 @@ class Side:
 class Pair:
     """Both sides, until they are closed, and what they have run."""
 
-    def __init__(self) -> None:
+    def __init__(self, sdks: Container[str] = SDKS) -> None:
         self._sides = [Side(name) for name in SIDES]
         self._began = time.monotonic()
         self._sides[0].send(None)
-        self.known: dict[str, list[str]] = self._sides[0].receive()
-        """The ways of calling that the installed SDKs have."""
+        known: dict[str, list[str]] = self._sides[0].receive()
+        self.known = {sdk: ways for sdk, ways in known.items() if sdk in sdks}
+        """The ways of calling that the chosen SDKs have, as they are installed."""
         self.ways: Counter[str] = Counter()
         """How many cases each of them had."""
         self.calls = 0

@@ -1,28 +1,21 @@
-"""Strategies: the cases hypothesis generates, from well-formed responses that are then damaged.
-
-Most responses are those of the scripted provider, whose shapes are the recorded ones.
-"""
+"""Strategies: the cases hypothesis generates, from the well-formed responses of `bodies` that are then damaged."""
 
 from __future__ import annotations
 
+import base64
 import copy
-import functools
 import gzip
 import json
 import zlib
-from itertools import product
 from typing import Any
-from urllib.request import ProxyHandler, Request, build_opener
 
 import brotli
 from hypothesis import strategies as st
+from tests.fuzz.bodies import FLAVOURS, Events, events_of, failed_event, failure, is_binary, whole_of
 from tests.fuzz.case import Act, Answer, Case, Chunk
-from tests.fuzz.ways import WAYS, is_streamed
-from tests.support import loops
-from tests.support.provider import FullProvider
-from tests.wire import corpus
-
-from callspan.testing import Choice, Reply
+from tests.fuzz.frames import message
+from tests.fuzz.sdks import SDKS
+from tests.fuzz.ways import is_streamed
 
 ODD: list[Any] = [
     None, True, -1, 0, 1.5, 10**30, float("nan"), "", "x", "\ud800", [], {}, [None], {"a": {"b": []}}, [[]], "9" * 400,
@@ -56,8 +49,12 @@ ON_STREAMS = ("all", "all", "all", "take", "take", "next", "raise", "close", "dr
 ON_STREAMS += ("parse", "attributes", "bytes")
 ON_RESPONSES = ("parse", "parse", "text", "json", "read", "bytes", "lines", "texts", "raw bytes", "all", "take", "next")
 ON_RESPONSES += ("close", "attributes", "drop", "content")
-LOOPS = ("runner", "iterator", "thread")
+ON_ITEMS = ("all", "all", "all", "take", "take", "next", "next", "raise", "close", "drop")
+ON_BODIES = ("read", "read", "pieces", "pieces", "into", "lines", "readlines", "all", "take", "next", "close", "drop")
+ACTS = {"stream": ON_STREAMS, "items": ON_ITEMS, "response": ON_RESPONSES, "body": ON_BODIES}
+LOOPS = ("runner", "iterator", "thread", "loop")
 """Ways that call the model again with what the tools returned, or may."""
+NAMES = (None, "error", "ping", "completion", "x", "message_start", "metadata", "validationException")
 CHANGES = ("drop", "double", "swap", "damage", "damage", "name")
 ODD_BODIES = (b"", b"null", b"[]", b"<html>", b"\xff\xfe", b'{"a"', b"data: {}\n\n", b"\n" * 9, b'"\\ud800"')
 ODD_PAYLOADS = ('{"a":', "", " ", "null", "[]", "1", "nonsense", "[DONE] ")
@@ -66,22 +63,21 @@ PROFILES = ("default", "default", "default", "everything", "metadata", "off", "k
 
 
 @st.composite
-def cases(draw: Any, ways: dict[str, list[str]] | None = None) -> Case:
+def cases(draw: Any, ways: dict[str, list[str]]) -> Case:
     """A case of any SDK; `ways` are those the installed versions have."""
-    has = ways or {sdk: list(names) for sdk, names in WAYS.items()}
-    sdk = draw(st.sampled_from(sorted(has)))
-    way = draw(st.sampled_from([one for one in has[sdk] if is_streamed(one)] if draw(st.booleans()) else has[sdk]))
-    wrap = draw(st.sampled_from(("none", "none", "raw", "streaming")))
+    sdk = draw(st.sampled_from(sorted(ways)))
+    way = draw(st.sampled_from([one for one in ways[sdk] if is_streamed(one)] if draw(st.booleans()) else ways[sdk]))
+    wrap = draw(st.sampled_from(SDKS[sdk].wraps))
     if way.partition(".")[0] == "post" or any(word in way for word in ("helper", *LOOPS)):
         wrap = "none"
-    case = Case(sdk, way, wrap, draw(st.sampled_from(("sync", "async"))), draw(st.sampled_from(REQUESTS)))
+    case = Case(sdk, way, wrap, draw(st.sampled_from(SDKS[sdk].colours)), draw(st.sampled_from(REQUESTS)))
     case.profile = draw(st.sampled_from(PROFILES))
     case.retries = draw(st.sampled_from((0, 0, 1, 2)))
     failed = st.integers(0, case.retries)
     case.answers = [draw(refusals(sdk)) for _ in range(draw(failed))] + [draw(answers(case))]
     if draw(st.integers(0, 5)) == 0 or any(word in way for word in LOOPS):
         case.answers += [draw(answers(case)) for _ in range(draw(st.integers(1, 2)))]
-    pool = ON_STREAMS if wrap == "none" else ON_RESPONSES
+    pool = ACTS[SDKS[sdk].returns(case)]
     case.acts = [
         Act(draw(st.sampled_from(pool)), draw(st.integers(0, 4)))
         for _ in range(draw(st.sampled_from((0, 1, 1, 1, 2, 2, 3))))
@@ -92,7 +88,7 @@ def cases(draw: Any, ways: dict[str, list[str]] | None = None) -> Case:
         case.cancel = True
         stalled = [chunk for answer in case.answers for chunk in answer.chunks] or [Chunk()]
         draw(st.sampled_from(stalled)).stall = True
-    elif draw(st.integers(0, 4)) == 0:
+    elif draw(st.integers(0, 4)) == 0 or SDKS[sdk].wires == ("socket",):
         case.wire = "socket"
     return case
 
@@ -122,18 +118,19 @@ def answers(draw: Any, case: Case) -> Answer:
     elif kind == "text":
         body = draw(st.sampled_from(ODD_BODIES))
     elif streamed and kind != "whole for stream":
-        body = _framed(draw, draw(damaged_events(events_of(case.way, flavour), case.sdk)))
+        body = _sent(draw, case, draw(damaged_events(events_of(case.way, flavour), case.sdk)))
     else:
         tree = whole_of(case.way, flavour)
         body = _json(draw(damaged(tree)) if draw(st.booleans()) else tree)
-    headers = draw(header_lists(streamed=streamed))
+    headers = draw(header_lists(case.way, streamed=streamed))
     return Answer(status, headers, draw(pieces(_encoded(draw, body, headers))))
 
 
 @st.composite
-def header_lists(draw: Any, *, streamed: bool) -> list[tuple[str, str]]:
+def header_lists(draw: Any, way: str, *, streamed: bool) -> list[tuple[str, str]]:
     """Headers of an answer, mostly the right ones."""
     right = "text/event-stream; charset=utf-8" if streamed else "application/json"
+    right = "application/vnd.amazon.eventstream" if streamed and is_binary(way) else right
     kind = draw(st.sampled_from(CONTENT_TYPES)) if draw(st.integers(0, 7)) == 0 else right
     chosen: list[tuple[str, str]] = draw(st.lists(st.sampled_from(OTHER_HEADERS), max_size=2))
     return [("content-type", kind), *chosen] if kind else chosen
@@ -178,7 +175,7 @@ def damaged_events(draw: Any, events: Events, sdk: str) -> Events:
         if act == "cut":
             events = events[:at]
         elif act == "error":
-            events.insert(at, ("error" if sdk == "anthropic" else None, failure(sdk)))
+            events.insert(at, failed_event(sdk))
         elif act == "done":
             events.insert(at, (None, "[DONE]"))
         elif act == "text":
@@ -197,9 +194,37 @@ def _change_event(draw: Any, events: Events, at: int, act: str) -> None:
     elif act == "swap":
         events[at], events[0] = events[0], events[at]
     elif act == "name":
-        events[at] = (draw(st.sampled_from((None, "error", "ping", "completion", "x", "message_start"))), payload)
+        events[at] = (draw(st.sampled_from(NAMES)), payload)
     else:
         events[at] = (name, draw(damaged(payload)))
+
+
+def _sent(draw: Any, case: Case, events: Events) -> bytes:
+    """The events as the provider sends them: binary, as a list of Gemini's chunks, or as server-sent events."""
+    if is_binary(case.way):
+        return _packed(draw, events, chunks=not case.way.startswith("converse"))
+    if case.way.startswith("contents") and draw(st.integers(0, 5)) == 0:
+        return _json([payload for _, payload in events])
+    return _framed(draw, events)
+
+
+def _packed(draw: Any, events: Events, *, chunks: bool) -> bytes:
+    """Binary messages, one of which may be damaged; `chunks`: whether events of another API are in them."""
+    sent = []
+    for name, payload in events:
+        content = payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else _json(payload)
+        if chunks and name == "chunk":
+            content = _json({"bytes": base64.b64encode(content).decode()})
+        sent.append(message(name, content))
+    odd = draw(st.sampled_from(("",) * 6 + ("checksum", "length", "half", "empty")))
+    if odd and sent:
+        at = draw(st.integers(0, len(sent) - 1))
+        whole = sent[at]
+        sent[at] = {
+            "checksum": whole[:-1] + bytes([whole[-1] ^ 1]), "length": b"\xff\xff" + whole[2:],
+            "half": whole[: len(whole) // 2], "empty": b"",
+        }[odd]  # fmt: skip
+    return b"".join(sent)
 
 
 def _framed(draw: Any, events: Events) -> bytes:
@@ -261,97 +286,3 @@ def pieces(draw: Any, body: bytes) -> list[Chunk]:
         for chunk in made[at:]:
             chunk.wait = 2
     return made
-
-
-# Well-formed responses of every endpoint, plain and streamed.
-
-Events = list[tuple[str | None, Any]]
-"""Name and payload of each server-sent event."""
-
-_TEXT = "I am well. \u00e4\u20ac\U0001f600\u2028"
-_REPLIES = {
-    "text": Reply(text=_TEXT, cache_read_tokens=4, reasoning_tokens=2),
-    "json": Reply(text='{"x": 1, "y": 2}'),
-    "tool": Reply(tool_calls=[loops.request()]),
-    "reasoning": Reply(text=_TEXT, reasoning="Let me see."),
-    "refusal": Reply(refusal="No."),
-    "many": Reply(choices=[Choice(text=_TEXT), Choice(text=_TEXT, finish_reason="length")]),
-}
-FLAVOURS = tuple(_REPLIES)
-_PATHS = {
-    "chat": "chat/completions", "completions": "completions", "embeddings": "embeddings", "responses": "responses",
-    "messages": "messages", "moderations": "moderations", "images": "images/generations",
-    "transcriptions": "audio/transcriptions",
-}  # fmt: skip
-_SAME = {"beta": "messages", "translations": "transcriptions", "speech": "transcriptions"}
-"""Kinds of calls that are answered as others are."""
-_REQUEST = {
-    "model": "gpt-5", "messages": [], "input": ["a", "b"], "prompt": "a", "partial_images": 1, "quality": "high",
-    "stream_options": {"include_usage": True},
-}  # fmt: skip
-
-
-@functools.cache
-def _answers() -> dict[tuple[str, str, bool], str]:
-    """The body of every endpoint for every flavour, in one piece and, where there is one, as a stream."""
-    found, opener = {}, build_opener(ProxyHandler({}))
-    with FullProvider() as provider:
-        for kind, flavour, stream in product(_PATHS, FLAVOURS, (False, True)):
-            provider.reply(_REPLIES[flavour])
-            packed = {"encoding_format": "float" if flavour in ("text", "json") else "base64"}
-            asked = json.dumps({**_REQUEST, **packed, "stream": stream}).encode()
-            request = Request(f"{provider.openai_url}/{_PATHS[kind]}", asked, {"content-type": "application/json"})
-            with opener.open(request) as answer:
-                found[kind, flavour, stream] = answer.read().decode()
-    return found
-
-
-def listing(_flavour: str) -> Any:
-    """A list of models, of moderations or of anything else that is no call."""
-    model = {"id": "gpt-5", "object": "model", "created": 1, "owned_by": "x", "type": "model"}
-    return {"object": "list", "data": [model], "id": "1", "input_tokens": 3, "results": [], "has_more": False}
-
-
-def decision(flavour: str) -> Any:
-    """A decision: to go on, or for other flavours that it is done."""
-    choice = "north" if flavour in ("text", "tool") else "done"
-    return {**loops.DECISION, "answers": [{**loops.ANSWER, "choice": choice}]}
-
-
-def documents(_: str) -> Any:
-    """What the search of a vector store answers."""
-    found = {"file_id": "file-1", "filename": "a.md", "score": 0.5, "content": [{"type": "text", "text": "A."}]}
-    return {"object": "vector_store.search_results.page", "search_query": ["a"], "data": [found], "has_more": False}
-
-
-def failure(sdk: str) -> Any:
-    """The body of a refusal."""
-    error = {"message": "Not now.", "type": "rate_limit_error", "param": None, "code": "slow_down"}
-    return {"error": error} if sdk == "openai" else {"type": "error", "error": error, "request_id": "req_1"}
-
-
-def whole_of(way: str, flavour: str) -> Any:
-    """The body that answers a way of calling in one piece."""
-    kind = _kind(way)
-    if kind in _PATHS:
-        return json.loads(_answers()[kind, flavour, False])
-    return {"decisions": decision, "vector_stores": documents}.get(kind, listing)(flavour)
-
-
-def events_of(way: str, flavour: str) -> Events:
-    """The events that answer a way of calling as a stream; a refusal of the Responses API fails."""
-    made: Events = [
-        (one.event, one.data if one.data == "[DONE]" else one.json())
-        for one in corpus.events(_answers()[_kind(way), flavour, True])
-    ]
-    if (_kind(way), flavour) == ("responses", "refusal"):
-        _, last = made.pop()
-        failed = {**last["response"], "status": "failed"}
-        made.append(("response.failed", {**last, "type": "response.failed", "response": failed}))
-    return made
-
-
-def _kind(way: str) -> str:
-    first, _, rest = way.partition(".")
-    kind = rest.partition(".")[0] if first == "post" else first
-    return _SAME.get(kind, kind)

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel
+from tests.fuzz.transport import connections_of
 from tests.support import loops
 from tests.support.mode import Colour
 
@@ -19,6 +20,18 @@ class Caller(Colour):
         """`library`: the HTTP library of the SDK."""
         super().__init__(colour)
         self.sdk, self.client, self.library = sdk, client, library
+
+    def consumed(self, result: Any) -> Any:
+        """Return what the application goes on with of the result of a call."""
+        return result
+
+    def connections(self) -> list[str]:
+        """Return the connections that are in use."""
+        return connections_of(self.client._client)
+
+    async def close(self) -> None:
+        """Close the client."""
+        await self.wait(self.client.close())
 
 
 Call = Callable[[Caller, str, str], Any]
@@ -63,8 +76,13 @@ _EXTRAS: dict[str, dict[str, Any]] = {
 """What the kinds of requests have beside an ordinary one."""
 
 
+def contents(request: str) -> Any:
+    """What the user says in a kind of request."""
+    return _CONTENTS.get(request, "How are you? \u00e4\U0001f600")
+
+
 def _messages(request: str) -> Any:
-    question = {"role": "user", "content": _CONTENTS.get(request, "How are you? \u00e4\U0001f600")}
+    question = {"role": "user", "content": contents(request)}
     if request == "generator":
         return (message for message in [question])
     return [question, {"role": "assistant", "content": "Well."}] if request == "turns" else [question]
@@ -263,9 +281,9 @@ ANTHROPIC: dict[str, Call] = {
     "batches.create": _call("messages.batches", "create", lambda _: {"requests": []}),
 }
 
-WAYS: dict[str, dict[str, Call]] = {"openai": OPENAI, "anthropic": ANTHROPIC}
-STREAMED = ("stream", "helper", "resume", "streamed runner", "streamed iterator")
+STREAMED = ("stream", "helper", "resume")
 
 
 def is_streamed(way: str) -> bool:
-    return way.rpartition(".")[2] in STREAMED
+    name = way.rpartition(".")[2]
+    return name in STREAMED or name.startswith("streamed ")

@@ -8,24 +8,17 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
-import importlib
-import ssl
 import sys
-import time
 import warnings
 from multiprocessing.connection import Connection
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.fuzz.acts import Consumer, as_text, drive, name_of
 from tests.fuzz.case import Case
-from tests.fuzz.transport import Script, Server, connections_of
-from tests.fuzz.ways import WAYS, Caller, reaches_a_model
-from tests.support.sdks import http_of
-from tests.support.waiting import HANG_S
-
-CLIENTS = {"openai": "OpenAI", "anthropic": "Anthropic"}
+from tests.fuzz.sdks import SDKS, Wires, installed
+from tests.fuzz.transport import Script, Server
+from tests.fuzz.ways import Caller
 
 
 class Worker:
@@ -34,15 +27,15 @@ class Worker:
     def __init__(self) -> None:
         self._log: list[Any] = []
         self._requests: list[bool] = []
-        self._scripts = {sdk: Script(http_of(sdk)) for sdk in CLIENTS}
+        self._scripts = {sdk: Script(SDKS[sdk].library()) for sdk in installed()}
         self._servers = {sdk: Server(script) for sdk, script in self._scripts.items()}
-        self._tls = ssl.create_default_context()
-        for sdk in CLIENTS:
-            _make_waits_visible(importlib.import_module(f"{sdk}._base_client"), self._note)
+        for sdk in self._scripts:
+            SDKS[sdk].show_waits(sdk, self._note)
 
     def ways(self) -> dict[str, list[str]]:
-        callers = {sdk: self._caller(Case(sdk, "")) for sdk in CLIENTS}
-        return {sdk: [way for way in WAYS[sdk] if _has(caller, way)] for sdk, caller in callers.items()}
+        """Return the ways that the installed SDKs have."""
+        callers = {sdk: self._caller(Case(sdk, "")) for sdk in self._scripts}
+        return {sdk: [way for way in SDKS[sdk].ways if _has(caller, way)] for sdk, caller in callers.items()}
 
     def run(self, case: Case) -> dict[str, Any]:
         """Run a case; what its caller saw, in order, and how many calls have reached the SDK's `request`."""
@@ -70,8 +63,8 @@ class Worker:
         if not caller.is_async:
             drive(Consumer(case, caller, script, self._note).run())
             gc.collect()
-            self._note("connections", connections_of(caller.client))
-            caller.client.close()
+            self._note("connections", caller.connections())
+            drive(caller.close())
             return
 
         async def whole() -> None:
@@ -81,10 +74,10 @@ class Worker:
             await caller.collect()
             for _ in range(20):
                 # A generator that was left may close its connection a moment later.
-                if connections_of(caller.client):
+                if caller.connections():
                     await asyncio.sleep(0.01)
-            self._note("connections", connections_of(caller.client))
-            await caller.client.close()
+            self._note("connections", caller.connections())
+            await caller.close()
 
         asyncio.run(whole())
         gc.collect()
@@ -93,52 +86,20 @@ class Worker:
         self._log.append(list(event))
 
     def _caller(self, case: Case) -> Caller:
-        module, script = importlib.import_module(case.sdk), self._scripts[case.sdk]
-        is_async, library, requests = case.colour == "async", script.library, self._requests
-        base: Any = getattr(module, f"Async{CLIENTS[case.sdk]}" if is_async else CLIENTS[case.sdk])
-
-        class Counting(base):  # type: ignore[misc]
-            """Counts what reaches `request`, from outside whatever is patched below."""
-
-            def request(self, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-                requests.append(reaches_a_model(options.method, options.url))
-                return super().request(cast_to, options, *args, **kwargs)
-
-        http: Any = library.AsyncClient if is_async else library.Client
-        given: dict[str, Any] = {"transport": library.MockTransport(script.answer)}
-        address = {}
-        if case.wire == "socket":
-            given = {"verify": self._tls, "timeout": HANG_S}
-            address["base_url"] = self._servers[case.sdk].url + ("/v1" if case.sdk == "openai" else "")
-        http_client = http(follow_redirects=True, **given)
-        client = Counting(api_key="sk-test", max_retries=case.retries, http_client=http_client, **address)
-        return Caller(case.sdk, case.colour, client, library)
+        wires = Wires(self._scripts[case.sdk], self._servers[case.sdk], self._requests, self._note)
+        return SDKS[case.sdk].make(case, wires)
 
 
 def _has(caller: Caller, way: str) -> bool:
     """Whether the SDK has this way: only then asking for it with a wrong argument gets past finding it."""
     try:
-        made = WAYS[caller.sdk][way](caller, "none", "wrong argument")
+        made = SDKS[caller.sdk].ways[way](caller, "none", "wrong argument")
     except (AttributeError, ImportError, pytest.skip.Exception):
         return False
     except Exception:  # noqa: BLE001 - it is there, and refuses
         return True
     getattr(made, "close", lambda: None)()
     return True
-
-
-def _make_waits_visible(base: Any, note: Any) -> None:
-    """Waits between attempts are noted, not waited for, and have no chance in them."""
-
-    def sleep(seconds: float) -> None:
-        note("waits", round(seconds, 6))
-
-    async def sleep_later(seconds: float) -> None:
-        sleep(seconds)
-
-    anyio = importlib.import_module("anyio")
-    base.time, base.random = SimpleNamespace(**vars(time) | {"sleep": sleep}), lambda: 0.5
-    base.anyio = SimpleNamespace(**vars(anyio) | {"sleep": sleep_later})
 
 
 def _unraised(seen: Any) -> str:
