@@ -55,6 +55,9 @@ CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OF_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 _OWN_PACKAGE: Final = "callspan"
+_AGENT_SDK: Final = "claude-agent-sdk"
+_RECEIVE: Final = "Set CALLSPAN_RECEIVE=on, or instrument(receive=True); `callspan run` receives by itself."
+_LEFT_BODIES: Final = "The next process that starts an agent records and deletes them. To delete them now"
 
 
 @click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
@@ -120,6 +123,7 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _private_names()
     yield from _other_instrumentations()
     settings = load({"stores": tuple(split_urls(stores))})
+    yield from _agents(settings)
     for url in settings.stores:
         yield store_state(url, settings)
         yield from _open_files(url)
@@ -127,6 +131,7 @@ def every_check(stores: str) -> Iterator[Check]:
     directory = _spool_directory(settings)
     if directory is not None:
         yield from _spool_state(directory)
+        yield from _left_bodies(directory.parent)
         yield from _losses(settings)
     yield from _otlp()
     yield from _settings(settings)
@@ -216,6 +221,26 @@ def _other_instrumentations() -> Iterator[Check]:
         yield Check(
             area, name, "warning", f"opentelemetry-instrument turns it on: it {other_instrumentations.MEANS}", advice
         )
+
+
+def _agents(settings: Settings) -> Iterator[Check]:
+    """Report SDKs of agents, whose calls are made by programs of their own."""
+    version = _version(_AGENT_SDK)
+    if version is not None and settings.receive:
+        yield Check("agents", _AGENT_SDK, "ok", f"{version}, what its program reports is received")
+    elif version is not None:
+        detail = f"{version}, the calls of its program are not recorded unless its telemetry is received"
+        yield Check("agents", _AGENT_SDK, "warning", detail, _RECEIVE)
+
+
+def _left_bodies(root: Path) -> Iterator[Check]:
+    """Report what agents of ended processes left below the root of a spool."""
+    from callspan.receive.body_files import abandoned
+
+    for directory in abandoned(root):
+        count = sum(file.name.endswith(".json") for file in directory.rglob("*"))
+        detail = f"{plural(count, 'file')} of agents of an ended process in {directory}"
+        yield Check("agents", "bodies", "warning", detail, f"{_LEFT_BODIES}: rm -r {quote(str(directory))}")
 
 
 def store_state(url: str, settings: Settings) -> Check:

@@ -81,15 +81,17 @@ def remove(directory: Path) -> None:
 
 def abandoned(root: Path) -> Iterator[Path]:
     """Yield the directories of ended processes below the root of a spool; each is locked while it is in use."""
+    directories: list[Path] = []
     with suppress(OSError):
-        for directory in sorted((root / NAME).iterdir()):
-            with suppress(OSError):
-                descriptor = _open_lock(directory)
-                try:
-                    if try_lock(descriptor):
-                        yield directory
-                finally:
-                    os.close(descriptor)
+        directories = sorted((root / NAME).iterdir())
+    for directory in directories:
+        with suppress(OSError):
+            descriptor = _open_lock(directory)
+            try:
+                if try_lock(descriptor):
+                    yield directory
+            finally:
+                os.close(descriptor)
 
 
 def agents_in(directory: Path) -> Iterator[Sender]:

@@ -107,7 +107,8 @@ class Pipeline:
         """
         session = record.place if isinstance(record, CallRecord) else record
         level = strictest(level, open_level(getattr(session, "session_id", None)))
-        return self.recorder.write(self._processors_at(level).process(record))
+        is_version = isinstance(record, CallRecord) and not self._recorded_calls.is_first(f"received {record.call_id}")
+        return self.recorder.write(self._processors_at(level).process(record), replaces=is_version)
 
     def _write_and_measure(self, record: ProcessedRecord[Record]) -> None:
         self.recorder.write(record)
