@@ -252,7 +252,9 @@ def reading() -> Iterator[Read]:
     Closed after the test.
     """
     with ExitStack() as opened:
-        yield lambda store: opened.enter_context(closing(callspan.open_store(str(store), deliver=True)))
+        yield lambda store, **options: opened.enter_context(
+            closing(callspan.open_store(str(store), **{"deliver": True, **options}))
+        )
 
 
 @pytest.fixture(scope="session")

@@ -311,7 +311,7 @@ with callspan.session("s", session_id="own") as session, session.timestep(), cal
     client.chat.completions.create(model="m", **asked)
     stream = client.chat.completions.create(model="open", **asked, stream=True)
     next(iter(stream))
-    handle.force_flush()
+    handle.force_flush(300_000)
     print("waits", flush=True)
     sys.stdin.read()
 """
