@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -154,10 +155,13 @@ class _Connection(BaseHTTPRequestHandler):
         self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
         if answer.status < _INFORMATIONAL:
             return False
+        left = next((int(value) for name, value in answer.headers if name == "content-length"), sys.maxsize)
         for chunk in answer.chunks:
             if chunk.error is not None:
                 return False
-            data = chunk.data.encode("latin-1")
+            # When more than was said comes is chance, and so is what aiohttp makes of it.
+            data = chunk.data.encode("latin-1")[:left]
+            left -= len(data)
             if data:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
         if chunked:
