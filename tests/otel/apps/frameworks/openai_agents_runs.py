@@ -177,6 +177,7 @@ async def streamed(cast: Cast) -> None:
 
 
 async def cancelled(cast: Cast) -> None:
+    BEGUN.clear()
     running = cast.run(calls(("slow", {"n": 30_000})), tools=[slow], fails=asyncio.CancelledError)
     task = asyncio.create_task(running)
     while 30_000 not in BEGUN:
