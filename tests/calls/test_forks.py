@@ -27,13 +27,14 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from tests.conftest import Instrument, Read
 from tests.support import sdks
 from tests.support.calls import CHAT
+from tests.support.left_behind import end_open_calls
 from tests.support.processes import ROOT, plain_environment, ran
 from tests.support.rig import in_child
 from tests.support.waiting import HANG_MS, HANG_S, until
 
 import callspan
 from callspan.stores import StoreError
-from callspan.testing import ScriptedProvider, capture
+from callspan.testing import Reply, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 forks = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Python, as this process has threads
@@ -235,6 +236,43 @@ def test_stream_that_is_read_to_its_end_at_exit_succeeds(tmp_path: Path, reading
     assert (call.outcome, call.text) == ("success", "one two three four five six seven")
     assert call.stream.end == "complete"
     assert [session.calls for session in store.sessions()] == [1]
+
+
+LATE = {"model": "m", "choices": [{"message": {"role": "assistant", "content": "Late."}}], "usage": {"total_tokens": 7}}
+
+
+@pytest.mark.parametrize(("path", "spans", "outcomes"), [("/chat/completions", 1, ["success"]), ("/new_thing", 0, [])])
+def test_presumed_end_adds_nothing_to_the_true_one(
+    path: str, spans: int, outcomes: list[str], provider: ScriptedProvider, store: str, reading: Read,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """The process ends during the second attempt, twice, and the answer still comes.
+
+    A request of which only the answer would tell that it is a call ended before.
+    """
+
+    def answer(_: object) -> Reply:
+        end_open_calls()
+        end_open_calls()
+        return Reply(raw=LATE)
+
+    provider.reply(status=429, error_code="insufficient_quota", headers={"retry-after-ms": "1"}, on=path)
+    provider.reply(responder=answer, on=path)
+    with (
+        capture(stores=store) as seen,
+        openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=1) as client,
+        callspan.session("s"),
+    ):
+        client.post(path, cast_to=object, body={"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
+    *calls, session = seen.spans
+    assert (len(calls), (session.attributes or {}).get("callspan.totals.calls", 0)) == (spans, spans)
+    assert all(span.end_time for span in seen.spans)
+    recorded = list(reading(store).calls())
+    assert [call.outcome for call in recorded] == outcomes
+    for call in recorded:
+        assert (call.text, call.usage and call.usage.total_tokens) == ("Late.", 7)
+        assert [attempt.error_kind for attempt in call.attempts] == ["quota", None]
+    assert "ended span" not in caplog.text
 
 
 APPLICATION = """

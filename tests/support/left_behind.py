@@ -19,6 +19,7 @@ from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool
 from callspan.stores import find_store, split_urls
 from callspan.stores.spools import spool_directory, target_of
+from callspan.wiring import WIRING
 
 _PROGRAM = """
 import os, sys, callspan
@@ -104,3 +105,8 @@ def killed(stores: str, count: int = 3, end: str = "kill") -> None:
     process = start(stores, count, end)
     process.communicate(timeout=HANG_S)
     assert process.returncode == -signal.SIGKILL
+
+
+def end_open_calls() -> None:
+    """Do what the end of this process does to calls that are under way."""
+    WIRING.hook_context.deferred_ends.end_open(HANG_S)

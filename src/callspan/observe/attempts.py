@@ -108,11 +108,13 @@ class AttemptLog:
         last.end_ns, last.exception, last.status = _now_ns() - self._zero_ns, exception, status or last.status
         self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
 
-    def fields(self, start_ns: int, duration_ns: int, error: ErrorInfo | None) -> dict[str, Any]:
+    def fields(
+        self, start_ns: int, duration_ns: int, error: ErrorInfo | None, *, is_last: bool = True
+    ) -> dict[str, Any]:
         """Return the fields that the attempts add to the record of a call that began at `start_ns` (Unix nanoseconds).
 
         Retries are the SDK's own count, else the observed number; None if nothing was observed. Error bodies are read
-        now and released. A connection error while reading the response is a failure of its attempt.
+        now, and released if `is_last`. A connection error while reading the response is a failure of its attempt.
         """
         timing, opened = Timing(start_ns=start_ns, duration_ns=duration_ns), self._attempts
         if not opened:
@@ -136,6 +138,8 @@ class AttemptLog:
             for number, attempt in enumerate(opened, start=1):
                 after = opened[number] if number < len(opened) else None
                 record = _record(number, attempt, after, now_s, duration_ns)
+                if is_last:
+                    attempt.body = None
                 limits = record.rate_limits or limits
                 records.append(record)
             if error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
@@ -188,7 +192,6 @@ def _retry_after_s(headers: Mapping[str, str], body: object, now_s: float) -> fl
 def _body(attempt: _OpenAttempt) -> object:
     """Return the JSON of an error response; None if it is unknown, large or no JSON."""
     content = value_of(attempt.body) if attempt.body is not None else None
-    attempt.body = None
     return registry.decoded(content) if content and len(content) <= _MAX_BODY_BYTES else None
 
 

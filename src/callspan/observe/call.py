@@ -432,8 +432,11 @@ class Call:
     def presume_left(self, at_ns: int) -> None:
         """Record an open call, as the process ends, as left: with its span, in metrics and sums.
 
-        If it ends after all, that replaces the record.
+        If it ends after all, that replaces the record. What is known to be a call only from its answer ends now.
         """
+        if not self.has_span_from_start:
+            self.leave(at_ns)
+            return
         if self._endings or self._is_presumed_left:
             return
         presumed = copy(self)  # what both share is only read
@@ -586,7 +589,7 @@ class Call:
     def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
         """Return the fields of the record that cannot fail: its identity and ending."""
         span, outcome, start_ns = self.span, ending.outcome, self.record.timing.start_ns
-        fields = self.attempts.fields(start_ns, ending.duration_ns, error)
+        fields = self.attempts.fields(start_ns, ending.duration_ns, error, is_last=not ending.is_presumed)
         if self._first_ns is not None:
             fields["timing"] = self._with_chunks(fields["timing"])
         if self.explicit is not None:
