@@ -65,6 +65,7 @@ class AgentReceiver:
         """The root of the spool, below which bodies may lie; None: they come in log lines."""
         self._renew()
         in_child(self, AgentReceiver._renew)
+        forks.first_at_exit(self.close)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
@@ -119,18 +120,23 @@ class AgentReceiver:
 
     def _running(self) -> OtlpServer:
         """Return the server, started with the first agent. Raises OSError, ImportError."""
+        if self._server is not None:
+            return self._server
+        inbox = Inbox(self._write)
+        try:
+            server: OtlpServer = late_attribute("callspan.receive.server:OtlpServer")(inbox, 0)
+        except ImportError:
+            log(logging.WARNING, "%s", _MISSING)
+            raise
         with self._lock:
             if self._server is None:
-                inbox = Inbox(self._write)
-                try:
-                    server: OtlpServer = late_attribute("callspan.receive.server:OtlpServer")(inbox, 0)
-                except ImportError:
-                    log(logging.WARNING, "%s", _MISSING)
-                    raise
-                thread(server.serve, "callspan-receive", stop=server.stop).start()
                 self._server, self._inbox = server, inbox
-                forks.first_at_exit(self.close)
-            return self._server
+            running = self._server
+        if running is server:
+            thread(server.serve, "callspan-receive", stop=server.stop).start()
+        else:  # another thread was faster
+            server.close()
+        return running
 
     def _body_files(self) -> BodyFiles | None:
         """Return where bodies may lie, after reading what ended processes left there."""

@@ -72,7 +72,7 @@ class OtlpServer:
             limit_concurrency=_MAX_CONNECTIONS, timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
-        in_child(self, OtlpServer._abandon)
+        in_child(self, OtlpServer.close)
 
     def admit(self, sender: Sender) -> str:
         """Return the token of a new sender."""
@@ -92,8 +92,8 @@ class OtlpServer:
         """Have `serve` return soon. Safe from any thread."""
         self._server.should_exit = True
 
-    def _abandon(self) -> None:
-        """Close the socket in a forked child, which has no thread that serves it."""
+    def close(self) -> None:
+        """Close the socket of a server that was not started; also in a forked child, which has no thread for it."""
         self._listener.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
