@@ -7,15 +7,14 @@ import base64
 import gc
 import io
 import json
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 from tests.conftest import Instrument
-from tests.support.calls import body_returned, body_sent, caught, everywhere, the_call, usage_of
+from tests.support.calls import End, body_returned, body_sent, caught, everywhere, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.spans_of_records import differences
 from tests.support.waiting import HANG_MS, HANG_S
@@ -130,18 +129,6 @@ async def test_keys_and_signatures_are_nowhere(mode: Mode, stream: bool, seen: C
     (authorization,) = {one.headers["authorization"].partition("Signature=")[2] for one in mode.provider.requests[:1]}
     text = everywhere(seen)
     assert [canary for canary in (KEY, SECRET, TOKEN, authorization, "AWS4-HMAC") if canary in text] == []
-
-
-class End(NamedTuple):
-    """How a stream ends: what the caller does, what the provider sends, and what is recorded."""
-
-    act: Callable[[Mode, Any], Awaitable[Any]]
-    reply: dict[str, Any] = {}  # noqa: RUF012
-    outcome: str = "success"
-    end: str = "complete"
-    text: str = "I am quite well."
-    complete: bool = True
-    kind: str | None = None
 
 
 async def read_all(mode: Mode, stream: Any) -> None:

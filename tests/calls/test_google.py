@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
-from tests.support.calls import caught, the_call, usage_of
+from tests.support.calls import End, caught, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.processes import ran
 
@@ -93,18 +92,6 @@ async def test_record_does_not_contain_the_key(mode: Mode, seen: Capture) -> Non
     mode.provider.reply(status=400, message="API key not valid")
     assert await caught(answered(mode, client_of(mode)))
     assert "key-of-a-test" not in repr(seen.everything) + repr([span.attributes for span in seen.spans])
-
-
-class End(NamedTuple):
-    """How a stream ends: what the caller does, what the provider sends, and what is recorded."""
-
-    act: Callable[[Mode, Any], Awaitable[Any]]
-    reply: dict[str, Any] = {}  # noqa: RUF012
-    outcome: str = "success"
-    end: str = "complete"
-    text: str = "I am quite well."
-    complete: bool = True
-    kind: str | None = None
 
 
 async def read_all(mode: Mode, stream: Any) -> None:

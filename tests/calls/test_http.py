@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 import pytest
 from tests.conftest import Instrument
-from tests.support.calls import CHAT, QUESTION, ask, caught, everywhere, the_call, usage_of
+from tests.support.calls import CHAT, QUESTION, End, ask, caught, everywhere, the_call, usage_of
 from tests.support.mode import Mode
 
 import callspan
@@ -161,18 +160,6 @@ async def test_stream_read_before_it_is_returned(api: Api, mode: Mode, seen: Cap
     record, usage = the_call(seen), usage_of(the_call(seen))
     assert (record.text, record.outcome, record.request.stream) == ("I am quite well.", "success", True)
     assert (usage.output_tokens, record.timing.first_token_ns, record.stream) == (9, None, None)
-
-
-class End(NamedTuple):
-    """How a stream ends: what the caller does, what the provider sends, and what is recorded."""
-
-    act: Callable[[Mode, Any], Awaitable[Any]]
-    reply: dict[str, Any] = {}  # noqa: RUF012
-    outcome: str = "success"
-    end: str = "complete"
-    text: str = "I am quite well."
-    complete: bool = True
-    kind: str | None = None
 
 
 async def read_all(mode: Mode, response: Any) -> None:

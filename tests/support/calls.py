@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import anthropic
 import pytest
@@ -249,3 +249,15 @@ def bedrock(mode: Mode) -> Any:
 def everywhere(seen: Capture) -> str:
     """Return every byte of every span and record."""
     return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])
+
+
+class End(NamedTuple):
+    """How a stream ends: what the caller does, what the provider sends, and what is recorded."""
+
+    act: Callable[[Mode, Any], Awaitable[Any]]
+    reply: dict[str, Any] = {}  # noqa: RUF012
+    outcome: str = "success"
+    end: str = "complete"
+    text: str = "I am quite well."
+    complete: bool = True
+    kind: str | None = None
