@@ -107,11 +107,12 @@ OLD_URI: Final = "wsuri"
 _AGENTS: Final = ("claude_agent_sdk._internal.transport.subprocess_cli:SubprocessCLITransport",)
 _NOT_RECEIVED: Final = "the program is started without callspan's variables"
 AGENT_START: Final = PrivateName("connect", _AGENTS, _NOT_RECEIVED, "the calls of agents of claude_agent_sdk")
+AGENT_OPTIONS: Final = PrivateName("_options", _AGENTS, _NOT_RECEIVED, "the calls of agents of claude_agent_sdk")
 READ: Final = (
     RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
     INTERNAL, URI, PARSE_EVENT, EVENT_GENERATOR,
-    METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START,
+    METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS,
 )  # fmt: skip
 """Names that are read or set."""
 

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import wrapt
 from opentelemetry.trace import get_current_span
 
+from callspan import private_names as names
 from callspan.agent.context import content_of, current_context
 from callspan.agent.tree import ambient
 from callspan.fail_open import fail_open
@@ -52,14 +53,14 @@ def _before_start(_args: object, transport: Any, _kwargs: object) -> _Start | No
     if (receiver := HOOK_CONTEXT.agents) is None:
         HOOK_CONTEXT.unrecorded(NOT_RECEIVED)
         return None
-    options = transport._options  # noqa: SLF001 - see `private_names`
+    options = getattr(transport, names.AGENT_OPTIONS.name)
     environment = {**os.environ, **options.env}
     agent = receiver.start_agent(environment, _sender())
     if agent is None:
         return None
     copied = copy.copy(options)
     copied.env = {**options.env, **agent.variables}
-    transport._options = copied  # noqa: SLF001
+    setattr(transport, names.AGENT_OPTIONS.name, copied)
     return _Start(transport, options, agent.token)
 
 
@@ -78,7 +79,7 @@ def _sender() -> Sender:
 
 
 def _started(start: _Start, _result: object) -> None:
-    start.transport._options = start.options  # noqa: SLF001
+    setattr(start.transport, names.AGENT_OPTIONS.name, start.options)
     _tokens[start.transport] = start.token
 
 

@@ -26,6 +26,10 @@ class Wire(NamedTuple):
     stream: bool = False
     """Whether its path asks for a stream."""
 
+    def with_api(self, api: str) -> Wire:
+        """Return the request as one of another API."""
+        return Wire(api, self.model, self.stream)
+
 
 _MODEL: Final = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)$")
 """Gateways put anything before it, Vertex the project, the location and the publisher of the model."""
@@ -140,7 +144,7 @@ def of_path(path: str) -> Wire | None:
         if wire.api == "predict" and not is_published:
             return None
         is_other = wire.api == "messages" and is_published and _ANTHROPIC not in path
-        return wire._replace(api="chat_completions") if is_other else wire
+        return wire.with_api("chat_completions") if is_other else wire
     route, deployment = routes.find("POST", path), _DEPLOYMENT.search(path)
     if route is None or route.path.kind != "call":
         return None
@@ -156,12 +160,12 @@ def of_body(wire: Wire, body: object) -> Wire | None:
     if fields is None:
         return None
     if wire.api == _INVOKED:
-        return wire._replace(api=late_import("callspan.providers.bedrock.invoke").api_of(wire.model, fields))
+        return wire.with_api(late_import("callspan.providers.bedrock.invoke").api_of(wire.model, fields))
     if wire.model is None and not any(word(fields, name) for name in _MODEL_FIELDS):
         return None
     apis = (wire.api, _OTHER_APIS.get(wire.api))
     api = next((api for api in apis if api and any(fields.get(name) for name in _ASKED.get(api, ()))), None)
-    return None if api is None else wire._replace(api=api)
+    return None if api is None else wire.with_api(api)
 
 
 def of_request(method: str, path: str, body: object) -> Wire | None:

@@ -63,11 +63,12 @@ class AgentReceiver:
         """Takes what will not be recorded."""
         self.root: Path | None = None
         """The root of the spool, below which bodies may lie; None: they come in log lines."""
-        self._renew()
-        in_child(self, AgentReceiver._renew)
+        self.renew()
+        in_child(self, AgentReceiver.renew)
         forks.first_at_exit(self.close)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Forget the server and its agents, as in a forked child."""
         self._lock = threading.Lock()
         self._server: OtlpServer | None = None
         self._inbox: Inbox | None = None
@@ -116,7 +117,7 @@ class AgentReceiver:
                 files.close()
             if server is not None:
                 server.stop()
-            self._renew()
+            self.renew()
 
     def _running(self) -> OtlpServer:
         """Return the server, started with the first agent. Raises OSError, ImportError."""

@@ -46,7 +46,7 @@ class BodyFiles:
         if not try_lock(self._lock):  # taken for an abandoned one
             os.close(self._lock)
             raise OSError(errno.EAGAIN, "it is locked", str(self._directory))
-        in_child(self, BodyFiles._abandon)
+        in_child(self, BodyFiles.abandon)
 
     def add(self, sender: Sender) -> Sender:
         """Return the sender with a directory of its own."""
@@ -64,7 +64,7 @@ class BodyFiles:
         if not agents:
             remove(self._directory)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Leave the lock to the parent, in a forked child."""
         with suppress(OSError):
             os.close(self._lock)
