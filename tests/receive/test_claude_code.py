@@ -138,6 +138,85 @@ def test_repeated_and_torn_batches_give_the_same_calls(kept: Kept) -> None:
         assert facts(sent(again, doubled)) == expected
 
 
+def test_a_request_may_come_after_its_answer(kept: Kept) -> None:
+    requests = {event["request_body_id"]: event for event in named(RUN, "api_request_body")}
+    for answer, counters in zip(named(RUN, "api_response_body"), named(RUN, "api_request"), strict=True):
+        for event in (answer, counters, requests[answer["request_body_id"]]):
+            kept.take(logs([event]))
+    kept.inbox.close()
+    expected = sent(Kept(), RUN)
+    assert kept.calls.keys() == expected.keys()
+    assert {ident: bytes(call.request.body) for ident, call in kept.calls.items()} == {
+        ident: bytes(call.request.body) for ident, call in expected.items()
+    }
+
+
+def test_batches_in_any_order_never_mix_calls() -> None:
+    """A request may be taken for unanswered then, but none is that of another call."""
+    events = [event for request in RUN for event in request]
+    expected, random = sent(Kept(), RUN), Random(11)
+    for _ in range(20):
+        again = Kept()
+        random.shuffle(events)
+        sent(again, [events[start : start + 4] for start in range(0, len(events), 4)])
+        again.inbox.close()
+        answered = {ident: call for ident, call in again.calls.items() if call.outcome == "success"}
+        assert answered.keys() == expected.keys()
+        for ident, call in answered.items():
+            assert bytes(call.request.body) in (b"", bytes(expected[ident].request.body))
+
+
+def test_lost_answer_body_leaves_one_call_that_says_so(kept: Kept) -> None:
+    """Its request is that of the newest before the counters, not a call of its own."""
+    requests, counters = named(RUN, "api_request_body")[:3], named(RUN, "api_request")[:2]
+    kept.take(logs([*requests[:2], counters[0]]))
+    kept.take(logs([requests[2], counters[1]]))
+    kept.inbox.close()
+    calls = list(kept.calls.values())
+    assert [(call.outcome, call.retries) for call in calls] == [("success", 1), ("success", 0)]
+    for call in calls:
+        assert bytes(call.request.body)
+        assert call.usage is not None
+        assert [(note.what, note.why) for note in call.redactions] == [("response.body", "not_received")]
+
+
+def test_own_session_ends_with_its_program(kept: Kept) -> None:
+    own, sender = RUN[0][0]["session.id"], Sender()
+    sent(kept, RUN, sender)
+    last_ns = max(event["time_ns"] for events in RUN for event in events if event["event.name"] != "user_prompt")
+    kept.inbox.close(sender)
+    (start, end) = kept.of(SessionRecord)
+    assert (start.session_id, end.session_id) == (own, own)
+    assert (end.start_ns, end.end_ns, end.outcome) == (start.start_ns, last_ns, "success")
+    assert end.seen_ns > start.seen_ns
+    kept.inbox.close()
+    assert len(kept.of(SessionRecord)) == 2, "once"
+
+
+@pytest.mark.parametrize(("last", "outcome"), [("api_request_body", "interrupted"), ("api_error", "error")])
+def test_own_session_ends_as_its_last_call(kept: Kept, last: str, outcome: str) -> None:
+    kept.take(logs([*RUN[0], {**named(FAILED, last)[-1], "session.id": RUN[0][0]["session.id"], "time_ns": 2**61}]))
+    kept.inbox.close()
+    assert kept.of(SessionRecord)[-1].outcome == outcome
+
+
+def test_session_without_events_for_an_hour_has_ended(kept: Kept) -> None:
+    sent(kept, RUN)
+    assert [session.end_ns for session in kept.of(SessionRecord)] == [None]
+    later = {**RUN[0][0], "session.id": "another", "time_ns": RUN[-1][-1]["time_ns"] + 3601 * 10**9}
+    kept.take(logs([{**later, "event.name": "tool_decision"}]))
+    sessions = kept.of(SessionRecord)
+    assert [session.end_ns is None for session in sessions] == [True, True, False]
+    assert sessions[0].session_id == sessions[2].session_id
+
+
+def test_only_so_many_tools_wait(kept: Kept) -> None:
+    tool = named(RUN, "tool_result")[0]
+    kept.take(logs(named(RUN, "api_request_body")[:1]))
+    kept.take(logs([{**tool, "tool_use_id": f"t{number}"} for number in range(1030)]))
+    assert len([event for event in kept.of(EventRecord) if event.event_type == "tool"]) == 1030 - 1024
+
+
 def test_what_could_not_be_written_is_written_when_it_comes_again(kept: Kept) -> None:
     expected, healthy = facts(sent(Kept(), RUN)), Kept()
     for events in RUN:
@@ -231,6 +310,22 @@ def test_bodies_in_files_are_read_and_deleted_once_written(kept: Kept, tmp_path:
     assert len(list(tmp_path.iterdir())) == sum("body_ref" in event for events in requests for event in events)
     kept.works = True
     assert facts(sent(kept, requests, sender)) == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_answer_whose_file_is_not_whole_is_read_later(kept: Kept, tmp_path: Path) -> None:
+    """A program that is slow writes it after it has told of it."""
+    expected = facts(sent(Kept(), RUN))
+    requests = in_files(tmp_path)
+    late = {file: file.read_bytes() for file in tmp_path.glob("req_*")}
+    for file in late:
+        file.write_bytes(b"" if len(late) % 2 else late[file][:10])
+    sender = Sender(bodies=tmp_path)
+    sent(kept, requests, sender)
+    for file, content in late.items():
+        file.write_bytes(content)
+    kept.take(logs([]), sender=sender)
+    assert facts(kept.calls) == expected
     assert list(tmp_path.iterdir()) == []
 
 

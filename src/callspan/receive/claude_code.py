@@ -15,7 +15,8 @@ a version of the same record. Only a request whose answer has not come has no su
 or in the file in which the program put it; if nothing ever answers it, that is recorded too.
 
 The program sends one request at a time for each purpose and agent (`_lane`). So what was sent before an answered
-request, and waits, has failed: with the same body it was an attempt of the same call, else a call of its own.
+request, and waits, has failed: with the same body it was an attempt of the same call, else a call of its own. But if
+counters came without the body of their answer, they state when its request was sent.
 
 The result of a tool is in the next request. Until then only `tool_start` is written.
 
@@ -36,6 +37,7 @@ from callspan.providers.wire_json import integer, objects, text
 from callspan.receive.claude_records import (
     LoggedBody,
     ObservedCall,
+    ProgramSession,
     Sender,
     agent_record,
     call_id_of,
@@ -60,6 +62,9 @@ SERVICE: Final = "claude-code"
 _MAX_CALLS: Final = 1024
 _MAX_WAITING: Final = 256
 _MAX_WAITING_BYTES: Final = 64 << 20
+_SAME_TIME_NS: Final = 250_000_000
+"""The program logs a request within some milliseconds of the time from which it measures the answer."""
+_IDLE_NS: Final = 3600 * 10**9
 _ACCEPTED: Final = "accept"
 _READ: Final = fail_open("read a log event of Claude Code")
 Leveled: TypeAlias = tuple[Record, Content]
@@ -80,33 +85,48 @@ class ClaudeCode:
         """Tools that wait for their result, by the id of the model's call."""
         self._recorded: LRUCache[str, object] = LRUCache(_MAX_CALLS * 4)
         """The ids of recorded tools and agents, of which there is one version."""
-        self._sessions: LRUCache[str, object] = LRUCache(_MAX_CALLS)
+        self._sessions: dict[str, ProgramSession] = {}
+        """The program's own, by id."""
         self._with_bodies: LRUCache[str, object] = LRUCache(_MAX_CALLS)
         """Sessions whose requests come with their bodies, by id."""
+        self._unread: list[tuple[LogEvent, Sender]] = []
+        """Answers whose files were not whole yet."""
+        self._early: LRUCache[str, ObservedCall] = LRUCache(_MAX_CALLS)
+        """Answered calls whose request has not come, by the id of its body."""
         self._batch = _Batch()
 
     def records(self, events: Iterable[LogEvent], sender: Sender) -> Iterator[Leveled]:
         """Yield the records of a batch of events, each once; only calls may have further versions."""
+        unread, self._unread = self._unread[-_MAX_WAITING:], []
+        for event, owner in unread:
+            with _READ:
+                yield from self._api_response_body(event, owner)
+        now_ns = 0
         for event in sorted(filter(is_read, events), key=_order):
+            now_ns = event.time_ns
             with _READ:
                 yield from self._session(event, sender)
                 yield from getattr(self, f"_{event.name}")(event, sender)
         for call in self._batch.calls.values():
             with _READ:
                 yield call_record(call, sender), sender.level
+        yield from self._idle_sessions(now_ns)
         yield from self._evicted()
 
     def close(self, sender: Sender | None = None) -> Iterator[Leveled]:
-        """Yield the records of all that waits, or that waits for one sender, as no answer will come."""
-        for ident, (tool, owner) in list(self._tools.items()):
+        """Yield the records of all that waits, or that waits for one sender, as no answer will come, and the ends."""
+        for ident, (_, owner) in list(self._tools.items()):
             if sender is None or owner is sender:
-                del self._tools[ident]
-                yield tool, owner.level
+                yield from self._tool_without_result(ident)
         for body, owner in [*self._waiting.values()]:
             if (sender is None or owner is sender) and body.body_id not in self._batch.bodies:
                 content = body.content()
                 others = [other for other in reversed(self._in_lane(body.event)) if other is not body]
                 yield self._unanswered(body, owner, [other for other in others if other.content() == content])
+        self._unread = [] if sender is None else [pair for pair in self._unread if pair[1] is not sender]
+        for ident, session in list(self._sessions.items()):
+            if sender is None or session.sender is sender:
+                yield self._sessions.pop(ident).ended(), session.sender.level
 
     def settle(self) -> None:
         """Forget the bodies that the records have, and delete their files: they are written."""
@@ -122,13 +142,22 @@ class ClaudeCode:
             body.inline = body.path = None
 
     def _session(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        place = place_of(event, sender)
-        if (
-            sender.place.session_id is None
-            and place.session_id is not None
-            and self._sessions.is_first(place.session_id)
-        ):
-            yield session_record(event, place), sender.level
+        """Yield the start of a session of the program's own; note how it goes on."""
+        ident = text(event.attributes, "session.id")
+        if sender.place.session_id is not None or ident is None:
+            return
+        session = self._sessions.get(ident)
+        if session is None:
+            session = self._sessions[ident] = ProgramSession(session_record(event, place_of(event, sender)), sender)
+            yield session.start, sender.level
+        session.go_on(event)
+
+    def _idle_sessions(self, now_ns: int) -> Iterator[Leveled]:
+        """Yield the ends of sessions without an event for long; forget the oldest of too many."""
+        idle = [ident for ident, session in self._sessions.items() if session.last_ns < now_ns - _IDLE_NS]
+        for ident in idle or list(self._sessions)[:-_MAX_CALLS]:
+            session = self._sessions.pop(ident)
+            yield session.ended(), session.sender.level
 
     def _api_request_body(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
         body_id = text(event.attributes, "request_body_id")
@@ -139,6 +168,9 @@ class ClaudeCode:
         self._with_bodies.put(text(event.attributes, "session.id") or "", event)
         if self._tools:
             yield from self._results_in(body)
+        if (call := self._early.pop(body_id)) is not None:
+            self._batch.calls[call.call_id] = call
+            yield from self._answer(call, body, sender)
 
     def _api_request(self, event: LogEvent, _sender: Sender) -> Iterator[Leveled]:
         if (call := self._call(event)) is not None and call.facts is None:
@@ -151,11 +183,17 @@ class ClaudeCode:
         call = self._call(event, body_id)
         if call is None or call.response is not None:
             return
-        call.response = _body(call.call_id, event, sender)
+        response = _body(call.call_id, event, sender)
+        if response.is_whole:
+            call.response = response
+        else:
+            self._unread.append((event, sender))
         self._batch.calls[call.call_id] = call
         body, _ = self._waiting.get(body_id or "", (None, None))
-        if body is not None:
+        if body is not None and call.request is None:
             yield from self._answer(call, body, sender)
+        elif body_id is not None and call.request is None:
+            self._early.put(body_id, call)
 
     def _api_error(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
         body = next((body for body in self._in_lane(event) if body.time_ns <= event.time_ns), None)
@@ -193,6 +231,10 @@ class ClaudeCode:
             self._tools[tool.tool_call_id] = tool, sender
             yield tool_start(tool), sender.level
 
+    def _tool_without_result(self, ident: str) -> Iterator[Leveled]:
+        tool, sender = self._tools.pop(ident)
+        yield tool, sender.level
+
     def _results_in(self, body: LoggedBody) -> Iterator[Leveled]:
         """Yield the tools whose results a request has."""
         for message in objects(registry.decoded(body.content()), "messages"):
@@ -229,16 +271,35 @@ class ClaudeCode:
         ]
 
     def _unanswered(self, body: LoggedBody, sender: Sender, repeated: Sequence[LoggedBody] = ()) -> Leveled:
-        """Return the record of a request that failed, or was `repeated` and failed each time."""
-        for attempt in (body, *repeated):
-            self._batch.bodies[attempt.body_id] = attempt
-        call_id = call_id_of({}, body.body_id) or body.body_id
+        """Return the record of a request that failed, or was `repeated` and failed each time.
+
+        Or of one of whose answer only the counters came.
+        """
         attempts = [body, *repeated]
-        call = ObservedCall(call_id=call_id, request=attempts.pop(), retried=attempts)
+        call = self._counted(attempts[-1])
+        for attempt in attempts:
+            self._batch.bodies[attempt.body_id] = attempt
+        if call is None:
+            call = ObservedCall(call_id=call_id_of({}, body.body_id) or body.body_id)
+        call.request, call.retried = attempts.pop(), attempts
         return call_record(call, sender), sender.level
 
+    def _counted(self, body: LoggedBody) -> ObservedCall | None:
+        """Return the call whose counters came without a body and state that it began as this request was sent."""
+        lane = _lane(body.event)
+        for _, call in self._calls.items():
+            facts = call.facts
+            if facts is None or call.request or call.response or _lane(facts) != lane:
+                continue
+            if abs(call.began_ns - body.time_ns) <= _SAME_TIME_NS:
+                call.is_without_answer = True
+                return call
+        return None
+
     def _evicted(self) -> Iterator[Leveled]:
-        """Yield the oldest requests as unanswered, as far as too many wait."""
+        """Yield the oldest requests as unanswered, and the oldest tools without a result, as far as too many wait."""
+        for ident in list(self._tools)[:-_MAX_CALLS]:
+            yield from self._tool_without_result(ident)
         waiting = [pair for pair in self._waiting.values() if pair[0].body_id not in self._batch.bodies]
         size = sum(len(body.inline or b"") for body, _ in waiting)
         while len(waiting) > _MAX_WAITING or size > _MAX_WAITING_BYTES:

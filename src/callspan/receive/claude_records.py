@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from callspan.clock import monotonic_s
+from callspan.process_identity import own_identity
 from callspan.providers import registry
 from callspan.providers.anthropic.messages import usage
 from callspan.providers.base import NOT_RECOGNIZED
@@ -52,6 +53,12 @@ _MS: Final = 1_000_000
 _MAX_FILE_BYTES: Final = 64 << 20
 _FILE_S: Final = 0.5
 _POLL_S: Final = 0.01
+_SUCCESS: Final = "success"
+_OUTCOMES: Final = {
+    "api_request_body": INTERRUPTED, "api_request": _SUCCESS, "api_response_body": _SUCCESS, "api_error": "error",
+}  # fmt: skip
+"""The outcome of a session by its last event of a call."""
+_LOST: Final = "not_received"
 _UNANSWERED: Final = ErrorInfo(
     kind="unknown", type=INTERRUPTED, retryable=None, message="The program reported no answer to this request."
 )
@@ -89,6 +96,18 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
         return self.event.time_ns
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the program has put all of it into its file."""
+        try:
+            return self.path is None or self.path.stat().st_size >= self._size
+        except OSError:
+            return False
+
+    @property
+    def _size(self) -> int:
+        return count(self.event.attributes, "body_length") or 0
+
+    @property
     def is_written(self) -> bool:
         """Whether a record has it."""
         return self.inline is None and self.path is None
@@ -97,7 +116,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
         """Return its body; empty if it was not received, is in no file of callspan's, or was written before."""
         if self.path is None:
             return self.inline or b""
-        return _whole_file(self.path, count(self.event.attributes, "body_length") or 0)
+        return _whole_file(self.path, self._size)
 
 
 class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
@@ -112,6 +131,33 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     error: LogEvent | None = None
     response: LoggedBody | None = None
     """`api_response_body`."""
+    is_without_answer: bool = False
+    """Whether only its counters came, as the body of its answer was lost."""
+
+    @property
+    def began_ns(self) -> int:
+        """When its last attempt began, by its counters."""
+        return 0 if self.facts is None else self.facts.time_ns - _ms(self.facts.attributes, "duration_ms")
+
+
+class ProgramSession:
+    """A session of the program's own, which reports no end: it is that of the last event once the program has ended."""
+
+    def __init__(self, start: SessionRecord, sender: Sender) -> None:
+        self.start, self.sender = start, sender
+        self.last_ns = start.start_ns or 0
+        """The time of the last event."""
+        self._outcome: str | None = None
+
+    def go_on(self, event: LogEvent) -> None:
+        """Take an event. A request that nothing follows was interrupted."""
+        self.last_ns = max(self.last_ns, event.time_ns)
+        self._outcome = _OUTCOMES.get(event.name, self._outcome)
+
+    def ended(self) -> SessionRecord:
+        """Return the record of its end."""
+        end_ns = self.last_ns
+        return msgspec.structs.replace(self.start, seen_ns=end_ns + 1, end_ns=end_ns, outcome=self._outcome or _SUCCESS)
 
 
 def _whole_file(path: Path, size: int) -> bytes:
@@ -176,7 +222,7 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
         timing=timing,
         attempts=_attempts(sent, timing, status, text(attributes, "request_id")),
         retries=failed_before if sent or call.error is not None else None,
-        outcome="interrupted" if is_unanswered else "success" if error is None else "error",
+        outcome=INTERRUPTED if is_unanswered else _SUCCESS if error is None else "error",
         error=_UNANSWERED if is_unanswered else error,
         stream=Stream(end="complete", complete=True) if body and response is not None and request.stream else None,
         metadata=_metadata(attributes, sender),
@@ -193,13 +239,14 @@ def place_of(event: LogEvent, sender: Sender) -> Place:
 
 
 def session_record(event: LogEvent, place: Place) -> SessionRecord:
-    """Return the record of a program's own session, of which only the start is known."""
+    """Return the record of the start of a program's own session. It runs at most as long as this process receives."""
     return SessionRecord(
         session_id=place.session_id or "",
         seen_ns=event.time_ns,
         name=place.session_name,
         service=text(event.resource, "service.name"),
         start_ns=event.time_ns,
+        process=own_identity(),
     )
 
 
@@ -264,7 +311,8 @@ def _response(call: ObservedCall) -> tuple[Response | None, Usage | None, ErrorI
     body, endpoint = registry.decoded(content), registry.by_api(API)
     if not isinstance(body, dict) or endpoint is None:
         message_id = None if call.response is None else text(call.response.event.attributes, "message.id")
-        return Response(id=message_id), None, None, _not_received("response.body", call.response)
+        lost = [Redaction(what="response.body", why=_LOST)] if call.is_without_answer else []
+        return Response(id=message_id), None, None, lost or _not_received("response.body", call.response)
     info = endpoint.response_info(body) or NOT_RECOGNIZED
     encoded = exact_json(content, body)
     response = msgspec.structs.replace(info.response, body_bytes=len(encoded), body=msgspec.Raw(encoded))

@@ -264,8 +264,8 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     what: str
     """A path such as `request.body` or `error.message`."""
     why: str
-    """`secret`, `media`, `redactor`, `content`, `retention` or `size`; `redactor_failed`, `processor_failed` or
-    `interrupted` if a processor could not finish and the content was withheld."""
+    """`secret`, `media`, `redactor`, `content`, `retention` or `size`; `not_received` for what a program did not send;
+    `redactor_failed`, `processor_failed` or `interrupted` if a processor could not finish and content was withheld."""
     original_bytes: int | None = None
     sha256: str | None = None
     """Hex digest of the removed value, for `content` and `retention` only."""

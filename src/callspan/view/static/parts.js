@@ -120,6 +120,7 @@ const WHY = {
   content: "content is not kept",
   retention: "content was removed by age",
   size: "cut by size",
+  not_received: "the program did not send it",
   redactor_failed: "withheld: the redactor failed",
   processor_failed: "withheld: a processor failed",
   interrupted: "withheld: interrupted"
