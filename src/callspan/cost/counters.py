@@ -110,6 +110,12 @@ _MOST_NAMED: Final = 8
 _NOTHING: Final = (None, 0, "", "0")
 
 
+def bills_units_alone(usage: Usage) -> bool:
+    """Return whether an answer states all that is charged, and no tokens are among it, as for a ranking of Cohere."""
+    charged = (usage.raw or {}).get(_BILLED)
+    return bool(usage.hosted_tools) and isinstance(charged, dict) and not any("tokens" in name for name in charged)
+
+
 def unpriced_fields(usage: Usage) -> list[str]:
     """Return the fields of the usage object that state something whose price is unknown."""
     raw = usage.raw

@@ -23,7 +23,7 @@ import msgspec
 
 from callspan.amounts import EXACT
 from callspan.cost.attempts import with_attempts
-from callspan.cost.counters import unpriced_fields
+from callspan.cost.counters import bills_units_alone, unpriced_fields
 from callspan.cost.dimensions import (
     BATCH,
     CACHE_TTL,
@@ -91,7 +91,7 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def usd(self, usage: Usage) -> Decimal | None:
         """Return the exact amount; None if required counts are unknown or contradictory."""
-        if usage.input_tokens is None:
+        if usage.input_tokens is None and not bills_units_alone(usage):
             return None
         lines = list(self._lines(usage))
         if any(count < 0 for count, _ in lines):
