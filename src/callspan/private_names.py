@@ -1,4 +1,4 @@
-"""Private names of the SDKs, botocore, OpenTelemetry and websockets that callspan reads or sets; finds missing ones.
+"""Private names of the SDKs, their libraries and OpenTelemetry that callspan reads or sets; finds missing ones.
 
 Hooked functions are listed in the tables of `intercept`. Each row states where the name is, the fallback without it,
 and the loss. Names that the installed versions lack are logged once, and listed by `callspan doctor`.
@@ -22,7 +22,7 @@ RUNNER_PARAMS: Final = "_params"
 MODULES: Final = (
     *(f"{profile.package}.{module}" for profile in GENERATED for module in ("_base_client", "_streaming")),
     "claude_agent_sdk._internal.transport.subprocess_cli",
-    "openai._resource", "anthropic._models", "botocore.eventstream",
+    "openai._resource", "anthropic._models", "botocore.eventstream", "httpx._client", "httpx2._client",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
 )  # fmt: skip
@@ -100,6 +100,11 @@ PARSE_EVENT: Final = PrivateName(
 EVENT_GENERATOR: Final = PrivateName(
     "_event_generator", _EVENTS, "its streams are not observed", "the ends of Bedrock's streams"
 )
+INNER_STREAM: Final = PrivateName(
+    "_stream",
+    tuple(f"{library}._client:Bound{kind}Stream" for library in ("httpx", "httpx2") for kind in ("Sync", "Async")),
+    "raw bytes are not observed", "the ends of answers that other code reads as raw bytes",
+)  # fmt: skip
 URI: Final = PrivateName(
     "uri", ("websockets.client:ClientProtocol",), "its name in websockets 13 is read", with_="process_response"
 )
@@ -111,7 +116,7 @@ AGENT_OPTIONS: Final = PrivateName("_options", _AGENTS, _NOT_RECEIVED, "the call
 READ: Final = (
     RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
-    INTERNAL, URI, PARSE_EVENT, EVENT_GENERATOR,
+    INTERNAL, INNER_STREAM, URI, PARSE_EVENT, EVENT_GENERATOR,
     METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS,
 )  # fmt: skip
 """Names that are read or set."""

@@ -138,6 +138,24 @@ async def stream_cohere(mode: Mode, number: int | None) -> str:
     return await text_of(mode, cohere_client(mode).chat_stream(model="m-1", messages=QUESTION), read, number)
 
 
+def perplexity_client(mode: Mode) -> Any:
+    """An SDK that is generated as openai's is, without hooks of its own."""
+    package = pytest.importorskip("perplexity", reason="perplexityai is not installed")
+    kind = package.AsyncPerplexity if mode.is_async else package.Perplexity
+    return mode.keep(kind(api_key="key-of-a-test", base_url=f"{mode.provider.url}/v1", max_retries=0))
+
+
+async def ask_perplexity(mode: Mode) -> str:
+    answer = await mode.wait(perplexity_client(mode).chat.completions.create(model="m-1", messages=QUESTION))
+    return str(answer.choices[0].message.content)
+
+
+async def stream_perplexity(mode: Mode, number: int | None) -> str:
+    client = perplexity_client(mode)
+    chunks = await mode.wait(client.chat.completions.create(model="m-1", messages=QUESTION, stream=True))
+    return await text_of(mode, chunks, word_of_chat, number)
+
+
 def ollama_client(mode: Mode) -> Any:
     package = pytest.importorskip("ollama", reason="ollama is not installed")
     return (package.AsyncClient if mode.is_async else package.Client)(host=mode.provider.url)
@@ -170,6 +188,7 @@ CALLERS: dict[str, Caller] = {
     "litellm openai": Caller("litellm", *litellm("openai/m-1", api_base="{url}/v1"), CHAT, "openai", "openai"),
     "mistralai": Caller("mistralai", ask_mistral, stream_mistral, CHAT, "mistral_ai"),
     "huggingface_hub": Caller("huggingface_hub", ask_hugging, stream_hugging, CHAT, "huggingface"),
+    "perplexityai": Caller("perplexity", ask_perplexity, stream_perplexity, CHAT, "perplexity", "perplexityai"),
     "cohere": Caller("cohere", ask_cohere, stream_cohere, "cohere_chat", "cohere"),
     "ollama": Caller("ollama", ask_ollama, stream_ollama, "ollama_chat", "ollama"),
 }

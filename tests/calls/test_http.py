@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx
+import openai
 import pytest
 from tests.conftest import Instrument
 from tests.support.calls import CHAT, QUESTION, End, ask, caught, everywhere, the_call, usage_of
@@ -297,15 +298,46 @@ async def test_array_of_chunks_is_one_answer(mode: Mode, seen: Capture) -> None:
     ] * 2
 
 
-async def test_raw_bytes_are_passed_on_and_not_read(mode: Mode, seen: Capture) -> None:
-    """A reverse proxy passes them on."""
-    mode.provider.reply(**COUNTS)
-    response = await post(mode, client_of(mode), APIS["messages"], stream=True)
+async def read_raw(mode: Mode, response: Any) -> None:
+    """Read as a reverse proxy."""
     pieces = await read(mode, response, "iter_raw")
     assert b"message_stop" in b"".join(pieces)
+
+
+async def read_stream(mode: Mode, response: Any) -> None:
+    """Read the stream of the response itself, which nobody closes."""
+    pieces = await mode.all(response.stream)
+    assert b"message_stop" in b"".join(pieces)
+
+
+async def leave_raw(mode: Mode, response: Any) -> None:
+    async for _ in mode.items(response.aiter_raw() if mode.is_async else response.iter_raw()):
+        break
+    await close(mode, response)
+
+
+RAW_ENDS: Final = {
+    "read": End(read_raw),
+    "read by its stream": End(read_stream),
+    "left": End(leave_raw, SLOW, "cancelled", "closed"),
+    "cut by the server": End(read_raw, {"cut_after": 5}, "error", "error", kind="connection"),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", RAW_ENDS)
+async def test_raw_bytes_are_passed_on_and_not_read(name: str, library: str, mode: Mode, seen: Capture) -> None:
+    row = RAW_ENDS[name]
+    mode.provider.reply(**COUNTS, **row.reply)
+    response = await post(mode, client_of(mode, library), APIS["messages"], stream=True)
+    with suppress(Exception):
+        await row.act(mode, response)
     record = the_call(seen)
     assert record.response is not None
-    assert (record.response.unread, record.outcome, record.usage, record.text) == (True, "success", None, None)
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.response.unread) == (row.outcome, row.end, True)
+    assert (record.usage, record.text) == (None, None)
+    assert record.error is None if row.kind is None else record.error is not None and record.error.kind == row.kind
     assert (seen.spans[0].attributes or {})["callspan.response.unread"] is True
 
 
@@ -359,6 +391,8 @@ SENDERS: dict[str, tuple[str, str, str, str | None, str]] = {
     "litellm": ("litellm/1.110.2", "", "messages", "litellm/1.110.2", "anthropic"),
     "one with a name": ("ours/1.0 (linux)", "", "chat", "ours/1.0", "unknown"),
     "one without a version": ("Mozilla", "", "chat", None, "unknown"),
+    "another SDK generated alike": ("AsyncOther/Python 2.3.1", "", "chat", "Other/2.3.1", "unknown"),
+    "one of those with a provider": ("Writer/Python 3.0.0", "", "chat", "writer-sdk/3.0.0", "writer"),
     "a known host": ("ours/1.0", "https://api.deepseek.com", "chat", "ours/1.0", "deepseek"),
     "a known host before the SDK": (
         "mistral-client-python/1.2.3", "https://api.groq.com/openai", "chat", "mistralai/1.2.3", "groq",
@@ -373,9 +407,16 @@ async def test_sender_and_host_name_sdk_and_provider(name: str, mode: Mode, seen
     user_agent, url, api, sdk, provider = SENDERS[name]
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
     client = client_of(mode, base_url=url or mode.provider.url, transport=transport)
-    await post(mode, client, APIS[api], headers={"user-agent": user_agent})
+    generated = {"x-stainless-lang": "python"} if "/Python " in user_agent else {}
+    await post(mode, client, APIS[api], headers={"user-agent": user_agent, **generated})
     record = the_call(seen)
     assert (record.sdk, record.provider) == (sdk, provider)
+
+
+async def test_ranking_at_an_unknown_host_has_an_unknown_provider(mode: Mode, seen: Capture) -> None:
+    ranking = Api("/v1/rerank", {"model": "m-1", "query": "q", "documents": ["a"]}, "rerank", "m-1", "unknown")
+    await post(mode, client_of(mode), ranking)
+    assert (the_call(seen).api, the_call(seen).provider) == ("rerank", "unknown")
 
 
 KEYS: Final = tuple(f"canary-of-a-{place}" for place in ("header", "query", "signature", "token", "path"))
@@ -512,6 +553,26 @@ async def test_a_choice_is_never_widened(name: str, mode: Mode, instrumented: In
     arguments, expected = CHOICES[name]
     instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl", **arguments)
     assert await recorded(mode, tmp_path / "calls.jsonl") == expected
+
+
+class Derived(openai.OpenAI):
+    """A client of the application's, whose name is in its user agent."""
+
+
+@pytest.mark.parametrize(
+    ("sdks", "expected"), [(["anthropic", "http"], set()), (["openai", "anthropic", "http"], {"openai", "Other"})]
+)
+def test_client_derived_from_one_left_out_stays_unrecorded(
+    sdks: list[str], expected: set[str], provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path
+) -> None:
+    instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl", sdks=[*sdks, "groq", "together", "fireworks", "cerebras"])
+    Derived(api_key="k", base_url=provider.openai_url).chat.completions.create(**CHAT)
+    httpx.post(
+        f"{provider.openai_url}/chat/completions", json=CHAT,
+        headers={"user-agent": "Other/Python 2.3.1", "x-stainless-lang": "python"},
+    )  # fmt: skip
+    callspan.instrument().force_flush(30_000)
+    assert sources_in(tmp_path / "calls.jsonl") == expected
 
 
 async def test_other_code_can_be_left_out_later(mode: Mode, instrumented: Instrument, tmp_path: Path) -> None:

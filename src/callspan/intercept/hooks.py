@@ -232,6 +232,8 @@ class HookContext:
         """Whether to request the usage of chat streams, see `streams.request_usage`."""
         self.http_calls = False
         """Whether requests of any code to models are calls, see `wire_calls`."""
+        self.left_out: tuple[str, ...] = ()
+        """The modules by which SDKs generated alike are recognized whose calls are not recorded."""
         self.hashes_audio = False
         """Whether audio of websockets is hashed instead of only counted."""
         self.warned_about_other_tracers = False

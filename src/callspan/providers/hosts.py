@@ -98,6 +98,8 @@ _OWNERS: Final = {
     "ollama": "ollama",
 }
 """The provider whose API each family is, unless many servers speak it."""
+_SHARED: Final = frozenset({"rerank"})
+"""APIs of such a family that many servers speak."""
 _PROJECTS: Final = "/projects/"
 """In the paths of Vertex, in contrast to those of the Gemini API."""
 UNKNOWN: Final = "unknown"
@@ -130,15 +132,16 @@ def provider_of(client_classes: Iterable[str], host: str | None, sdk: SdkProfile
     return _by_name(name.rstrip("."), sdk.wire) or _PORTS.get(port, sdk.provider)
 
 
-def provider_of_server(host: str, port: int | None, wire: str, path: str, sender: str | None) -> str:
+def provider_of_server(host: str, port: int | None, api: str, wire: str, path: str, sender: str | None) -> str:
     """Return the provider of a request of any code, by what is known: its host, its port, its sender or its API.
 
-    `sender` is the provider whose SDK sends it. The API that many servers speak names none: `unknown`. Never raises.
+    `wire` is the family of `api`, `sender` the provider whose SDK sends it. An API that many servers speak names none:
+    `unknown`. Never raises.
     """
     provider = _by_name(host.casefold().rstrip("."), wire) or _PORTS.get(str(port)) or sender
     if provider is None and wire == "google" and _PROJECTS in path:
         return "gcp.vertex_ai"
-    return provider or _OWNERS.get(wire, UNKNOWN)
+    return provider or (UNKNOWN if api in _SHARED else _OWNERS.get(wire, UNKNOWN))
 
 
 def known_provider(host: str, sdk: SdkProfile) -> str | None:

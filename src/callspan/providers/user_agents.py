@@ -9,6 +9,8 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from callspan.sdk_profiles import GENERATED
+
 _MAX_KNOWN: Final = 128
 _MAX_LENGTH: Final = 256
 
@@ -35,12 +37,18 @@ _SENDERS: Final = (
     _Row(re.compile(r"cohere/(\S+)"), "cohere", "cohere"),
     _Row(re.compile(r"ollama-python/(\S+)"), "ollama", "ollama"),
     _Row(re.compile(r".*\bhf_hub/([^\s;]+)"), "huggingface_hub", "huggingface"),
+    _Row(re.compile(r"(?:Async)?Perplexity/Python (\S+)"), "perplexityai", "perplexity"),
+    _Row(re.compile(r"(?:Async)?Writer/Python (\S+)"), "writer-sdk", "writer"),
     _Row(re.compile(r"python-httpx2/(\S+)"), "httpx2"),
     _Row(re.compile(r"python-httpx/(\S+)"), "httpx"),
 )
 _PRODUCT: Final = re.compile(r"[A-Za-z][\w.+-]{0,63}/[0-9][\w.+-]{0,31}(?=[ ;]|$)")
 """A product and its version, as any user agent begins."""
 
+_OF_GENERATED: Final = re.compile(r"(?:Async)?(\w{1,64})/Python ([0-9][\w.+-]{0,31})")
+"""The client class and the version in the user agents of SDKs generated alike."""
+_SUPPORTED: Final = re.compile("|".join(profile.title for profile in GENERATED))
+"""Matches in the names of client classes of the SDKs with hooks, and of most that are derived from them."""
 _GENERATED: Final = b"x-stainless-lang"
 """The header of the SDKs generated alike."""
 _USER_AGENT: Final = b"user-agent"
@@ -48,16 +56,23 @@ _HOOKED: Final = (b"google-genai-sdk/", b"boto3/", b"botocore/", b"aiobotocore/"
 """The beginnings of the user agents of SDKs with a hook of their own."""
 
 
-def sender_of(headers: list[tuple[bytes, bytes]]) -> Sender | None:
-    """Return the sender of a request by its raw headers; None for an SDK with hooks, which alone records its calls."""
-    user_agent = b""
+def sender_of(headers: list[tuple[bytes, bytes]], *, all_sdks: bool) -> Sender | None:
+    """Return the sender of a request by its raw headers; None for an SDK with hooks, which alone records its calls.
+
+    `all_sdks`: whether each imported SDK generated alike records its calls. If one was left out, a client class without
+    a row may be derived from its.
+    """
+    user_agent, is_generated = b"", False
     for name, value in headers:
         lowered = name.lower()
         if lowered == _GENERATED:
-            return None
-        if lowered == _USER_AGENT:
+            is_generated = True
+        elif lowered == _USER_AGENT:
             user_agent = value
-    return None if user_agent.lower().startswith(_HOOKED) else _sender(user_agent[:_MAX_LENGTH])
+    if user_agent.lower().startswith(_HOOKED):
+        return None
+    sender = _sender(user_agent[:_MAX_LENGTH])
+    return sender if not is_generated or sender.provider or (all_sdks and sender.sdk) else None
 
 
 @lru_cache(maxsize=_MAX_KNOWN)
@@ -66,5 +81,8 @@ def _sender(user_agent: bytes) -> Sender:
     for row in _SENDERS:
         if (match := row.pattern.match(text)) is not None:
             return Sender(f"{row.distribution}/{match[1]}", row.provider)
+    if (generated := _OF_GENERATED.match(text)) is not None:
+        is_supported = _SUPPORTED.search(generated[1]) is not None
+        return Sender(None if is_supported else f"{generated[1]}/{generated[2]}")
     product = _PRODUCT.match(text)
     return Sender(None if product is None else product[0])

@@ -26,7 +26,7 @@ from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process.redaction import Redactor
 from callspan.receive.agents import AgentReceiver
 from callspan.record.events import Record
-from callspan.sdk_profiles import HTTP, SOURCES, Source
+from callspan.sdk_profiles import GENERATED, HTTP, SOURCES, Source
 from callspan.settings import Content, SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
 from callspan.stores.urls import check_store
@@ -192,6 +192,7 @@ class Wiring:
         settings = None if pipeline is None else pipeline.settings
         is_on = settings is not None and settings.enabled and settings.http and HTTP in self._sources
         self.hook_context.http_calls = is_on
+        self.hook_context.left_out = tuple(sdk.anchor for sdk in GENERATED if sdk.name not in self._sources)
         if is_on:
             self.patches.apply(HTTP)
         else:

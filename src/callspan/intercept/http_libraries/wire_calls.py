@@ -3,11 +3,13 @@
 Each HTTP request is one call, because what repeats it is above the HTTP library. A request within a call of a hooked
 SDK is an attempt of that call; below a request that is a call, as of a transport that calls a model, nothing is counted
 again. A request of a supported SDK outside of its call is none either: the SDK was left out, or the call must not be
-observed. The content type says how an answer is read.
+observed. The content type says how an answer is read. Bytes that pass around `iter_bytes` are not read, but it is seen
+whether they came to their end (`raw_streams`).
 """
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ from callspan.agent.call_ids import remember_call, remember_result
 from callspan.fail_open import fail_open
 from callspan.intercept.body_parsers import EventParser, Parser, chunks_in, is_json, is_stream, parser_of
 from callspan.intercept.hooks import HOOK_CONTEXT
+from callspan.intercept.http_libraries import raw_streams
 from callspan.intercept.invoked_chunks import take_invoked
 from callspan.intercept.responses import WIRE_CALL, ResponseObserver, parsing_error
 from callspan.observe.call import Call, failure
@@ -135,6 +138,7 @@ class WireObserver(ResponseObserver):
         self._status, self._invokes = response.status_code, opened.invokes
         if opened.call.streaming:
             self.on_data = self._take
+        raw_streams.observe(response, self)
 
     def parser(self) -> Parser:
         """Return the parser for the content type of the response."""
@@ -166,15 +170,27 @@ class WireObserver(ResponseObserver):
         super().completed(self._failure() or error)
 
     def closed(self) -> None:
-        """Report that the response was closed. Raw bytes that were read are not observed."""
-        response, failure = self.response(), self._failure()
-        if self.reader is None and getattr(response, "is_stream_consumed", False):
-            self.call.mark_unread()
-            self._end(partial(self.call.end, error=failure))
-        elif failure is not None and (self.reader is None or self.reader() is not None) and not self.is_reading():
+        """Report that the response was closed."""
+        failure = self._failure()
+        if failure is not None and (self.reader is None or self.reader() is not None) and not self.is_reading():
             self._end(partial(self.call.end, None, error=failure))
         else:
             super().closed()
+
+    def raw_begun(self) -> None:
+        """Report that raw bytes are read, which are not observed."""
+        if self.reader is None:
+            self.call.mark_unread()
+
+    def raw_ended(self) -> None:
+        """Report that all raw bytes were read."""
+        if self.reader is None:
+            self._end(partial(self.call.end, error=self._failure()))
+
+    def raw_failed(self, error: BaseException) -> None:
+        """Report an exception while raw bytes were read."""
+        if self.reader is None:
+            self.failed(error)
 
     def lost(self) -> None:
         """Report that the reader or the response was collected. Safe in a finalizer."""
@@ -205,7 +221,7 @@ def opened(request: Any) -> WireCall | None:
         return None
     body, invokes = registry.decoded(content), wire.api == _INVOKED
     wire = wires.of_body(wire, body)
-    sender = None if wire is None else sender_of(request.headers.raw)
+    sender = None if wire is None else sender_of(request.headers.raw, all_sdks=_records_all_sdks())
     if wire is None or sender is None:
         return None
     endpoint = registry.by_api(wire.api)
@@ -223,10 +239,14 @@ def opened(request: Any) -> WireCall | None:
     return wire_call
 
 
+def _records_all_sdks() -> bool:
+    return not any(module in sys.modules for module in HOOK_CONTEXT.left_out)
+
+
 def _info(url: Any, wire: wires.Wire, sender: Sender, endpoint: Endpoint, body: object) -> CallInfo:
-    described = endpoint.request(body)
+    described, api = endpoint.request(body), endpoint.api
     return CallInfo(
-        provider=provider_of_server(url.host, url.port, registry.wire_of(endpoint.api), url.path, sender.provider),
+        provider=provider_of_server(url.host, url.port, api, registry.wire_of(api), url.path, sender.provider),
         sdk=sender.sdk, server_address=url.host, server_port=port_of(url.scheme, url.port),
         model=described.model or wire.model, stream=wire.stream or described.stream,
     )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Raw streams: the bytes of a response below `iter_bytes`, which `iter_raw` and readers of `response.stream` get.
+
+The application keeps `response.stream`, whose inner stream, a private name, has an observed one in its place. It passes
+on the same pieces and reports that they begin, end or fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from callspan import private_names as names
+from callspan.fail_open import fail_open
+
+if TYPE_CHECKING:
+    from callspan.intercept.http_libraries.wire_calls import WireObserver
+
+_OBSERVE: Final = fail_open("observe the raw bytes of a response")
+
+
+def observe(response: Any, observer: WireObserver) -> None:
+    """Observe the raw bytes of an open response; nothing is observed if its stream has no inner one."""
+    with _OBSERVE:
+        stream = response.stream
+        if (inner := getattr(stream, names.INNER_STREAM.name, None)) is not None:
+            setattr(stream, names.INNER_STREAM.name, _RawStream(inner, observer))
+
+
+class _RawStream:
+    """The same stream, observed."""
+
+    __slots__ = ("_inner", "_observer")
+
+    def __init__(self, inner: Any, observer: WireObserver) -> None:
+        self._inner, self._observer = inner, observer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._observer.raw_begun()
+        return _observed(iter(self._inner), self._observer)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._observer.raw_begun()
+        pieces = aiter(self._inner)
+        kind = _RawGenerator if isinstance(pieces, AsyncGenerator) else _RawPieces
+        return kind(pieces, self._observer)
+
+
+def _observed(pieces: Iterator[bytes], observer: WireObserver) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        observer.raw_failed(error)
+        raise
+    observer.raw_ended()
+
+
+class _RawPieces:
+    """As `_observed`. No generator, whose finalization would race with that of the inner one."""
+
+    __slots__ = ("_inner", "_observer")
+
+    def __init__(self, inner: Any, observer: WireObserver) -> None:
+        self._inner, self._observer = inner, observer
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            piece: bytes = await self._inner.__anext__()
+        except StopAsyncIteration:
+            self._observer.raw_ended()
+            raise
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._observer.raw_failed(error)
+            raise
+        return piece
+
+
+class _RawGenerator(_RawPieces):
+    """One whose inner iterator is a generator, which httpx2 closes."""
+
+    __slots__ = ()
+
+    def asend(self, value: Any) -> Any:
+        return self._inner.asend(value)
+
+    def athrow(self, *error: Any) -> Any:
+        return self._inner.athrow(*error)
+
+    def aclose(self) -> Any:
+        return self._inner.aclose()
