@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from tests.conftest import Instrument
 
-from callspan.receive.agents import ELSEWHERE, TELEMETRY, AgentReceiver, StartedAgent
+from callspan.receive.agents import ELSEWHERE, SILENT, AgentReceiver, StartedAgent
 from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender
 from callspan.receive.decoding import Signal
 from callspan.receive.inbox import Inbox
+from callspan.receive.programs import TELEMETRY
 from callspan.receive.server import OtlpServer
 from callspan.record.call import Place
 from callspan.record.ids import response_call_id
@@ -27,7 +28,7 @@ from callspan.records import CallRecord
 from callspan.wiring import WIRING
 
 __all__ = [
-    "ELSEWHERE", "SCOPE_OF_SPANS", "TELEMETRY", "WIRING", "AgentReceiver", "OtlpServer", "Place", "Sender",
+    "ELSEWHERE", "SCOPE_OF_SPANS", "SILENT", "TELEMETRY", "WIRING", "AgentReceiver", "OtlpServer", "Place", "Sender",
     "StartedAgent", "response_call_id",
 ]  # fmt: skip
 

@@ -11,10 +11,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.receive.conftest import ELSEWHERE, TELEMETRY, AgentReceiver, Place, Sender, StartedAgent, logs, recorded
+from tests.receive.conftest import (
+    ELSEWHERE,
+    SILENT,
+    TELEMETRY,
+    AgentReceiver,
+    Kept,
+    Place,
+    Sender,
+    StartedAgent,
+    logs,
+    recorded,
+)
 from tests.support.rig import until
 
-from callspan.records import CallRecord
+from callspan.records import CallRecord, SessionRecord
 
 SENDER = Sender(place=Place(session_id="ours"))
 
@@ -39,7 +50,7 @@ class Agents:
         return agent
 
     def end(self, agent: StartedAgent) -> None:
-        self.receiver._end_agent(agent.token)
+        self.receiver._end_agent(agent.token or "")
 
     @property
     def calls(self) -> list[CallRecord]:
@@ -94,7 +105,10 @@ def test_each_agent_sends_to_an_address_of_its_own(agents: Agents) -> None:
     for agent, sessions in ((first, {"ours"}), (second, {"ours", "other"})):
         for events in recorded("tools"):
             assert (
-                send(agent, [{**event, "request_id": event.get("request_id", "") + agent.token} for event in events])
+                send(
+                    agent,
+                    [{**event, "request_id": event.get("request_id", "") + (agent.token or "")} for event in events],
+                )
                 == 200
             )
         assert {call.place.session_id for call in agents.calls} == sessions
@@ -116,18 +130,34 @@ def test_only_full_content_is_asked_for_and_lies_in_files(agents: Agents) -> Non
 
 def test_settings_of_others_win(agents: Agents) -> None:
     for value in ("0", "1"):
-        assert agents.receiver.start_agent({TELEMETRY: value}, SENDER) is None
-    assert agents.unrecorded == [ELSEWHERE] * 2
+        agent = agents.start(**{TELEMETRY: value})
+        assert (agent.token, dict(agent.variables)) == (None, {"OTEL_RESOURCE_ATTRIBUTES": "callspan.session.id=ours"})
+    assert agents.unrecorded == [ELSEWHERE % "claude"] * 2
 
 
 def test_an_agent_that_sent_nothing_is_counted(agents: Agents) -> None:
     agent = agents.start()
     agents.end(agent)
-    assert agents.unrecorded == [ELSEWHERE]
+    assert agents.unrecorded == [SILENT % "claude"]
     heard = agents.start()
     send(heard, recorded("tools")[0])
     agents.end(heard)
-    assert agents.unrecorded == [ELSEWHERE]
+    assert agents.unrecorded == [SILENT % "claude"]
+
+
+def test_a_resource_attribute_names_the_session(agents: Agents, kept: Kept) -> None:
+    """Whoever receives, and whatever trace the application has."""
+    odd = Sender(place=Place(session_id="a, b=c"))
+    attributes = agents.start(odd, OTEL_RESOURCE_ATTRIBUTES="team=x").variables["OTEL_RESOURCE_ATTRIBUTES"]
+    assert attributes == "team=x,callspan.session.id=a%2C%20b%3Dc"
+    assert "OTEL_RESOURCE_ATTRIBUTES" not in agents.start(Sender()).variables
+    for events in recorded("tools"):
+        request = logs(events)
+        session = {"key": "callspan.session.id", "value": {"stringValue": "ours"}}
+        request["resourceLogs"][0]["resource"]["attributes"].append(session)
+        kept.take(request)
+    assert {call.place.session_id for call in kept.calls.values()} == {"ours"}
+    assert kept.of(SessionRecord) == [], "its own process writes it"
 
 
 def test_loopback_passes_no_proxy(agents: Agents) -> None:

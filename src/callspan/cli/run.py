@@ -2,6 +2,7 @@
 
 The application runs as it would without callspan: with its own interpreter, in this same process (`exec`), with its
 own arguments and exit code. A `sitecustomize` on its `PYTHONPATH` (see `autostart/`) calls `start` in each process.
+Only for a program of `PROGRAMS`, which reports its calls by OTLP, this process stays as the parent (`run_agent`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
 from callspan.formatting import plural
 from callspan.otlp.providers import otlp_is_named
+from callspan.receive.programs import PROGRAMS, AgentProgram
 from callspan.safe_urls import error_text, safe_name
 from callspan.service import SERVICE_FOR_RUN, service_of_command
 from callspan.settings_loader import enabled_sources, environment_for_run, load
@@ -34,6 +36,7 @@ _USAGE: Final = "callspan run [OPTIONS] APP [ARGS]..."
 _ABOUT: Final = """\
   callspan run app.py --its-own options
   callspan run -m package.module
+  callspan run claude -p "What is in a.txt?"
 
 Run a script, a module or a command with callspan on; its records go to the
 store. Processes the application starts are recorded, too. Settings are those of
@@ -69,12 +72,15 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     except (SettingError, OSError) as error:
         text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
         parser.error(clean_lines(text))
-    environment = environment_for_run(stores, _AUTOSTART) | {_PROCESS: str(os.getpid())}
+    environment = environment_for_run(stores, _AUTOSTART)
     service = app if options.m else service_of_command((app, *app_arguments))
     if service is not None:
         environment[SERVICE_FOR_RUN] = service
-    _announce(urls, is_option=option is not None)
-    _replace_process(program, environment)
+    is_on = _announce(urls, is_option=option is not None)
+    agent = PROGRAMS.get(Path(program[0]).name)
+    if agent is not None and is_on:
+        _run_agent(program, environment, agent, stores)
+    _replace_process(program, environment | {_PROCESS: str(os.getpid())})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,11 +119,15 @@ def _with_absolute_paths(urls: str) -> str:
     return ",".join(find_store(url).absolute_url for url in split_urls(urls))
 
 
-def _announce(urls: str, *, is_option: bool) -> None:
-    """Print where records are stored and how to show them; the commands repeat `--store` if it was given."""
+def _announce(urls: str, *, is_option: bool) -> bool:
+    """Print where records are stored and how to show them; return False if nothing will be recorded.
+
+    The commands repeat `--store` if it was given.
+    """
     names = ",".join(map(safe_name, split_urls(urls)))
     command = command_on(urls, is_option=is_option)
-    if load(warn=False).enabled and enabled_sources():
+    is_on = load(warn=False).enabled and bool(enabled_sources())
+    if is_on:
         line = f"recording to {names}; to see it: {command} calls; if nothing is there: {command} doctor"
         unseen_line = unseen.line()
     else:
@@ -125,12 +135,23 @@ def _announce(urls: str, *, is_option: bool) -> None:
     with suppress(OSError):
         for text in filter(None, (line, unseen_line)):
             print(f"callspan: {clean(text)}", file=sys.stderr)
+    return is_on
 
 
 def command_on(stores: str, *, is_option: bool) -> str:
     """Return the beginning of commands on stores, without passwords; `is_option`: they were given by `--store`."""
     names = ",".join(map(safe_name, split_urls(stores)))
     return shlex.join(["callspan", "--store", names] if is_option else ["callspan"])
+
+
+def _run_agent(program: list[str], environment: dict[str, str], agent: AgentProgram, stores: str) -> None:
+    """Run an agent program and exit as it does; return if its calls cannot be received."""
+    from callspan.cli.run_agent import run_agent
+
+    try:
+        run_agent(program, environment, agent, stores)
+    except (OSError, ValueError) as error:
+        _exit_unrun(program[0], error)
 
 
 def _replace_process(program: list[str], environment: dict[str, str]) -> NoReturn:
@@ -143,9 +164,13 @@ def _replace_process(program: list[str], environment: dict[str, str]) -> NoRetur
     try:
         os.execve(program[0], program, environment)  # noqa: S606 - the command the user gave
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        print(f"Error: {clean(f'{program[0]} cannot be run: {reason}')}", file=sys.stderr)
-        sys.exit(1)
+        _exit_unrun(program[0], error)
+
+
+def _exit_unrun(command: str, error: OSError | ValueError) -> NoReturn:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    print(f"Error: {clean(f'{command} cannot be run: {reason}')}", file=sys.stderr)
+    sys.exit(1)
 
 
 def start() -> None:

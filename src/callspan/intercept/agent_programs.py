@@ -44,7 +44,8 @@ class _Start(NamedTuple):
     transport: Any
     options: Any
     """Those of the application."""
-    token: str
+    token: str | None
+    """None if it sends its telemetry elsewhere."""
 
 
 def _before_start(_args: object, transport: Any, _kwargs: object) -> _Start | None:
@@ -80,7 +81,8 @@ def _sender() -> Sender:
 
 def _started(start: _Start, _result: object) -> None:
     setattr(start.transport, names.AGENT_OPTIONS.name, start.options)
-    _tokens[start.transport] = start.token
+    if start.token is not None:
+        _tokens[start.transport] = start.token
 
 
 def _not_started(start: _Start, _error: BaseException) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -23,19 +24,13 @@ from callspan.forks import in_child, late_attribute
 from callspan.receive.body_files import BodyFiles, abandoned, agents_in, events_of_files, remove
 from callspan.receive.claude_records import Sender
 from callspan.receive.inbox import Inbox, Write
+from callspan.receive.programs import CLAUDE, AgentProgram, named_session
 
 if TYPE_CHECKING:
     from callspan.receive.server import OtlpServer
 
-TELEMETRY: Final = "CLAUDE_CODE_ENABLE_TELEMETRY"
-"""The program's switch. Set by anybody, their settings apply."""
-ELSEWHERE: Final = "agent claude: its telemetry is set up elsewhere"
-_CONTENT: Final = (
-    "OTEL_LOG_RAW_API_BODIES", "OTEL_LOG_TOOL_DETAILS", "OTEL_LOG_TOOL_CONTENT", "OTEL_LOG_USER_PROMPTS",
-    "OTEL_LOG_ASSISTANT_RESPONSES",
-)  # fmt: skip
-_PROXIES: Final = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-_NO_PROXY: Final = ("NO_PROXY", "no_proxy")
+ELSEWHERE: Final = "agent %s: its telemetry is set up elsewhere"
+SILENT: Final = "agent %s: nothing came from it; it called no model, or its own settings send its telemetry elsewhere"
 _MISSING: Final = 'The calls of agents are not recorded: pip install "callspan[cli]"'
 _GRACE_S: Final = 1.0
 """Time for the last requests of an agent that has ended."""
@@ -47,11 +42,21 @@ _ENDING: Final = Worker("callspan-agents")
 
 
 class StartedAgent(NamedTuple):
-    """An agent that is to send here."""
+    """What an agent needs to be started with."""
 
-    token: str
+    token: str | None
+    """None if it sends its telemetry elsewhere."""
     variables: Mapping[str, str]
-    """What its environment needs in addition."""
+    """In addition to its environment."""
+    arguments: Sequence[str] = ()
+    """Before all others."""
+    lock: int | None = None
+    """A descriptor. Whoever has it open keeps other processes from reading the body files of this one."""
+
+
+class _Agent(NamedTuple):
+    sender: Sender
+    name: str
 
 
 class AgentReceiver:
@@ -63,6 +68,10 @@ class AgentReceiver:
         """Takes what will not be recorded."""
         self.root: Path | None = None
         """The root of the spool, below which bodies may lie; None: they come in log lines."""
+        self.calls = 0
+        """Number of calls recorded until the last `close`."""
+        self.refused: Counter[str] = Counter()
+        """Numbers of requests that were not acknowledged until then, by reason."""
         self.renew()
         in_child(self, AgentReceiver.renew)
         forks.first_at_exit(self.close)
@@ -71,22 +80,32 @@ class AgentReceiver:
         """Forget the server and its agents, as in a forked child."""
         self._lock = threading.Lock()
         self._server: OtlpServer | None = None
+        self._thread: threading.Thread | None = None
         self._inbox: Inbox | None = None
         self._files: BodyFiles | None = None
-        self._agents: dict[str, Sender] = {}
+        self._agents: dict[str, _Agent] = {}
 
-    def start_agent(self, environment: Mapping[str, str], sender: Sender) -> StartedAgent | None:
-        """Return what an agent needs to send here; None if it will not."""
-        if environment.get(TELEMETRY):
-            self.unrecorded(ELSEWHERE)
-            return None
+    def start_agent(
+        self,
+        environment: Mapping[str, str],
+        sender: Sender,
+        program: AgentProgram = CLAUDE,
+        arguments: Sequence[str] = (),
+    ) -> StartedAgent | None:
+        """Return what an agent with this environment and arguments needs to send here; None if that cannot be had."""
         with _START:
-            server = self._running()
-            if sender.level == "full" and (files := self._body_files()) is not None:
-                sender = files.add(sender)
+            if program.is_set_up(environment, arguments):
+                self.unrecorded(ELSEWHERE % program.name)
+                return StartedAgent(None, named_session(sender, environment))
+            server, lock = self._running(), None
+            files = self._body_files()
+            if program.has_body_files and sender.level == "full" and files is not None:
+                sender, lock = files.add(sender), files.lock
             token = server.admit(sender)
-            self._agents[token] = sender
-            return StartedAgent(token, variables(server.url(token), sender, environment))
+            self._agents[token] = _Agent(sender, program.name)
+            url = server.url(token)
+            variables = program.variables(url, sender, environment)
+            return StartedAgent(token, variables, program.arguments(url, sender), lock)
         return None
 
     def end_agent(self, token: str) -> None:
@@ -95,28 +114,34 @@ class AgentReceiver:
 
     def _end_agent(self, token: str) -> None:
         with _END:
-            server, inbox, sender = self._server, self._inbox, self._agents.pop(token, None)
-            if server is None or inbox is None or sender is None:
+            server, inbox, agent = self._server, self._inbox, self._agents.pop(token, None)
+            if server is None or inbox is None or agent is None:
                 return
             if server.heard.get(token) is None:
-                self.unrecorded(ELSEWHERE)
-            if sender.bodies is not None:
-                inbox.take_events(list(events_of_files(sender.bodies)), sender)
-            if inbox.close(sender) and sender.bodies is not None:
-                remove(sender.bodies)
+                self.unrecorded(SILENT % agent.name)
+            bodies = agent.sender.bodies
+            if bodies is not None:
+                inbox.take_events(list(events_of_files(bodies)), agent.sender)
+            if inbox.close(agent.sender) and bodies is not None:
+                remove(bodies)
 
     def close(self) -> None:
-        """Record what waits, and stop."""
+        """Take what has arrived, record what waits, and stop."""
         with _END:
-            server, inbox, files = self._server, self._inbox, self._files
+            server, running, inbox, files = self._server, self._thread, self._inbox, self._files
+            if server is not None:
+                server.stop()
+            if running is not None:
+                running.join(_JOIN_S)
             for token in list(self._agents):
                 self._end_agent(token)
             if inbox is not None:
                 inbox.close()
+                self.calls += inbox.calls
+            if server is not None:
+                self.refused += server.refused
             if files is not None:
                 files.close()
-            if server is not None:
-                server.stop()
             self.renew()
 
     def _running(self) -> OtlpServer:
@@ -134,7 +159,8 @@ class AgentReceiver:
                 self._server, self._inbox = server, inbox
             running = self._server
         if running is server:
-            thread(server.serve, "callspan-receive", stop=server.stop).start()
+            self._thread = thread(server.serve, "callspan-receive", stop=server.stop)
+            self._thread.start()
         else:  # another thread was faster
             server.close()
         return running
@@ -159,31 +185,3 @@ def record_left(directory: Path, write: Write) -> None:
             inbox.take_events(list(events_of_files(sender.bodies)), sender)
     if inbox.close():
         remove(directory)
-
-
-def variables(url: str, sender: Sender, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables by which the `claude` program sends its log events to a URL, with content if permitted."""
-    has_content = sender.level == "full"
-    content = dict.fromkeys(_CONTENT, "0")
-    if has_content:
-        bodies = "1" if sender.bodies is None else f"file:{sender.bodies}"
-        content |= {"OTEL_LOG_TOOL_DETAILS": "1", "OTEL_LOG_RAW_API_BODIES": bodies}
-    return {
-        TELEMETRY: "1",
-        "OTEL_LOGS_EXPORTER": "otlp",
-        # The switch turns these on too, where the application has set them for itself.
-        "OTEL_METRICS_EXPORTER": "none",
-        "OTEL_TRACES_EXPORTER": "none",
-        "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "http/json",
-        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{url}/v1/logs",
-        "OTEL_LOGS_EXPORT_INTERVAL": "1000",
-        **content,
-        **_without_proxy(environment),
-    }
-
-
-def _without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that keep loopback from a proxy, if there is one."""
-    if not any(environment.get(name) for name in _PROXIES):
-        return {}
-    return {name: ",".join(filter(None, (environment.get(name), "127.0.0.1"))) for name in _NO_PROXY}

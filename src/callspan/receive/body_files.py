@@ -42,9 +42,9 @@ class BodyFiles:
         """`root` is that of the spool. Raises OSError if no directory can be made there."""
         self._directory = root / NAME / f"{os.getpid()}-{os.urandom(6).hex()}"
         make_private(self._directory)
-        self._lock = _open_lock(self._directory)
-        if not try_lock(self._lock):  # taken for an abandoned one
-            os.close(self._lock)
+        self.lock = _open_lock(self._directory)
+        if not try_lock(self.lock):  # taken for an abandoned one
+            os.close(self.lock)
             raise OSError(errno.EAGAIN, "it is locked", str(self._directory))
         in_child(self, BodyFiles.abandon)
 
@@ -60,14 +60,14 @@ class BodyFiles:
     def close(self) -> None:
         """Give up the directory; delete it, unless an agent still has one in it."""
         agents = [entry for entry in self._directory.iterdir() if entry.name != _LOCK]
-        os.close(self._lock)
+        os.close(self.lock)
         if not agents:
             remove(self._directory)
 
     def abandon(self) -> None:
         """Leave the lock to the parent, in a forked child."""
         with suppress(OSError):
-            os.close(self._lock)
+            os.close(self.lock)
 
 
 def _open_lock(directory: Path) -> int:

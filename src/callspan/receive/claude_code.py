@@ -144,11 +144,11 @@ class ClaudeCode:
     def _session(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
         """Yield the start of a session of the program's own; note how it goes on."""
         ident = text(event.attributes, "session.id")
-        if sender.place.session_id is not None or ident is None:
+        if ident is None or (place := place_of(event, sender)).session_id != ident:
             return
         session = self._sessions.get(ident)
         if session is None:
-            session = self._sessions[ident] = ProgramSession(session_record(event, place_of(event, sender)), sender)
+            session = self._sessions[ident] = ProgramSession(session_record(event, place), sender)
             yield session.start, sender.level
         session.go_on(event)
 

@@ -18,6 +18,7 @@ from callspan.providers.base import NOT_RECOGNIZED
 from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import count, integer, number, text
 from callspan.receive.decoding import Attributes, LogEvent
+from callspan.receive.programs import SESSION
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
 from callspan.record.codec import encode_json, exact_json
 from callspan.record.events import TOOL_START, EventRecord, SessionRecord, start_id
@@ -235,6 +236,8 @@ def place_of(event: LogEvent, sender: Sender) -> Place:
     """Return the session that started the program, else the program's own."""
     if sender.place.session_id is not None:
         return sender.place
+    if (session_id := text(event.resource, SESSION)) is not None:
+        return Place(session_id=session_id)
     return Place(session_id=text(event.attributes, "session.id"), session_name=text(event.resource, "service.name"))
 
 
