@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from contextlib import suppress
 from importlib import metadata
@@ -86,6 +87,22 @@ async def test_plain_call_is_one_span_and_one_record(mode: Mode, seen: Capture) 
     assert seen.spans[0].name == f"generate_content {MODEL}"
     assert (attributes["gen_ai.provider.name"], attributes["gen_ai.request.max_tokens"]) == ("gcp.gemini", 64)
     assert (attributes["gen_ai.request.temperature"], attributes["gen_ai.request.stop_sequences"]) == (0.5, ("!",))
+
+
+@pytest.mark.parametrize("name", ["generate_content", "generate_content_stream", "send_message", "send_message_stream"])
+def test_wrong_argument_raises_as_without_callspan(name: str, mode: Mode) -> None:
+    def wrongly_called() -> tuple[bool, str]:
+        client = client_of(mode)
+        owner = client.chats.create(model=MODEL) if name.startswith("send") else client.models
+        method = getattr(owner, name)
+        with pytest.raises(TypeError) as caught_error:
+            method(nonsense=1)
+        return inspect.iscoroutinefunction(method), str(caught_error.value)
+
+    plain = wrongly_called()
+    with capture() as seen:
+        assert wrongly_called() == plain
+    assert seen.everything == []
 
 
 async def test_record_does_not_contain_the_key(mode: Mode, seen: Capture) -> None:

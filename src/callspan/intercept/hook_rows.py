@@ -30,6 +30,8 @@ class Hook(msgspec.Struct, frozen=True):
     """Whether the function returns an awaitable, even if it is no coroutine function."""
     late: bool = False
     """Whether the SDK imports the module on first use."""
+    is_public: bool = False
+    """Whether applications call it: wrong arguments of an async function then raise when it is called."""
     with_: str = ""
     """Expected only if the class also has this name, because older versions lack both."""
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -145,6 +145,39 @@ def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(original).parameters
     except (TypeError, ValueError):
         return {}
+
+
+def bound_like(original: Function, hooked: Function) -> Function:
+    """Return an async function with the parameters of `original` that calls `hooked`, or that itself if they vary.
+
+    A coroutine function binds its arguments when it is called, and runs when it is awaited. So only one with the same
+    parameters raises the TypeError of the original at once, and is a coroutine function as well.
+    """
+    bound = list(parameters(original).values())
+    if not bound or any(parameter.kind in VARIADIC for parameter in bound):
+        return hooked
+    declared = inspect.Signature([_without_values(parameter) for parameter in bound])
+    passed = ", ".join(
+        f"{parameter.name}={parameter.name}" if parameter.kind is parameter.KEYWORD_ONLY else parameter.name
+        for parameter in bound
+    )
+    names: dict[str, Any] = {_HOOK: hooked}
+    # Python has no other way to make a coroutine function with given parameters.
+    exec(f"async def bound{declared}: return await {_HOOK}({passed})", names)  # noqa: S102 - names of parameters
+    function: Any = update_wrapper(names["bound"], hooked)
+    optional = {parameter.name: parameter for parameter in bound if parameter.default is not parameter.empty}
+    function.__kwdefaults__ = {
+        name: parameter.default for name, parameter in optional.items() if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    function.__defaults__ = tuple(
+        parameter.default for parameter in optional.values() if parameter.kind is not parameter.KEYWORD_ONLY
+    )
+    return cast("Function", function)
+
+
+def _without_values(parameter: inspect.Parameter) -> inspect.Parameter:
+    default = parameter.empty if parameter.default is parameter.empty else None
+    return parameter.replace(annotation=parameter.empty, default=default)
 
 
 def _before(original: Function, steps: HookSteps, name: str, at: int) -> Function:

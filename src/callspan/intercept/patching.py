@@ -26,7 +26,15 @@ from callspan.intercept.generated_sdks import openai_agents
 from callspan.intercept.generated_sdks.table import HOOKS as GENERATED_HOOKS
 from callspan.intercept.hook_rows import Hook
 from callspan.intercept.hooked_sdks.table import HOOKS as OWN_HOOKS
-from callspan.intercept.hooks import HOOK_CONTEXT, VARIADIC, CodeHook, Function, innermost, parameters
+from callspan.intercept.hooks import (
+    HOOK_CONTEXT,
+    VARIADIC,
+    CodeHook,
+    Function,
+    bound_like,
+    innermost,
+    parameters,
+)
 from callspan.intercept.http_libraries.table import HOOKS as HTTP_HOOKS
 from callspan.intercept.http_libraries.table import LIBRARIES
 from callspan.providers import registry
@@ -225,7 +233,10 @@ class Patches:
             code = CodeHook(function, make)
             patch = _Patch(owner, hook, code.original, function, code)
         else:
-            patch = _Patch(owner, hook, original, make(_callable(original, owner)))
+            replacement = make(_callable(original, owner))
+            if hook.is_public and inspect.iscoroutinefunction(original):
+                replacement = bound_like(original, replacement)
+            patch = _Patch(owner, hook, original, replacement)
             setattr(owner, hook.attribute, patch.replacement)
         self._patches[owner, hook.attribute] = patch
         return patch

@@ -90,18 +90,19 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     *both(
         "generate_content", ("google.genai.models:{Async}Models",), google_loops.LOOP.around, _LOOPS, awaits=True,
-        late=True,
+        late=True, is_public=True,
     ),
     *both(
         "generate_content_stream", ("google.genai.models:{Async}Models",), google_loops.STREAM.around, _LOOPS,
-        awaits=True, late=True,
+        awaits=True, late=True, is_public=True,
     ),
     *both(
         "send_message", ("google.genai.chats:{Async}Chat",), google_loops.LOOP.around, _LOOPS, awaits=True, late=True,
+        is_public=True,
     ),
     *both(
         "send_message_stream", ("google.genai.chats:{Async}Chat",), google_loops.STREAM.around, _LOOPS, awaits=True,
-        late=True,
+        late=True, is_public=True,
     ),
     Hook(
         "invoke_function_from_dict_args", ("google.genai._extra_utils",), google_loops.TOOL.around,
