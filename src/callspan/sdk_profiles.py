@@ -81,7 +81,7 @@ GENERATED: Final = (
 HOOKED: Final = (
     SdkProfile(
         "google", "GoogleGenAI", "google-genai >= 1.33", "google", "gcp.gemini", "generativelanguage.googleapis.com",
-        "/v1beta", path="google.genai", base="_api_client",
+        "/v1beta", other_packages=("websockets",), path="google.genai", base="_api_client",
     ),
     SdkProfile(
         "bedrock", "Bedrock", "botocore >= 1.34.116", "bedrock", "aws.bedrock", "bedrock-runtime.amazonaws.com", "",

@@ -152,7 +152,7 @@ def test_names_and_server_are_read_as_text(seen: Capture) -> None:
 def test_unknown_api_error_lists_known_apis() -> None:
     with pytest.raises(
         ValueError,
-        match="use one of chat_completions, cohere_chat, cohere_chat_v1, cohere_embed, completions",
+        match="use one of bidi_generate_content, chat_completions, cohere_chat, cohere_chat_v1, cohere_embed",
     ):
         callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
 

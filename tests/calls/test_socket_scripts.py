@@ -20,7 +20,8 @@ from tests.support.calls import body_sent
 from tests.support.mode import Mode
 from tests.support.realtime_server import event
 from tests.support.scale import scaled
-from tests.support.socket_server import connected, next_of, serving
+from tests.support.socket_script import serving
+from tests.support.socket_server import connected, next_of
 
 from callspan.records import CallRecord
 from callspan.testing import capture

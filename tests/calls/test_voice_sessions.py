@@ -20,7 +20,8 @@ from tests.support.realtime_server import (
     translated,
     used,
 )
-from tests.support.socket_server import by_api, connected, listened, serving
+from tests.support.socket_script import serving
+from tests.support.socket_server import by_api, connected, listened
 
 import callspan
 from callspan.testing import Capture

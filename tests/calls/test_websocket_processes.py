@@ -21,7 +21,7 @@ from tests.support import realtime_server as voice
 from tests.support import sdks
 from tests.support.processes import ran
 from tests.support.scale import scaled
-from tests.support.socket_server import serving
+from tests.support.socket_script import serving
 
 from callspan.testing import Capture, ScriptedProvider
 

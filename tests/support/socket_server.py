@@ -1,68 +1,23 @@
-"""Websockets: a server on loopback that plays its part, and the application with a client of either colour."""
+"""Websockets of openai: an application with a client of either colour, and a server that plays its part."""
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, nullcontext
 from operator import attrgetter
 from typing import Any
 
 import pytest
 from tests.support import sdks
 from tests.support.mode import Mode
+from tests.support.socket_script import exceptions, serving
 
 from callspan.records import CallRecord
 from callspan.testing import Capture
 
-exceptions = pytest.importorskip("websockets.exceptions", reason="websockets come with openai[realtime]")
 sdks.needs("openai", "2.30", "responses.connect")
 ConnectionClosed: type[Exception] = exceptions.ConnectionClosed
 ENDS = ("response.completed", "response.failed", "response.incomplete", "error")
-
-
-class Part:
-    """What a server sends: an event, `"recv"` (it waits for a message), `"drop"` or `"close"`."""
-
-    def __init__(self, script: list[Any]) -> None:
-        self.received: list[Any] = []
-        self.url = ""
-        self.path = ""
-        self.done = threading.Event()
-        self._script = script
-
-    def play(self, connection: Any) -> None:
-        self.path = connection.request.path
-        try:
-            for step in self._script:
-                if step == "recv":
-                    self.received.append(connection.recv())
-                elif step == "drop":
-                    connection.socket.shutdown(socket.SHUT_RDWR)
-                elif step == "close":
-                    connection.close()
-                else:
-                    connection.send(step if isinstance(step, str | bytes) else json.dumps(step, separators=(",", ":")))
-            while "close" not in self._script and "drop" not in self._script:
-                self.received.append(connection.recv())
-        except ConnectionClosed as closed:
-            self.received.append(type(closed).__name__)
-        finally:
-            self.done.set()
-
-
-@contextmanager
-def serving(script: list[Any]) -> Iterator[Part]:
-    """A server that plays a script to each connection."""
-    from websockets.sync.server import serve
-
-    part = Part(script)
-    with serve(part.play, "127.0.0.1", 0, compression=None, max_size=None) as server:
-        threading.Thread(target=server.serve_forever).start()
-        part.url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/v1"
-        yield part
 
 
 async def next_of(mode: Mode, connection: Any) -> Any:

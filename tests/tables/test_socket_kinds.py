@@ -49,6 +49,18 @@ EVENTS: dict[str, list[dict[str, Any]]] = {
         event("session.closed", reason="expired", session={"id": "s"}, usage={"seconds": 4}),
     ],
 }
+BIDI = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+EVENTS[BIDI] = [
+    {"setupComplete": {}},
+    {"serverContent": {"inputTranscription": {"text": "Hello."}}},
+    {"serverContent": {"modelTurn": {"parts": [{"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": "AAAA"}}]}}},
+    {"serverContent": {"modelTurn": {"parts": [{"text": "Hi"}]}, "outputTranscription": {"text": "Hi"}}},
+    {"toolCall": {"functionCalls": [{"id": "a", "name": "f", "args": {}}]}, "usageMetadata": {"promptTokenCount": 1}},
+    {"toolCallCancellation": {"ids": ["a"]}},
+    {"serverContent": {"interrupted": True}},
+    {"serverContent": {"turnComplete": True}, "usageMetadata": {"promptTokenCount": 1, "promptTokensDetails": []}},
+    {"error": {"code": 429, "message": "No."}},
+]
 for _one in EVENTS["/realtime"]:
     if "audio.delta" in _one["type"]:
         _one["delta"] = "AAAA"
@@ -57,6 +69,10 @@ SENT = [
     {"type": "response.create", "stream_id": "a", "model": "m", "input": "Hi"},
     {"type": "response.steer", "previous_response_id": "r", "input": "Hi"},
     {"type": "session.start", "session": {"model": "m"}},
+    {"setup": {"model": "models/m", "tools": []}},
+    {"client_content": {"turns": [{"parts": [{"text": "Hi"}]}], "turn_complete": True}},
+    {"tool_response": {"functionResponses": [{"id": "a", "name": "f", "response": {}}]}},
+    {"realtime_input": {"text": "Hi"}},
 ]
 
 
@@ -75,7 +91,7 @@ class Observer:
         self._kind.sent(frame, self._kind.create(frame))
 
     def receive(self, given: dict[str, Any]) -> None:
-        if not isinstance(given.get("type"), str):
+        if not self._kind.accepts(given):
             return
         self._kind.short_event(json.dumps(given))
         for each in (self._kind.repeated(), given):

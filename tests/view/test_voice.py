@@ -23,7 +23,7 @@ from tests.support.realtime_server import (
     transcribed,
 )
 from tests.support.records import SECOND, START_NS, made
-from tests.support.socket_server import serving
+from tests.support.socket_script import serving
 from tests.view.conftest import Delivery, Records, Show
 from tests.view.conftest import event as happened
 

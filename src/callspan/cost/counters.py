@@ -23,7 +23,7 @@ COUNTED: Final[Mapping[str, str]] = {
     # Gemini
     "promptTokenCount": "input_tokens",
     "toolUsePromptTokenCount": "input_tokens",
-    "candidatesTokenCount": "output_tokens",
+    **dict.fromkeys(("candidatesTokenCount", "responseTokenCount"), "output_tokens"),
     "thoughtsTokenCount": "reasoning_tokens",
     "cachedContentTokenCount": "cache_read_tokens",
     "totalTokenCount": "total_tokens",
@@ -78,6 +78,7 @@ FREE: Final[Mapping[str, str]] = {
             "promptTokenDetails",
             "toolUsePromptTokensDetails",
             "candidatesTokensDetails",
+            "responseTokensDetails",
             "cacheTokensDetails",
         )
         for field in ("modality", "tokenCount")

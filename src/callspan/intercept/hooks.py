@@ -263,6 +263,8 @@ class HookContext:
         """Whether to send W3C `traceparent` with provider requests."""
         self.stream_usage = False
         """Whether to request the usage of chat streams, see `streams.request_usage`."""
+        self.sources: frozenset[str] = frozenset()
+        """What calls are recorded from: SDKs by name, and `http`. Websockets are hooked for several of them at once."""
         self.http_calls = False
         """Whether requests of any code to models are calls, see `wire_calls`."""
         self.left_out: tuple[str, ...] = ()

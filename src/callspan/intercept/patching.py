@@ -37,13 +37,14 @@ from callspan.intercept.hooks import (
 )
 from callspan.intercept.http_libraries.table import HOOKS as HTTP_HOOKS
 from callspan.intercept.http_libraries.table import LIBRARIES
+from callspan.intercept.websockets import HOOKS as SOCKET_HOOKS
 from callspan.providers import registry
 from callspan.sdk_profiles import HTTP, PROFILES, Sdk, Source
 from callspan.settings import InvalidValueError, SettingError, words_of
 
 _SOURCES: Final = cast("Callable[[object], tuple[Source, ...]]", words_of(Source))
 _LOAD: Final = fail_open("import the modules that calls need")
-HOOKS: Final[tuple[Hook, ...]] = (*GENERATED_HOOKS, *OWN_HOOKS, *HTTP_HOOKS)
+HOOKS: Final[tuple[Hook, ...]] = (*GENERATED_HOOKS, *OWN_HOOKS, *HTTP_HOOKS, *SOCKET_HOOKS)
 
 
 def sources_of(value: object) -> tuple[Source, ...]:

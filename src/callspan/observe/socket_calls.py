@@ -74,8 +74,7 @@ class SocketCalls:
         """Observe a frame about to be sent; return the call that it begins, if any."""
         if self._inherited or not isinstance(message, str | bytes | bytearray):
             return None
-        is_marked = self._kind.mark in message if isinstance(message, str) else self._kind.mark.encode() in message
-        frame = decoded(message) if is_marked else None
+        frame = decoded(message) if self._kind.is_marked(message) else None
         if frame is None:
             return None
         turn = self._kind.create(frame)
@@ -107,7 +106,7 @@ class SocketCalls:
                 event = _DECODE(message)
             except (ValueError, RecursionError):
                 event = decoded(message)
-        if event is not None and type(event.get("type")) is str:
+        if event is not None and self._kind.accepts(event):
             while self._sent:
                 self._kind.sent(*self._sent.popleft())
             while (repeated_event := self._kind.repeated()) is not None:

@@ -65,7 +65,7 @@ _CREDENTIAL_MARKS: Final = (
 _REPEATED_MARKS: Final = (b'"mcp', b'_secrets"')
 CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
 """APIs whose answers may repeat tools and MCP servers with their credentials."""
-_SESSIONS: Final = frozenset({"live", "realtime", "realtime_translations"})
+_SESSIONS: Final = frozenset({"bidi_generate_content", "live", "realtime", "realtime_translations"})
 """APIs whose settings may have credentials anywhere."""
 
 MAX_SEARCHED: Final = 65_536

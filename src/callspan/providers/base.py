@@ -21,9 +21,9 @@ from callspan.record.usage import Usage
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations", "images",
     "live", "realtime", "realtime_translations", "image_edits", "image_variations", "transcriptions", "translations",
-    "speech", "generate_content", "embed_content", "predict", "interactions", "converse", "invoke_model",
-    "invoke_embeddings", "fim_completions", "cohere_chat", "cohere_chat_v1", "cohere_embed", "rerank", "ollama_chat",
-    "ollama_generate", "ollama_embed", "text_generation",
+    "speech", "generate_content", "bidi_generate_content", "embed_content", "predict", "interactions", "converse",
+    "invoke_model", "invoke_embeddings", "fim_completions", "cohere_chat", "cohere_chat_v1", "cohere_embed", "rerank",
+    "ollama_chat", "ollama_generate", "ollama_embed", "text_generation",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "rerank",

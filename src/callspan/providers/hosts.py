@@ -100,7 +100,7 @@ _OWNERS: Final = {
 """The provider whose API each family is, unless many servers speak it."""
 _SHARED: Final = frozenset({"rerank"})
 """APIs of such a family that many servers speak."""
-_PROJECTS: Final = "/projects/"
+_OF_VERTEX: Final = ("/projects/", "/google.cloud.aiplatform.")
 """In the paths of Vertex, in contrast to those of the Gemini API."""
 UNKNOWN: Final = "unknown"
 
@@ -139,7 +139,7 @@ def provider_of_server(host: str, port: int | None, api: str, wire: str, path: s
     `unknown`. Never raises.
     """
     provider = _by_name(host.casefold().rstrip("."), wire) or _PORTS.get(str(port)) or sender
-    if provider is None and wire == "google" and _PROJECTS in path:
+    if provider is None and wire == "google" and any(part in path for part in _OF_VERTEX):
         return "gcp.vertex_ai"
     return provider or (UNKNOWN if api in _SHARED else _OWNERS.get(wire, UNKNOWN))
 

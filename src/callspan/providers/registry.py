@@ -45,6 +45,7 @@ _ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "generate_content": ("google.generate_content", "GenerateContent"),
     "embed_content": ("google.embeddings", "EmbedContent"),
     "interactions": ("google.interactions", "Interactions"),
+    "bidi_generate_content": ("google.live", "BidiGenerateContent"),
     "predict": ("google.embeddings", "Predict"),
     "converse": ("bedrock.converse", "Converse"),
     "invoke_model": ("bedrock.invoke", "InvokeModel"),
@@ -65,12 +66,15 @@ _FETCHES: Final[dict[str, tuple[str, str]]] = {
 }
 """Module and class of the reader of fetched answers, of APIs with answers in the background."""
 _SOCKETS: Final[dict[str, tuple[str, str]]] = {
-    "responses": ("lanes", "ResponseLanes"),
-    "realtime": ("realtime_events", "RealtimeEvents"),
-    "realtime/translations": ("voice_events", "TranslationEvents"),
-    "live/sessions": ("voice_events", "LiveEvents"),
+    "responses": ("openai.lanes", "ResponseLanes"),
+    "realtime": ("openai.realtime_events", "RealtimeEvents"),
+    "realtime/translations": ("openai.voice_events", "TranslationEvents"),
+    "live/sessions": ("openai.voice_events", "LiveEvents"),
+    "BidiGenerateContent": ("google.live_turns", "LiveTurns"),
+    "BidiGenerateContentConstrained": ("google.live_turns", "LiveTurns"),
 }
-"""Module and class of the reader for each kind of websocket, by the last segments of its path."""
+"""Module and class of the reader for each kind of websocket, by the last segments of its path; of a gRPC service's
+method by its last name."""
 APIS: Final = tuple(_ADAPTERS)
 """The names of all APIs with adapters, in order of how common they are."""
 _ATTACH, _FORK = "attach", "fork"
@@ -91,16 +95,30 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 def socket_kind(path: str, model: str | None = None, *, hashes_audio: bool = False) -> SocketKind | None:
     """Return a reader for the frames of a new websocket with this path and model; None for other paths."""
+    reader, session_id = _socket_reader(path)
+    if reader is None:
+        return None
+    module, name = reader
+    kind = getattr(late_import(f"callspan.providers.{module}"), name)
+    return cast("SocketKind", kind(model, session_id, hashes_audio=hashes_audio))
+
+
+def socket_wire(path: str) -> Wire | None:
+    """Return the family of the API of websockets with this path; None for other paths."""
+    reader, _ = _socket_reader(path)
+    return None if reader is None else cast("Wire", reader[0].partition(".")[0])
+
+
+def _socket_reader(path: str) -> tuple[tuple[str, str] | None, str | None]:
+    """Return the reader of a path, if there is one, and the session that it attaches to."""
     segments = path.strip("/").split("/")
     session_id = segments[-2] if segments[-1] == _ATTACH else None
     if segments[-1] in (_ATTACH, _FORK):
         del segments[-2:]
+    *before, last = segments or [""]
+    segments = [*before, last.rpartition(".")[2]]
     reader = next((_SOCKETS[ending] for n in (2, 1) if (ending := "/".join(segments[-n:])) in _SOCKETS), None)
-    if reader is None:
-        return None
-    module, name = reader
-    kind = getattr(late_import(f"callspan.providers.openai.{module}"), name)
-    return cast("SocketKind", kind(model, session_id, hashes_audio=hashes_audio))
+    return reader, session_id
 
 
 def by_api(api: str) -> Endpoint | None:

@@ -57,14 +57,22 @@ class Step(NamedTuple):
 class SocketKind:
     """The calls of one connection. One thread at a time calls `sent` and `received`, any thread `create`.
 
-    Events have a type; all other fields may be any JSON.
+    All fields of events may be any JSON, but for those that `accepts` checks.
     """
 
     mark: str
     """Substring of all sent frames that must be parsed."""
 
+    def is_marked(self, message: Any) -> bool:
+        """Return whether a sent frame, which is text or bytes, must be parsed."""
+        return self.mark in message if isinstance(message, str) else self.mark.encode() in message
+
+    def accepts(self, event: Json) -> bool:
+        """Return whether a received object is an event of this wire: by default one with a type."""
+        return type(event.get("type")) is str
+
     def create(self, frame: Json) -> Turn | None:
-        """Return the call that a frame about to be sent will begin, or None. Changes nothing."""
+        """Return the call that a frame about to be sent will begin, or None. Called once for each frame."""
         del frame
         return None
 

@@ -299,8 +299,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     provider: str = "unknown"
     """The provider's name in the semantic conventions, such as `azure.ai.openai`."""
     api: str = "unknown"
-    """The [format](records.md#calls-without-an-sdk) of its bodies, `realtime`, `live` or `realtime_translations`; for
-    any other endpoint its path without ids."""
+    """The [format](records.md#calls-without-an-sdk) of its bodies, `realtime`, `live`, `realtime_translations` or
+    `bidi_generate_content`; for any other endpoint its path without ids."""
     operation: str = always_written("chat")
     """The attribute `gen_ai.operation.name`."""
     sdk: str | None = None

@@ -45,6 +45,14 @@ _MEANINGS: Final = {
         # Gemini, Cohere
         " blocklist language prohibited_content spii image_safety image_prohibited_content image_recitation model_armor"
         " escalation pup_limited_disabled error_toxic"
+        # Gemini's live turns
+        " response_rejected prohibited_input_content image_prohibited_input_content input_image_celebrity input_other"
+        " input_text_contain_prominent_person_prohibited input_image_photo_realistic_child_prohibited"
+        " input_text_ncii_prohibited input_ip_prohibited unsafe_prompt_for_image_generation generated_image_safety"
+        " generated_content_safety generated_audio_safety generated_video_safety generated_content_prohibited"
+        " generated_content_blocklist generated_image_prohibited generated_image_celebrity generated_image_minors"
+        " generated_image_prominent_people_detected_by_rewriter generated_image_identifiable_people generated_other"
+        " output_image_ip_prohibited"
     ),
     APPROVAL: "waiting_for_approval",
     CANCELLED: (
@@ -55,7 +63,7 @@ _MEANINGS: Final = {
 }
 """The words of answers, by their meaning."""
 _FAILURES: Final = {
-    "unknown": "error errored failed failure no_image image_other reason_invalid",
+    "unknown": "error errored failed failure no_image image_other reason_invalid max_regeneration_reached",
     "server": (
         "server_error internal_error internal_server_error model_error"
         # Z.ai, vLLM and SGLang, LM Studio
@@ -78,7 +86,8 @@ _FAILURES: Final = {
 """The words of failures, by the kind of the error."""
 _OF_ONE_PROVIDER: Final = (
     # Messages, Gemini, Responses, realtime
-    "pause_turn compaction continuation steered turn_detected client_cancelled incomplete in_progress queued"
+    "pause_turn compaction continuation steered turn_detected interrupted client_cancelled need_more_input incomplete"
+    " in_progress queued"
 )
 """Words that are known and have no equivalent."""
 PREFIXES: Final = {"contentfilter": CONTENT_FILTER, "functioncallfilter": ERROR}

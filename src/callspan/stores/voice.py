@@ -15,10 +15,10 @@ from callspan.record.call import CallRecord
 from callspan.record.messages import Media, Message, UnknownPart
 from callspan.stores.base import Entry, start_of
 
-_REALTIME: Final = "realtime"
-_VOICE: Final = frozenset({_REALTIME, "live", "realtime_translations"})
+_REALTIME: Final = frozenset({"realtime", "bidi_generate_content"})
+_VOICE: Final = _REALTIME | {"live", "realtime_translations"}
 _CUT: Final = "conversation.item.truncated"
-_BARGE_IN: Final = "turn_detected"
+_BARGE_IN: Final = ("turn_detected", "INTERRUPTED")
 _BEFORE_NS: Final = 1_000
 """Precise enough for a browser, whose times are milliseconds as floats."""
 _MINUTE_NS: Final = 60_000_000_000
@@ -42,7 +42,7 @@ class VoiceTurn(msgspec.Struct):
 
 def is_realtime(entry: Entry) -> bool:
     """Return whether an entry is a response in a realtime session."""
-    return isinstance(entry, CallRecord) and entry.api == _REALTIME
+    return isinstance(entry, CallRecord) and entry.api in _REALTIME
 
 
 def is_voice(entry: Entry) -> bool:
@@ -68,7 +68,7 @@ def voice_turns(entries: Iterable[Entry]) -> dict[str, VoiceTurn]:
         turn = turns[answer.call_id]
         turn.shown = list(_shown(answer, turns, speeches))
         turn.heard_s = next((cuts[item_id] for item_id in _items(answer) if item_id in cuts), None)
-        is_detected = answer.outcome == "cancelled" and answer.finish_reason == _BARGE_IN
+        is_detected = answer.outcome == "cancelled" and answer.finish_reason in _BARGE_IN
         turn.is_barge_in = is_detected or turn.heard_s is not None
     return turns
 

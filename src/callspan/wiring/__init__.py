@@ -166,7 +166,7 @@ class Wiring:
                     for source in set(self._sources).difference(sources):
                         self.patches.undo(source)
                     self._sources = sources
-                    self._switch_http()
+                    self._switch_sources()
 
     def _exchange(
         self, settings: Settings, providers: Providers, sources: Sequence[Source]
@@ -183,11 +183,12 @@ class Wiring:
                 if source != HTTP:
                     self.patches.apply(source)
             agent_programs.apply()
-        self._switch_http()
+        self._switch_sources()
         return Handle(self, pipeline), old_pipeline
 
-    def _switch_http(self) -> None:
-        """Let requests of other code be calls if the setting and the choice of sources allow it."""
+    def _switch_sources(self) -> None:
+        """Let websockets, and requests of other code, be calls if the choice of sources and the setting allow it."""
+        self.hook_context.sources = frozenset(self._sources)
         pipeline = self._pipeline
         settings = None if pipeline is None else pipeline.settings
         is_on = settings is not None and settings.enabled and settings.http and HTTP in self._sources
@@ -210,7 +211,7 @@ class Wiring:
             self._set_pipeline(None)
             self._sources = ()
             process_end.forget()
-            self._switch_http()
+            self._switch_sources()
             for source in SOURCES:
                 self.patches.undo(source)
             agent_programs.undo()
@@ -221,7 +222,7 @@ class Wiring:
         with self._lock:
             self.patches.undo(source)
             self._sources = tuple(other for other in self._sources if other != source)
-            self._switch_http()
+            self._switch_sources()
             last = None if self.patches.sdks else self._pipeline
         if last is not None:
             self.remove(last)

@@ -1,4 +1,4 @@
-"""Table of the hooks of SDKs generated alike, and of what is hooked with them: websockets, a framework for agents.
+"""Table of the hooks of SDKs generated alike, and of a framework for agents that is hooked with them.
 
 The names exist in openai 1.40 to 3.x and anthropic 0.34 to 2.x.
 """
@@ -13,7 +13,6 @@ from callspan.intercept.generated_sdks import (
     request,
     streams,
     tool_loops,
-    websockets,
 )
 from callspan.intercept.hook_rows import Hook, both
 from callspan.intercept.hooks import observe_data
@@ -73,10 +72,6 @@ HOOKS: Final[tuple[Hook, ...]] = (
             ("get_final_completion", _CHAT_HELPERS), ("get_final_response", _RESPONSES_HELPERS),
             ("get_final_message", _MESSAGES_HELPERS),
         )
-    ),
-    *both(
-        "handshake", ("websockets.{io}.client:ClientConnection",), websockets.observe_handshake,
-        "{sync} calls over websockets", awaits=True, keep_while_streaming=False, late=True,
     ),
     *both(
         "__run__", (f"{_RUNNERS}:Base{{Sync}}ToolRunner",), tool_loops.observe_loop,

@@ -3,6 +3,7 @@
 `totalTokenCount` is the sum of `promptTokenCount`, `candidatesTokenCount`, `thoughtsTokenCount` and
 `toolUsePromptTokenCount`: the prompt includes cached tokens and excludes those of hosted tools, the candidates exclude
 thoughts. Some gateways count the thoughts among the candidates, which the total shows. A counter of zero may be absent.
+Live sessions of Gemini's API name the candidates `responseTokenCount`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ _MODALITIES: Final = {"TEXT": "text", "IMAGE": "image", "AUDIO": "audio", 1: "te
 """The modalities with counters of their own, also by the numbers of Google's protobuf clients."""
 _INPUT_DETAILS: Final = ("promptTokensDetails", "promptTokenDetails", "toolUsePromptTokensDetails")
 """`promptTokenDetails` is the name in answers with embeddings."""
+_ADDED: Final = (int, list)
+_OUTPUT_DETAILS: Final = ("candidatesTokensDetails", "responseTokensDetails")
 
 
 def usage(metadata: object) -> Usage | None:
@@ -38,7 +41,7 @@ def usage(metadata: object) -> Usage | None:
         estimated=is_derived and bool(remainder),
         raw=detached_object(metadata),
         **_by_modality(metadata, "input", _INPUT_DETAILS),
-        **_by_modality(metadata, "output", ("candidatesTokensDetails",)),
+        **_by_modality(metadata, "output", _OUTPUT_DETAILS),
         **_by_modality(metadata, "cache_read", ("cacheTokensDetails",)),
     )
     return estimated(tokens) if contradicts_itself(tokens) else tokens
@@ -49,6 +52,19 @@ def estimated(tokens: Usage) -> Usage:
     return msgspec.structs.replace(tokens, estimated=True)
 
 
+def added(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, Any]:
+    """Return the sum of two `usageMetadata`: counters add up, details are in one list, of other values the last counts.
+
+    Shares the details with both.
+    """
+    total: dict[str, Any] = {**(first or {})}
+    for name, value in second.items():
+        earlier = total.get(name)
+        adds_up = type(value) in _ADDED and type(earlier) is type(value)
+        total[name] = earlier + value if adds_up else value
+    return total
+
+
 def input_usage(metadata: object) -> Usage | None:
     """Return the usage of an operation without output."""
     tokens = usage(metadata)
@@ -57,7 +73,8 @@ def input_usage(metadata: object) -> Usage | None:
 
 def _output(metadata: dict[str, object], total_input: int | None, total: int | None) -> int | None:
     """Return the tokens of the answer with its thoughts; None if neither is stated."""
-    answer_tokens, thoughts = count(metadata, "candidatesTokenCount"), count(metadata, "thoughtsTokenCount")
+    name = "responseTokenCount" if "responseTokenCount" in metadata else "candidatesTokenCount"
+    answer_tokens, thoughts = count(metadata, name), count(metadata, "thoughtsTokenCount")
     if answer_tokens is None and thoughts is None:
         return None
     includes_thoughts = bool(

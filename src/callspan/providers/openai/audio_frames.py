@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from contextlib import suppress
-from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from callspan.providers.sockets import MESSAGES, REPEATED, Json
-from callspan.providers.wire_json import count, integer, mapping, text
-from callspan.record.media_reference import MEDIA_KEY, stated_mime
-
-BYTES: Final = "bytes"
-"""Key of the number of audio bytes in the event that stands for an audio message."""
-_BASE64: Final = "base64"
-"""Key of the audio itself in that event, if it is to be hashed."""
-_SAMPLES: Final = {"audio/pcm": (2, 24_000), "audio/pcmu": (1, 8_000), "audio/pcma": (1, 8_000)}
-"""Bytes per sample of one channel, and the default sample rate."""
+from callspan.providers.streamed_audio import BYTES, Audio, counted_audio
 
 
 class AudioFrames:
@@ -63,9 +53,8 @@ class AudioFrames:
         if BYTES in event:
             return event
         audio = event.get(self._field)
-        size = len(audio) * 3 // 4 - audio.count("=", -2) if isinstance(audio, str) else 0
         fields = {key: value for key, value in event.items() if key != self._field}
-        return {**fields, BYTES: size, **({_BASE64: audio} if self._hashes else {})}
+        return {**fields, **counted_audio(audio, hashes=self._hashes)}
 
     def by_reference(self, item: Any, audio_format: object) -> Any:
         """Return an item with references in place of the audio in its parts."""
@@ -101,43 +90,3 @@ class AudioFrames:
                 (begin, end, message[begin:end], message[: head.end(1)], tail, padding),
             )
         return event_without_audio
-
-
-class Audio:
-    """The audio of one part. Its bytes are counted, and hashed if the events contain them."""
-
-    def __init__(self) -> None:
-        self._size = 0
-        self._hash = sha256()
-        self._is_hashed = True
-
-    def add(self, event: Json) -> None:
-        """Add the event of an audio message."""
-        self._size += count(event, BYTES) or 0
-        try:
-            self._hash.update(b64decode(event[_BASE64], validate=True))
-        except (KeyError, TypeError, ValueError):
-            self._is_hashed = False
-
-    def reference(self, audio_format: object) -> Json:
-        """Return the reference to the audio for a body."""
-        return audio_reference(audio_format, self._size, sha256=self._hash.hexdigest() if self._is_hashed else None)
-
-
-def _mime_of(audio_format: object) -> str | None:
-    """Return the MIME type of a format, which is an object or, in the beta, a name."""
-    name = text(audio_format, "type") if mapping(audio_format) is not None else audio_format
-    return stated_mime({"format": name})
-
-
-def audio_reference(
-    audio_format: object, size: int | None, seconds: float | None = None, sha256: str | None = None
-) -> Json:
-    """Return the reference to audio in a body: its hash, size, type and seconds, as far as known."""
-    mime = _mime_of(audio_format)
-    width, rate = _SAMPLES.get(mime or "", (0, 0))
-    rate = integer(audio_format, "rate") or rate
-    if seconds is None and width and rate > 0 and size is not None:
-        seconds = round(size / width / rate, 3)
-    fields = {"sha256": sha256, "bytes": size, "mime": mime, "seconds": seconds}
-    return {MEDIA_KEY: {name: value for name, value in fields.items() if value is not None}}

@@ -1,8 +1,9 @@
 """Websockets: observes the calls on connections of the `websockets` library.
 
 The hook of `handshake` checks each new connection. If an SDK opened it, or its host is a known provider's, a known path
-makes callspan replace `send`, `recv` and `close` of that object; connections to other paths are only counted. Messages
-that an SDK queues, resends after a reconnect or multiplexes pass here once, as sent.
+makes callspan replace `send`, `recv` and `close` of that object; connections to other paths are only counted. The SDK,
+else the path, says whose calls they are: those of an SDK that was left out pass untouched. Messages that an SDK queues,
+resends after a reconnect or multiplexes pass here once, as sent.
 
 The application gets the identical messages and exceptions, in order. Each message is read on its thread as it passes.
 """
@@ -23,15 +24,16 @@ from callspan.agent.call_ids import remember_call
 from callspan.agent.context import block_of, content_of, with_block
 from callspan.fail_open import fail_open
 from callspan.intercept.generated_sdks.other_requests import path_template
+from callspan.intercept.hook_rows import Hook, both
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
 from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
 from callspan.observe.socket_calls import SocketCalls, start
 from callspan.providers import registry
-from callspan.providers.hosts import known_provider, provider_of
+from callspan.providers.hosts import known_provider, provider_of, provider_of_server
 from callspan.providers.sockets import SocketKind, Turn
-from callspan.sdk_profiles import PROFILES
+from callspan.sdk_profiles import PROFILES, SdkProfile
 from callspan.settings import strictest
 
 _OPEN: Final = fail_open("observe a websocket")
@@ -43,14 +45,19 @@ _METHOD: Final = "WEBSOCKET"
 _MODELS: Final = ("model", "deployment")
 """Query parameters that name the model."""
 _AGENT: Final = "/Python "
-"""Follows the class name in the user agent of an SDK's client."""
+"""Follows the class name in the user agent of openai's client."""
+_GOOGLE: Final = "google-genai-sdk/"
+"""Begins the user agent of google-genai."""
+_LIVE: Final = "bidi_generate_content"
+"""The API of its sessions."""
 
 
 def observe_handshake(original: Function, reads: Reads, *, is_async: bool = False) -> Function:
     """Return a replacement of `ClientConnection.handshake` that observes known paths and counts others."""
 
     def opened(connection: Any, _: object) -> None:
-        info, kind = _info(connection), _kind(connection)
+        info = _info(connection)
+        kind = None if info is None else _kind(connection)
         if info is not None and kind is not None:
             calls = SocketCalls(kind, info.provider, partial(_start_call, info), _where_opened())
             _observe(connection, calls, is_async=is_async)
@@ -64,18 +71,34 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
 
 
 def _info(connection: Any) -> CallInfo | None:
-    """Return the provider and server of a connection; None if neither an SDK nor a known host is involved."""
-    uri, profile = _uri(connection), PROFILES["openai"]
-    headers = getattr(connection.request, "headers", None) or {}
-    client, _, version = (headers.get("User-Agent") or "").partition(_AGENT)
-    is_sdk = client.isidentifier() and version[:1].isdigit()
+    """Return the provider and server of a connection; None if neither an SDK nor a known host is involved.
+
+    None also if the SDK whose API it is was left out.
+    """
+    uri, (sender, client) = _uri(connection), _sender(connection)
+    profile = sender or PROFILES[registry.socket_wire(uri.path) or "openai"]
+    if profile.name not in HOOK_CONTEXT.sources:
+        return None
     provider = known_provider(uri.host, profile)
-    if is_sdk:
+    if sender is not None and sender.name == "google":
+        provider = provider_of_server(uri.host, uri.port, _LIVE, sender.wire, uri.path, None)
+    elif sender is not None:
         provider = provider_of((client,), f"{uri.host}:{uri.port}", profile)
     if provider is None:
         return None
-    sdk = sdk_of(profile.distribution) if is_sdk else None
+    sdk = None if sender is None else sdk_of(profile.distribution)
     return CallInfo(provider=provider, sdk=sdk, server_address=uri.host, server_port=uri.port, stream=True)
+
+
+def _sender(connection: Any) -> tuple[SdkProfile | None, str]:
+    """Return the SDK that has opened a connection, or None, and the name of its client's class."""
+    headers = getattr(connection.request, "headers", None) or {}
+    agent = headers.get("User-Agent") or ""
+    if agent.startswith(_GOOGLE):
+        return PROFILES["google"], ""
+    client, _, version = agent.partition(_AGENT)
+    is_sdk = client.isidentifier() and version[:1].isdigit()
+    return PROFILES["openai"] if is_sdk else None, client
 
 
 def _kind(connection: Any) -> SocketKind | None:
@@ -163,3 +186,11 @@ def _not_received(calls: SocketCalls, error: BaseException) -> None:
     exceptions = sys.modules["websockets.exceptions"]
     if isinstance(error, exceptions.ConnectionClosed):
         calls.ended(error, is_proper=isinstance(error, exceptions.ConnectionClosedOK))
+
+
+HOOKS: Final[tuple[Hook, ...]] = tuple(
+    both(
+        "handshake", ("websockets.{io}.client:ClientConnection",), observe_handshake, "{sync} calls over websockets",
+        awaits=True, keep_while_streaming=False, late=True,
+    )
+)  # fmt: skip
