@@ -2,6 +2,7 @@
 
 `tools.json` and `failed.json` hold what the `claude` program 2.1.332 sent, request by request, with shortened prompts:
 a call that is repeated after 429, two tools at once of which one fails, a subagent; and a call that fails twice.
+`codex.json` holds what `codex` 0.171.0 sent: a call, its tool, and a call that is repeated after 500.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from callspan.receive.agents import ELSEWHERE, SILENT, AgentReceiver, StartedAge
 from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender
 from callspan.receive.decoding import Signal
 from callspan.receive.inbox import Inbox
-from callspan.receive.programs import TELEMETRY
+from callspan.receive.programs import PROGRAMS, TELEMETRY
 from callspan.receive.server import OtlpServer
 from callspan.record.call import Place
 from callspan.record.ids import response_call_id
@@ -28,8 +29,18 @@ from callspan.records import CallRecord
 from callspan.wiring import WIRING
 
 __all__ = [
-    "ELSEWHERE", "SCOPE_OF_SPANS", "SILENT", "TELEMETRY", "WIRING", "AgentReceiver", "OtlpServer", "Place", "Sender",
-    "StartedAgent", "response_call_id",
+    "ELSEWHERE",
+    "PROGRAMS",
+    "SCOPE_OF_SPANS",
+    "SILENT",
+    "TELEMETRY",
+    "WIRING",
+    "AgentReceiver",
+    "OtlpServer",
+    "Place",
+    "Sender",
+    "StartedAgent",
+    "response_call_id",
 ]  # fmt: skip
 
 GEN_AI = {

@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final, TypeAlias
 
 from callspan.background import LRUCache
 from callspan.receive.claude_code import SERVICE, ClaudeCode, Leveled, is_read
 from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender, call_of_span
+from callspan.receive.codex import Codex
+from callspan.receive.codex import is_read as is_of_codex
 from callspan.receive.decoding import LogEvent, Signal, decoded_request, log_events, spans
 from callspan.receive.spans import SpanReader
 from callspan.record.call import CallRecord
@@ -34,6 +37,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._unwritten: deque[Leveled] = deque()
         self._claude_code = ClaudeCode()
+        self._codex = Codex()
         self._spans = SpanReader()
         self._sessions: LRUCache[str, object] = LRUCache(_MAX_SESSIONS)
         self._call_ids: LRUCache[str, object] = LRUCache(_MAX_CALLS)
@@ -58,7 +62,7 @@ class Inbox:
     def close(self, sender: Sender | None = None) -> bool:
         """Write what still waits for an answer, of one sender or all; return False if that failed."""
         with self._lock:
-            return self._write_all(self._claude_code.close(sender))
+            return self._write_all(chain(self._claude_code.close(sender), self._codex.close(sender)))
 
     def _write_all(self, records: Iterable[Leveled]) -> bool:
         self._unwritten.extend(records)
@@ -75,8 +79,9 @@ class Inbox:
     def _records(self, signal: Signal, request: dict[str, object], sender: Sender) -> Iterator[Leveled]:
         if signal == "logs":
             events = list(log_events(request))
-            self.unused.update("log events" for event in events if not is_read(event))
+            self.unused.update("log events" for event in events if not (is_read(event) or is_of_codex(event)))
             yield from self._claude_code.records(events, sender)
+            yield from self._codex.records(events, sender)
         elif signal == "traces":
             yield from self._of_spans(request, sender)
         else:

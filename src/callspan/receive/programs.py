@@ -5,7 +5,10 @@ What its user, application or administrator set up for the telemetry of a progra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -23,6 +26,10 @@ _CONTENT: Final = (
 )  # fmt: skip
 _PROXIES: Final = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _NO_PROXY: Final = ("NO_PROXY", "no_proxy")
+_CODEX_FILES: Final = (Path("/etc/codex/config.toml"), Path("/etc/codex/managed_config.toml"))
+_CODEX_TABLE: Final = re.compile(r"^\s*(\[+\s*)?[\"']?otel[\"']?\s*[].=]", re.MULTILINE)
+_CODEX_OPTION: Final = re.compile(r"(-c\s*|--config=)?otel\.")
+"""An option, or its value where it is an argument of its own."""
 Environment = Mapping[str, str]
 
 
@@ -81,6 +88,30 @@ def _without_proxy(environment: Environment) -> dict[str, str]:
     return {name: ",".join(filter(None, (environment.get(name), "127.0.0.1"))) for name in _NO_PROXY}
 
 
+def _codex_is_set_up(environment: Environment, arguments: Sequence[str]) -> bool:
+    """Its configuration files, an administrator's, a project's and a user's, and options of the command."""
+    home = Path(environment.get("CODEX_HOME") or Path.home() / ".codex")
+    files = (home / "config.toml", Path(".codex", "config.toml"), *_CODEX_FILES)
+    return any(map(_CODEX_OPTION.match, arguments)) or any(map(_names_otel, files))
+
+
+def _names_otel(file: Path) -> bool:
+    with suppress(OSError):
+        return _CODEX_TABLE.search(file.read_text("utf-8", "replace")) is not None
+    return False
+
+
+def _codex_variables(_url: str, _sender: Sender, environment: Environment) -> dict[str, str]:
+    return _without_proxy(environment)
+
+
+def _codex_arguments(url: str, sender: Sender) -> list[str]:
+    """Return the options for log events, with prompts if permitted. It always sends what tools got and gave."""
+    exporter = f'otel.exporter={{otlp-http={{endpoint="{url}/v1/logs",protocol="json"}}}}'
+    return ["-c", exporter, "-c", f"otel.log_user_prompt={'true' if sender.level == 'full' else 'false'}"]
+
+
 CLAUDE: Final = AgentProgram("claude", _claude_is_set_up, _claude_variables, has_body_files=True)
-PROGRAMS: Final = {program.name: program for program in (CLAUDE,)}
+CODEX: Final = AgentProgram("codex", _codex_is_set_up, _codex_variables, _codex_arguments)
+PROGRAMS: Final = {program.name: program for program in (CLAUDE, CODEX)}
 """By the name of the command."""
