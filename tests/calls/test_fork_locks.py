@@ -27,7 +27,6 @@ LOCKS = {
 """Where callspan makes a lock, and how to get it."""
 OTHERS = {
     "receive/agents.py",
-    "receive/inbox.py",
     "testing/provider/script.py",
     "testing/provider/server.py",
     "testing/provider/stored_responses.py",

@@ -8,20 +8,27 @@ a call that is repeated after 429, two tools at once of which one fails, a subag
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tests.conftest import Instrument
+from tests.support.processes import plain_environment
+from tests.support.waiting import HANG_S
 
-from callspan.receive.agents import ELSEWHERE, SILENT, AgentReceiver, StartedAgent
+from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, StartedAgent
 from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender
 from callspan.receive.decoding import Signal
 from callspan.receive.inbox import Inbox
 from callspan.receive.programs import PROGRAMS, TELEMETRY
 from callspan.receive.server import OtlpServer
+from callspan.receive.waiting import WaitingRecords, records_in
 from callspan.record.call import Place
 from callspan.record.ids import response_call_id
 from callspan.record.merging import merged
@@ -29,20 +36,12 @@ from callspan.records import CallRecord
 from callspan.wiring import WIRING
 
 __all__ = [
-    "ELSEWHERE",
-    "PROGRAMS",
-    "SCOPE_OF_SPANS",
-    "SILENT",
-    "TELEMETRY",
-    "WIRING",
-    "AgentReceiver",
-    "OtlpServer",
-    "Place",
-    "Sender",
-    "StartedAgent",
-    "response_call_id",
+    "ELSEWHERE", "PROGRAMS", "SCOPE_OF_SPANS", "SILENT", "TELEMETRY", "WIRING", "AgentReceiver", "OtlpServer", "Place",
+    "Sender", "StartedAgent", "WaitingRecords", "agents_ended", "records_in", "response_call_id",
 ]  # fmt: skip
 
+JSON = {"content-type": "application/json"}
+CALLSPAN = (sys.executable, "-m", "callspan.cli")
 GEN_AI = {
     "gen_ai.operation.name": "chat",
     "gen_ai.provider.name": "openai",
@@ -113,6 +112,12 @@ def traces(*spans: Mapping[str, Any], scope: str = "theirs", service: str = "web
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": scope}, "spans": [*spans]}]}]}
 
 
+def agents_ended() -> None:
+    """Wait until what was left by the agents that have ended is recorded."""
+    time.sleep(1.5)  # their last requests may come for a second
+    assert _ENDING.drain(HANG_S, later=True)
+
+
 class Kept:
     """An inbox, and the newest version of each record that it wrote. `works` False: nothing can be written."""
 
@@ -130,7 +135,7 @@ class Kept:
 
     def take(self, request: object, signal: Signal = "logs", sender: Sender | None = None) -> bool:
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
-        return self.inbox.take(signal, body, sender or Sender(), is_protobuf=False)
+        return self.inbox.take(signal, body, sender or Sender(), is_protobuf=False).result(HANG_S)
 
     def of(self, kind: type[Any]) -> list[Any]:
         found = [record for record in self.versions if isinstance(record, kind)]
@@ -149,6 +154,26 @@ class Kept:
 @pytest.fixture
 def kept() -> Kept:
     return Kept()
+
+
+class Receiver(NamedTuple):
+    """A running `callspan receive`."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+
+@contextmanager
+def receiver(directory: Path, **environment: str) -> Iterator[Receiver]:
+    """Run the command with a store in a directory."""
+    command = [*CALLSPAN, "--store", f"sqlite:///{directory}/c.db", "receive", "--port", "0", "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=directory,
+        env=plain_environment(**environment),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        yield Receiver(process, json.loads(process.stdout.readline())["url"])
+        process.kill()
 
 
 Serve = Callable[..., OtlpServer]

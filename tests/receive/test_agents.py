@@ -36,7 +36,7 @@ class Agents:
     def __init__(self, root: Path | None) -> None:
         self.written: list[Any] = []
         self.unrecorded: list[str] = []
-        self.receiver = AgentReceiver(self._write)
+        self.receiver = AgentReceiver(self._write, lambda record, _: record)
         self.receiver.unrecorded = self.unrecorded.append
         self.receiver.root = root
 
@@ -122,7 +122,7 @@ def test_only_full_content_is_asked_for_and_lies_in_files(agents: Agents) -> Non
         bare = agents.start(Sender(level=level), OTEL_LOG_RAW_API_BODIES="1")
         content = {name: said for name, said in bare.variables.items() if name.startswith("OTEL_LOG_")}
         assert set(content.values()) == {"0"}
-    agents.receiver.root = None  # with a redactor
+    agents.receiver.has_body_files = False  # with a redactor
     assert agents.start().variables["OTEL_LOG_RAW_API_BODIES"] == "1"
     for part in (directory, directory.parent, directory.parent.parent):
         assert part.stat().st_mode & 0o777 == 0o700

@@ -7,7 +7,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +17,27 @@ from typing import Any
 
 import pytest
 from tests.conftest import Read
-from tests.receive.conftest import GEN_AI, WIRING, OtlpServer, Place, Sender, Serve, logs, recorded, span, traces
+from tests.receive.conftest import (
+    CALLSPAN,
+    GEN_AI,
+    JSON,
+    WIRING,
+    OtlpServer,
+    Place,
+    Receiver,
+    Sender,
+    Serve,
+    logs,
+    receiver,
+    recorded,
+    span,
+    traces,
+)
 from tests.support.processes import plain_environment
 from tests.support.rig import until
 
 from callspan.stores import EmptyStoreError
 
-JSON = {"content-type": "application/json"}
-CALLSPAN = (sys.executable, "-m", "callspan.cli")
 ONE = json.dumps(traces(span(GEN_AI))).encode()
 
 
@@ -200,22 +212,16 @@ def test_many_senders_at_once_lose_nothing(serve: Serve, reading: Read, store: s
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [*CALLSPAN, "--store", f"sqlite:///{tmp_path}/c.db", "receive", "--port", "0", "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=plain_environment(), cwd=tmp_path,
-    ) as process:  # fmt: skip
-        yield process
-        process.kill()
+def command(tmp_path: Path) -> Iterator[Receiver]:
+    with receiver(tmp_path) as running:
+        yield running
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_command_receives_until_it_is_interrupted(
-    command: subprocess.Popen[str], reading: Read, tmp_path: Path, number: int
+    command: Receiver, reading: Read, tmp_path: Path, number: int
 ) -> None:
-    assert command.stdout is not None
-    url = json.loads(command.stdout.readline())["url"]
-    connection = HTTPConnection(url.removeprefix("http://"))
+    connection = HTTPConnection(command.url.removeprefix("http://"))
     connection.request("POST", "/v1/traces", ONE, JSON)
     assert connection.getresponse().status == 200
     connection.close()
@@ -223,8 +229,8 @@ def test_command_receives_until_it_is_interrupted(
     connection.request("POST", "/v1/logs", json.dumps(logs(body)), JSON)
     assert connection.getresponse().status == 200
     connection.close()
-    command.send_signal(number)
-    assert command.wait(90) in (130, -signal.SIGTERM, 143)
+    command.process.send_signal(number)
+    assert command.process.wait(90) in (130, -signal.SIGTERM, 143)
     with closing(reading(f"sqlite:///{tmp_path}/c.db")) as opened:
         assert sorted(call.outcome for call in opened.calls()) == ["interrupted", "success"]
 

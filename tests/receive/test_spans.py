@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.receive.conftest import GEN_AI, SCOPE_OF_SPANS, Kept, Sender, response_call_id, span, traces
+from tests.support.waiting import HANG_S
 
 from callspan.records import SessionRecord
 
@@ -56,7 +57,7 @@ DIALECTS = {
 def test_spans_of_every_dialect_become_calls(kept: Kept, dialect: str, is_protobuf: bool) -> None:
     request = traces(span(DIALECTS[dialect], parent=9), span({"http.route": "/"}, 2))
     if is_protobuf:
-        assert kept.inbox.take("traces", _as_protobuf(request), Sender(), is_protobuf=True)
+        assert kept.inbox.take("traces", _as_protobuf(request), Sender(), is_protobuf=True).result(HANG_S)
     else:
         assert kept.take(request, "traces")
     (call,) = kept.calls.values()

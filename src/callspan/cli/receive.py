@@ -33,9 +33,11 @@ def receive_command(context: CommandContext, port: int) -> None:
 
     Only programs on this machine can send, and no web page. Ctrl-C ends it.
     """
+    from callspan.stores.spools import spool_directory
     from callspan.wiring import WIRING
 
     try:
+        from callspan.receive.agents import own_directory
         from callspan.receive.claude_records import Sender
         from callspan.receive.inbox import Inbox
         from callspan.receive.server import MISSING_PROTOBUF, OtlpServer
@@ -45,6 +47,12 @@ def receive_command(context: CommandContext, port: int) -> None:
         context.fail(_MISSING_PACKAGE.format(name=error.name))
     handle = callspan.instrument(stores=tuple(split_urls(context.store)), sdks=())
     inbox = Inbox(WIRING.write)
+    root = spool_directory(handle.settings, handle.settings.stores).parent
+    try:
+        files = own_directory(root, WIRING.write)
+    except OSError as error:
+        context.fail(f"{root}: {error.strerror or error}. Set CALLSPAN_SPOOL_DIR to a directory that can be written")
+    inbox.waiting = files.waiting(WIRING.processed)
     try:
         server = OtlpServer(inbox, port, anybody=Sender(level=handle.settings.content))
     except OSError as error:
@@ -61,6 +69,7 @@ def receive_command(context: CommandContext, port: int) -> None:
         server.serve()
     finally:
         inbox.close()
+        files.close()
         handle.force_flush(_FLUSH_MS)
         if not context.json:
             click.echo(_summary(inbox, server), err=True)

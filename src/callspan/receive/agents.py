@@ -21,10 +21,11 @@ from callspan import forks
 from callspan.background import Worker, thread
 from callspan.fail_open import fail_open, log
 from callspan.forks import in_child, late_attribute
-from callspan.receive.body_files import BodyFiles, abandoned, agents_in, events_of_files, remove
+from callspan.receive.body_files import BodyFiles, abandoned, agents_in, events_of_files, remove, waiting_in
 from callspan.receive.claude_records import Sender
 from callspan.receive.inbox import Inbox, Write
 from callspan.receive.programs import CLAUDE, AgentProgram, named_session
+from callspan.receive.waiting import Process
 
 if TYPE_CHECKING:
     from callspan.receive.server import OtlpServer
@@ -62,12 +63,15 @@ class _Agent(NamedTuple):
 class AgentReceiver:
     """The receiver of one process. Safe from any thread; never raises."""
 
-    def __init__(self, write: Write) -> None:
-        self._write = write
+    def __init__(self, write: Write, process: Process) -> None:
+        """`process` returns a record as it may be written at a content level."""
+        self._write, self._process = write, process
         self.unrecorded: Callable[[str], object] = bool
         """Takes what will not be recorded."""
         self.root: Path | None = None
-        """The root of the spool, below which bodies may lie; None: they come in log lines."""
+        """The root of the spool, below which lies what waits; None: there is none."""
+        self.has_body_files = True
+        """Whether bodies may lie there in clear; otherwise they come in log lines."""
         self.calls = 0
         """Number of calls recorded until the last `close`."""
         self.refused: Counter[str] = Counter()
@@ -98,8 +102,9 @@ class AgentReceiver:
                 self.unrecorded(ELSEWHERE % program.name)
                 return StartedAgent(None, named_session(sender, environment))
             server, lock = self._running(), None
-            files = self._body_files()
-            if program.has_body_files and sender.level == "full" and files is not None:
+            files = self._directory()
+            may_lie_in_files = self.has_body_files and sender.level == "full"
+            if program.has_body_files and may_lie_in_files and files is not None:
                 sender, lock = files.add(sender), files.lock
             token = server.admit(sender)
             self._agents[token] = _Agent(sender, program.name)
@@ -165,16 +170,23 @@ class AgentReceiver:
             server.close()
         return running
 
-    def _body_files(self) -> BodyFiles | None:
-        """Return where bodies may lie, after reading what ended processes left there."""
+    def _directory(self) -> BodyFiles | None:
+        """Return the directory of this process, after reading what ended ones left in theirs."""
         root = self.root
         if root is not None and self._files is None:
-            with _LEFT:
-                for directory in abandoned(root):
-                    record_left(directory, self._write)
             with _START:
-                self._files = BodyFiles(root)
+                self._files = own_directory(root, self._write)
+                if self._inbox is not None:
+                    self._inbox.waiting = self._files.waiting(self._process)
         return None if root is None else self._files
+
+
+def own_directory(root: Path, write: Write) -> BodyFiles:
+    """Return a directory for this process, after recording what ended ones left in theirs. Raises OSError."""
+    with _LEFT:
+        for directory in abandoned(root):
+            record_left(directory, write)
+    return BodyFiles(root)
 
 
 def record_left(directory: Path, write: Write) -> None:
@@ -183,5 +195,11 @@ def record_left(directory: Path, write: Write) -> None:
     for sender in agents_in(directory):
         if sender.bodies is not None:
             inbox.take_events(list(events_of_files(sender.bodies)), sender)
-    if inbox.close():
+    is_written = inbox.close()
+    for path, record in waiting_in(directory):
+        if not write(record, "full"):  # it was processed at its level
+            is_written = False
+            continue
+        path.unlink(missing_ok=True)
+    if is_written:
         remove(directory)

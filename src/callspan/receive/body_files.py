@@ -1,8 +1,9 @@
 """Body files: where agents put the bodies of their requests and answers until records have them.
 
 A log line holds some 60 KB, and the request of an agent is soon larger. The files are in clear, before any redactor: so
-their directories are private (0700), beside the spool, one for each agent, and deleted with it. A process holds a lock
-on its own directory, which the kernel releases however it ends. What a killed one left is read by the next one.
+their directories are private (0700), beside the spool, one for each agent, and deleted with it. Beside them lie the
+processed records of what came in log lines and waits. A process holds a lock on its own directory, which the kernel
+releases however it ends. What a killed one left is read by the next one.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from callspan.providers import registry
 from callspan.providers.wire_json import text
 from callspan.receive.claude_records import Sender
 from callspan.receive.decoding import LogEvent
+from callspan.receive.waiting import Process, WaitingRecords, records_in
+from callspan.record.events import Record
 
 NAME: Final = "agents"
 """The directory below the root of a spool."""
 _LOCK: Final = "lock"
+_WAITING: Final = "waiting"
+"""The directory of records that wait, in that of a process."""
 _SENDER: Final = "sender.json"
 _INDEX: Final = "index.jsonl"
 """Written by the program: a line for each answer, with the ids of the call and the names of its files."""
@@ -48,6 +53,10 @@ class BodyFiles:
             raise OSError(errno.EAGAIN, "it is locked", str(self._directory))
         in_child(self, BodyFiles.abandon)
 
+    def waiting(self, process: Process) -> WaitingRecords:
+        """Return the records that wait in this process."""
+        return WaitingRecords(self._directory / _WAITING, process)
+
     def add(self, sender: Sender) -> Sender:
         """Return the sender with a directory of its own."""
         directory = self._directory / os.urandom(6).hex()
@@ -59,9 +68,10 @@ class BodyFiles:
 
     def close(self) -> None:
         """Give up the directory; delete it, unless an agent still has one in it."""
-        agents = [entry for entry in self._directory.iterdir() if entry.name != _LOCK]
+        has_agents = any(entry.name not in (_LOCK, _WAITING) for entry in self._directory.iterdir())
+        has_records = any(True for _ in waiting_in(self._directory))
         os.close(self.lock)
-        if not agents:
+        if not (has_agents or has_records):
             remove(self._directory)
 
     def abandon(self) -> None:
@@ -92,6 +102,11 @@ def abandoned(root: Path) -> Iterator[Path]:
                     yield directory
             finally:
                 os.close(descriptor)
+
+
+def waiting_in(directory: Path) -> Iterator[tuple[Path, Record]]:
+    """Yield the files of an ended process with the records that waited in it."""
+    return records_in(directory / _WAITING)
 
 
 def agents_in(directory: Path) -> Iterator[Sender]:

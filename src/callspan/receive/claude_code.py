@@ -11,8 +11,8 @@
 
 They come in batches, seconds apart, perhaps twice, and some may be missing. So each batch writes what is known of the
 calls it names, as a version of a record whose id is made of the provider's request id: what comes later, or again, is
-a version of the same record. Only a request whose answer has not come has no such id. It waits here, in bounded memory,
-or in the file in which the program put it; if nothing ever answers it, that is recorded too.
+a version of the same record. Only a request whose answer has not come has no such id. It waits: here, in bounded
+memory, and on disk, see `waiting`, or in the file of the program. If nothing ever answers it, that is recorded too.
 
 The program sends one request at a time for each purpose and agent (`_lane`). So what was sent before an answered
 request, and waits, has failed: with the same body it was an attempt of the same call, else a call of its own. But if
@@ -25,10 +25,11 @@ No body is forgotten, and no file deleted, before `settle` is called: until then
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from callspan.background import LRUCache
 from callspan.fail_open import fail_open
@@ -49,7 +50,9 @@ from callspan.receive.claude_records import (
     with_result,
 )
 from callspan.receive.decoding import Attributes, LogEvent
-from callspan.record.events import EventRecord, Record
+from callspan.receive.waiting import Leveled
+from callspan.record.events import EventRecord
+from callspan.record.ids import response_call_id
 from callspan.settings import Content
 
 _NAMES: Final = frozenset(
@@ -66,9 +69,8 @@ _SAME_TIME_NS: Final = 250_000_000
 """The program logs a request within some milliseconds of the time from which it measures the answer."""
 _IDLE_NS: Final = 3600 * 10**9
 _ACCEPTED: Final = "accept"
+_WAITING: Final = "waiting"
 _READ: Final = fail_open("read a log event of Claude Code")
-Leveled: TypeAlias = tuple[Record, Content]
-"""A record, and the content level of its sender."""
 
 
 class ClaudeCode:
@@ -127,6 +129,23 @@ class ClaudeCode:
         for ident, session in list(self._sessions.items()):
             if sender is None or session.sender is sender:
                 yield self._sessions.pop(ident).ended(), session.sender.level
+
+    def waiting(self) -> Mapping[str, Callable[[], Leveled]]:
+        """Return how to make the record of each request and tool that waits in memory, if nothing more comes of it."""
+        requests = {
+            waiting_id(ident): partial(self._if_unanswered, body, sender)
+            for ident, (body, sender) in self._waiting.items()
+            if body.inline is not None and ident not in self._batch.bodies
+        }
+        tools = {
+            waiting_id(tool.event_id): partial(_leveled, tool, sender.level) for tool, sender in self._tools.values()
+        }
+        return requests | tools
+
+    @property
+    def written_as(self) -> Mapping[str, str]:
+        """The ids of the calls in which requests of this batch are, by the ids of `waiting`; "" for tools."""
+        return self._batch.written_as
 
     def settle(self) -> None:
         """Forget the bodies that the records have, and delete their files: they are written."""
@@ -232,8 +251,14 @@ class ClaudeCode:
             yield tool_start(tool), sender.level
 
     def _tool_without_result(self, ident: str) -> Iterator[Leveled]:
-        tool, sender = self._tools.pop(ident)
+        tool, sender = self._end_wait(ident)
         yield tool, sender.level
+
+    def _end_wait(self, ident: str) -> tuple[EventRecord, Sender]:
+        """Return a tool that waits no longer."""
+        tool, sender = self._tools.pop(ident)
+        self._batch.written_as[waiting_id(tool.event_id)] = ""
+        return tool, sender
 
     def _results_in(self, body: LoggedBody) -> Iterator[Leveled]:
         """Yield the tools whose results a request has."""
@@ -241,7 +266,7 @@ class ClaudeCode:
             for part in objects(message, "content"):
                 ident = text(part, "tool_use_id") or ""
                 if ident in self._tools:
-                    tool, sender = self._tools.pop(ident)
+                    tool, sender = self._end_wait(ident)
                     yield with_result(tool, part.get("content")), sender.level
 
     def _call(self, event: LogEvent, fallback: str | None = None) -> ObservedCall | None:
@@ -255,8 +280,7 @@ class ClaudeCode:
         call.request = body
         content = body.content() if before else b""
         call.retried = [earlier for earlier in reversed(before) if earlier.content() == content]
-        for attempt in (*call.retried, body):
-            self._batch.bodies[attempt.body_id] = attempt
+        self._batch.take((*call.retried, body), call.call_id)
         for earlier in before:
             if earlier.body_id not in self._batch.bodies:
                 yield self._unanswered(earlier, sender)
@@ -276,13 +300,13 @@ class ClaudeCode:
         Or of one of whose answer only the counters came.
         """
         attempts = [body, *repeated]
-        call = self._counted(attempts[-1])
-        for attempt in attempts:
-            self._batch.bodies[attempt.body_id] = attempt
-        if call is None:
-            call = ObservedCall(call_id=call_id_of({}, body.body_id) or body.body_id)
+        call = self._counted(attempts[-1]) or ObservedCall(call_id=_unanswered_id(body))
+        self._batch.take(attempts, call.call_id)
         call.request, call.retried = attempts.pop(), attempts
         return call_record(call, sender), sender.level
+
+    def _if_unanswered(self, body: LoggedBody, sender: Sender) -> Leveled:
+        return call_record(ObservedCall(call_id=_unanswered_id(body), request=body), sender), sender.level
 
     def _counted(self, body: LoggedBody) -> ObservedCall | None:
         """Return the call whose counters came without a body and state that it began as this request was sent."""
@@ -314,6 +338,26 @@ class _Batch:
     def __init__(self) -> None:
         self.calls: dict[str, ObservedCall] = {}
         self.bodies: dict[str, LoggedBody] = {}
+        self.written_as: dict[str, str] = {}
+
+    def take(self, bodies: Iterable[LoggedBody], call_id: str) -> None:
+        """Note in which call bodies are."""
+        for body in bodies:
+            self.bodies[body.body_id] = body
+            self.written_as[waiting_id(body.body_id)] = call_id
+
+
+def waiting_id(ident: str) -> str:
+    """Return the id of a request or a tool that waits, which can name a file."""
+    return response_call_id(_WAITING, ident)
+
+
+def _unanswered_id(body: LoggedBody) -> str:
+    return call_id_of({}, body.body_id) or body.body_id
+
+
+def _leveled(tool: EventRecord, level: Content) -> Leveled:
+    return tool, level
 
 
 def _body(ident: str, event: LogEvent, sender: Sender) -> LoggedBody:

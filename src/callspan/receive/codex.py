@@ -28,9 +28,9 @@ from callspan.process_identity import own_identity
 from callspan.providers.error_kinds import error_info
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import count, integer, text
-from callspan.receive.claude_code import Leveled
 from callspan.receive.claude_records import ProgramSession, Sender, session_record
 from callspan.receive.decoding import Attributes, LogEvent
+from callspan.receive.waiting import Leveled
 from callspan.record.call import (
     Attempt,
     CallRecord,

@@ -2,39 +2,48 @@
 
 A request is acknowledged once all of its records are written. If one cannot be, because no disk takes it, the request
 is to be sent again; its records are kept meanwhile, and until they are written no other request is read.
+
+All of this happens on a thread of its own, one request after the other: a disk that hangs holds up neither the server,
+which goes on refusing and ending what takes too long, nor, by a lock, any other thread.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
-from callspan.background import LRUCache
-from callspan.receive.claude_code import SERVICE, ClaudeCode, Leveled, is_read
+from callspan.background import LRUCache, Worker
+from callspan.receive.claude_code import SERVICE, ClaudeCode, is_read
 from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender, call_of_span
 from callspan.receive.codex import Codex
 from callspan.receive.codex import is_read as is_of_codex
 from callspan.receive.decoding import LogEvent, Signal, decoded_request, log_events, spans
 from callspan.receive.spans import SpanReader
+from callspan.receive.waiting import Leveled, WaitingRecords
 from callspan.record.call import CallRecord
 from callspan.record.events import Record, SessionRecord
 from callspan.settings import Content
 
 _MAX_SESSIONS: Final = 4096
 _MAX_CALLS: Final = 16_384
+_MAX_WAIT_S: Final = 60.0
 Write: TypeAlias = Callable[[Record, Content], bool]
 """Processes a record at a content level and writes it; returns whether the operating system has it. Thread-safe."""
+_T = TypeVar("_T")
 
 
 class Inbox:
-    """Takes OTLP requests. Thread-safe; requests are read one at a time."""
+    """Takes OTLP requests. Thread-safe; requests are read one at a time, on its thread."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
-        self._lock = threading.Lock()
+        self._worker = Worker("callspan-inbox")
+        self.waiting: WaitingRecords | None = None
+        """Where requests and tools wait that have no record yet; None: in memory alone. Set before the first one."""
         self._unwritten: deque[Leveled] = deque()
         self._claude_code = ClaudeCode()
         self._codex = Codex()
@@ -46,26 +55,56 @@ class Inbox:
         self.unused: Counter[str] = Counter()
         """Numbers of spans, log events and requests of metrics that are no part of a call, by kind."""
 
-    def take(self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool) -> bool:
-        """Write the records of a request; return whether it is acknowledged. Raises UndecodableError, ImportError."""
-        with self._lock:
-            if not self._write_all(()):
-                return False
-            request = decoded_request(signal, body, is_protobuf=is_protobuf)
-            return self._write_all(self._records(signal, request, sender))
+    def take(self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool) -> Future[bool]:
+        """Write the records of a request; the result says whether it is acknowledged.
+
+        Or is an UndecodableError, or an ImportError.
+        """
+        return self._later(partial(self._take, signal, body, sender, is_protobuf=is_protobuf))
 
     def take_events(self, events: Iterable[LogEvent], sender: Sender) -> bool:
         """Write the records of events that came by another way; return whether all are written."""
-        with self._lock:
-            return self._write_all(self._claude_code.records(events, sender))
+        return self._now(lambda: self._write_all(self._claude_code.records(events, sender)))
 
     def close(self, sender: Sender | None = None) -> bool:
         """Write what still waits for an answer, of one sender or all; return False if that failed."""
-        with self._lock:
-            return self._write_all(chain(self._claude_code.close(sender), self._codex.close(sender)))
+        return self._now(lambda: self._write_all(chain(self._claude_code.close(sender), self._codex.close(sender))))
+
+    def _later(self, work: Callable[[], _T]) -> Future[_T]:
+        future: Future[_T] = Future()
+
+        def fulfil() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # of the request, for the server, which says so
+                future.set_exception(error)
+
+        self._worker.put(fulfil)
+        return future
+
+    def _now(self, work: Callable[[], bool]) -> bool:
+        """Return the result; False if a disk hangs."""
+        future = self._later(work)
+        # Unlike the future, it also works as the interpreter ends, when no thread can be started.
+        return self._worker.drain(_MAX_WAIT_S) and future.done() and future.result()
+
+    def _take(self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool) -> bool:
+        if not self._write_all(()):
+            return False
+        request = decoded_request(signal, body, is_protobuf=is_protobuf)
+        return self._write_all(self._records(signal, request, sender))
 
     def _write_all(self, records: Iterable[Leveled]) -> bool:
         self._unwritten.extend(records)
+        try:
+            return self._write_what_waits()
+        except OSError:  # no file can be made for what waits
+            return False
+
+    def _write_what_waits(self) -> bool:
+        claude_code, waiting = self._claude_code, self.waiting
+        if waiting is not None:
+            waiting.assign(claude_code.written_as)
         while self._unwritten:
             record, level = self._unwritten[0]
             if not self._write(record, level):
@@ -73,7 +112,10 @@ class Inbox:
             self._unwritten.popleft()
             if isinstance(record, CallRecord):
                 self.calls += self._call_ids.is_first(record.call_id)
-        self._claude_code.settle()
+        if waiting is not None:
+            waiting.keep(claude_code.waiting())
+            waiting.drop(claude_code.written_as)
+        claude_code.settle()
         return True
 
     def _records(self, signal: Signal, request: dict[str, object], sender: Sender) -> Iterator[Leveled]:

@@ -4,8 +4,8 @@ Any web page may post to loopback, and a forged record is training data. So a re
 no Origin: browsers send one with every post, exporters never. Where callspan sets the address of a sender, the path
 has a token; only an address that a user chose, as for `callspan receive`, works without.
 
-A sender is bounded in bytes and time, and there may be only a few at once. Requests are read on the thread of the
-server, one after the other: it has nothing else to do, and each is acknowledged once its records are written.
+A sender is bounded in bytes and time, and there may be only a few at once. Each request is acknowledged once its
+records are written, by the thread of the inbox.
 """
 
 from __future__ import annotations
@@ -131,11 +131,13 @@ class OtlpServer:
             except zlib.error:
                 return self._refuse(400, _UNDECODABLE)
             self.heard.put(token, sender)
-            return self._take(cast("Signal", signal), body, sender, content_type)
+            return await self._take(cast("Signal", signal), body, sender, content_type)
 
-    def _take(self, signal: Signal, body: bytes, sender: Sender, content_type: str) -> Response:
+    async def _take(self, signal: Signal, body: bytes, sender: Sender, content_type: str) -> Response:
         try:
-            is_written = self._inbox.take(signal, body, sender, is_protobuf=content_type == _PROTOBUF)
+            is_written = await asyncio.wrap_future(
+                self._inbox.take(signal, body, sender, is_protobuf=content_type == _PROTOBUF)
+            )
         except UndecodableError:
             return self._refuse(400, _UNDECODABLE)
         except ImportError:

@@ -262,6 +262,10 @@ class Wiring:
         """Process and store a record made from telemetry of others, see `Pipeline.write`."""
         return (self._pipeline or self._exporter_pipeline()).write(record, level)
 
+    def processed(self, record: Record, level: Content = "full") -> Record:
+        """Return such a record as it would be written now."""
+        return (self._pipeline or self._exporter_pipeline()).processed(record, level).record
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; return False on timeout."""
         deadline = monotonic_s() + timeout_s
@@ -299,15 +303,16 @@ class Wiring:
             runtime.remove()
 
     def _agents_for(self, pipeline: Pipeline) -> AgentReceiver | None:
-        """Return the receiver for agents, if it is on. With a redactor no body may lie in a file before it."""
+        """Return the receiver for agents, if it is on. With a redactor no body may lie in clear in a file."""
         if not pipeline.settings.receive:
             return None
         if self._agents is None:
-            self._agents = AgentReceiver(self.write)
-        spool, redacts = pipeline.recorder.spool, pipeline.providers.redact is not None
-        self._agents.unrecorded = pipeline.recorder.note_unrecorded
-        self._agents.root = None if spool is None or redacts else spool.directory.parent
-        return self._agents
+            self._agents = AgentReceiver(self.write, self.processed)
+        agents, spool = self._agents, pipeline.recorder.spool
+        agents.unrecorded = pipeline.recorder.note_unrecorded
+        agents.root = None if spool is None else spool.directory.parent
+        agents.has_body_files = pipeline.providers.redact is None
+        return agents
 
 
 def _remaining_s(deadline: float) -> float:

@@ -101,14 +101,15 @@ class Pipeline:
             published.load()
 
     def write(self, record: Record, level: Content = "full") -> bool:
-        """Process and store a record of something that callspan did not observe; return whether it was written.
+        """Process and store a record of something that callspan did not observe; return whether it was written."""
+        is_version = isinstance(record, CallRecord) and not self._recorded_calls.is_first(f"received {record.call_id}")
+        return self.recorder.write(self.processed(record, level), replaces=is_version)
 
-        The strictest level applies: the setting, `level`, and that of the session, if it is open in this process.
-        """
+    def processed(self, record: Record, level: Content = "full") -> ProcessedRecord[Record]:
+        """Process a record at the strictest level: the setting, `level`, or its session's, if it is open here."""
         session = record.place if isinstance(record, CallRecord) else record
         level = strictest(level, open_level(getattr(session, "session_id", None)))
-        is_version = isinstance(record, CallRecord) and not self._recorded_calls.is_first(f"received {record.call_id}")
-        return self.recorder.write(self._processors_at(level).process(record), replaces=is_version)
+        return self._processors_at(level).process(record)
 
     def _write_and_measure(self, record: ProcessedRecord[Record]) -> None:
         self.recorder.write(record)

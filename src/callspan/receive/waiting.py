@@ -1,0 +1,70 @@
+"""Waiting: what a request or a tool will be if nothing more comes of it, on disk until more has come.
+
+What is acknowledged survives `kill -9`. But a request to a model has no record before its answer, of which the id is
+made, and a tool has none before the next request, which has its result. So each lies here until then, as the record
+that it will be if nothing follows: processed as any other, so that content, redactor and secrets are as in a store.
+Only a request whose body is in a file of its own needs no other.
+
+The id of the answer is put into the name of a file before the record is written, and the file is deleted after it. What
+a process leaves that is killed in between is thus a version of the same record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.codec import NO_RECORD, decode, encode
+from callspan.record.events import Record
+from callspan.settings import Content
+
+_SUFFIX: Final = ".record"
+Process: TypeAlias = Callable[[Record, Content], Record]
+"""Returns a record as it may be written at a content level."""
+Leveled: TypeAlias = tuple[Record, Content]
+"""A record, and the content level of its sender."""
+
+
+class WaitingRecords:
+    """The files of one process, in a private directory, which need not exist. Not thread-safe."""
+
+    def __init__(self, directory: Path, process: Process) -> None:
+        self._directory, self._process = directory, process
+        self._files: dict[str, Path] = {}
+
+    def keep(self, waiting: Mapping[str, Callable[[], Leveled]]) -> None:
+        """Write those that are not here yet, by ids that can name files. Raises OSError."""
+        for ident in waiting.keys() - self._files.keys():
+            record, level = waiting[ident]()
+            self._directory.mkdir(0o700, exist_ok=True)
+            path = self._directory / f"{ident}{_SUFFIX}"
+            path.write_bytes(encode(self._process(record, level)))
+            self._files[ident] = path
+
+    def assign(self, call_ids: Mapping[str, str]) -> None:
+        """Note the ids of the calls that are about to be written in place of these requests. Raises OSError."""
+        for ident in call_ids.keys() & self._files.keys():
+            path = self._files[ident]
+            self._files[ident] = path.replace(self._directory / f"{ident}.{call_ids[ident]}{_SUFFIX}")
+
+    def drop(self, idents: Mapping[str, str]) -> None:
+        """Delete those that are written."""
+        for ident in idents:
+            if (path := self._files.pop(ident, None)) is not None:
+                path.unlink(missing_ok=True)
+
+
+def records_in(directory: Path) -> Iterator[tuple[Path, Record]]:
+    """Yield the files of an ended process with the record of each; not those that it had not written whole."""
+    for path in sorted(directory.glob(f"*{_SUFFIX}")):
+        with suppress(OSError, *NO_RECORD):
+            record = decode(path.read_bytes())
+            _, _, call_id = path.stem.partition(".")
+            if call_id and isinstance(record, CallRecord):
+                record = msgspec.structs.replace(record, call_id=call_id)
+            yield path, record
