@@ -34,6 +34,7 @@ sdk = pytest.importorskip("claude_agent_sdk")
 CANARY = "canary-5f2e"
 BASH = {"name": "Bash", "arguments": {"command": "cat a.txt", "description": "read"}}
 FAILS = {"name": "Bash", "arguments": {"command": "exit 3", "description": "fail"}}
+WRITES = {"name": "Bash", "arguments": {"command": "touch b.txt", "description": "write"}}
 TASK = {"name": "Task", "arguments": {"description": "look", "prompt": "Look.", "subagent_type": "general-purpose"}}
 ADD = {"name": "mcp__calc__add", "arguments": {"a": 1}}
 BLOCKED = {"hooks": {"PreToolUse": [{"matcher": "Bash", "hooks": [{"type": "command", "command": "exit 2"}]}]}}
@@ -168,7 +169,7 @@ SCENES: dict[str, tuple[list[dict[str, Any]], Run]] = {
     ),
     "mcp": ([{"tool_calls": [ADD]}], Run()),
     "blocked": ([{"tool_calls": [BASH]}], Run(options={"settings": json.dumps(BLOCKED)})),
-    "denied": ([{"tool_calls": [BASH]}], Run(options={"permission_mode": "default", "disallowed_tools": ["Bash"]})),
+    "denied": ([{"tool_calls": [WRITES]}], Run(options={"permission_mode": "default"})),
     "subagent": ([{"tool_calls": [TASK]}, {"tool_calls": [BASH]}], Run()),
     "subagents": ([{"tool_calls": [TASK, TASK]}], Run(uncounted=True)),
     "retries": ([{"status": 429, "retry_after_s": 0.001}, FAILED], Run(expected=([2], ["success"]))),
