@@ -290,13 +290,11 @@ class Agents:
     """The agents of one session. Calls of a nested agent also count as calls of the agents around it."""
 
     def __init__(self, records: Iterable[object]) -> None:
-        spans = [
-            record for record in records if isinstance(record, CallRecord | EventRecord) and record.span_id is not None
-        ]
-        self._parents = {record.span_id: record.parent_span_id for record in spans}
-        self._agents = {record.span_id for record in spans if is_agent(record)}
+        nodes = [(self.ids(record), record) for record in records if isinstance(record, CallRecord | EventRecord)]
+        self._parents = {ident: parent for (ident, parent), _ in nodes if ident is not None}
+        self._agents = {ident for (ident, _), record in nodes if ident is not None and is_agent(record)}
         self._calls: dict[str | None, list[CallRecord]] = defaultdict(list)
-        for call in spans:
+        for _, call in nodes:
             if isinstance(call, CallRecord):
                 for agent in self._enclosing_agents(call):
                     self._calls[agent].append(call)
@@ -307,11 +305,25 @@ class Agents:
 
     def calls(self, agent: EventRecord) -> list[CallRecord]:
         """Return the calls made inside an agent."""
-        return self._calls[agent.span_id] if agent.span_id is not None else []
+        ident, _ = self.ids(agent)
+        return self._calls[ident] if ident is not None else []
+
+    @staticmethod
+    def ids(record: object) -> tuple[str | None, str | None]:
+        """Return the id of a record in the tree of its session's agents, and that of what is around it.
+
+        They are the ids of spans. What other programs report has no spans: there an agent has its own id, which its
+        calls name.
+        """
+        ident, parent = getattr(record, "span_id", None), getattr(record, "parent_span_id", None)
+        agent_id = record.metadata.get("agent_id") if isinstance(record, CallRecord | EventRecord) else None
+        if ident is not None or not isinstance(agent_id, str):
+            return ident, parent
+        return (agent_id, parent) if is_agent(record) else (None, agent_id)
 
     def _enclosing_agents(self, record: object) -> list[str | None]:
         agents: list[str | None] = []
-        parent = getattr(record, "parent_span_id", None)
+        _, parent = self.ids(record)
         for _ in self._parents:  # bounded, even if parents form a cycle
             if parent is None:
                 break

@@ -14,6 +14,8 @@ from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning
 
 _QUESTION: Final = 160
 """Characters of a question."""
+_REMINDER: Final = "<system-reminder>"
+"""The beginning of texts that Claude Code adds to the user's messages."""
 
 
 def instructions(call: CallRecord) -> list[Part]:
@@ -32,8 +34,15 @@ def spoken(call: CallRecord) -> list[Message]:
 
 def question(call: CallRecord) -> str | None:
     """Return the last text of the user in a request, on one line and shortened; None if there is or was kept none."""
-    texts = (message.text for message in reversed(spoken(call)) if message.role == "user")
-    return next((excerpt(text, _QUESTION) for text in texts if text), None)
+    return next((excerpt(text, _QUESTION) for text in map(words_of_user, reversed(spoken(call))) if text), None)
+
+
+def words_of_user(message: Message) -> str:
+    """Return the words of a message of the user, without those that its program added; "" if there are none."""
+    if message.role != "user":
+        return ""
+    texts = (part.text for part in message.parts if isinstance(part, Text))
+    return " ".join(text for text in texts if not text.startswith(_REMINDER))
 
 
 class NewMessages(NamedTuple):

@@ -21,6 +21,7 @@ from callspan.stores.database import Database, Values, in_batches
 from callspan.stores.facts import SESSIONS
 from callspan.stores.filters import FAILED
 from callspan.stores.interrupted import mark_unended
+from callspan.stores.new_messages import words_of_user
 from callspan.stores.sums import MODEL, summed
 
 _WORDS: Final = 160
@@ -175,4 +176,4 @@ def _question(call: CallRecord) -> str:
     if call.api == "transcriptions":
         return excerpt(call.text or "", _WORDS)
     messages = call.conversation.input if call.conversation is not None else []
-    return next((excerpt(message.text, _WORDS) for message in messages if message.role == "user" and message.text), "")
+    return next((excerpt(text, _WORDS) for text in map(words_of_user, messages) if text), "")

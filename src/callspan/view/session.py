@@ -11,6 +11,7 @@ import msgspec
 
 from callspan.formatting import exact
 from callspan.records import (
+    Agents,
     CallRecord,
     EventRecord,
     Message,
@@ -85,9 +86,9 @@ class EntryRow(msgspec.Struct):
     turn: TurnRow | None = None
     record: dict[str, object] | None = None
     """The record, except for calls."""
-    span_id: str | None = None
-    """Its span id and the parent's, by which the browser finds its agents, also on other pages."""
-    parent_span_id: str | None = None
+    tree_id: str | None = None
+    """Its id and that of what is around it, by which the browser finds its agents, also on other pages."""
+    tree_parent: str | None = None
 
 
 class SessionPage(msgspec.Struct):
@@ -173,6 +174,7 @@ def call_entry(
     call: CallRecord, turns: ConversationReader, instructions_by_key: Instructions, voice: VoiceTurn | None = None
 ) -> EntryRow:
     """Return the row of the next call; its instructions are added to the known ones."""
+    tree_id, tree_parent = Agents.ids(call)
     return EntryRow(
         id=call.call_id,
         kind="call",
@@ -181,8 +183,8 @@ def call_entry(
         duration_ns=call.timing.duration_ns,
         call=call_row(call),
         turn=turn_row(call, turns.add(call).messages, instructions_key(call, instructions_by_key), voice),
-        span_id=call.span_id,
-        parent_span_id=call.parent_span_id,
+        tree_id=tree_id,
+        tree_parent=tree_parent,
     )
 
 
@@ -226,6 +228,7 @@ def event_row(item: Event) -> EntryRow:
     """Return the row of an event, message or reward."""
     kind = "message" if isinstance(item, MessageRecord) else "reward"
     kind = item.event_type if isinstance(item, EventRecord) else kind
+    tree_id, tree_parent = Agents.ids(item)
     return EntryRow(
         id=_id_of(item),
         kind=kind,
@@ -233,8 +236,8 @@ def event_row(item: Event) -> EntryRow:
         start_ns=item.time_ns,
         duration_ns=duration_of(item),
         record=msgspec.to_builtins(item),
-        span_id=item.span_id if isinstance(item, EventRecord) else None,
-        parent_span_id=None if isinstance(item, MessageRecord) else item.parent_span_id,
+        tree_id=tree_id,
+        tree_parent=tree_parent,
     )
 
 

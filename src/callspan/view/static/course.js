@@ -44,22 +44,22 @@ const bar = (entry, axis, now) => {
 const INDENT = 14, STEP_INDENT = 16;
 // The duration of an entry; null if it is unknown. Only a call that runs is measured by the clock.
 const entryMs = (entry, now) => (entry.kind === "call" ? elapsedMs(ms(entry.duration_ns), ms(entry.start_ns), isRunning(entry.call), now) : ms(entry.duration_ns));
-const entryRow = (entry, axis, { now, runs }, depth) => h("div.entry", { role: "treeitem", tabindex: "-1", "aria-level": depth + 2, data: { id: entry.id }, style: { "--in": `${INDENT * Math.max(1, depth)}px` } },
+const entryRow = (entry, axis, { now, runs }, depth) => h("div.entry", { role: "treeitem", tabindex: "-1", "aria-level": depth + entry.depth + 2, data: { id: entry.id }, style: { "--in": `${INDENT * (Math.max(1, depth) + entry.depth)}px` } },
   h("span", null, nameOf(entry)),
   h("span", null, label(entry, runs)),
   h("span.track", null, bar(entry, axis, now)),
   h("span.right.quiet", null, known(entryMs(entry, now)) ? time(entryMs(entry, now)) : ""),
   h("span.right.quiet", null, costOf(entry) === null ? "" : money(costOf(entry))));
 
-// Sets the number of agents around each entry, by their spans on all pages, and the calls inside each agent that ended before `last`.
+// Sets the number of agents around each entry, by their ids on all pages, and the calls inside each agent that ended before `last`.
 const nested = (entries, last) => {
-  const spans = new Map(entries.filter(entry => entry.span_id).map(entry => [entry.span_id, entry]));
+  const nodes = new Map(entries.filter(entry => entry.tree_id).map(entry => [entry.tree_id, entry]));
   for (const entry of entries) entry.inside = entry.kind === "agent" && ms(entry.start_ns) + (ms(entry.duration_ns) || 0) < last ? [] : null;
   for (const entry of entries) {
     const passed = new Set();
     entry.depth = 0;
-    for (let above = entry.parent_span_id; above && !passed.has(above); above = spans.get(above)?.parent_span_id) {
-      const around = spans.get(above);
+    for (let above = entry.tree_parent; above && !passed.has(above); above = nodes.get(above)?.tree_parent) {
+      const around = nodes.get(above);
       passed.add(above);
       if (around?.kind === "agent") entry.depth += 1;
       if (entry.call) around?.inside?.push(entry.call);
@@ -174,7 +174,7 @@ export const courseOf = (data, toggled, toggle) => {
     page = number;
     add(axisRow(axes[page], page));
   };
-  const addEntry = (entry, depth) => add(entryRow(entry, axes[page], { now, runs }, depth + entry.depth));
+  const addEntry = (entry, depth) => add(entryRow(entry, axes[page], { now, runs }, depth));
   const walk = (nodes, depth) => {
     for (const node of nodes) {
       if (node.entry) { turn(node.entry.page); addEntry(node.entry, depth); continue; }

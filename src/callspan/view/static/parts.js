@@ -17,7 +17,8 @@ const blocks = source => {
   const [fence, table] = [FENCE.exec(source), TABLE.exec(source)], first = !table || (fence && fence.index <= table.index) ? fence : table;
   if (!first) return source ? [inline(source)] : [];
   const block = first === fence ? h("pre.code", { tabindex: "0" }, first[2]) : tableOf(first[0]);
-  return [inline(source.slice(0, first.index)), block, ...blocks(source.slice(first.index + first[0].length))];
+  // A block is on lines of its own anyway.
+  return [inline(source.slice(0, first.index).replace(/\n+$/, "")), block, ...blocks(source.slice(first.index + first[0].length).replace(/^\n+/, ""))];
 };
 export const text = value => h("div.text", { dir: "auto" }, blocks(shown(value)));
 
@@ -75,6 +76,10 @@ const reasoning = part => (part.text
   ? h("details.reasoning", null, h("summary", null, `reasoning, ${count(words(part.text))} words: `, h("span", null, oneLine(part.text).slice(0, 200))), text(part.text))
   : h("p.meta", null, "reasoning, sealed by the provider"));
 
+// What Claude Code adds to the user's messages.
+const REMINDER = "<system-reminder>";
+const reminder = said => h("details", null, h("summary", null, `added by the program, ${count(words(said))} words: ${oneLine(said.slice(REMINDER.length)).slice(0, 200)}`), text(said));
+
 const IMAGES = /^image\/(png|jpeg|gif|webp)$/;
 const media = part => {
   const facts = [part.modality, part.mime, part.seconds && time(part.seconds * 1000), part.size && bytes(part.size)].filter(Boolean).join(", ");
@@ -102,7 +107,7 @@ export const toolRun = entry => tool({ name: entry.record.name, arguments: entry
 // One part; `join` returns the result and the run of a tool call.
 export const part = (one, join) => {
   switch (one.type) {
-    case "text": return one.text ? [text(one.text), probabilities(one)] : null;
+    case "text": return one.text?.startsWith(REMINDER) ? reminder(one.text) : one.text ? [text(one.text), probabilities(one)] : null;
     case "reasoning": return reasoning(one);
     case "refusal": return [h("p.meta", null, mark("refused", "refused")), text(one.text)];
     case "tool_call": { const found = join?.(one) || {}; return tool(one, found.result, found.run); }
