@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 import uvicorn
 from tests.support.commands import ask
-from tests.support.records import SECOND, START_NS, Delivery, Records, keep, step
+from tests.support.records import MINUTE, SECOND, START_NS, Delivery, Records, keep, step
 from tests.support.records import event as happened
 from tests.support.waiting import HANG_MS, HANG_S
 from tests.support.world import World
@@ -296,3 +296,76 @@ def entries(page: str) -> dict[str, list[Any]]:
         pages[0]["session"]["session_id"]: [one for some in pages for one in some["rows"]] for pages in read["sessions"]
     }
     return found | {"": read["outside"]["rows"]}
+
+
+STEPS = 80
+"""Steps of a long session."""
+BROKEN = ErrorInfo(kind="other", type="E", message="down")
+
+
+def long_session(records: Records, *, steps: int = STEPS) -> list[Record]:
+    """Steps of a second, with an idle minute in the middle; 52 is dear, 44 slow, 37 fails, 66 has a broken tool."""
+    made: list[Record] = [records.session("s1", start_ns=START_NS, end_ns=START_NS + 3 * MINUTE, outcome="success")]
+    for number in range(steps):
+        start_ns = START_NS + number * SECOND + (MINUTE if number > steps // 2 else 0)
+        place = Place(session_id="s1", timestep_id=f"t{number}", timestep=number)
+        took_ns = 3 * SECOND if number == 44 else SECOND // 2
+        failed = {"outcome": "error", "error": ErrorInfo(kind="server", type="E", status=500)} if number == 37 else {}
+        made += [
+            step(f"t{number}", index=number, start_ns=start_ns, end_ns=start_ns + took_ns),
+            records.call(
+                call_id=f"c{number}", place=place, answer=f"answer {number}",
+                timing=Timing(start_ns=start_ns, duration_ns=took_ns),
+                usage=Usage(input_tokens=1000 * (number + 1), output_tokens=5),
+                cost=Cost(usd=Decimal(9 if number == 52 else 1) / 100, source="t"), **failed,
+            ),
+            happened(
+                f"e{number}", session_id="s1", timestep_id=f"t{number}", event_type="tool", name="look",
+                time_ns=start_ns, duration_ns=9, error=BROKEN if number == 66 else None,
+            ),
+        ]  # fmt: skip
+    return made
+
+
+def two_versions(records: Records, number: int = 6) -> list[Record]:
+    """Sessions of two versions of a prompt, of which the second succeeds and is dearer."""
+    made: list[Record] = []
+    for at in range(2 * number):
+        session_id, version, start_ns = f"s{at:02}", at % 2, START_NS + at * SECOND
+        about = {
+            "metadata": {"prompt_version": f"v{version}", "seed": at},
+            "user_id": f"u{version}",
+            "outcome": "success",
+        }
+        made += [
+            records.session(session_id, start_ns=start_ns, end_ns=start_ns + SECOND, success=bool(version), **about),
+            records.call(session_id=session_id, at_s=at, call_id=f"c{at:02}"),
+        ]  # fmt: skip
+    return made
+
+
+MOST = 3
+"""Activations from the start page to an answer."""
+
+
+class Reader:
+    """Somebody who activates what has a role and a name; each way begins at the start page."""
+
+    def __init__(self, tab: Any) -> None:
+        self._tab = tab
+        self.activations = 0
+
+    def activate(self, role: str, name: str, *, among: Any = None) -> None:
+        self.activations += 1
+        (among or self._tab).get_by_role(role, name=name).first.click()
+
+    def reads(self, role: str, name: str, text: str) -> None:
+        """Wait until a text stands in what has this role and name."""
+        self._tab.get_by_role(role, name=name).filter(has_text=text).first.wait_for(timeout=HANG_MS)
+        assert self.activations <= MOST
+
+    def words(self, role: str, name: str | re.Pattern[str]) -> str:
+        return str(self._tab.get_by_role(role, name=name).first.inner_text())
+
+    def within(self, role: str, name: str | re.Pattern[str], **options: bool) -> Any:
+        return self._tab.get_by_role(role, name=name, **options)

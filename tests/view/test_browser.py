@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from tests.support.identities import identity_of
 from tests.support.records import SECOND, START_NS, keep, raw, step
-from tests.support.waiting import HANG_MS
 from tests.support.world import World
-from tests.view.conftest import QUESTION, Delivery, Open, Records, Report, arguments, event, faults, play
+from tests.view.conftest import QUESTION, Delivery, Open, Reader, Records, Report, arguments, event, faults, play
 
 from callspan.records import Attempt, ErrorInfo, Place, Response
 
@@ -324,33 +323,6 @@ def test_long_course_loads_by_scrolling_and_keys(store: Delivery, records: Recor
     assert one.tab.evaluate("document.activeElement.dataset.id") == "e0999"
     store.write(event("s1", 0, "note", event_id="live", time_ns=START_NS + 9999))
     one.tab.wait_for_selector(".entry[data-id=live]")
-
-
-MOST = 3
-"""Activations from the start page to an answer."""
-
-
-class Reader:
-    """Somebody who activates what has a role and a name; each way begins at the start page."""
-
-    def __init__(self, tab: Any) -> None:
-        self._tab = tab
-        self.activations = 0
-
-    def activate(self, role: str, name: str, *, among: Any = None) -> None:
-        self.activations += 1
-        (among or self._tab).get_by_role(role, name=name).first.click()
-
-    def reads(self, role: str, name: str, text: str) -> None:
-        """Wait until a text stands in what has this role and name."""
-        self._tab.get_by_role(role, name=name).filter(has_text=text).first.wait_for(timeout=HANG_MS)
-        assert self.activations <= MOST
-
-    def words(self, role: str, name: str | re.Pattern[str]) -> str:
-        return str(self._tab.get_by_role(role, name=name).first.inner_text())
-
-    def within(self, role: str, name: str | re.Pattern[str], **options: bool) -> Any:
-        return self._tab.get_by_role(role, name=name, **options)
 
 
 @pytest.fixture

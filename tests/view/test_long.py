@@ -2,40 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pytest
-from tests.support.records import MINUTE, SECOND, START_NS, Records, event, step
-from tests.view.conftest import Delivery, Open, Shown
-
-from callspan.records import Cost, ErrorInfo, Place, Record, Timing, Usage
-
-STEPS = 80
-BROKEN = ErrorInfo(kind="other", type="E", message="down")
-
-
-def long_session(records: Records, *, steps: int = STEPS) -> list[Record]:
-    """Steps of a second, with an idle minute in the middle; 52 is dear, 44 slow, 37 fails, 66 has a broken tool."""
-    made: list[Record] = [records.session("s1", start_ns=START_NS, end_ns=START_NS + 3 * MINUTE, outcome="success")]
-    for number in range(steps):
-        start_ns = START_NS + number * SECOND + (MINUTE if number > steps // 2 else 0)
-        place = Place(session_id="s1", timestep_id=f"t{number}", timestep=number)
-        took_ns = 3 * SECOND if number == 44 else SECOND // 2
-        failed = {"outcome": "error", "error": ErrorInfo(kind="server", type="E", status=500)} if number == 37 else {}
-        made += [
-            step(f"t{number}", index=number, start_ns=start_ns, end_ns=start_ns + took_ns),
-            records.call(
-                call_id=f"c{number}", place=place, answer=f"answer {number}",
-                timing=Timing(start_ns=start_ns, duration_ns=took_ns),
-                usage=Usage(input_tokens=1000 * (number + 1), output_tokens=5),
-                cost=Cost(usd=Decimal(9 if number == 52 else 1) / 100, source="t"), **failed,
-            ),
-            event(
-                f"e{number}", session_id="s1", timestep_id=f"t{number}", event_type="tool", name="look",
-                time_ns=start_ns, duration_ns=9, error=BROKEN if number == 66 else None,
-            ),
-        ]  # fmt: skip
-    return made
+from tests.support.records import Records
+from tests.view.conftest import STEPS, Delivery, Open, Shown, long_session
 
 
 def test_long_session_folds_steps_with_sums_without_idle_time(store: Delivery, records: Records, tab: Open) -> None:

@@ -10,31 +10,14 @@ from tests.support.commands import ask
 from tests.support.records import SECOND, START_NS, Records, raw, reward
 from tests.support.waiting import HANG_MS
 from tests.support.world import World
-from tests.view.conftest import Delivery, Open, Shown, faults
+from tests.view.conftest import Delivery, Open, Shown, faults, two_versions
 
 import callspan
 from callspan import formatting
-from callspan.records import ErrorInfo, Record, Response, Timing
+from callspan.records import ErrorInfo, Response, Timing
 from callspan.testing import ScriptedProvider
 
 DAY = 24 * 3600 * SECOND
-
-
-def two_versions(records: Records, number: int = 6) -> list[Record]:
-    """Sessions of two versions of a prompt, of which the second succeeds and is dearer."""
-    made: list[Record] = []
-    for at in range(2 * number):
-        session_id, version, start_ns = f"s{at:02}", at % 2, START_NS + at * SECOND
-        about = {
-            "metadata": {"prompt_version": f"v{version}", "seed": at},
-            "user_id": f"u{version}",
-            "outcome": "success",
-        }
-        made += [
-            records.session(session_id, start_ns=start_ns, end_ns=start_ns + SECOND, success=bool(version), **about),
-            records.call(session_id=session_id, at_s=at, call_id=f"c{at:02}"),
-        ]  # fmt: skip
-    return made
 
 
 def test_metadata_are_filters_and_columns_that_the_browser_keeps(store: Delivery, records: Records, tab: Open) -> None:

@@ -227,3 +227,21 @@ def test_lists_of_the_command_have_question_and_answer(tmp_path: Path, monkeypat
     assert (row["question"], row["output"]) == ("Is it raining in Paris?", "Yes, it rains.")
     assert ask("--store", url, "--json", "show", "s1").json["loose_calls"][0]["question"] == row["question"]
     assert "riddle-7 · Is it raining" in ask("--store", url, "sessions").out
+
+
+def test_conversation_marks_an_interrupted_call(store: Delivery, records: Records, tab: Open) -> None:
+    """Its answer was not recorded, which is another thing than none."""
+    left: dict[str, Any] = {"response": None, "usage": None, "cost": None, "outcome": "in_progress", "part": "started"}
+    store.write(
+        records.session("s1", start_ns=START_NS, process=exited()),
+        records.call(call_id="c1", session_id="s1", process=exited(), timing=Timing(start_ns=START_NS), **left),
+    )
+    page = tab(store.url, "session/s1", "[data-entry=c1]").tab
+    assert "interrupted before its answer was recorded" in page.inner_text("[data-entry=c1]")
+
+
+def test_vectors_are_an_answer(store: Delivery, records: Records, tab: Open) -> None:
+    body = raw({"data": [{"index": 0, "embedding": [0.5, 0.25]}]})
+    store.write(records.call(call_id="c1", api="embeddings", operation="embeddings", response=Response(body=body)))
+    page = tab(store.url, "call/c1", ".fact").tab
+    assert "vectors, not displayed" in page.inner_text("[aria-label=Messages]")

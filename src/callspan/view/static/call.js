@@ -11,20 +11,22 @@ import { LOSSY, part, turnBox } from "./parts.js";
 
 const EARLIER = 30;
 const fact = (name, right, ...rows) => h("section.fact", null, h("h2", null, name, h("span", null, right)), ...rows);
-const list = pairs => h("dl", null, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
+// A name that may break after each of its words.
+const breakable = name => name.split("_").flatMap((word, at) => (at ? ["_", h("wbr"), word] : [word]));
+const list = pairs => h("dl", null, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [h("dt", null, breakable(name)), h("dd", null, value)]));
 
 const timeOf = ({ row, record }) => {
   const axis = axisOf(0, Math.max(1, ms(row.duration_ns) || 0)), tries = row.attempts, timing = record.timing || {};
   const drawn = tries.map((one, at) => {
     const [start, end, status, error, wait, asked] = one, last = at === tries.length - 1, until = last ? ms(row.duration_ns) ?? end : end;
     const pieces = last ? callPieces(0, { ...row, attempts: [one] }, axis, Date.now()) : failedPieces(0, one, axis);
-    const said = error || status >= 400 ? mark("error", status || oneLine(error || "")) : mark("success", status || "");
+    const failed = error || status >= 400 || !last, said = failed ? mark("error", status || oneLine(error || "failed")) : mark("success", status || "");
     const waited = known(wait) && h("span.note", null, `then waited ${time(wait)}`, known(asked) && ` (it asked for ${time(asked)})`);
-    return [span(`${at + 1} `, said), h("span.track", null, pieces), right(soft(time(known(until) ? until - start : null))), waited];
+    return [span(`${at + 1} `, said), h("span.track", null, pieces), right(known(until) ? soft(time(until - start)) : ""), waited];
   });
   const began = tries.length ? tries.at(-1)[0] : 0, first = ms(row.first_token_ns), { stream } = record;
   const after = began > 1 && tries.length > 1 ? ` (${time(first - began)} after the last attempt began)` : "";
-  return fact("Time", time(ms(row.duration_ns)), h("div.tries", null, drawn), list([
+  return fact("Time", known(row.duration_ns) ? time(ms(row.duration_ns)) : "", h("div.tries", null, drawn), list([
     ["first token", first === null ? null : time(first) + after],
     ["largest gap", timing.largest_gap_ns ? time(ms(timing.largest_gap_ns)) : null],
     ["server", timing.server_ns ? time(ms(timing.server_ns)) : null],
@@ -38,7 +40,7 @@ const tokensOf = ({ row, record }) => {
   const all = (sent || 0) + (got || 0) || 1, share = (kind, number) => h(`i.${kind}`, { style: { flex: `${number / all}` } });
   const bar = h("div.share", { "aria-hidden": "true" }, cached ? share("wait", cached) : "", share("fresh", Math.max(0, sent - cached)), got ? share("tool", got) : "");
   const reasoning = globalThis.CALLSPAN_FILE ? "" : known(thought) ? ` of which reasoning ${count(thought)}` : " reasoning not stated";
-  return fact("Tokens", `${count(sent)} → ${count(got)}`, sent !== null && bar, list([
+  return fact("Tokens", known(sent ?? got) ? `${count(sent)} → ${count(got)}` : "not stated", sent !== null && bar, list([
     ["from cache", cached ? [count(cached), soft(` ${Math.round(cached / sent * 100)} % of the input`)] : null],
     ["written to it", usage.cache_write_tokens ? count(usage.cache_write_tokens) : null],
     ["new input", sent === null ? null : count(sent - cached)],
@@ -48,7 +50,7 @@ const tokensOf = ({ row, record }) => {
 
 const costOf = ({ row, record: { cost }, exact_cost: exact }) => {
   const price = cost && `${cost.source || ""}${cost.estimated ? ", estimated" : ""}${cost.reason ? `: ${cost.reason}` : ""}`;
-  return fact("Cost", money(row.cost_usd), list([["exact", exact ? `$${exact}` : "unknown"], ["price", price]]));
+  return fact("Cost", row.cost_usd === null ? "unknown" : money(row.cost_usd), list([["exact", exact && `$${exact}`], ["price", price]]));
 };
 
 const requestOf = ({ row, record, params, continues, missing }) => fact("Request", "", list([
@@ -147,9 +149,9 @@ export const callPage = ({ place, app, signal }) => {
       h("h1", null, above, soft(" / "), strong(data.number ? `call ${data.number} of ${data.of}` : "call"), " ", soft(row.model || "")),
       h("div.facts", null,
         span(succeeded(row) ? mark("success") : "", callMarks(row)),
-        span(strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"),
+        known(row.input_tokens ?? row.output_tokens) ? span(strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens") : "",
         strong(row.cost_usd === null ? "cost unknown" : money(row.cost_usd)),
-        span(strong(time(ms(row.duration_ns))), waited ? `, of which ${time(waited)} waiting to retry` : ""),
+        known(row.duration_ns) ? span(strong(time(ms(row.duration_ns))), waited ? `, of which ${time(waited)} waiting to retry` : "") : "",
         soft(clock(ms(row.start_ns)))));
     become(left, messagesOf(data, most, showAll));
     become(right, globalThis.CALLSPAN_FILE ? "" : rating, timeOf(data), tokensOf(data),

@@ -6,7 +6,7 @@ import { title } from "./app.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
 import { cost, percent } from "./rows.js";
 
-const LEFT = 56, HEIGHT = 112, TOP = 6, BOTTOM = 18, MOST_SLOTS = 240, MODELS = 4;
+const LEFT = 64, HEIGHT = 112, TOP = 6, BOTTOM = 18, MOST_SLOTS = 240, MODELS = 4;
 const FILLS = ["model", "tool", "env", "wait"];
 const UNITS = { day: 24 * 3600e3, hour: 3600e3, minute: 60e3 };
 const TABLES = [["User", "user"], ["Model", "model"]];
@@ -164,7 +164,7 @@ const sumsTable = (name, by, found, line) => {
       h("th", { scope: "row" }, value === null ? soft(`no ${label}`) : link(address("calls", null, { q }), value || DASH)), h("td", null, share(row.calls, most), " ", count(row.calls)),
       h("td.right", null,
         row.errors ? (
-          value === null ? failedOf(row) : link(address("calls", null, { q: `${q} failed` }), h("span.bad", null, failedOf(row)))
+          value === null ? h("span.bad", null, failedOf(row)) : link(address("calls", null, { q: `${q} failed` }), h("span.bad", null, failedOf(row)))
         ) : soft(DASH)
       ),
       h("td.right", null, brief(row.input_tokens)),
@@ -188,8 +188,8 @@ export default ({ place, signal }) => {
       ofCalls.slots.length ? STRIPS.filter(([, has]) => charts.sums.some(has)).map(([made]) => made(charts, ofCalls.slots, ofCalls)) : h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."),
       scores.points.length ? scoreStrip(scores, ofScores.slots, ofScores) : "");
     become(right, tablesOf(keys).map(([name, by], number) => sumsTable(name, by, tables[number], line)),
-      scores.objectives.length > 1 ? h("p.pad", null, "Score: ",
-        scores.objectives.map(one => [button(one, () => go(one), { "aria-pressed": String(one === scores.objective) }), " "])
+      scores.objectives.length > 1 ? h("p.pad", null, "Score ",
+        h("span.segments", { role: "group", "aria-label": "Score" }, scores.objectives.map(one => button(one, () => go(one), { "aria-pressed": String(one === scores.objective) })))
       ) : "");
     unit.replaceChildren(`by ${charts.unit}, times in UTC`);
     title("Charts");

@@ -1,5 +1,5 @@
 // Compare: two calls or two sessions side by side: facts, then messages with their differences marked.
-import { address, become, copy, h, link, soft, button } from "./dom.js";
+import { address, become, copy, h, link, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { shown, oneLine, shell, signed } from "./format.js";
 import { title } from "./app.js";
@@ -28,36 +28,45 @@ const rowsOf = (found, name) => found[name].map(one => (name === "messages"
 
 // The form for two groups of sessions: a key and two of its values, which the store suggests.
 const BY = ["experiment", "model", "name", "user"];
+const keysToCompare = async signal => {
+  const keys = await get("keys", {}, signal);
+  return [...keys.filter(key => key.values.length > 1).map(key => `meta:${key.name}`), ...BY];
+};
+const valuesOf = async (by, signal) => (await get("table", { by }, signal)).rows.map(row => row.keys[0]).filter(value => value !== null).sort();
 const groupForm = signal => {
   const by = h("select", { "aria-label": "Compare by" }), a = h("select", { "aria-label": "Group A" }), b = h("select", { "aria-label": "Group B" });
-  const fillValues = async () => {
-    const { rows } = await get("table", { by: by.value }, signal), values = rows.map(row => row.keys[0]).filter(value => value !== null).sort();
-    [a, b].forEach((one, at) => one.replaceChildren(...values.map((value, number) => h("option", { value, selected: number === at }, oneLine(value)))));
-  };
+  const fillValues = values => [a, b].forEach((one, at) => one.replaceChildren(...values.map((value, number) => h("option", { value, selected: number === at }, oneLine(value)))));
   const send = event => { event.preventDefault(); if (a.value && b.value) location.hash = address("groups", null, { a: `${by.value}=${a.value}`, b: `=${b.value}` }); };
-  const fill = async () => {
-    const keys = await get("keys", {}, signal);
-    by.replaceChildren(...[...keys.filter(key => key.values.length > 1).map(key => `meta:${key.name}`), ...BY].map(value => h("option", { value }, value.replace(/^meta:/, ""))));
-    await fillValues();
+  const fill = ({ keys, values }) => {
+    by.replaceChildren(...keys.map(value => h("option", { value }, value.replace(/^meta:/, ""))));
+    fillValues(values);
   };
-  by.addEventListener("change", fillValues);
+  by.addEventListener("change", () => valuesOf(by.value, signal).then(fillValues).catch(() => {}));
   return { fill, form: h("form.filters", { "aria-label": "Groups", onsubmit: send }, "by ", by, " A ", a, " B ", b, h("button", { type: "submit" }, "compare the groups")) };
 };
 
 // Without two ids: the marked ones, or forms.
 const form = (values, app, signal) => {
   const groups = groupForm(signal);
+  let isFilled = false;
   const [first, second] = app.marked.slice(-2);
   const a = h("input", { "aria-label": "A", value: values.a || first || "", placeholder: "id of a session or call", size: 38 });
   const b = h("input", { "aria-label": "B", value: values.b || second || "", placeholder: "id of another one", size: 38 });
   const send = event => { event.preventDefault(); location.hash = address("compare", null, { a: a.value.trim(), b: b.value.trim() }); };
   return {
-    body: h("div.pad", null, h("h1", null, "Compare"), h("p.soft", null, "Mark two rows of a list with ", h("kbd", null, "x"), ", or enter two ids:"),
+    body: h("div.pad", null, h("h1", null, strong("Compare")), h("p.soft", null, "Mark two rows of a list with ", h("kbd", null, "x"), ", or enter two ids:"),
       h("form.filters", { onsubmit: send }, a, b, h("button", { type: "submit" }, "compare")),
       h("p.soft", null, "Or two groups of sessions, such as two versions of a prompt or two checkpoints:"), groups.form),
-    read: async () => null,
-    show: () => title("Compare"),
-    ready: () => { a.focus(); groups.fill().catch(() => {}); },
+    read: async () => {
+      const keys = await keysToCompare(signal);
+      return { keys, values: await valuesOf(keys[0], signal) };
+    },
+    show: choices => {
+      if (!isFilled) groups.fill(choices);
+      isFilled = true;
+      title("Compare");
+    },
+    ready: () => a.focus(),
     keys: () => [["Escape", "back", () => history.back()]],
   };
 };
@@ -87,7 +96,7 @@ export default ({ place, app, signal }) => {
   const line = h("code.soft"), command = () => `${app.command} show ${shell(a)} ${shell(b)}`;
   const show = compared => {
     found = compared;
-    become(about, h("h1", null, "Compare ", soft(`two ${found.kind}s`)), h("p.soft", null, found.first, found.cut ? h("b", null, ` Only the first ${found.cut} calls of each are compared.`) : ""));
+    become(about, h("h1", null, strong("Compare"), " ", soft(`two ${found.kind}s`)), h("p.soft", null, found.first, found.cut ? h("b", null, ` Only the first ${found.cut} calls of each are compared.`) : ""));
     become(head, h("span", { role: "columnheader" }, ""), side("A", 0), side("B", 1), h("span.soft", { role: "columnheader" }, "B against A"));
     become(list, SECTIONS.filter(([, name]) => found[name].length).flatMap(sectionOf));
     line.replaceChildren(command());

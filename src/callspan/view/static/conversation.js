@@ -1,7 +1,7 @@
 // Conversation: the new messages of each call, tool calls with their results, and scores in their place.
 import { address, h, mark, soft, strong, link, spaced } from "./dom.js";
 import { bytes, clock, count, money, oneLine, plain, plural, shown, signed, time, tokens, words, ms } from "./format.js";
-import { callMarks, isRunning, retriesWord } from "./rows.js";
+import { callMarks, isLost, isRunning, retriesWord } from "./rows.js";
 import { part, removed, text, toolRun, turnBox, value } from "./parts.js";
 import { thumbs } from "./rate.js";
 
@@ -72,7 +72,8 @@ export const answers = (entry, join) => {
   );
   else if (row.unanswered === "not kept") found.push(h("p", null, mark("not kept")), notKept(turn));
   else if (row.unanswered && row.unanswered !== "refused") found.push(h("p", null, callMarks(row).find(one => one.textContent === row.unanswered)));
-  else if (!turn.answer.length && !turn.error) found.push(turn.kept === "full" ? soft("no answer is recorded") : notKept(turn));
+  else if (isLost(row)) found.push(h("p", null, callMarks(row)[0], soft(" before its answer was recorded")));
+  else if (!turn.answer.length && !turn.error) found.push(turn.kept === "full" ? soft(row.operation === "embeddings" ? "vectors, not displayed" : "no answer is recorded") : notKept(turn));
   if (turn.error) found.push(h("p", null, callMarks(row).find(one => one.classList.contains("bad")) || mark("error", "failed"), " ", oneLine(turn.error)));
   return [...found, ending(row, voice), ...removed(turn)];
 };

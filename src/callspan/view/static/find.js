@@ -41,7 +41,7 @@ const facet = (name, values, go) => {
   return every.length ? h("section.fact", null, h("h2", null, name),
     every.map(
       ([value, number]) => h("div.facet", null,
-        go && value !== null ? button(value, () => go(value), { class: "plain linked" }) : h("span", null, value ?? "none"),
+        go && value !== null ? button(oneLine(value), () => go(value), { class: "plain linked" }) : h("span", null, value === null ? "none" : oneLine(value)),
         h("span.share", { "aria-hidden": "true" }, h("i", { style: { width: `${number / top * 40}px` } })),
         count(number)
       )

@@ -1,8 +1,8 @@
 // Folded rows: the rollouts of a group are one row, the calls of a run outside of sessions are another; both unfold.
 import { address, h, mark, soft, strong } from "./dom.js";
-import { grouped, known, ms, oneLine, plural, sum, DASH } from "./format.js";
+import { grouped, known, ms, oneLine, plural, sum } from "./format.js";
 import { curve } from "./bars.js";
-import { answerOf, callMarks, gridRow, questionOf, scores, sessionMarks, sumOf } from "./rows.js";
+import { answerOf, callMarks, gridRow, questionOf, scores, sessionMarks, sumOf, unknown } from "./rows.js";
 import { cellsOf } from "./listrows.js";
 
 const LEAST = { group: 3, run: 2 };
@@ -32,12 +32,12 @@ const versionsOf = rows => {
 const outcomeOf = rows => {
   const judged = rows.filter(row => row.succeeded !== null), failed = judged.filter(row => !row.succeeded).length;
   if (rows.some(row => row.outcome === "in_progress")) return mark("in progress");
-  if (!judged.length) return soft(DASH);
+  if (!judged.length) return unknown();
   return failed ? h("span", { title: `${failed} of ${judged.length} failed` }, mark("failure", `${failed} failed`)) : mark("success", `all ${judged.length}`);
 };
 const scoresOf = rows => {
   const values = rows.map(row => row.reward).filter(value => value !== null), score = reward => scores({ reward, scores: {} });
-  return values.length ? [soft("best "), score(Math.max(...values)), soft(" mean "), score(sum(values) / values.length)] : soft(DASH);
+  return values.length ? [soft("best "), score(Math.max(...values)), soft(" mean "), score(sum(values) / values.length)] : unknown();
 };
 const totalOf = rows => {
   const [first] = rows, lasted = rows.map(row => row.duration_ns).filter(known);
@@ -58,9 +58,9 @@ const groupRow = (rows, key, number, open) => {
       h("span.words", null, open ? "▾ " : "▸ ", strong(number === null ? "rollouts" : plural(number, "rollout")), ` of ${oneLine(first.group_id)}`, soft(versionsOf(rows)), oneLine(task)),
       h("span.marks", null, best, worstOf(rows)),
     ],
-    user: soft(users.length > 1 ? plural(users.length, "user") : first.user_id || DASH),
-    outcome: isWhole ? outcomeOf(rows) : soft(DASH),
-    scores: isWhole ? scoresOf(rows) : soft(DASH),
+    user: users.length > 1 ? soft(plural(users.length, "user")) : first.user_id ? soft(first.user_id) : unknown(),
+    outcome: isWhole ? outcomeOf(rows) : unknown(),
+    scores: isWhole ? scoresOf(rows) : unknown(),
     course: curves.length ? curve(curves, 128, 20) : "",
   }));
 };
@@ -76,7 +76,7 @@ const runRow = (rows, key, open) => {
       h("span.words", null, open ? "▾ " : "▸ ", questionOf(first), soft(answerOf(last) ? ` → ${answerOf(last)}` : "")),
       h("span.marks", null, rows.flatMap(callMarks).slice(0, 1)),
     ],
-    user: soft(first.user_id || DASH), outcome: soft("no session"), scores: soft(DASH), course: "",
+    user: first.user_id ? soft(first.user_id) : unknown(), outcome: soft("no session"), scores: unknown(), course: "",
   }));
 };
 

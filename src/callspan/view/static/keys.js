@@ -13,9 +13,9 @@ export const setKeys = entries => {
   page = entries;
   const line = document.querySelector("footer.keys");
   const shown = ([keys, words]) => [h("kbd", null, keys === "Escape" ? "Esc" : keys), " ", words];
-  line.replaceChildren(...entries.filter(([, words]) => words).map(entry => (entry[2]
-    ? button(shown(entry), event => entry[2](event), { class: "plain", tabindex: "-1" })
-    : h("span", null, shown(entry)))),
+  const keyOf = entry => (entry[2] ? button(shown(entry), event => entry[2](event), { class: "plain", tabindex: "-1" }) : h("span", null, shown(entry)));
+  line.replaceChildren(
+    h("div.page-keys", null, entries.filter(([, words]) => words).map(keyOf)),
     button("all keys", sheet, { class: "plain all", "aria-haspopup": "dialog" }));
   line.querySelector(".all").prepend(h("kbd", null, "?"), " ");
 };

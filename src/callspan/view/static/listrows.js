@@ -6,11 +6,11 @@ import { quoted } from "./filters.js";
 import { isMarked } from "./app.js";
 import { markBox } from "./selection.js";
 import { columns } from "./views.js";
-import { answerOf, callMarks, cost, costTitle, gridRow, outcome, questionOf, scores, sessionMarks, succeeded, titleOf, tokensOf } from "./rows.js";
+import { answerOf, callMarks, cost, costTitle, gridRow, outcome, questionOf, scores, sessionMarks, succeeded, titleOf, tokensOf, unknown } from "./rows.js";
 
 const valueOf = value => (value === undefined || value === null ? DASH : oneLine(typeof value === "object" ? JSON.stringify(value) : value));
 const userLink = user => h("a.user", { href: address("", null, { q: `user:${quoted(user)}` }), tabindex: "-1", title: `all of ${oneLine(user)}` }, oneLine(user));
-const userOf = row => (row.user_id ? userLink(row.user_id) : soft(DASH));
+const userOf = row => (row.user_id ? userLink(row.user_id) : unknown());
 
 // The cells of one row: a session, a call, or several that are folded.
 export const cellsOf = (row, { name, user, outcome, scores, course, box = "" }) => [
@@ -23,7 +23,7 @@ export const cellsOf = (row, { name, user, outcome, scores, course, box = "" }) 
   right(time(ms(row.duration_ns))),
   right(soft(count(row.calls))),
   right(soft(tokensOf(row))),
-  h("span.right", { title: costTitle(row) }, cost(row)),
+  h("span.right", { title: costTitle(row) }, row.cost_usd === null ? unknown() : cost(row)),
   ...columns().map(key => soft(valueOf(row.metadata?.[key]))),
 ];
 
@@ -49,8 +49,8 @@ const callRow = (row, isInside) => gridRow(`.session.loose${isInside ? ".inside"
     h("span.marks", null, callMarks(row)),
   ],
   user: userOf(row),
-  outcome: succeeded(row) ? mark("success") : soft(row.outcome === "success" ? DASH : row.outcome.replaceAll("_", " ")),
-  scores: soft(DASH),
+  outcome: succeeded(row) ? mark("success") : row.outcome === "success" ? unknown() : soft(row.outcome.replaceAll("_", " ")),
+  scores: unknown(),
   course: course({ curve: [], active_ns: row.duration_ns, start_ns: row.start_ns, outcome: row.outcome, course: [["call", 0, ms(row.duration_ns), ms(row.first_token_ns), row.outcome, row.retries]] }),
   box: markBox(row.call_id),
 }));

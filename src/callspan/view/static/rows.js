@@ -28,6 +28,7 @@ export const sessionMarks = row => [
 export const isRunning = row => row.outcome === "in_progress";
 // The outcomes of a process that disappeared before its call or session ended.
 const LOST = ["interrupted", "unknown"];
+export const isLost = row => LOST.includes(row.outcome);
 // The duration of something that started at `start`; null if it is unknown. Only what still runs is measured by the clock.
 export const elapsedMs = (duration, start, runs, now) => duration ?? (runs && start !== null ? Math.max(0, now - start) : null);
 export const lastedMs = (call, start, now) => elapsedMs(ms(call.duration_ns), start, isRunning(call), now) ?? 0;
@@ -37,7 +38,7 @@ export const succeeded = row => row.outcome === "success" && [null, undefined, "
 const unanswered = row => row.unanswered && mark({ refused: "refused", filtered: "refused" }[row.unanswered] || row.unanswered, row.unanswered);
 export const callMarks = row => [
   isRunning(row) && mark("in progress"),
-  LOST.includes(row.outcome) && mark("interrupted", row.outcome),
+  isLost(row) && mark("interrupted", row.outcome),
   ["error", "timeout"].includes(row.outcome) && mark("error", errorWord(row.error_kind || row.outcome, row.http_status)),
   row.outcome === "cancelled" && mark("cancelled", "cancelled"),
   row.cut_by_length && mark("cut", "cut by length"),
@@ -53,10 +54,10 @@ export const callMarks = row => [
 
 export const outcome = row => {
   if (row.outcome === "in_progress") return mark("in progress");
-  if (LOST.includes(row.outcome)) return mark("interrupted", row.outcome);
+  if (isLost(row)) return mark("interrupted", row.outcome);
   if (row.succeeded === false) return mark("failure", row.outcome === "success" ? "failure" : row.outcome);
   if (row.succeeded) return mark("success", row.outcome);
-  return soft(row.outcome || DASH);
+  return row.outcome ? soft(row.outcome) : unknown();
 };
 
 export const percent = (part, whole) => `${brief(Number((part / whole * 100).toPrecision(2)))} %`;
@@ -69,8 +70,11 @@ export const scores = row => {
     const binary = one.last <= 0 ? "bad" : "";
     parts.push(h("span", null, soft(name), " ", h(`b.${binary || "none"}`, null, plain(one.mean)), one.count > 1 && soft(` mean of ${one.count}`)));
   }
-  return parts.length ? spaced(parts) : [soft(DASH)];
+  return parts.length ? spaced(parts) : [unknown()];
 };
+
+// What stands for an unknown value; a phone has no room for it.
+export const unknown = () => h("span.soft.unknown", null, DASH);
 
 const SUMS = ["calls", "errors", "retries", "cancelled", "cut_off", "cut_by_length", "refused", "input_tokens", "output_tokens", "cost_usd", "calls_without_cost"];
 export const sumOf = rows => Object.fromEntries(SUMS.map(name => [name, sum(rows.map(row => row[name]))]));

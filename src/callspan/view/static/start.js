@@ -13,7 +13,7 @@ import { callPage } from "./call.js";
 import { cost, headRow, sumOf } from "./rows.js";
 import { markings, sumsOf } from "./selection.js";
 
-const MANY = 100, FEW = 5;
+const MANY = 100, FEW = 10;
 // Columns, and the words of the filter line that sort by them.
 const HEADS = [
   ["started", "start"], ["session"], ["user"], ["outcome"], ["scores", "score"],
@@ -74,7 +74,7 @@ export default ({ place, app, signal }) => {
   const show = ({ now, list: { rows, next, groups = {} }, counts, call }) => {
     const keys = keysIn(rows);
     become(chosenColumns, globalThis.CALLSPAN_FILE ? "" : columnChoice(keys.map(key => key.name), () => { drawn.clear(); showHead(); redraw(); }));
-    become(top, band(now, { small: app.sessions < FEW }), app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
+    become(top, band(now, { small: app.calls < FEW }), app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
     filters.form.hidden = !line && rows.length < 2;
     filters.show(counts, valuesIn(rows), completions(rows), keys);
     const lines = sorted ? [nodesOf(rows, groups)] : [...grouped(rows, dayOf)].map(([name, some]) => [dayLine(name, some, !next || some.at(-1) !== rows.at(-1)), nodesOf(some, groups)]);
