@@ -57,7 +57,7 @@ def rows(table: str) -> list[Price]:
     return [price(api, row) for api, prices in DATA[table].items() for row in prices]
 
 
-_UNNAMED: Final = ("generate_content", "converse", "cohere_chat", "cohere_embed", "rerank")
+_UNNAMED: Final = ("generate_content", "bidi_generate_content", "converse", "cohere_chat", "cohere_embed", "rerank")
 """APIs whose answers name no model in the usual field."""
 
 

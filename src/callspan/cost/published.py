@@ -108,6 +108,8 @@ _HOSTS: Final[Mapping[str, re.Pattern[str]]] = {
 """The hosts of these providers. Any other host is a gateway or a private server that uses the same SDK."""
 _HUGGING_FACE: Final = "huggingface"
 """Hugging Face's router, of which each provider has prices of its own."""
+_GOOGLE: Final = "google"
+"""Google, which states one price for "text / image / video" (ai.google.dev/gemini-api/docs/pricing)."""
 _BEDROCK: Final = "aws"
 _AZURE: Final = frozenset({"azure.ai.openai", "azure.ai.inference"})
 _AZURE_ROUTER: Final = "model-router"
@@ -285,7 +287,7 @@ def _listed_name(provider: str, model: str) -> str:
     """Return the name in the list of a model that APIs name by its place or with its provider."""
     if provider.startswith(_HUGGING_FACE):
         return model.partition(":")[0]
-    return model.removeprefix("models/").removeprefix("google/") if provider == "google" else model
+    return model.removeprefix("models/").removeprefix("google/") if provider == _GOOGLE else model
 
 
 def _is_priced(usage: Usage) -> bool:
@@ -391,7 +393,7 @@ def _without_price(
         if alone is None or not prices.usd(names, (), start_ns, alone):
             yield tool
     for modality, text in as_text(usage):
-        if prices.usd(names, (), start_ns, text) == usd:
+        if prices.usd(names, (), start_ns, text) == usd and not _are_read_as_text(record, names[0], usage, text):
             yield modality
     fresh = msgspec.structs.replace(usage, cache_read_tokens=0)
     if usage.cache_read_tokens and names[0] != _DECISIONS and prices.usd(names, (), start_ns, fresh) == usd:
@@ -399,6 +401,16 @@ def _without_price(
     answering_model = record.response.model if record.response else None
     if answering_model and names[1] != _listed_name(names[0], answering_model) and names[0] != _BEDROCK:
         yield answering_model
+
+
+def _are_read_as_text(record: CallRecord, provider: str, usage: Usage, text: Usage) -> bool:
+    """Return whether what counts as text in `text` are images that a model of Google reads, which cost as much.
+
+    Those that it draws, and those that are embedded, have prices of their own.
+    """
+    return (
+        provider == _GOOGLE and record.operation != "embeddings" and text.input_image_tokens != usage.input_image_tokens
+    )
 
 
 @cache
