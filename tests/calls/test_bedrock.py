@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 from tests.conftest import Instrument
 from tests.support.calls import End, body_returned, body_sent, caught, everywhere, the_call, usage_of
+from tests.support.left_behind import unrecorded
 from tests.support.mode import Mode
 from tests.support.spans_of_records import differences
 from tests.support.waiting import HANG_MS, HANG_S
@@ -365,6 +366,32 @@ async def test_tools_and_media_are_typed(mode: Mode, stream: bool, seen: Capture
     assert conversation.tools == [{"name": "get_weather", "description": "Weather.", "input_schema": schema}]
     assert (record.request.tool_names, record.request.params["tool_choice"]) == (["get_weather"], "auto")
     assert base64.b64encode(image).decode() not in bytes(record.request.body).decode()
+
+
+async def test_bytes_of_an_answer_are_base64_in_the_record(mode: Mode, seen: Capture) -> None:
+    secret = b"\x00\xffthought"
+    thought = {"reasoningContent": {"redactedContent": base64.b64encode(secret).decode()}}
+    message = {"role": "assistant", "content": [thought, {"text": "Well."}]}
+    usage = {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}
+    mode.provider.reply(raw={"output": {"message": message}, "stopReason": "end_turn", "usage": usage, "metrics": {}})
+    answer = await answered(mode)
+    assert answer["output"]["message"]["content"][0]["reasoningContent"]["redactedContent"] == secret
+    record = the_call(seen)
+    assert body_returned(record)["output"]["message"] == message
+    assert (record.text, counted(record)[:2]) == ("Well.", (3, 2))
+
+
+async def test_operations_without_a_record_are_counted(mode: Mode, store: str, instrumented: Instrument) -> None:
+    handle = instrumented(stores=store)
+    client = await client_of(mode)
+    mode.provider.reply(raw={"action": "NONE", "outputs": [], "assessments": []}, on="/apply")
+    content = [{"text": {"text": "Hi"}}]
+    given = {"guardrailIdentifier": "abc", "guardrailVersion": "1", "source": "INPUT", "content": content}
+    with suppress(Exception):
+        await mode.wait(client.apply_guardrail(**given))
+    handle.force_flush(HANG_MS)
+    callspan.uninstrument()
+    assert unrecorded(store) == {"bedrock-runtime ApplyGuardrail": 1}
 
 
 async def test_tool_call_of_a_cut_stream_is_incomplete(mode: Mode, seen: Capture) -> None:

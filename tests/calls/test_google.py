@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.conftest import Instrument
 from tests.support.calls import End, caught, the_call, usage_of
+from tests.support.left_behind import unrecorded
 from tests.support.mode import Mode
 from tests.support.processes import ran
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan.records import EventRecord, SessionRecord
@@ -196,6 +199,22 @@ async def test_last_error_is_that_of_the_call(mode: Mode, seen: Capture) -> None
     assert (record.error.message, len(record.attempts)) == ("Quota exceeded for this minute", 3)
 
 
+@pytest.mark.parametrize("form", ["plain", "over lines"])
+async def test_json_error_in_place_of_events(form: str, mode: Mode, seen: Capture) -> None:
+    body = {"error": {"code": 429, "message": "Too many.", "status": "RESOURCE_EXHAUSTED"}}
+    content = json.dumps(body, indent=None if form == "plain" else 2).encode()
+    mode.provider.reply(raw=content, headers={"content-type": "application/json"})
+
+    async def read() -> None:
+        await mode.all(await streamed(mode, client_of(mode)))
+
+    assert type(await caught(read())).__name__ == "ClientError"
+    await mode.collect()
+    record = the_call(seen)
+    assert record.error is not None
+    assert (record.outcome, record.error.kind, record.error.message) == ("error", "rate_limit", "Too many.")
+
+
 async def test_cancelled_request(provider: ScriptedProvider, seen: Capture) -> None:
     mode = Mode("async", provider)
     provider.reply(hang=True)
@@ -268,6 +287,28 @@ async def test_no_agent_without_automatic_functions(mode: Mode, seen: Capture) -
         await run_tools(mode, "plain", config)
     assert len(seen.records) == 2
     assert [one for one in seen.everything if isinstance(one, EventRecord)] == []
+
+
+async def test_each_hop_of_an_automatic_continuation_is_a_call(mode: Mode, stream: bool, seen: Capture) -> None:
+    if "automatic_continuation" not in types.GenerateContentConfig.model_fields:
+        pytest.skip("this version continues no answers")
+    hops = [("I am ", "CONTINUATION", 3), ("well.", "STOP", 5)]
+    for text, reason, tokens in hops:
+        candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": reason}
+        if reason == "CONTINUATION":
+            candidate["continuationToken"] = "dG9rZW4="
+        usage = {"promptTokenCount": 7, "candidatesTokenCount": tokens, "totalTokenCount": 7 + tokens}
+        answer = {"candidates": [candidate], "usageMetadata": usage}
+        mode.provider.reply(raw=[answer] if stream else answer)
+    if stream:
+        await mode.all(await streamed(mode, client_of(mode)))
+    else:
+        await answered(mode, client_of(mode))
+    assert [call.text for call in seen.records] == ["I am ", "well."]
+    assert [usage_of(call).output_tokens for call in seen.records] == [3, 5]
+    assert [(call.outcome, call.finish_reason) for call in seen.records] == [
+        ("success", "CONTINUATION"), ("success", "STOP"),
+    ]  # fmt: skip
 
 
 async def test_chats_state_each_turn(mode: Mode, seen: Capture) -> None:
@@ -363,6 +404,44 @@ async def test_own_http_client_is_recorded(library: str, mode: Mode, stream: boo
     record = the_call(seen)
     assert (record.outcome, record.text) == ("success", "I am quite well.")
     assert [one.status for one in record.attempts] == [200]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_requests_of_a_client_certificate_are_recorded(
+    stream: bool, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, seen: Capture
+) -> None:
+    """With such a certificate the SDK sends by the sessions of google-auth, which are those of requests."""
+    if not hasattr(genai._api_client.BaseApiClient, "_use_google_auth_sync"):
+        pytest.skip("this version does not use requests")
+    requests = pytest.importorskip("google.auth.transport.requests")
+    monkeypatch.setattr(genai._api_client.BaseApiClient, "_use_google_auth_sync", lambda _: True)
+    monkeypatch.setattr(genai._api_client.mtls, "default_client_cert_source", lambda: None)
+    monkeypatch.setattr(requests.AuthorizedSession, "configure_mtls_channel", lambda *_: None)
+    credentials = pytest.importorskip("google.oauth2.credentials").Credentials("token-of-a-test")
+    client = genai.Client(
+        vertexai=True, project="p", location="us-east5", credentials=credentials,
+        http_options={"base_url": provider.url, "retry_options": RETRIES},
+    )  # fmt: skip
+    provider.reply(status=503)
+    provider.reply(**COUNTS)
+    if stream:
+        assert "".join(chunk.text or "" for chunk in client.models.generate_content_stream(**ASK)) == COUNTS["text"]
+    else:
+        assert client.models.generate_content(**ASK).text == COUNTS["text"]
+    record = the_call(seen)
+    assert client._api_client._authorized_session is not None
+    assert (record.outcome, record.text, record.provider) == ("success", COUNTS["text"], "gcp.vertex_ai")
+    assert [one.status for one in record.attempts] == [503, 200]
+    client.close()
+
+
+async def test_new_caches_are_counted(mode: Mode, store: str, instrumented: Instrument) -> None:
+    handle = instrumented(stores=store)
+    mode.provider.reply(raw={"name": "cachedContents/a", "usageMetadata": {"totalTokenCount": 9}}, on="/cachedContents")
+    await mode.wait(client_of(mode).caches.create(model=MODEL, config={"contents": "A long text."}))
+    handle.force_flush(HANG_MS)
+    callspan.uninstrument()
+    assert unrecorded(store) == {"POST cachedContents": 1}
 
 
 async def test_client_created_before_instrument_is_recorded(mode: Mode) -> None:
