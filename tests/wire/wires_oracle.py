@@ -72,9 +72,16 @@ def gemini(row: Json) -> Truth:
         _joined(part["text"] for part in texts if part.get("thought")),
         [call["name"] for call in calls],
         [call.get("args", {}) for call in calls],
-        None if used is None else _gemini_tokens(used),
-        [reason for each in candidates if (reason := each.get("finishReason")) and not isinstance(reason, int)],
+        None if not any(name.endswith("TokenCount") for name in used or {}) else _gemini_tokens(used or {}),
+        [reason for each in candidates if (reason := each.get("finishReason")) and not isinstance(reason, int)]
+        or _blocked(chunks),
     )
+
+
+def _blocked(chunks: list[Json]) -> list[str | None]:
+    """Why there is no answer to a prompt."""
+    reasons = [chunk.get("promptFeedback", {}).get("blockReason") for chunk in chunks]
+    return [reason for reason in reasons if reason]
 
 
 def _gemini_tokens(used: Json) -> tuple[int | None, int | None]:
@@ -139,6 +146,79 @@ def _grow(block: Json, delta: Json) -> None:
         elif key == "reasoningContent" and "text" in value:
             thought = block.setdefault(key, {}).setdefault("reasoningText", {"text": ""})
             thought["text"] += value["text"]
+
+
+def invoked(row: Json) -> Truth:
+    """A model that Bedrock invokes: its vendor's body, and the counts of Bedrock itself."""
+    chunks = events(row)
+    answer = _invoked_stream(chunks) if row["stream"] else _invoked_body(chunks[0])
+    return answer._replace(tokens=_invoked_tokens(row, chunks))
+
+
+def _invoked_tokens(row: Json, chunks: list[Json]) -> tuple[int | None, int | None] | None:
+    last = chunks[-1]
+    if not row["stream"]:
+        stated = {name: row["headers"].get(f"x-amzn-bedrock-{name}-token-count") for name in ("input", "output")}
+        cached = [row["headers"].get(f"x-amzn-bedrock-cache-{name}-input-token-count", 0) for name in ("read", "write")]
+        output = None if stated["output"] is None else int(stated["output"])
+        return int(stated["input"] or 0) + sum(map(int, cached)), output
+    metrics, written = last.get("amazon-bedrock-invocationMetrics"), _written_by_vendor(chunks)
+    if metrics is None:
+        return last["inputTextTokenCount"], last["totalOutputTextTokenCount"]
+    return metrics["inputTokenCount"], metrics["outputTokenCount"] if written is None else written
+
+
+def _written_by_vendor(chunks: list[Json]) -> int | None:
+    """The output tokens that Anthropic states, which is another number than Bedrock's in 1 of 5 streams."""
+    stated = [chunk["usage"]["output_tokens"] for chunk in chunks if chunk.get("type") == "message_delta"]
+    return stated[-1] if stated else None
+
+
+def _invoked_body(body: Json) -> Truth:
+    if "embeddings" in body or "embedding" in body:
+        return Truth("", "", [], [], None, [])
+    if "output" in body:
+        message = body["output"]["message"]["content"]
+        uses = [{"type": "tool_use", **block["toolUse"]} if "toolUse" in block else block for block in message]
+        return _blocks(uses, body["stopReason"])
+    if "content" in body:
+        return _blocks(body["content"], body["stop_reason"])
+    results = body.get("results") or body.get("generations") or body.get("completions") or [body]
+    first = results[0]
+    text = first.get("outputText") or first.get("text") or first.get("completion") or first.get("data", {}).get("text")
+    reason = first.get("completionReason") or first.get("finish_reason") or first.get("stop_reason")
+    reason = reason or first.get("finishReason", {}).get("reason")
+    calls = first.get("tool_calls") or []
+    names, arguments = [call["name"] for call in calls], [call["parameters"] for call in calls]
+    return Truth(text, "", names, arguments, None, [reason])
+
+
+def _blocks(blocks: list[Json], reason: str) -> Truth:
+    uses = [block for block in blocks if block.get("type") == "tool_use"]
+    texts = _joined(block.get("text") for block in blocks)
+    return Truth(texts, "", [use["name"] for use in uses], [use["input"] for use in uses], None, [reason])
+
+
+def _invoked_stream(chunks: list[Json]) -> Truth:
+    if "outputText" in chunks[0]:
+        return Truth(_joined(chunk["outputText"] for chunk in chunks), "", [], [], None, _reasons(chunks))
+    blocks, names, pieces, reasons = list[str](), list[str](), list[str](), list[str | None]()
+    for chunk in chunks:
+        start = chunk.get("content_block", {}) or chunk.get("contentBlockStart", {}).get("start", {}).get("toolUse", {})
+        delta = chunk.get("delta", {}) or chunk.get("contentBlockDelta", {}).get("delta", {})
+        if "name" in start:
+            names.append(start["name"])
+            pieces.append("")
+        if "partial_json" in delta or "toolUse" in delta:
+            pieces[-1] += delta.get("partial_json") or delta.get("toolUse", {}).get("input", "")
+        blocks.append(delta.get("text", ""))
+        reasons += filter(None, [delta.get("stop_reason"), chunk.get("messageStop", {}).get("stopReason")])
+    return Truth(_joined(blocks), "", names, [json.loads(piece or "{}") for piece in pieces], None, reasons)
+
+
+def _reasons(chunks: list[Json]) -> list[str | None]:
+    """Those of Titan; none where a guardrail has intervened."""
+    return [reason for chunk in chunks if (reason := chunk.get("completionReason"))] or [None]
 
 
 def cohere(row: Json) -> Truth:
