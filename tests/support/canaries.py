@@ -10,10 +10,10 @@ import logging
 import re
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import anthropic
 import openai
@@ -41,7 +41,8 @@ BODIES = {
     api: json.dumps(body).replace("{key}", KEY).replace("{header}", HEADER)
     for api, body in json.loads(Path(__file__).with_name("canaries.json").read_text()).items()
 }
-KINDS: list[Callable[[Program], None]] = []
+Kind: TypeAlias = "Callable[[Program], None]"
+KINDS: list[Kind] = []
 
 
 class Program:
@@ -66,9 +67,9 @@ class Program:
         self.used |= dict.fromkeys(FOUND.findall(text))
         return json.loads(text)
 
-    def run(self) -> None:
-        """Run all kinds; the failures that they script are theirs."""
-        for kind in KINDS:
+    def run(self, also: Sequence[Kind]) -> None:
+        """Run all kinds, and others; the failures that they script are theirs."""
+        for kind in (*KINDS, *also):
             kind(self)
         self.openai.close()
         self.anthropic.close()
@@ -308,9 +309,9 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[re.Pattern[str], ...]]] = {
 
 
 def everything(
-    place: Path, provider: ScriptedProvider, log: pytest.LogCaptureFixture, **settings: Any
+    place: Path, provider: ScriptedProvider, log: pytest.LogCaptureFixture, also: Sequence[Kind] = (), **settings: Any
 ) -> tuple[Program, dict[str, str]]:
-    """Run the program; return it, and the text of each channel."""
+    """Run the program, and other kinds; return it, and the text of each channel."""
     log.set_level(logging.DEBUG, logger="callspan")
     spans, metrics = InMemorySpanExporter(), InMemoryMetricReader()
     events, traces, logs = InMemoryLogRecordExporter(), TracerProvider(), LoggerProvider()
@@ -330,7 +331,7 @@ def everything(
     )
     program = Program(provider)
     try:
-        program.run()
+        program.run(also)
         assert handle.force_flush(HANG_MS)
         channels = {"spool": "".join(_text(path) for path in place.glob("*.spool/**/*") if path.is_file())}
     finally:
@@ -368,8 +369,8 @@ def left_of(program: Program, channels: dict[str, str], kept: tuple[re.Pattern[s
     }
 
 
-def leaked(channels: dict[str, str]) -> list[tuple[str, str]]:
-    forms = [(secret, form) for secret in SECRETS for form in (secret, b64encode(secret.encode()).decode())]
+def leaked(channels: dict[str, str], also: Sequence[str] = ()) -> list[tuple[str, str]]:
+    forms = [(secret, form) for secret in (*SECRETS, *also) for form in (secret, b64encode(secret.encode()).decode())]
     return [(secret, channel) for secret, form in forms for channel, text in channels.items() if form in text]
 
 

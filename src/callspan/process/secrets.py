@@ -111,6 +111,10 @@ _SERVER_URLS: Final = ("server_url", "url")
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
 """A path segment of plain words."""
 _WITHOUT_ERROR: Final = (RewardRecord, MessageRecord)
+_FIRST_ERROR: Final = 400
+"""The first HTTP status of errors."""
+_ERROR: Final = "error"
+"""The member of a body with an error."""
 _QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
 
 
@@ -237,10 +241,29 @@ def mask_record(record: Record) -> Record:
     if isinstance(record, _WITHOUT_ERROR):
         return record
     error = record.error
-    if error is None or (masked := masked_error(error)) is error:
+    if error is None:
+        return record
+    if isinstance(record, CallRecord):
+        record = _mask_refusal(record, error)
+    if (masked := masked_error(error)) is error:
         return record
     note = Redaction(what="error", why="secret")
     return msgspec.structs.replace(record, error=masked, redactions=[*record.redactions, note])
+
+
+def _mask_refusal(record: CallRecord, error: ErrorInfo) -> CallRecord:
+    """Mask the body of an answer that is an error, or the error that a stream has in it: it may repeat the request."""
+    answer = None if record.response is None else decoded(record.response.body)
+    is_whole = error.status is not None and error.status >= _FIRST_ERROR
+    if not isinstance(answer, dict) or not (is_whole or _ERROR in answer):
+        return record
+    search = BoundedSearch(MAX_SEARCHED)
+    masked = search.all_masked(answer) if is_whole else {**answer, _ERROR: search.all_masked(answer[_ERROR])}
+    if masked == answer:
+        return record
+    note = Redaction(what="response.body", why="secret")
+    record = with_bodies(record, None, encoded(masked))
+    return msgspec.structs.replace(record, redactions=[*record.redactions, note])
 
 
 def masked_error(error: ErrorInfo) -> ErrorInfo:
