@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple, get_type_hints
 
 import msgspec
 import pytest
-import yaml
 from anthropic import Anthropic
 from openai import OpenAI
 from tests.support.bodies import endpoint, folded
 from tests.support.scale import FULL
 from tests.support.sdks import is_read
+from tests.support.tables import table
 
 from callspan.cost import Pricer, read_prices
 from callspan.record.content_level import without_content
@@ -49,7 +49,7 @@ class Price(NamedTuple):
     fields: Body
 
 
-DATA: Final = yaml.safe_load(Path(__file__).with_name("dimensions.yaml").read_text())
+DATA: Final = table(Path(__file__).with_name("dimensions.yaml"))
 
 
 def rows(table: str) -> list[Price]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tests.support.tables import table
 from tests.support.waiting import HANG_MS
 from tests.wire import corpus
 from tests.wire.replay import Replayer
@@ -248,7 +248,7 @@ def test_rejected_messages_are_counted(
     assert found.left_out == ({} if reason is None else {f"row: {reason}": 1})
 
 
-CASES: Json = yaml.safe_load(Path(__file__).with_name("chat_messages.yaml").read_text())
+CASES: Json = table(Path(__file__).with_name("chat_messages.yaml"))
 MISSING = {"definition of a tool that was called": 1}
 
 

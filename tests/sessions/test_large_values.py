@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -13,26 +14,35 @@ import callspan
 from callspan.testing import capture
 
 NUMBER = 300_000
-KEYS = {f"key {i}": f"value {i}" for i in range(NUMBER)}
-TEXTS = [f"text {i}" for i in range(NUMBER)]
-PAIRS = [{"a": i, "b": str(i)} for i in range(NUMBER)]
 
 
-def _metadata(**fields: Any) -> Callable[[Any], object]:
-    def record(session: Any) -> None:
-        with callspan.metadata(**fields):
-            session.event("reset")
+@cache
+def keys() -> dict[str, str]:
+    return {f"key {i}": f"value {i}" for i in range(NUMBER)}
 
-    return record
+
+@cache
+def texts() -> list[str]:
+    return [f"text {i}" for i in range(NUMBER)]
+
+
+@cache
+def pairs() -> list[dict[str, Any]]:
+    return [{"a": i, "b": str(i)} for i in range(NUMBER)]
+
+
+def _metadata(session: Any, **fields: Any) -> None:
+    with callspan.metadata(**fields):
+        session.event("reset")
 
 
 def _tool(session: Any) -> None:
-    with session.tool("search", arguments=PAIRS) as tool:
-        tool.output = PAIRS
+    with session.tool("search", arguments=pairs()) as tool:
+        tool.output = pairs()
 
 
 def _inner(session: Any) -> None:
-    callspan.session("inner", metadata=KEYS).start().end()
+    callspan.session("inner", metadata=keys()).start().end()
 
 
 def _endless() -> Iterator[str]:
@@ -40,19 +50,19 @@ def _endless() -> Iterator[str]:
 
 
 WAYS: dict[str, tuple[Callable[[Any], object], str]] = {
-    "metadata": (_metadata(**KEYS, user_id="ann"), "metadata"),
-    "extra": (_metadata(extra=KEYS), "metadata"),
-    "one value": (_metadata(rows=PAIRS), "metadata"),
-    "tags": (_metadata(tags=TEXTS), "metadata"),
+    "metadata": (lambda session: _metadata(session, **keys(), user_id="ann"), "metadata"),
+    "extra": (lambda session: _metadata(session, extra=keys()), "metadata"),
+    "one value": (lambda session: _metadata(session, rows=pairs()), "metadata"),
+    "tags": (lambda session: _metadata(session, tags=texts()), "metadata"),
     "session": (_inner, "metadata"),
-    "update": (lambda session: session.update(metadata=KEYS), "metadata"),
-    "event": (lambda session: session.event("reset", metadata=KEYS), "metadata"),
-    "nested": (lambda session: session.event("reset", metadata={"inner": {"rows": PAIRS}}), "metadata"),
-    "data": (lambda session: session.event("reset", PAIRS), "data"),
-    "keys": (lambda session: session.event("reset", KEYS), "data"),
-    "observation": (lambda session: session.observation(PAIRS), "content"),
+    "update": (lambda session: session.update(metadata=keys()), "metadata"),
+    "event": (lambda session: session.event("reset", metadata=keys()), "metadata"),
+    "nested": (lambda session: session.event("reset", metadata={"inner": {"rows": pairs()}}), "metadata"),
+    "data": (lambda session: session.event("reset", pairs()), "data"),
+    "keys": (lambda session: session.event("reset", keys()), "data"),
+    "observation": (lambda session: session.observation(pairs()), "content"),
     "tool": (_tool, "data"),
-    "causes": (lambda session: session.message("go", causal_influence=TEXTS), "causal_influence"),
+    "causes": (lambda session: session.message("go", causal_influence=texts()), "causal_influence"),
     "endless": (lambda session: session.message("go", causal_influence=_endless()), "causal_influence"),
 }
 
@@ -60,6 +70,7 @@ WAYS: dict[str, tuple[Callable[[Any], object], str]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_large_value_is_cheap_and_notes_omissions(way: str) -> None:
     record, what = WAYS[way]
+    keys(), texts(), pairs()
     with capture() as seen, callspan.session("large") as session:
         before = time.thread_time()
         record(session)
@@ -71,7 +82,7 @@ def test_large_value_is_cheap_and_notes_omissions(way: str) -> None:
 
 def test_standard_fields_come_first() -> None:
     with capture() as seen, callspan.session("large") as session:
-        _metadata(**KEYS, user_id="ann")(session)
+        _metadata(session, **keys(), user_id="ann")
         (event,) = seen.events
     assert event.metadata["user_id"] == "ann"
     extra = event.metadata["extra"]

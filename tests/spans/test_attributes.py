@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import Span, SpanLimits, TracerProvider
 from tests.support.records import SECOND, raw
+from tests.support.tables import table
 
 from callspan import Settings
 from callspan.providers.registry import conversation_of
@@ -37,7 +37,7 @@ from callspan.semconv.call import Projection
 from callspan.semconv.records_from_spans import ForeignSpan, call_of
 from callspan.spans.call import add_event, put_attributes
 
-GOLDEN: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("golden.yaml").read_text())
+GOLDEN: dict[str, Any] = table(Path(__file__).with_name("golden.yaml"))
 CHAT = decode(msgspec.json.encode(GOLDEN["chat"]))
 """A chat with tools over OpenAI, retried once after a 429, with everything that can be known."""
 BARE = CallRecord(call_id="c", provider="openai", api="chat_completions", timing=Timing(start_ns=1))

@@ -12,8 +12,8 @@ import anthropic
 import msgspec
 import openai
 import pytest
-import yaml
 from tests.support.bodies import endpoint, folded
+from tests.support.tables import parsed, table
 
 from callspan.providers.registry import generic
 from callspan.records import Media, Message, Reasoning, Text, ToolCall, ToolResult, Usage
@@ -22,9 +22,7 @@ from callspan.testing import ScriptedProvider, capture
 Json = dict[str, Any]
 BYTES = b"\x89PNG not really"
 DATA, SHA = base64.b64encode(BYTES).decode(), hashlib.sha256(BYTES).hexdigest()
-ROWS: Json = yaml.safe_load(
-    Path(__file__).with_name("bodies.yaml").read_text().replace("$DATA", DATA).replace("$SHA", SHA)
-)
+ROWS: Json = parsed(Path(__file__).with_name("bodies.yaml").read_text().replace("$DATA", DATA).replace("$SHA", SHA))
 
 
 @pytest.mark.parametrize(("api", "row"), [(api, row) for api, rows in ROWS["parts"].items() for row in rows], ids=str)
@@ -134,7 +132,7 @@ def test_usage_at_other_locations_is_read(stated: Json) -> None:
     assert endpoint("chat_completions").response_info(folded("chat_completions", stated)).usage.input_tokens == 3
 
 
-COUNTS: list[Json] = yaml.safe_load(Path(__file__).with_name("counts.yaml").read_text())
+COUNTS: list[Json] = table(Path(__file__).with_name("counts.yaml"))
 COUNTERS = ("tokens", "requests", "seconds", "estimated")
 
 

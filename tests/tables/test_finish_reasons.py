@@ -8,9 +8,9 @@ from typing import Any
 
 import openai
 import pytest
-import yaml
 from tests.support.bodies import endpoint, folded
 from tests.support.records import keep, made
+from tests.support.tables import table
 
 import callspan
 from callspan.record.finish_reasons import normalised
@@ -20,7 +20,7 @@ from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider, capture
 
 Json = dict[str, Any]
-ROWS: list[Json] = yaml.safe_load(Path(__file__).with_name("finish_reasons.yaml").read_text())
+ROWS: list[Json] = table(Path(__file__).with_name("finish_reasons.yaml"))
 WORDS = [(word, row) for row in ROWS for word in row["words"]]
 FAILED = [(word, row["kind"]) for word, row in WORDS if "kind" in row]
 

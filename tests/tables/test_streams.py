@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from tests.support.bodies import endpoint, folded
+from tests.support.tables import table
 
 from callspan.records import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
 
@@ -27,7 +27,7 @@ def chunk(delta: Any = None, **fields: Any) -> Json:
 
 
 A = chunk({"content": "a"})
-MESSAGES: dict[str, list[Json]] = yaml.safe_load(Path(__file__).with_name("chat_streams.yaml").read_text())
+MESSAGES: dict[str, list[Json]] = table(Path(__file__).with_name("chat_streams.yaml"))
 """The choices of the chunks of a stream, and fields of the message that they make."""
 
 

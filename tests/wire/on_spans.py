@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tests.support.tables import table
 from tests.wire.corpus import Exchange
 from tests.wire.oracle import Facts, Json
 
-ON_SPANS: Json = yaml.safe_load(Path(__file__).with_name("on_spans.yaml").read_text("utf-8"))
+ON_SPANS: Json = table(Path(__file__).with_name("on_spans.yaml"))
 FACTS, FACTS_OF = ON_SPANS["facts"], ON_SPANS["facts of an endpoint"]
 PARAMETERS, PARAMETERS_OF = ON_SPANS["parameters"], ON_SPANS["parameters of an endpoint"]
 CONTENT = {
