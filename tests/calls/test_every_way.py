@@ -1,4 +1,4 @@
-"""Every endpoint in every way, by three processes that are killed: each call is one record with its tokens and cost.
+"""Every endpoint in every way, by processes that are killed: each call is one record with its tokens and cost.
 
 New endpoints are rows of `ENDPOINTS`. This file is also the program of those processes, each of which makes a part of
 the calls. Background responses are read in every process, by `poll`.
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from decimal import Decimal
+from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,10 +83,18 @@ ENDPOINTS = {
 FORMS = ("plain", "stream", "raw", "retried", "failed")
 
 
+PROCESSES = scaled(2, 3)
+
+
+@cache
+def client_of(sdk: str) -> Any:
+    return CLIENTS[sdk](api_key="k")
+
+
 def is_there(endpoint: Endpoint) -> bool:
     """Return whether the installed SDK has the method."""
     with suppress(AttributeError):
-        return bool(attrgetter(endpoint.method)(CLIENTS[endpoint.sdk](api_key="k")))
+        return bool(attrgetter(endpoint.method)(client_of(endpoint.sdk)))
     return False
 
 
@@ -181,14 +190,14 @@ def test_every_way_records_one_call(
     url, prices = f"sqlite:///{tmp_path}/calls.db", tmp_path / "prices.json"
     models = {key: {"input": "2", "output": "8"} for key in [*WAYS, FALLBACK]}
     prices.write_text(json.dumps({"version": "t", "models": models}))
-    for number in range(3):
-        ways = WAYS[number::3]
+    for number in range(PROCESSES):
+        ways = WAYS[number::PROCESSES]
         for way in ways:
             script(provider, way)
         given = {
             "store": url, "prices": str(prices), "spool": str(tmp_path / str(number)), "jobs": str(tmp_path / "jobs"),
             "openai_url": provider.openai_url, "anthropic_url": provider.anthropic_url, "ways": ways,
-            "last": number == 2,
+            "last": number == PROCESSES - 1,
         }  # fmt: skip
         command = [sys.executable, "-m", __name__, json.dumps(given)]
         assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
@@ -196,7 +205,7 @@ def test_every_way_records_one_call(
     # In the opposite order, and the first process's records twice.
     shutil.copytree(tmp_path / "0", tmp_path / "again")
     monkeypatch.setenv("CALLSPAN_PRICES", str(prices))
-    for name in ("2", "1", "0", "again"):
+    for name in (*map(str, reversed(range(PROCESSES))), "again"):
         monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / name))
         open_store(url, deliver=True).close()
     reader = reading(url)
