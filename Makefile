@@ -20,9 +20,9 @@ QUICK :=
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
 
-# Quick tests often wait for sockets and processes: three at once, also on two cores.
+# By files, which share browsers, stores and what their SDKs have built; two at once, since each first collects all tests.
 test: $(STAMP)-dev  ## The tests that a change needs; they need nothing but Python
-	$(PYTEST) -n 3 -m "$(QUICK_TESTS)"
+	$(PYTEST) -n 2 --dist loadfile -m "$(QUICK_TESTS)"
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import click
 import pytest
@@ -162,13 +163,14 @@ def check(arguments: list[str]) -> None:
 
 @pytest.mark.usefixtures("place")
 def test_option_values_never_cause_a_traceback() -> None:
-    """The telling values once for each name of an option; at night all, and the telling ones with each sub-command."""
+    """A quarter of the telling values for each name of an option; at night all, the telling ones by sub-command."""
     seen = set[tuple[str, ...]]()
     for arguments in command_lines(scaled(TELLING, [*TELLING, *MORE])):
         option_and_value = (*arguments[-2:],)
         if option_and_value not in seen or (FULL and arguments[-1] in TELLING):
             seen.add(option_and_value)
-            check(arguments)
+            if FULL or crc32(repr(option_and_value).encode()) % 4 == 0:
+                check(arguments)
 
 
 def test_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

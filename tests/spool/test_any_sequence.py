@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.left_behind import losses_in
 from tests.support.rig import FileSink, SqliteSink, deliver_left, in_child, key_of, record, rows, spool_of
+from tests.support.scale import scaled
 from tests.support.waiting import HANG_S, until
 
 from callspan.spool.delivering import Destination
@@ -285,7 +286,7 @@ ATTACKS: dict[str, list[Step]] = {
     "such a record, for a command": [("down", 1), ("misfit", 1), ("append", 4), ("restart", 0), ("up", 0)],
     "an error without a text, for a command": [("down", 1), ("restart", 0), ("up", 0), ("error", 2)],
     "erased while they wait": [("append", 3), ("erase", 2), ("append", 1)],
-    "forks during deliveries": [("append", 20), ("child", 5)] * 30,
+    "forks during deliveries": [("append", 20), ("child", 5)] * scaled(8, 30),
     "a killed process whose records were delivered": [("killed_child", 1)],
     "an exception anywhere in an append": [
         ("append", 1), *(step for number in range(60) for step in (("interrupted", number), ("append", 1)))
@@ -316,6 +317,6 @@ def test_attack_loses_nothing_else(tmp_path: Path, attack: str) -> None:
 
 
 @given(steps=STEPS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=scaled(10, 25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_sequence_loses_nothing(tmp_path_factory: pytest.TempPathFactory, steps: list[Step]) -> None:
     run(tmp_path_factory.mktemp("scenario"), steps, 1 << 20)

@@ -37,6 +37,7 @@ from tests.support.rig import (
     spool_of,
     target,
 )
+from tests.support.scale import scaled
 from tests.support.waiting import HANG_S, until
 
 from callspan.process_identity import UNKNOWN_AFTER_S
@@ -718,7 +719,7 @@ def test_forked_child_holds_no_lock(tmp_path: Path, holds: str) -> None:
     thread = threading.Thread(target=hold, daemon=True)
     thread.start()
     children = list[int]()
-    for _ in range(100):
+    for _ in range(scaled(25, 100)):
         children.append(forked())
         time.sleep(0.005)
     over.set()
