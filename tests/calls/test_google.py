@@ -208,11 +208,12 @@ async def test_json_error_in_place_of_events(form: str, mode: Mode, seen: Captur
     async def read() -> None:
         await mode.all(await streamed(mode, client_of(mode)))
 
-    assert type(await caught(read())).__name__ == "ClientError"
+    error = await caught(read())  # the oldest versions raise none
     await mode.collect()
     record = the_call(seen)
     assert record.error is not None
     assert (record.outcome, record.error.kind, record.error.message) == ("error", "rate_limit", "Too many.")
+    assert error is None or type(error).__name__ == "ClientError"
 
 
 async def test_cancelled_request(provider: ScriptedProvider, seen: Capture) -> None:

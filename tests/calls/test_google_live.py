@@ -7,7 +7,8 @@ import base64
 import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan.records import CallRecord
-from callspan.testing import Capture, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 genai: Any = pytest.importorskip("google.genai", reason="google-genai is not installed")
 live: Any = pytest.importorskip("google.genai.live")
@@ -384,6 +385,96 @@ async def test_only_named_sdks_are_recorded(sdks: str, instrumented: Instrument,
     handle.force_flush(HANG_MS)
     calls = tmp_path / "calls.jsonl"
     assert (calls.exists() and "bidi_generate_content" in calls.read_text()) == (sdks == "google")
+
+
+INTERACTION: Final = "v1_live"
+STEPS: Final[list[Any]] = [
+    {
+        "event_type": "interaction.connected",
+        "interaction": {"id": INTERACTION, "model": MODEL, "status": "in_progress"},
+    },
+    "recv",
+    {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
+    {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "I am "}},
+    {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "well."}},
+    *({"event_type": "step.delta", "index": 0, "delta": {"type": "audio", "mime_type": "audio/pcm", "data": SECOND}},)
+    * 2,
+]
+COMPLETED: Final = {
+    "event_type": "interaction.completed", "status": {"code": 0},
+    "usage": {
+        "total_input_tokens": 32, "total_output_tokens": 12, "total_tokens": 44,
+        "output_tokens_by_modality": [{"modality": "audio", "tokens": 10}],
+    },
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def interaction(*script: Any, identity: str = INTERACTION) -> AsyncIterator[Any]:
+    if find_spec("google.genai._interactions_websocket") is None:
+        pytest.skip("this version has no live interactions")
+    with serving(["recv", *script]) as part:
+        url = part.url.removesuffix("/v1")
+        client = genai.Client(api_key=KEY, http_options={"base_url": url})
+        async with client.aio.interactions.connect(identity) as connection:
+            yield connection
+
+
+@pytest.mark.filterwarnings("default:Live Interactions:UserWarning")
+@pytest.mark.parametrize("batched", [False, True])
+async def test_live_interaction_is_a_call(batched: bool, seen: Capture) -> None:
+    events = [*STEPS[:2], {"events": STEPS[2:]}] if batched else STEPS
+    async with interaction(*events, COMPLETED) as connection:
+        await connection.send("How are you?")
+        received = [event.event_type async for event in connection.receive()]
+    assert (len(received), received[-1]) == (len(STEPS), "interaction.completed")
+    record, usage = the_call(seen), usage_of(the_call(seen))
+    assert (record.api, record.provider, record.outcome) == ("interactions", "gcp.gemini", "success")
+    assert (record.request.model, record.text) == (MODEL, "I am well.")
+    assert record.stream is not None
+    assert (record.stream.end, record.stream.complete) == ("complete", True)
+    assert (usage.input_tokens, usage.output_tokens, usage.output_audio_tokens) == (32, 12, 10)
+    conversation = record.conversation or pytest.fail()
+    assert [message.text for message in conversation.input] == ["How are you?"]
+    sound: Any = conversation.output[0].parts[-1]
+    assert (sound.modality, sound.size, sound.seconds) == ("audio", 96_000, 2)
+
+
+@pytest.mark.filterwarnings("default:Live Interactions:UserWarning")
+async def test_ends_of_live_interactions(seen: Capture) -> None:
+    failure = {"code": 3, "message": "No such voice."}
+    ends = [{**COMPLETED, "status": failure}, {"event_type": "interaction.cancelled"}, None]
+    for end in ends:
+        async with interaction(*STEPS, *filter(None, [end])) as connection:
+            await connection.send("How are you?")
+            async for event in connection.receive():
+                if end is None and event.event_type == "step.delta":
+                    break
+    assert [(call.outcome, call.stream and call.stream.end) for call in in_order(seen)] == [
+        ("error", "complete"), ("cancelled", "complete"), ("cancelled", "closed"),
+    ]  # fmt: skip
+    assert [(call.error and call.error.message) for call in in_order(seen)] == ["No such voice.", None, None]
+
+
+@pytest.mark.filterwarnings("default:Live Interactions:UserWarning")
+async def test_live_interaction_completes_the_call_that_created_it(
+    provider: ScriptedProvider, store: str, instrumented: Instrument
+) -> None:
+    if find_spec("google.genai._interactions_websocket") is None:
+        pytest.skip("this version has no live interactions")
+    handle, identity = instrumented(stores=store), "v1_created"
+    under_way = {"id": identity, "object": "interaction", "status": "in_progress", "model": MODEL}
+    provider.reply(raw=under_way, on="/interactions")
+    client = genai.Client(api_key=KEY, http_options={"base_url": provider.url})
+    await client.aio.interactions.create(model=MODEL, input="Hello.", background=True)
+    await client.aio.aclose()
+    async with interaction(*STEPS[1:], COMPLETED, identity=identity) as connection:
+        await connection.send("How are you?")
+        assert [event async for event in connection.receive()]
+    handle.force_flush(HANG_MS)
+    with closing(callspan.open_store(store)) as reader:
+        (record,) = reader.calls()
+    assert (record.outcome, record.text, usage_of(record).output_tokens) == ("success", "I am well.", 12)
 
 
 FACTS: Final = attrgetter("outcome", "text", "usage")

@@ -61,6 +61,14 @@ EVENTS[BIDI] = [
     {"serverContent": {"turnComplete": True}, "usageMetadata": {"promptTokenCount": 1, "promptTokensDetails": []}},
     {"error": {"code": 429, "message": "No."}},
 ]
+EVENTS["/v1beta/interactions/live"] = [
+    {"event_type": "interaction.connected", "interaction": {"id": "i", "model": "m", "status": "in_progress"}},
+    {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
+    {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Hi"}},
+    {"event_type": "step.delta", "index": 0, "delta": {"type": "audio", "mime_type": "audio/pcm", "data": "AAAA"}},
+    {"events": [{"event_type": "step.stop", "index": 0}, {"event_type": "error", "error": {"message": "No."}}]},
+    {"event_type": "interaction.completed", "status": {"code": 3}, "usage": {"total_input_tokens": 1}},
+]
 for _one in EVENTS["/realtime"]:
     if "audio.delta" in _one["type"]:
         _one["delta"] = "AAAA"
@@ -73,6 +81,8 @@ SENT = [
     {"client_content": {"turns": [{"parts": [{"text": "Hi"}]}], "turn_complete": True}},
     {"tool_response": {"functionResponses": [{"id": "a", "name": "f", "response": {}}]}},
     {"realtime_input": {"text": "Hi"}},
+    {"event_type": "interaction.connect", "id": "i"},
+    {"events": [{"event_type": "input", "content": [{"type": "text", "text": "Hi"}]}]},
 ]
 
 

@@ -70,6 +70,7 @@ _SOCKETS: Final[dict[str, tuple[str, str]]] = {
     "realtime": ("openai.realtime_events", "RealtimeEvents"),
     "realtime/translations": ("openai.voice_events", "TranslationEvents"),
     "live/sessions": ("openai.voice_events", "LiveEvents"),
+    "interactions/live": ("google.live_interactions", "LiveInteraction"),
     "BidiGenerateContent": ("google.live_turns", "LiveTurns"),
     "BidiGenerateContentConstrained": ("google.live_turns", "LiveTurns"),
 }

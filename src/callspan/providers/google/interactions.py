@@ -16,6 +16,7 @@ from callspan.providers.fold.merge import GrowingText, Json, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.google.usage import estimated
 from callspan.providers.media_parts import media
+from callspan.providers.streamed_audio import BYTES, Audio
 from callspan.providers.wire_json import count, detached, detached_object, flag, items, mapping, objects, text, word
 from callspan.record.call import Outcome, Request, Response
 from callspan.record.codec import json_text
@@ -55,6 +56,8 @@ class InteractionFold:
     def __init__(self) -> None:
         self._body: Json = {}
         self._steps: dict[int, Json] = {}
+        self._audio: dict[int, tuple[str | None, Audio]] = {}
+        """Type and size of the sound of a step whose bytes are not kept, as of a websocket."""
 
     @property
     def complete(self) -> bool:
@@ -80,6 +83,10 @@ class InteractionFold:
         if isinstance(start, dict):
             self._steps[index] = detached_object(start)
             return False
+        if isinstance(delta, dict) and BYTES in delta:
+            self._steps.setdefault(index, {"type": "model_output"})
+            self._audio.setdefault(index, (word(delta, "mime_type"), Audio()))[1].add(delta)
+            return True
         return isinstance(delta, dict) and _grow(self._steps.setdefault(index, {}), delta)
 
     def body(self) -> Json | None:
@@ -88,8 +95,17 @@ class InteractionFold:
             return None
         body: Json = {**self._body}
         if self._steps and not body.get("steps"):
-            body["steps"] = [finished_copy(self._steps[index]) for index in sorted(self._steps)]
+            body["steps"] = [self._step(index) for index in sorted(self._steps)]
         return body if self.complete else {**body, _INCOMPLETE: True}
+
+    def _step(self, index: int) -> Json:
+        """Return a copy of a step, with a reference to its sound."""
+        step: Json = finished_copy(self._steps[index])
+        if index in self._audio:
+            mime, audio = self._audio[index]
+            sound = {"type": "audio", "mime_type": mime, "data": audio.reference({"type": mime})}
+            step["content"] = [*items(step, "content"), sound]
+        return step
 
 
 def _grow(step: Json, delta: Json) -> bool:
