@@ -216,6 +216,27 @@ async def test_json_error_in_place_of_events(form: str, mode: Mode, seen: Captur
     assert error is None or type(error).__name__ == "ClientError"
 
 
+@pytest.mark.filterwarnings("error:code property is deprecated")
+async def test_invalid_answer_states_no_status(seen: Capture) -> None:
+    """Errors of aiohttp have a status of their own, and warn of who reads it by its old name."""
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = "http://{}:{}".format(*server.sockets[0].getsockname())
+    client = genai.Client(api_key="key-of-a-test", http_options={"base_url": url})
+    error = await caught(client.aio.models.generate_content(**ASK))
+    server.close()
+    record = the_call(seen)
+    assert record.error is not None
+    assert (record.outcome, record.error.status) == ("error", None)
+    assert (record.error.exception or "").endswith(type(error).__qualname__)
+
+
 async def test_cancelled_request(provider: ScriptedProvider, seen: Capture) -> None:
     mode = Mode("async", provider)
     provider.reply(hang=True)

@@ -44,6 +44,7 @@ _RESULTS: Final = fail_open("read the results of a batch of google-genai")
 _FILE: Final = re.compile("files/([^/:?]+):download")
 _PROFILE: Final = PROFILES["google"]
 _VERTEX: Final = "gcp.vertex_ai"
+_ERRORS: Final = "google.genai.errors"
 _STREAM_AT: Final = 3
 """Position of `stream` in the arguments of `_request`, after the client, the request and its options."""
 _OK: Final = 200
@@ -130,6 +131,9 @@ def _error(error: BaseException) -> ErrorInfo | None:
 
 
 def _status(error: BaseException) -> int | None:
+    """Return the status that an error of the SDK states; those of its HTTP libraries may mean something else."""
+    if not any(base.__module__ == _ERRORS for base in type(error).__mro__):
+        return None
     code = getattr(error, "code", None)
     return code if isinstance(code, int) and not isinstance(code, bool) else None
 
