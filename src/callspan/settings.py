@@ -25,6 +25,7 @@ Vocabulary: TypeAlias = Literal["llm", "gen_ai", "openinference"]
 Media: TypeAlias = Literal["reference", "inline"]
 Fsync: TypeAlias = Literal["none", "always"]
 TracePer: TypeAlias = Literal["session", "timestep"]
+Receive: TypeAlias = Literal["off", "on", "files"]
 Size: TypeAlias = int | str
 """A number of bytes, or text with a binary unit: `32768`, `"32k"`, `"16m"`, `"1g"`."""
 
@@ -33,8 +34,8 @@ STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
 """The content levels, the strictest last. SQL relies on their alphabetical order being the same."""
 Parse: TypeAlias = Callable[[object], object]
 """Converts an argument, or the text of an environment variable, to a setting's value. Raises InvalidValueError."""
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "false", "no", "off", "none"})
+TRUE_WORDS: Final = frozenset({"1", "true", "yes", "on"})
+FALSE_WORDS: Final = frozenset({"0", "false", "no", "off", "none"})
 _UNITS: Final = {"k": KIB, "m": KIB**2, "g": KIB**3}
 _MAX_NUMBER: Final = 2**62
 _MAX_DAYS: Final = 36_500
@@ -79,7 +80,7 @@ class SettingArguments(TypedDict, total=False):
     spool_dir: str | Path | Literal[False] | None
     flush_on_sigterm: bool | None
     trace_per: TracePer | None
-    receive: bool | None
+    receive: bool | Receive | None
     prices: str | Path | Literal[False] | None
     retain_days: float | Literal[False] | None
     retain_content_days: float | Literal[False] | None
@@ -123,7 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             unhandled SIGTERM ends the process. Default: on.
         trace_per: `session`: one trace per session; `timestep`: one per timestep, linked. Default: `session`.
         receive: Record the calls of agents that this process starts by the claude-agent-sdk, from their telemetry.
-            Default: off, except under `callspan run`.
+            `files`: with bodies in files also where there is a redactor. Default: off, except under `callspan run`.
         prices: File with your own model prices, which override the published ones. Default: none.
         retain_days: Number of days after which stores delete sessions (from their end) and calls outside ended sessions
             (from their start). Default: never.
@@ -159,7 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool_dir: Path | None = None
     flush_on_sigterm: bool = True
     trace_per: TracePer = "session"
-    receive: bool = False
+    receive: Receive = "off"
     prices: Path | None = None
     retain_days: float | None = None
     retain_content_days: float | None = None
@@ -205,8 +206,8 @@ def flag(value: object) -> bool:
     if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
     lowered = value.strip().lower() if isinstance(value, str) else ""
-    if lowered in _TRUE or lowered in _FALSE:
-        return lowered in _TRUE
+    if lowered in TRUE_WORDS or lowered in FALSE_WORDS:
+        return lowered in TRUE_WORDS
     raise InvalidValueError("use true or false", value)
 
 

@@ -22,9 +22,12 @@ from callspan.fail_open import Once, log, value_of
 from callspan.safe_urls import safe_url
 from callspan.sdk_profiles import HTTP, SOURCES, Source
 from callspan.settings import (
+    FALSE_WORDS,
+    TRUE_WORDS,
     Content,
     InvalidValueError,
     Parse,
+    Receive,
     SettingError,
     Settings,
     Vocabulary,
@@ -80,6 +83,7 @@ _PARSERS: Final[Mapping[str, Parse]] = {
     },
     "stores": urls,
     "content": one_of(Content, off=(False, *_NO_CONTENT)),
+    "receive": one_of(Receive, on=(True, *TRUE_WORDS), off=(False, *FALSE_WORDS)),
     "vocabularies": words_of(Vocabulary),
     "chunk_log": count,
 }

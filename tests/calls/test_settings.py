@@ -102,6 +102,7 @@ INVALID: dict[str, Odd] = {
     "media": (*NEVER, False, "inlin"),
     "fsync": (*NEVER, False),
     "trace_per": (*NEVER, True),
+    "receive": (*NEVER, 2, "2", "perhaps", "lines"),
     "spool_dir": (object(), b"x", 1.5, [], "", " ", "\0", True, "~nobody-of-this-name/x"),
     "prices": (object(), b"x", 1.5, [], "", "\0", True),
     "service": (object(), b"x", 1.5, [], True),

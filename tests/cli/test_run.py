@@ -106,6 +106,19 @@ def test_run_names_installed_packages_whose_calls_are_not_seen(place: Path, monk
     assert (by_name["xai-sdk"]["detail"], "record_call" in by_name["xai-sdk"]["advice"]) == ("it sends by gRPC", True)
 
 
+def test_run_ends_with_what_was_imported_and_not_seen(place: Path) -> None:
+    """Also the SDK of agents, where their telemetry is not received."""
+    for name in ("xai_sdk", "claude_agent_sdk"):
+        (place / f"{name}.py").touch()
+    program = "import asking, xai_sdk, claude_agent_sdk\nasking.ask()"
+    unseen_line = "callspan: not seen: calls by xai-sdk; why, and what to do: callspan doctor\n"
+    assert run(place, program=program).err.endswith(f"\n{RECORDED}{unseen_line}")
+    *_, recorded, _ = run(place, program=program, CALLSPAN_RECEIVE="off").err.splitlines()
+    assert recorded == (
+        "callspan: 1 call recorded; calls of agents by claude-agent-sdk are not received: see CALLSPAN_RECEIVE"
+    )
+
+
 def test_run_honours_disabled_instrumentations(place: Path) -> None:
     (place / "asking.py").write_text(ASKING_WITH_AN_SDK)
     for off in ("callspan-groq", "callspan-anthropic, callspan-openai"):

@@ -22,7 +22,7 @@ from tests.conftest import Instrument
 from tests.support.processes import plain_environment
 from tests.support.waiting import HANG_S
 
-from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, StartedAgent
+from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, StartedAgent, record_all_left
 from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender
 from callspan.receive.decoding import Signal
 from callspan.receive.inbox import Inbox
@@ -36,8 +36,22 @@ from callspan.records import CallRecord
 from callspan.wiring import WIRING
 
 __all__ = [
-    "ELSEWHERE", "PROGRAMS", "SCOPE_OF_SPANS", "SILENT", "TELEMETRY", "WIRING", "AgentReceiver", "OtlpServer", "Place",
-    "Sender", "StartedAgent", "WaitingRecords", "agents_ended", "records_in", "response_call_id",
+    "ELSEWHERE",
+    "PROGRAMS",
+    "SCOPE_OF_SPANS",
+    "SILENT",
+    "TELEMETRY",
+    "WIRING",
+    "AgentReceiver",
+    "OtlpServer",
+    "Place",
+    "Sender",
+    "StartedAgent",
+    "WaitingRecords",
+    "agents_ended",
+    "record_all_left",
+    "records_in",
+    "response_call_id",
 ]  # fmt: skip
 
 JSON = {"content-type": "application/json"}

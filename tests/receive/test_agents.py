@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.conftest import Instrument
 from tests.receive.conftest import (
     ELSEWHERE,
     SILENT,
     TELEMETRY,
+    WIRING,
     AgentReceiver,
     Kept,
     Place,
     Sender,
     StartedAgent,
     logs,
+    record_all_left,
     recorded,
 )
 from tests.support.rig import until
+from tests.support.waiting import HANG_S
 
 from callspan.records import CallRecord, SessionRecord
 
@@ -128,6 +133,17 @@ def test_only_full_content_is_asked_for_and_lies_in_files(agents: Agents) -> Non
         assert part.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize(("receive", "redacts", "has_files"), [
+    (True, False, True), (True, True, False), ("files", True, True), ("files", False, True), (False, False, None),
+])  # fmt: skip
+def test_with_a_redactor_files_are_asked_for(
+    instrumented: Instrument, store: str, receive: bool | str, redacts: bool, has_files: bool | None
+) -> None:
+    instrumented(stores=store, sdks=(), receive=receive, redact=(lambda record: record) if redacts else None)
+    agents = WIRING.hook_context.agents
+    assert (agents and agents.has_body_files) is has_files
+
+
 def test_settings_of_others_win(agents: Agents) -> None:
     for value in ("0", "1"):
         agent = agents.start(**{TELEMETRY: value})
@@ -185,14 +201,33 @@ def test_files_of_a_killed_process_are_read_by_the_next_one(tmp_path: Path) -> N
         os.kill(os.getpid(), 9)
     os.waitpid(pid, 0)
     first = Agents(tmp_path)
+    begun = threading.Event()
+    first.receiver._write = lambda record, level: begun.wait(HANG_S) and first._write(record, level)
     first.start()
+    begun.set()  # starting an agent does not wait for what others left
+    until(lambda: len(first.calls) == 2)
     assert [call.outcome for call in first.calls] == ["success", "interrupted"]
     again = Agents(tmp_path)
     again.start()
-    assert again.calls == [], "those of a running process are its own"
     first.receiver.close()
     again.receiver.close()
+    assert again.calls == [], "those of a running process are its own"
     assert list((tmp_path / "agents").iterdir()) == []
+
+
+def test_what_others_left_is_not_read_beyond_the_close(tmp_path: Path) -> None:
+    """Its stores may be others by then."""
+    for number in range(3):
+        directory = tmp_path / "agents" / f"9-{number}"
+        directory.mkdir(parents=True)
+    receiver = Agents(tmp_path)
+    receiver.start()
+    receiver.receiver.close()
+    assert list((tmp_path / "agents").iterdir()) == []
+    left = tmp_path / "agents" / "9-4"
+    left.mkdir()
+    record_all_left(tmp_path, receiver._write, lambda: False)
+    assert left.is_dir()
 
 
 def test_a_forked_child_has_a_receiver_of_its_own(agents: Agents) -> None:

@@ -226,7 +226,7 @@ def _other_instrumentations() -> Iterator[Check]:
 def _agents(settings: Settings) -> Iterator[Check]:
     """Report SDKs of agents, whose calls are made by programs of their own."""
     version = _version(_AGENT_SDK)
-    if version is not None and settings.receive:
+    if version is not None and settings.receive != "off":
         yield Check("agents", _AGENT_SDK, "ok", f"{version}, what its program reports is received")
     elif version is not None:
         detail = f"{version}, the calls of its program are not recorded unless its telemetry is received"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Final, NamedTuple
@@ -11,6 +12,8 @@ class Unseen(NamedTuple):
     """A package whose calls, or part of them, are not recorded."""
 
     distribution: str
+    module: str
+    """The one whose import shows that a process uses it."""
     what: str
     """Which of its calls, and why."""
     is_whole: bool = True
@@ -18,12 +21,12 @@ class Unseen(NamedTuple):
 
 
 _PACKAGES: Final = (
-    Unseen("xai-sdk", "it sends by gRPC"),
-    Unseen("azure-ai-inference", "it sends by requests and aiohttp"),
-    Unseen("google-generativeai", "it sends by gRPC"),
-    Unseen("google-cloud-aiplatform", "its generative models send by gRPC"),
-    Unseen("litellm", "`aiohttp_openai/` sends by aiohttp, its native mode by no Python code", is_whole=False),
-    Unseen("dspy", "its default engine has sockets of its own; `engine=\"litellm\"` is recorded", is_whole=False),
+    Unseen("xai-sdk", "xai_sdk", "it sends by gRPC"),
+    Unseen("azure-ai-inference", "azure.ai.inference", "it sends by requests and aiohttp"),
+    Unseen("google-generativeai", "google.generativeai", "it sends by gRPC"),
+    Unseen("google-cloud-aiplatform", "vertexai", "its generative models send by gRPC"),
+    Unseen("litellm", "litellm", "`aiohttp_openai/` sends by aiohttp, its native mode by no Python code", False),
+    Unseen("dspy", "dspy", "its default engine has sockets of its own; `engine=\"litellm\"` is recorded", False),
 )  # fmt: skip
 WAY_OUT: Final = (
     "Record such calls with callspan.record_call, or the spans of their own instrumentation with `callspan receive`."
@@ -45,4 +48,13 @@ def line() -> str | None:
     names = [
         package.distribution if package.is_whole else f"parts of {package.distribution}" for package in installed()
     ]
+    return _line(names)
+
+
+def line_of_process() -> str | None:
+    """Return a line that names those that this process has imported; None if there are none."""
+    return _line([package.distribution for package in _PACKAGES if package.is_whole and package.module in sys.modules])
+
+
+def _line(names: list[str]) -> str | None:
     return f"not seen: calls by {', '.join(names)}; why, and what to do: callspan doctor" if names else None

@@ -138,6 +138,8 @@ class AgentReceiver:
                 server.stop()
             if running is not None:
                 running.join(_JOIN_S)
+            if files is not None:
+                _ENDING.drain(_JOIN_S)
             for token in list(self._agents):
                 self._end_agent(token)
             if inbox is not None:
@@ -171,22 +173,30 @@ class AgentReceiver:
         return running
 
     def _directory(self) -> BodyFiles | None:
-        """Return the directory of this process, after reading what ended ones left in theirs."""
+        """Return the directory of this process; have another thread read what ended processes left in theirs."""
         root = self.root
         if root is not None and self._files is None:
             with _START:
-                self._files = own_directory(root, self._write)
+                files = self._files = BodyFiles(root)
                 if self._inbox is not None:
-                    self._inbox.waiting = self._files.waiting(self._process)
+                    self._inbox.waiting = files.waiting(self._process)
+                _ENDING.put(lambda: record_all_left(root, self._write, lambda: self._files is files))
         return None if root is None else self._files
 
 
 def own_directory(root: Path, write: Write) -> BodyFiles:
     """Return a directory for this process, after recording what ended ones left in theirs. Raises OSError."""
+    record_all_left(root, write)
+    return BodyFiles(root)
+
+
+def record_all_left(root: Path, write: Write, goes_on: Callable[[], bool] = lambda: True) -> None:
+    """Write the records of what agents of ended processes left, as long as it `goes_on`."""
     with _LEFT:
         for directory in abandoned(root):
+            if not goes_on():
+                return
             record_left(directory, write)
-    return BodyFiles(root)
 
 
 def record_left(directory: Path, write: Write) -> None:

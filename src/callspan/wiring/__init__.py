@@ -303,15 +303,16 @@ class Wiring:
             runtime.remove()
 
     def _agents_for(self, pipeline: Pipeline) -> AgentReceiver | None:
-        """Return the receiver for agents, if it is on. With a redactor no body may lie in clear in a file."""
-        if not pipeline.settings.receive:
+        """Return the receiver for agents, if it is on. With a redactor no body lies in a file unless asked for."""
+        receive = pipeline.settings.receive
+        if receive == "off":
             return None
         if self._agents is None:
             self._agents = AgentReceiver(self.write, self.processed)
         agents, spool = self._agents, pipeline.recorder.spool
         agents.unrecorded = pipeline.recorder.note_unrecorded
         agents.root = None if spool is None else spool.directory.parent
-        agents.has_body_files = pipeline.providers.redact is None
+        agents.has_body_files = receive == "files" or pipeline.providers.redact is None
         return agents
 
 
