@@ -138,9 +138,9 @@ def run(path: Path, *arguments: str) -> Cost:
         ("large", "calls --objective judge --min-score 0.5", 1.5, 100, 10),
         ("large", "calls --objective judge --min-score 2", 1.8, 100, 0),
         ("large", "calls --min-reward 0.5", 1.5, 100, 10),
-        # 1.9 times `--sort cost`: the scores of each call are looked for, in 1 s, and those of its session, in 0.8 s.
-        ("large", "calls --objective judge --sort score", 2.4, 100, 10),
+        ("large", "calls --objective judge --sort score", 1.8, 100, 10),
         ("large", "sessions --objective judge --sort score", 1.8, 100, 10),
+        ("large", "sessions --objective judge --min-score 0.5", 1.5, 100, 10),
         ("large", "sessions --objective judge --min-score 2", 1.8, 100, 0),
         ("large", "report -o -", 20.0, RSS_MB, 10),
         ("long", "show last", 5.0, 98, 50_000),

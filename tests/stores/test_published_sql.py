@@ -14,12 +14,14 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.support.records import SECOND, START_NS, Records, event, keep, reward, session, step
 from tests.support.scale import scaled
 
 from callspan import open_store
 from callspan.records import CallRecord, Cost, Place, Record, RewardRecord, Timing, Usage
 from callspan.stores import CallFilter, Reader
+from callspan.stores import reader as readers
 
 from .conftest import new_schema
 
@@ -97,7 +99,10 @@ def queried(reader: Reader) -> Query:
 
 
 @pytest.mark.timeout(1200)
-def test_reader_agrees_with_the_published_sql(urls: Iterator[str]) -> None:
+def test_reader_agrees_with_the_published_sql(urls: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Pages are found among a few candidates, or not.
+    monkeypatch.setattr(readers, "_CANDIDATES", (2, 4))
+    monkeypatch.setattr(readers, "_MANY", 4)
     chance = Random(77)
     for _, url in zip(range(STORES), urls, strict=False):
         made = drawn(chance, Records())
@@ -203,7 +208,11 @@ def check_filters(reader: Reader, query: Query, chance: Random) -> None:
         and (label is None or label in labels(ident))
     ]
     scores = {ident: score for ident, (score, _) in of_calls[judged[0]].items()}
-    assert [one.call_id for one in reader.calls(selection)] == in_order(fitting, scores, selection)
+    page = replace(selection, limit=chance.randrange(1, 6), offset=chance.choice([0, 0, 1, 3]))
+    within_page = slice(page.offset, page.offset + (page.limit or 0))
+    in_place = in_order(fitting, scores, selection)
+    assert [one.call_id for one in reader.calls(selection)] == in_place
+    assert [one.call_id for one in reader.calls(page)] == in_place[within_page], page
     assert {one.call_id for one in reader.ids(selection)} == {*fitting}
     summed = sum(one.calls for one in reader.summary("session", selection))
     assert (reader.count_calls(selection), summed) == (len(fitting), len(fitting))
@@ -216,9 +225,47 @@ def check_filters(reader: Reader, query: Query, chance: Random) -> None:
         and enough(of_sessions["reward"].get(one.session.session_id), least_reward)
         and (label is None or one.session.session_id in within)
     ]
-    assert [one.session.session_id for one in reader.sessions(selection)] == in_order(
-        chosen, of_sessions[judged[0]], selection
-    )
+    in_place = in_order(chosen, of_sessions[judged[0]], selection)
+    assert [one.session.session_id for one in reader.sessions(selection)] == in_place
+    assert [one.session.session_id for one in reader.sessions(page)] == in_place[within_page], page
+
+
+def test_pages_by_score_are_parts_of_the_list(urls: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a page lies among the first candidates, has the lowest or highest values, or neither."""
+    monkeypatch.setattr(readers, "_CANDIDATES", (4, 12))
+    monkeypatch.setattr(readers, "_MANY", 12)
+    chance = Random(7)
+    for _, url in zip(range(scaled(4, 50)), urls, strict=False):
+        values = chance.sample(VALUES, chance.choice([2, 11]))
+        with closing(open_store(keep(url, *judged(chance, Records(), values)))) as reader:
+            for _ in range(40):
+                selection = CallFilter(
+                    objectives=("judge",), sort=chance.choice(["start_ns", "score"]),
+                    newest_first=chance.random() < 0.5, min_score=chance.choice([None, None, *values]),
+                    min_reward=chance.choice([None, None, None, 0.2]),
+                )  # fmt: skip
+                first, number = chance.choice([0, 0, 2, 5]), chance.randrange(1, 6)
+                page = replace(selection, offset=first, limit=number)
+                calls, sessions = [*reader.calls(selection)], [*reader.sessions(selection)]
+                assert [*reader.calls(page)] == calls[first : first + number], page
+                assert [*reader.sessions(page)] == sessions[first : first + number], page
+
+
+def judged(chance: Random, records: Records, values: list[float]) -> Iterator[Record]:
+    """Yield 60 calls in and outside of 12 sessions, and scores of half of the calls and of some sessions."""
+    for number in range(12):
+        yield session(f"s{number}", start_ns=START_NS + number)
+        yield reward(f"earned{number}", chance.choice([0.1, 0.3]), session_id=f"s{number}", scope="session")
+        if number % 3:
+            yield reward(f"s{number}", chance.choice(values), session_id=f"s{number}", objective="judge")
+    for number in range(60):
+        ident, of = f"c{number:02}", chance.choice([None, *(f"s{place}" for place in range(12))])
+        yield records.call(call_id=ident, place=Place(session_id=of), at_s=number)
+        for again in range(chance.choice([0, 0, 0, 1, 1, 2])):
+            yield reward(
+                f"{ident}-{again}", chance.choice(values), session_id=of, call_id=ident, scope="call",
+                objective="judge", time_ns=START_NS,
+            )  # fmt: skip
 
 
 def in_order(newest_first: list[str], scores: dict[str, Any], selection: CallFilter) -> list[str]:

@@ -59,6 +59,8 @@ class Dialect(NamedTuple):
     """Whether the session of a call has a row `x` of `session_scores` with a condition `{of}`."""
     has_value: str
     """Whether a call has a reward `r` with a condition `{of}`."""
+    is_among: str
+    """Whether a call `c` is among those whose ids a `{query}` returns, or in one of the `{sessions}`; by indexes."""
     arithmetic: Arithmetic
     """How values of rewards are added and rounded."""
     temporary: str

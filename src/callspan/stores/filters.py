@@ -5,9 +5,9 @@ A new condition is a field here, with its SQL and its parameter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import msgspec
 
@@ -150,6 +150,28 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
         return CallFilter(**{name: getattr(self, name) for name in SCORE_FIELDS})
 
 
+class Candidates(NamedTuple):
+    """The few calls or sessions among which results are searched by their scores."""
+
+    are_calls: str
+    """The condition on calls `c`."""
+    sessions: str
+    """The list of the sessions whose scores are needed."""
+    parameters: Mapping[str, object]
+    """The parameters of both."""
+
+    @classmethod
+    def of(cls, ids: Sequence[str], session_ids: Sequence[str]) -> Candidates:
+        """Return the calls with these ids and their sessions, or sessions with these ids."""
+        of_calls = {f"candidate{number}": ident for number, ident in enumerate(ids)}
+        of_sessions = {f"session{number}": ident for number, ident in enumerate(session_ids)}
+        return cls(f"c.call_id IN {_listed(of_calls)}", _listed(of_sessions), of_calls | of_sessions)
+
+
+def _listed(parameters: Mapping[str, object]) -> str:
+    return f"({', '.join(f':{name}' for name in parameters) or 'NULL'})"
+
+
 BOUNDS: Final = {
     "min_cost_usd": ("cost_usd", ">="),
     "max_cost_usd": ("cost_usd", "<="),
@@ -266,15 +288,15 @@ def lowest_first(score: str, selection: CallFilter) -> str:
     return f"coalesce(-({score}), CAST({'-' if selection.newest_first else ''}1e308 AS double precision))"
 
 
-def calls_from(selection: CallFilter) -> str:
+def calls_from(selection: CallFilter, candidates: Candidates | None = None) -> str:
     """Return the source of calls `c`, joined with the scores of their sessions if they are sorted by these."""
     by_score = CallFilter(objectives=selection.objectives, session_id=selection.session_id, sort=selection.sort)
-    return " ".join(["calls c", *scores_joined(by_score, "c.session_id")])
+    return " ".join(["calls c", *scores_joined(by_score, "c.session_id", candidates)])
 
 
-def scores_joined(selection: CallFilter, session_id: str) -> Iterator[str]:
+def scores_joined(selection: CallFilter, session_id: str, candidates: Candidates | None = None) -> Iterator[str]:
     """Yield the joins of sessions with their scores `score0`, `score1` ... and their reward `earned`."""
-    in_session = "" if selection.session_id is None else " AND session_id = :session_id"
+    in_session = _in_sessions(selection, candidates)
     if selection.min_score is not None or selection.sort == "score":
         for index, _ in enumerate(selection.judged if selection.min_score is not None else selection.judged[:1]):
             yield scores.JOINED.format(
@@ -284,13 +306,20 @@ def scores_joined(selection: CallFilter, session_id: str) -> Iterator[str]:
         yield scores.JOINED.format(name="earned", of=f"objective = {REWARD!r}{in_session}", key=session_id)
 
 
-def _score_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
+def _in_sessions(selection: CallFilter, candidates: Candidates | None) -> str:
+    """Return the condition on the sessions whose scores are needed: those of all would be computed."""
+    if candidates is not None:
+        return f" AND session_id IN {candidates.sessions}"
+    return "" if selection.session_id is None else " AND session_id = :session_id"
+
+
+def _score_conditions(selection: CallFilter, dialect: Dialect, candidates: Candidates | None) -> Iterator[str]:
     """Yield the conditions on scores and labels of calls `c`."""
-    in_session = "" if selection.session_id is None else " AND x.session_id = :session_id"
+    in_session = _in_sessions(selection, candidates)
     for index, _ in enumerate(selection.judged if selection.min_score is not None else ()):
         objective = _OBJECTIVE.format(index)
         of_session = dialect.has_score.format(of=f"x.objective = {objective} AND x.score >= :min_score{in_session}")
-        has_value = dialect.has_value if selection.session_id is None else scores.HAS_VALUE
+        has_value = scores.HAS_VALUE if in_session else dialect.has_value
         yield scores.call_has_score(dialect.arithmetic, has_value, objective, of_session)
     if selection.min_reward is not None:
         yield dialect.has_score.format(of=f"x.objective = {REWARD!r} AND x.score >= :min_reward{in_session}")
@@ -353,12 +382,14 @@ def conditions_on_calls(selection: CallFilter) -> CallFilter | None:
     return None if conditions == CallFilter() else conditions
 
 
-def call_condition(selection: CallFilter, dialect: Dialect) -> str:
+def call_condition(selection: CallFilter, dialect: Dialect, candidates: Candidates | None = None) -> str:
     """Return the condition on calls `c`, with the parameters of `parameters`."""
-    return " AND ".join(_call_conditions(selection, dialect)) or "1 = 1"
+    return " AND ".join(_call_conditions(selection, dialect, candidates)) or "1 = 1"
 
 
-def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
+def _call_conditions(selection: CallFilter, dialect: Dialect, candidates: Candidates | None) -> Iterator[str]:
+    if candidates is not None:
+        yield candidates.are_calls
     yield from (text for name, text in _PLAIN.items() if getattr(selection, name) is not None)
     if selection.ids:
         yield f"(c.call_id IN ({_ids(selection)}) OR c.session_id IN ({_ids(selection)}))"
@@ -367,7 +398,7 @@ def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     yield from bounded(selection, measures)
     yield from _label_conditions(selection, dialect)
     yield from _text_conditions(selection, dialect)
-    yield from _score_conditions(selection, dialect)
+    yield from _score_conditions(selection, dialect, candidates)
 
 
 def _ids(selection: CallFilter) -> str:

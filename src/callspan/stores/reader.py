@@ -9,11 +9,13 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, count, groupby, islice, repeat
 from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, cast
+
+from msgspec.structs import replace
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
-from callspan.stores import aggregates, filters, rewards, session_summaries
+from callspan.stores import aggregates, filters, rewards, scores, session_summaries
 from callspan.stores.base import (
     MAX_CALLS,
     CallAggregates,
@@ -29,13 +31,14 @@ from callspan.stores.base import (
     start_of,
 )
 from callspan.stores.call_rows import call_of, read_calls, record_of
-from callspan.stores.database import Database, Dialect, Values, in_batches
+from callspan.stores.database import NO_VALUES, Database, Dialect, Values, in_batches
 from callspan.stores.erased import digest_of_id
 from callspan.stores.facts import EVENTS, MESSAGES, OTHER_IDS, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.filters import (
     BOUNDS,
     TOKENS,
     CallFilter,
+    Candidates,
     call_condition,
     calls_from,
     lowest_first,
@@ -53,6 +56,10 @@ _BETWEEN: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_n
 _READ_AT_ONCE: Final = 500
 """Calls read together."""
 _IDS_AT_ONCE: Final = 20_000
+_CANDIDATES: Final = (200, 2000)
+"""How many calls or sessions are searched for a page by their scores, before all are."""
+_MANY: Final = 100_000
+"""So many calls with a low value that looking at all takes no longer."""
 _SESSIONS_AT_ONCE: Final = 200
 _STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
 
@@ -73,6 +80,12 @@ class _Query(NamedTuple):
         direction = "DESC" if self.descending else "ASC"
         order = ", ".join(f"{key} {direction}" for key in self.order)
         return f"SELECT {self.columns}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
+
+
+class _QueryOf(Protocol):
+    """Returns the query for the ids of calls or sessions, each with that of its session, among these candidates."""
+
+    def __call__(self, selection: CallFilter, dialect: Dialect, candidates: Candidates | None = None) -> _Query: ...
 
 
 class Reader:
@@ -165,15 +178,78 @@ class Reader:
 
     def _listed_calls(self, selection: CallFilter) -> Iterator[CallIds]:
         """Yield the ids of the calls to read, in order."""
-        order = filters.sort_keys(selection, self._database.dialect)
-        where = call_condition(selection, self._database.dialect)
-        source, descending = calls_from(selection), selection.newest_first
-        query = _Query("c.call_id, c.session_id", source, where, order, descending=descending)
-        return (CallIds(*row[:2]) for row in self._in_pages(query, selection))
+        page = self._page_by_scores(_query_of_calls, selection)
+        if page is None:
+            page = self._page_in_order_of_scores(selection)
+        rows = self._in_pages(_query_of_calls(selection, self._database.dialect), selection) if page is None else page
+        return (CallIds(*row[:2]) for row in rows)
 
     def _listed_sessions(self, selection: CallFilter) -> Iterator[str]:
         """Yield the ids of the sessions to read, in order."""
-        return (row[0] for row in self._in_pages(_query_of_sessions(selection, self._database.dialect), selection))
+        page = self._page_by_scores(_query_of_sessions, selection)
+        query = _query_of_sessions(selection, self._database.dialect)
+        return (row[0] for row in (self._in_pages(query, selection) if page is None else page))
+
+    def _page_by_scores(self, query_of: _QueryOf, selection: CallFilter) -> Sequence[tuple[Any, ...]] | None:
+        """Return the page if it lies among the first that meet the other conditions; None if it may not.
+
+        Only the scores of these are computed: those of all take most of a second in a store of a million.
+        """
+        is_by_score = selection.sort == "score"
+        has_minimum = selection.min_score is not None or selection.min_reward is not None
+        if selection.limit is None or not (is_by_score or (has_minimum and selection.sort == "start_ns")):
+            return None
+        others = replace(selection, min_score=None, min_reward=None, sort="start_ns", limit=_CANDIDATES[-1], offset=0)
+        rows = [*self._in_pages(query_of(others, self._database.dialect), others)]
+        are_all = len(rows) < _CANDIDATES[-1]
+        if is_by_score and not are_all:
+            return None
+        for number in _CANDIDATES:
+            page = self._page_among(rows[:number], query_of, selection)
+            if number >= len(rows) if are_all else len(page) == selection.limit:
+                return page
+        return None
+
+    def _page_among(
+        self, rows: Sequence[tuple[Any, ...]], query_of: _QueryOf, selection: CallFilter
+    ) -> Sequence[tuple[Any, ...]]:
+        """Return the page of the calls or sessions among those of these rows."""
+        session_ids = dict.fromkeys(row[1] for row in rows if row[1] is not None)
+        candidates = Candidates.of([row[0] for row in rows], [*session_ids])
+        query = query_of(selection, self._database.dialect, candidates)
+        return [*self._in_pages(query, selection, candidates.parameters)]
+
+    def _page_in_order_of_scores(self, selection: CallFilter) -> Sequence[tuple[Any, ...]] | None:
+        """Return a page of calls in the order of scores, if few calls can be on it; None if many can.
+
+        The calls with the lowest values fill a page. No score on the true page is above the last one of theirs, so that
+        only calls with a value as low can be on it, and those of sessions with a score as low. The other way round if
+        the best come first.
+        """
+        if selection.limit is None or selection.sort != "score":
+            return None
+        order, low = ("ASC", "<=") if selection.newest_first else ("DESC", ">=")
+        objective = {"objective0": selection.judged[0]}
+        # The scores of their sessions do not matter.
+        lowest = f"SELECT r.call_id, NULL {scores.OF_CALLS} ORDER BY r.value {order} LIMIT {_CANDIDATES[-1]}"
+        page = self._page_among([*self._database.tuples(lowest, objective)], _query_of_calls, selection)
+        if len(page) < selection.limit:
+            return None
+        score = -page[-1][2]
+        value = score + abs(score) * (scores.ROUNDING if selection.newest_first else -scores.ROUNDING)
+        parameters = {**objective, "score": score, "value": value}
+        of_calls = f"SELECT r.call_id {scores.OF_CALLS} AND r.value {low} :value"
+        of_sessions = f"SELECT session_id FROM session_scores WHERE objective = :objective0 AND score {low} :score"
+        counted = self._database.tuples(f"SELECT count(*) FROM ({of_calls} LIMIT {_MANY}) x", parameters)
+        sessions = self._database.tuples(f"{of_sessions} LIMIT {_CANDIDATES[0] + 1}", parameters)
+        session_ids, (number,) = [session_id for (session_id,) in sessions], next(counted)
+        if number == _MANY or len(session_ids) > _CANDIDATES[0]:
+            return None
+        candidates = Candidates.of([], session_ids)
+        are_calls = self._database.dialect.is_among.format(query=of_calls, sessions=candidates.sessions)
+        query = _query_of_calls(selection, self._database.dialect, candidates._replace(are_calls=are_calls))
+        page = [*self._in_pages(query, selection, {**candidates.parameters, **parameters})]
+        return page if len(page) == selection.limit else None
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return the session with this id or unique prefix, or None."""
@@ -351,9 +427,11 @@ class Reader:
     def _parameters(self, selection: CallFilter) -> Values:
         return {**filters.parameters(selection), **exited_processes(self._database, filters.processes(selection))}
 
-    def _in_pages(self, query: _Query, selection: CallFilter) -> Iterator[tuple[Any, ...]]:
+    def _in_pages(
+        self, query: _Query, selection: CallFilter, parameters: Values = NO_VALUES
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield a query's rows in order, page by page: drivers of servers hold all rows of a result in memory."""
-        values, limit, offset = self._parameters(selection), selection.limit, selection.offset
+        values, limit, offset = {**self._parameters(selection), **parameters}, selection.limit, selection.offset
         names = {f"last{number}": key for number, key in enumerate(query.order)}
         last_keys: dict[str, object] = {}
         # Only an unlimited query needs a small first page, for a fast start.
@@ -400,11 +478,20 @@ _LACKING: Final = {"max_cost_usd": "unpriced", "max_tokens": "uncounted"}
 """Whether a session lacks some calls in a measure, by the fields for which that matters."""
 
 
-def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
-    """Return the query for the ids of sessions, including those known only from their calls."""
+def _query_of_calls(selection: CallFilter, dialect: Dialect, candidates: Candidates | None = None) -> _Query:
+    """Return the query for the ids of calls and of their sessions."""
+    source, where = calls_from(selection, candidates), call_condition(selection, dialect, candidates)
+    order = filters.sort_keys(selection, dialect)
+    return _Query("c.call_id, c.session_id", source, where, order, descending=selection.newest_first)
+
+
+def _query_of_sessions(selection: CallFilter, dialect: Dialect, candidates: Candidates | None = None) -> _Query:
+    """Return the query for the ids of sessions, twice, including those known only from their calls."""
     condition = session_condition(selection, dialect)
     of_sessions = condition or "1 = 1"
     of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
+    if candidates is not None:
+        of_sessions, of_calls = (f"{name}.session_id IN {candidates.sessions}" for name in "sc")
     names = _aggregates(selection)
     null_columns = "".join(f", {_NOTHING} AS {name}" for name in names)
     of_call_columns = "".join(
@@ -418,13 +505,13 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
       UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{of_call_columns}
         FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
       GROUP BY session_id) found"""
-    source = " ".join([sessions, *scores_joined(selection, "found.session_id")])
+    source = " ".join([sessions, *scores_joined(selection, "found.session_id", candidates)])
     order = [filters.known_first(name, selection) for name in _COLUMNS.get(selection.sort, ())]
     if selection.sort == "score":
         order = [lowest_first("score0.score", selection)]
     where = " AND ".join(_of_session(selection, dialect)) or "1 = 1"
     keys = (*order, "at", "found.session_id")
-    return _Query("found.session_id", source, where, keys, descending=selection.newest_first)
+    return _Query("found.session_id, found.session_id", source, where, keys, descending=selection.newest_first)
 
 
 def _aggregates(selection: CallFilter) -> list[str]:

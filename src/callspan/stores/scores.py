@@ -61,6 +61,8 @@ OWN: Final = "r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL
 """Whether the value of a reward `r` is a score of a call."""
 _OF_EVENTS: Final = "(SELECT {} FROM events e WHERE e.session_id = r.session_id AND e.reward IS NOT NULL)"
 _OWN_VALUES: Final = f"FROM rewards r WHERE {OWN} AND r.call_id = c.call_id AND r.objective = {{}}"
+OF_CALLS: Final = f"FROM rewards r WHERE {OWN} AND r.objective = :objective0"
+"""The rows of the values of calls for the first objective."""
 HAS_VALUE: Final = "EXISTS (SELECT 1 FROM rewards r WHERE r.call_id = c.call_id AND {of})"
 """Whether a call `c` has a reward `r` that meets a condition; a probe of an index for each call."""
 ROUNDING: Final = 1e-11

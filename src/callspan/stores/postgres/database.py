@@ -113,6 +113,7 @@ POSTGRES: Final = Dialect(
   ELSE callspan_value({at}) #>> ARRAY[]::text[] = {value} END""",
     has_score="EXISTS (SELECT 1 FROM session_scores x WHERE x.session_id = c.session_id AND {of})",
     has_value=HAS_VALUE,
+    is_among="(c.call_id = ANY(ARRAY({query})) OR c.session_id IN {sessions})",
     arithmetic=ARITHMETIC["postgres"],
     temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",
 )
