@@ -13,6 +13,7 @@ import msgspec
 
 from callspan.conversion import converter
 from callspan.delivery import leftovers
+from callspan.receive import body_files
 from callspan.record.events import record_key
 from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
@@ -90,7 +91,8 @@ def erase(
     A session that matches the filter is deleted with all its records, a matching call by itself. If the filter has a
     condition on calls (a model, an error, a text), only calls are deleted. If its only condition is a user, timesteps,
     events, messages and rewards with that user in their own metadata are deleted too. Earlier records of the sessions,
-    calls and user that wait for any of the stores are overwritten, and not stored if they arrive later.
+    calls and user that wait for any of the stores are overwritten, and not stored if they arrive later. Bodies that
+    agents of ended processes left beside the spool are deleted.
 
     Args:
         stores: URLs or paths of stores.
@@ -196,6 +198,8 @@ def _without_waiting(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool
             scope = _with_waiting(scope, directories)
             for directory in directories:
                 places.erase(directory, lambda payload: is_in_scope(payload, scope))
+            for root in {directory.parent for directory in directories}:
+                body_files.erase(root, scope.covers)
     except OSError as error:
         return scope, error_text(error)
     unread = [str(finding) for finding in findings_for(urls) if finding.holds_records]

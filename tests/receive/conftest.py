@@ -22,7 +22,9 @@ from tests.conftest import Instrument
 from tests.support.processes import plain_environment
 from tests.support.waiting import HANG_S
 
+from callspan.cli.doctor import every_check
 from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, StartedAgent, record_all_left
+from callspan.receive.body_files import left_files
 from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender
 from callspan.receive.decoding import Signal
 from callspan.receive.inbox import Inbox
@@ -33,25 +35,14 @@ from callspan.record.call import Place
 from callspan.record.ids import response_call_id
 from callspan.record.merging import merged
 from callspan.records import CallRecord
+from callspan.spool.losses import read_losses
+from callspan.stores.spools import spool_directory
 from callspan.wiring import WIRING
 
 __all__ = [
-    "ELSEWHERE",
-    "PROGRAMS",
-    "SCOPE_OF_SPANS",
-    "SILENT",
-    "TELEMETRY",
-    "WIRING",
-    "AgentReceiver",
-    "OtlpServer",
-    "Place",
-    "Sender",
-    "StartedAgent",
-    "WaitingRecords",
-    "agents_ended",
-    "record_all_left",
-    "records_in",
-    "response_call_id",
+    "ELSEWHERE", "PROGRAMS", "SCOPE_OF_SPANS", "SILENT", "TELEMETRY", "WIRING", "AgentReceiver", "OtlpServer", "Place",
+    "Sender", "StartedAgent", "WaitingRecords", "agents_ended", "every_check", "left_files", "record_all_left",
+    "records_in", "response_call_id", "unrecorded_of",
 ]  # fmt: skip
 
 JSON = {"content-type": "application/json"}
@@ -126,6 +117,13 @@ def traces(*spans: Mapping[str, Any], scope: str = "theirs", service: str = "web
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": scope}, "spans": [*spans]}]}]}
 
 
+def unrecorded_of(store: str) -> dict[str, int]:
+    """What was not recorded, as `losses` has it."""
+    assert WIRING.pipeline is not None
+    losses = read_losses(spool_directory(WIRING.pipeline.settings, [store]))
+    return {name: loss.count for name, loss in losses.unrecorded.items()}
+
+
 def agents_ended() -> None:
     """Wait until what was left by the agents that have ended is recorded."""
     time.sleep(1.5)  # their last requests may come for a second
@@ -139,7 +137,8 @@ class Kept:
         self.works = True
         self.versions: list[Any] = []
         self.levels: set[str] = set()
-        self.inbox = Inbox(self._write)
+        self.unrecorded: list[str] = []
+        self.inbox = Inbox(self._write, self.unrecorded.append)
 
     def _write(self, record: Any, level: str) -> bool:
         if self.works:
@@ -200,7 +199,8 @@ def serve(store: str, instrumented: Instrument) -> Iterator[Serve]:
 
     def start(*, needs_token: bool = False, **settings: Any) -> OtlpServer:
         instrumented(**{"stores": store, "sdks": (), **settings})
-        server = OtlpServer(Inbox(WIRING.write), 0, anybody=None if needs_token else Sender())
+        anybody, unrecorded = None if needs_token else Sender(), WIRING.hook_context.unrecorded
+        server = OtlpServer(Inbox(WIRING.write, unrecorded), 0, anybody=anybody, unrecorded=unrecorded)
         thread = threading.Thread(target=server.serve, daemon=True)
         thread.start()
         running.append((server, thread))

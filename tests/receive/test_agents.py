@@ -23,6 +23,7 @@ from tests.receive.conftest import (
     Place,
     Sender,
     StartedAgent,
+    left_files,
     logs,
     record_all_left,
     recorded,
@@ -30,6 +31,7 @@ from tests.receive.conftest import (
 from tests.support.rig import until
 from tests.support.waiting import HANG_S
 
+import callspan
 from callspan.records import CallRecord, SessionRecord
 
 SENDER = Sender(place=Place(session_id="ours"))
@@ -228,6 +230,33 @@ def test_what_others_left_is_not_read_beyond_the_close(tmp_path: Path) -> None:
     left.mkdir()
     record_all_left(tmp_path, receiver._write, lambda: False)
     assert left.is_dir()
+
+
+@pytest.mark.parametrize("session", ["ours", "other"])
+def test_what_killed_processes_left_of_an_erased_session_is_deleted(
+    tmp_path: Path, instrumented: Instrument, session: str
+) -> None:
+    """Bodies in files, and a request that waits. Those of another session stay."""
+    store = f"sqlite:///{tmp_path}/c.db"
+    handle = instrumented(stores=store, sdks=())
+    for name in ("ours", "other"):
+        with callspan.session(session_id=name):
+            pass
+    assert handle.force_flush()
+    root = tmp_path / "c.db.spool"
+    pid = os.fork()
+    if pid == 0:
+        killed = Agents(root)
+        agent = killed.start()
+        leave(directory_of(agent), answered=1, waiting=2)
+        request = [event for event in recorded("tools")[1] if event["event.name"] == "api_request_body"]
+        send(agent, request)
+        os.kill(os.getpid(), 9)
+    os.waitpid(pid, 0)
+    (directory,) = (root / "agents").iterdir()
+    assert len(list(left_files(directory))) == 5
+    assert callspan.erase(store, sessions=session).is_complete
+    assert len(list(left_files(directory))) == (0 if session == "ours" else 5)
 
 
 def test_a_forked_child_has_a_receiver_of_its_own(agents: Agents) -> None:

@@ -366,3 +366,11 @@ def test_level_of_the_sender_is_passed_on(kept: Kept) -> None:
     kept.inbox.close()
     assert kept.levels == {"off"}
     assert {tool.name for tool in kept.of(EventRecord) if tool.event_type.startswith("tool")} == {None}
+
+
+def test_log_events_of_other_programs_are_said(kept: Kept) -> None:
+    kept.take(logs([RUN[0][0]]))
+    kept.take(logs([{**RUN[0][0], "event.name": "codex.unknown"}], service="codex_cli_rs"))
+    assert kept.unrecorded == []
+    kept.take(logs([RUN[0][0]] * 2, service="gemini-cli"))
+    assert kept.unrecorded == ["OTLP requests with log events of gemini-cli"]

@@ -27,11 +27,13 @@ from tests.receive.conftest import (
     Receiver,
     Sender,
     Serve,
+    every_check,
     logs,
     receiver,
     recorded,
     span,
     traces,
+    unrecorded_of,
 )
 from tests.support.processes import plain_environment
 from tests.support.rig import until
@@ -138,6 +140,20 @@ def test_garbage_is_refused_and_harms_nothing(
     assert sum(server.refused.values()) == 1
     assert post(server, "/v1/traces", ONE)[0] == 200
     assert len(calls(reading, store)) == 1
+
+
+def test_what_is_refused_for_good_is_said(serve: Serve, store: str) -> None:
+    server = serve()
+    post(server, "/v1/traces", ONE, origin="null")
+    post(server, "/v1/traces", b"{")
+    post(server, "/v1/traces", b"{")
+    WIRING.flush(20)
+    assert unrecorded_of(store) == {
+        "OTLP requests of browsers, and for other hosts": 1,
+        "OTLP requests that are no OTLP": 2,
+    }
+    (check,) = (check for check in every_check(store) if "no OTLP" in check.name)
+    assert (check.area, check.state, check.detail[:7]) == ("not recorded", "warning", "2 times")
 
 
 def test_larger_body_than_allowed_is_not_read(serve: Serve) -> None:

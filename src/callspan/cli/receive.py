@@ -46,7 +46,8 @@ def receive_command(context: CommandContext, port: int) -> None:
             raise
         context.fail(_MISSING_PACKAGE.format(name=error.name))
     handle = callspan.instrument(stores=tuple(split_urls(context.store)), sdks=())
-    inbox = Inbox(WIRING.write)
+    unrecorded = WIRING.hook_context.unrecorded
+    inbox = Inbox(WIRING.write, unrecorded)
     root = spool_directory(handle.settings, handle.settings.stores).parent
     try:
         files = own_directory(root, WIRING.write)
@@ -54,7 +55,8 @@ def receive_command(context: CommandContext, port: int) -> None:
         context.fail(f"{root}: {error.strerror or error}. Set CALLSPAN_SPOOL_DIR to a directory that can be written")
     inbox.waiting = files.waiting(WIRING.processed)
     try:
-        server = OtlpServer(inbox, port, anybody=Sender(level=handle.settings.content))
+        anybody = Sender(level=handle.settings.content)
+        server = OtlpServer(inbox, port, anybody=anybody, unrecorded=unrecorded)
     except OSError as error:
         context.fail(f"127.0.0.1:{port}: {error.strerror or error}. Another receiver may have this port; see --port")
     if util.find_spec("google.protobuf") is None or util.find_spec("opentelemetry.proto") is None:

@@ -155,9 +155,9 @@ class AgentReceiver:
         """Return the server, started with the first agent. Raises OSError, ImportError."""
         if self._server is not None:
             return self._server
-        inbox = Inbox(self._write)
+        inbox = Inbox(self._write, self._note)
         try:
-            server: OtlpServer = late_attribute("callspan.receive.server:OtlpServer")(inbox, 0)
+            server: OtlpServer = late_attribute("callspan.receive.server:OtlpServer")(inbox, 0, unrecorded=self._note)
         except ImportError:
             log(logging.WARNING, "%s", _MISSING)
             raise
@@ -171,6 +171,9 @@ class AgentReceiver:
         else:  # another thread was faster
             server.close()
         return running
+
+    def _note(self, what: str) -> None:
+        self.unrecorded(what)
 
     def _directory(self) -> BodyFiles | None:
         """Return the directory of this process; have another thread read what ended processes left in theirs."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from callspan.file_lock import make_private, try_lock
 from callspan.forks import in_child
 from callspan.providers import registry
 from callspan.providers.wire_json import text
+from callspan.receive.claude_code import ClaudeCode
 from callspan.receive.claude_records import Sender
 from callspan.receive.decoding import LogEvent
 from callspan.receive.waiting import Process, WaitingRecords, records_in
@@ -107,6 +109,38 @@ def abandoned(root: Path) -> Iterator[Path]:
 def waiting_in(directory: Path) -> Iterator[tuple[Path, Record]]:
     """Yield the files of an ended process with the records that waited in it."""
     return records_in(directory / _WAITING)
+
+
+def left_files(directory: Path) -> Iterator[Path]:
+    """Yield the files of an ended process that have content: bodies, and records that waited."""
+    yield from (path for path in directory.rglob("*.json") if path.name != _SENDER)
+    yield from (path for path, _ in waiting_in(directory))
+
+
+def erase(root: Path, is_erased: Callable[[Record], bool]) -> None:
+    """Delete what ended processes left of erased records below the root of a spool. Raises OSError.
+
+    What running processes have there they record within moments, and a store refuses records of what was erased.
+    """
+    for directory in abandoned(root):
+        for path, record in waiting_in(directory):
+            if is_erased(record):
+                path.unlink()
+        for sender in agents_in(directory):
+            if sender.bodies is not None:
+                _erase_bodies(sender, sender.bodies, is_erased)
+
+
+def _erase_bodies(sender: Sender, agent: Path, is_erased: Callable[[Record], bool]) -> None:
+    for _, events in groupby(events_of_files(agent), lambda event: text(event.attributes, "request_body_id")):
+        files = list(events)
+        reader = ClaudeCode()
+        records = [*reader.records(files, sender), *reader.close()]
+        if any(is_erased(record) for record, _ in records):
+            for event in files:
+                Path(text(event.attributes, "body_ref") or "").unlink(missing_ok=True)
+    if not list(agent.glob(f"*{_REQUEST}")):
+        remove(agent)
 
 
 def agents_in(directory: Path) -> Iterator[Sender]:

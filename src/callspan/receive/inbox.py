@@ -17,8 +17,10 @@ from itertools import chain
 from typing import Final, TypeAlias, TypeVar
 
 from callspan.background import LRUCache, Worker
+from callspan.providers.wire_json import text
 from callspan.receive.claude_code import SERVICE, ClaudeCode, is_read
 from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender, call_of_span
+from callspan.receive.codex import SCOPE as CODEX
 from callspan.receive.codex import Codex
 from callspan.receive.codex import is_read as is_of_codex
 from callspan.receive.decoding import LogEvent, Signal, decoded_request, log_events, spans
@@ -39,8 +41,9 @@ _T = TypeVar("_T")
 class Inbox:
     """Takes OTLP requests. Thread-safe; requests are read one at a time, on its thread."""
 
-    def __init__(self, write: Write) -> None:
-        self._write = write
+    def __init__(self, write: Write, unrecorded: Callable[[str], object] = bool) -> None:
+        """`unrecorded` takes what is not understood, and may have been a call."""
+        self._write, self._unrecorded = write, unrecorded
         self._worker = Worker("callspan-inbox")
         self.waiting: WaitingRecords | None = None
         """Where requests and tools wait that have no record yet; None: in memory alone. Set before the first one."""
@@ -121,7 +124,10 @@ class Inbox:
     def _records(self, signal: Signal, request: dict[str, object], sender: Sender) -> Iterator[Leveled]:
         if signal == "logs":
             events = list(log_events(request))
-            self.unused.update("log events" for event in events if not (is_read(event) or is_of_codex(event)))
+            unread = [event for event in events if not (is_read(event) or is_of_codex(event))]
+            self.unused.update("log events" for _ in unread)
+            for service in {text(event.resource, "service.name") for event in unread if not _is_of_program(event)}:
+                self._unrecorded(f"OTLP requests with log events of {service}")
             yield from self._claude_code.records(events, sender)
             yield from self._codex.records(events, sender)
         elif signal == "traces":
@@ -146,3 +152,8 @@ class Inbox:
         if ident is None or call.service == SERVICE or not self._sessions.is_first(ident):
             return None
         return SessionRecord(session_id=ident, seen_ns=start_ns, service=call.service, start_ns=start_ns)
+
+
+def _is_of_program(event: LogEvent) -> bool:
+    """Return whether an event is of a program whose calls are read from its events: the others are no part of one."""
+    return text(event.resource, "service.name") == SERVICE or event.name.startswith(CODEX)

@@ -16,6 +16,7 @@ import secrets
 import socket
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, cast
 
 import uvicorn
@@ -43,6 +44,7 @@ _UNDECODABLE: Final = "that are no OTLP"
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PROTOBUF: Final = "application/x-protobuf"
 _JSON: Final = "application/json"
+_RETRYABLE: Final = 503
 _EMPTY: Final = {_PROTOBUF: b"", _JSON: b"{}"}
 """The answer to an acknowledged request, by its type."""
 _TAKE: Final = fail_open("read a request of OTLP")
@@ -51,11 +53,14 @@ _TAKE: Final = fail_open("read a request of OTLP")
 class OtlpServer:
     """The receiver at one port. Its senders may be added from any thread."""
 
-    def __init__(self, inbox: Inbox, port: int, *, anybody: Sender | None = None) -> None:
+    def __init__(
+        self, inbox: Inbox, port: int, *, anybody: Sender | None = None, unrecorded: Callable[[str], object] = bool
+    ) -> None:
         """`port` 0: one that the kernel picks. `anybody`: who sends without a token; None: nobody may.
 
-        Raises OSError if the port is in use.
+        `unrecorded` takes what is refused for good. Raises OSError if the port is in use.
         """
+        self._unrecorded = unrecorded
         self._inbox = inbox
         self._listener = socket.create_server((ADDRESS, port), backlog=_MAX_CONNECTIONS)
         self.port: int = self._listener.getsockname()[1]
@@ -143,13 +148,15 @@ class OtlpServer:
         except ImportError:
             return self._refuse(501, MISSING_PROTOBUF)
         if not is_written:
-            answer = self._refuse(503, "while no disk takes records")
+            answer = self._refuse(_RETRYABLE, "while no disk takes records")
             answer.headers["retry-after"] = "1"
             return answer
         return Response(_EMPTY[content_type], media_type=content_type)
 
     def _refuse(self, status: int, reason: str) -> Response:
         self.refused[reason] += 1
+        if status != _RETRYABLE:
+            self._unrecorded(f"OTLP requests {reason}")
         # Closed, since the rest of a body may follow.
         return PlainTextResponse(f"callspan refuses requests {reason}.\n", status, {"connection": "close"})
 
