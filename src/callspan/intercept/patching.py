@@ -28,12 +28,11 @@ from callspan.intercept.hook_rows import Hook
 from callspan.intercept.hooked_sdks.table import HOOKS as OWN_HOOKS
 from callspan.intercept.hooks import (
     HOOK_CONTEXT,
-    VARIADIC,
     CodeHook,
     Function,
     bound_like,
     innermost,
-    parameters,
+    parameter_names,
 )
 from callspan.intercept.http_libraries.table import HOOKS as HTTP_HOOKS
 from callspan.intercept.http_libraries.table import LIBRARIES
@@ -290,10 +289,8 @@ def _is_method(attribute: object) -> bool:
 
 def _lacks_parameters(original: Function, hook: Hook) -> bool:
     """Return whether a parameter that the hook reads is missing. Variadic functions may accept it."""
-    parameters_by_name = parameters(original) if hook.reads else {}
-    if not parameters_by_name or any(parameter.kind in VARIADIC for parameter in parameters_by_name.values()):
-        return False
-    return not parameters_by_name.keys() >= hook.reads.keys()
+    accepted, is_variadic = parameter_names(original) if hook.reads else ((), False)
+    return bool(accepted) and not is_variadic and not {*accepted} >= hook.reads.keys()
 
 
 def _warn_of_drift(package: str, statuses: list[HookStatus]) -> None:
