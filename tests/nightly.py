@@ -247,11 +247,23 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/tables/test_socket_kinds.py": {
         "test_any_event_is_accepted": 1,
     },
+    "tests/view/test_long.py": {
+        "test_key_jumps_to_a_notable_step": 1,
+    },
+    "tests/view/test_own_words.py": {
+        "test_comparisons_are_accessible": 1,
+        "test_image_or_its_setting_is_displayed": 1,
+        "test_large_rewards_have_all_their_digits": 1,
+    },
     "tests/view/test_report.py": {
         "test_report_escapes_markup_and_control_characters": 5,
     },
     "tests/view/test_selection.py": {
+        "test_box_of_a_row_hides_no_time": 1,
         "test_export_command_selects_what_the_line_does": 9,
+    },
+    "tests/view/test_start.py": {
+        "test_missing_answer_is_a_mark": 3,
     },
     "tests/wire/test_replay.py": {
         "test_every_sdk_entry_point_records_alike": 1,

@@ -189,14 +189,18 @@ def faults(tab: Any) -> list[object]:
 class Tab:
     """A tab of the browser on a page or a report, and what its console said."""
 
-    def __init__(self, context: Any, base: str, token: str = "") -> None:
+    def __init__(self, tab: Any, base: str, token: str = "") -> None:
         self.console: list[str] = []
         self.requested: list[str] = []
-        self.tab = context.new_page()
+        self.tab = tab
         self.tab.set_default_timeout(HANG_MS)
-        self.tab.on("console", lambda message: self.console.append(message.text))
-        self.tab.on("pageerror", lambda error: self.console.append(str(error)))
-        self.tab.on("request", lambda request: self.requested.append(request.url))
+        self._listeners: dict[str, Callable[[Any], None]] = {
+            "console": lambda message: self.console.append(message.text),
+            "pageerror": lambda error: self.console.append(str(error)),
+            "request": lambda request: self.requested.append(request.url),
+        }
+        for name, listener in self._listeners.items():
+            self.tab.on(name, listener)
         self.base = base
         self.tab.goto(f"{base}?token={token}" if token else base)
         self.tab.wait_for_url(base)  # the page has read the key from its address
@@ -213,6 +217,15 @@ class Tab:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.tab.keyboard.press(key)
+
+    def leave(self) -> None:
+        """Leave the tab to the next test, as it was."""
+        for name, listener in self._listeners.items():
+            self.tab.remove_listener(name, listener)
+        self.tab.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+        self.tab.context.clear_cookies()
+        self.tab.mouse.move(0, 0)
+        self.tab.goto("about:blank")
 
 
 Open = Callable[..., Tab]
@@ -233,23 +246,36 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
+@pytest.fixture(scope="module")
+def first_tab(browser: Any) -> Any:
+    """The tab that the tests of a file share: each new one takes one to two seconds of CPU."""
+    return browser.new_page()
+
+
+WINDOW = {"width": 1440, "height": 900}
+
+
 @pytest.fixture
-def tab(browser: Any) -> Iterator[Open]:
+def tab(browser: Any, first_tab: Any) -> Iterator[Open]:
     """Open a tab on the page of a store or on a report, at a place that is there once it shows a selector.
 
-    At the end its console is empty, and it has asked nobody else.
+    At the end its console is empty, and it has asked nobody else. A test that changes its clock needs it alone.
     """
     opened: list[Tab] = []
     with ExitStack() as ends:
 
-        def start(url: str, place: str = "", selector: str = "", **options: Any) -> Tab:
-            context = browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options))
-            ends.callback(context.close)
+        def start(
+            url: str, place: str = "", selector: str = "", *, viewport: Any = WINDOW, color_scheme: str = "light",
+            reduced_motion: str = "no-preference", alone: bool = False,
+        ) -> Tab:  # fmt: skip
+            tab = ends.enter_context(closing(browser.new_page())) if opened or alone else first_tab
+            tab.set_viewport_size(viewport)
+            tab.emulate_media(color_scheme=color_scheme, reduced_motion=reduced_motion)
             if url.startswith("file:"):
-                opened.append(Tab(context, url))
+                opened.append(Tab(tab, url))
             else:
                 page = ends.enter_context(closing(Page(url)))
-                opened.append(Tab(context, f"http://127.0.0.1:{page.port}/", page.token))
+                opened.append(Tab(tab, f"http://127.0.0.1:{page.port}/", page.token))
             if selector:
                 opened[-1].open(place, selector)
             return opened[-1]
@@ -258,7 +284,7 @@ def tab(browser: Any) -> Iterator[Open]:
         for one in opened:
             assert one.console == []
             assert [url for url in one.requested if not url.startswith((one.base, "data:"))] == []
-            one.tab.close()
+            one.leave()
 
 
 def event(session_id: str, at_s: float, event_type: str, **fields: Any) -> EventRecord:

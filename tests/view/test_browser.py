@@ -129,7 +129,7 @@ def test_every_page_is_live(told: Delivery, records: Records, tab: Open, place: 
 def test_page_shows_a_killed_process_without_a_write(told: Delivery, records: Records, tab: Open) -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
         told.write(records.session("left", start_ns=START_NS, process=identity_of(process.pid)))
-        one = tab(told.url)
+        one = tab(told.url, alone=True)
         one.tab.clock.install()
         one.tab.reload()
         one.tab.wait_for_selector("[data-id=left]:has-text('in progress')")
