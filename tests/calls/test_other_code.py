@@ -328,22 +328,36 @@ def counted(seen: Capture) -> list[tuple[int, int | None]]:
     return [(len(call.attempts), call.stream and call.stream.chunks) for call in seen.records]
 
 
-async def test_bypassed_hooks_are_counted(
-    sdk: str, own: Any, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A client class that sends with code of its own."""
-    function: Any = base_of(own).request  # type: ignore[attr-defined]
+def sends_by_itself(client: Any) -> None:
+    """Give the class of a client the code of the SDK's `request` as its own."""
+    function: Any = base_of(client).request  # type: ignore[attr-defined]
     copied = type(function)(
         function.__code__, function.__globals__, "request", function.__defaults__, function.__closure__
     )
     copied.__kwdefaults__ = function.__kwdefaults__
-    type(own).request = copied
-    with capture() as seen:
+    type(client).request = copied
+
+
+async def test_bypassed_hooks_are_counted(
+    sdk: str, own: Any, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    sends_by_itself(own)
+    with capture(http=False) as seen:
         await asked(mode, own)
         assert seen.records == []
     path = "/v1/chat/completions" if sdk == "openai" else "/v1/messages"
     (warned,) = [message for message in caplog.messages if "not recorded" in message]
     assert f"POST {path} by Client.request" in warned
+
+
+async def test_requests_around_hooks_are_calls(
+    own: Any, mode: Mode, unwarned: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    sends_by_itself(own)
+    with capture() as seen:
+        await asked(mode, own)
+    assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
+    assert [message for message in caplog.messages if "not recorded" in message] == []
 
 
 async def test_suppressed_call_counts_in_its_session_without_a_span(sdk: str, mode: Mode, seen: Capture) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 
 from callspan import private_names as names
+from callspan.agent.call_ids import call_id
 from callspan.fail_open import fail_open
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import form_bytes, is_form
@@ -57,20 +58,23 @@ def _identified(args: tuple[Any, ...], response: object, kwargs: dict[str, Any])
     """Attach the final HTTP response to its call."""
     open_call = CURRENT_CALL.get()
     if open_call is None:
-        _note_unseen(args[0], kwargs.get("options"))
+        _note_unseen(args[0], kwargs.get("options"), response)
     else:
         open_call.attach_response(response)
 
 
-def _note_unseen(client: object, options: Any) -> None:
-    """Count a call that bypassed `request`, for example in a client class that sends by itself."""
+def _note_unseen(client: object, options: Any, response: object) -> None:
+    """Count a call that bypassed `request`, for example in a client class that sends by itself.
+
+    Its HTTP request alone may have been a call.
+    """
     if options is None or HOOK_CONTEXT.factory() is None:
         return
     method: Any = getattr(client, _REQUEST, None)
     classes = (vars(base).get(_REQUEST) for base in type(client).__mro__)
     if calls_hook(method) or not any(map(calls_hook, filter(None, classes))):
         return  # it began before the hook was applied, or ended before it was applied again
-    if registry.endpoint_for(options.method, options.url) is not None:
+    if registry.endpoint_for(options.method, options.url) is not None and call_id(response) is None:
         HOOK_CONTEXT.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
 
 
