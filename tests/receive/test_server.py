@@ -38,6 +38,7 @@ from tests.receive.conftest import (
 from tests.support.processes import plain_environment
 from tests.support.rig import until
 
+import callspan
 from callspan.stores import EmptyStoreError
 
 ONE = json.dumps(traces(span(GEN_AI))).encode()
@@ -212,6 +213,29 @@ def test_content_level_and_redactor_hold_before_anything_is_written(serve: Serve
         assert (call.content_level, bytes(call.request.body), call.text) == ("metadata", b"", None)
     spooled = b"".join(file.read_bytes() for file in Path(f"{store.removeprefix('sqlite:///')}.spool").rglob("*.jsonl"))
     assert b"cat a.txt" not in spooled
+
+
+def test_received_calls_are_in_the_totals_of_their_open_session(serve: Serve, reading: Read, store: str) -> None:
+    """In its record, and in every sum over the store; versions of a call count once."""
+    server = serve(needs_token=True)
+    with callspan.session("coding") as session, session.timestep() as step:
+        place = Place(session_id=session.id, timestep_id=step.id)
+        token = server.admit(Sender(place=place))
+        for events in recorded("tools"):
+            for each in events:
+                assert post(server, f"/{token}/v1/logs", json.dumps(logs([each])).encode())[0] == 200
+    recorded_calls = calls(reading, store)
+    with closing(reading(store)) as reader:
+        summary = reader.session(session.id)
+        (timestep,) = reader.timesteps(session.id)
+    sums = callspan.summary(recorded_calls)
+    assert sums.calls == len(recorded_calls) == 5
+    for totals in (summary, summary.session.totals, timestep.totals):
+        assert (totals.calls, totals.errors) == (5, 0)
+        assert (totals.input_tokens, totals.output_tokens) == (sums.input_tokens, sums.output_tokens)
+    assert summary.session.totals.tools == timestep.totals.tools == 3
+    assert summary.cost_usd == sums.cost_usd is not None
+    assert summary.session.outcome == "success"
 
 
 def test_many_senders_at_once_lose_nothing(serve: Serve, reading: Read, store: str) -> None:

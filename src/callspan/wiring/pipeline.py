@@ -18,6 +18,7 @@ from opentelemetry.trace import SpanContext, TracerProvider
 from callspan.agent.call_ids import remember_span
 from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
+from callspan.agent.received import ReceivedTotals
 from callspan.agent.registry import REGISTRY, open_level
 from callspan.agent.runtime import Runtime
 from callspan.agent.tree import ambient
@@ -76,6 +77,7 @@ class Pipeline:
         }
         spans = {level: self._spans(level) for level in self._processors}
         self._recorded_calls: LRUCache[str, object] = LRUCache(_MAX_SEEN)
+        self._received = ReceivedTotals()
         self._answers = EarlierAnswers()
         self.factories: Mapping[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
         """The call factory for each content level at least as strict as the setting."""
@@ -103,7 +105,10 @@ class Pipeline:
     def write(self, record: Record, level: Content = "full") -> bool:
         """Process and store a record of something that callspan did not observe; return whether it was written."""
         is_version = isinstance(record, CallRecord) and not self._recorded_calls.is_first(f"received {record.call_id}")
-        return self.recorder.write(self.processed(record, level), replaces=is_version)
+        is_written = self.recorder.write(self.processed(record, level), replaces=is_version)
+        if is_written:
+            self._received.count(record)
+        return is_written
 
     def processed(self, record: Record, level: Content = "full") -> ProcessedRecord[Record]:
         """Process a record at the strictest level: the setting, `level`, or its session's, if it is open here."""
