@@ -58,3 +58,4 @@ def test_tools_and_cost_are_of_the_session(reported: Delivery, tab: Open) -> Non
     row: dict[str, Any] = ask("--store", reported.url, "--json", "sessions").json[0]
     assert row["cost_usd"] is None or "$" in page.inner_text(".titlebar")
     assert "claude-opus-5" in page.inner_text(".titlebar")
+    assert '{"type"' not in page.inner_text("[aria-label=Course]"), "the words of a result"

@@ -172,6 +172,12 @@ def test_missing_answer_is_a_mark(word: str, store: Delivery, records: Records, 
     assert ("success" in said) == (word == "not kept"), "as in lists"
 
 
+def test_empty_answer_worth_a_look_has_its_question(store: Delivery, records: Records, tab: Open) -> None:
+    store.write(outside(records, 1, [ASKS], **WORDS["empty"], timing=Timing(start_ns=time.time_ns(), duration_ns=1)))
+    page = tab(store.url, "", "section.band").tab
+    assert "Is it raining in Paris?" in page.inner_text("section.band")
+
+
 def test_last_hour_without_failures_counts_none(store: Delivery, records: Records, tab: Open) -> None:
     store.write(outside(records, 1, timing=Timing(start_ns=time.time_ns(), duration_ns=SECOND)))
     page = tab(store.url, "", "section.band").tab

@@ -120,6 +120,7 @@ def _failures(reader: Reader, since_ns: int) -> list[Row]:
         selection = CallFilter(since_ns=since_ns, limit=_MAX_ROWS, **condition)
         calls |= {call.call_id: call for call in reader.calls(selection)}
     lately = CallFilter(since_ns=since_ns, limit=_MAX_READ, outcome="success", content="response")
-    calls |= {call.call_id: call for call in reader.calls(lately) if call.unanswered == "empty"}
+    empty = [call.call_id for call in reader.calls(lately) if call.unanswered == "empty"][:_MAX_ROWS]
+    calls |= {call.call_id: call for call in map(reader.call, empty) if call is not None}
     newest = sorted(calls.values(), key=lambda call: -call.timing.start_ns)
     return call_rows(newest[: 2 * _MAX_ROWS])

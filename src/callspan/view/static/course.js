@@ -4,6 +4,7 @@ import { clock, count, known, least, money, most, ms, oneLine, plural, sum, time
 import { axisOf, callPieces, dot, gapsOf, span, toolPiece } from "./bars.js";
 import { callMarks, elapsedMs, isRunning, lastedMs, retriesWord } from "./rows.js";
 import { actionText, observationText, rewardText, scoreLine } from "./conversation.js";
+import { textParts } from "./parts.js";
 
 const SPEAKERS = { user: "user", assistant: "model" };
 const NAMES = { guardrail: "check", environment: "env", tool_start: "tool", agent_start: "agent", reward: "score" };
@@ -13,7 +14,7 @@ const CONTAINERS = ["agent", "agent_start"];
 
 const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.inside ? sum(entry.inside.map(call => call.cost_usd)) : null);
 const toolLabel = ({ kind, record }, runs) => {
-  const text = record.error ? record.error.message || record.error.type : record.data?.result ?? record.data?.arguments;
+  const text = record.error ? record.error.message || record.error.type : textParts(record.data?.result ?? record.data?.arguments);
   const state = record.error ? mark("error", "failed") : kind === "tool_start" && runs && mark("in progress");
   return [state, oneLine(record.name || "tool"), " ", soft(oneLine(typeof text === "string" ? text : JSON.stringify(text ?? "")))];
 };

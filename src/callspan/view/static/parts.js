@@ -42,7 +42,7 @@ const parsed = value => {
   if (typeof value !== "string" || LOSSY.test(value)) return value;
   try { return JSON.parse(value); } catch { return value; }
 };
-const textParts = value => (Array.isArray(value) && value.length && value.every(one => one && typeof one === "object" && typeof one.text === "string") ? value.map(one => one.text).join("\n") : value);
+export const textParts = value => (Array.isArray(value) && value.length && value.every(one => one && typeof one === "object" && typeof one.text === "string") ? value.map(one => one.text).join("\n") : value);
 const isObject = value => value && typeof value === "object" && !Array.isArray(value);
 const flat = value => (
   isObject(value) ? spaced(
