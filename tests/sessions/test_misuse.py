@@ -160,7 +160,7 @@ def a_decorated_tool() -> None:
 
 def a_recorded_call() -> None:
     with callspan.record_call(provider="p") as call:
-        call.response({})
+        call.response({"choices": [{"message": {"content": "Hi"}}]})
 
 
 USES: list[Callable[[], object]] = [
