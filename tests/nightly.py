@@ -67,6 +67,9 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_ending_records_what_was_received_once": 9,
         "test_stream_without_last_event_is_cut_off": 5,
     },
+    "tests/calls/test_every_way.py": {
+        "test_every_way_records_one_call": 0,
+    },
     "tests/calls/test_fork_locks.py": {
         "test_fork_waits_for_no_lock": 2,
     },
@@ -153,6 +156,9 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_run_first_prints_the_store": 1,
         "test_run_passes_arguments_output_and_exit_code": 1,
     },
+    "tests/cli/test_run_agent.py": {
+        "test_it_ends_by_the_same_signal": 1,
+    },
     "tests/cli/test_usage.py": {
         "test_closed_output_pipe_ends_the_command_silently": ("calls --limit 3000",),
         "test_closed_standard_stream_is_none": 2,
@@ -165,8 +171,11 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/docs/test_public.py": {
         "test_public_name_has_a_working_example": 8,
     },
+    "tests/fuzz/test_fuzz.py": {
+        "test_results_are_equal_with_and_without_callspan": 0,
+    },
     "tests/otel/test_auto_instrumentation.py": {
-        "test_disabling_switches_are_honoured": ("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS-callspan-openai-providers0",),
+        "test_disabling_switches_are_honoured": 0,
         "test_forked_workers_send_their_spans_and_keep_their_records": ("os-fork",),
         "test_no_record_is_lost_on_any_process_end": 1,
         "test_workers_that_import_callspan_send_their_spans": 1,
@@ -177,13 +186,13 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_otlp_sends_all_three_signals": 1,
     },
     "tests/privacy/test_canaries.py": {
-        "test_canaries_respect_content_levels": 2,
+        "test_canaries_respect_content_levels": 1,
     },
     "tests/privacy/test_hostile_text.py": {
         "test_control_characters_never_reach_the_terminal": 4,
     },
     "tests/privacy/test_processors.py": {
-        "test_exiting_redactor_drops_content_and_only_interrupts_propagate": 4,
+        "test_exiting_redactor_drops_content_and_only_interrupts_propagate": 2,
         "test_media_become_references": 4,
     },
     "tests/privacy/test_secrets.py": {
@@ -232,7 +241,7 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_losses_of_a_hanging_store_are_reported": 2,
     },
     "tests/stores/test_merging.py": {
-        "test_strictest_content_level_applies_to_all_versions": 6,
+        "test_strictest_content_level_applies_to_all_versions": 3,
     },
     "tests/stores/test_removal.py": {
         "test_id_finds_and_erases_its_records": 4,
@@ -247,13 +256,31 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/tables/test_socket_kinds.py": {
         "test_any_event_is_accepted": 1,
     },
+    "tests/view/test_layout.py": {
+        "test_commands_of_an_empty_page_fit_on_a_phone": 0,
+        "test_heads_have_known_facts_only": 0,
+        "test_key_line_has_whole_words": 1,
+        "test_names_of_parameters_break_between_words": 0,
+        "test_numbers_of_an_axis_are_within_its_strip": 0,
+        "test_unknown_values_of_a_row_take_no_room_on_a_phone": 0,
+    },
     "tests/view/test_long.py": {
         "test_key_jumps_to_a_notable_step": 1,
+        "test_short_session_is_unfolded": 0,
     },
     "tests/view/test_own_words.py": {
+        "test_code_and_tables_of_markdown_are_drawn": 0,
         "test_comparisons_are_accessible": 1,
+        "test_differences_say_what_is_known_of_them": 0,
         "test_image_or_its_setting_is_displayed": 1,
         "test_large_rewards_have_all_their_digits": 1,
+        "test_tokens_have_their_probabilities_where_recorded": 0,
+        "test_tool_result_appears_once": 0,
+        "test_user_is_one_fact_of_a_call": 0,
+    },
+    "tests/view/test_received.py": {
+        "test_reminders_are_folded": 0,
+        "test_tools_and_cost_are_of_the_session": 0,
     },
     "tests/view/test_report.py": {
         "test_report_escapes_markup_and_control_characters": 5,
@@ -263,7 +290,10 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_export_command_selects_what_the_line_does": 9,
     },
     "tests/view/test_start.py": {
+        "test_conversation_marks_an_interrupted_call": 0,
+        "test_last_hour_without_failures_counts_none": 0,
         "test_missing_answer_is_a_mark": 3,
+        "test_vectors_are_an_answer": 0,
     },
     "tests/wire/test_replay.py": {
         "test_every_sdk_entry_point_records_alike": 1,

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-SEEDS = range(scaled(2, 400))
+SEEDS = range(scaled(1, 400))
 REMOTE = {"episode-9"}
 """Sessions of carriers, whose records another process has."""
 
