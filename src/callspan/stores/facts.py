@@ -193,7 +193,6 @@ CALLS: Final = Table(
         _flag("refused", "response.refused", "list page", note="by the model, or by a filter"),
         _word("unanswered", shown="page", computed=True, has_column=False),
         _word("error_type", "error.type", "list"),
-        _word("error_code", "error.code", "list"),
         _word("error_kind", "error.kind", "list page show"),
         _text("error_message", "error.message", "list"),
         _int("http_status", shown="list page", computed=True, note="of the error, else of the last attempt"),
