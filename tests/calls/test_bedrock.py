@@ -305,6 +305,16 @@ async def test_errors_by_their_code(status: int, code: str, mode: Mode, seen: Ca
     assert [one.status for one in record.attempts] == [status]
 
 
+async def test_error_with_nul_is_the_same_on_span_and_record(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(raw=b'{"message": "a\\u0000b"}', status=400)
+    error: Any = await caught(answered(mode))
+    assert error.response["Error"]["Message"] == "a\0b"
+    record = the_call(seen)
+    assert record.error is not None
+    assert record.error.message == "a\ufffdb"
+    assert list(differences(seen.spans, seen.records)) == []
+
+
 async def test_failures_without_an_answer(mode: Mode, seen: Capture) -> None:
     unreachable = await client_of(mode)
     unreachable.meta.events.register_first("before-send", raise_connection_error)

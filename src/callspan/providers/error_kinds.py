@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from callspan.providers.wire_json import integer, items, mapping, objects, text
 from callspan.record.call import ErrorInfo
-from callspan.record.codec import encodable, encode_json
-from callspan.record.plain_json import plain
+from callspan.record.codec import encode_json
+from callspan.record.plain_json import clean, plain
 from callspan.safe_urls import whole_words
 
 MAX_MESSAGE_BYTES: Final = 4096
@@ -245,11 +245,11 @@ def error_info(
 
 
 def capped(text: str, max_bytes: int = MAX_MESSAGE_BYTES) -> str:
-    """Return the text without lone surrogates, truncated to at most `max_bytes` bytes of UTF-8 with a final `…`.
+    """Return the text without lone surrogates and NUL, cut to at most `max_bytes` bytes of UTF-8 with a final `…`.
 
     A partial word at the end is removed, because the search for secrets does not recognise half a secret.
     """
-    text = encodable(text)
+    text = clean(text)
     if len(text) * 4 <= max_bytes:
         return text
     encoded = text.encode("utf-8", "replace")
