@@ -185,10 +185,10 @@ def test_example_alone(example: Example, workplace: Workplaces) -> None:
 def test_examples_of_a_page_in_order(page: Path, workplace: Workplaces) -> None:
     """Python examples that continue each other are one program, as in a reader's interpreter.
 
-    The demo, which has tests of its own, is played at full scale only.
+    Commands, each of which has tests of its own, are played at full scale only.
     """
     played = [example for example in PAGES[page] if example.reason is None]
-    for run in _runs([example for example in played if FULL or "callspan demo" not in example.code]):
+    for run in _runs([example for example in played if FULL or example.kind == "python"]):
         where = workplace(run)
         where.save(run)
         _check(run, where)
