@@ -153,6 +153,7 @@ def test_answer_session_and_call_are_rated_and_tagged(store: Delivery, records: 
     one.tab.fill("[aria-label=Tag]", "golden")
     one.tab.press("[aria-label=Tag]", "Enter")
     one.tab.wait_for_selector("[aria-label=Conversation] >> text=golden")
+    assert "tag golden" in " ".join(one.tab.inner_text("[aria-label=Conversation]").split()), "no feedback"
     for label, found in (("golden", ["s00"]), ("thumbs_down", ["s00"]), ("off topic", ["s00"]), ("other", [])):
         out = ask("--store", store.url, "--json", "sessions", "--label", label)
         assert [row["session_id"] for row in out.json] == found, label
