@@ -73,6 +73,5 @@ $(STAMP)-dev: $(VENV)/pyvenv.cfg pyproject.toml tools/requirements-dev.txt
 	@touch $(STAMP)-demo $@
 
 $(STAMP)-all: $(STAMP)-dev
-	@tools/install.sh $(VENV) chdb claude-agent-sdk
-	@! command -v npm > /dev/null || npm install --silent --no-audit --no-fund --prefix $(VENV) @openai/codex
+	@tools/install.sh $(VENV) chdb claude-agent-sdk openai-codex
 	@touch $@

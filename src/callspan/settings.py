@@ -123,8 +123,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         flush_on_sigterm: Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send telemetry before an
             unhandled SIGTERM ends the process. Default: on.
         trace_per: `session`: one trace per session; `timestep`: one per timestep, linked. Default: `session`.
-        receive: Record the calls of agents that this process starts by the claude-agent-sdk, from their telemetry.
-            `files`: with bodies in files also where there is a redactor. Default: off, except under `callspan run`.
+        receive: Record the calls of agents that this process starts by the claude-agent-sdk or openai-codex, from
+            their telemetry. `files`: with bodies in files also where there is a redactor. Default: off, except under
+            `callspan run`.
         prices: File with your own model prices, which override the published ones. Default: none.
         retain_days: Number of days after which stores delete sessions (from their end) and calls outside ended sessions
             (from their start). Default: never.

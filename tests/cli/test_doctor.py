@@ -54,22 +54,28 @@ def test_doctor_reports_the_source_of_a_setting(monkeypatch: pytest.MonkeyPatch)
 def test_agents_whose_calls_are_not_received_are_named(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "claude_agent_sdk-9.9.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: claude-agent-sdk\nVersion: 9.9\n")
+    for name in ("claude-agent-sdk", "openai-codex"):
+        package = tmp_path / f"{name.replace('-', '_')}-9.9.dist-info"
+        package.mkdir()
+        (package / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "codex").write_text("#!/bin/sh\n")
+    (tmp_path / "codex").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     left_bodies = Path(f"{store.removeprefix('sqlite:///')}.spool") / "agents" / "7-abc"
     left_bodies.mkdir(parents=True)
     (left_bodies / "a.request.json").write_text("{}")
-    sdk, bodies = checked(store, "agents")
-    assert (sdk["state"], sdk["detail"].partition(",")[0]) == ("warning", "9.9")
-    assert "CALLSPAN_RECEIVE=on" in sdk["advice"]
+    claude, codex, program, bodies = checked(store, "agents")
+    for sdk in (claude, codex):
+        assert (sdk["state"], sdk["detail"].partition(",")[0]) == ("warning", "9.9")
+        assert "CALLSPAN_RECEIVE=on" in sdk["advice"]
+    assert (program["state"], program["detail"].partition(", ")[2]) == ("note", "recorded under `callspan run codex`")
     assert (bodies["state"], bodies["detail"].partition(" in ")[0]) == (
         "warning",
         "1 file of agents of an ended process",
     )
     monkeypatch.setenv("CALLSPAN_RECEIVE", "on")
-    assert checked(store, "agents")[0]["state"] == "ok"
+    assert [check["state"] for check in checked(store, "agents")[:2]] == ["ok", "ok"]
 
 
 def test_invalid_setting_fails_only_its_check(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_run_ends_with_what_was_imported_and_not_seen(place: Path) -> None:
     assert run(place, program=program).err.endswith(f"\n{RECORDED}{unseen_line}")
     *_, recorded, _ = run(place, program=program, CALLSPAN_RECEIVE="off").err.splitlines()
     assert recorded == (
-        "callspan: 1 call recorded; calls of agents by claude-agent-sdk are not received: see CALLSPAN_RECEIVE"
+        "callspan: 1 call recorded; calls of agents by claude_agent_sdk are not received: see CALLSPAN_RECEIVE"
     )
 
 

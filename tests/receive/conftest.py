@@ -35,14 +35,32 @@ from callspan.record.call import Place
 from callspan.record.ids import response_call_id
 from callspan.record.merging import merged
 from callspan.records import CallRecord
+from callspan.settings_loader import forget_warnings
 from callspan.spool.losses import read_losses
 from callspan.stores.spools import spool_directory
 from callspan.wiring import WIRING
 
 __all__ = [
-    "ELSEWHERE", "PROGRAMS", "SCOPE_OF_SPANS", "SILENT", "TELEMETRY", "WIRING", "AgentReceiver", "OtlpServer", "Place",
-    "Sender", "StartedAgent", "WaitingRecords", "agents_ended", "every_check", "left_files", "record_all_left",
-    "records_in", "response_call_id", "unrecorded_of",
+    "ELSEWHERE",
+    "PROGRAMS",
+    "SCOPE_OF_SPANS",
+    "SILENT",
+    "TELEMETRY",
+    "WIRING",
+    "AgentReceiver",
+    "OtlpServer",
+    "Place",
+    "Sender",
+    "StartedAgent",
+    "WaitingRecords",
+    "agents_ended",
+    "every_check",
+    "forget_warnings",
+    "left_files",
+    "record_all_left",
+    "records_in",
+    "response_call_id",
+    "unrecorded_of",
 ]  # fmt: skip
 
 JSON = {"content-type": "application/json"}

@@ -1,9 +1,8 @@
-"""The `codex` program, offline, against the scripted provider. `make nightly` installs it beside the interpreter."""
+"""The `codex` program, offline, against the scripted provider: as a command, and by its SDK, which brings it."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from decimal import Decimal
@@ -11,19 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Read
+from tests.conftest import Instrument, Read
+from tests.receive.conftest import agents_ended, forget_warnings
 from tests.support.processes import plain_environment
 from tests.support.waiting import HANG_S
 
+import callspan
 from callspan.testing import ScriptedProvider
 
-PATH = os.pathsep.join([str(Path(sys.prefix) / "node_modules" / ".bin"), os.environ["PATH"]])
-pytestmark = pytest.mark.skipif(shutil.which("codex", path=PATH) is None, reason="needs `codex`, which npm installs")
+sdk = pytest.importorskip("openai_codex")
+bundled = pytest.importorskip("codex_cli_bin")
+PATH = os.pathsep.join([str(bundled.bundled_codex_path().parent), os.environ["PATH"]])
+# The SDK does not close the pipes of its program.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 CANARY = "canary-77b1"
 TOOL = {"name": "exec_command", "arguments": {"cmd": "cat a.txt; env > tool.env"}}
 CONFIG = """
 model = "gpt-5"
 model_provider = "scripted"
+approval_policy = "never"
+sandbox_mode = "danger-full-access"
 [model_providers.scripted]
 name = "OpenAI"
 base_url = "{url}"
@@ -32,13 +38,16 @@ env_key = "OPENAI_API_KEY"
 """
 
 
-def run(directory: Path, provider: ScriptedProvider, *options: str, **settings: str) -> tuple[int, str]:
-    """Run it in a directory; return its exit code and the last line."""
+def prepare(directory: Path, provider: ScriptedProvider) -> dict[str, str]:
+    """Write what it reads in a directory; return its variables."""
     (directory / "a.txt").write_text(CANARY)
     (directory / "config.toml").write_text(CONFIG.format(url=provider.openai_url))
-    environment = plain_environment(
-        CODEX_HOME=str(directory), HOME=str(directory), OPENAI_API_KEY="sk-test", PATH=PATH, **settings
-    )
+    return {"CODEX_HOME": str(directory), "HOME": str(directory), "OPENAI_API_KEY": "sk-test"}
+
+
+def run(directory: Path, provider: ScriptedProvider, *options: str, **settings: str) -> tuple[int, str]:
+    """Run it in a directory; return its exit code and the last line."""
+    environment = plain_environment(PATH=PATH, **prepare(directory, provider), **settings)
     command = [sys.executable, "-m", "callspan.cli", "run", "codex", *options, "exec", "--skip-git-repo-check"]
     done = subprocess.run(
         [*command, "--dangerously-bypass-approvals-and-sandbox", f"Read a.txt. {CANARY}"], cwd=directory, check=False,
@@ -92,3 +101,38 @@ def test_settings_of_the_user_win(tmp_path: Path, provider: ScriptedProvider) ->
         0,
         True,
     )
+
+
+def test_programs_of_the_sdk_are_recorded_in_the_session(
+    tmp_path: Path, provider: ScriptedProvider, reading: Read, instrumented: Instrument
+) -> None:
+    handle = instrumented(stores=f"sqlite:///{tmp_path}/callspan.db", receive=True)
+    provider.reply(tool_calls=[TOOL], input_tokens=400)
+    provider.reply(text="Done.", input_tokens=500)
+    config = sdk.CodexConfig(cwd=str(tmp_path), env=prepare(tmp_path, provider))
+    before = repr(config)
+    with callspan.session("coding", session_id="ours"), sdk.Codex(config) as codex:
+        assert codex.thread_start().run("Read a.txt.").final_response == "Done."
+    assert repr(config) == before, "the application's own are as they were"
+    agents_ended()
+    assert handle.force_flush()
+    calls, tools = stored(tmp_path, reading)
+    assert [(call.place.session_id, call.usage.input_tokens) for call in calls] == [("ours", 400), ("ours", 500)]
+    assert [tool.call_id for tool in tools] == [calls[0].call_id]
+
+
+@pytest.mark.parametrize("receive", [False, True])
+def test_programs_of_the_sdk_that_are_not_received_are_said(
+    tmp_path: Path,
+    provider: ScriptedProvider,
+    instrumented: Instrument,
+    caplog: pytest.LogCaptureFixture,
+    receive: bool,
+) -> None:
+    """Without the receiver, and with a command of the application's own."""
+    forget_warnings()
+    instrumented(stores=f"sqlite:///{tmp_path}/callspan.db", receive=receive)
+    command = (str(bundled.bundled_codex_path()), "app-server", "--listen", "stdio://") if receive else None
+    config = sdk.CodexConfig(cwd=str(tmp_path), env=prepare(tmp_path, provider), launch_args_override=command)
+    with callspan.session("coding"), sdk.Codex(config):
+        assert "agent codex: callspan does not receive its telemetry" in caplog.text

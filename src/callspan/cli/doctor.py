@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import platform
+import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ from callspan.otlp.providers import (
     wanted_signals,
 )
 from callspan.private_names import MODULES, READ
+from callspan.receive.programs import PROGRAMS
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import HTTP, PROFILES, SDKS, Source
 from callspan.settings_loader import environment_problems, load, variable_of
@@ -55,7 +57,7 @@ CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OF_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 _OWN_PACKAGE: Final = "callspan"
-_AGENT_SDK: Final = "claude-agent-sdk"
+_AGENT_SDKS: Final = ("claude-agent-sdk", "openai-codex")
 _RECEIVE: Final = "Set CALLSPAN_RECEIVE=on, or instrument(receive=True); `callspan run` receives by itself."
 _LEFT_BODIES: Final = "The next process that starts an agent records and deletes them. To delete them now"
 
@@ -224,13 +226,17 @@ def _other_instrumentations() -> Iterator[Check]:
 
 
 def _agents(settings: Settings) -> Iterator[Check]:
-    """Report SDKs of agents, whose calls are made by programs of their own."""
-    version = _version(_AGENT_SDK)
-    if version is not None and settings.receive != "off":
-        yield Check("agents", _AGENT_SDK, "ok", f"{version}, what its program reports is received")
-    elif version is not None:
-        detail = f"{version}, the calls of its program are not recorded unless its telemetry is received"
-        yield Check("agents", _AGENT_SDK, "warning", detail, _RECEIVE)
+    """Report agents, which make their calls in programs of their own, and the SDKs that start these."""
+    for name in _AGENT_SDKS:
+        version = _version(name)
+        if version is not None and settings.receive != "off":
+            yield Check("agents", name, "ok", f"{version}, what its program reports is received")
+        elif version is not None:
+            detail = f"{version}, the calls of its program are not recorded unless its telemetry is received"
+            yield Check("agents", name, "warning", detail, _RECEIVE)
+    for name in PROGRAMS:
+        if (path := shutil.which(name)) is not None:
+            yield Check("agents", name, "note", f"{path}, recorded under `callspan run {name}`")
 
 
 def _left_bodies(root: Path) -> Iterator[Check]:

@@ -46,7 +46,7 @@ Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
 OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics."""
 _PROCESS: Final = "CALLSPAN_RUN_PROCESS"
 """The id of the application's first process, whose end says how many calls it recorded."""
-AGENT_SDK: Final = "claude_agent_sdk"
+_AGENT_SDKS: Final = ("claude_agent_sdk", "openai_codex")
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
@@ -196,8 +196,9 @@ def _conclude(process: int) -> None:
         if os.getpid() == process:
             calls = WIRING.recorded_calls
             summary = f"{plural(calls, 'call')} recorded" if calls else "no call recorded by this process"
-            if AGENT_SDK in sys.modules and WIRING.hook_context.agents is None:
-                summary += "; calls of agents by claude-agent-sdk are not received: see CALLSPAN_RECEIVE"
+            agents = [name for name in _AGENT_SDKS if name in sys.modules]
+            if agents and WIRING.hook_context.agents is None:
+                summary += f"; calls of agents by {', '.join(agents)} are not received: see CALLSPAN_RECEIVE"
             for line in filter(None, (summary, unseen.line_of_process())):
                 print(f"callspan: {line}", file=sys.stderr, flush=True)
 

@@ -1,8 +1,8 @@
-"""Agent programs: has the child processes of the claude-agent-sdk send their telemetry to `callspan.receive`.
+"""Agent programs: has the programs that the SDKs of agents start send their telemetry to `callspan.receive`.
 
-The calls of such a program never pass this process. Its environment is that of this process, with the `env` of the
-application's options over it. While the SDK starts the program, its transport has a copy of these options; neither
-they nor `os.environ` change.
+The calls of such a program never pass this process. Its environment is that of this process, with the variables of the
+application's options over it. While the SDK starts the program, its client has a copy of these options; neither they
+nor `os.environ` change.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -22,47 +24,109 @@ from callspan.agent.context import content_of, current_context
 from callspan.agent.tree import ambient
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps
+from callspan.receive.agents import StartedAgent
 from callspan.receive.claude_records import Sender
+from callspan.receive.programs import CLAUDE, CODEX, AgentProgram
 from callspan.record.call import Place
 from callspan.settings import strictest
 
-MODULE: Final = "claude_agent_sdk._internal.transport.subprocess_cli"
-TRANSPORT: Final = "SubprocessCLITransport"
-NOT_RECEIVED: Final = "agent claude: callspan does not receive its telemetry; see instrument(receive=True)"
+NOT_RECEIVED: Final = "agent %s: callspan does not receive its telemetry; see instrument(receive=True)"
 _STEP: Final = fail_open("start the receiving from an agent")
-_PATCH: Final = fail_open("patch claude_agent_sdk")
+_PATCH: Final = fail_open("patch the SDK of an agent")
 _tokens: Final[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
-"""The token of the program that a transport has started."""
-_originals: Final[dict[str, tuple[Function, Function]]] = {}
-"""The methods of the transport, each with its replacement."""
-_watched: Final[list[bool]] = []
+"""The token of the program that a client has started."""
+_originals: Final[dict[tuple[str, str], tuple[Function, Function]]] = {}
+"""The methods of clients by module and name, each with its replacement."""
+_watched: Final[set[str]] = set()
+"""The modules whose import is waited for."""
+
+
+class _Sdk(NamedTuple):
+    """An SDK that starts a program."""
+
+    module: str
+    client: str
+    """The class in it that starts one program."""
+    program: AgentProgram
+    start: str
+    """The method that starts it; `close` ends it."""
+    options: str
+    """The attribute with the application's options."""
+    environment: Callable[[Any], Mapping[str, str]]
+    """Returns the variables of options."""
+    arguments: Callable[[Any], Sequence[str]]
+    """Returns the arguments of options that may set up its telemetry."""
+    changed: Callable[[Any, StartedAgent], Any]
+    """Returns a copy of options by which the program sends here."""
+    is_async: bool
+
+
+def _claude_options(options: Any, agent: StartedAgent) -> Any:
+    copied = copy.copy(options)
+    copied.env = {**options.env, **agent.variables}
+    return copied
+
+
+def _codex_options(options: Any, agent: StartedAgent) -> Any:
+    copied = copy.copy(options)
+    copied.env = {**(options.env or {}), **agent.variables}
+    # The SDK has the names of these options itself. Of two, the later one counts: the application's.
+    copied.config_overrides = (*agent.arguments[1::2], *options.config_overrides)
+    return copied
+
+
+_SDKS: Final = (
+    _Sdk(
+        module="claude_agent_sdk._internal.transport.subprocess_cli",
+        client="SubprocessCLITransport",
+        program=CLAUDE,
+        start="connect",
+        options=names.AGENT_OPTIONS.name,
+        environment=lambda options: options.env,
+        arguments=lambda _: (),
+        changed=_claude_options,
+        is_async=True,
+    ),
+    _Sdk(
+        module="openai_codex.client",
+        client="CodexClient",
+        program=CODEX,
+        start="start",
+        options="config",
+        environment=lambda options: options.env or {},
+        arguments=lambda options: options.config_overrides,
+        changed=_codex_options,
+        is_async=False,
+    ),
+)
 
 
 class _Start(NamedTuple):
     """A program that is being started."""
 
-    transport: Any
+    sdk: _Sdk
+    client: Any
     options: Any
     """Those of the application."""
     token: str | None
     """None if it sends its telemetry elsewhere."""
 
 
-def _before_start(_args: object, transport: Any, _kwargs: object) -> _Start | None:
-    if HOOK_CONTEXT.factory() is None:
+def _before_start(sdk: _Sdk, client: Any) -> _Start | None:
+    if HOOK_CONTEXT.factory() is None or client in _tokens:
         return None
-    if (receiver := HOOK_CONTEXT.agents) is None:
-        HOOK_CONTEXT.unrecorded(NOT_RECEIVED)
+    options = getattr(client, sdk.options)
+    # With a command of the application's own, the SDK passes no options on.
+    has_own_command = getattr(options, "launch_args_override", None) is not None
+    if (receiver := HOOK_CONTEXT.agents) is None or has_own_command:
+        HOOK_CONTEXT.unrecorded(NOT_RECEIVED % sdk.program.name)
         return None
-    options = getattr(transport, names.AGENT_OPTIONS.name)
-    environment = {**os.environ, **options.env}
-    agent = receiver.start_agent(environment, _sender())
+    environment = {**os.environ, **sdk.environment(options)}
+    agent = receiver.start_agent(environment, _sender(), sdk.program, sdk.arguments(options))
     if agent is None:
         return None
-    copied = copy.copy(options)
-    copied.env = {**options.env, **agent.variables}
-    setattr(transport, names.AGENT_OPTIONS.name, copied)
-    return _Start(transport, options, agent.token)
+    setattr(client, sdk.options, sdk.changed(options, agent))
+    return _Start(sdk, client, options, agent.token)
 
 
 def _sender() -> Sender:
@@ -80,55 +144,64 @@ def _sender() -> Sender:
 
 
 def _started(start: _Start, _result: object) -> None:
-    setattr(start.transport, names.AGENT_OPTIONS.name, start.options)
+    setattr(start.client, start.sdk.options, start.options)
     if start.token is not None:
-        _tokens[start.transport] = start.token
+        _tokens[start.client] = start.token
 
 
 def _not_started(start: _Start, _error: BaseException) -> None:
     _started(start, None)
-    _ended(start.transport, None)
+    _ended(start.client, None)
 
 
-def _before_end(_args: object, transport: Any, _kwargs: object) -> Any:
-    return transport if transport in _tokens else None
+def _before_end(_args: object, client: Any, _kwargs: object) -> Any:
+    return client if client in _tokens else None
 
 
-def _ended(transport: Any, _result: object) -> None:
-    token = _tokens.pop(transport, None)
+def _ended(client: Any, _result: object) -> None:
+    token = _tokens.pop(client, None)
     if token is not None and (receiver := HOOK_CONTEXT.agents) is not None:
         receiver.end_agent(token)
 
 
-_STEPS: Final = {
-    "connect": HookSteps(step=_STEP, before=_before_start, on_return=_started, on_error=_not_started),
-    "close": HookSteps(step=_STEP, before=_before_end, on_return=_ended, on_error=_ended),
-}
+_END: Final = HookSteps(step=_STEP, before=_before_end, on_return=_ended, on_error=_ended)
+
+
+def _steps(sdk: _Sdk) -> dict[str, HookSteps]:
+    def before_start(_args: object, client: Any, _kwargs: object) -> _Start | None:
+        return _before_start(sdk, client)
+
+    start = HookSteps(step=_STEP, before=before_start, on_return=_started, on_error=_not_started)
+    return {sdk.start: start, "close": _END}
 
 
 def apply() -> None:
-    """Hook the transport of the SDK, now or once it is imported."""
-    if (module := sys.modules.get(MODULE)) is not None:
-        _patch(module)
-    elif not _watched:
-        _watched.append(True)
-        wrapt.register_post_import_hook(_patch, MODULE)
+    """Hook the clients of the SDKs, now or once they are imported."""
+    for sdk in _SDKS:
+        if (module := sys.modules.get(sdk.module)) is not None:
+            _patch(sdk, module)
+        elif sdk.module not in _watched:
+            _watched.add(sdk.module)
+            wrapt.register_post_import_hook(partial(_patch, sdk), sdk.module)
 
 
 def undo() -> None:
-    """Restore the methods of the transport, unless other code has wrapped them: then they pass everything through."""
-    transport = getattr(sys.modules.get(MODULE), TRANSPORT, None)
-    for name, (original, hooked) in list(_originals.items()):
-        if vars(transport).get(name) is hooked:
-            setattr(transport, name, original)
-            del _originals[name]
+    """Restore the methods of the clients, unless other code has wrapped them: then they pass everything through."""
+    for sdk in _SDKS:
+        client = getattr(sys.modules.get(sdk.module), sdk.client, None)
+        for name in (sdk.start, "close"):
+            original, hooked = _originals.get((sdk.module, name), (None, None))
+            if hooked is not None and vars(client).get(name) is hooked:
+                setattr(client, name, original)
+                del _originals[sdk.module, name]
 
 
-def _patch(module: ModuleType) -> None:
+def _patch(sdk: _Sdk, module: ModuleType) -> None:
     with _PATCH:
-        transport = getattr(module, TRANSPORT)
-        for name, steps in _STEPS.items():
-            if name not in _originals:
-                original = getattr(transport, name)
-                _originals[name] = original, steps.around(original, is_async=True)
-                setattr(transport, name, _originals[name][1])
+        client = getattr(module, sdk.client)
+        for name, steps in _steps(sdk).items():
+            if (sdk.module, name) not in _originals:
+                original = getattr(client, name)
+                hooked = steps.around(original, is_async=sdk.is_async)
+                _originals[sdk.module, name] = original, hooked
+                setattr(client, name, hooked)
