@@ -21,9 +21,7 @@ from tests.support.records import SECOND, START_NS, Records, event, keep, reward
 from tests.support.scale import scaled, slowness
 from tests.view.conftest import Page, Show, show
 
-from callspan import open_store
 from callspan.records import Attempt, ErrorInfo, Place, Record
-from callspan.stores import CallFilter, Reader
 
 from .conftest import clickhouse
 
@@ -272,27 +270,6 @@ def test_examples_on_postgres(postgres_url: str) -> None:
             assert found, sql
             assert min(times) < example.limit_s * slowness(), sql
             assert not example.looks_up or not _TABLE_READ.search(plan), f"{sql}\n{plan}"
-    with closing(open_store(postgres_url)) as reader:
-        for by_score, without in PAGES_BY_SCORE:
-            assert page_s(reader, by_score) < 1.5 * page_s(reader, without) + 0.2, by_score
-
-
-PAGES_BY_SCORE = (
-    (CallFilter(objectives=("judge",), sort="score", limit=50), CallFilter(sort="cost_usd", limit=50)),
-    (CallFilter(objectives=("judge",), min_score=0.5, limit=50), CallFilter(limit=50)),
-    (CallFilter(min_reward=0.5, limit=50), CallFilter(limit=50)),
-)
-"""Each with the same list without scores."""
-
-
-def page_s(reader: Reader, selection: CallFilter) -> float:
-    """The time of the fastest of three pages of calls; the server's is in it."""
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        assert len([*reader.calls(selection)]) == selection.limit
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 @pytest.mark.clickhouse
