@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib import metadata
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,7 @@ import httpx
 import pytest
 from tests.support.calls import QUESTION, caught, the_call, usage_of
 from tests.support.mode import Mode
+from tests.support.telemetry import kept_spans
 
 from callspan.testing import Capture, capture
 
@@ -243,6 +245,26 @@ async def test_error_is_that_of_the_call(caller: Caller, mode: Mode, seen: Captu
     assert record.error is not None
     assert (record.outcome, record.error.kind, record.error.status) == ("error", "bad_input", 400)
     assert record.error.message == "This is wrong"
+
+
+async def test_mistralai_omits_its_span_of_a_call(stream: bool, mode: Mode, seen: Capture) -> None:
+    """The answer of a traced request would be read by a copy of the response. Other requests keep their span."""
+    client = mistral_client(mode)
+    provider, exporter = kept_spans()
+    pytest.importorskip("mistralai.extra.observability").set_tracer_provider(client, provider)
+    mode.provider.reply(**COUNTS)
+    if stream:
+        method = client.chat.stream_async if mode.is_async else client.chat.stream
+        async with mode.entered(await mode.wait(method(model="m-1", messages=QUESTION))) as events:
+            assert await text_of(mode, events, lambda event: word_of_chat(event.data), None) == TEXT
+    else:
+        method = client.chat.complete_async if mode.is_async else client.chat.complete
+        await mode.wait(method(model="m-1", messages=QUESTION))
+    assert (the_call(seen).outcome, the_call(seen).text) == ("success", TEXT)
+    assert exporter.get_finished_spans() == ()
+    with suppress(Exception):
+        await mode.wait((client.files.list_async if mode.is_async else client.files.list)())
+    assert [span.name for span in exporter.get_finished_spans()] != []
 
 
 @pytest.mark.parametrize("how", ["bytes", "lines", "raw"])

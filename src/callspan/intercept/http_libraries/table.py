@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.intercept.hook_rows import Hook, both
-from callspan.intercept.http_libraries import raw, sends
+from callspan.intercept.http_libraries import own_spans, raw, sends
 
-LIBRARIES: Final = ("httpx2", "httpx")
+_HTTP: Final = ("httpx2", "httpx")
+LIBRARIES: Final = (*_HTTP, "mistralai")
+"""The HTTP libraries, and an SDK above them that traces itself."""
 
 
 def _of_http(owner: str) -> tuple[str, ...]:
-    return tuple(f"{library}:{owner}" for library in LIBRARIES)
+    return tuple(f"{library}:{owner}" for library in _HTTP)
 
 
 HOOKS: Final[tuple[Hook, ...]] = (
@@ -25,5 +27,9 @@ HOOKS: Final[tuple[Hook, ...]] = (
     *both(
         "send", _of_http("{Async}Client"), sends.SEND.around, "attempts of {sync} calls", awaits=True,
         reads={"request": 1},
+    ),
+    Hook(
+        "before_request", ("mistralai.client._hooks.tracing:TracingHook", "mistralai._hooks.tracing:TracingHook"),
+        own_spans.without_span, "one span per call where mistralai traces itself: there are two", reads={"request": 2},
     ),
 )  # fmt: skip

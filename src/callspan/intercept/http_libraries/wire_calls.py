@@ -211,8 +211,7 @@ def opened(request: Any) -> WireCall | None:
     """Start the call of a request; return None if it is none, or must not be observed."""
     if request.method != _POST:
         return None
-    url = request.url
-    wire = wires.of_path(url.raw_path.partition(b"?")[0].decode("latin-1"))
+    url, wire = request.url, _wire_of(request)
     if wire is None or (factory := HOOK_CONTEXT.factory()) is None:
         return None
     try:
@@ -237,6 +236,17 @@ def opened(request: Any) -> WireCall | None:
     if HOOK_CONTEXT.propagate:
         wire_call.propagate(request.headers)
     return wire_call
+
+
+def _wire_of(request: Any) -> wires.Wire | None:
+    """Return the API that a POST may belong to by its path."""
+    return wires.of_path(request.url.raw_path.partition(b"?")[0].decode("latin-1"))
+
+
+def may_be_call(request: Any) -> bool:
+    """Return whether a request is a call if its JSON is that of the API of its path."""
+    is_json = b"json" in next((value for name, value in request.headers.raw if name.lower() == b"content-type"), b"")
+    return request.method == _POST and is_json and _wire_of(request) is not None
 
 
 def _records_all_sdks() -> bool:
