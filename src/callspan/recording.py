@@ -199,9 +199,13 @@ def record_call(
 
     Args:
         provider: Value of `gen_ai.provider.name`, such as `vllm`.
-        api: The API whose format the bodies have: `chat_completions`, `responses`, `completions`, `embeddings`,
-            `decisions`, `messages`, `moderations`, `images`, `image_edits`,
-            `image_variations`, `transcriptions`, `translations` or `speech`.
+        api: The API whose format the bodies have. OpenAI's `chat_completions`, `responses`, `completions`,
+            `embeddings`, `decisions`, `moderations`, `images`, `image_edits`, `image_variations`, `transcriptions`,
+            `translations` and `speech`; Anthropic's `messages`; Gemini's and Vertex's `generate_content`,
+            `embed_content`, `predict` and `interactions`; Bedrock's `converse`, `invoke_model` and
+            `invoke_embeddings`; Cohere's `cohere_chat`, `cohere_chat_v1`, `cohere_embed` and `rerank`; Mistral's
+            `fim_completions`; Ollama's `ollama_chat`, `ollama_generate` and `ollama_embed`; Hugging Face's
+            `text_generation`. Of xai-sdk and others over gRPC, what their servers speak over HTTP.
         model: The requested model, if known before the body.
         server: URL of the server.
         client: Name and version of the client, such as `mine/1.0`.
@@ -221,6 +225,9 @@ def record_call(
         >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:
         ...     call.request({"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]})
         ...     call.chunk({"choices": [{"index": 0, "delta": {"content": "Hello!"}}]})
+        >>> with callspan.record_call(provider="gcp.gemini", api="generate_content", model="gemini-2.5-flash") as call:
+        ...     call.request({"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]})
+        ...     call.response({"candidates": [{"content": {"role": "model", "parts": [{"text": "Hello!"}]}}]})
     """
     endpoint = registry.by_api(api)
     if endpoint is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +27,7 @@ from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import UsageError
-from callspan.records import CallRecord, Timing
+from callspan.records import CallRecord, Media, Reasoning, Text, Timing, ToolCall, ToolResult
 from callspan.testing import Capture, capture
 
 
@@ -356,3 +358,152 @@ def test_require_session_decorator_opens_no_session(client: openai.OpenAI, seen:
     assert seen.everything == []
     with pytest.raises(TypeError, match="accepts no other argument"):
         callspan.session("s", require=True)  # type: ignore[call-overload]
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+WIRES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "generate_content": (
+        {
+            "contents": [
+                {"role": "user", "parts": [{"text": "Look"}, {"inlineData": {"mimeType": "image/png", "data": PIXEL}}]},
+                {"role": "model", "parts": [{"functionCall": {"name": "look", "args": {"x": 1}}}]},
+                {"role": "user", "parts": [{"functionResponse": {"name": "look", "response": {"result": "a tram"}}}]},
+            ]
+        },
+        {
+            "candidates": [
+                {
+                    "content": {
+                        "role": "model",
+                        "parts": [
+                            {"text": "Hm.", "thought": True},
+                            {"text": "A tram.", "thoughtSignature": "c2ln"},
+                            {"functionCall": {"id": "c1", "name": "ride", "args": {"to": "east"}}},
+                        ],
+                    },
+                    "finishReason": "STOP",
+                    "citationMetadata": {"citationSources": [{"uri": "https://h.example/a"}]},
+                }
+            ]
+        },
+    ),
+    "converse": (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"text": "Look"}, {"image": {"format": "png", "source": {"bytes": PIXEL}}}],
+                },
+                {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t0", "name": "look", "input": {"x": 1}}}]},
+                {"role": "user", "content": [{"toolResult": {"toolUseId": "t0", "content": [{"text": "a tram"}]}}]},
+            ]
+        },
+        {
+            "output": {
+                "message": {
+                    "role": "assistant",
+                    "content": [
+                        {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "c2ln"}}},
+                        {"citationsContent": {"content": [{"text": "A tram."}], "citations": [{"title": "a"}]}},
+                        {"toolUse": {"toolUseId": "c1", "name": "ride", "input": {"to": "east"}}},
+                    ],
+                }
+            },
+            "stopReason": "tool_use",
+        },
+    ),
+    "cohere_chat": (
+        {
+            "model": "m",
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "Look"},
+                        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PIXEL}},
+                    ],
+                },
+                {
+                    "role": "assistant",
+                    "tool_calls": [
+                        {"id": "t0", "type": "function", "function": {"name": "look", "arguments": '{"x":1}'}}
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "t0", "content": "a tram"},
+            ],
+        },
+        {
+            "id": "x",
+            "finish_reason": "TOOL_CALL",
+            "message": {
+                "role": "assistant",
+                "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "A tram."}],
+                "tool_calls": [
+                    {"id": "c1", "type": "function", "function": {"name": "ride", "arguments": '{"to":"east"}'}}
+                ],
+                "citations": [{"start": 0, "end": 6, "text": "A tram", "sources": []}],
+            },
+        },
+    ),
+    "ollama_chat": (
+        {
+            "model": "m",
+            "messages": [
+                {"role": "user", "content": "Look", "images": [PIXEL]},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [{"function": {"name": "look", "arguments": {"x": 1}}}],
+                },
+                {"role": "tool", "tool_name": "look", "content": "a tram"},
+            ],
+        },
+        {
+            "model": "m",
+            "message": {
+                "role": "assistant",
+                "content": "A tram.",
+                "thinking": "Hm.",
+                "tool_calls": [{"function": {"name": "ride", "arguments": {"to": "east"}}}],
+            },
+            "done": True,
+            "done_reason": "stop",
+        },
+    ),
+}
+"""Of each wire the same question with a picture, a tool's result, a thought, an answer with a source, and a call."""
+
+
+@pytest.mark.parametrize("api", WIRES)
+def test_wires_have_the_same_parts(api: Any, seen: Capture) -> None:
+    request, answer = WIRES[api]
+    with callspan.record_call(provider="p", api=api, model="m") as call:
+        call.request(request)
+        call.response(answer)
+    conversation = the_call(seen).conversation
+    assert conversation is not None
+    asked, looked, result, *_ = conversation.input
+    (answered,) = conversation.output
+    picture = asked.parts[1]
+    assert isinstance(picture, Media)
+    assert (picture.modality, picture.mime, picture.size, picture.data) == ("image", "image/png", 70, None)
+    (call_before,), (returned,) = looked.parts, result.parts
+    assert isinstance(call_before, ToolCall)
+    assert isinstance(returned, ToolResult)
+    assert (call_before.name, call_before.id == returned.id, "a tram" in str(returned.content)) == ("look", True, True)
+    thoughts = [part for part in answered.parts if isinstance(part, Reasoning)]
+    texts = [part for part in answered.parts if isinstance(part, Text)]
+    calls = [part for part in answered.parts if isinstance(part, ToolCall)]
+    assert (thoughts[0].text, [part.text for part in texts]) == ("Hm.", ["A tram."])
+    assert [(one.name, json.loads(one.arguments or "")) for one in calls] == [("ride", {"to": "east"})]
+    assert any(part.signature == "c2ln" for part in thoughts) == (api in ("generate_content", "converse"))
+    assert bool(texts[0].annotations) == (api != "ollama_chat")
+
+
+def test_docstring_names_every_wire() -> None:
+    over_sockets = {"live", "realtime", "realtime_translations", "bidi_generate_content"}
+    named = set(re.findall(r"`(\w+)`", callspan.record_call.__doc__ or ""))
+    with pytest.raises(ValueError, match="use one of") as unknown:
+        callspan.record_call(provider="p", api="none")  # type: ignore[arg-type]
+    known = set(str(unknown.value).partition("use one of ")[2].split(", "))
+    assert known - over_sockets - named == set()

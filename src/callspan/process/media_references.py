@@ -35,6 +35,10 @@ _MARKS: Final[dict[str, tuple[bytes, ...]]] = {
     "responses": (b"base64", b"image_generation_call"),
     "embeddings": (b'"embedding"',),
     "converse": (b'"bytes"', b"base64"),
+    **dict.fromkeys(("generate_content", "embed_content", "bidi_generate_content"), (b"nlineData", b"nline_data")),
+    "interactions": (b'"data"', b"base64"),
+    "predict": (b"bytesBase64Encoded",),
+    **dict.fromkeys(("ollama_chat", "ollama_generate"), (b'"images"',)),
 }
 """Byte strings, one of which is present in every body with media, by API; few, since every body is searched."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
@@ -47,10 +51,12 @@ _FLOAT_BYTES: Final = 4
 _NOT_MEDIA: Final = ("redacted_thinking", "reasoning.encrypted", "text")
 """Types of objects whose `data` is no file: the sealed reasoning of a model, a text. A type may be any JSON."""
 _FIELDS: Final = {
-    "data": None, "file_data": None, "image_data": None, "bytes": None,
+    "data": None, "file_data": None, "image_data": None, "bytes": None, "bytesBase64Encoded": None,
     "b64_json": "image/png", "partial_image_b64": "image/png", "result": "image/png",
 }  # fmt: skip
 """Fields with plain base64, and the media type if neither another field nor the header states it."""
+_LIST: Final = "images"
+"""A field with a list of plain base64, of Ollama."""
 
 
 def may_hold_media(body: msgspec.Raw, api: str) -> bool:
@@ -153,7 +159,7 @@ def _replace(value: object) -> bool:
                     value[key] = reference
                     has_media = True
             elif isinstance(item, dict | list):
-                has_media |= _replace(item)
+                has_media |= _replace_images(item) if key == _LIST else _replace(item)
     elif isinstance(value, list):
         for position, item in enumerate(value):
             if isinstance(item, str):
@@ -163,6 +169,18 @@ def _replace(value: object) -> bool:
                     has_media = True
             else:
                 has_media |= _replace(item)
+    return has_media
+
+
+def _replace_images(images: object) -> bool:
+    has_media = _replace(images)
+    if not isinstance(images, list):
+        return has_media
+    for position, image in enumerate(images):
+        is_media = isinstance(image, str) and len(image) >= _MIN_LENGTH and _is_base64(image)
+        if is_media and (reference := _media(str(image), None, _FIELDS["b64_json"])) is not None:
+            images[position] = reference
+            has_media = True
     return has_media
 
 

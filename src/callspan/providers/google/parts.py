@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from callspan.providers.media_parts import media
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.wire_json import detached, items, mapping, text, word
@@ -50,7 +52,7 @@ def snake(name: str) -> str:
 def conversation(request: object, response: object) -> Conversation:
     """Return the messages of one call; either body may be None or any JSON."""
     output = [
-        Message(role=_ASSISTANT, parts=parts(candidate.get("content")), finish_reason=finish_reason(candidate))
+        Message(role=_ASSISTANT, parts=_answer_parts(candidate), finish_reason=finish_reason(candidate))
         for candidate in candidates(response)
     ]
     if not isinstance(request, dict):
@@ -80,6 +82,17 @@ def finish_reason(candidate: _Json) -> str | None:
     if type(reason) is int:
         return _FINISH_NUMBERS.get(reason, str(reason) if reason else None)
     return word(candidate, "finishReason")
+
+
+def _answer_parts(candidate: _Json) -> list[Part]:
+    """Return the parts of a candidate, the last text of which has its sources, as the answer states them for all."""
+    answer_parts = parts(candidate.get("content"))
+    cited, grounding = mapping(candidate, "citationMetadata"), mapping(candidate, "groundingMetadata")
+    sources = [*items(cited, "citationSources"), *items(cited, "citations"), *items(grounding, "groundingChunks")]
+    last = max((index for index, part in enumerate(answer_parts) if isinstance(part, Text)), default=None)
+    if sources and last is not None:
+        answer_parts[last] = msgspec.structs.replace(answer_parts[last], annotations=list(map(detached, sources)))
+    return answer_parts
 
 
 def message(content: object) -> Message:
