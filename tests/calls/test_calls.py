@@ -341,6 +341,25 @@ async def test_call_uses_span_of_another_instrumentation(
     assert ("callspan.call_id" in dict(ended.get_finished_spans()[0].attributes or {})) == is_adopted
 
 
+async def test_call_has_a_span_of_its_own_if_the_other_ends_first(wire: Wire) -> None:
+    """Its attributes cannot be set on a span that has ended: the record has the ids of the span that has them."""
+    provider, ended = kept_spans()
+    attributes = {"gen_ai.operation.name": "chat"}
+    with capture() as seen:
+        with provider.get_tracer("conventions").start_as_current_span("chat", attributes=attributes) as theirs:
+            stream = await wire.stream()
+        await wire.mode.all(stream)
+    record, other = the_call(seen), theirs.get_span_context()
+    (span,) = seen.spans
+    assert len(ended.get_finished_spans()) == 1
+    assert span.parent == other
+    assert span.context is not None
+    ids = record.trace_id, record.span_id, record.parent_span_id
+    assert ids == (f"{other.trace_id:032x}", f"{span.context.span_id:016x}", f"{other.span_id:016x}")
+    assert dict(span.attributes or {})["callspan.outcome"] == record.outcome == "success"
+    assert span.start_time == record.timing.start_ns
+
+
 async def test_traceparent_is_sent_only_if_enabled(wire: Wire) -> None:
     """With the switch every request carries the call's span as its parent; without it none of openai's does.
 

@@ -529,6 +529,8 @@ class Call:
 
     def _process(self, ending: Ending) -> ProcessedRecord[CallRecord]:
         """Return the processed record; its sources are released."""
+        if self.span.is_shared and not self._is_presumed_left:
+            self.span = self.span.still_open()
         info, fields = self._fields(ending)
         if not info.recognized and fields["outcome"] == "success" and (self.has_body or self.chunks):
             with _BUILD_RECORD:

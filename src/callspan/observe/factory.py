@@ -38,6 +38,12 @@ class CallSpanHandle(SpanHandle):
 
     wants_content: bool = False
     """Whether the span will have the messages: it is recording and content is allowed on spans."""
+    is_shared: bool = False
+    """Whether it is the span of another library, which ends it."""
+
+    def still_open(self) -> CallSpanHandle:
+        """Return this span; if it is shared and has ended, which is when its attributes are lost, one of our own."""
+        return self
 
     def end(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None) -> None:
         """Set the final attributes on the span and end it at the record's end time, unless it has ended.

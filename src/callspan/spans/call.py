@@ -1,6 +1,7 @@
 """Call spans: one CLIENT span per call, started with the attributes for samplers and ended with the record.
 
-If another library's LLM span is open, the call sets its attributes on that span instead of starting a second one.
+If another library's LLM span is open, the call sets its attributes on that span instead of starting a second one. If
+that span ends before the call, as those of some streams do, the call has a span of its own below it after all.
 OpenTelemetry's GenAI utilities mark the context for this purpose, and so does callspan if they are imported; other
 spans are recognised by their attributes. No package is required.
 """
@@ -114,11 +115,14 @@ class CallSpan(CallSpanHandle):
     """The span of one call."""
 
     def __init__(
-        self, spans: CallSpans, span: Span, parent: SpanContext, *, owned: bool = True, link: SpanContext | None = None
-    ) -> None:
+        self, spans: CallSpans, span: Span, parent: SpanContext, *, sharing: CallRecord | None = None,
+        link: SpanContext | None = None,
+    ) -> None:  # fmt: skip
+        """`sharing`: the started record of a call whose span is another library's."""
         self._spans = spans
         self._span = span
-        self._owned = owned
+        self._sharing = sharing
+        self.is_shared = sharing is not None
         self.wants_content = spans.content_elsewhere
         # Spans of other implementations may raise.
         try:
@@ -140,13 +144,26 @@ class CallSpan(CallSpanHandle):
             _CURRENT.report(error)
             return context
 
+    def still_open(self) -> CallSpan:
+        """Return this span; if it is another library's and has ended, a new one below it."""
+        if self._sharing is None:
+            return self
+        try:
+            if self._span.is_recording():
+                return self
+            span = self._spans.start_below(self._span, self._sharing)
+            return CallSpan(self._spans, span, self._span.get_span_context())
+        except Exception as error:
+            _START.report(error)
+            return self
+
     def end(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None) -> None:
         """Set the record's attributes on the span and end it at the record's end time."""
         record, end_ns = processed.record, call.call_end_ns(processed.record)
         self._show(record, conversation, end_ns)
         if self._spans.events is not None:
             self._spans.events.emit(record, conversation, self._span)
-        if self._owned:
+        if not self.is_shared:
             try:
                 self._span.end(end_ns)
             except Exception as error:
@@ -157,9 +174,9 @@ class CallSpan(CallSpanHandle):
         try:
             if not span.is_recording():
                 return
-            for event in call.call_events(record, end_ns, exception=self._owned):
+            for event in call.call_events(record, end_ns, exception=not self.is_shared):
                 span.add_event(event.name, event.attributes, event.time_ns)
-            if record.error is not None and self._owned and (failure := call.call_failure(record)) is not None:
+            if record.error is not None and not self.is_shared and (failure := call.call_failure(record)) is not None:
                 span.set_status(Status(StatusCode.ERROR, failure))
             put_attributes(span, spans.projection.end(record, conversation if spans.content else None))
             if spans.attempt_spans:
@@ -211,7 +228,7 @@ class CallSpans:
         if outer is not None:
             with _START:
                 outer.set_attributes(self.projection.start(processed.record))
-            return CallSpan(self, outer, _parent_of(outer), owned=False)
+            return CallSpan(self, outer, _parent_of(outer), sharing=processed.record)
         try:
             span = self._start(processed.record, context)
         except Exception as error:
@@ -233,6 +250,10 @@ class CallSpans:
         except Exception as error:
             _START.report(error)
             return None
+
+    def start_below(self, parent: Span, record: CallRecord) -> Span:
+        """Start the span of a call below another library's, at the time when the call began."""
+        return self._start(record, trace.set_span_in_context(parent))
 
     def _start(self, record: CallRecord, context: Context | None, links: Sequence[Link] = ()) -> Span:
         span = self.tracer.start_span(
