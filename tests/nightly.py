@@ -171,9 +171,6 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/docs/test_public.py": {
         "test_public_name_has_a_working_example": 8,
     },
-    "tests/fuzz/test_fuzz.py": {
-        "test_results_are_equal_with_and_without_callspan": 0,
-    },
     "tests/otel/test_auto_instrumentation.py": {
         "test_disabling_switches_are_honoured": 0,
         "test_forked_workers_send_their_spans_and_keep_their_records": ("os-fork",),
