@@ -27,6 +27,7 @@ from callspan import Handle
 from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
 from tests.nightly import FILES, SAMPLES
+from tests.support.left_behind import end_instrumentation
 from tests.support.processes import plain_environment, ran
 from tests.support.provider import FullProvider
 from tests.support.records import Records
@@ -125,6 +126,13 @@ def _no_descriptor_beside_sqlite() -> Iterator[None]:
     _found.clear()
     yield
     assert not _found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_instrumented() -> Iterator[None]:
+    """Fail a test that leaves callspan on: a later one would find its settings, or a pipeline, in the process."""
+    yield
+    assert not end_instrumentation()
 
 
 def _note(event: str, arguments: tuple[object, ...]) -> None:

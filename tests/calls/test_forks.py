@@ -452,7 +452,7 @@ def test_long_call_is_visible_after_failed_thread_start(
     with monkeypatch.context() as patch:
         patch.setattr(_thread, "start_new_thread", refused)
         ask()
-    callspan.instrument(stores=store)
+    instrumented(stores=store)
     with hanging(ask):
         pass
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Read
+from tests.conftest import Instrument, Read
 from tests.receive.conftest import (
     CALLSPAN,
     GEN_AI,
@@ -202,11 +202,11 @@ def _full(*_: object) -> int:
     raise OSError(28, "No space left on device")
 
 
-def test_content_level_and_redactor_hold_before_anything_is_written(serve: Serve, reading: Read, store: str) -> None:
-    import callspan
-
+def test_content_level_and_redactor_hold_before_anything_is_written(
+    serve: Serve, instrumented: Instrument, reading: Read, store: str
+) -> None:
     server = serve()
-    callspan.instrument(content="metadata")
+    instrumented(content="metadata")
     for events in recorded("tools"):
         post(server, "/v1/logs", json.dumps(logs(events)).encode())
     for call in calls(reading, store):

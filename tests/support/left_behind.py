@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.support.waiting import HANG_S
 
+import callspan
 from callspan import Settings
 from callspan.delivery.store_sink import StoreSink
 from callspan.records import FORMAT, Record, encode
@@ -34,6 +35,14 @@ if sys.argv[3] == "delivered":
 if sys.argv[3] in ("kill", "delivered"):
     os.kill(os.getpid(), 9)
 """
+
+
+def end_instrumentation() -> bool:
+    """Uninstrument this process; return whether it was instrumented."""
+    left = WIRING.pipeline is not None
+    if left:
+        callspan.uninstrument()
+    return left
 
 
 def directory_of(stores: str, settings: Settings | None = None) -> Path:
