@@ -1,6 +1,6 @@
 """Recorded exchanges through the real google-genai and boto3 are recorded as an oracle reads their bytes.
 
-They lie beside the project, of which they are no part: some on each change, all at full scale.
+They are the sample beside this file; at full scale all of those beside the project, of which they are no part.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.scale import scaled
+from tests.support.scale import FULL
 from tests.wire import wires_oracle as oracle
-from tests.wire.corpus import MORE
+from tests.wire.corpus import MORE, OTHERS
 from tests.wire.recorded_clients import player
 
 from callspan.records import CallRecord, Reasoning, UnknownPart
@@ -33,16 +33,12 @@ WIRES: dict[str, tuple[tuple[str, ...], Callable[[Json], oracle.Truth]]] = {
 }
 CASES = [(kind, sdk) for kind, (sdks, _) in WIRES.items() for sdk in sdks]
 
-pytestmark = [
-    pytest.mark.skipif(not MORE.is_file(), reason="needs the recorded exchanges"),
-    pytest.mark.usefixtures("no_settings"),
-]
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def recorded(kind: str) -> list[Json]:
-    with gzip.open(MORE, "rt", encoding="utf-8") as lines:
-        rows = [row for row in map(json.loads, lines) if row["endpoint"] == kind]
-    return rows[:: scaled(9, 1)]
+    with gzip.open(MORE if FULL and MORE.is_file() else OTHERS, "rt", encoding="utf-8") as lines:
+        return [row for row in map(json.loads, lines) if row["endpoint"] == kind]
 
 
 def stated(record: CallRecord) -> oracle.Truth:
