@@ -14,7 +14,9 @@ import openai
 import pytest
 from tests.conftest import Instrument
 from tests.support.calls import CHAT, QUESTION, End, ask, caught, everywhere, the_call, usage_of
+from tests.support.left_behind import unrecorded
 from tests.support.mode import Mode
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import AnthropicInstrumentor, HTTPInstrumentor, OpenAIInstrumentor
@@ -360,6 +362,23 @@ async def test_look_alike_is_no_call(name: str, mode: Mode, seen: Capture) -> No
     await mode.wait(client.post(**stated))
     await mode.wait(client.put(**stated))
     assert seen.everything == []
+
+
+MISTRAL: Final = "speakeasy-sdk/python 3.7.0 2.935.1 1.0.0 mistralai"
+
+
+@pytest.mark.usefixtures("unwarned")
+async def test_requests_without_a_reader_are_counted(mode: Mode, store: str, instrumented: Instrument) -> None:
+    """A path that an application may have too counts for Mistral alone."""
+    handle = instrumented(stores=store)
+    client, paths = client_of(mode), ("/v1/conversations", "/v1/conversations/conv_1/restart", "/v1/ocr", "/v1/ours")
+    for user_agent in (MISTRAL, "ours/1.0"):
+        for path in (*paths, "/v1beta/models/gemini-2.5-flash:batchGenerateContent"):
+            await mode.wait(client.post(path, json={"model": "m-1"}, headers={"user-agent": user_agent}))
+    handle.force_flush(HANG_MS)
+    callspan.uninstrument()
+    counts = {f"POST {path}": 1 for path in ("/v1/conversations", "/v1/conversations/{id}/restart", "/v1/ocr")}
+    assert unrecorded(store) == {**counts, "POST models/{id}:batchGenerateContent": 2}
 
 
 async def test_upload_that_is_read_while_it_is_sent_is_no_call(mode: Mode, seen: Capture) -> None:

@@ -31,6 +31,15 @@ class Wire(NamedTuple):
         return Wire(api, self.model, self.stream)
 
 
+class Unrecorded(NamedTuple):
+    """A request that costs money and leaves no record."""
+
+    name: str
+    """Its path without ids."""
+    provider: str | None = None
+    """The provider that must be known to be asked, if an application may have such a path too."""
+
+
 _MODEL: Final = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)$")
 """Gateways put anything before it, Vertex the project, the location and the publisher of the model."""
 _INTERACTIONS: Final = "/interactions"
@@ -100,6 +109,9 @@ _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent"
 """Verbs that start work whose answer comes later."""
 _UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
 """Last segments of paths whose POSTs cost money: storage of a cache, training."""
+_UNRECORDED_OF_MISTRAL: Final = re.compile(r"/v1/(?:(ocr|conversations)|conversations/[^/]+(/restart)?)$")
+"""Mistral's paths without a reader: the pages of a document, and the turns of a conversation that it keeps."""
+_CONVERSATION: Final = "conversations/{id}"
 _PUBLISHED: Final = "/publishers/"
 """In the paths of Vertex to models, in contrast to endpoints with anything that was trained."""
 _ANTHROPIC: Final = "/publishers/anthropic/"
@@ -177,12 +189,15 @@ def of_request(method: str, path: str, body: object) -> Wire | None:
     return None if wire is None else of_body(wire, body)
 
 
-def unrecorded(method: str, path: str) -> str | None:
-    """Return the name of a request that costs money and has no reader; None for others."""
+@lru_cache(maxsize=_MAX_PATHS)
+def unrecorded(method: str, path: str) -> Unrecorded | None:
+    """Return what is counted of a request that costs money and has no reader; None for others."""
     if method.upper() != "POST":
         return None
+    if (match := _UNRECORDED_OF_MISTRAL.search(path)) is not None:
+        return Unrecorded(f"/v1/{match[1] or _CONVERSATION + (match[2] or '')}", "mistral_ai")
     last = path.rpartition("/")[2]
     verb = last.partition(":")[2]
     if verb in _UNRECORDED:
-        return f"models/{{id}}:{verb}"
-    return last if last in _UNRECORDED_PATHS else None
+        return Unrecorded(f"models/{{id}}:{verb}")
+    return Unrecorded(last) if last in _UNRECORDED_PATHS else None

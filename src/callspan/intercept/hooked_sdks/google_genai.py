@@ -172,9 +172,9 @@ def _info(client: object, url: SplitResult, model: str | None, *, stream: bool) 
 
 def _count(method: str, path: str) -> None:
     """Count a request that costs money and leaves no record."""
-    name = wires.unrecorded(method, path)
-    if name is not None:
-        HOOK_CONTEXT.unrecorded(f"POST {name}")
+    request = wires.unrecorded(method, path)
+    if request is not None:
+        HOOK_CONTEXT.unrecorded(f"POST {request.name}")
 
 
 def _attempted(_args: object, request: Any, _kwargs: object) -> GoogleCall | None:

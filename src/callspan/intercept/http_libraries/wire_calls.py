@@ -212,7 +212,10 @@ def opened(request: Any) -> WireCall | None:
     if request.method != _POST:
         return None
     url, wire = request.url, _wire_of(request)
-    if wire is None or (factory := HOOK_CONTEXT.factory()) is None:
+    if wire is None:
+        _count(url, request)
+        return None
+    if (factory := HOOK_CONTEXT.factory()) is None:
         return None
     try:
         content = request.content
@@ -238,9 +241,27 @@ def opened(request: Any) -> WireCall | None:
     return wire_call
 
 
+def _count(url: Any, request: Any) -> None:
+    """Count a POST that costs money and leaves no record."""
+    unrecorded = wires.unrecorded(_POST, _path_of(request))
+    if unrecorded is None or HOOK_CONTEXT.factory() is None:
+        return
+    sender = sender_of(request.headers.raw, all_sdks=_records_all_sdks())
+    if sender is None:
+        return
+    provider = provider_of_server(url.host, url.port, "", "", url.path, sender.provider)
+    if unrecorded.provider in (None, provider):
+        HOOK_CONTEXT.unrecorded(f"{_POST} {unrecorded.name}")
+
+
 def _wire_of(request: Any) -> wires.Wire | None:
     """Return the API that a POST may belong to by its path."""
-    return wires.of_path(request.url.raw_path.partition(b"?")[0].decode("latin-1"))
+    return wires.of_path(_path_of(request))
+
+
+def _path_of(request: Any) -> str:
+    path: bytes = request.url.raw_path
+    return path.partition(b"?")[0].decode("latin-1")
 
 
 def may_be_call(request: Any) -> bool:
