@@ -235,14 +235,14 @@ def test_pages_by_score_are_parts_of_the_list(urls: Iterator[str], monkeypatch: 
     monkeypatch.setattr(readers, "_CANDIDATES", (4, 12))
     monkeypatch.setattr(readers, "_MANY", 12)
     chance = Random(7)
-    for _, url in zip(range(scaled(4, 50)), urls, strict=False):
+    for _, url in zip(range(scaled(4, 20)), urls, strict=False):
         values = chance.sample(VALUES, chance.choice([2, 11]))
         with closing(open_store(keep(url, *judged(chance, Records(), values)))) as reader:
             for _ in range(40):
                 selection = CallFilter(
                     objectives=("judge",), sort=chance.choice(["start_ns", "score"]),
                     newest_first=chance.random() < 0.5, min_score=chance.choice([None, None, *values]),
-                    min_reward=chance.choice([None, None, None, 0.2]),
+                    min_reward=chance.choice([None, None, None, 0.2]), content="none",
                 )  # fmt: skip
                 first, number = chance.choice([0, 0, 2, 5]), chance.randrange(1, 6)
                 page = replace(selection, offset=first, limit=number)
