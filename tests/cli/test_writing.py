@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from msgspec import Raw
 from tests.support.commands import ask
 from tests.support.commands import callspan as the_command
 from tests.support.records import START_NS, Records, keep, left, made, session, step
@@ -66,6 +67,11 @@ def test_export_replaces_only_files(store: str, tmp_path: Path, kind: str) -> No
         (
             {"redactions": [Redaction(what="request.a", why="secret"), Redaction(what="request.b", why="redactor")]},
             "was not kept in full (redactor, secret)",
+        ),
+        ({"api": "converse"}, "converse is not an API that can be replayed"),
+        (
+            {"api": "messages", "sdk": "botocore/1.44.8", "request": Request(model="m", body=Raw(b'{"messages":[]}'))},
+            "its path named the model, as on Bedrock and Vertex",
         ),
         ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
     ],

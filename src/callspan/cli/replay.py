@@ -22,7 +22,7 @@ from callspan.formatting import UNKNOWN, duration, money
 from callspan.providers.registry import wire_of
 from callspan.records import CallRecord
 from callspan.safe_urls import error_text
-from callspan.sdk_profiles import PROFILES, SdkProfile
+from callspan.sdk_profiles import GENERATED, PROFILES, SdkProfile
 
 _EPILOG: Final = """\
 callspan replay 01a1f810-d13f --model gpt-5-mini
@@ -32,6 +32,8 @@ _REPLAYED: Final = {
     "completions": "/completions",
 }  # fmt: skip
 """The paths of the APIs that answer with text."""
+_WITHOUT_MODEL: Final = ("responses",)
+"""APIs whose requests may name no model, but a stored prompt."""
 
 
 @click.command("replay", cls=Command, short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
@@ -107,6 +109,8 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> Call
         return _resend_by_http(call, body, model, base_url)
     if call.api not in _REPLAYED:
         raise ResendError(f"{call.api} is not an API that can be replayed")
+    if call.api not in _WITHOUT_MODEL and "model" not in body:
+        raise ResendError("its path named the model, as on Bedrock and Vertex: such requests cannot be replayed")
     sdk = _profile(call)
     client, streams, errors = _client(sdk, call, base_url)
     path = sdk.prefix + _REPLAYED[call.api]
@@ -166,7 +170,7 @@ def _body(call: CallRecord) -> dict[str, object]:
 def _profile(call: CallRecord) -> SdkProfile:
     """Return the profile of the SDK that made the call; without a known SDK that of its API."""
     name = (call.sdk or "").partition("/")[0]
-    return next((profile for profile in PROFILES.values() if profile.distribution == name), PROFILES[wire_of(call.api)])
+    return next((profile for profile in GENERATED if profile.distribution == name), PROFILES[wire_of(call.api)])
 
 
 def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None) -> tuple[Any, Any, type[Exception]]:
