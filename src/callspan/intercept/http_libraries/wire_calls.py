@@ -211,9 +211,10 @@ def opened(request: Any) -> WireCall | None:
     """Start the call of a request; return None if it is none, or must not be observed."""
     if request.method != _POST:
         return None
-    url, wire = request.url, _wire_of(request)
+    url, path = request.url, _path_of(request)
+    wire = wires.of_path(path)
     if wire is None:
-        _count(url, request)
+        _count(request, path)
         return None
     if (factory := HOOK_CONTEXT.factory()) is None:
         return None
@@ -241,9 +242,9 @@ def opened(request: Any) -> WireCall | None:
     return wire_call
 
 
-def _count(url: Any, request: Any) -> None:
+def _count(request: Any, path: str) -> None:
     """Count a POST that costs money and leaves no record."""
-    unrecorded = wires.unrecorded(_POST, _path_of(request))
+    url, unrecorded = request.url, wires.unrecorded(_POST, path)
     if unrecorded is None or HOOK_CONTEXT.factory() is None:
         return
     sender = sender_of(request.headers.raw, all_sdks=_records_all_sdks())
