@@ -444,6 +444,8 @@ def reads(reader: Endpoint, given_json: Any, answer: Any) -> None:
 @OFTEN
 @given(chunks=st.lists(JSON | EVENTS, max_size=6))
 @example(chunks=[{"choices": [{"index": 0, "delta": {"tool_calls": [{"function": 1.0}]}}]}])
+@example(chunks=[{"choices": "0"}, {"choices": [{}]}])
+@example(chunks=[{"results": None}, {"results": [{"outputText": "a"}]}])
 def test_accumulators_accept_any_json(chunks: list[Any]) -> None:
     for reader in ENDPOINTS:
         note(reader.api)

@@ -99,8 +99,9 @@ def _merge(target: Json, event: Mapping[str, Any]) -> bool:
     has_content = False
     for key, value in event.items():
         if key in _LISTS and isinstance(value, list):
-            listed = target.setdefault(key, [])
-            has_content = _merge_answers(listed, value) or has_content
+            if not isinstance(target.get(key), list):
+                target[key] = []
+            has_content = _merge_answers(target[key], value) or has_content
         elif key in _GROWING and isinstance(value, str):
             if type(target.get(key)) is not GrowingText:
                 target[key] = GrowingText()
