@@ -1,4 +1,4 @@
-"""The measured work: calls of both SDKs over a mocked transport, and steps of an agent."""
+"""The measured work: calls of three SDKs over a mocked transport, and steps of an agent."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import anthropic
 import httpx2
 import openai
+from google import genai
 
 import callspan
 import wire_bodies as wire
 
 LOOP = "anthropic tool loop"
 STEPS = 20
-_MODELS = {"openai": "gpt-5", "anthropic": "claude-opus-4-1"}
+_MODELS = {"openai": "gpt-5", "anthropic": "claude-opus-4-1", "google": "gemini-2.5-flash"}
+_ANSWERS = {"openai": wire.openai_answer, "anthropic": wire.anthropic_answer, "google": wire.google_answer}
+_STREAMS = {"openai": wire.openai_stream, "anthropic": wire.anthropic_stream, "google": wire.google_stream}
 _LOOP = asyncio.new_event_loop()
 
 
@@ -70,7 +75,7 @@ async def _timed_async(work: Callable[[], Awaitable[object]], count: int, clock:
 
 def columns(**anthropic_options: Any) -> list[Column]:
     """Return every column, in the order of the table; the options are for the constructor of anthropic's clients."""
-    options: dict[str, Any] = {"openai": {}, "anthropic": anthropic_options}
+    options: dict[str, Any] = {"openai": {}, "anthropic": anthropic_options, "google": {}}
     kinds = [(family, is_async) for family in options for is_async in (False, True)]
     return [
         *(_plain(family, is_async, **options[family]) for family, is_async in kinds),
@@ -90,7 +95,7 @@ def _plain(family: str, is_async: bool, **options: Any) -> Column:
 
 def _streamed(family: str, is_async: bool, **options: Any) -> Column:
     # Runs differ by the addresses of their objects, which are also hashes.
-    unit, counted = {"openai": ("chunk", 2), "anthropic": ("event", 8)}[family]
+    unit, counted = {"openai": ("chunk", 2), "anthropic": ("event", 8), "google": ("chunk", 2)}[family]
     name = f"{family} {wire.CHUNKS}-{unit} stream {_mode(is_async)}"
     return Column(name, unit, wire.CHUNKS, 3, counted, _stream(family, is_async, **options), is_async, warm=30)
 
@@ -100,16 +105,16 @@ def _mode(is_async: bool) -> str:
 
 
 def _call(family: str, is_async: bool, messages: list[Any], **options: Any) -> Callable[[], Any]:
-    answer = wire.openai_answer() if family == "openai" else wire.anthropic_answer()
-    client = _client(family, is_async, answer, "application/json", **options)
-    return partial(_create(family, client), messages=messages, **_settings(family))
+    client = _client(family, is_async, _ANSWERS[family](), "application/json", **options)
+    return partial(_create(client, _method(family, is_async)), **_arguments(family, messages))
 
 
 def _stream(family: str, is_async: bool, **options: Any) -> Callable[[], Any]:
-    events = wire.openai_stream() if family == "openai" else wire.anthropic_stream()
-    client = _client(family, is_async, events, "text/event-stream", **options)
-    settings = {"messages": wire.messages(1000), "stream": True, **_settings(family)}
-    create = partial(_create(family, client), **settings)
+    client = _client(family, is_async, _STREAMS[family](), "text/event-stream", **options)
+    arguments = _arguments(family, wire.messages(1000))
+    if family != "google":
+        arguments["stream"] = True
+    create = partial(_create(client, _method(family, is_async, streamed=True)), **arguments)
 
     def drain() -> None:
         for _ in create():
@@ -147,27 +152,37 @@ def _loop() -> Callable[[], Any]:
         del x
         return "a wall"
 
-    messages: list[Any] = wire.messages(1000)
+    arguments = _arguments("anthropic", wire.messages(1000))
 
     def run() -> None:
-        client.beta.messages.tool_runner(messages=messages, tools=[look], **_settings("anthropic")).until_done()
+        client.beta.messages.tool_runner(tools=[look], **arguments).until_done()
 
     return run
 
 
-def _create(family: str, client: Any) -> Callable[..., Any]:
-    resource = client.chat.completions if family == "openai" else client.messages
+def _create(client: Any, method: str) -> Callable[..., Any]:
+    """Return a call of the client's method, which is looked up for each call, because others replace it later."""
+    get = attrgetter(method)
 
-    # Looked up for each call, because others replace the method after the client was made.
     def create(**given: Any) -> Any:
-        return resource.create(**given)
+        return get(client)(**given)
 
     return create
 
 
-def _settings(family: str) -> dict[str, Any]:
+def _method(family: str, is_async: bool, streamed: bool = False) -> str:
+    if family == "google":
+        return f"{'aio.' if is_async else ''}models.generate_content{'_stream' if streamed else ''}"
+    return "chat.completions.create" if family == "openai" else "messages.create"
+
+
+def _arguments(family: str, messages: list[Any]) -> dict[str, Any]:
+    if family == "google":
+        return {
+            "model": _MODELS[family], "contents": wire.contents(messages), "config": {"max_output_tokens": 500},
+        }  # fmt: skip
     limit = "max_completion_tokens" if family == "openai" else "max_tokens"
-    return {"model": _MODELS[family], limit: 500}
+    return {"model": _MODELS[family], limit: 500, "messages": messages}
 
 
 def _client(
@@ -175,14 +190,23 @@ def _client(
 ) -> Any:
     """Return a client whose requests are answered by `body`, or by its result for the request body."""
     headers = {**wire.HEADERS[family], "content-type": content_type}
+    library: Any = _google_http() if family == "google" else httpx2
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def answer(request: Any) -> Any:
         content = body if isinstance(body, bytes) else body(request.content)
         # With a connection: without one, a repeated answer is one of a cache, which is no plain call.
-        return httpx2.Response(200, headers=headers, content=content, extensions={"network_stream": None})
+        return library.Response(200, headers=headers, content=content, extensions={"network_stream": None})
 
-    transport = httpx2.MockTransport(answer)
+    transport = library.MockTransport(answer)
+    if family == "google":
+        http_options: Any = {"async_client_args" if is_async else "client_args": {"transport": transport}}
+        return genai.Client(api_key="test", http_options=http_options)
     http = httpx2.AsyncClient(transport=transport) if is_async else httpx2.Client(transport=transport)
     sdk = openai if family == "openai" else anthropic
     kind = getattr(sdk, f"{'Async' if is_async else ''}{'OpenAI' if family == 'openai' else 'Anthropic'}")
     return kind(api_key="sk-test", http_client=http, max_retries=0, **options)
+
+
+def _google_http() -> Any:
+    """Return the HTTP library that google-genai takes by default: httpx before 3.0."""
+    return import_module("httpx" if genai.__version__.startswith("2.") else "httpx2")

@@ -10,6 +10,7 @@ from typing import Any
 from opentelemetry.sdk.trace import TracerProvider
 
 THEIRS = "theirs"
+_EVERY = ("openai", "anthropic", "google")
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,19 @@ class Peer:
     switch_on: Callable[[TracerProvider], object]
     environment: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ("openai", "anthropic")
+    older: Mapping[str, str] = field(default_factory=dict)
+    """SDK -> the first version it refuses, where that is not newer than ours."""
     built_in: bool = False
     """Whether it is part of the anthropic SDK, enabled per client."""
 
 
-def _instrumentors(place: str) -> Callable[[TracerProvider], object]:
-    """Return a function that enables a package's instrumentors of both SDKs."""
+def _instrumentors(openai: str, anthropic: str, google: str) -> Callable[[TracerProvider], object]:
+    """Return a function that enables the instrumentors of three SDKs, each as its module and class."""
 
     def switch_on(tracing: TracerProvider) -> None:
-        for sdk in ("OpenAI", "Anthropic"):
-            module = import_module(f"{place}.{sdk.lower()}")
-            getattr(module, f"{sdk}Instrumentor")().instrument(tracer_provider=tracing)
+        for instrumentor in (openai, anthropic, google):
+            module, _, name = instrumentor.partition(":")
+            getattr(import_module(module), name)().instrument(tracer_provider=tracing)
 
     return switch_on
 
@@ -61,20 +64,48 @@ def native_options(tracing: TracerProvider) -> dict[str, Any]:
 PEERS: dict[str, Peer] = {
     "official": Peer(
         "official (genai)",
-        ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-anthropic"),
-        _instrumentors("opentelemetry.instrumentation.genai"),
+        (
+            "opentelemetry-instrumentation-genai-openai",
+            "opentelemetry-instrumentation-genai-anthropic",
+            "opentelemetry-instrumentation-google-genai",
+        ),
+        _instrumentors(
+            "opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor",
+            "opentelemetry.instrumentation.genai.anthropic:AnthropicInstrumentor",
+            "opentelemetry.instrumentation.google_genai:GoogleGenAiSdkInstrumentor",
+        ),
         {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"},
+        _EVERY,
+        {"google-genai": "3"},
     ),
     "openinference": Peer(
         "OpenInference",
-        ("openinference-instrumentation-openai", "openinference-instrumentation-anthropic"),
-        _instrumentors("openinference.instrumentation"),
+        (
+            "openinference-instrumentation-openai",
+            "openinference-instrumentation-anthropic",
+            "openinference-instrumentation-google-genai",
+        ),
+        _instrumentors(
+            "openinference.instrumentation.openai:OpenAIInstrumentor",
+            "openinference.instrumentation.anthropic:AnthropicInstrumentor",
+            "openinference.instrumentation.google_genai:GoogleGenAIInstrumentor",
+        ),
+        families=_EVERY,
     ),
     "openllmetry": Peer(
         "OpenLLMetry",
-        ("opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-anthropic"),
-        _instrumentors("opentelemetry.instrumentation"),
+        (
+            "opentelemetry-instrumentation-openai",
+            "opentelemetry-instrumentation-anthropic",
+            "opentelemetry-instrumentation-google-generativeai",
+        ),
+        _instrumentors(
+            "opentelemetry.instrumentation.openai:OpenAIInstrumentor",
+            "opentelemetry.instrumentation.anthropic:AnthropicInstrumentor",
+            "opentelemetry.instrumentation.google_generativeai:GoogleGenerativeAiInstrumentor",
+        ),
         {"TRACELOOP_TRACE_CONTENT": "true"},
+        _EVERY,
     ),
     "logfire": Peer("Logfire", ("logfire",), _logfire, {"LOGFIRE_SEND_TO_LOGFIRE": "false"}),
     "native": Peer("anthropic SDK", (), _nothing, families=("anthropic",), built_in=True),

@@ -19,7 +19,7 @@ from valgrind import run
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PROGRAM = str(Path(__file__).with_name("peer_process.py"))
-_SAME = ("openai", "anthropic", "httpx2")
+_SAME = ("openai", "anthropic", "google-genai", "httpx2")
 _ROWS = (BARE, DEFAULT, THEIRS)
 _ROUNDS = 5
 """Number of processes per row."""
@@ -35,7 +35,8 @@ class Place:
 
     def make(self) -> None:
         """Install the newest release compatible with our SDKs, and callspan, unless already installed."""
-        wanted = [*self.peer.packages, *(f"{name}=={metadata.version(name)}" for name in _SAME)]
+        ours = (f"{name}=={metadata.version(name)}" for name in _SAME if name not in self.peer.older)
+        wanted = [*self.peer.packages, *(f"{name}<{bound}" for name, bound in self.peer.older.items()), *ours]
         stamp = self.directory / ".complete"
         if stamp.exists() and json.loads(stamp.read_text()) == wanted:
             return

@@ -24,7 +24,7 @@ _ANTHROPIC_LIMITS = {
         for name, value in (("limit", "4000"), ("remaining", "3999"), ("reset", "2026-01-01T00:00:00Z"))
     },
 }
-HEADERS = {"openai": _LIMITS, "anthropic": _ANTHROPIC_LIMITS}
+HEADERS = {"openai": _LIMITS, "anthropic": _ANTHROPIC_LIMITS, "google": {"server-timing": "gfet4t7; dur=900"}}
 
 
 def prose(size: int) -> str:
@@ -37,6 +37,12 @@ def messages(size: int, turns: int = 1) -> list[Any]:
     each = size // (2 * turns - 1)
     roles = ("user", "assistant")
     return [{"role": roles[place % 2], "content": prose(each)} for place in range(2 * turns - 1)]
+
+
+def contents(history: list[Any]) -> list[Any]:
+    """Return a history in the form of Gemini."""
+    roles = {"user": "user", "assistant": "model"}
+    return [{"role": roles[message["role"]], "parts": [{"text": message["content"]}]} for message in history]
 
 
 def openai_answer(size: int = 300) -> bytes:
@@ -120,6 +126,31 @@ def anthropic_stream() -> bytes:
         {"type": "message_stop"},
     ]
     return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
+
+
+def google_answer(size: int = 300) -> bytes:
+    """Return a response in the form of generativelanguage.googleapis.com, with a text of `size` characters."""
+    return json.dumps(_google_chunk(prose(size), finishReason="STOP")).encode()
+
+
+def google_stream() -> bytes:
+    """Return a stream of `CHUNKS` texts."""
+    chunks = [*[_google_chunk(" tram")] * (CHUNKS - 1), _google_chunk(" tram", finishReason="STOP")]
+    return "".join(f"data: {json.dumps(chunk)}\r\n\r\n" for chunk in chunks).encode()
+
+
+def _google_chunk(text: str, **end: str) -> dict[str, Any]:
+    return {
+        "candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, **end, "index": 0}],
+        "usageMetadata": {
+            "promptTokenCount": 250,
+            "candidatesTokenCount": 70,
+            "totalTokenCount": 320,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 250}],
+        },
+        "modelVersion": "gemini-2.5-flash",
+        "responseId": "resp_1",
+    }
 
 
 def _anthropic_head() -> dict[str, Any]:
