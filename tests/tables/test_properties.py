@@ -446,6 +446,7 @@ def reads(reader: Endpoint, given_json: Any, answer: Any) -> None:
 @example(chunks=[{"choices": [{"index": 0, "delta": {"tool_calls": [{"function": 1.0}]}}]}])
 @example(chunks=[{"choices": "0"}, {"choices": [{}]}])
 @example(chunks=[{"results": None}, {"results": [{"outputText": "a"}]}])
+@example(chunks=[{"event_type": "interaction.created", "interaction": {"id": "i", "status": []}}])
 def test_accumulators_accept_any_json(chunks: list[Any]) -> None:
     for reader in ENDPOINTS:
         note(reader.api)

@@ -62,7 +62,7 @@ class InteractionFold:
     @property
     def complete(self) -> bool:
         """True once the interaction has ended, or waits for its application."""
-        return self._body.get("status") in _ENDS
+        return word(self._body, "status") in _ENDS
 
     def add(self, event: object) -> bool:
         """Fold in one event; return True if it carried content."""
