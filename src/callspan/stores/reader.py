@@ -197,7 +197,7 @@ class Reader:
         """
         is_by_score = selection.sort == "score"
         has_minimum = selection.min_score is not None or selection.min_reward is not None
-        if selection.limit is None or not (is_by_score or (has_minimum and selection.sort == "start_ns")):
+        if not selection.limit or not (is_by_score or (has_minimum and selection.sort == "start_ns")):
             return None
         others = replace(selection, min_score=None, min_reward=None, sort="start_ns", limit=_CANDIDATES[-1], offset=0)
         rows = [*self._in_pages(query_of(others, self._database.dialect), others)]
@@ -226,7 +226,7 @@ class Reader:
         only calls with a value as low can be on it, and those of sessions with a score as low. The other way round if
         the best come first.
         """
-        if selection.limit is None or selection.sort != "score":
+        if not selection.limit or selection.sort != "score":
             return None
         order, low = ("ASC", "<=") if selection.newest_first else ("DESC", ">=")
         objective = {"objective0": selection.judged[0]}
