@@ -11,12 +11,11 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import value_of
-from callspan.providers.error_kinds import capped, error_info, known_base
+from callspan.providers.error_kinds import FIRST_ERROR, capped, error_info, known_base
 from callspan.record.call import ErrorInfo, Outcome
 from callspan.record.codec import encodable
 
 _MAX_FRAMES, _MAX_LINE = 20, 500
-_FIRST_ERROR_STATUS: Final = 400
 _CANCELLATIONS: Final = ("CancelledError", "Cancelled")
 _DEADLINE: Final = re.compile(r"\b(deadline|time[ -]?out|timed[ -]?out)\b", re.IGNORECASE)
 """Words of a cancellation's message, as in anyio's `Cancelled via cancel scope ...; reason: deadline exceeded`."""
@@ -56,7 +55,7 @@ def error_status(error: BaseException) -> int | None:
     for holder in (error, value_of(partial(getattr, error, "response", None))):
         status = value_of(partial(getattr, holder, "status_code", None))
         # A mid-stream error of the anthropic SDK has the status of the stream's start: 200.
-        if isinstance(status, int) and status >= _FIRST_ERROR_STATUS:
+        if isinstance(status, int) and status >= FIRST_ERROR:
             return status
     return None
 

@@ -16,22 +16,22 @@ from callspan.record.events import EventRecord, Record
 
 _MAX_CALLS: Final = 4096
 _TOOL: Final = "tool"
-_NOTHING: Final[Mapping[str, int | None]] = {}
+_NOTHING: Final[Mapping[str, int]] = {}
 
 
 class ReceivedTotals:
     """What was added of the newest calls."""
 
     def __init__(self) -> None:
-        self._added: LRUCache[str, Mapping[str, int | None]] = LRUCache(_MAX_CALLS)
+        self._added: LRUCache[str, Mapping[str, int]] = LRUCache(_MAX_CALLS)
 
     def count(self, record: Record) -> None:
         """Add a written record to the totals of its timestep and session, as far as they are open here."""
         if isinstance(record, CallRecord):
-            sums = sums_of_call(record)
+            sums = {name: amount for name, amount in sums_of_call(record).items() if amount is not None}
             before = self._added.get(record.call_id) or _NOTHING
-            _add(record.place, {name: amount - (before.get(name) or 0) for name, amount in _known(sums).items()})
-            self._added.put(record.call_id, {**before, **_known(sums)})
+            _add(record.place, {name: amount - before.get(name, 0) for name, amount in sums.items()})
+            self._added.put(record.call_id, {**before, **sums})
         elif isinstance(record, EventRecord) and record.event_type == _TOOL:
             place = Place(session_id=record.session_id, timestep_id=record.timestep_id)
             _add(place, {"tools": 1, "tool_ns": record.duration_ns})
@@ -40,7 +40,3 @@ class ReceivedTotals:
 def _add(place: Place, sums: Mapping[str, int | None]) -> None:
     for scope in open_scopes(place.session_id, place.timestep_id)[:1]:
         scope.add(sums)
-
-
-def _known(sums: Mapping[str, int | None]) -> dict[str, int]:
-    return {name: amount for name, amount in sums.items() if amount is not None}

@@ -22,6 +22,7 @@ from callspan.cli.safe_text import clean
 from callspan.fail_open import fail_open
 from callspan.formatting import plural
 from callspan.receive.programs import AgentProgram
+from callspan.settings_loader import variable_of
 from callspan.stores import split_urls
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _OF_KEYBOARD: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIG
 """Signals that a terminal sends to the whole process group."""
 _DELIVER_MS: Final = 5_000
 _CONCLUDE: Final = fail_open("record the calls of an agent")
-RECEIVE: Final = "CALLSPAN_RECEIVE"
 
 
 class _Receiving(NamedTuple):
@@ -83,7 +83,7 @@ def _start_receiving(
         from callspan.receive.claude_records import Sender
         from callspan.wiring import WIRING
 
-        receive = None if os.environ.get(RECEIVE) else True
+        receive = None if os.environ.get(variable_of("receive")) else True
         handle = callspan.instrument(stores=tuple(split_urls(stores)), sdks=(), receive=receive)
         receiver = WIRING.hook_context.agents
         if receiver is not None:

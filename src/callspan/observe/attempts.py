@@ -11,13 +11,12 @@ import msgspec
 from callspan.fail_open import fail_open, value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import rate_limits, registry
-from callspan.providers.error_kinds import classify, error_info, known_base
+from callspan.providers.error_kinds import FIRST_ERROR, classify, error_info, known_base
 from callspan.providers.stated_cost import cost_of_attempt
 from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
 
 TOO_MANY_REQUESTS: Final = 429
 _now_ns: Final = time.perf_counter_ns
-_FIRST_ERROR: Final = 400
 _MAX_BODY_BYTES: Final = 64 << 10
 _BROKEN: Final = ("connection", "timeout")
 _READ: Final = fail_open("read the attempts of a call")
@@ -87,7 +86,7 @@ class AttemptLog:
         last, offset_ns = self._unanswered(), _now_ns() - self._zero_ns
         last.headers_ns, last.status, last.headers = offset_ns, status, headers
         self.headers = headers
-        if status >= _FIRST_ERROR:
+        if status >= FIRST_ERROR:
             last.end_ns, last.body = offset_ns, body
             self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
         if extensions is not None:
@@ -162,7 +161,7 @@ def _is_from_cache(extensions: Mapping[str, object]) -> bool:
 
 def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_s: float, call_end_ns: int) -> Attempt:
     headers, end_ns = attempt.headers, attempt.end_ns
-    has_failed = attempt.exception is not None or (attempt.status or 0) >= _FIRST_ERROR
+    has_failed = attempt.exception is not None or (attempt.status or 0) >= FIRST_ERROR
     body = _body(attempt) if has_failed else None
     error = _error(attempt, body) if has_failed else None
     if end_ns is None:

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from callspan.process.content import decoded, encoded, with_bodies
+from callspan.providers.error_kinds import FIRST_ERROR
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -111,8 +112,6 @@ _SERVER_URLS: Final = ("server_url", "url")
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
 """A path segment of plain words."""
 _WITHOUT_ERROR: Final = (RewardRecord, MessageRecord)
-_FIRST_ERROR: Final = 400
-"""The first HTTP status of errors."""
 _ERROR: Final = "error"
 """The member of a body with an error."""
 _QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
@@ -254,7 +253,7 @@ def mask_record(record: Record) -> Record:
 def _mask_refusal(record: CallRecord, error: ErrorInfo) -> CallRecord:
     """Mask the body of an answer that is an error, or the error that a stream has in it: it may repeat the request."""
     answer = None if record.response is None else decoded(record.response.body)
-    is_whole = error.status is not None and error.status >= _FIRST_ERROR
+    is_whole = error.status is not None and error.status >= FIRST_ERROR
     if not isinstance(answer, dict) or not (is_whole or _ERROR in answer):
         return record
     search = BoundedSearch(MAX_SEARCHED)

@@ -27,7 +27,8 @@ _MAX_SEARCHED: Final = 65_536
 
 _ERROR_EVENTS: Final = ("error", "response.error")
 _CUT: Final = "…"
-_CLIENT_ERRORS: Final = 400
+FIRST_ERROR: Final = 400
+"""The first HTTP status of errors."""
 _SERVER_ERRORS: Final = 500
 _HTTP_ERROR: Final = re.compile("[45][0-9][0-9]")
 RETRYABLE: Final = frozenset({"rate_limit", "timeout", "connection", "overloaded", "server"})
@@ -196,7 +197,7 @@ def classify(
         for kind, pattern in _PATTERNS.items():
             if pattern.search(message, 0, _MAX_SEARCHED):
                 return kind
-    if status is not None and status >= _CLIENT_ERRORS:
+    if status is not None and status >= FIRST_ERROR:
         return _STATUSES.get(status) or ("bad_input" if status < _SERVER_ERRORS else "server")
     for word in (*words, _folded(name or "")):
         if word in _BY_REPEATED or word.startswith("invalid"):
@@ -269,7 +270,7 @@ def _kept_body(body: object) -> object:
 
 def _effective_status(status: int | None, code: str | None) -> int | None:
     """Return the status, or the one in the error's `code` that a gateway sends under another HTTP status."""
-    match = code is not None and (status is None or status < _CLIENT_ERRORS) and _HTTP_ERROR.fullmatch(code)
+    match = code is not None and (status is None or status < FIRST_ERROR) and _HTTP_ERROR.fullmatch(code)
     return int(match[0]) if match else status
 
 

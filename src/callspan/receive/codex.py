@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from callspan.background import LRUCache
 from callspan.fail_open import fail_open
 from callspan.process_identity import own_identity
-from callspan.providers.error_kinds import error_info
+from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import count, integer, text
 from callspan.receive.claude_records import ProgramSession, Sender, session_record
@@ -226,7 +226,7 @@ def is_read(event: LogEvent) -> bool:
 
 def _is_accepted(attempt: LogEvent) -> bool:
     status = integer(attempt.attributes, "http.response.status_code")
-    return "error.message" not in attempt.attributes and (status is None or status < 400)  # noqa: PLR2004
+    return "error.message" not in attempt.attributes and (status is None or status < FIRST_ERROR)
 
 
 def _is_answered(call: _Call) -> bool:

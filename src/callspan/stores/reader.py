@@ -245,10 +245,11 @@ class Reader:
         session_ids, (number,) = [session_id for (session_id,) in sessions], next(counted)
         if number == _MANY or len(session_ids) > _CANDIDATES[0]:
             return None
-        candidates = Candidates.of([], session_ids)
-        are_calls = self._database.dialect.is_among.format(query=of_calls, sessions=candidates.sessions)
-        query = _query_of_calls(selection, self._database.dialect, candidates._replace(are_calls=are_calls))
-        page = [*self._in_pages(query, selection, {**candidates.parameters, **parameters})]
+        _, sessions_listed, session_parameters = Candidates.of([], session_ids)
+        are_calls = self._database.dialect.is_among.format(query=of_calls, sessions=sessions_listed)
+        candidates = Candidates(are_calls, sessions_listed, {**session_parameters, **parameters})
+        query = _query_of_calls(selection, self._database.dialect, candidates)
+        page = [*self._in_pages(query, selection, candidates.parameters)]
         return page if len(page) == selection.limit else None
 
     def session(self, session_id: str) -> SessionSummary | None:

@@ -18,13 +18,12 @@ from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
 from callspan.observe.later import InteractionFetch
 from callspan.providers import registry, wires
-from callspan.providers.error_kinds import error_info
+from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.hosts import known_provider, port_of
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe an interaction of google-genai")
 _PROFILE: Final = PROFILES["google"]
-_FIRST_ERROR: Final = 400
 
 
 class Interaction(OpenCall):
@@ -43,7 +42,7 @@ class Interaction(OpenCall):
         body = registry.decoded(response.content)
         call.set_streaming(False)
         call.take_body(body)
-        call.end(how=None, error=error_info(status=status, body=body) if status >= _FIRST_ERROR else None)
+        call.end(how=None, error=error_info(status=status, body=body) if status >= FIRST_ERROR else None)
 
 
 def _opened(_args: object, request: Any, kwargs: dict[str, Any]) -> Interaction | None:

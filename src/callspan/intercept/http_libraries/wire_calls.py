@@ -29,7 +29,7 @@ from callspan.observe.call import Call, failure
 from callspan.observe.factory import CallInfo
 from callspan.providers import registry, wires
 from callspan.providers.base import Endpoint
-from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
 from callspan.providers.hosts import port_of, provider_of_server
 from callspan.providers.rate_limits import relevant_headers, request_id
 from callspan.providers.user_agents import Sender, sender_of
@@ -38,7 +38,6 @@ from callspan.record.call import ErrorInfo
 _ENTER: Final = fail_open("make the span of a request to a model the current one")
 _POST: Final = "POST"
 _URL: Final = "://"
-_FIRST_ERROR: Final = 400
 _INVOKED: Final = "invoke_model"
 
 
@@ -91,7 +90,7 @@ class WireCall:
         remember_result(response, self.call.id_cell)
         call, status, headers = self.call, response.status_code, relevant_headers(response.headers.raw)
         call.attempts.headers_received(status, headers, None, response.extensions)
-        failed = status >= _FIRST_ERROR
+        failed = status >= FIRST_ERROR
         call.set_streaming(not failed and is_stream(response))
         if not response.is_closed:
             WireObserver(self, response).release()
@@ -198,7 +197,7 @@ class WireObserver(ResponseObserver):
 
     def _failure(self) -> ErrorInfo | None:
         """Return the error of an answer with an error status."""
-        if self._status < _FIRST_ERROR:
+        if self._status < FIRST_ERROR:
             return None
         return _error_of_status(self.call, self._status, self.call.received_body)
 
@@ -255,11 +254,6 @@ def _count(request: Any, path: str) -> None:
         HOOK_CONTEXT.unrecorded(f"{_POST} {unrecorded.name}")
 
 
-def _wire_of(request: Any) -> wires.Wire | None:
-    """Return the API that a POST may belong to by its path."""
-    return wires.of_path(_path_of(request))
-
-
 def _path_of(request: Any) -> str:
     path: bytes = request.url.raw_path
     return path.partition(b"?")[0].decode("latin-1")
@@ -268,7 +262,7 @@ def _path_of(request: Any) -> str:
 def may_be_call(request: Any) -> bool:
     """Return whether a request is a call if its JSON is that of the API of its path."""
     is_json = b"json" in next((value for name, value in request.headers.raw if name.lower() == b"content-type"), b"")
-    return request.method == _POST and is_json and _wire_of(request) is not None
+    return request.method == _POST and is_json and wires.of_path(_path_of(request)) is not None
 
 
 def _records_all_sdks() -> bool:
