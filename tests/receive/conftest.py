@@ -25,10 +25,11 @@ from tests.support.waiting import HANG_S
 from callspan.cli.doctor import every_check
 from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, StartedAgent, record_all_left
 from callspan.receive.body_files import left_files
-from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender
+from callspan.receive.claude_records import SCOPE_OF_SPANS
 from callspan.receive.decoding import Signal
 from callspan.receive.inbox import Inbox
 from callspan.receive.programs import PROGRAMS, TELEMETRY
+from callspan.receive.senders import Sender
 from callspan.receive.server import OtlpServer
 from callspan.receive.waiting import WaitingRecords, records_in
 from callspan.record.call import Place

@@ -71,6 +71,26 @@ def test_the_session_is_that_of_the_sender_else_the_conversation(kept: Kept) -> 
     ours.inbox.close()
     assert ({call.place.session_id for call in calls}, ours.of(SessionRecord)) == ({"ours"}, [])
     assert ours.levels == {"metadata"}
+    # Started in a session, and told by its user to send elsewhere: to a receiver that did not start it.
+    elsewhere = Kept()
+    for events in RUN:
+        request = logs(events, "codex_exec")
+        attribute = {"key": "callspan.session.id", "value": {"stringValue": "theirs"}}
+        request["resourceLogs"][0]["resource"]["attributes"].append(attribute)
+        assert elsewhere.take(request)
+    elsewhere.inbox.close()
+    placed = {record.place.session_id for record in elsewhere.calls.values()}
+    placed |= {record.session_id for kind in (EventRecord, MessageRecord) for record in elsewhere.of(kind)}
+    assert (placed, elsewhere.of(SessionRecord)) == ({"theirs"}, [])
+
+
+def test_events_without_a_conversation_have_no_session(kept: Kept) -> None:
+    nameless = [
+        [{key: item for key, item in each.items() if key != "conversation.id"} for each in events] for events in RUN
+    ]
+    calls = sent(kept, nameless)
+    kept.inbox.close()
+    assert ({call.place.session_id for call in calls}, kept.of(SessionRecord)) == ({None}, [])
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -38,8 +38,8 @@ def receive_command(context: CommandContext, port: int) -> None:
 
     try:
         from callspan.receive.agents import own_directory
-        from callspan.receive.claude_records import Sender
         from callspan.receive.inbox import Inbox
+        from callspan.receive.senders import Sender
         from callspan.receive.server import MISSING_PROTOBUF, OtlpServer
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:

@@ -80,7 +80,7 @@ def _start_receiving(
     program: Sequence[str], environment: dict[str, str], agent: AgentProgram, stores: str
 ) -> _Receiving | None:
     with fail_open("start the receiving from an agent"):
-        from callspan.receive.claude_records import Sender
+        from callspan.receive.senders import Sender
         from callspan.wiring import WIRING
 
         receive = None if os.environ.get(variable_of("receive")) else True

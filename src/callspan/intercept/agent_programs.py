@@ -25,8 +25,8 @@ from callspan.agent.tree import ambient
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps
 from callspan.receive.agents import StartedAgent
-from callspan.receive.claude_records import Sender
 from callspan.receive.programs import CLAUDE, CODEX, AgentProgram
+from callspan.receive.senders import Sender
 from callspan.record.call import Place
 from callspan.settings import strictest
 

@@ -22,9 +22,9 @@ from callspan.background import Worker, thread
 from callspan.fail_open import fail_open, log
 from callspan.forks import in_child, late_attribute
 from callspan.receive.body_files import BodyFiles, abandoned, agents_in, events_of_files, remove, waiting_in
-from callspan.receive.claude_records import Sender
 from callspan.receive.inbox import Inbox, Write
 from callspan.receive.programs import CLAUDE, AgentProgram, named_session
+from callspan.receive.senders import Sender
 from callspan.receive.waiting import Process
 
 if TYPE_CHECKING:

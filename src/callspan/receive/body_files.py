@@ -24,8 +24,8 @@ from callspan.forks import in_child
 from callspan.providers import registry
 from callspan.providers.wire_json import text
 from callspan.receive.claude_code import ClaudeCode
-from callspan.receive.claude_records import Sender
 from callspan.receive.decoding import LogEvent
+from callspan.receive.senders import Sender
 from callspan.receive.waiting import Process, WaitingRecords, records_in
 from callspan.record.events import Record
 

@@ -38,21 +38,20 @@ from callspan.providers.wire_json import integer, objects, text
 from callspan.receive.claude_records import (
     LoggedBody,
     ObservedCall,
-    ProgramSession,
-    Sender,
     agent_record,
     call_id_of,
     call_record,
     place_of,
-    session_record,
     tool_record,
     tool_start,
     with_result,
 )
 from callspan.receive.decoding import Attributes, LogEvent
+from callspan.receive.senders import ProgramSession, Sender
 from callspan.receive.waiting import Leveled
 from callspan.record.events import EventRecord
 from callspan.record.ids import response_call_id
+from callspan.record.interrupted import INTERRUPTED
 from callspan.settings import Content
 
 _NAMES: Final = frozenset(
@@ -69,6 +68,10 @@ _SAME_TIME_NS: Final = 250_000_000
 """The program logs a request within some milliseconds of the time from which it measures the answer."""
 _IDLE_NS: Final = 3600 * 10**9
 _ACCEPTED: Final = "accept"
+_OUTCOMES: Final = {
+    "api_request_body": INTERRUPTED, "api_request": "success", "api_response_body": "success", "api_error": "error",
+}  # fmt: skip
+"""The outcome of a session by its last event of a call. A request that nothing follows was interrupted."""
 _WAITING: Final = "waiting"
 _READ: Final = fail_open("read a log event of Claude Code")
 
@@ -167,9 +170,9 @@ class ClaudeCode:
             return
         session = self._sessions.get(ident)
         if session is None:
-            session = self._sessions[ident] = ProgramSession(session_record(event, place), sender)
+            session = self._sessions[ident] = ProgramSession(event, place, sender)
             yield session.start, sender.level
-        session.go_on(event)
+        session.go_on(event, _OUTCOMES.get(event.name))
 
     def _idle_sessions(self, now_ns: int) -> Iterator[Leveled]:
         """Yield the ends of sessions without an event for long; forget the oldest of too many."""

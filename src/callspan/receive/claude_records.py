@@ -11,23 +11,21 @@ from typing import Final
 import msgspec
 
 from callspan.clock import monotonic_s
-from callspan.process_identity import own_identity
 from callspan.providers import registry
 from callspan.providers.anthropic.messages import usage
 from callspan.providers.base import NOT_RECOGNIZED
 from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import count, integer, number, text
 from callspan.receive.decoding import Attributes, LogEvent
-from callspan.receive.programs import SESSION
+from callspan.receive.senders import Sender
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
 from callspan.record.codec import encode_json, exact_json
-from callspan.record.events import TOOL_START, EventRecord, SessionRecord, start_id
+from callspan.record.events import TOOL_START, EventRecord, start_id
 from callspan.record.ids import response_call_id
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import parse_arguments
 from callspan.record.usage import Usage
 from callspan.semconv.records_from_spans import ForeignSpan, call_of
-from callspan.settings import Content
 
 API: Final = "messages"
 SCOPE_OF_SPANS: Final = "com.anthropic.claude_code.tracing"
@@ -55,30 +53,10 @@ _MAX_FILE_BYTES: Final = 64 << 20
 _FILE_S: Final = 0.5
 _POLL_S: Final = 0.01
 _SUCCESS: Final = "success"
-_OUTCOMES: Final = {
-    "api_request_body": INTERRUPTED, "api_request": _SUCCESS, "api_response_body": _SUCCESS, "api_error": "error",
-}  # fmt: skip
-"""The outcome of a session by its last event of a call."""
 _LOST: Final = "not_received"
 _UNANSWERED: Final = ErrorInfo(
     kind="unknown", type=INTERRUPTED, retryable=None, message="The program reported no answer to this request."
 )
-
-
-class Sender(msgspec.Struct, frozen=True, kw_only=True):
-    """The program that sends, as far as callspan started it."""
-
-    place: Place = Place()
-    """The session in which it was started; without one its own sessions are recorded."""
-    trace_id: str | None = None
-    span_id: str | None = None
-    """The span in which it was started."""
-    level: Content = "full"
-    """The content level when it was started."""
-    metadata: dict[str, object] = {}
-    """That of the code which started it."""
-    bodies: Path | None = None
-    """The directory, made by callspan for it, in which it puts bodies; no other file is read."""
 
 
 class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
@@ -139,26 +117,6 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     def began_ns(self) -> int:
         """When its last attempt began, by its counters."""
         return 0 if self.facts is None else self.facts.time_ns - _ms(self.facts.attributes, "duration_ms")
-
-
-class ProgramSession:
-    """A session of the program's own, which reports no end: it is that of the last event once the program has ended."""
-
-    def __init__(self, start: SessionRecord, sender: Sender) -> None:
-        self.start, self.sender = start, sender
-        self.last_ns = start.start_ns or 0
-        """The time of the last event."""
-        self._outcome: str | None = None
-
-    def go_on(self, event: LogEvent) -> None:
-        """Take an event. A request that nothing follows was interrupted."""
-        self.last_ns = max(self.last_ns, event.time_ns)
-        self._outcome = _OUTCOMES.get(event.name, self._outcome)
-
-    def ended(self) -> SessionRecord:
-        """Return the record of its end."""
-        end_ns = self.last_ns
-        return msgspec.structs.replace(self.start, seen_ns=end_ns + 1, end_ns=end_ns, outcome=self._outcome or _SUCCESS)
 
 
 def _whole_file(path: Path, size: int) -> bytes:
@@ -234,23 +192,8 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
 
 def place_of(event: LogEvent, sender: Sender) -> Place:
     """Return the session that started the program, else the program's own."""
-    if sender.place.session_id is not None:
-        return sender.place
-    if (session_id := text(event.resource, SESSION)) is not None:
-        return Place(session_id=session_id)
-    return Place(session_id=text(event.attributes, "session.id"), session_name=text(event.resource, "service.name"))
-
-
-def session_record(event: LogEvent, place: Place) -> SessionRecord:
-    """Return the record of the start of a program's own session. It runs at most as long as this process receives."""
-    return SessionRecord(
-        session_id=place.session_id or "",
-        seen_ns=event.time_ns,
-        name=place.session_name,
-        service=text(event.resource, "service.name"),
-        start_ns=event.time_ns,
-        process=own_identity(),
-    )
+    own = Place(session_id=text(event.attributes, "session.id"), session_name=text(event.resource, "service.name"))
+    return sender.place_of(event, own)
 
 
 def _timing(call: ObservedCall, sent: Sequence[LoggedBody]) -> Timing:

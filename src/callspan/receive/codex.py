@@ -28,8 +28,8 @@ from callspan.process_identity import own_identity
 from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import count, integer, text
-from callspan.receive.claude_records import ProgramSession, Sender, session_record
 from callspan.receive.decoding import Attributes, LogEvent
+from callspan.receive.senders import ProgramSession, Sender
 from callspan.receive.waiting import Leveled
 from callspan.record.call import (
     Attempt,
@@ -126,9 +126,9 @@ class Codex:
                 yield from self._end(ident)
 
     def _begin(self, ident: str, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        session = None
-        if sender.place.session_id is None:
-            session = ProgramSession(session_record(event, _place(event, sender)), sender)
+        session, place = None, _place(event, sender)
+        if place.session_id == ident:
+            session = ProgramSession(event, place, sender)
             yield session.start, sender.level
         self._conversations[ident] = _Conversation(ident, sender, session)
         if len(self._conversations) > _MAX_CONVERSATIONS:
@@ -239,9 +239,7 @@ def _ident(event: LogEvent) -> str:
 
 
 def _place(event: LogEvent, sender: Sender) -> Place:
-    if sender.place.session_id is not None:
-        return sender.place
-    return Place(session_id=text(event.attributes, "conversation.id"), session_name="codex")
+    return sender.place_of(event, Place(session_id=text(event.attributes, "conversation.id"), session_name="codex"))
 
 
 def _call_record(call: _Call, conversation: _Conversation) -> CallRecord:

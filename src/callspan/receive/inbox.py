@@ -19,11 +19,12 @@ from typing import Final, TypeAlias, TypeVar
 from callspan.background import LRUCache, Worker
 from callspan.providers.wire_json import text
 from callspan.receive.claude_code import SERVICE, ClaudeCode, is_read
-from callspan.receive.claude_records import SCOPE_OF_SPANS, Sender, call_of_span
+from callspan.receive.claude_records import SCOPE_OF_SPANS, call_of_span
 from callspan.receive.codex import SCOPE as CODEX
 from callspan.receive.codex import Codex
 from callspan.receive.codex import is_read as is_of_codex
 from callspan.receive.decoding import LogEvent, Signal, decoded_request, log_events, spans
+from callspan.receive.senders import Sender
 from callspan.receive.spans import SpanReader
 from callspan.receive.waiting import Leveled, WaitingRecords
 from callspan.record.call import CallRecord

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from callspan.receive.claude_records import Sender
+    from callspan.receive.senders import Sender
 
 TELEMETRY: Final = "CLAUDE_CODE_ENABLE_TELEMETRY"
 """The switch of `claude`. Set by anybody, their settings apply."""

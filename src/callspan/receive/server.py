@@ -27,9 +27,9 @@ from starlette.types import Receive, Scope, Send
 from callspan.background import LRUCache
 from callspan.fail_open import fail_open
 from callspan.forks import in_child
-from callspan.receive.claude_records import Sender
 from callspan.receive.decoding import SIGNALS, Signal, UndecodableError
 from callspan.receive.inbox import Inbox
+from callspan.receive.senders import Sender
 
 ADDRESS: Final = "127.0.0.1"
 MISSING_PROTOBUF: Final = 'http/protobuf needs opentelemetry-proto: pip install "callspan[otlp]"'

@@ -1,0 +1,70 @@
+"""Senders: the programs that report here, and the sessions in which their records are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.process_identity import own_identity
+from callspan.providers.wire_json import text
+from callspan.receive.decoding import LogEvent
+from callspan.receive.programs import SESSION
+from callspan.record.call import Place
+from callspan.record.events import SessionRecord
+from callspan.settings import Content
+
+_SUCCESS: Final = "success"
+
+
+class Sender(msgspec.Struct, frozen=True, kw_only=True):
+    """The program that sends, as far as callspan started it."""
+
+    place: Place = Place()
+    """The session in which it was started; without one its own sessions are recorded."""
+    trace_id: str | None = None
+    span_id: str | None = None
+    """The span in which it was started."""
+    level: Content = "full"
+    """The content level when it was started."""
+    metadata: dict[str, object] = {}
+    """That of the code which started it."""
+    bodies: Path | None = None
+    """The directory, made by callspan for it, in which it puts bodies; no other file is read."""
+
+    def place_of(self, event: LogEvent, own: Place) -> Place:
+        """Return the session that started the program, by what is known here or by its event; else its `own`."""
+        if self.place.session_id is not None:
+            return self.place
+        session_id = text(event.resource, SESSION)
+        return own if session_id is None else Place(session_id=session_id)
+
+
+class ProgramSession:
+    """A session of the program's own, which reports no end: it is that of the last event once the program has ended."""
+
+    def __init__(self, event: LogEvent, place: Place, sender: Sender) -> None:
+        """`event` is the first one. The session runs at most as long as this process receives."""
+        self.sender = sender
+        self.start = SessionRecord(
+            session_id=place.session_id or "",
+            seen_ns=event.time_ns,
+            name=place.session_name,
+            service=text(event.resource, "service.name"),
+            start_ns=event.time_ns,
+            process=own_identity(),
+        )
+        self.last_ns = event.time_ns
+        """The time of the last event."""
+        self._outcome = _SUCCESS
+
+    def go_on(self, event: LogEvent, outcome: str | None = None) -> None:
+        """Take an event, and the outcome if nothing follows it; None: that of the event before."""
+        self.last_ns = max(self.last_ns, event.time_ns)
+        self._outcome = outcome or self._outcome
+
+    def ended(self) -> SessionRecord:
+        """Return the record of its end."""
+        end_ns = self.last_ns
+        return msgspec.structs.replace(self.start, seen_ns=end_ns + 1, end_ns=end_ns, outcome=self._outcome)
