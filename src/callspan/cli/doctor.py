@@ -57,7 +57,6 @@ CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OF_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 _OWN_PACKAGE: Final = "callspan"
-_AGENT_SDKS: Final = ("claude-agent-sdk", "openai-codex")
 _RECEIVE: Final = "Set CALLSPAN_RECEIVE=on, or instrument(receive=True); `callspan run` receives by itself."
 _LEFT_BODIES: Final = "The next process that starts an agent records and deletes them. To delete them now"
 
@@ -227,7 +226,7 @@ def _other_instrumentations() -> Iterator[Check]:
 
 def _agents(settings: Settings) -> Iterator[Check]:
     """Report agents, which make their calls in programs of their own, and the SDKs that start these."""
-    for name in _AGENT_SDKS:
+    for name in (program.sdk for program in PROGRAMS.values()):
         version = _version(name)
         if version is not None and settings.receive != "off":
             yield Check("agents", name, "ok", f"{version}, what its program reports is received")

@@ -46,7 +46,6 @@ Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
 OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics."""
 _PROCESS: Final = "CALLSPAN_RUN_PROCESS"
 """The id of the application's first process, whose end says how many calls it recorded."""
-_AGENT_SDKS: Final = ("claude_agent_sdk", "openai_codex")
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
@@ -196,7 +195,7 @@ def _conclude(process: int) -> None:
         if os.getpid() == process:
             calls = WIRING.recorded_calls
             summary = f"{plural(calls, 'call')} recorded" if calls else "no call recorded by this process"
-            agents = [name for name in _AGENT_SDKS if name in sys.modules]
+            agents = [program.sdk_package for program in PROGRAMS.values() if program.sdk_package in sys.modules]
             if agents and WIRING.hook_context.agents is None:
                 summary += f"; calls of agents by {', '.join(agents)} are not received: see CALLSPAN_RECEIVE"
             for line in filter(None, (summary, unseen.line_of_process())):

@@ -59,6 +59,8 @@ class _Sdk(NamedTuple):
     changed: Callable[[Any, StartedAgent], Any]
     """Returns a copy of options by which the program sends here."""
     is_async: bool
+    passes_options_on: Callable[[Any], bool] = lambda _: True
+    """Whether the program gets what is in options: none does by a command of the application's own."""
 
 
 def _claude_options(options: Any, agent: StartedAgent) -> Any:
@@ -97,6 +99,7 @@ _SDKS: Final = (
         arguments=lambda options: options.config_overrides,
         changed=_codex_options,
         is_async=False,
+        passes_options_on=lambda options: getattr(options, "launch_args_override", None) is None,
     ),
 )
 
@@ -116,9 +119,7 @@ def _before_start(sdk: _Sdk, client: Any) -> _Start | None:
     if HOOK_CONTEXT.factory() is None or client in _tokens:
         return None
     options = getattr(client, sdk.options)
-    # With a command of the application's own, the SDK passes no options on.
-    has_own_command = getattr(options, "launch_args_override", None) is not None
-    if (receiver := HOOK_CONTEXT.agents) is None or has_own_command:
+    if (receiver := HOOK_CONTEXT.agents) is None or not sdk.passes_options_on(options):
         HOOK_CONTEXT.unrecorded(NOT_RECEIVED % sdk.program.name)
         return None
     environment = {**os.environ, **sdk.environment(options)}

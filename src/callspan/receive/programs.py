@@ -37,6 +37,8 @@ class AgentProgram(NamedTuple):
     """A program that makes calls of its own, and can report them."""
 
     name: str
+    sdk: str
+    """The distribution of the SDK for Python that starts it."""
     is_set_up: Callable[[Environment, Sequence[str]], bool]
     """Whether its telemetry is set up by others, in its environment, its arguments or its files."""
     variables: Callable[[str, Sender, Environment], dict[str, str]]
@@ -45,6 +47,11 @@ class AgentProgram(NamedTuple):
     """Returns the arguments, before all others, by which it sends to a URL."""
     has_body_files: bool = False
     """Whether it can put bodies in files."""
+
+    @property
+    def sdk_package(self) -> str:
+        """The package whose import shows that a process uses the SDK."""
+        return self.sdk.replace("-", "_")
 
 
 def named_session(sender: Sender, environment: Environment) -> dict[str, str]:
@@ -111,7 +118,7 @@ def _codex_arguments(url: str, sender: Sender) -> list[str]:
     return ["-c", exporter, "-c", f"otel.log_user_prompt={'true' if sender.level == 'full' else 'false'}"]
 
 
-CLAUDE: Final = AgentProgram("claude", _claude_is_set_up, _claude_variables, has_body_files=True)
-CODEX: Final = AgentProgram("codex", _codex_is_set_up, _codex_variables, _codex_arguments)
+CLAUDE: Final = AgentProgram("claude", "claude-agent-sdk", _claude_is_set_up, _claude_variables, has_body_files=True)
+CODEX: Final = AgentProgram("codex", "openai-codex", _codex_is_set_up, _codex_variables, _codex_arguments)
 PROGRAMS: Final = {program.name: program for program in (CLAUDE, CODEX)}
 """By the name of the command."""
