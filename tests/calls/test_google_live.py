@@ -95,6 +95,15 @@ async def turn_of(opened: Any) -> list[Any]:
     return [message async for message in opened.receive()]
 
 
+async def interrupt(opened: Any, text: str) -> None:
+    """Ask, ask something else as the answer begins, and read what is left of both turns."""
+    await ask(opened)
+    await anext(opened.receive())
+    await ask(opened, text)
+    await turn_of(opened)
+    await turn_of(opened)
+
+
 def in_order(seen: Capture) -> list[CallRecord]:
     return sorted(seen.records, key=lambda record: record.timing.start_ns)
 
@@ -225,11 +234,7 @@ async def test_interrupted_answer_is_cancelled(seen: Capture) -> None:
         "recv", *spoken("I am"), "recv", content(interrupted=True), done(), *written("Bye."), done(),
     ]  # fmt: skip
     async with session(script) as (opened, _):
-        await ask(opened)
-        await anext(opened.receive())
-        await ask(opened, "Stop.")
-        await turn_of(opened)
-        await turn_of(opened)
+        await interrupt(opened, "Stop.")
     first, second = in_order(seen)
     assert (first.outcome, first.finish_reason, first.text) == ("cancelled", "INTERRUPTED", "I am")
     assert first.stream is not None
@@ -245,11 +250,7 @@ async def test_cancelled_function_calls_end_no_later_turn(seen: Capture) -> None
         *written("Never mind."), done(),
     ]  # fmt: skip
     async with session(script, {"tools": TOOLS}) as (opened, _):
-        await ask(opened)
-        await anext(opened.receive())
-        await ask(opened, "Forget it.")
-        await turn_of(opened)
-        await turn_of(opened)
+        await interrupt(opened, "Forget it.")
     first, second = in_order(seen)
     assert (first.finish_reason, second.finish_reason) == ("TOOL_CALL", "STOP")
     assert (second.text, second.outcome) == ("Never mind.", "success")
