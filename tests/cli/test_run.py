@@ -119,6 +119,27 @@ def test_run_ends_with_what_was_imported_and_not_seen(place: Path) -> None:
     )
 
 
+def test_run_ends_with_agents_that_report_elsewhere(place: Path) -> None:
+    """Once, however many were started."""
+    transport = place / "claude_agent_sdk" / "_internal" / "transport"
+    transport.mkdir(parents=True)
+    (transport / "subprocess_cli.py").write_text(
+        "class SubprocessCLITransport:\n"
+        "    def __init__(self):\n"
+        "        self._options = type('Options', (), {'env': {}})()\n"
+        "    async def connect(self): pass\n"
+        "    async def close(self): pass\n"
+    )
+    program = (
+        "import asking, asyncio\n"
+        "from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITransport\n"
+        "asking.ask()\n"
+        "for _ in range(2): asyncio.run(SubprocessCLITransport().connect())\n"
+    )
+    said = run(place, program=program, CLAUDE_CODE_ENABLE_TELEMETRY="1").err.splitlines()
+    assert said[-1] == "callspan: 1 call recorded; agent claude: its telemetry is set up elsewhere"
+
+
 def test_run_honours_disabled_instrumentations(place: Path) -> None:
     (place / "asking.py").write_text(ASKING_WITH_AN_SDK)
     for off in ("callspan-groq", "callspan-anthropic, callspan-openai"):

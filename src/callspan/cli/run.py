@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from callspan import SettingError
 from callspan.cli import unseen
@@ -30,6 +30,9 @@ from callspan.safe_urls import error_text, safe_name
 from callspan.service import SERVICE_FOR_RUN, service_of_command
 from callspan.settings_loader import enabled_sources, environment_for_run, load
 from callspan.stores import find_store, split_urls
+
+if TYPE_CHECKING:
+    from callspan.receive.agents import AgentReceiver
 
 SHORT_HELP: Final = "Run an application and record its calls."
 _USAGE: Final = "callspan run [OPTIONS] APP [ARGS]..."
@@ -195,11 +198,17 @@ def _conclude(process: int) -> None:
         if os.getpid() == process:
             calls = WIRING.recorded_calls
             summary = f"{plural(calls, 'call')} recorded" if calls else "no call recorded by this process"
-            agents = [program.sdk_package for program in PROGRAMS.values() if program.sdk_package in sys.modules]
-            if agents and WIRING.hook_context.agents is None:
-                summary += f"; calls of agents by {', '.join(agents)} are not received: see CALLSPAN_RECEIVE"
-            for line in filter(None, (summary, unseen.line_of_process())):
+            said = "; ".join((summary, *_silences(WIRING.hook_context.agents)))
+            for line in filter(None, (said, unseen.line_of_process())):
                 print(f"callspan: {line}", file=sys.stderr, flush=True)
+
+
+def _silences(agents: AgentReceiver | None) -> Sequence[str]:
+    """Return why calls of agents that this process may have started are not recorded."""
+    if agents is not None:
+        return agents.silences
+    imported = [program.sdk_package for program in PROGRAMS.values() if program.sdk_package in sys.modules]
+    return [f"calls of agents by {', '.join(imported)} are not received: see CALLSPAN_RECEIVE"] if imported else []
 
 
 def stores_named(option: str | None) -> str:

@@ -136,16 +136,15 @@ def _next_signal(pid: int) -> tuple[int, bool]:
 def _conclude(receiving: _Receiving, name: str) -> None:
     """Record what has arrived, and say how many calls that were."""
     handle, receiver, agent = receiving
-    silences: list[str] = []
     # A program that calls no model is no loss: it is said here, and not counted.
-    receiver.unrecorded = silences.append
+    receiver.unrecorded = bool
     receiver.close()
     delivered = handle.force_flush(_DELIVER_MS)
     handle.uninstrument()
     parts = [plural(receiver.calls, "call") + " recorded" if receiver.calls else "no call recorded"]
     if agent.token is None:
         parts.append(f"the telemetry of {name} is set up elsewhere, and nothing comes here")
-    elif silences and not receiver.calls:
+    elif receiver.silences and not receiver.calls:
         parts.append(f"{name} reported nothing: it called no model, or its own settings send its telemetry elsewhere")
     if receiver.refused:
         refused = ", ".join(f"{count:,} {reason}" for reason, count in receiver.refused.items())

@@ -68,6 +68,8 @@ class AgentReceiver:
         self._write, self._process = write, process
         self.unrecorded: Callable[[str], object] = bool
         """Takes what will not be recorded."""
+        self.silences: list[str] = []
+        """Why nothing came from agents, each reason once."""
         self.root: Path | None = None
         """The root of the spool, below which lies what waits; None: there is none."""
         self.has_body_files = True
@@ -99,7 +101,7 @@ class AgentReceiver:
         """Return what an agent with this environment and arguments needs to send here; None if that cannot be had."""
         with _START:
             if program.is_set_up(environment, arguments):
-                self.unrecorded(ELSEWHERE % program.name)
+                self._note_silence(ELSEWHERE % program.name)
                 return StartedAgent(None, named_session(sender, environment))
             server, lock = self._running(), None
             files = self._directory()
@@ -123,7 +125,7 @@ class AgentReceiver:
             if server is None or inbox is None or agent is None:
                 return
             if server.heard.get(token) is None:
-                self.unrecorded(SILENT % agent.name)
+                self._note_silence(SILENT % agent.name)
             bodies = agent.sender.bodies
             if bodies is not None:
                 inbox.take_events(list(events_of_files(bodies)), agent.sender)
@@ -171,6 +173,11 @@ class AgentReceiver:
         else:  # another thread was faster
             server.close()
         return running
+
+    def _note_silence(self, reason: str) -> None:
+        if reason not in self.silences:
+            self.silences.append(reason)
+        self.unrecorded(reason)
 
     def _note(self, what: str) -> None:
         self.unrecorded(what)
