@@ -292,6 +292,13 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_missing_answer_is_a_mark": 3,
         "test_vectors_are_an_answer": 0,
     },
+    "tests/wire/test_every_wire_shown.py": {
+        "test_command_and_page_show_all_words": 6,
+        "test_datasets_have_all_that_a_chat_can": 8,
+        "test_messages_have_the_same_parts": 12,
+        "test_recorded_answer_is_served_again": 6,
+        "test_two_answers_are_a_pair": 3,
+    },
     "tests/wire/test_replay.py": {
         "test_every_sdk_entry_point_records_alike": 1,
         "test_plain_calls_match_the_wire_data": 1,

@@ -295,6 +295,10 @@ def test_answer_as_a_chat_message(world: World, exported: Export, case: Json) ->
         ([{"type": "input_text", "text": "a"}, {"type": "output_text"}],
          [{"type": "text", "text": "a"}, {"type": "text", "text": ""}], 0),
         ([{"type": "image"}, "odd", {"type": "text", "text": "a"}], "a", 2),
+        ([{"text": "a"}, {"json": {"b": 1}}, {"image": {}}],
+         [{"type": "text", "text": "a"}, {"type": "text", "text": '{"b":1}'}], 1),
+        ([{"seen": 1}, "x"], '[{"seen":1},"x"]', 0),
+        ([], "", 0),
     ],
 )  # fmt: skip
 def test_tool_result_is_text(world: World, exported: Export, content: object, expected: object, dropped: int) -> None:

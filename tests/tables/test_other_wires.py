@@ -119,8 +119,16 @@ def test_first_version_of_chat() -> None:
             {"role": "CHATBOT", "message": "", "tool_calls": [{"name": "look", "parameters": {"at": 1}}] * 2},
         ],
         "tool_results": [{"call": {"name": "look"}, "outputs": [{"seen": 1}]}],
-        "tools": [{"name": "look"}], "p": 0.5, "stream": True,
+        "tools": [{"name": "look", "description": "Look.", "parameter_definitions": {
+            "at": {"type": "int", "description": "Where", "required": True}, "by": {"type": "List[str]"}, "on": {},
+        }}],
+        "p": 0.5, "stream": True,
     }  # fmt: skip
+    schema = {
+        "type": "object",
+        "properties": {"at": {"type": "integer", "description": "Where"}, "by": {"type": "array"}, "on": {}},
+        "required": ["at"],
+    }
     reads = endpoint("cohere_chat_v1")
     stated = reads.request(request)
     assert (stated.params, stated.message_count, stated.tool_names) == ({"top_p": 0.5}, 3, ["look"])
@@ -142,7 +150,7 @@ def test_first_version_of_chat() -> None:
             Message(role="tool", parts=[ToolResult(id="look", content=[{"seen": 1}])]),
         ],
         output=[Message(role="assistant", parts=[Text(text="Well."), pending])],
-        tools=[{"name": "look"}],
+        tools=[{"name": "look", "description": "Look.", "parameters": schema}],
     )
     answer = {"response_id": "r", "text": "Well.", "finish_reason": "COMPLETE"}
     whole = folded("cohere_chat_v1", *lines, {"event_type": "stream-end", "response": answer})

@@ -21,7 +21,7 @@ WHOLE = Path(__file__).resolve().parents[3] / "shared" / "wire" / "exchanges.jso
 MORE = WHOLE.with_name("more.jsonl.gz")
 """Exchanges of other wires, and some more of these."""
 OTHERS = SAMPLE.with_name("others.jsonl.gz")
-"""A sample of those of Google and Bedrock."""
+"""A sample of those."""
 IS_WHOLE = FULL and WHOLE.is_file()
 STREAMED = ("chat_completions", "messages", "responses")
 WHOLES = ("completions", "embeddings")

@@ -264,7 +264,8 @@ def _print_message(screen: Screen, message: Message, note: str) -> None:
     screen.print()
     role = message.role or "?"
     finish_reason = f" {message.finish_reason}" if message.finish_reason else ""
-    screen.line((role, f"bold {_ROLE_STYLES.get(role, '')}"), (f" {note}{finish_reason}".rstrip(), "dim"))
+    name = f" {message.name}" if message.name else ""
+    screen.line((role, f"bold {_ROLE_STYLES.get(role, '')}"), (f"{name} {note}{finish_reason}".rstrip(), "dim"))
     for part in message.parts:
         screen.print(Padding(Text(clean_lines(part_text(part))), (0, 0, 0, 2)))
 

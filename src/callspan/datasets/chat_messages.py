@@ -35,6 +35,9 @@ Dropped: TypeAlias = Counter[str]
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _OTHER_ROLES: Final = {"model": "assistant", "human": "user", "ai": "assistant"}
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
+_JSON: Final = "json"
+_BLOCKS: Final = frozenset({"text", _JSON, "image", "document", "video", "searchResult"})
+"""The only field of each block of a result in Bedrock's form."""
 _DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
 _DEFINED: Final = ("function", "custom")
 """Kinds of tools that the application runs; chat completions have the definition under this name."""
@@ -205,15 +208,18 @@ class _Writer:
         return {"role": "tool", "tool_call_id": call_id or "unknown", "content": self._result_content(part.content)}
 
     def _result_content(self, content: object) -> object:
-        """Return the content of a tool result: one or several texts, without images."""
+        """Return the content of a tool result: one or several texts without images, or data as JSON."""
         if content is None or isinstance(content, str):
             return content or ""
-        if not isinstance(content, list):
+        if not isinstance(content, list) or (content and not any(map(_is_part, content))):
             return encode_json(content).decode()
         texts: list[object] = []
         for item in content:
-            if isinstance(item, dict) and item.get("type") in _TEXTS:
-                texts.append({"type": "text", "text": str(item.get("text", ""))})
+            fields = item if isinstance(item, dict) else {}
+            if fields.get("type") in _TEXTS or fields.keys() == {"text"}:
+                texts.append({"type": "text", "text": str(fields.get("text", ""))})
+            elif fields.keys() == {_JSON}:
+                texts.append({"type": "text", "text": encode_json(fields[_JSON]).decode()})
             else:
                 self._dropped["part of a tool result that is no text"] += 1
         return _shortest(texts)
@@ -238,6 +244,11 @@ class _Writer:
             case _:
                 self._dropped[f"{type(part).__name__} of a user"] += 1
         return None
+
+
+def _is_part(item: object) -> bool:
+    """Return whether an item of a tool result is a part of it, as one with a type, or a block of Bedrock."""
+    return isinstance(item, dict) and ("type" in item or (len(item) == 1 and not _BLOCKS.isdisjoint(item)))
 
 
 def _shortest(parts: list[object] | list[dict[str, object]]) -> object:

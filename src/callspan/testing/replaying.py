@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from callspan.opening import open_store
+from callspan.providers import wires
 from callspan.providers.registry import endpoint_for
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.stores.filters import CallFilter
@@ -80,8 +81,8 @@ class CallQueue:
                 return call
         if self._match == "body":
             return None
-        endpoint = endpoint_for(request.method, request.path)
-        fitting = (call for call in self._unused.values() if endpoint is None or call.api == endpoint.api)
+        api = _api_of(request)
+        fitting = (call for call in self._unused.values() if api is None or call.api == api)
         return next(fitting, None)
 
     def _reason_without_answer(self, request: ReceivedRequest, key: str) -> str:
@@ -150,7 +151,16 @@ def replay(
 
 
 def _is_a_call(request: ReceivedRequest) -> bool:
-    return endpoint_for(request.method, request.path) is not None
+    return _api_of(request) is not None
+
+
+def _api_of(request: ReceivedRequest) -> str | None:
+    """Return the API of a request, as its record has it; None for one that calls no model."""
+    endpoint = endpoint_for(request.method, request.path)
+    if endpoint is not None:
+        return endpoint.api
+    wire = wires.of_request(request.method, request.path, request.json)
+    return None if wire is None else wire.api
 
 
 def reply_of(call: CallRecord) -> Reply:

@@ -156,4 +156,15 @@ class Chat(CohereEndpoint):
 def _as_chat_completion(message: Json) -> Json:
     """Return a message as chat completions have it: the plan is its reasoning, the citations are annotations."""
     fields = {name: value for name, value in message.items() if name not in (_PLAN, _MARKS)}
+    if fields.get("role") == "tool":
+        fields["content"] = _result_content(fields.get("content"))
     return {**fields, "reasoning": message.get(_PLAN), "annotations": message.get(_MARKS)}
+
+
+def _result_content(content: object) -> object:
+    """Return the data of the documents that a tool returned, if they have nothing else: one alone, or a list."""
+    documents = [mapping(block, "document") for block in content] if isinstance(content, list) else []
+    data = [document["data"] for document in documents if document is not None and document.keys() == {"data"}]
+    if not data or len(data) < len(documents):
+        return content
+    return data[0] if len(data) == 1 else data

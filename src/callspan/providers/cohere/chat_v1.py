@@ -13,7 +13,17 @@ from callspan.providers.fold.merge import GrowingText, Json, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.openai.parts import list_or_none
-from callspan.providers.wire_json import detached, flag, integer, items, mapping, objects, text, word
+from callspan.providers.wire_json import (
+    detached,
+    detached_object,
+    flag,
+    integer,
+    items,
+    mapping,
+    objects,
+    text,
+    word,
+)
 from callspan.record.codec import json_text
 from callspan.record.messages import Conversation, Message, Part, Text, ToolCall, ToolResult
 
@@ -22,6 +32,12 @@ _ROLES: Final = {"user": "user", "chatbot": "assistant", "system": "system", "to
 _LISTS: Final = ("citations", "documents", "search_results", "search_queries")
 """Lists of an answer that events extend."""
 _END: Final = "stream-end"
+_PARAMETERS: Final = "parameter_definitions"
+_TYPES: Final = {
+    "str": "string", "string": "string", "int": "integer", "integer": "integer", "float": "number", "number": "number",
+    "bool": "boolean", "boolean": "boolean", "list": "array", "array": "array", "dict": "object", "object": "object",
+}  # fmt: skip
+"""Types of JSON Schema by the names of Python's."""
 
 
 class ChatV1Fold:
@@ -122,8 +138,29 @@ class ChatV1(CohereEndpoint):
             system=[Text(text=preamble)] if preamble else [],
             input=[*turns, *(message for message in (asked, results) if message.parts)],
             output=[answered] if self._is_answer(response) else [],
-            tools=list(map(detached, items(request, "tools"))),
+            tools=list(map(_tool, objects(request, "tools"))),
         )
+
+
+def _tool(tool: Json) -> Json:
+    """Return the definition of a tool with its parameters as a schema; the API names the types of Python."""
+    fields = detached_object(tool)
+    parameters = mapping(fields.pop(_PARAMETERS, None)) or {}
+    return {
+        **fields,
+        "parameters": {
+            "type": "object",
+            "properties": {name: _property(parameter) for name, parameter in parameters.items()},
+            "required": [name for name, parameter in parameters.items() if flag(parameter, "required")],
+        },
+    }
+
+
+def _property(parameter: object) -> Json:
+    kind = (text(parameter, "type") or "").partition("[")[0].lower()
+    described = text(parameter, "description")
+    stated = {"type": _TYPES.get(kind), "description": described}
+    return {key: value for key, value in stated.items() if value is not None}
 
 
 def _role(turn: Json) -> str:

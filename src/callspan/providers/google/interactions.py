@@ -6,6 +6,7 @@ all four counters.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -240,11 +241,21 @@ def _input(given: object) -> list[Message]:
     if isinstance(given, str):
         return [Message(role="user", parts=[Text(text=given)])]
     entries = [entry for entry in (given if isinstance(given, list) else [given]) if isinstance(entry, dict)]
-    if not any("role" in entry or "steps" in entry for entry in entries):
-        parts = [part for entry in entries for part in _step(entry)]
-        is_results = bool(parts) and all(isinstance(part, ToolResult) for part in parts)
-        return [Message(role="tool" if is_results else "user", parts=parts)] if parts else []
-    return [_turn(entry) for entry in entries]
+    if any("role" in entry or "steps" in entry for entry in entries):
+        return [_turn(entry) for entry in entries]
+    return [
+        Message(role=role, parts=parts)
+        for role, steps in groupby(entries, _role)
+        if (parts := [part for step in steps for part in _step(step)])
+    ]
+
+
+def _role(step: Json) -> str:
+    """Return who a step of the input is of: a history that the application keeps has those of the model too."""
+    kind = word(step, "type") or ""
+    if kind == "function_result":
+        return "tool"
+    return "assistant" if kind in ("model_output", "thought") or kind.endswith(("_call", "_result")) else "user"
 
 
 def _turn(turn: Json) -> Message:

@@ -7,14 +7,14 @@ their responses rarely have ids: they are then paired by name and order.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 
 from callspan.providers.media_parts import media
 from callspan.providers.named_calls import CallNames, call_id
-from callspan.providers.wire_json import detached, items, mapping, text, word
+from callspan.providers.wire_json import detached, detached_object, items, mapping, objects, text, word
 from callspan.record.codec import json_text
 from callspan.record.messages import (
     Conversation,
@@ -35,6 +35,7 @@ _CAMEL: Final = re.compile("(?<=[a-z0-9])([A-Z])")
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 _ASSISTANT: Final = "assistant"
 _CALL_FIELDS: Final = frozenset({"id", "name", "args"})
+_FUNCTIONS: Final = "functionDeclarations"
 
 
 def camel(value: _Json) -> _Json:
@@ -63,8 +64,37 @@ def conversation(request: object, response: object) -> Conversation:
         system=parts(body.get("systemInstruction")),
         input=list(map(message, contents if isinstance(contents, list) else [contents] if contents else [])),
         output=output,
-        tools=list(map(detached, items(body, "tools"))),
+        tools=list(tools(body)),
     )
+
+
+def tools(body: _Json) -> Iterable[_Json]:
+    """Yield the definitions of tools as other APIs have them: functions by their names, hosted ones by type."""
+    for tool in map(camel, objects(body, "tools")):
+        for kind, setting in tool.items():
+            if kind == _FUNCTIONS:
+                yield from map(_function, objects(tool, kind))
+            elif setting is not None:
+                yield {**detached_object(mapping(setting) or {}), "type": snake(kind)}
+
+
+def _function(declaration: _Json) -> _Json:
+    fields = detached_object(camel(declaration))
+    schema, own = fields.pop("parametersJsonSchema", None), fields.pop("parameters", None)
+    parameters = _json_schema(own) if schema is None else schema
+    return {"type": "function", **fields, **({} if parameters is None else {"parameters": parameters})}
+
+
+def _json_schema(schema: object) -> object:
+    """Return a schema of OpenAPI with the names of types of JSON Schema, which are in lower case."""
+    if isinstance(schema, list):
+        return list(map(_json_schema, schema))
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value.lower() if key == "type" and isinstance(value, str) else _json_schema(value)
+        for key, value in schema.items()
+    }
 
 
 def candidates(response: object) -> list[_Json]:
