@@ -1,4 +1,4 @@
-"""A session that Claude Code reported, by the page and the command: as any other."""
+"""Sessions that Claude Code and Codex reported, by the page and the command: as any other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 from tests.receive.conftest import Kept, logs, recorded
 from tests.support.commands import ask
 from tests.view.conftest import Delivery, Open
+
+from callspan.records import EventRecord
 
 
 @pytest.fixture
@@ -50,6 +52,47 @@ def test_calls_of_a_subagent_are_inside_it(reported: Delivery, tab: Open) -> Non
     )
     assert sorted(indents) == [14, 14, 14, 14, 28]
     assert "agent general-purpose  1 call" in ask("--store", reported.url, "show", session_id(reported)).out
+
+
+def test_tools_of_a_subagent_are_inside_it(reported: Delivery, tab: Open) -> None:
+    """They name the call that requested them, which names the agent."""
+    events = [event for events in recorded("tools") for event in events]
+    inner = next(event for event in events if event["event.name"] == "api_request" and "agent_id" in event)
+    kept = Kept()
+    used = {
+        "event.name": "tool_result",
+        "tool_name": "NotebookEdit",
+        "tool_use_id": "t9",
+        "success": "true",
+        "duration_ms": 1,
+    }
+    same = {name: inner[name] for name in ("time_ns", "session.id", "request_id")}
+    assert kept.take(logs([{**same, **used}]))
+    reported.write(*(record for record in kept.versions if isinstance(record, EventRecord)))
+    page = tab(reported.url, f"session/{session_id(reported)}", ".entry:has-text('NotebookEdit')").tab
+
+    def indent(name: str) -> str:
+        row = page.locator(f".entry:has(> span:text-is('tool')):has-text('{name}')").first
+        return str(row.evaluate("one => one.style.getPropertyValue('--in')"))
+
+    assert (indent("NotebookEdit"), indent("Bash")) == ("28px", "14px")
+    lines = ask("--store", reported.url, "show", session_id(reported)).out.splitlines()
+    starts = {
+        name: next(line.index(name) for line in lines if name in line) for name in ("tool NotebookEdit", "tool Bash")
+    }
+    assert starts["tool NotebookEdit"] == starts["tool Bash"] + 4
+
+
+def test_session_of_codex_is_named_by_the_words_of_the_user(store: Delivery, tab: Open) -> None:
+    kept = Kept()
+    for events in recorded("codex"):
+        assert kept.take(logs(events, "codex_exec"))
+    store.write(*kept.versions)
+    one = tab(store.url, "", ".row.session")
+    assert one.tab.inner_text(".row.session .words") == "say hi"
+    one.open(f"session/{session_id(store)}", "[data-entry]")
+    assert one.tab.inner_text("[aria-label=Conversation] .turn b >> nth=0") == "user"
+    assert one.tab.inner_text(".entry:has-text('say hi') > span >> nth=0") == "user"
 
 
 def test_tools_and_cost_are_of_the_session(reported: Delivery, tab: Open) -> None:

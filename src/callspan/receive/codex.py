@@ -165,7 +165,7 @@ class Codex:
             place = _place(event, sender)
             message = MessageRecord(
                 message_id=ident, session_id=place.session_id, timestep_id=place.timestep_id, timestep=place.timestep,
-                message_type="observation", sender="user", receiver="codex", time_ns=event.time_ns, content=prompt,
+                message_type="question", sender="user", receiver="codex", time_ns=event.time_ns, content=prompt,
             )  # fmt: skip
             yield message, sender.level
 

@@ -293,6 +293,7 @@ class Agents:
         nodes = [(self.ids(record), record) for record in records if isinstance(record, CallRecord | EventRecord)]
         self._parents = {ident: parent for (ident, parent), _ in nodes if ident is not None}
         self._agents = {ident for (ident, _), record in nodes if ident is not None and is_agent(record)}
+        self._parents_by_call = {node.call_id: parent for (_, parent), node in nodes if isinstance(node, CallRecord)}
         self._calls: dict[str | None, list[CallRecord]] = defaultdict(list)
         for _, call in nodes:
             if isinstance(call, CallRecord):
@@ -323,7 +324,10 @@ class Agents:
 
     def _enclosing_agents(self, record: object) -> list[str | None]:
         agents: list[str | None] = []
-        _, parent = self.ids(record)
+        ident, parent = self.ids(record)
+        if ident is None and isinstance(record, EventRecord):
+            # Without a span, a tool is where the call is that requested it.
+            parent = self._parents_by_call.get(record.call_id or "") or parent
         for _ in self._parents:  # bounded, even if parents form a cycle
             if parent is None:
                 break

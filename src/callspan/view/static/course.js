@@ -54,12 +54,14 @@ const entryRow = (entry, axis, { now, runs }, depth) => h("div.entry", { role: "
 
 // Sets the number of agents around each entry, by their ids on all pages, and the calls inside each agent that ended before `last`.
 const nested = (entries, last) => {
-  const nodes = new Map(entries.filter(entry => entry.tree_id).map(entry => [entry.tree_id, entry]));
+  const nodes = new Map(entries.filter(entry => entry.tree_id).map(entry => [entry.tree_id, entry])), calls = new Map(entries.filter(entry => entry.call).map(entry => [entry.id, entry]));
+  // Without a span, a tool is where the call is that requested it.
+  const parentOf = entry => (!entry.tree_id && entry.record?.event_type && calls.get(entry.record.call_id)?.tree_parent) || entry.tree_parent;
   for (const entry of entries) entry.inside = entry.kind === "agent" && ms(entry.start_ns) + (ms(entry.duration_ns) || 0) < last ? [] : null;
   for (const entry of entries) {
     const passed = new Set();
     entry.depth = 0;
-    for (let above = entry.tree_parent; above && !passed.has(above); above = nodes.get(above)?.tree_parent) {
+    for (let above = parentOf(entry); above && !passed.has(above); above = nodes.get(above)?.tree_parent) {
       const around = nodes.get(above);
       passed.add(above);
       if (around?.kind === "agent") entry.depth += 1;
