@@ -110,7 +110,7 @@ def test_six_questions(reader: Reader) -> None:
     begin()
     reader.within("combobox", "user", exact=True).select_option(label="u7")
     reader.activations += 1
-    reader.reads("row", "How do I pay?", "feedback 0")
+    reader.reads("row", "How do I pay?", "feedback 0 thumbs_down")
     reader.activate("link", "How do I pay?")
     reader.reads("region", "Conversation", "It did not say how.")
     # What did the model refuse?

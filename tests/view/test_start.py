@@ -248,6 +248,52 @@ def test_conversation_marks_an_interrupted_call(store: Delivery, records: Record
 
 def test_vectors_are_an_answer(store: Delivery, records: Records, tab: Open) -> None:
     body = raw({"data": [{"index": 0, "embedding": [0.5, 0.25]}]})
+def test_failed_calls_and_unsuccessful_sessions_have_words_of_their_own(
+    store: Delivery, records: Records, tab: Open
+) -> None:
+    failed: dict[str, Any] = {"outcome": "error", "error": ErrorInfo(kind="connection", type="E")}
+    now = time.time_ns()
+    for number in range(4):
+        outcome = {"outcome": "failure" if number else "success", "group_id": "g1" if number < 3 else None}
+        store.write(
+            records.session(f"s{number}", start_ns=now + number, **outcome),
+            records.call(session_id=f"s{number}", timing=Timing(start_ns=now, duration_ns=1), **failed),
+        )
+    one = tab(store.url, "", ".row.session")
+    assert "4 calls failed" in one.tab.inner_text("section.band")
+    alone, group = (row.inner_text() for row in one.tab.locator(".row.session").all())
+    assert "no success" in alone
+    assert group.split()[group.split().index("success") - 1 :][:4] == ["1", "success", "2", "no"]
+    chips = " ".join(one.tab.inner_text("form.filters .chips").split())
+    assert "with failed calls 4 no success 3" in chips
+    for place, selector in (
+        ("calls", ".row.call"),
+        ("session/s3", ".titlebar:has-text('no success')"),
+        ("compare?a=s0&b=s1", ".row.pair:has-text('no success')"),
+        ("", ".row.session"),
+    ):
+        one.open(place, selector)
+        assert "failure" not in one.tab.inner_text("main"), place
+
+
+def test_label_stands_beside_its_score(store: Delivery, records: Records, tab: Open) -> None:
+    """If all values of the score have it."""
+    for number in range(3):
+        store.write(records.session(f"s{number}", start_ns=START_NS, outcome="success"))
+    rated = [
+        ("s0", "feedback", 0.0, "thumbs_down"), ("s1", "feedback", 1.0, "thumbs_up"), ("s1", "feedback", 0.0, None),
+        ("s2", "feedback", 1.0, "thumbs_up"), ("s2", "judge", 0.5, "in part"),
+    ]  # fmt: skip
+    for number, (session_id, objective, value, label) in enumerate(rated):
+        fields = {"session_id": session_id, "scope": "session", "objective": objective, "label": label}
+        store.write(reward(f"r{number}", value, **fields))
+    one = tab(store.url, "", ".row.session")
+    said = [one.tab.inner_text(f".row[data-id=s{number}] .scores") for number in range(3)]
+    assert said == ["feedback 0 thumbs_down", "feedback 0.5 mean of 2", "feedback 1 judge 0.5"], "numbers have room"
+    one.open("session/s2", ".titlebar .facts")
+    assert "feedback 1 thumbs_up judge 0.5 in part" in one.tab.inner_text(".titlebar")
+
+
     store.write(records.call(call_id="c1", api="embeddings", operation="embeddings", response=Response(body=body)))
     page = tab(store.url, "call/c1", ".fact").tab
     assert "vectors, not displayed" in page.inner_text("[aria-label=Messages]")

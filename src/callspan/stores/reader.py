@@ -323,6 +323,10 @@ class Reader:
         """Return the labels of each of these calls by objective: its own, else those of its session."""
         return rewards.labels_of_calls(self._database, calls, objectives)
 
+    def score_labels(self, session_ids: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """Return, by session and objective, the label of its values, those of calls included, if all have the same."""
+        return rewards.labels_of_scores(self._database, session_ids)
+
     def timestep_scores(self, session_id: str, *, excluding: Collection[str | None] = ()) -> Mapping[str, Scores]:
         """Return the scores of each timestep that has any, including those of the timesteps inside it.
 

@@ -61,6 +61,10 @@ SELECT session_id, objective, value FROM (
       row_number() OVER (PARTITION BY session_id, objective ORDER BY time_ns DESC, reward_id DESC) AS position
     FROM rewards WHERE {condition} AND value IS NOT NULL) ranked WHERE position = 1
 """
+_LABELS: Final = """
+SELECT session_id, objective, max(label) FROM rewards WHERE {condition} AND value IS NOT NULL
+ GROUP BY session_id, objective HAVING min(coalesce(label, '')) = max(label) AND max(label) <> ''
+"""
 _CURVE: Final = f"""
 SELECT session_id, time_ns, value FROM reward_values WHERE {{condition}} AND scope = 'event' AND objective = {REWARD!r}
  ORDER BY session_id, time_ns, coalesce(sequence, 0), reward_id IS NOT NULL, coalesce(reward_id, event_id)
@@ -142,6 +146,15 @@ def labels_of_calls(
     session_ids = [*{call.session_id: None for call in calls if call.session_id}]
     of_sessions = _labels(database, "session", "<>", session_ids, objectives)
     return {call.call_id: own_labels.get(call.call_id) or of_sessions.get(call.session_id or "", {}) for call in calls}
+
+
+def labels_of_scores(database: Database, session_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    """See `Reader.score_labels`."""
+    labels: dict[str, dict[str, str]] = defaultdict(dict)
+    for condition, parameters in in_batches(session_ids):
+        for session_id, objective, label in database.tuples(_LABELS.format(condition=condition), parameters):
+            labels[session_id][objective] = label
+    return labels
 
 
 def _labels(

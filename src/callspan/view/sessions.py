@@ -178,10 +178,12 @@ def session_rows(
 ) -> list[Row]:
     """Return the rows of these sessions; `curves` are their reward curves, if already read.
 
-    `course` has the calls and tools; `curve` the cumulative reward, if there were several rewards.
+    `course` has the calls and tools, `labels` the label of each score, if its values share one, `curve` the cumulative
+    reward, if there were several rewards.
     """
     ids = [summary.session.session_id for summary in summaries]
     words = reader.first_words(ids)
+    labels = reader.score_labels([key for summary, key in zip(summaries, ids, strict=True) if summary.scores])
     if curves is None:
         curves = reader.reward_curves(
             [key for summary, key in zip(summaries, ids, strict=True) if summary.events <= _MAX_EVENTS]
@@ -192,14 +194,19 @@ def session_rows(
     ]
     courses = reader.courses([key for key in with_course if key not in curve_points])
     return [
-        _row(summary, words.get(key), courses.get(key, []), thinned(curve_points.get(key, []), _MAX_POINTS))
+        _row(summary, courses.get(key, []))
+        | {
+            "title": words.get(key),
+            "labels": labels.get(key, {}),
+            "curve": thinned(curve_points.get(key, []), _MAX_POINTS),
+        }
         for summary, key in zip(summaries, ids, strict=True)
     ]
 
 
-def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve: list[float]) -> Row:
+def _row(summary: SessionSummary, runs: Sequence[Run]) -> Row:
     course = [_bar(run, runs[0].start_ns, summary.outcome) for run in runs]
-    return as_row(session_facts(summary, "page")) | {"title": title, "course": course, "curve": curve}
+    return as_row(session_facts(summary, "page")) | {"course": course}
 
 
 def _bar(run: Run, first_ns: int, of_session: str | None) -> CourseBar:

@@ -64,11 +64,12 @@ export const percent = (part, whole) => `${brief(Number((part / whole * 100).toP
 export const errorShare = (errors, calls) => (errors ? `${percent(errors, calls)} failed` : "");
 
 const tone = value => (value > 0 ? "good" : value < 0 ? "bad" : "");
-export const scores = row => {
+// `hasRoom`: also the labels of several scores; a list shows that of an only one, because the numbers must have room.
+export const scores = (row, { hasRoom = false } = {}) => {
   const parts = row.reward !== null ? [h(`b.${tone(row.reward) || "none"}`, null, signed(row.reward))] : [];
   for (const [name, one] of Object.entries(row.scores)) {
     const binary = one.last <= 0 ? "bad" : "";
-    parts.push(h("span", null, soft(name), " ", h(`b.${binary || "none"}`, null, plain(one.mean)), one.count > 1 && soft(` mean of ${one.count}`)));
+    parts.push(h("span", null, soft(name), " ", h(`b.${binary || "none"}`, null, plain(one.mean)), one.count > 1 && soft(` mean of ${one.count}`), (hasRoom || Object.keys(row.scores).length === 1) && row.labels?.[name] && ` ${oneLine(row.labels[name])}`));
   }
   return parts.length ? spaced(parts) : [unknown()];
 };

@@ -18,7 +18,7 @@ const facts = (row, record, minute) => {
   const labels = [["user", row.user_id], ["task", row.task_id], ["experiment", row.experiment], ...metadata].filter(([, value]) => known(value));
   const began = row.start_ns === null ? "" : `${day(ms(row.start_ns)) === "Today" ? "" : day(ms(row.start_ns)) + " "}${clock(ms(row.start_ns))}`;
   return h("div.facts", null,
-    h("span", null, outcome(row), sessionMarks(row)), row.reward === null && !Object.keys(row.scores).length ? "" : h("span", null, scores(row)),
+    h("span", null, outcome(row), sessionMarks(row)), row.reward === null && !Object.keys(row.scores).length ? "" : h("span", null, scores(row, { hasRoom: true })),
     h("span", null, row.timesteps ? [strong(count(row.timesteps)), row.timesteps === 1 ? " step, " : " steps, "] : "", strong(count(row.calls)), row.calls === 1 ? " call" : " calls"),
     models.length ? h("span", null, soft(models.length === 1 ? "model " : "models "), strong(models.join(", "))) : "",
     known(row.input_tokens ?? row.output_tokens) ? h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens") : "",
