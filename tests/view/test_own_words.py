@@ -91,6 +91,37 @@ def test_differences_say_what_is_known_of_them(store: Delivery, records: Records
     assert texts == ["+0.1 ms", "\N{MINUS SIGN}0.3 ms", "+2 ms"]
 
 
+MINUS = "\N{MINUS SIGN}"
+WRITTEN: list[tuple[str, Any, Any, list[str]]] = [
+    ("duration_ns", 14.4e6, 12.8e6, ["14.4 ms", "12.8 ms", f"{MINUS}1.6 ms"]),
+    ("duration_ns", 14.4e6, 13.0e6, ["14 ms", "13 ms", f"{MINUS}1 ms"]),
+    ("duration_ns", 1.44e9, 1.36e9, ["1.44 s", "1.36 s", f"{MINUS}0.08 s"]),
+    ("duration_ns", 0.2e6, 30e6, ["0.2 ms", "30.0 ms", "+29.8 ms"]),
+    ("duration_ns", 70e9, 75e9, ["1 min 10", "1 min 15", "+5.0 s"]),
+    ("cost_usd", "0.00255", "0.00314", ["$0.00255", "$0.00314", "+$0.00059"]),
+    ("input_tokens", 12_460, 12_540, ["12.46k", "12.54k", "+0.08k"]),
+    ("calls", 1, 2.5, ["1", "2.5", "+1.5"]),
+    ("success", 1 / 3, 2 / 3, ["33.3 %", "66.7 %", "+33.3 points"]),
+    ("success", 0.5, 1, ["50 %", "100 %", "+50 points"]),
+]
+ROWS = """async rows => {
+  const { rowOf } = await import('/static/groups.js');
+  const textOf = cell => (cell.querySelector('b') || cell).textContent;
+  return rows.map(row => [...rowOf(row, 5).children].slice(1, 4).map(textOf));
+}"""
+
+
+def test_differences_agree_with_their_values(store: Delivery, tab: Open) -> None:
+    """14 ms and 13 ms are not 2 ms apart."""
+    rows = [
+        {"kind": name if name == "success" else "sum", "name": name, "a": a, "b": b, "numbers": [9, 9]}
+        | {"difference": float(b) - float(a)}
+        for name, a, b, _ in WRITTEN
+    ]
+    texts = tab(store.url).tab.evaluate(ROWS, rows)
+    assert texts == [said for *_, said in WRITTEN]
+
+
 def test_user_is_one_fact_of_a_call(store: Delivery, records: Records, tab: Open) -> None:
     """Also if it is known from the metadata of the call."""
     for number in range(2):

@@ -7,11 +7,43 @@ import { quoted } from "./filters.js";
 import { gridRow, headRow } from "./rows.js";
 
 const NAMES = {
-  timesteps: "steps", input_tokens: "tokens in", output_tokens: "tokens out", reasoning_tokens: "reasoning tokens", cost_usd: "cost", duration_ns: "time", active_ns: "active time"
+  timesteps: "steps", errors: "failed calls", input_tokens: "tokens in", output_tokens: "tokens out", reasoning_tokens: "reasoning tokens", cost_usd: "cost", duration_ns: "time", active_ns: "active time"
 };
 const nameOf = row => (row.kind === "score" && row.name !== "reward" ? `score ${row.name}` : NAMES[row.name] || row.name);
-const valueText = (row, value) => {
+// The values of a row and their difference are written in one unit, with as many digits as make the written difference that
+// of the written values: 14 ms and 13 ms are not 2 ms apart.
+const TIMES = [[999.5e6, 1e6, " ms", 0], [9.95e9, 1e9, " s", 1], [59.5e9, 1e9, " s", 0]];
+const SIZES = [[999.5e6, 1e9, "G"], [999.5e3, 1e6, "M"], [999.5, 1e3, "k"]];
+const MOST_MORE = 2;
+const formOf = (row, a, b) => {
+  const size = Math.max(a, b);
+  if (row.kind === "success") return { unit: 0.01, least: 0, after: " %" };
+  if (row.name === "cost_usd") return { unit: 1, least: Math.max(...[a, b].map(usd => money(usd).split(".")[1].length)), before: "$" };
+  if (row.name.endsWith("_ns")) {
+    const [, unit, after, least] = TIMES.find(([below]) => size < below) || [];
+    return unit && { unit, least, after };
+  }
+  const [, unit, after] = SIZES.find(([from]) => size >= from) || [0, 1, ""];
+  return { unit, least: 2, after, isTrimmed: true };
+};
+// Writes a value of a row, as a number and its unit; null if values are unknown or need no more digits.
+const writerOf = row => {
+  if (row.kind === "score" || ![row.a, row.b, row.difference].every(known)) return null;
+  const values = [row.a, row.b, row.difference].map(Number), form = formOf(row, ...values);
+  if (!form) return null;
+  const rounded = digits => values.map(value => Number((value / form.unit).toFixed(digits)));
+  const isVisible = digits => rounded(digits).every((value, at) => value || !values[at]);
+  const agrees = digits => { const [a, b, difference] = rounded(digits); return Number((b - a).toFixed(digits)) === difference; };
+  const every = Array.from({ length: MOST_MORE + 1 }, (_, more) => form.least + more).filter(isVisible), digits = every.find(agrees) ?? every[1] ?? every[0];
+  if (digits === undefined) return null;
+  return (value, more = 0) => {
+    const most = digits + more, number = Math.abs(value / form.unit).toLocaleString("en-US", { minimumFractionDigits: form.isTrimmed ? 0 : most, maximumFractionDigits: most });
+    return [`${form.before || ""}${number}`, form.after || ""];
+  };
+};
+const valueText = (row, value, write) => {
   if (!known(value)) return DASH;
+  if (write) return write(value).join("");
   if (row.kind === "success") return `${Math.round(value * 100)} %`;
   if (row.kind === "score") return signed(value);
   if (row.name === "cost_usd") return money(value);
@@ -19,23 +51,35 @@ const valueText = (row, value) => {
 };
 // A short time with its fraction of a millisecond, because differences of calls may be that small.
 const sizeText = (row, value) => (row.name.endsWith("_ns") && value > 0 && value < 1e6 ? `${Number(ms(value).toPrecision(2))} ms` : valueText(row, value));
-const boundText = (row, value) => {
+const boundText = (row, value, write, more) => {
+  if (write) {
+    const [number, unit] = write(value, more);
+    return `${value < 0 ? "−" : "+"}${number}${row.kind === "success" ? "" : unit}`;
+  }
   if (row.kind === "success") return signed(Math.round(value * 100));
   return row.kind === "score" ? signed(value) : `${value < 0 ? "−" : "+"}${sizeText(row, Math.abs(value))}`;
 };
-export const differenceText = (row, value) => boundText(row, value) + (row.kind === "success" ? " points" : "");
+export const differenceText = (row, value, write) => boundText(row, value, write) + (row.kind === "success" ? " points" : "");
 // Whether the interval of a difference excludes no difference. Sums are no better or worse.
 const isCertain = row => known(row.low) && !(row.low <= 0 && row.high >= 0);
-const certainty = (row, least) => {
+const intervalText = (row, write) => {
+  const bounds = more => [row.low, row.high].map(value => boundText(row, value, more === null ? null : write, more));
+  const isExact = ([low, high]) => low !== high && [low, high].every((text, at) => /[1-9]/.test(text) || !Number([row.low, row.high][at]));
+  return ([0, 1, 2].map(bounds).find(isExact) || bounds(null)).join(" to ");
+};
+const certainty = (row, least, write) => {
   if (Math.min(...row.numbers) < least) return soft(`too few to tell: fewer than ${least}`);
   if (!known(row.difference)) return soft(DASH);
-  if (!known(row.low)) return row.difference ? [strong(differenceText(row, row.difference)), soft(" no interval: the values do not vary")] : soft("the same");
-  return [strong(differenceText(row, row.difference)), ` (${boundText(row, row.low)} to ${boundText(row, row.high)}) `, soft(isCertain(row) ? "certain" : "not certain")];
+  if (!known(row.low)) return row.difference ? [strong(differenceText(row, row.difference, write)), soft(" no interval: the values do not vary")] : soft("the same");
+  return [strong(differenceText(row, row.difference, write)), ` (${intervalText(row, write)}) `, soft(isCertain(row) ? "certain" : "not certain")];
 };
 const numbersText = row => (row.paired ? plural(row.numbers[0], "task") : row.numbers.map(count).join(" and "));
 
-const rowOf = (row, least) => gridRow(`.pair${isCertain(row) && row.kind !== "sum" ? (row.difference > 0 ? ".better" : ".worse") : ""}`, { data: { id: nameOf(row) } },
-  h("span.soft", null, nameOf(row)), h("span", null, valueText(row, row.a)), h("span", null, valueText(row, row.b)), h("span", null, certainty(row, least)), soft(numbersText(row)));
+export const rowOf = (row, least) => {
+  const write = writerOf(row);
+  return gridRow(`.pair${isCertain(row) && row.kind !== "sum" ? (row.difference > 0 ? ".better" : ".worse") : ""}`, { data: { id: nameOf(row) } },
+    h("span.soft", null, nameOf(row)), h("span", null, valueText(row, row.a, write)), h("span", null, valueText(row, row.b, write)), h("span", null, certainty(row, least, write)), soft(numbersText(row)));
+};
 
 // The link to the sessions of a group, such as `meta:prompt_version=3`.
 const sessionsOf = (label, number) => {
