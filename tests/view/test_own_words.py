@@ -207,14 +207,24 @@ def test_tool_result_appears_once(store: Delivery, records: Records, tab: Open) 
     assert one.tab.inner_text("[aria-label=Conversation]").count("drizzle-9") == 1
 
 
-MARKDOWN = "Run:\n```sh\nls **not bold**\n```\n| city | rain |\n|---|---:|\n| Jena | `9` mm |\nEnd **now**."
+MARKDOWN = """Run:
+```sh
+ls **not bold**
+```
+| city | rain | sky | wind |
+|---|---:|:---:|:--|
+| Jena | `9` mm | grey | |
+End **now**."""
 
 
 def test_code_and_tables_of_markdown_are_drawn(store: Delivery, records: Records, tab: Open) -> None:
     store.write(records.call(call_id="c1", answer=MARKDOWN))
     page = tab(store.url, "call/c1", ".text table").tab
     assert page.inner_text(".text pre.code") == "ls **not bold**"
-    assert page.locator(".text td").all_inner_texts() == ["Jena", "9 mm"]
+    assert page.locator(".text td").all_inner_texts() == ["Jena", "9 mm", "grey", ""]
+    aligned = "all => all.map(one => getComputedStyle(one).textAlign)"
+    for cells in ("th", "td"):
+        assert page.locator(f".text {cells}").evaluate_all(aligned) == ["left", "right", "center", "left"]
     assert page.locator(".text b").all_inner_texts() == ["now"]
 
 

@@ -7,11 +7,14 @@ const INLINE = /(\*\*[^*\n]{1,200}\*\*|`[^`\n]{1,200}`)/;
 const inline = line => line.split(INLINE).map((piece, at) => (at % 2 === 0 ? piece : piece.startsWith("`") ? h("code", null, piece.slice(1, -1)) : strong(piece.slice(2, -2))));
 const FENCE = /^(```|~~~)[^\n]*\n([\s\S]*?)\n?^\1[ \t]*$\n?/m;
 const TABLE = /^\|.*\|[ \t]*\n\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*\n(?:\|.*\|[ \t]*(?:\n|$))+/m;
-const cellsIn = line => line.trim().slice(1, -1).split(/(?<!\\)\|/).map(cell => inline(cell.trim()));
+const cellsIn = line => line.trim().slice(1, -1).split(/(?<!\\)\|/).map(cell => cell.trim());
+const ALIGNED = [[/^:-+:$/, ".centre"], [/^-+:$/, ".right"]];
+const alignOf = rule => ALIGNED.find(([form]) => form.test(rule))?.[1] ?? "";
 const tableOf = source => {
-  const [head, , ...lines] = source.trim().split("\n");
-  return h("table.numbers", null, h("thead", null, h("tr", null, cellsIn(head).map(cell => h("th", { scope: "col" }, cell)))),
-    h("tbody", null, lines.map(line => h("tr", null, cellsIn(line).map(cell => h("td", null, cell))))));
+  const [head, rule, ...lines] = source.trim().split("\n").map(cellsIn), aligned = rule.map(alignOf);
+  const row = (tag, props, cells) => h("tr", null, cells.map((cell, at) => h(`${tag}${aligned[at] ?? ""}`, props, inline(cell))));
+  return h("table.numbers", null, h("thead", null, row("th", { scope: "col" }, head)),
+    h("tbody", null, lines.map(cells => row("td", null, cells))));
 };
 const blocks = source => {
   const [fence, table] = [FENCE.exec(source), TABLE.exec(source)], first = !table || (fence && fence.index <= table.index) ? fence : table;
