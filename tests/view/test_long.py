@@ -36,6 +36,31 @@ def test_key_jumps_to_a_notable_step(store: Delivery, records: Records, tab: Ope
     assert one.tab.get_attribute("[role=treeitem][aria-selected=true]", "data-id") == f"t{number}"
 
 
+IN_MIDDLE = """([selector, pane]) => {
+  const [row, box] = [selector, pane].map(one => document.querySelector(one).getBoundingClientRect());
+  const middle = (row.top + row.bottom) / 2 - box.top;
+  return middle > box.height / 4 && middle < box.height * 3 / 4;
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1280, 600)])
+def test_notable_step_is_named_and_in_the_middle(
+    store: Delivery, records: Records, tab: Open, width: int, height: int
+) -> None:
+    """Also if it is above, where the line of its step sticks to the top of the conversation."""
+    store.write(*long_session(records))
+    one = tab(store.url, "session/s1", ".stepstrip", viewport={"width": width, "height": height})
+    for key, number in (("d", 52), ("e", 37), ("s", 44)):
+        one.press(key)
+        assert one.tab.evaluate(IN_MIDDLE, [f".entry[data-id=t{number}]", ".panes > *"])
+        assert one.tab.evaluate(IN_MIDDLE, [f"[data-entry=c{number}]", "[aria-label=Conversation]"])
+    named = [row.get_attribute("data-id") for row in one.tab.locator(".entry:has(.tag)").all()]
+    assert named == ["t44", "t52"]
+    assert "dearest" in one.tab.inner_text("[data-id=t52]")
+    colours = "all => all.map(one => getComputedStyle(one).backgroundColor)"
+    assert len(set(one.tab.locator("[data-id=t44], [data-id=t52]").evaluate_all(colours))) == 2, "the chosen one"
+
+
 def test_short_session_is_unfolded(store: Delivery, records: Records, tab: Open) -> None:
     store.write(*long_session(records, steps=20))
     page = tab(store.url, "session/s1", "[role=treeitem]").tab

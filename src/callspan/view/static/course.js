@@ -150,19 +150,19 @@ const inOneLine = (node, total, runs) => {
   ];
 };
 export const stepMs = (step, runs, now) => elapsedMs(ms(step.duration_ns), ms(step.start_ns), runs, now);
-const stepRow = (node, { shut, runs, now, toggle }, axis, depth) => {
+const stepRow = (node, { shut, runs, now, toggle, names }, axis, depth) => {
   const { step } = node, lasted = stepMs(step, runs, now), total = totalOf(node);
   const drawn = shut ? entriesIn(node.inside).filter(entry => !CONTAINERS.includes(entry.kind)).flatMap(entry => bar(entry, axis, now)) : [];
   return h("div.entry.step", { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.timestep_id, step: "1" }, style: { "--in": `${STEP_INDENT * depth}px` } },
-    h("span", null, button(shut ? "▸" : "▾", () => toggle(step.timestep_id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step), " ", shut ? inOneLine(node, total, runs) : ""),
+    h("span", null, button(shut ? "▸" : "▾", () => toggle(step.timestep_id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step), " ", names.map(name => [h("span.tag", null, name), " "]), shut ? inOneLine(node, total, runs) : ""),
     h("span.track", null, step.start_ns === null ? "" : span(ms(step.start_ns), ms(step.start_ns) + (lasted ?? 0), axis), drawn),
     right(time(lasted)), right(total.cost === null ? "" : money(total.cost)));
 };
 
 export const isLong = data => data.session.timesteps > MOST_OPEN;
 
-// The rows of the tree. `toggled` has the steps that were folded or opened by hand.
-export const courseOf = (data, toggled, toggle) => {
+// The rows of the tree. `toggled` has the steps that were folded or opened by hand, `names` words for notable steps.
+export const courseOf = (data, toggled, toggle, names) => {
   const now = Date.now(), { top, late } = order(data), axes = axesOf(data, late, now), rows = [], runs = data.session.outcome === "in_progress";
   let page = -1;
   const add = row => {
@@ -183,7 +183,7 @@ export const courseOf = (data, toggled, toggle) => {
       if (node.entry) { turn(node.entry.page); addEntry(node.entry, depth); continue; }
       const shut = toggled.has(node.step.timestep_id) !== isLong(data);
       turn(entriesIn(node.inside)[0]?.page ?? 0);
-      add(stepRow(node, { shut, runs, now, toggle }, axes[page], depth));
+      add(stepRow(node, { shut, runs, now, toggle, names: names.get(node.step.timestep_id) || [] }, axes[page], depth));
       if (!shut) walk(node.inside, depth + 1);
     }
   };

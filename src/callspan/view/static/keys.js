@@ -67,13 +67,13 @@ const sheet = () => {
 export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", choose, open } = {}) => {
   const all = () => [...box.querySelectorAll(rows)].filter(one => !one.hidden && one.offsetParent !== null);
   const chosen = () => box.querySelector("[aria-selected=true]");
-  const select = (row, { quiet = false, still = false } = {}) => {
+  const select = (row, { quiet = false, still = false, block = "nearest" } = {}) => {
     if (!row) return;
     for (const one of box.querySelectorAll("[tabindex='0'],[aria-selected]")) { one.tabIndex = -1; if (one !== row) one.removeAttribute("aria-selected"); }
     row.tabIndex = 0;
     row.setAttribute("aria-selected", "true");
-    if (!still) { row.focus({ preventScroll: true }); row.scrollIntoView({ block: "nearest" }); }
-    if (!quiet) choose?.(row);
+    if (!still) { row.focus({ preventScroll: true }); row.scrollIntoView({ block }); }
+    if (!quiet) choose?.(row, block);
   };
   const move = by => {
     const list = all(), at = list.indexOf(chosen());

@@ -3,7 +3,7 @@ import { address, become, copy, h, link, mark, right, soft, strong, button } fro
 import { get } from "./api.js";
 import { clock, count, day, known, money, oneLine, plural, time, ms } from "./format.js";
 import { courseOf, isLong, merged, order, stepFacts, stepName, totalOf } from "./course.js";
-import { notable, stepStrip } from "./strip.js";
+import { namesOf, notable, stepStrip } from "./strip.js";
 import { roving } from "./keys.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
 import { cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
@@ -73,11 +73,14 @@ export default ({ place, app, signal }) => {
   const tab = (name, which) => button(name, () => turnTo(name, which), { role: "tab", "aria-selected": String(which === "two") });
   const tabs = h("div.tabs", { role: "tablist" }, tab("Course", "one"), tab("Conversation", "two"));
   const rowOf = of => course.querySelector(`[data-id="${CSS.escape(of)}"]`), turnIn = of => right.querySelector(`[data-entry="${CSS.escape(of)}"]`);
-  const choose = row => {
+  const choose = (row, block) => {
     if (table) { drawRight(); return; }
     for (const one of right.querySelectorAll(".picked")) one.classList.remove("picked");
     const turn = turnIn(row.dataset.id) || turnIn(joined(row.dataset.id) || "");
-    if (turn) { turn.classList.add("picked"); turn.scrollIntoView({ block: "nearest" }); }
+    if (!turn) return;
+    turn.classList.add("picked");
+    // The line of a step sticks to the top and is in view from then on, wherever its step is.
+    (turn.matches(".stepline") && turn.nextElementSibling || turn).scrollIntoView({ block });
   };
   const stepOf = of => data.rows.find(entry => entry.id === of)?.timestep_id || "";
   // The run of a tool is shown with the call that requested it, the last one before it.
@@ -93,7 +96,7 @@ export default ({ place, app, signal }) => {
   });
   const toggle = step => { if (!toggled.delete(step)) toggled.add(step); redraw(); };
   const isShut = step => toggled.has(step) !== isLong(data);
-  const go = step => { const row = rowOf(step); if (row) cursor.select(row); };
+  const go = step => { const row = rowOf(step); if (row) cursor.select(row, { block: "center" }); };
   // Goes to a notable step; of several the one after the chosen row.
   const goTo = name => {
     const rows = [notable(data)[name]].flat().filter(Boolean).map(row => row.step.timestep_id), at = rows.indexOf(cursor.chosen()?.dataset.id);
@@ -119,7 +122,7 @@ export default ({ place, app, signal }) => {
     for (const pane of [left, right]) pane.classList.toggle("many", pages.length > 1);
     become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record, minuteOf(data)));
     become(above, !table && isLong(data) ? stepStrip(data, go) : "");
-    become(course, table ? table.course(data) : courseOf(data, toggled, toggle));
+    become(course, table ? table.course(data) : courseOf(data, toggled, toggle, isLong(data) ? namesOf(data) : new Map()));
     cursor.settle();
     drawEnd();
     drawRight();

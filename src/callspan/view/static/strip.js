@@ -19,6 +19,13 @@ export const notable = data => {
   };
 };
 
+// The words for notable steps, by id. Failed ones have marks.
+export const namesOf = data => {
+  const { dearest, slowest } = notable(data), names = new Map();
+  for (const [name, row] of Object.entries({ dearest, slowest })) if (row) names.set(row.step.timestep_id, [...names.get(row.step.timestep_id) || [], name]);
+  return names;
+};
+
 const bars = (rows, high) => rows.map(({ total }, at) => {
   const height = total.cost === null ? 0 : Number(total.cost) / (high || 1) * (HEIGHT - EDGE), width = WIDTH / rows.length;
   return svg("rect", { class: total.errors ? "failed" : "cost", x: at * width, width: width * .7, y: HEIGHT - height, height: Math.max(height, total.errors ? EDGE : 0) });
