@@ -70,6 +70,8 @@ def test_calls_outside_of_sessions_are_rows_of_the_same_list(store: Delivery, re
     )
     one = tab(store.url, "", ".row.session")
     names = [" ".join(text.split()) for text in one.tab.locator(".row.session .words").all_inner_texts()]
+    tags = [row.locator(".tag").all_inner_texts() for row in one.tab.locator(".row.session:not(.inside)").all()]
+    assert tags == [["calls"], ["call"], ["calls"], []], "what is no session says so"
     assert names == [
         "▾ one → 2", "→ 1", "→ 2", "Hi → Hello.", "▾ Is it raining in Paris? → Yes, it rains.",
         '→ weather({"city": "Paris"})', "→ Yes, it rains.", "Where is it?",

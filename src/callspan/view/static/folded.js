@@ -73,6 +73,7 @@ const runRow = (rows, key, open) => {
   return gridRow(".session.group.run", { data: { id: key }, "aria-expanded": String(open) }, cellsOf(total, {
     name: [
       soft(first.model || "calls"),
+      h("span.tag", { title: "outside of sessions" }, "calls"),
       h("span.words", null, open ? "▾ " : "▸ ", questionOf(first), soft(answerOf(last) ? ` → ${answerOf(last)}` : "")),
       h("span.marks", null, rows.flatMap(callMarks).slice(0, 1)),
     ],

@@ -45,6 +45,7 @@ const sessionRow = row => gridRow(`.session${picked(row.session_id)}`, { data: {
 const callRow = (row, isInside) => gridRow(`.session.loose${isInside ? ".inside" : ""}${picked(row.call_id)}`, { data: { id: row.call_id, href: address("call", row.call_id) } }, cellsOf({ ...row, calls: 1 }, {
   name: [
     soft(row.model || "call"),
+    isInside ? "" : h("span.tag", { title: "outside of sessions" }, "call"),
     h("a.words", { href: address("call", row.call_id), tabindex: "-1", title: questionOf(row) || null }, isInside && answerOf(row) ? "" : questionOf(row) || soft(DASH), soft(answerOf(row) ? ` → ${answerOf(row)}` : "")),
     h("span.marks", null, callMarks(row)),
   ],
