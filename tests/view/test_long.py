@@ -15,7 +15,7 @@ def test_long_session_folds_steps_with_sums_without_idle_time(store: Delivery, r
     row = page.inner_text("[data-id=t9]")
     for said in ("10,000 tokens in", "answer 9", "$0.01", "500 ms"):
         assert said in row
-    assert "1 failed" in page.inner_text("[data-id=t37]")
+    assert "1 call failed" in page.inner_text("[data-id=t37]")
     assert "1 tool failed" in page.inner_text("[data-id=t66]")
     assert "1 min" in page.inner_text(".axisline"), "idle time is cut out"
     page.click("[data-id=t9] button")

@@ -338,12 +338,12 @@ def test_group_has_name_versions_and_errors(store: Delivery, records: Records, t
     store.write(records.call(call_id="other", session_id="s3", model="gpt-5-mini"))
     one = tab(store.url, "", ".row.group")
     row = one.tab.inner_text(".row.group")
-    for said in ("5 rollouts of trial", "prompt v2", "rate limit 429", "1 failed", "2 users"):
+    for said in ("5 rollouts of trial", "prompt v2", "rate limit 429", "2 users"):
         assert said in row
     assert one.tab.get_attribute(".row.group .mark.bad >> nth=0", "class") == "mark bad"
     one.tab.wait_for_selector(".state:has-text('5 sessions, 2 calls')")
     assert re.search(r"last record \d+ d \d+ h ago", one.tab.inner_text(".state"))
-    assert one.tab.inner_text(".chip:has-text('error') .soft") == "1"
+    assert one.tab.inner_text(".chip:has-text('with failed calls') .soft") == "1"
     one.tab.select_option("select[aria-label=user]", "user:u1")
     one.tab.wait_for_selector(".sums-line:has-text('2 rows')")
     one.tab.select_option("select[aria-label=model]", "model:gpt-5")

@@ -92,7 +92,7 @@ def test_six_questions(reader: Reader) -> None:
         reader.activations = 0
 
     # What failed in the last hour, and why?
-    reader.activate("link", "2 failed", among=reader.within("region", "Now"))
+    reader.activate("link", "2 calls failed", among=reader.within("region", "Now"))
     reader.reads("grid", "Calls", "Rate limit reached: 30000 tokens per minute.")
     reader.reads("grid", "Calls", "Overloaded.")
     # Which version of the prompt is better, and is that certain?

@@ -133,7 +133,7 @@ def test_chip_counts_its_rows_and_marks(store: Delivery, records: Records, tab: 
         texts = [text.split() for text in page.locator("form.filters .chips button").all_inner_texts()]
         return {" ".join(words[:-1]): int(words[-1]) for words in texts if words[-1].isdigit()}
 
-    assert chips() == {"error": 1, "cut": 2, "retried": 59}
+    assert chips() == {"with failed calls": 1, "cut": 2, "retried": 59}
     assert page.locator(".day >> text=session").count() == 0, "of a day that goes on, no sum is known"
     page.click("form.filters .chips button:has-text('cut')")
     page.wait_for_selector("button[aria-pressed=true]:has-text('cut')")
@@ -248,8 +248,6 @@ def test_conversation_marks_an_interrupted_call(store: Delivery, records: Record
     assert "interrupted before its answer was recorded" in page.inner_text("[data-entry=c1]")
 
 
-def test_vectors_are_an_answer(store: Delivery, records: Records, tab: Open) -> None:
-    body = raw({"data": [{"index": 0, "embedding": [0.5, 0.25]}]})
 def test_failed_calls_and_unsuccessful_sessions_have_words_of_their_own(
     store: Delivery, records: Records, tab: Open
 ) -> None:
@@ -296,6 +294,8 @@ def test_label_stands_beside_its_score(store: Delivery, records: Records, tab: O
     assert "feedback 1 thumbs_up judge 0.5 in part" in one.tab.inner_text(".titlebar")
 
 
+def test_vectors_are_an_answer(store: Delivery, records: Records, tab: Open) -> None:
+    body = raw({"data": [{"index": 0, "embedding": [0.5, 0.25]}]})
     store.write(records.call(call_id="c1", api="embeddings", operation="embeddings", response=Response(body=body)))
     page = tab(store.url, "call/c1", ".fact").tab
     assert "vectors, not displayed" in page.inner_text("[aria-label=Messages]")

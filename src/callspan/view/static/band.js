@@ -1,7 +1,7 @@
 // Band: the last hour, what is in progress and what is worth a look, above the list. A part without content is left out.
 import { address, h, link, mark, right, soft, strong } from "./dom.js";
 import { clock, count, known, money, ms, oneLine, plural, time } from "./format.js";
-import { answerOf, callMarks, cost, percent, questionOf, titleOf, tokensOf } from "./rows.js";
+import { answerOf, callMarks, callsFailed, cost, percent, questionOf, titleOf, tokensOf } from "./rows.js";
 
 const MOST_WORTH = 3;
 
@@ -19,7 +19,7 @@ const contents = now => {
   const about = now.contents, noun = (number, one, many = `${one}s`) => [strong(count(number)), number === 1 ? ` ${one}` : ` ${many}`];
   return [
     h("div", null, h("h2", null, "Recorded"),
-      h("p.soft", null, noun(about.calls, "call"), ", ", noun(about.sessions, "session"), ", ", strong(count(about.errors)), " failed, ", noun(about.retries, "retry", "retries")),
+      h("p.soft", null, noun(about.calls, "call"), ", ", noun(about.sessions, "session"), ", ", strong(count(about.errors)), " of the calls failed, ", noun(about.retries, "retry", "retries")),
       h("p.soft", null, strong(tokensOf(about)), " tokens, ", strong(cost(about)), about.calls_without_cost ? ` ${plural(about.calls_without_cost, "call")} without a known cost` : "")),
     worth(now, "in this file"),
     h("div", null, h("h2", null, "In this file"), h("p.soft", null, about.missing || "All of it."),
@@ -29,7 +29,7 @@ const contents = now => {
 
 const FEW_CALLS = 2;
 const lastHour = hour => {
-  const top = Math.max(1, ...hour.minutes), failed = hour.errors ? `${count(hour.errors)} failed (${percent(hour.errors, hour.calls)})` : "";
+  const top = Math.max(1, ...hour.minutes), failed = hour.errors ? `${callsFailed(hour.errors)} (${percent(hour.errors, hour.calls)})` : "";
   const times = known(hour.duration_p50_ns) && ["  p50 ", strong(time(ms(hour.duration_p50_ns))), "  p95 ", strong(time(ms(hour.duration_p95_ns)))];
   return h("div", null,
     h("h2", null, "Last hour ", soft(strong(count(hour.calls)), hour.calls === 1 ? " call  " : " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "",

@@ -13,7 +13,7 @@ const KINDS = {
   "in progress": "status:in_progress", error: "failed", cut: "cut", refused: "refused", waiting: "finish:waiting_for_approval",
   cancelled: "status:cancelled", interrupted: "status:interrupted", retried: "retries:1",
 };
-const CHOICES = ["name", "user", "model"];
+const KIND_NAMES = { error: "failed" }, CHOICES = ["name", "user", "model"];
 const HEADS = ["started", "model", "question", "answer", "session", "lasted", "tokens", "cost"];
 const FIRST_RIGHT = HEADS.indexOf("lasted");
 
@@ -30,7 +30,7 @@ const callRow = row => gridRow(`.call${isMarked(row.call_id) ? ".picked" : ""}`,
 export default ({ place, app, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("calls", null, { q: text }); };
   const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), cursor = roving(list, { open: row => { location.hash = address("call", row.dataset.id); } });
-  const filters = filterLine(line, go, { kinds: KINDS, choices: CHOICES, hasKeys: true });
+  const filters = filterLine(line, go, { kinds: KINDS, names: KIND_NAMES, choices: CHOICES, hasKeys: true });
   const sums = sumsOf(line, app, signal), marked = markings(list, "calls", app);
   const choicesIn = rows => ({
     name: rows.map(row => row.session_name).filter(Boolean), user: rows.map(row => row.user_id).filter(Boolean), model: rows.map(row => row.model).filter(Boolean)

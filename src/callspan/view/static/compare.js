@@ -21,10 +21,13 @@ const row = (label, a, b, status, against, long) => h(`div.row.pair${long ? ".lo
   h("span.soft", { role: "rowheader" }, label), h("span", { role: "cell" }, a), h("span", { role: "cell" }, b),
   h(`span.${against === "differs" ? "warn" : AGAINST[status]}`, { role: "cell" }, against));
 
+// What the lists of sessions call these facts.
+const NAMES = { errors: "failed calls" };
+const valueOf = (name, text) => (name === "outcome" && text === "failure" ? "no success" : minus(text));
 const minus = text => oneLine(text).replace(/^-(?=[\d.$])/, "−");
 const rowsOf = (found, name) => found[name].map(one => (name === "messages"
   ? row(one.role, message(one, "a"), message(one, "b"), one.status, one.against, one.status !== "same")
-  : row(one.name, minus(one.a), minus(one.b), one.status, minus(one.against))));
+  : row(NAMES[one.name] || one.name, valueOf(one.name, one.a), valueOf(one.name, one.b), one.status, minus(one.against))));
 
 // The form for two groups of sessions: a key and two of its values, which the store suggests.
 const BY = ["experiment", "model", "name", "user"];

@@ -2,7 +2,7 @@
 import { h, mark, right, soft, strong, button } from "./dom.js";
 import { clock, count, known, least, money, most, ms, oneLine, plural, sum, time } from "./format.js";
 import { axisOf, callPieces, dot, gapsOf, span, toolPiece } from "./bars.js";
-import { callMarks, elapsedMs, isRunning, lastedMs, retriesWord } from "./rows.js";
+import { callMarks, callsFailed, elapsedMs, isRunning, lastedMs, retriesWord } from "./rows.js";
 import { actionText, observationText, rewardText, scoreLine } from "./conversation.js";
 import { textParts } from "./parts.js";
 
@@ -110,7 +110,7 @@ export const totalOf = node => {
 export const stepName = step => [strong(`${step.timestep_position} ${step.name || step.user_step_id || ""}`), step.turn !== null ? ` turn ${step.turn}` : ""];
 export const stepFacts = step => [
   step.reward !== null ? [" ", rewardText(step.reward)] : "",
-  !["success", null].includes(step.outcome) ? [" ", mark(step.outcome === "cancelled" ? "cancelled" : "error", step.outcome)] : "",
+  !["success", null].includes(step.outcome) ? [" ", step.outcome === "failure" ? mark("failure") : mark(step.outcome === "cancelled" ? "cancelled" : "error", step.outcome)] : "",
   step.terminated ? soft(" terminated") : step.truncated ? soft(" truncated") : ""
 ];
 
@@ -144,7 +144,7 @@ const axisRow = (axis, number) => {
 const inOneLine = (node, total, runs) => {
   const entries = entriesIn(node.inside), main = entries.find(entry => entry.kind === "call") || entries[0], broken = entries.filter(entry => entry.kind === "tool" && entry.record.error).length;
   return [
-    total.errors ? mark("error", `${total.errors} failed`) : "", broken ? mark("error", `${plural(broken, "tool")} failed`) : "", total.retries ? mark("retried", retriesWord(total.retries)) : "",
+    total.errors ? mark("error", callsFailed(total.errors)) : "", broken ? mark("error", `${plural(broken, "tool")} failed`) : "", total.retries ? mark("retried", retriesWord(total.retries)) : "",
     soft(" ", [total.calls === 1 ? "" : plural(total.calls, "call"), total.context !== null && `${count(total.context)} tokens in`, ""].filter((one, at) => one || (at === 2 && main)).join(" · ")),
     main ? soft(main.kind === "call" ? oneLine(main.call.output || "") : label(main, runs)) : ""
   ];

@@ -45,13 +45,16 @@ const SHAPES = {
 };
 const LOOKS = { "in progress": "accent", error: "bad", cut: "warn", waiting: "warn", cancelled: "warn", cached: "soft", retried: "warn", triggered: "warn", success: "soft", failure: "bad", interrupted: "warn", refused: "warn", empty: "warn", "not kept": "soft" };
 
+// The word of a mark, if its kind is not: `failure` is what the application said of its work, and beside failed calls it reads as one of them.
+const WORDS = { failure: "no success" };
+
 // A mark: a shape, a word and a colour.
 export const mark = (kind, word) => {
   const [line, full] = SHAPES[kind];
   const shape = svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true", class: "shape" },
     line && svg("path", { d: line, fill: "none", stroke: "currentColor", "stroke-width": "1.6" }),
     full && svg("path", { d: full, fill: "currentColor" }));
-  return h(`span.mark.${LOOKS[kind]}`, null, shape, word ?? kind);
+  return h(`span.mark.${LOOKS[kind]}`, null, shape, word ?? WORDS[kind] ?? kind);
 };
 
 // Reads or writes the browser's storage, which may be denied, for example in a frame without its own origin.

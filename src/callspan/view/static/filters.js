@@ -30,15 +30,16 @@ export const keysIn = rows => {
   return keys.sort((a, b) => a.values.length - b.values.length || (a.name < b.name ? -1 : 1));
 };
 
-// `kinds` has the filter word of each mark: a row with the mark matches the word, and no other row does.
-export const filterLine = (line, go, { kinds = {}, choices = [], hasKeys = false } = {}) => {
+// `kinds` has the filter word of each mark: a row with the mark matches the word, and no other row does. `names` has the
+// words of chips for marks that say it in words of their own.
+export const filterLine = (line, go, { kinds = {}, names = {}, choices = [], hasKeys = false } = {}) => {
   const marks = Object.entries(kinds);
   const every = wordsOf(line), since = every.find(word => word.startsWith("since:")) || "";
   const quick = new Set([...marks.map(([, word]) => word), ...TIMES.map(([, word]) => word)]);
   const times = h("div.segments", { role: "group", "aria-label": "Time" }, TIMES.map(([name, word]) => button(name, () => go(withWord(without(line, since), word)), { "aria-pressed": String(word === since) })));
   const chip = (counts, [kind, word]) => {
     const on = every.includes(word);
-    return h("button.chip", { type: "button", "aria-pressed": String(on), title: `${on ? "without" : "only"} ${word}`, onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind), word in counts ? h("span.soft", null, count(counts[word])) : "", on && " ×");
+    return h("button.chip", { type: "button", "aria-pressed": String(on), title: `${on ? "without" : "only"} ${word}`, onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind, names[kind]), word in counts ? h("span.soft", null, count(counts[word])) : "", on && " ×");
   };
   const isOffered = (counts, [, word]) => counts[word] !== 0 || every.includes(word);
   // A choice among the values of a filter or of a metadata key.

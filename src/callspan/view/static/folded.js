@@ -30,10 +30,10 @@ const versionsOf = rows => {
   return versions.length && versions.length <= MOST_VERSIONS ? `, prompt ${versions.map(oneLine).sort().join(", ")}` : "";
 };
 const outcomeOf = rows => {
-  const judged = rows.filter(row => row.succeeded !== null), failed = judged.filter(row => !row.succeeded).length;
+  const judged = rows.filter(row => row.succeeded !== null), lost = judged.filter(row => !row.succeeded).length, won = judged.length - lost;
   if (rows.some(row => row.outcome === "in_progress")) return mark("in progress");
   if (!judged.length) return unknown();
-  return failed ? h("span", { title: `${failed} of ${judged.length} failed` }, mark("failure", `${failed} failed`)) : mark("success", `all ${judged.length}`);
+  return [won ? [mark("success", String(won)), h("span.hidden", null, " success")] : "", " ", lost ? [mark("failure", String(lost)), h("span.hidden", null, " no success")] : ""];
 };
 const scoresOf = rows => {
   const values = rows.map(row => row.reward).filter(value => value !== null), score = reward => scores({ reward, scores: {} });

@@ -41,9 +41,9 @@ document.addEventListener("keydown", event => {
   action(event);
 });
 
-const MARKS = [["in progress", "not ended, its process runs"], ["error", "the kind of the error and its status"], ["cut", "stopped at a length limit, or a stream without its end"], ["refused", "the model refused, or a filter removed the answer"],
+const MARKS = [["in progress", "not ended, its process runs"], ["error", "a call failed: the kind of the error and its status"], ["cut", "stopped at a length limit, or a stream without its end"], ["refused", "the model refused, or a filter removed the answer"],
   ["empty", "the answer has no content"], ["not kept", "the content level keeps no words"], ["waiting", "the application must allow a tool"], ["cancelled", "the application closed it"], ["interrupted", "its process disappeared before it ended"],
-  ["retried", "the SDK's retries"], ["triggered", "a check was triggered"], ["success", "as the application reported"], ["failure", "as the application reported"]];
+  ["retried", "the SDK's retries"], ["triggered", "a check was triggered"], ["success", "as the application reported of the session"], ["failure", "the application reported `failure`, whether or not calls failed"]];
 const BARS = [["wait", "waits for the first token"], ["model", "answers"], ["failed", "failed attempt"], ["pause", "wait before the next attempt"], ["stopped", "cancelled"], ["tool", "tool"], ["dot", "an instant: message, action, check"], ["gap", "idle time cut out; how much stands on the axis"]];
 
 const sheet = () => {

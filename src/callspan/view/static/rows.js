@@ -15,10 +15,12 @@ export const headRow = (...cells) => asRow("columnheader", ".head", null, cells)
 const errorWord = (kind, status) => `${(kind || "error").replaceAll("_", " ")}${status >= 400 ? " " + status : ""}`;
 export const retriesWord = number => `${number} ${number === 1 ? "retry" : "retries"}`;
 
+export const callsFailed = number => `${plural(number, "call")} failed`;
+
 // Marks state what happened to the calls, the outcome what the application reported.
 export const sessionMarks = row => [
-  row.errors && h("a.marked", { href: row.first_error ? address("call", row.first_error.call_id) : address("calls", null, { q: `session:${row.session_id} failed` }), tabindex: "-1", title: `${plural(row.errors, "call")} failed` },
-    mark("error", row.first_error ? errorWord(row.first_error.kind, row.first_error.status) : `${row.errors} failed`)),
+  row.errors && h("a.marked", { href: row.first_error ? address("call", row.first_error.call_id) : address("calls", null, { q: `session:${row.session_id} failed` }), tabindex: "-1", title: callsFailed(row.errors) },
+    mark("error", row.first_error ? errorWord(row.first_error.kind, row.first_error.status) : callsFailed(row.errors))),
   (row.cut_by_length || row.cut_off) && mark("cut", "cut"),
   row.refused && mark("refused", "refused"),
   row.cancelled && mark("cancelled", "cancelled"),
@@ -55,13 +57,13 @@ export const callMarks = row => [
 export const outcome = row => {
   if (row.outcome === "in_progress") return mark("in progress");
   if (isLost(row)) return mark("interrupted", row.outcome);
-  if (row.succeeded === false) return mark("failure", row.outcome === "success" ? "failure" : row.outcome);
+  if (row.succeeded === false) return mark("failure", ["success", "failure"].includes(row.outcome) ? undefined : row.outcome);
   if (row.succeeded) return mark("success", row.outcome);
   return row.outcome ? soft(row.outcome) : unknown();
 };
 
 export const percent = (part, whole) => `${brief(Number((part / whole * 100).toPrecision(2)))} %`;
-export const errorShare = (errors, calls) => (errors ? `${percent(errors, calls)} failed` : "");
+export const errorShare = (errors, calls) => (errors ? `${percent(errors, calls)} of the calls failed` : "");
 
 const tone = value => (value > 0 ? "good" : value < 0 ? "bad" : "");
 // `hasRoom`: also the labels of several scores; a list shows that of an only one, because the numbers must have room.

@@ -24,7 +24,7 @@ const KINDS = {
   "in progress": "session-status:in_progress", error: "failed", cut: "cut", refused: "refused", cancelled: "status:cancelled",
   interrupted: "session-status:interrupted", retried: "retries:1", failure: "failure",
 };
-const CHOICES = ["name", "user", "model"];
+const KIND_NAMES = { error: "with failed calls" }, CHOICES = ["name", "user", "model"];
 
 const dayOf = row => (row.start_ns === null ? "unknown" : day(ms(row.start_ns)));
 // The line above a day. The sums of a day that is not listed to its end are unknown.
@@ -49,7 +49,7 @@ export default ({ place, app, signal }) => {
 
   const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), open = h("div.opened");
   const sums = sumsOf(chosen, app, signal), marked = markings(list, "", app);
-  const filters = filterLine(line, go, { kinds: KINDS, choices: CHOICES, hasKeys: true });
+  const filters = filterLine(line, go, { kinds: KINDS, names: KIND_NAMES, choices: CHOICES, hasKeys: true });
   const sorter = (name, key) => button(key === by ? `${name} ↓` : name, () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()), { class: "plain", title: `by ${name}, largest first` });
   const headOf = () => headRow(HEADS.map(([name, key], at) => h(`span${at >= FIRST_RIGHT ? ".right" : ""}`, { "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
     key && !globalThis.CALLSPAN_FILE ? sorter(name, key) : name)), columns().map(name => h("span", null, oneLine(name))));

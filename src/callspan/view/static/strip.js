@@ -45,7 +45,7 @@ export const stepStrip = (data, go) => {
     h("p", null,
       h("span.legend", null, h("i.model"), "cost a step, up to ", strong(money(dear))), h("span.legend", null, h("i.tool"), "tokens in, up to ", strong(brief(context))),
       jump("d", "dearest", dearest, money(dearest?.total.cost)), jump("s", "slowest", slowest, slowest && time(stepMs(slowest.step, runs, Date.now()))),
-      jump("e", failed.length > 1 ? `${failed.length} failed, first` : "failed", failed[0], "")),
+      jump("e", failed.length > 1 ? `${failed.length} failed steps, first` : "failed", failed[0], "")),
     svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true", onclick: event => go(at(event).step.timestep_id) }, bars(rows, dear), line(rows, context)),
     h("p.axis", null, h("span", null, "step 0"), h("span", null, `step ${rows.at(-1).step.timestep_position}`)));
 };
