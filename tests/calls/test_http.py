@@ -300,6 +300,27 @@ async def test_array_of_chunks_is_one_answer(mode: Mode, seen: Capture) -> None:
     ] * 2
 
 
+@pytest.mark.parametrize("opened", [True, False], ids=["open", "read"])
+async def test_stream_without_a_content_type(opened: bool, api: Api, mode: Mode, seen: Capture) -> None:
+    """As many gateways of their own send it."""
+
+    def untyped(response: Any) -> None:
+        response.headers.pop("content-type", None)
+
+    async def async_untyped(response: Any) -> None:
+        untyped(response)
+
+    mode.provider.reply(**COUNTS)
+    client = client_of(mode, event_hooks={"response": [async_untyped if mode.is_async else untyped]})
+    path, body = api.stream_path or api.path, {**api.body, **api.stream_body}
+    response = await mode.wait(client.send(client.build_request("POST", path, json=body), stream=opened))
+    if opened:
+        await read(mode, response, "iter_bytes")
+    record, usage = the_call(seen), usage_of(the_call(seen))
+    assert (record.text, record.outcome, record.error) == ("I am quite well.", "success", None)
+    assert (usage.input_tokens, usage.output_tokens) == (20, 9)
+
+
 async def read_raw(mode: Mode, response: Any) -> None:
     """Read as a reverse proxy."""
     pieces = await read(mode, response, "iter_raw")

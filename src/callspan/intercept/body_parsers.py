@@ -144,7 +144,26 @@ class AwsEventParser:
         return []
 
 
-Parser: TypeAlias = EventParser | LineParser | AwsEventParser
+class UntypedParser:
+    """Splits a stream whose content type says nothing of its form, as of home-made gateways, by its first bytes."""
+
+    __slots__ = ("_chosen",)
+
+    def __init__(self) -> None:
+        self._chosen: EventParser | LineParser | AwsEventParser | None = None
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Return the payloads of the events that end within `piece`."""
+        if self._chosen is None and (start := piece.lstrip()):
+            self._chosen = _parser_by(start)()
+        return [] if self._chosen is None else self._chosen.feed(piece)
+
+    def end(self) -> list[bytes]:
+        """Return the payload of a last event without its end."""
+        return [] if self._chosen is None else self._chosen.end()
+
+
+Parser: TypeAlias = EventParser | LineParser | AwsEventParser | UntypedParser
 _PRELUDE: Final = 12
 _CHECKSUM: Final = 4
 _AWS_TYPE: Final = re.compile(rb":(event|exception)-type\x07..([A-Za-z]+)", re.DOTALL)
@@ -157,6 +176,13 @@ _PARSERS: Final[Mapping[str | None, type[Parser]]] = {
     "application/vnd.amazon.eventstream": AwsEventParser,
 }
 """The parser of a stream by its content type."""
+
+
+def _parser_by(start: bytes) -> type[EventParser | LineParser | AwsEventParser]:
+    """Return the parser for bytes that begin so: the length of an AWS message has zeros first."""
+    if start.startswith(b"{"):
+        return LineParser
+    return AwsEventParser if start.startswith(b"\0") else EventParser
 
 
 def _aws_payload(headers: bytes, content: bytes) -> bytes:
@@ -173,13 +199,13 @@ def _aws_payload(headers: bytes, content: bytes) -> bytes:
 
 
 def parser_of(response: Any) -> Parser:
-    """Return a new parser for the content type of a response; that of server-sent events for types of no stream."""
-    return _PARSERS.get(_mime(response), EventParser)()
+    """Return a new parser for the content type of a response; for types of no stream the first bytes choose it."""
+    return _PARSERS.get(_mime(response), UntypedParser)()
 
 
-def is_stream(response: Any) -> bool:
-    """Return whether the content type of a response is one of streams."""
-    return _mime(response) in _PARSERS
+def is_stream(response: Any, *, is_requested: bool) -> bool:
+    """Return whether the content type of a response is one of streams, or none of JSON where a stream is requested."""
+    return _mime(response) in _PARSERS or (is_requested and not is_json(response))
 
 
 def chunks_in(payloads: Iterable[bytes]) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.body_parsers import EventParser, FileBody, chunks_in, file_body_of, is_json
+from callspan.intercept.body_parsers import EventParser, FileBody, UntypedParser, chunks_in, file_body_of, is_json
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import OBSERVERS, READING, Reading, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
@@ -198,7 +198,7 @@ class _Copy:
     def _whole_from_the_start(self) -> bool | None:
         if not self._observer.call.streaming:
             return True
-        return None if isinstance(self._events, EventParser) else False
+        return None if isinstance(self._events, EventParser | UntypedParser) else False
 
     def add(self, piece: bytes) -> None:
         """Add a piece, unless the SDK parses it to chunks, which are observed."""
@@ -248,6 +248,8 @@ class _Copy:
         body = value_of(partial(json.loads, content))
         if body is not None:
             self._observer.take_body(body)
+        elif isinstance(self._events, UntypedParser):
+            self._take([*self._events.feed(content), *self._events.end()])
         call = self._observer.call
         return None if call.has_body or call.streaming else parsing_error(content)
 

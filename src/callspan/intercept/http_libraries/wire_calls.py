@@ -3,8 +3,8 @@
 Each HTTP request is one call, because what repeats it is above the HTTP library. A request within a call of a hooked
 SDK is an attempt of that call; below a request that is a call, as of a transport that calls a model, nothing is counted
 again. A request of a supported SDK outside of its call is none either: the SDK was left out, or the call must not be
-observed. The content type says how an answer is read. Bytes that pass around `iter_bytes` are not read, but it is seen
-whether they came to their end (`raw_streams`).
+observed. The content type says how an answer is read, else its first bytes. Bytes that pass around `iter_bytes` are not
+read, but it is seen whether they came to their end (`raw_streams`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from opentelemetry.context import Context
 
 from callspan.agent.call_ids import remember_call, remember_result
 from callspan.fail_open import fail_open
-from callspan.intercept.body_parsers import EventParser, Parser, chunks_in, is_json, is_stream, parser_of
+from callspan.intercept.body_parsers import (
+    EventParser,
+    Parser,
+    UntypedParser,
+    chunks_in,
+    is_json,
+    is_stream,
+    parser_of,
+)
 from callspan.intercept.hooks import HOOK_CONTEXT
 from callspan.intercept.http_libraries import raw_streams
 from callspan.intercept.invoked_chunks import take_invoked
@@ -91,7 +99,8 @@ class WireCall:
         call, status, headers = self.call, response.status_code, relevant_headers(response.headers.raw)
         call.attempts.headers_received(status, headers, None, response.extensions)
         failed = status >= FIRST_ERROR
-        call.set_streaming(not failed and is_stream(response))
+        is_requested = call.streaming and not getattr(call.endpoint, "returns_files", False)
+        call.set_streaming(not failed and is_stream(response, is_requested=is_requested))
         if not response.is_closed:
             WireObserver(self, response).release()
             return
@@ -119,6 +128,8 @@ class WireCall:
     def _folded(self, content: bytes, response: Any) -> object:
         """Return what the chunks of a stream join to that was read before the caller has its response."""
         parser, accumulator = parser_of(response), self.call.endpoint.accumulator()
+        if isinstance(parser, UntypedParser) and (body := self._whole(content)) is not None:
+            return body
         for chunk in chunks_in([*parser.feed(content), *parser.end()]):
             if self.invokes:
                 take_invoked(self.call, chunk, accumulator.add)
