@@ -464,6 +464,7 @@ async def test_invoked_models(vendor: str, mode: Mode, stream: bool, seen: Captu
 
 
 COUNT: Final = "x-amzn-bedrock-{}-token-count"
+PROFILE: Final = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc"
 
 
 async def test_counts_of_the_headers_where_the_body_has_none(mode: Mode, seen: Capture) -> None:
@@ -476,6 +477,30 @@ async def test_counts_of_the_headers_where_the_body_has_none(mode: Mode, seen: C
     assert (counted(record), record.text) == (COUNTED, "Well.")
     assert record.response is not None
     assert (record.response.finish_reasons, record.response.truncated) == (["length"], True)
+
+
+async def test_counts_of_the_headers_that_the_body_leaves_out(mode: Mode, seen: Capture) -> None:
+    """A guardrail that masks an answer takes the output tokens out of the body."""
+    body = {"output": {"message": {"role": "assistant", "content": [{"text": "Well."}]}}, "stopReason": "end_turn"}
+    headers = {COUNT.format("input"): "30", COUNT.format("output"): "51"}
+    mode.provider.reply(raw={**body, "usage": {"inputTokens": 30}}, headers=headers)
+    answer = await invoked(mode, "Nova")
+    await mode.wait(answer["body"].read())
+    assert (counted(the_call(seen))[:3], the_call(seen).text) == ((30, 51, 81), "Well.")
+
+
+async def test_embedding_by_a_profile_that_names_no_model(mode: Mode, seen: Capture) -> None:
+    vectors = {"embedding": [0.1], "embeddingsByType": {"float": [0.1]}, "inputTextTokenCount": 5}
+    for body in ({"inputText": "Hi", "normalize": True}, {"inputText": "Hi"}):
+        mode.provider.reply(raw=vectors)
+        client = await client_of(mode)
+        answer = await mode.wait(client.invoke_model(modelId=PROFILE, body=json.dumps(body)))
+        await mode.wait(answer["body"].read())
+    told, untold = seen.records
+    assert (told.api, untold.api) == ("invoke_embeddings", "invoke_model")
+    for record in (told, untold):
+        assert record.response is not None
+        assert (record.response.unrecognized, usage_of(record).input_tokens) == (False, 5)
 
 
 async def read_at_once(mode: Mode, body: Any) -> bytes:

@@ -653,7 +653,7 @@ class Call:
             fields["response"] = unbought_response(fields["response"] or info.response, cached)
             fields["usage"] = unbought(usage, headers)
             return
-        if usage is None or usage.input_tokens is None:
+        if usage is None or usage.input_tokens is None or usage.output_tokens is None:
             usage = with_header_counts(usage, headers)
         if self._factory.estimates:
             usage = estimated(self.endpoint, self._request.body, body, usage)

@@ -31,15 +31,16 @@ def as_headers(counts: Mapping[str, object]) -> dict[str, str]:
 
 
 def with_header_counts(usage: Usage | None, headers: Mapping[str, str]) -> Usage | None:
-    """Return the usage of an answer whose body states no input tokens, with those in its headers."""
-    fresh = count(headers, INPUT)
-    if fresh is None:
+    """Return the usage of an answer whose body leaves out tokens of either direction, with those in its headers."""
+    stated = usage or Usage()
+    fresh, output = count(headers, INPUT), count(headers, OUTPUT)
+    if stated.input_tokens is None and fresh is not None:
+        read, write = count(headers, CACHE_READ), count(headers, CACHE_WRITE)
+        total = fresh + (read or 0) + (write or 0)
+        stated = msgspec.structs.replace(stated, input_tokens=total, cache_read_tokens=read, cache_write_tokens=write)
+    if stated.output_tokens is None and output is not None:
+        stated = msgspec.structs.replace(stated, output_tokens=output)
+    if stated in (usage, Usage()):
         return usage
-    read, write = count(headers, CACHE_READ), count(headers, CACHE_WRITE)
-    total_input = fresh + (read or 0) + (write or 0)
-    stated_output = None if usage is None else usage.output_tokens
-    output = count(headers, OUTPUT) if stated_output is None else stated_output
-    return msgspec.structs.replace(
-        usage or Usage(), input_tokens=total_input, output_tokens=output, total_tokens=total_input + (output or 0),
-        cache_read_tokens=read, cache_write_tokens=write,
-    )  # fmt: skip
+    both = (stated.input_tokens, stated.output_tokens)
+    return msgspec.structs.replace(stated, total_tokens=None if None in both else sum(filter(None, both)))

@@ -41,9 +41,10 @@ _REASONS: Final = (("completionReason",), ("stop_reason",), ("finish_reason",), 
 """Paths of its finish reason."""
 _ANSWER: Final = frozenset({*_LISTS, *_GROWING, *(path[0] for path in _REASONS), METRICS})
 _EMBEDDED: Final = frozenset({"embeddings", "embedding", "embeddingsByType", "inputTextTokenCount"})
-_OF_EMBEDDINGS: Final = frozenset(
-    {"texts", "input_type", "embeddingConfig", "embedding_types", "singleEmbeddingParams", "segmentedEmbeddingParams"}
-)
+_OF_EMBEDDINGS: Final = frozenset({
+    "texts", "input_type", "embeddingConfig", "embedding_types", "embeddingTypes", "normalize", "dimensions",
+    "singleEmbeddingParams", "segmentedEmbeddingParams",
+})  # fmt: skip
 """Fields of requests for embeddings."""
 _OF_CONVERSE: Final = frozenset({"inferenceConfig", "schemaVersion", "toolConfig"})
 """Fields of requests to Nova's models beside their messages."""
@@ -186,7 +187,8 @@ class InvokeModel:
         )
 
     def _is_answer(self, body: object) -> bool:
-        return isinstance(body, dict) and not _ANSWER.isdisjoint(body)
+        # The id of a profile, and a text alone, do not tell that a model embeds.
+        return isinstance(body, dict) and not (_ANSWER | _EMBEDDED).isdisjoint(body)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt and the answers. Either body may be None."""
