@@ -103,6 +103,12 @@ def test_ended_call_is_complete_and_indices_of_calls_and_content_are_apart() -> 
         ("cohere_chat", {"id": "1", "message": "model 'x' was removed"}, "unknown", "model 'x' was removed"),
         ("cohere_chat", {"message": {}, "finish_reason": "TIMEOUT", "error": "slow"}, "timeout", "slow"),
         ("cohere_chat", {"message": {}, "finish_reason": "ERROR"}, "unknown", None),
+        (
+            "cohere_chat",
+            {"finish_reason": "ERROR", "error": "bad", "error_type": "INVALID_TOOL_GENERATION"},
+            "server",
+            "bad",
+        ),
         ("cohere_chat_v1", {"text": "", "finish_reason": "ERROR_TOXIC"}, None, None),
         ("ollama_chat", {"error": "model requires more system memory"}, "unknown", "model requires more system memory"),
     ],

@@ -149,7 +149,7 @@ _REPEATED: Final = {
     ),
     "server": (
         "server_error api_error conflict_error internal_error internal_server_error InternalServerException"
-        " ModelErrorException ModelStreamErrorException ConflictError InternalServerError"
+        " ModelErrorException ModelStreamErrorException INVALID_TOOL_GENERATION ConflictError InternalServerError"
     ),
     "cancelled": "ClientClosedRequestError",
     "overloaded": "OverloadedError ServiceUnavailableError",

@@ -91,5 +91,5 @@ def _error(body: object, reason: str | None, *, is_answer: bool) -> ErrorInfo | 
     if error is None and not is_answer:
         error = word(body, "message")
     if isinstance(error, str):
-        error = {"message": error, "type": reason}
+        error = {"message": error, "type": word(body, "error_type") or reason}
     return None if error is None else error_info(body={"error": error})
