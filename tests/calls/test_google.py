@@ -607,6 +607,7 @@ def check_results(seen: Capture, owner: str, keys: list[str]) -> None:
     assert (failed.outcome, failed.error.kind, failed.error.message) == ("error", "rate_limit", "too many")
 
 
+@pytest.mark.filterwarnings("default:BATCH_STATE_.* is not a valid JobState:UserWarning")  # of the oldest versions
 async def test_results_that_a_batch_states_itself_are_calls(mode: Mode, seen: Capture) -> None:
     output = {"inlinedResponses": {"inlinedResponses": RESULTS}}
     done = {"name": "batches/b1", "metadata": {"state": "BATCH_STATE_SUCCEEDED", "model": MODEL, "output": output}}

@@ -305,8 +305,9 @@ ENDS: Final[dict[str, tuple[list[Any], Act, str, str, str | None]]] = {
     "closed by the server": (["close"], read_on, "success", "cut_off", None),
     "cut": (["drop"], read_on, "error", "cut_off", "connection"),
     "closed with an error": ([(1011, "Internal error.")], read_on, "error", "cut_off", "connection"),
-    "an error": ([TOO_MANY], read_on, "error", "error", "rate_limit"),
-    "an error within a message": ([{"error": TOO_MANY}], read_on, "error", "error", "rate_limit"),
+    # Versions that read no such error wait for the next message.
+    "an error": ([TOO_MANY, "close"], read_on, "error", "error", "rate_limit"),
+    "an error within a message": ([{"error": TOO_MANY}, "close"], read_on, "error", "error", "rate_limit"),
     "a malformed call": (
         [done(turnCompleteReason="MALFORMED_FUNCTION_CALL")], read_on, "error", "complete", "parsing",
     ),
