@@ -77,6 +77,12 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_half_read_stream_is_cancelled_at_exit": 1,
         "test_killed_process_leaves_interrupted_call": 1,
     },
+    "tests/calls/test_google_interactions.py": {
+        "test_error_in_a_stream_is_that_of_the_call": 2,
+        "test_fetch_completes_an_interaction_in_the_background": 3,
+        "test_interaction_is_one_call": 4,
+        "test_interaction_that_is_left_early": 2,
+    },
     "tests/calls/test_hooks_raise.py": {
         "test_failing_opentelemetry_never_breaks_a_call": 6,
         "test_failing_part_never_breaks_a_call": 8,

@@ -7,11 +7,11 @@ import inspect
 import json
 from contextlib import suppress
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.calls.google_clients import MODEL, client_of, part_of
 from tests.conftest import Instrument
 from tests.support.calls import End, caught, the_call, usage_of
 from tests.support.left_behind import unrecorded
@@ -31,35 +31,12 @@ pytestmark = [
     # aiohttp warns of the class that the SDK derives from its session.
     pytest.mark.filterwarnings("default:Inheritance class:DeprecationWarning"),
 ]
-MODEL: Final = "gemini-2.5-flash"
 ASK: Final[dict[str, Any]] = {"model": MODEL, "contents": "How are you?"}
 RETRIES: Final = {"attempts": 3, "initial_delay": 0.001, "max_delay": 0.002, "jitter": 0.0}
 COUNTS: Final[dict[str, Any]] = {
     "text": "I am quite well.", "reasoning": "Hm, well.", "input_tokens": 20, "output_tokens": 9, "reasoning_tokens": 5,
     "cache_read_tokens": 4,
 }  # fmt: skip
-
-
-def client_of(mode: Mode, provider: ScriptedProvider | None = None, **options: Any) -> Any:
-    """A client; of async tests the part of it that is async."""
-    url = (provider or mode.provider).url
-    return part_of(mode, genai.Client(api_key="key-of-a-test", http_options={"base_url": url, **options}))
-
-
-class Kept:
-    """A client until the end of its test; the SDK closes one that is collected."""
-
-    def __init__(self, client: Any, mode: Mode) -> None:
-        self._client, self._mode = client, mode
-
-    def close(self) -> Any:
-        owner, name = (self._client.aio, "aclose") if self._mode.is_async else (self._client, "close")
-        return getattr(owner, name, lambda: None)()  # older versions have none
-
-
-def part_of(mode: Mode, client: Any) -> Any:
-    mode.keep(Kept(client, mode))
-    return client.aio if mode.is_async else client
 
 
 async def answered(mode: Mode, client: Any, **given: Any) -> Any:
@@ -493,100 +470,6 @@ async def test_error_states_the_wait(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(raw=body, status=429)
     assert await caught(answered(mode, client_of(mode)))
     assert [one.retry_after_s for one in the_call(seen).attempts] == [30.5]
-
-
-INTERACTION: Final[dict[str, Any]] = {
-    "id": "v1_a", "object": "interaction", "model": MODEL, "status": "completed", "service_tier": "standard",
-    "usage": {
-        "total_input_tokens": 9, "total_output_tokens": 13, "total_thought_tokens": 7, "total_tool_use_tokens": 3,
-        "total_cached_tokens": 2, "total_tokens": 32, "input_tokens_by_modality": [{"modality": "text", "tokens": 9}],
-    },
-    "steps": [
-        {"type": "thought", "signature": "c2ln"},
-        {"type": "model_output", "content": [{"type": "text", "text": "I am well."}]},
-        {"type": "function_call", "id": "call_1", "name": "get_weather", "arguments": {"city": "Paris"}},
-    ],
-}  # fmt: skip
-EVENTS: Final[list[Any]] = [
-    {"event_type": "interaction.created", "interaction": {"id": "v1_a", "model": MODEL, "status": "in_progress"}},
-    {"event_type": "step.start", "index": 0, "step": {"type": "thought"}},
-    {"event_type": "step.delta", "index": 0, "delta": {"type": "thought_signature", "signature": "c2ln"}},
-    {"event_type": "step.start", "index": 1, "step": {"type": "model_output"}},
-    {"event_type": "step.delta", "index": 1, "delta": {"type": "text", "text": "I am "}},
-    {"event_type": "step.delta", "index": 1, "delta": {"type": "text", "text": "well."}},
-    {"event_type": "step.start", "index": 2, "step": {"type": "function_call", "id": "call_1", "name": "get_weather"}},
-    {"event_type": "step.delta", "index": 2, "delta": {"type": "arguments_delta", "arguments": '{"city":"Paris"}'}},
-    {
-        "event_type": "interaction.completed",
-        "interaction": {key: INTERACTION[key] for key in INTERACTION if key != "steps"},
-    },
-]
-
-
-def interactions_of(mode: Mode) -> Any:
-    client = client_of(mode)
-    if find_spec("google.genai._gaos") is None:
-        pytest.skip("this version sends interactions by another client")
-    return client.interactions
-
-
-async def test_interactions(mode: Mode, stream: bool, seen: Capture) -> None:
-    mode.provider.reply(raw=EVENTS if stream else INTERACTION, on="/interactions")
-    asked = interactions_of(mode).create(model=MODEL, input="How are you?", stream=stream)
-    await mode.whole(asked)
-    record, usage = the_call(seen), usage_of(the_call(seen))
-    assert (record.api, record.outcome, record.request.model) == ("interactions", "success", MODEL)
-    assert record.stream is None or (record.stream.end, record.stream.complete) == ("complete", True)
-    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (12, 20, 32)
-    assert (usage.reasoning_tokens, usage.cache_read_tokens, usage.estimated) == (7, 2, False)
-    assert (record.text, [one.status for one in record.attempts]) == ("I am well.", [200])
-    (message,) = (record.conversation or pytest.fail()).output
-    assert [(call.id, call.name, call.arguments) for call in message.tool_calls] == [
-        ("call_1", "get_weather", '{"city":"Paris"}')
-    ]
-
-
-async def test_an_interaction_that_is_left_early_and_one_that_fails(mode: Mode, seen: Capture) -> None:
-    mode.provider.reply(raw=EVENTS, on="/interactions", chunk_delay_s=0.05)
-    stream = await mode.wait(interactions_of(mode).create(model=MODEL, input="How are you?", stream=True))
-    await mode.next(stream.__aiter__() if mode.is_async else iter(stream))
-    await mode.wait(stream.aclose() if hasattr(stream, "aclose") else stream.close())
-    mode.provider.reply(status=400, message="no such model", on="/interactions")
-
-    async def failing() -> None:
-        await mode.wait(interactions_of(mode).create(model="other", input="How are you?"))
-
-    assert await caught(failing())
-    await mode.collect()
-    (left, failed) = sorted(seen.records, key=lambda record: record.timing.start_ns)
-    assert (left.outcome, left.stream and left.stream.end) == ("cancelled", "closed")
-    assert failed.error is not None
-    assert (failed.outcome, failed.error.status, failed.error.kind) == ("error", 400, "bad_input")
-
-
-async def test_background_interaction_is_completed_by_the_request_that_fetches_it(mode: Mode, seen: Capture) -> None:
-    client = interactions_of(mode)
-    under_way = {"id": "v1_background", "object": "interaction", "status": "in_progress", "model": MODEL}
-    ended = {**INTERACTION, "id": "v1_background"}
-    mode.provider.reply(raw=under_way, on="/interactions")
-    await mode.wait(client.create(model=MODEL, input="How are you?", background=True))
-    (begun,) = seen.records
-    assert (begun.outcome, begun.usage) == ("in_progress", None)
-    for body in (under_way, ended, ended):
-        mode.provider.reply(raw=body, on="/interactions/v1_background")
-        await mode.wait(client.get("v1_background"))
-    (record,) = seen.records
-    assert (record.outcome, record.text, record.request.model) == ("success", "I am well.", MODEL)
-    assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (12, 20)
-    fetched = [span for span in seen.spans if "gen_ai.usage.input_tokens" in (span.attributes or {})]
-    assert len(fetched) == 1
-
-
-async def test_fetch_of_an_interaction_that_has_ended_is_no_call(mode: Mode, seen: Capture) -> None:
-    mode.provider.reply(raw={**INTERACTION, "id": "v1_known"}, on="/interactions/v1_known")
-    await mode.wait(interactions_of(mode).get("v1_known"))
-    assert not seen.records
-    assert not seen.spans
 
 
 RESULTS: Final[list[Any]] = [

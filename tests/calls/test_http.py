@@ -453,6 +453,18 @@ async def test_sender_and_host_name_sdk_and_provider(name: str, mode: Mode, seen
     assert (record.sdk, record.provider) == (sdk, provider)
 
 
+@pytest.mark.parametrize(
+    "user_agent",
+    ["google-genai-sdk/1.56.0 gl-python/3.11", "speakeasy-sdk/python 2.4.1 internal v1beta google-genai", "Boto3/1.44"],
+)
+async def test_sdk_with_a_hook_of_its_own_records_its_requests_itself(
+    user_agent: str, mode: Mode, seen: Capture
+) -> None:
+    mode.provider.reply(**COUNTS)
+    await post(mode, client_of(mode), APIS["chat"], headers={"user-agent": user_agent})
+    assert seen.records == []
+
+
 async def test_ranking_at_an_unknown_host_has_an_unknown_provider(mode: Mode, seen: Capture) -> None:
     ranking = Api("/v1/rerank", {"model": "m-1", "query": "q", "documents": ["a"]}, "rerank", "m-1", "unknown")
     await post(mode, client_of(mode), ranking)

@@ -52,8 +52,8 @@ _SUPPORTED: Final = re.compile("|".join(profile.title for profile in GENERATED))
 _GENERATED: Final = b"x-stainless-lang"
 """The header of the SDKs generated alike."""
 _USER_AGENT: Final = b"user-agent"
-_HOOKED: Final = (b"google-genai-sdk/", b"boto3/", b"botocore/", b"aiobotocore/")
-"""The beginnings of the user agents of SDKs with a hook of their own."""
+_HOOKED: Final = re.compile(rb"(?:google-genai-sdk|boto3|botocore|aiobotocore)/|speakeasy-sdk/.*\bgoogle-genai$", re.I)
+"""Matches the user agents of SDKs with a hook of their own; the last is that of interactions in google-genai 2."""
 
 
 def sender_of(headers: list[tuple[bytes, bytes]], *, all_sdks: bool) -> Sender | None:
@@ -69,7 +69,7 @@ def sender_of(headers: list[tuple[bytes, bytes]], *, all_sdks: bool) -> Sender |
             is_generated = True
         elif lowered == _USER_AGENT:
             user_agent = value
-    if user_agent.lower().startswith(_HOOKED):
+    if _HOOKED.match(user_agent) is not None:
         return None
     sender = _sender(user_agent[:_MAX_LENGTH])
     return sender if not is_generated or sender.provider or (all_sdks and sender.sdk) else None

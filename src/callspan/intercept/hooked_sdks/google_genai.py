@@ -43,7 +43,7 @@ _STREAM: Final = fail_open("observe a stream of google-genai")
 _RESULTS: Final = fail_open("read the results of a batch of google-genai")
 _FILE: Final = re.compile("files/([^/:?]+):download")
 _PROFILE: Final = PROFILES["google"]
-_VERTEX: Final = "gcp.vertex_ai"
+VERTEX: Final = "gcp.vertex_ai"
 _ERRORS: Final = "google.genai.errors"
 _STREAM_AT: Final = 3
 """Position of `stream` in the arguments of `_request`, after the client, the request and its options."""
@@ -164,7 +164,7 @@ def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> Goog
 
 def _info(client: object, url: SplitResult, model: str | None, *, stream: bool) -> CallInfo:
     return CallInfo(
-        provider=_VERTEX if getattr(client, "vertexai", False) else _PROFILE.provider,
+        provider=VERTEX if getattr(client, "vertexai", False) else _PROFILE.provider,
         sdk=sdk_of(_PROFILE.distribution), server_address=url.hostname, server_port=port_of(url.scheme, url.port),
         model=model, stream=stream,
     )  # fmt: skip

@@ -1,15 +1,19 @@
-"""Interactions of google-genai 3: observes `do_request` of the client that sends them, with its retries.
+"""Interactions of google-genai: observes the requests of the client that sends them, with their retries.
 
-The request is one of the HTTP library, whose hooks see its attempts and the bytes of a stream.
+From 2.9 on it is `do_request`, whose request is one of the HTTP library: the hooks of that see its attempts and the
+bytes of a stream. From 1.55 to 2.8 the client is one of an SDK generated as openai's is, with the same hooks.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from opentelemetry import context as otel_context
 
 from callspan.fail_open import fail_open
+from callspan.intercept.generated_sdks.client_info import call_info
+from callspan.intercept.hooked_sdks.google_genai import VERTEX
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import ResponseObserver
@@ -24,6 +28,8 @@ from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe an interaction of google-genai")
 _PROFILE: Final = PROFILES["google"]
+_PROJECTS: Final = "/projects/"
+"""In the paths of Vertex, which may be behind a host of any name."""
 
 
 class Interaction(OpenCall):
@@ -67,9 +73,13 @@ def _opened(_args: object, request: Any, kwargs: dict[str, Any]) -> Interaction 
 
 def _info(url: Any, model: str | None, *, stream: bool) -> CallInfo:
     return CallInfo(
-        provider=known_provider(url.host, _PROFILE) or _PROFILE.provider, sdk=sdk_of(_PROFILE.distribution),
+        provider=known_provider(url.host, _PROFILE) or _provider(url.path), sdk=sdk_of(_PROFILE.distribution),
         server_address=url.host, server_port=port_of(url.scheme, url.port), model=model, stream=stream,
     )  # fmt: skip
+
+
+def _provider(path: str) -> str:
+    return VERTEX if _PROJECTS in path else _PROFILE.provider
 
 
 def _begun(call: Call, request: Any, context: Any) -> Interaction:
@@ -78,6 +88,29 @@ def _begun(call: Call, request: Any, context: Any) -> Interaction:
     return opened
 
 
+def _requested(args: tuple[Any, ...], options: Any, kwargs: dict[str, Any]) -> OpenCall | None:
+    """Start a call of the older client, whose body another hook records."""
+    factory, path = HOOK_CONTEXT.factory(), options.url.partition("?")[0]
+    if factory is None:
+        return None
+    context, info = otel_context.get_current(), call_info(args[0], options, bool(kwargs.get("stream")))
+    if info.provider == _PROFILE.provider:
+        info = msgspec.structs.replace(info, provider=_provider(path))
+    if wires.fetches_interaction(options.method, path):
+        call: Call = InteractionFetch(factory, info, context)
+        return OpenCall(call, context, inject=HOOK_CONTEXT.propagate)
+    wire = wires.find(options.method, path)
+    endpoint = None if wire is None else registry.by_api(wire.api)
+    if endpoint is None:
+        return None
+    info = msgspec.structs.replace(info, model=endpoint.request(options.json_data).model)
+    return OpenCall(Call(factory, endpoint, info, alone=not context), context, inject=HOOK_CONTEXT.propagate)
+
+
+OLDER_REQUEST: Final = HookSteps(
+    step=_OPEN, before=_requested, enter=OpenCall.enter, on_return=OpenCall.finish, on_error=OpenCall.fail
+)  # fmt: skip
+"""Observes interactions around `APIClient.request`."""
 REQUEST: Final = HookSteps(
     step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=Interaction.answered, on_error=OpenCall.fail
 )  # fmt: skip

@@ -1,16 +1,20 @@
 """Table of the hooks of SDKs with a hook of their own.
 
-The names exist in google-genai 1.33 to 3.x, botocore 1.34 to 1.44, aiobotocore 2.13 to 3.x.
+The names exist in google-genai 1.33 to 3.x (those of older interactions in 1.55 to 2.8), botocore 1.34 to 1.44,
+aiobotocore 2.13 to 3.x.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from callspan.intercept.generated_sdks import request, streams
 from callspan.intercept.hook_rows import Hook, both
 from callspan.intercept.hooked_sdks import bedrock, bedrock_answers, google_genai, google_interactions, google_loops
+from callspan.intercept.hooks import observe_data
 
 _CLIENT: Final = ("google.genai._api_client:BaseApiClient",)
+_INTERACTIONS: Final = "google.genai._interactions._base_client:"
 _LOOPS: Final = "agents of automatic function calling"
 
 _BODIES: Final = ("botocore.response:StreamingBody",)
@@ -58,8 +62,32 @@ _BEDROCK: Final = (
         "close", _ASYNC_BODIES[:1], bedrock_answers.CLOSE.around, _ASYNC_CONTENT, late=True, with_="aclose"
     ),
 )  # fmt: skip
+_OLDER_INTERACTIONS: Final = (
+    *both(
+        "request", (f"{_INTERACTIONS}{{Sync}}APIClient",), google_interactions.OLDER_REQUEST.around,
+        "{sync} interactions", awaits=True, reads={"options": 2, "stream": 4}, keep_while_streaming=False, in_code=True,
+        late=True,
+    ),
+    *both(
+        "_process_response", (f"{_INTERACTIONS}{{Sync}}APIClient",), request.RESPONSE.around,
+        "content of {sync} interactions", reads={"response": 3}, late=True,
+    ),
+    Hook(
+        "_process_response_data", (f"{_INTERACTIONS}BaseClient",), observe_data, "content of streamed interactions",
+        reads={"data": 1, "response": 3}, late=True,
+    ),
+    Hook(
+        "_build_request", (f"{_INTERACTIONS}BaseClient",), request.BUILD.around, "request bodies of interactions",
+        reads={"options": 1}, late=True,
+    ),
+    *both(
+        "__stream__", ("google.genai._interactions._streaming:{Async}Stream",), streams.READER.around,
+        "errors of {sync} streams of interactions; they end when closed or collected", late=True,
+    ),
+)  # fmt: skip
 HOOKS: Final[tuple[Hook, ...]] = (
     *_BEDROCK,
+    *_OLDER_INTERACTIONS,
     Hook(
         "_request", _CLIENT, google_genai.REQUEST.around, "all sync calls", keep_while_streaming=False,
         reads={"http_request": 1, "stream": 3},

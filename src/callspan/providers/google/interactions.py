@@ -1,7 +1,8 @@
 """Interactions: requests, answers and streams of `interactions`, whose answer is a list of steps.
 
 `total_output_tokens` excludes thoughts, and `total_input_tokens` the tokens of hosted tools; the total is the sum of
-all four counters.
+all four counters. Until google-genai 2 the answer was `outputs`, a list of contents, whose events are `content.*` and
+`interaction.complete`.
 """
 
 from __future__ import annotations
@@ -41,11 +42,22 @@ _UNDER_WAY: Final = "in_progress"
 _OUTCOMES: Final[dict[str, Outcome]] = {
     _UNDER_WAY: "in_progress", "failed": "error", "cancelled": "cancelled",
 }  # fmt: skip
-_ANSWER: Final = frozenset({"steps", "usage", "status"})
+_STEPS, _OUTPUTS = "steps", "outputs"
+_ANSWER: Final = frozenset({_STEPS, _OUTPUTS, "usage", "status"})
 _INCOMPLETE: Final = "incomplete"
 _MODALITIES: Final = ("text", "image", "audio")
-_TEXT_DELTAS: Final = {"text": "text", "arguments_delta": "arguments", "thought_summary": "summary"}
+_TEXT_DELTAS: Final = {"text": "text", "arguments_delta": "arguments"}
 """The field of a step's text by the type of its deltas."""
+_PARTIAL_ARGUMENTS: Final = "partial_arguments"
+"""The name of that field in the deltas of google-genai 2.0."""
+_CONTENT_EVENTS: Final = "content."
+_BEGUN_BY: Final = {
+    "thought_summary": "thought", "thought_signature": "thought", "arguments_delta": "function_call",
+}  # fmt: skip
+"""The types of steps by those of their deltas, where they differ."""
+_SUMMARY, _ANNOTATIONS = "thought_summary", "text_annotation_delta"
+_THOUGHTS: Final = ("total_thought_tokens", "total_reasoning_tokens")
+"""The counter of thoughts, and its name until google-genai 1.56."""
 _MEDIA: Final = ("image", "audio", "video", "document")
 
 
@@ -57,6 +69,8 @@ class InteractionFold:
     def __init__(self) -> None:
         self._body: Json = {}
         self._steps: dict[int, Json] = {}
+        self._has_outputs = False
+        """Whether they are contents instead, as in the older form."""
         self._audio: dict[int, tuple[str | None, Audio]] = {}
         """Type and size of the sound of a step whose bytes are not kept, as of a websocket."""
 
@@ -69,6 +83,8 @@ class InteractionFold:
         """Fold in one event; return True if it carried content."""
         if not isinstance(event, dict):
             return False
+        if (counted := _running_usage(event)) is not None:
+            self._body["usage"] = detached(counted)
         if isinstance(interaction := event.get("interaction"), dict):
             self._body.update({key: detached(value) for key, value in interaction.items() if value is not None})
         elif word(event, "status") is not None:
@@ -78,25 +94,38 @@ class InteractionFold:
         return self._add_to_step(event)
 
     def _add_to_step(self, event: Json) -> bool:
-        index, start, delta = event.get("index"), event.get("step"), event.get("delta")
+        index, delta = event.get("index"), event.get("delta")
         if type(index) is not int:
             return False
-        if isinstance(start, dict):
+        if isinstance(start := event.get("step") or event.get("content"), dict):
+            self._has_outputs = "step" not in event
             self._steps[index] = detached_object(start)
             return False
         if isinstance(delta, dict) and BYTES in delta:
             self._steps.setdefault(index, {"type": "model_output"})
             self._audio.setdefault(index, (word(delta, "mime_type"), Audio()))[1].add(delta)
             return True
-        return isinstance(delta, dict) and _grow(self._steps.setdefault(index, {}), delta)
+        if not isinstance(delta, dict):
+            return False
+        if index not in self._steps:
+            self._steps[index] = self._unbegun(word(event, "event_type") or "", word(delta, "type") or "")
+        return _grow(self._steps[index], delta)
+
+    def _unbegun(self, event: str, delta: str) -> Json:
+        """Return a step whose beginning was not received, as in a stream that is resumed, by its first delta."""
+        is_content = event.startswith(_CONTENT_EVENTS)
+        self._has_outputs = self._has_outputs or is_content
+        is_itself = is_content or delta.endswith(("_call", "_result"))
+        return {"type": _BEGUN_BY.get(delta, delta if is_itself else "model_output")}
 
     def body(self) -> Json | None:
         """Return the interaction so far; None if nothing was received."""
         if not self._body and not self._steps:
             return None
         body: Json = {**self._body}
-        if self._steps and not body.get("steps"):
-            body["steps"] = [self._step(index) for index in sorted(self._steps)]
+        name = _OUTPUTS if self._has_outputs else _STEPS
+        if self._steps and not body.get(name):
+            body[name] = [self._step(index) for index in sorted(self._steps)]
         return body if self.complete else {**body, _INCOMPLETE: True}
 
     def _step(self, index: int) -> Json:
@@ -109,29 +138,59 @@ class InteractionFold:
         return step
 
 
+def _running_usage(event: Json) -> Json | None:
+    """Return the usage so far, which any event may state beside its data."""
+    metadata = mapping(event, "metadata")
+    return mapping(metadata, "total_usage") or mapping(metadata, "usage")
+
+
 def _grow(step: Json, delta: Json) -> bool:
     """Add a delta to its step: a piece of a text, a signature, or a whole part."""
     kind = delta.get("type")
     name = _TEXT_DELTAS.get(kind) if isinstance(kind, str) else None
-    piece = delta.get(name) if name is not None else None
+    piece = None if name is None else delta.get(name, delta.get(_PARTIAL_ARGUMENTS))
     if name is not None and isinstance(piece, str):
-        holder = _open_text(step) if name == "text" else step
-        held = holder.get(name)
-        if type(held) is not GrowingText:
-            held = holder[name] = GrowingText()
-        held.add(piece)
+        _text_of(_open_text(step) if name == "text" else step, name).add(piece)
         return piece != ""
-    if (signature := delta.get("signature")) is not None and delta.keys() <= {"type", "signature"}:
+    if kind == _SUMMARY:
+        step.setdefault("summary", []).append(detached(delta.get("content")))
+    elif kind == _ANNOTATIONS:
+        _open_text(step).setdefault("annotations", []).extend(map(detached, items(delta, "annotations")))
+        return False
+    elif (signature := delta.get("signature")) is not None and delta.keys() <= {"type", "signature"}:
         step["signature"] = detached(signature)
         return False
-    step.setdefault("content", []).append(detached_object(delta))
+    elif kind == step.get("type"):
+        _merge(step, delta)
+    else:
+        step.setdefault("content", []).append(detached_object(delta))
     return True
 
 
+def _merge(step: Json, delta: Json) -> None:
+    """Add the fields of a call, a result or a content to its beginning."""
+    for key, value in delta.items():
+        held = step.get(key)
+        step[key] = [*held, *detached(value)] if isinstance(held, list) and isinstance(value, list) else detached(value)
+
+
+def _text_of(holder: Json, name: str) -> GrowingText:
+    """Return a text that grows, after what its beginning has stated."""
+    held = holder.get(name)
+    if type(held) is not GrowingText:
+        begun, held = held, GrowingText()
+        if isinstance(begun, str):
+            held.add(begun)
+        holder[name] = held
+    return held
+
+
 def _open_text(step: Json) -> Json:
-    """Return the text of a step that grows: its last part, if that is a text."""
+    """Return the text of a step that grows: the step, if it is a text itself, or its last part."""
+    if step.get("type") == "text":
+        return step
     content = step.setdefault("content", [])
-    if not content or type(content[-1].get("text")) is not GrowingText:
+    if not content or not isinstance(content[-1], dict) or content[-1].get("type") != "text":
         content.append({"type": "text"})
     last: Json = content[-1]
     return last
@@ -188,7 +247,8 @@ class Interactions:
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
-        output = [part for step in objects(response, "steps") for part in _step(step)]
+        steps = (*objects(response, _STEPS), *objects(response, _OUTPUTS))
+        output = [part for step in steps for part in _step(step)]
         answer = [Message(role="assistant", parts=output, finish_reason=word(response, "status"))] if output else []
         if not isinstance(request, dict):
             return Conversation(output=answer)
@@ -215,7 +275,7 @@ def usage(counted: Json | None) -> Usage | None:
     if not counted:
         return None
     sent, written = count(counted, "total_input_tokens"), count(counted, "total_output_tokens")
-    thoughts = count(counted, "total_thought_tokens")
+    thoughts = next((number for name in _THOUGHTS if (number := count(counted, name)) is not None), None)
     tokens = Usage(
         input_tokens=None if sent is None else sent + (count(counted, "total_tool_use_tokens") or 0),
         output_tokens=None if written is None and thoughts is None else (written or 0) + (thoughts or 0),
