@@ -392,14 +392,34 @@ MISTRAL: Final = "speakeasy-sdk/python 3.7.0 2.935.1 1.0.0 mistralai"
 async def test_requests_without_a_reader_are_counted(mode: Mode, store: str, instrumented: Instrument) -> None:
     """A path that an application may have too counts for Mistral alone."""
     handle = instrumented(stores=store)
-    client, paths = client_of(mode), ("/v1/conversations", "/v1/conversations/conv_1/restart", "/v1/ocr", "/v1/ours")
+    of_mistral = ("/v1/conversations", "/v1/conversations/conv_1/restart", "/v1/ocr", "/v1/batch/jobs")
+    client, paths = client_of(mode), (*of_mistral, "/v1/batch/jobs/job_1/cancel", "/v1/ours")
     for user_agent in (MISTRAL, "ours/1.0"):
         for path in (*paths, "/v1beta/models/gemini-2.5-flash:batchGenerateContent"):
             await mode.wait(client.post(path, json={"model": "m-1"}, headers={"user-agent": user_agent}))
     handle.force_flush(HANG_MS)
     callspan.uninstrument()
-    counts = {f"POST {path}": 1 for path in ("/v1/conversations", "/v1/conversations/{id}/restart", "/v1/ocr")}
+    counts = {f"POST {path.replace('conv_1', '{id}')}": 1 for path in of_mistral}
     assert unrecorded(store) == {**counts, "POST models/{id}:batchGenerateContent": 2}
+
+
+@pytest.mark.usefixtures("unwarned")
+async def test_work_that_a_provider_does_later_is_counted_as_by_its_sdk(
+    mode: Mode, store: str, instrumented: Instrument
+) -> None:
+    handle = instrumented(stores=store)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={"id": "x"}))
+    client = client_of(mode, transport=transport)
+    for host in ("https://api.openai.com", "https://gateway.example"):
+        for path in ("/v1/batches", "/v1/videos", "/v1/threads/thread_1/runs", "/v1/batches/batch_1/cancel"):
+            await mode.wait(client.post(f"{host}{path}", json={"model": "m-1"}))
+    await mode.wait(client.post("https://api.groq.com/openai/v1/batches", json={}))
+    await mode.wait(client.post("https://api.anthropic.com/v1/messages/batches", json={}))
+    handle.force_flush(HANG_MS)
+    callspan.uninstrument()
+    assert unrecorded(store) == {
+        "POST /v1/batches": 2, "POST /v1/videos": 1, "POST /v1/threads/{id}/runs": 1, "POST /v1/messages/batches": 1,
+    }  # fmt: skip
 
 
 async def test_upload_that_is_read_while_it_is_sent_is_no_call(mode: Mode, seen: Capture) -> None:

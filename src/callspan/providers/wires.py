@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from callspan.forks import late_import
 from callspan.providers import routes
+from callspan.providers.hosts import UNKNOWN
 from callspan.providers.wire_json import mapping, word
 
 _MAX_PATHS: Final = 256
@@ -38,6 +39,12 @@ class Unrecorded(NamedTuple):
     """Its path without ids."""
     provider: str | None = None
     """The provider that must be known to be asked, if an application may have such a path too."""
+    of_any_provider: bool = False
+    """The same, where it may be any provider."""
+
+    def is_of(self, provider: str) -> bool:
+        """Return whether such a request to a provider, which may be unknown, is one that costs money."""
+        return self.provider in (None, provider) and not (self.of_any_provider and provider == UNKNOWN)
 
 
 _MODEL: Final = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)$")
@@ -109,8 +116,10 @@ _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent"
 """Verbs that start work whose answer comes later."""
 _UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
 """Last segments of paths whose POSTs cost money: storage of a cache, training."""
-_UNRECORDED_OF_MISTRAL: Final = re.compile(r"/v1/(?:(ocr|conversations)|conversations/[^/]+(/restart)?)$")
-"""Mistral's paths without a reader: the pages of a document, and the turns of a conversation that it keeps."""
+_UNRECORDED_OF_MISTRAL: Final = re.compile(r"/v1/(?:(ocr|conversations|batch/jobs)|conversations/[^/]+(/restart)?)$")
+"""Mistral's paths without a reader: the pages of a document, the turns of a conversation that it keeps, batches."""
+_ID: Final = re.compile(r"\{\w+\}")
+_VERSION: Final = "v1/"
 _CONVERSATION: Final = "conversations/{id}"
 _PUBLISHED: Final = "/publishers/"
 """In the paths of Vertex to models, in contrast to endpoints with anything that was trained."""
@@ -200,4 +209,10 @@ def unrecorded(method: str, path: str) -> Unrecorded | None:
     verb = last.partition(":")[2]
     if verb in _UNRECORDED:
         return Unrecorded(f"models/{{id}}:{verb}")
-    return Unrecorded(last) if last in _UNRECORDED_PATHS else None
+    if last in _UNRECORDED_PATHS:
+        return Unrecorded(last)
+    route = routes.find(method, path)
+    if route is None or route.path.kind != "not recorded":
+        return None
+    pattern = _ID.sub("{id}", route.path.pattern.partition(" ")[2]).removeprefix(_VERSION)
+    return Unrecorded(f"/{_VERSION}{pattern}", of_any_provider=True)

@@ -261,7 +261,7 @@ def _count(request: Any, path: str) -> None:
     if sender is None:
         return
     provider = provider_of_server(url.host, url.port, "", "", url.path, sender.provider)
-    if unrecorded.provider in (None, provider):
+    if unrecorded.is_of(provider):
         HOOK_CONTEXT.unrecorded(f"{_POST} {unrecorded.name}")
 
 
