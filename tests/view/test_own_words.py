@@ -83,6 +83,7 @@ def test_differences_say_what_is_known_of_them(store: Delivery, records: Records
         return " ".join(one.tab.inner_text(f".groups [data-id='{name}']").split())
 
     assert said("calls").startswith("calls 1 1 the same")
+    assert said("cost").startswith("cost $0.000012 $0.000012 the same"), "an amount is a text"
     assert "(+" in said("success")
     assert said("success").count("points") == 1
     assert one.tab.locator("a.linked:has-text('6 sessions')").count() == 2

@@ -70,7 +70,7 @@ const intervalText = (row, write) => {
 const certainty = (row, least, write) => {
   if (Math.min(...row.numbers) < least) return soft(`too few to tell: fewer than ${least}`);
   if (!known(row.difference)) return soft(DASH);
-  if (!known(row.low)) return row.difference ? [strong(differenceText(row, row.difference, write)), soft(" no interval: the values do not vary")] : soft("the same");
+  if (!known(row.low)) return Number(row.difference) ? [strong(differenceText(row, row.difference, write)), soft(" no interval: the values do not vary")] : soft("the same");
   return [strong(differenceText(row, row.difference, write)), ` (${intervalText(row, write)}) `, soft(isCertain(row) ? "certain" : "not certain")];
 };
 const numbersText = row => (row.paired ? plural(row.numbers[0], "task") : row.numbers.map(count).join(" and "));
