@@ -79,7 +79,9 @@ def told(store: Delivery, records: Records) -> Delivery:
                 call_id=f"p{number}", place=place, at_s=at_s, answer="south", messages=done if number == 2 else SENT
             ),
             event("episode", at_s + 0.2, "action", timestep_id=step_id, data={"move": "south"}),
-            event("episode", at_s + 0.3, "environment", timestep_id=step_id, reward=reward, data={"after": "at 1"}),
+            event(
+                "episode", at_s + 0.3, "environment", timestep_id=step_id, reward=reward, data={"after": f"at {number}"}
+            ),
         )
     return store
 
@@ -214,6 +216,7 @@ def test_episode_opens_with_its_last_step_and_reward_curve(told: Delivery, recor
     assert "we are there" in page.inner_text("[aria-label=Course]").partition("outside of steps")[2]
     one.press("j")
     assert page.get_attribute("[role=row][aria-selected=true]", "data-first") == "0", "the first key, the first step"
+    assert page.locator("[aria-label=Conversation] .picked").count() == 1, "the call, and no turn of the step before"
     assert "step 1" in page.inner_text("[aria-label=Conversation]")
 
 
@@ -286,7 +289,7 @@ def test_numbers_words_and_commands_are_formatted(told: Delivery, tab: Open) -> 
     assert amounts == ["$0.00", "$0.000054", "$0.0021", "$0.10", "$0.25", "$12.35"]
     assert of("format", "shell", "chat-8843") == "chat-8843"
     assert of("format", "shell", "$(touch x)'s") == "'$(touch x)'\\''s'"
-    for user in ("o'brien", 'Mara "S" Smith', "a\\b", "", "plain"):
+    for user in ("o'brien", 'Mara "S" Smith', "a\\b", 'C:\\My "files"\\', "", "plain"):
         word = "user:" + of("filters", "quoted", user)
         assert arguments(word) == [f"--user={user}"], user
         assert of("filters", "wordsOf", f"error {word} x") == ["error", word, "x"]

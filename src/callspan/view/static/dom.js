@@ -85,7 +85,7 @@ const carried = (from, to) => {
   if (!from) return null;
   const within = (node, tag) => [node, ...node.querySelectorAll(tag)], focus = document.activeElement, details = within(to, "details");
   if (from.hasAttribute("aria-selected")) { to.setAttribute("aria-selected", "true"); to.tabIndex = 0; }
-  if (from.matches(".turn.picked")) to.classList.add("picked");
+  if (from.matches(".picked[data-entry]")) to.classList.add("picked");
   within(from, "details").forEach((one, at) => { if (one.open && details[at]) details[at].open = true; });
   return from.contains(focus) ? within(to, focus.tagName)[within(from, focus.tagName).indexOf(focus)] : null;
 };
