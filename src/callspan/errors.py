@@ -6,16 +6,17 @@ import re
 import traceback
 from collections import deque
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from callspan.fail_open import value_of
-from callspan.providers.error_kinds import FIRST_ERROR, capped, error_info, known_base
+from callspan.providers.error_kinds import FIRST_ERROR, RETRYABLE, capped, error_info, kind_of_close, known_base
 from callspan.record.call import ErrorInfo, Outcome
 from callspan.record.codec import encodable
 
 _MAX_FRAMES, _MAX_LINE = 20, 500
+_CONNECTION: Final = "connection"
 _CANCELLATIONS: Final = ("CancelledError", "Cancelled")
 _DEADLINE: Final = re.compile(r"\b(deadline|time[ -]?out|timed[ -]?out)\b", re.IGNORECASE)
 """Words of a cancellation's message, as in anyio's `Cancelled via cancel scope ...; reason: deadline exceeded`."""
@@ -35,7 +36,19 @@ def call_error(error: BaseException) -> ErrorInfo:
         message=_message(error),
         request_id=request_id if isinstance(request_id, str) else None,
     )
+    if info.kind == _CONNECTION and (close := value_of(partial(_close_of, error))) is not None:
+        kind = kind_of_close(*close) or _CONNECTION
+        return msgspec.structs.replace(info, kind=kind, retryable=kind in RETRYABLE, code=str(close[0]))
     return msgspec.structs.replace(info, kind="timeout", retryable=True) if is_deadline(error) else info
+
+
+def _close_of(error: BaseException) -> tuple[int, str] | None:
+    """Return code and reason with which the server has closed a websocket first.
+
+    What it sends after the client has closed is a repetition: of 1011, if the client misses the answers to its pings.
+    """
+    frame: Any = getattr(error, "rcvd", None)
+    return None if frame is None or getattr(error, "rcvd_then_sent", None) is False else (frame.code, frame.reason)
 
 
 def is_deadline(error: BaseException) -> bool:

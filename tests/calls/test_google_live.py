@@ -304,7 +304,12 @@ ENDS: Final[dict[str, tuple[list[Any], Act, str, str, str | None]]] = {
     "cancelled": ([], cancel, "cancelled", "closed", None),
     "closed by the server": (["close"], read_on, "success", "cut_off", None),
     "cut": (["drop"], read_on, "error", "cut_off", "connection"),
-    "closed with an error": ([(1011, "Internal error.")], read_on, "error", "cut_off", "connection"),
+    "closed with an error": ([(1011, "Internal error.")], read_on, "error", "cut_off", "server"),
+    "closed with a reason": (
+        [(1011, "You exceeded your current quota, please check your plan.")], read_on, "error", "cut_off", "quota",
+    ),
+    "closed as going away": ([(1001, "Bye.")], read_on, "success", "cut_off", None),
+    "closed with an unknown code": ([(4001, "Bye.")], read_on, "error", "cut_off", "connection"),
     # Versions that read no such error wait for the next message.
     "an error": ([TOO_MANY, "close"], read_on, "error", "error", "rate_limit"),
     "an error within a message": ([{"error": TOO_MANY}, "close"], read_on, "error", "error", "rate_limit"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import socket as socket_module
 from operator import attrgetter
@@ -17,7 +18,8 @@ from tests.support.mode import Mode
 from tests.support.socket_server import Socket, connected, exceptions, needs_queue
 
 import callspan
-from callspan.testing import Capture, Reply, ScriptedProvider
+from callspan import fail_open
+from callspan.testing import Capture, Reply, ScriptedProvider, capture
 
 FACTS = attrgetter(
     "conversation.input", "conversation.system", "text", "usage", "stream", "outcome", "finish_reason", "sdk",
@@ -189,3 +191,37 @@ def test_connection_without_an_sdk_is_identified_by_host(url: str, provider: Scr
         while '"response.completed"' not in connection.recv().replace(" ", ""):
             pass
     assert [(record.provider, record.sdk) for record in seen.records] == ([(HOSTS[url], None)] if HOSTS[url] else [])
+
+
+WRONG: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "send": ((), {"nonsense": 1}), "recv": ((1, 2, 3), {}), "close": ((), {"nonsense": 1})
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_wrong_argument_raises_as_without_callspan(name: str, mode: Mode) -> None:
+    """When it is called, not when it is awaited; and it is the end of nothing."""
+
+    async def wrongly_called() -> tuple[bool, str, list[str]]:
+        given, named = WRONG[name]
+        async with connected(mode) as socket:
+            await socket.create()
+            method = getattr(socket.connection._connection, name)
+            with pytest.raises(TypeError) as caught:
+                method(*given, **named)
+            return inspect.iscoroutinefunction(method), str(caught.value), [one.type for one in await socket.until()]
+
+    plain = await wrongly_called()
+    with capture() as seen:
+        assert await wrongly_called() == plain
+    assert the_call(seen).outcome == "success"
+    assert fail_open.failures() == {}
+
+
+async def test_close_that_is_refused_ends_nothing(mode: Mode, seen: Capture) -> None:
+    async with connected(mode) as socket:
+        await socket.create()
+        with pytest.raises(exceptions.ProtocolError):
+            await mode.wait(socket.connection._connection.close(code=99))
+        await socket.until()
+    assert the_call(seen).outcome == "success"

@@ -137,6 +137,39 @@ def test_call_and_attempt_share_the_kind_of_the_base_class() -> None:
     assert by_sdk.attempts[0].error_kind == by_hand.error.kind == "connection"
 
 
+CLOSES: list[tuple[str, int, str]] = [
+    ("bad_input", 1007, "Request contains an invalid argument."),
+    ("bad_input", 1009, ""),
+    ("auth", 1007, "API key not valid. Please pass a valid API key."),
+    ("permission", 1007, "User location is not supported for the API use."),
+    ("permission", 1008, ""),
+    ("permission", 1008, "Your project has been denied access."),
+    ("not_found", 1008, "models/m-1 is not found for API version v1beta"),
+    ("server", 1011, "Internal error encountered."),
+    ("quota", 1011, "You exceeded your current quota, please check your plan and billing details."),
+    ("timeout", 1011, "Deadline expired before operation could complete."),
+    ("overloaded", 1011, "The service is currently unavailable."),
+    ("overloaded", 1013, ""),
+    ("connection", 1001, "Your session hit the maximum duration of 60 minutes."),
+    ("connection", 1012, "Internal error encountered."),
+    ("connection", 4001, "API key not valid."),
+]
+"""A kind, and the code and the reason with which a server closes a websocket: those of Gemini, and of openai."""
+
+
+@pytest.mark.parametrize(("kind", "code", "reason"), CLOSES)
+def test_kind_of_a_close(kind: str, code: int, reason: str) -> None:
+    """Only what the server states first: it repeats the code of a client, as for pings without an answer."""
+    exceptions, frames = pytest.importorskip("websockets.exceptions"), pytest.importorskip("websockets.frames")
+    close = frames.Close(code, reason)
+    stated = call_error(exceptions.ConnectionClosedError(close, close, True))
+    assert (stated.kind, stated.retryable, stated.code) == (kind, kind in RETRYABLE, str(code))
+    assert reason in (stated.message or "")
+    for received, repeated in ((close, False), (None, None)):
+        error = call_error(exceptions.ConnectionClosedError(received, close, repeated))
+        assert (error.kind, error.code) == ("connection", None)
+
+
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_sdk_status_errors_are_classified_by_class(name: str) -> None:
     """Also where a mocked client raises it without an answer."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import update_wrapper
-from types import FunctionType
+from functools import lru_cache, update_wrapper
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
@@ -159,11 +159,11 @@ def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def bound_like(original: Function, hooked: Function) -> Function:
-    """Return an async function with the parameters of `original` that calls `hooked`, or that itself if they vary.
+def bound_like(original: Function, hooked: Function, *, is_async: bool = True) -> Function:
+    """Return a function with the parameters of `original` that calls `hooked`, or that itself if they vary.
 
-    A coroutine function binds its arguments when it is called, and runs when it is awaited. So only one with the same
-    parameters raises the TypeError of the original at once, and is a coroutine function as well.
+    It binds its arguments as the original does, and raises the same TypeError before any step of a hook runs. A
+    coroutine function does so when it is called, not when it is awaited.
     """
     bound = list(parameters(original).values())
     if not bound or any(parameter.kind in VARIADIC for parameter in bound):
@@ -174,8 +174,9 @@ def bound_like(original: Function, hooked: Function) -> Function:
         for parameter in bound
     )
     names: dict[str, Any] = {_HOOK: hooked}
-    # Python has no other way to make a coroutine function with given parameters.
-    exec(f"async def bound{declared}: return await {_HOOK}({passed})", names)  # noqa: S102 - names of parameters
+    prefix, returned = ("async ", "await ") if is_async else ("", "")
+    # Python has no other way to make a function with given parameters.
+    exec(_compiled(f"{prefix}def bound{declared}: return {returned}{_HOOK}({passed})"), names)  # noqa: S102 - names of parameters
     function: Any = update_wrapper(names["bound"], hooked)
     optional = {parameter.name: parameter for parameter in bound if parameter.default is not parameter.empty}
     function.__kwdefaults__ = {
@@ -185,6 +186,11 @@ def bound_like(original: Function, hooked: Function) -> Function:
         parameter.default for parameter in optional.values() if parameter.kind is not parameter.KEYWORD_ONLY
     )
     return cast("Function", function)
+
+
+@lru_cache(64)
+def _compiled(source: str) -> CodeType:
+    return compile(source, __file__, "exec")
 
 
 def _without_values(parameter: inspect.Parameter) -> inspect.Parameter:

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final
+from types import MethodType
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 from opentelemetry import context as otel_context
@@ -25,7 +26,7 @@ from callspan.agent.context import block_of, content_of, with_block
 from callspan.fail_open import fail_open
 from callspan.intercept.generated_sdks.other_requests import path_template
 from callspan.intercept.hook_rows import Hook, both
-from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
+from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, bound_like
 from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
@@ -50,6 +51,8 @@ _GOOGLE: Final = "google-genai-sdk/"
 """Begins the user agent of google-genai."""
 _LIVE: Final = "bidi_generate_content"
 """The API of its sessions."""
+_IS_OPEN: Final = "OPEN"
+"""The name of the state of a connection that is neither closed nor being closed."""
 
 
 def observe_handshake(original: Function, reads: Reads, *, is_async: bool = False) -> Function:
@@ -122,10 +125,43 @@ def _observe(connection: Any, calls: SocketCalls, *, is_async: bool) -> None:
         on_error=partial(_not_sent, calls),
     )
     receive = HookSteps(step=_RECEIVE, before=lambda *_: calls, on_return=SocketCalls.received, on_error=_not_received)
-    close = HookSteps(step=_CLOSE, before=lambda *_: _closing(calls), on_return=_end_calls, on_error=_end_calls)
-    connection.send = send.around(connection.send, {"message": 0}, is_async=is_async)
-    connection.recv = receive.around(connection.recv, is_async=is_async)
-    connection.close = close.around(connection.close, is_async=is_async)
+    close = HookSteps(
+        step=_CLOSE, before=lambda *_: _Closing(calls, connection), enter=_Closing.begin, on_return=_Closing.ended,
+        on_error=_Closing.failed,
+    )  # fmt: skip
+    _replace(connection, "send", send, {"message": 0}, is_async=is_async)
+    _replace(connection, "recv", receive, {}, is_async=is_async)
+    _replace(connection, "close", close, {}, is_async=is_async)
+
+
+def _replace(connection: Any, name: str, steps: HookSteps, reads: Reads, *, is_async: bool) -> None:
+    """Replace a method of a connection, or what other code has put in its place."""
+    method = getattr(connection, name)
+    is_method = isinstance(method, MethodType) and method.__self__ is connection
+    # The function of the class, so that the text of its TypeError counts the instance as well.
+    original = method.__func__ if is_method else method
+    replacement = bound_like(original, steps.around(original, reads, is_async=is_async), is_async=is_async)
+    setattr(connection, name, MethodType(replacement, connection) if is_method else replacement)
+
+
+class _Closing(NamedTuple):
+    """A connection while the application closes it."""
+
+    calls: SocketCalls
+    connection: Any
+
+    def begin(self) -> None:
+        self.calls.is_closing = True
+
+    def ended(self, _: object) -> None:
+        self.calls.ended()
+
+    def failed(self, _: BaseException) -> None:
+        """End the calls, unless the connection stays open, as after an invalid code."""
+        if self.connection.protocol.state.name == _IS_OPEN:
+            self.calls.is_closing = False
+        else:
+            self.calls.ended()
 
 
 def _where_opened() -> Callable[[Callable[[], None]], None]:
@@ -169,16 +205,6 @@ def _not_sent(calls: SocketCalls, turn: Turn, error: BaseException) -> None:
             calls.send_error = error
     else:
         calls.sent(turn)
-
-
-def _closing(calls: SocketCalls) -> SocketCalls:
-    calls.is_closing = True
-    return calls
-
-
-def _end_calls(calls: SocketCalls, result: object) -> None:
-    del result
-    calls.ended()
 
 
 def _not_received(calls: SocketCalls, error: BaseException) -> None:

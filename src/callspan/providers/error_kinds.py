@@ -156,6 +156,31 @@ _REPEATED: Final = {
     "timeout": "DeadlineExceededError GatewayTimeoutError RequestTimeoutError",
 }
 """Words and classes used with several statuses, so that the status is more reliable."""
+
+_CLOSE_CODES: Final = {
+    1003: "bad_input",
+    1007: "bad_input",
+    1008: "permission",
+    1009: "bad_input",
+    1011: "server",
+    1013: "overloaded",
+    1014: "server",
+    3000: "auth",
+    3003: "permission",
+    3008: "timeout",
+}
+"""Codes with which a server closes a websocket; any other is the end of a connection (RFC 6455 and IANA's registry)."""
+
+_CLOSE_REASONS: Final = {
+    "auth": r"\bAPI key\b|unregistered callers|authentication",
+    "quota": r"credits are depleted",
+    "rate_limit": r"resource (has been )?exhausted",
+    "not_found": r"\bnot found\b",
+    "permission": r"\bdenied\b|has not been used in project|location is not supported",
+    "timeout": r"deadline.?(expired|exceeded)",
+    "overloaded": r"(currently|temporarily) unavailable|overloaded",
+}
+"""Reasons beside these codes. Gemini closes with 1007, 1008 and 1011 for what is a status elsewhere."""
 _BY_EXCEPTION: Final = {name: kind for kind, names in _EXCEPTIONS.items() for name in names.split()}
 
 
@@ -203,6 +228,15 @@ def classify(
         if word in _BY_REPEATED or word.startswith("invalid"):
             return _BY_REPEATED.get(word, "bad_input")
     return "unknown"
+
+
+def kind_of_close(code: int, reason: str) -> str | None:
+    """Return the kind of an error for which a server closes a websocket; None if it states none."""
+    kind = _CLOSE_CODES.get(code)
+    if kind is None:
+        return None
+    patterns = (*_PATTERNS.items(), *_REASON_PATTERNS.items())
+    return next((stated for stated, pattern in patterns if pattern.search(reason)), kind)
 
 
 def known_base(kind: type[BaseException]) -> str:
@@ -311,3 +345,4 @@ def _folded(word: str) -> str:
 _BY_WORD: Final = {_folded(word): kind for kind, words in _WORDS.items() for word in words.split()}
 _BY_REPEATED: Final = {_folded(word): kind for kind, words in _REPEATED.items() for word in words.split()}
 _PATTERNS: Final = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in _MESSAGES.items()}
+_REASON_PATTERNS: Final = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in _CLOSE_REASONS.items()}
