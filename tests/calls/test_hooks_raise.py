@@ -9,14 +9,17 @@ import ast
 import asyncio
 import gc
 import importlib
+import inspect
 import logging
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from contextvars import copy_context
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from types import CodeType, FrameType, SimpleNamespace
+from typing import Any, Final, NoReturn
 
 import msgspec
 import pytest
@@ -29,13 +32,15 @@ from tests.conftest import Instrument
 from tests.support.calls import Wire, everywhere, text_of
 from tests.support.mode import Mode
 from tests.support.scale import scaled
-from tests.support.waiting import HANG_MS
+from tests.support.uses import GENERATED, HOOKED, HTTP, Clients, Use, plain
+from tests.support.waiting import HANG_MS, HANG_S
 
 import callspan
 from callspan import fail_open, private_names
 from callspan.fail_open import Once
 from callspan.intercept import patching
 from callspan.intercept.patching import HOOKS, Hook
+from callspan.observe.deferred_ends import DeferredEnds
 from callspan.private_names import READ, PrivateName
 from callspan.providers import registry
 from callspan.records import Record
@@ -305,6 +310,96 @@ def test_missing_hooked_name_leaves_calls_unchanged(
     warned = [message for message in caplog.messages if said in message]
     assert len({message.partition(said)[0] for message in warned}) == len(warned) > 0, "once for each SDK"
     assert [message for message in caplog.messages if message.startswith("Could not")] == []
+
+
+OURS: Final = str(Path(fail_open.__file__).parent)
+NOT_OURS: Final = (str(Path(OURS, "testing")), fail_open.__file__)
+"""Below which nothing raises: what is of the tests, and the guard itself."""
+LAZY: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+GUARDS: Final = ("hooked", "_run_on_error", "_run_on_failure", "__del__", "_collected", "<")
+"""What calls the guarded steps, or is called by the interpreter; and comprehensions."""
+FUNCTIONS: Final = scaled(6, 1_000_000)
+"""How many functions of each use raise, at most."""
+
+
+class Functions:
+    """Counts the functions of callspan that others of it call, from each place once; one of them raises at its call."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.count, self.at = 0, at
+        self.has_call = False
+        """Whether there was a call before the one that raises."""
+        self.place = ""
+        self._seen = set[object]()
+
+    def __enter__(self) -> None:
+        sys.settrace(self._call)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _call(self, frame: FrameType, event: str, argument: object) -> None:
+        code, caller = frame.f_code, frame.f_back
+        if caller is None or code.co_flags & LAZY or code.co_name.startswith(GUARDS) or not is_ours(code):
+            return
+        place = code, caller.f_code, caller.f_lineno
+        if place in self._seen or not is_ours(caller.f_code):
+            return
+        self._seen.add(place)
+        self.count += 1
+        if self.count == self.at:
+            sys.settrace(None)
+            self.place = f"{code.co_name} in {caller.f_code.co_filename.removeprefix(OURS)}:{caller.f_lineno}"
+            boom()
+        self.has_call |= code.co_name == DeferredEnds.track.__name__
+
+
+def is_ours(code: CodeType) -> bool:
+    file = code.co_filename
+    return file.startswith(OURS) and not file.startswith(NOT_OURS)
+
+
+def faults_of(use: Use, clients: Clients, functions: Functions, bare: object) -> Iterator[str]:
+    """Yield what is wrong about a use while a function raises, and about the call after it."""
+    lost = list[object]()
+    with pytest.MonkeyPatch.context() as patch, capture() as seen:
+        patch.setattr(sys, "unraisablehook", lambda given: lost.append(given.exc_value))
+        try:
+            with functions:
+                result = use(clients)
+        except Exception as error:  # noqa: BLE001 - whatever reaches the application
+            result = repr(error)
+        if str(result) != str(bare):
+            yield f"the application got {result}"
+        yield from map(repr, lost)
+        calls, spans = seen.records, [span for span in seen.spans if span.kind.name == "CLIENT"]
+        if not functions.has_call <= len(calls) <= 1 or len(spans) > 1:
+            yield f"{len(calls)} records, {len(spans)} spans"
+        plain(clients)
+        following = [(call.outcome, call.parent_span_id) for call in seen.records[len(calls) :]]
+        if following != [("success", None)]:
+            yield f"the next call: {following}"
+
+
+@pytest.mark.filterwarnings("default:Inheritance class:DeprecationWarning")  # aiohttp, of google-genai
+@pytest.mark.timeout(scaled(2 * HANG_S, 0))
+@pytest.mark.parametrize("use", [*GENERATED, *HTTP, *HOOKED], ids=lambda use: use.__name__)
+def test_raising_function_never_breaks_a_call(use: Use, provider: ScriptedProvider) -> None:
+    """Nor its record, once there is a call."""
+    with closing(Clients(provider)) as clients:
+        use(clients)
+        with capture():
+            bare, functions = use(clients), Functions()
+            with functions:
+                use(clients)
+        faults = []
+        gc.freeze()  # each capture collects garbage
+        for at in range(1, functions.count + 1, max(1, functions.count // FUNCTIONS)):
+            raising = Functions(at)
+            wrong = copy_context().run(list, faults_of(use, clients, raising, bare))
+            faults += [f"{raising.place}: {what}" for what in wrong]
+        gc.unfreeze()
+    assert not faults, "\n".join(faults)
 
 
 HANDS_ON = {"agent/decorators.py": 2, "otlp/receiver.py": 1, "receive/inbox.py": 1, "sdk_import.py": 1}

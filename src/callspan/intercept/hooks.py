@@ -58,7 +58,12 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     on_error: Callable[[Any, BaseException], object] | None = None
     """Takes the exception that is raised to the caller."""
     enter: Callable[[Any], object] | None = None
-    """Sets up what `on_return` and `on_error` undo. Raises only interrupts, which `on_error` receives."""
+    """Sets up what `on_return`, `on_error` and `on_failure` undo. `on_error` receives an interrupt in it."""
+    on_failure: Callable[[Any, BaseException | None], object] | None = None
+    """Undoes `enter`, and ends what is observed, where `on_return` or `on_error` has failed.
+
+    Takes the exception that is raised to the caller, or None.
+    """
 
     def around(self, original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
         """Return a function that does the same as `original`, with the steps around it.
@@ -224,14 +229,22 @@ def _around(original: Function, steps: HookSteps, on_return: Returned, name: str
             return original(*args, **kwargs)
         result = _ABSENT
         try:
-            enter(state)
+            try:
+                enter(state)
+            except Exception as error:
+                step.report(error)
             result = original(*args, **kwargs)
             replacement = on_return(state, result)
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
-            if result is not _ABSENT and step.swallow(error):
-                return result
-            _run_on_error(steps, state, error)
+            try:
+                if result is not _ABSENT and step.swallow(error):
+                    _run_on_failure(steps, state, None)
+                    return result
+                _run_on_error(steps, state, error)
+            except BaseException:  # an interrupt
+                _run_on_failure(steps, state, error)
+                raise
             raise
 
     return hooked
@@ -250,14 +263,22 @@ def _around_async(original: Function, steps: HookSteps, on_return: Returned, nam
             return await original(*args, **kwargs)
         result = _ABSENT
         try:
-            enter(state)
+            try:
+                enter(state)
+            except Exception as error:
+                step.report(error)
             result = await original(*args, **kwargs)
             replacement = on_return(state, result)
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
-            if result is not _ABSENT and step.swallow(error):
-                return result
-            _run_on_error(steps, state, error)
+            try:
+                if result is not _ABSENT and step.swallow(error):
+                    _run_on_failure(steps, state, None)
+                    return result
+                _run_on_error(steps, state, error)
+            except BaseException:  # an interrupt
+                _run_on_failure(steps, state, error)
+                raise
             raise
 
     return hooked
@@ -265,8 +286,17 @@ def _around_async(original: Function, steps: HookSteps, on_return: Returned, nam
 
 def _run_on_error(steps: HookSteps, state: object, error: BaseException) -> None:
     if steps.on_error is not None:
-        with steps.step:
+        try:
             steps.on_error(state, error)
+        except Exception as failure:
+            steps.step.report(failure)
+            _run_on_failure(steps, state, error)
+
+
+def _run_on_failure(steps: HookSteps, state: object, error: BaseException | None) -> None:
+    if steps.on_failure is not None:
+        with steps.step:
+            steps.on_failure(state, error)
 
 
 class HookContext:

@@ -79,6 +79,7 @@ _READ_CHUNK: Final = fail_open("read a chunk of a stream")
 _READ_RESPONSE: Final = fail_open("read the response of a call")
 _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
+_FINISH: Final = fail_open("record the end of a call")
 _TOTALS: Final = fail_open("add a call to its session")
 _DROPPED: Final = fail_open("end a call that was dropped")
 _START_SPAN: Final = fail_open("start a span")
@@ -429,6 +430,12 @@ class Call:
         """End a call whose stream is no longer read; a success if it had signalled the end of its answer."""
         self.end("closed", "success" if self.answer_complete else "cancelled", at_ns=at_ns)
 
+    def end_unobserved(self) -> None:
+        """End a call that has an answer, of which callspan has failed to observe the rest."""
+        if not self._endings:
+            self.mark_partly_unobserved()
+            self.end("complete" if self.streaming else None)
+
     def presume_left(self, at_ns: int) -> None:
         """Record an open call, as the process ends, as left: with its span, in metrics and sums.
 
@@ -467,11 +474,13 @@ class Call:
         try:
             endings.append(ending)
             processed = self._finish(ending) if endings[0] is ending else None
-        except BaseException:
+        except BaseException as failure:
             # Not here, because it may call the application, which has a time limit.
             if endings[:1] == [ending]:
                 self._factory.ends.put(partial(self._finish_again, ending))
-            raise
+            if not _FINISH.swallow(failure):
+                raise
+            return
         if processed is not None and processed.interrupt is not None:
             raise processed.interrupt
 

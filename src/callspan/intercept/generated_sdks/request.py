@@ -102,7 +102,8 @@ def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:
 
 
 REQUEST: Final = HookSteps(
-    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=OpenCall.finish, on_error=OpenCall.fail
+    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=OpenCall.finish, on_error=OpenCall.fail,
+    on_failure=OpenCall.abandon,
 )  # fmt: skip
 """Observes the calls of `APIClient.request`."""
 RESPONSE: Final = HookSteps(step=ATTACH_RESPONSE, before=_identified)

@@ -83,7 +83,9 @@ def _reader(inner: Any, response: object) -> Any:
 
 
 def _read(inner: Iterator[object], response: object) -> Iterator[object]:
-    observer = observer_of(response)
+    observer = None
+    with _OBSERVE:
+        observer = observer_of(response)
     if observer is None:
         yield from inner
         return
@@ -96,12 +98,15 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     try:
         yield from items
     except GeneratorExit:
-        observer.lost()
+        with _OBSERVE:
+            observer.lost()
         raise
     except BaseException as error:
-        observer.failed(error)
+        with _OBSERVE:
+            observer.failed(error)
         raise
-    observer.completed()
+    with _OBSERVE:
+        observer.completed()
     del frame
 
 
@@ -149,10 +154,12 @@ class _AsyncReader:
             while observer.call.hides_usage and is_usage_chunk(item):
                 item = await self._inner.__anext__()
         except StopAsyncIteration:
-            self._report_end(observer)
+            with _OBSERVE:
+                self._report_end(observer)
             raise
         except BaseException as error:
-            self._report_error(observer, error)
+            with _OBSERVE:
+                self._report_error(observer, error)
             raise
         finally:
             self.running = False

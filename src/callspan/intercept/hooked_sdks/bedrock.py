@@ -193,7 +193,8 @@ def _failed(opened: BedrockCall, error: BaseException) -> None:
 
 
 CALL: Final = HookSteps(
-    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=BedrockCall.answered, on_error=BedrockCall.fail
+    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=BedrockCall.answered, on_error=BedrockCall.fail,
+    on_failure=OpenCall.abandon,
 )  # fmt: skip
 """Observes calls around `BaseClient._make_api_call`."""
 ATTEMPT: Final = HookSteps(step=_ATTEMPT, before=_attempted, on_return=_received, on_error=_failed)

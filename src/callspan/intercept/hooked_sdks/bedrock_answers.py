@@ -11,6 +11,7 @@ import base64
 import inspect
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from callspan import private_names as names
@@ -63,9 +64,13 @@ class _StreamObserver:
         try:
             event = self._parse(raw_event)
         except BaseException as error:
-            self.failed(error)
+            with _STREAM:
+                self.failed(error)
             raise
-        self._take(event)
+        try:  # no block, which costs more, and this runs for each event
+            self._take(event)
+        except Exception as error:
+            _STREAM.report(error)
         return event
 
     async def parsed_async(self, raw_event: Any) -> Any:
@@ -73,9 +78,13 @@ class _StreamObserver:
         try:
             event = await self._parse(raw_event)
         except BaseException as error:
-            self.failed(error)
+            with _STREAM:
+                self.failed(error)
             raise
-        self._take(event)
+        try:  # no block, which costs more, and this runs for each event
+            self._take(event)
+        except Exception as error:
+            _STREAM.report(error)
         return event
 
     def closed(self) -> Any:
@@ -83,8 +92,9 @@ class _StreamObserver:
         try:
             return self._close()
         finally:
-            self.call.leave()
-            self._detach()
+            with _STREAM:
+                self.call.leave()
+                self._detach()
 
     def completed(self) -> None:
         """Report the end of the stream."""
@@ -93,19 +103,15 @@ class _StreamObserver:
 
     def failed(self, error: BaseException) -> None:
         """Report the exception of the reader, which may be an event."""
-        with _STREAM:
-            fail(self.call, error, in_stream=True)
+        fail(self.call, error, in_stream=True)
         self._detach()
 
     def _take(self, event: object) -> None:
-        try:  # no block, which costs more, and this runs for each event
-            content = dig(event, "chunk", "bytes")
-            if content is None:
-                self.call.chunk(wire_json(event))
-            elif isinstance(content, bytes):
-                take_invoked(self.call, registry.decoded(content), self.call.chunk)
-        except Exception as error:
-            _STREAM.report(error)
+        content = dig(event, "chunk", "bytes")
+        if content is None:
+            self.call.chunk(wire_json(event))
+        elif isinstance(content, bytes):
+            take_invoked(self.call, registry.decoded(content), self.call.chunk)
 
     def _detach(self) -> None:
         """Release the stream, which has ended."""
@@ -128,10 +134,12 @@ class _Events:
         try:
             return next(self._inner)
         except StopIteration:
-            self._observer.completed()
+            with _STREAM:
+                self._observer.completed()
             raise
         except BaseException as error:
-            self._observer.failed(error)
+            with _STREAM:
+                self._observer.failed(error)
             raise
 
     def __aiter__(self) -> _Events:
@@ -141,17 +149,22 @@ class _Events:
         try:
             return await self._inner.__anext__()
         except StopAsyncIteration:
-            self._observer.completed()
+            with _STREAM:
+                self._observer.completed()
             raise
         except BaseException as error:
-            self._observer.failed(error)
+            with _STREAM:
+                self._observer.failed(error)
             raise
 
     def __getattr__(self, name: str) -> Any:
+        if name in self.__slots__:  # not set: the constructor was interrupted
+            raise AttributeError(name)
         return getattr(self._inner, name)
 
     def __del__(self) -> None:
-        self._observer.call.lost()
+        with suppress(AttributeError), _STREAM:
+            self._observer.call.lost()
 
 
 BODIES: Final[dict[int, BodyReader]] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -115,7 +116,10 @@ def _observe_segments(answer: Any, call: Call) -> None:
 
 
 def _read(segments: Callable[[Any], Any], itself: Callable[[], Any], observer: Callable[..., Any], call: Call) -> Any:
-    return observer(segments(itself()), call)
+    inner = segments(itself())
+    with _STREAM:
+        return observer(inner, call)
+    return inner
 
 
 def _error(error: BaseException) -> ErrorInfo | None:
@@ -205,27 +209,30 @@ def _failed(opened: GoogleCall, error: BaseException) -> None:
 
 def _take(segment: object, call: Call) -> None:
     """Record a chunk. The SDK raises an error that is stated in a chunk above the reader of the segments."""
-    try:  # no block, which costs more, and this runs for each chunk
-        call.chunk(segment)
-        if isinstance(segment, dict) and "error" in segment and (stated := error_in(segment)) is not None:
-            call.end("error", error=error_info(status=integer(stated, "code"), body={"error": stated}))
-    except Exception as error:
-        _STREAM.report(error)
+    call.chunk(segment)
+    if isinstance(segment, dict) and "error" in segment and (stated := error_in(segment)) is not None:
+        call.end("error", error=error_info(status=integer(stated, "code"), body={"error": stated}))
 
 
 def _observed(segments: Iterator[object], call: Call) -> Iterator[object]:
     """Yield the same segments and report each, and their end."""
     try:
         for segment in segments:
-            _take(segment, call)
+            try:  # no block, which costs more, and this runs for each chunk
+                _take(segment, call)
+            except Exception as error:
+                _STREAM.report(error)
             yield segment
     except GeneratorExit:
-        call.lost()
+        with _STREAM:
+            call.lost()
         raise
     except BaseException as error:
-        call.fail(error)
+        with _STREAM:
+            call.fail(error)
         raise
-    call.end()
+    with _STREAM:
+        call.end()
 
 
 class _AsyncSegments:
@@ -243,20 +250,28 @@ class _AsyncSegments:
         call = self._call
         try:
             segment = await self._inner.__anext__()
+            try:  # within the other one: an interrupt in it ends the call too
+                _take(segment, call)
+            except Exception as error:
+                _STREAM.report(error)
         except StopAsyncIteration:
-            call.end()
+            with _STREAM:
+                call.end()
             raise
         except BaseException as error:
-            call.fail(error)
+            with _STREAM:
+                call.fail(error)
             raise
-        _take(segment, call)
         return segment
 
     def __getattr__(self, name: str) -> Any:
+        if name in self.__slots__:  # not set: the constructor was interrupted
+            raise AttributeError(name)
         return getattr(self._inner, name)
 
     def __del__(self) -> None:
-        self._call.lost()
+        with suppress(AttributeError), _STREAM:
+            self._call.lost()
 
 
 DOWNLOAD: Final = HookSteps(
@@ -265,7 +280,8 @@ DOWNLOAD: Final = HookSteps(
 )  # fmt: skip
 """Observes files with the results of a batch around `BaseApiClient.download_file` and `async_download_file`."""
 REQUEST: Final = HookSteps(
-    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=GoogleCall.answered, on_error=GoogleCall.fail
+    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=GoogleCall.answered, on_error=GoogleCall.fail,
+    on_failure=OpenCall.abandon,
 )  # fmt: skip
 """Observes calls around `BaseApiClient._request` and `_async_request`."""
 ATTEMPT: Final = HookSteps(step=_ATTEMPT, before=_attempted, on_return=_received, on_error=_failed)

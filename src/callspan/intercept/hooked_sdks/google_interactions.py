@@ -108,10 +108,12 @@ def _requested(args: tuple[Any, ...], options: Any, kwargs: dict[str, Any]) -> O
 
 
 OLDER_REQUEST: Final = HookSteps(
-    step=_OPEN, before=_requested, enter=OpenCall.enter, on_return=OpenCall.finish, on_error=OpenCall.fail
+    step=_OPEN, before=_requested, enter=OpenCall.enter, on_return=OpenCall.finish, on_error=OpenCall.fail,
+    on_failure=OpenCall.abandon,
 )  # fmt: skip
 """Observes interactions around `APIClient.request`."""
 REQUEST: Final = HookSteps(
-    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=Interaction.answered, on_error=OpenCall.fail
+    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=Interaction.answered, on_error=OpenCall.fail,
+    on_failure=OpenCall.abandon,
 )  # fmt: skip
 """Observes interactions around `do_request` and `do_request_async`."""

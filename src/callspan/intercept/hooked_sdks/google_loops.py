@@ -81,7 +81,9 @@ def _returned(tool: LoopTool, result: object) -> None:
     tool.end()
 
 
-LOOP: Final = HookSteps(step=_START, before=_loop, enter=Loop.start, on_return=_ended, on_error=Loop.end)
+LOOP: Final = HookSteps(
+    step=_START, before=_loop, enter=Loop.start, on_return=_ended, on_error=Loop.end, on_failure=Loop.end
+)
 """Makes an agent of a call that runs functions until the model answers."""
 STREAM: Final = HookSteps(step=_START, before=_loop, on_return=within)
 """Makes an agent of such a stream, from its first step to its end."""

@@ -57,28 +57,44 @@ BYTES: Final = HookSteps(step=_OBSERVE, before=_begin, on_return=_replacement)
 
 def _observed(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
     """Yield the pieces and pass each to the observer."""
-    add, completed = _takers(observer)
+    add: Callable[[bytes], None] = _nothing
+    completed: Callable[[], None] = observer.completed
+    with _COPY:
+        add, completed = _takers(observer)
     try:
         for piece in pieces:
-            add(piece)
+            try:
+                add(piece)
+            except Exception as error:
+                _COPY.report(error)
             yield piece
     except BaseException as error:
-        _broken_off(observer, error)
+        with _COPY:
+            _broken_off(observer, error)
         raise
-    completed()
+    with _COPY:
+        completed()
 
 
 async def _observed_async(pieces: AsyncIterator[bytes], observer: ResponseObserver) -> AsyncIterator[bytes]:
     """As `_observed`."""
-    add, completed = _takers(observer)
+    add: Callable[[bytes], None] = _nothing
+    completed: Callable[[], None] = observer.completed
+    with _COPY:
+        add, completed = _takers(observer)
     try:
         async for piece in pieces:
-            add(piece)
+            try:
+                add(piece)
+            except Exception as error:
+                _COPY.report(error)
             yield piece
     except BaseException as error:
-        _broken_off(observer, error)
+        with _COPY:
+            _broken_off(observer, error)
         raise
-    completed()
+    with _COPY:
+        completed()
 
 
 def _with_tail(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
@@ -165,6 +181,10 @@ def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callab
         return reader.add, observer.completed
     copy = _Copy(observer)
     return copy.add, copy.completed
+
+
+def _nothing(piece: bytes) -> None:
+    """Take a piece where it cannot be copied."""
 
 
 def _broken_off(observer: ResponseObserver, error: BaseException) -> None:

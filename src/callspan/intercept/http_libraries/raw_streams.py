@@ -38,14 +38,17 @@ class _RawStream:
         return getattr(self._inner, name)
 
     def __iter__(self) -> Iterator[bytes]:
-        self._observer.raw_begun()
+        with _OBSERVE:
+            self._observer.raw_begun()
         return _observed(iter(self._inner), self._observer)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self._observer.raw_begun()
-        pieces = aiter(self._inner)
-        kind = _RawGenerator if isinstance(pieces, AsyncGenerator) else _RawPieces
-        return kind(pieces, self._observer)
+        pieces: AsyncIterator[bytes] = aiter(self._inner)
+        with _OBSERVE:
+            self._observer.raw_begun()
+            kind = _RawGenerator if isinstance(pieces, AsyncGenerator) else _RawPieces
+            return kind(pieces, self._observer)
+        return pieces
 
 
 def _observed(pieces: Iterator[bytes], observer: WireObserver) -> Iterator[bytes]:
@@ -54,9 +57,11 @@ def _observed(pieces: Iterator[bytes], observer: WireObserver) -> Iterator[bytes
     except GeneratorExit:
         raise
     except BaseException as error:
-        observer.raw_failed(error)
+        with _OBSERVE:
+            observer.raw_failed(error)
         raise
-    observer.raw_ended()
+    with _OBSERVE:
+        observer.raw_ended()
 
 
 class _RawPieces:
@@ -74,12 +79,14 @@ class _RawPieces:
         try:
             piece: bytes = await self._inner.__anext__()
         except StopAsyncIteration:
-            self._observer.raw_ended()
+            with _OBSERVE:
+                self._observer.raw_ended()
             raise
         except GeneratorExit:
             raise
         except BaseException as error:
-            self._observer.raw_failed(error)
+            with _OBSERVE:
+                self._observer.raw_failed(error)
             raise
         return piece
 

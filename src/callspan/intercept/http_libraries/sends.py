@@ -52,6 +52,11 @@ def _enter(open_call: OpenCall | Reading | WireCall) -> None:
         open_call.enter()
 
 
+def _abandon(open_call: OpenCall | Reading | WireCall, error: BaseException | None) -> None:
+    if isinstance(open_call, WireCall):
+        open_call.abandon(error)
+
+
 def _record_failure(open_call: OpenCall | Reading | WireCall, error: BaseException) -> None:
     open_call.call.attempts.failed(type(error), error_status(error))
     if isinstance(open_call, WireCall):
@@ -79,7 +84,7 @@ def _report_close(observer: ResponseObserver, outcome: object) -> None:
 
 
 SEND: Final = HookSteps(
-    step=_ATTEMPT, before=_sending, enter=_enter, on_return=_received, on_error=_record_failure
+    step=_ATTEMPT, before=_sending, enter=_enter, on_return=_received, on_error=_record_failure, on_failure=_abandon,
 )  # fmt: skip
 """Observes the attempts of calls, and requests that are calls, around `Client.send`."""
 CLOSE: Final = HookSteps(step=_CLOSED, before=_observer, on_return=_report_close, on_error=_report_close)

@@ -41,9 +41,10 @@ from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
 from callspan.providers.hosts import port_of, provider_of_server
 from callspan.providers.rate_limits import relevant_headers, request_id
 from callspan.providers.user_agents import Sender, sender_of
-from callspan.record.call import ErrorInfo
+from callspan.record.call import ErrorInfo, Request
 
 _ENTER: Final = fail_open("make the span of a request to a model the current one")
+_DESCRIBE: Final = fail_open("read model and stream of a request to a model")
 _POST: Final = "POST"
 _URL: Final = "://"
 _INVOKED: Final = "invoke_model"
@@ -81,8 +82,20 @@ class WireCall:
         self.is_sending = False
         if WIRE_CALL.get() is self:
             # Attaches instead of detaching, which swallows and logs exceptions that a signal handler raises in it.
-            otel_context.attach(self._outer)
-            WIRE_CALL.set(None)
+            try:
+                otel_context.attach(self._outer)
+                WIRE_CALL.set(None)
+            except Exception as error:
+                _ENTER.report(error)
+                WIRE_CALL.set(None)
+
+    def abandon(self, error: BaseException | None) -> None:
+        """End the call without what callspan has failed to observe of its answer or exception. May be repeated."""
+        self.leave()
+        if error is None:
+            self.call.end_unobserved()
+        else:
+            self.call.fail(error, in_stream=False)
 
     def fail(self, error: BaseException) -> None:
         """End the call with the exception that is raised to the caller, or with an interrupt. May be repeated."""
@@ -281,7 +294,9 @@ def _records_all_sdks() -> bool:
 
 
 def _info(url: Any, wire: wires.Wire, sender: Sender, endpoint: Endpoint, body: object) -> CallInfo:
-    described, api = endpoint.request(body), endpoint.api
+    api, described = endpoint.api, Request()
+    with _DESCRIBE:
+        described = endpoint.request(body)
     return CallInfo(
         provider=provider_of_server(url.host, url.port, api, registry.wire_of(api), url.path, sender.provider),
         sdk=sender.sdk, server_address=url.host, server_port=port_of(url.scheme, url.port),
