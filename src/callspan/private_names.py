@@ -22,7 +22,8 @@ RUNNER_PARAMS: Final = "_params"
 MODULES: Final = (
     *(f"{profile.package}.{module}" for profile in GENERATED for module in ("_base_client", "_streaming")),
     "claude_agent_sdk._internal.transport.subprocess_cli",
-    "openai._resource", "anthropic._models", "botocore.eventstream", "httpx._client", "httpx2._client",
+    "openai._resource", "anthropic._models", "botocore.eventstream", "botocore.response",
+    "httpx._client", "httpx2._client",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
 )  # fmt: skip
@@ -100,6 +101,10 @@ PARSE_EVENT: Final = PrivateName(
 EVENT_GENERATOR: Final = PrivateName(
     "_event_generator", _EVENTS, "its streams are not observed", "the ends of Bedrock's streams"
 )
+BODY_STREAM: Final = PrivateName(
+    "_raw_stream", ("botocore.response:StreamingBody",), "only the body itself is observed",
+    "the answers of models on Bedrock whose bodies another instrumentation replaces",
+)  # fmt: skip
 INNER_STREAM: Final = PrivateName(
     "_stream",
     tuple(f"{library}._client:Bound{kind}Stream" for library in ("httpx", "httpx2") for kind in ("Sync", "Async")),
@@ -116,7 +121,7 @@ AGENT_OPTIONS: Final = PrivateName("_options", _AGENTS, _NOT_RECEIVED, "the call
 READ: Final = (
     RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
-    INTERNAL, INNER_STREAM, URI, PARSE_EVENT, EVENT_GENERATOR,
+    INTERNAL, INNER_STREAM, URI, PARSE_EVENT, EVENT_GENERATOR, BODY_STREAM,
     METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS,
 )  # fmt: skip
 """Names that are read or set."""

@@ -556,6 +556,29 @@ async def test_body_is_read_by_the_application_alone(way: str, mode: Mode, seen:
     assert (record.outcome, record.text, usage_of(record).input_tokens) == ("success", "I am well.", 3)
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["alone", "beside the first"])
+@pytest.mark.parametrize("act", ["read", "read in pieces", "dropped"])
+async def test_body_that_another_instrumentation_replaces(act: str, kept: bool, mode: Mode, seen: Capture) -> None:
+    """It makes a body of its own of the stream inside, which nothing else reads."""
+    mode.provider.reply(text="I am well.", input_tokens=3, output_tokens=2)
+    answer = await invoked(mode, "Llama")
+    if not hasattr(answer["body"], "_raw_stream"):
+        pytest.skip("an async body has no such stream")
+    first = answer["body"]
+    answer["body"] = type(first)(first._raw_stream, first._content_length)
+    if not kept:
+        del first
+    if act == "dropped":
+        first = answer = None
+        await mode.collect()
+        assert the_call(seen).outcome == "cancelled"
+        return
+    received = await (read_at_once if act == "read" else read_in_pieces)(mode, answer["body"])
+    record = the_call(seen)
+    assert json.loads(received) == body_returned(record)
+    assert (record.outcome, record.text, usage_of(record).input_tokens) == ("success", "I am well.", 3)
+
+
 @pytest.mark.parametrize("act", ["dropped", "closed"])
 async def test_body_that_is_not_read_has_the_counts_of_its_headers(act: str, mode: Mode, seen: Capture) -> None:
     mode.provider.reply(input_tokens=3, output_tokens=2)

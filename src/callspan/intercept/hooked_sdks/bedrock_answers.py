@@ -1,8 +1,9 @@
 """Answers of Bedrock that the application reads: streams of events, and the bodies of models that were invoked.
 
 botocore parses each event in `_parse_event` and reads them from `_event_generator`, both looked up on the stream, where
-they are replaced: its type and its laziness stay, and `break` leaves it readable. A body is copied while it is read.
-Their collection is the end of a call that is read no further.
+they are replaced: its type and its laziness stay, and `break` leaves it readable. A body is copied while it is read, as
+is the stream inside, which a `with` block reads, and of which other instrumentations make a body of their own. Their
+collection is the end of a call that is read no further.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ BODIES: Final[dict[int, BodyReader]] = {}
 class BodyReader:
     """Copies the body of an answer while the application reads it; ends its call with the last byte."""
 
-    __slots__ = ("_call", "_identity", "_length", "_pieces", "_raw", "_reference", "_size")
+    __slots__ = ("_call", "_identity", "_inner", "_length", "_pieces", "_raw", "_reference", "_size", "is_own")
 
     def __init__(self, call: Call, body: object, length: int | None) -> None:
         """`length` is that of the body in bytes; None if it is unknown."""
@@ -183,6 +184,11 @@ class BodyReader:
         self._size = 0
         self._raw: Any = None
         """The stream inside the body, while a block reads that."""
+        self._inner = _weakly(getattr(body, names.BODY_STREAM.name, None), self._inner_collected)
+        """The stream inside the body."""
+        self.is_own = False
+        """Whether the body itself reads of that stream just now."""
+        self._observe_inner()
         self._identity = id(body)
         self._reference = weakref.ref(body, self._collected)
         BODIES[self._identity] = self
@@ -226,7 +232,9 @@ class BodyReader:
         self._forget()
 
     def watch(self, raw: Any) -> None:
-        """Observe the stream inside the body, which a `with` block reads."""
+        """Observe what a `with` block of the body reads, if it is not the stream that is observed anyway."""
+        if raw is self._inner():
+            return
         read = raw.read
 
         def observed(*args: Any, **kwargs: Any) -> Any:
@@ -248,7 +256,7 @@ class BodyReader:
     def _forget(self) -> None:
         if BODIES.get(self._identity) is self:
             del BODIES[self._identity]
-        raw, self._raw = self._raw, None
+        raw, self._raw = self._raw or self._inner(), None
         if raw is not None:
             vars(raw).pop("read", None)
         self._pieces.clear()
@@ -258,7 +266,44 @@ class BodyReader:
         del reference
         if bodies.get(self._identity) is self:
             del bodies[self._identity]
+            if self._inner() is not None:
+                return
         self._call.lost()
+
+    def _observe_inner(self) -> None:
+        """Copy what others read of the stream inside the body, which may outlive it."""
+        if (inner := self._inner()) is None:
+            return
+        reference, read = self._inner, type(inner).read
+
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            if self.is_own:
+                return read(reference(), *args, **kwargs)
+            try:
+                piece = read(reference(), *args, **kwargs)
+            except BaseException as error:
+                _report_failure(self, error)
+                raise
+            _report_piece(_Read(self, _amount(args, kwargs)), piece)
+            return piece
+
+        try:
+            inner.read = observed
+        except AttributeError:  # a stream in memory, as of a stub
+            self._inner = _nothing
+
+    def _inner_collected(self, reference: object, bodies: dict[int, BodyReader] = BODIES) -> None:
+        del reference
+        if bodies.get(self._identity) is not self:  # else that of the body, which comes with it, is the end
+            self._call.lost()
+
+
+def _weakly(inner: Any, on_collection: Callable[[Any], None]) -> Callable[[], Any]:
+    return _nothing if inner is None else weakref.ref(inner, on_collection)
+
+
+def _nothing() -> None:
+    """Stand for a reference to no stream."""
 
 
 class _Read:
@@ -282,12 +327,18 @@ def _reader(args: tuple[Any, ...]) -> BodyReader | None:
 
 def _reading(args: tuple[Any, ...], _: object, kwargs: dict[str, Any]) -> _Read | None:
     reader = _reader(args)
-    return None if reader is None else _Read(reader, _amount(args[1:], kwargs))
+    if reader is None:
+        return None
+    reader.is_own = True
+    return _Read(reader, _amount(args[1:], kwargs))
 
 
 def _reading_into(args: tuple[Any, ...], buffer: Any, _: object) -> _Read | None:
     reader = _reader(args)
-    return None if reader is None else _Read(reader, buffer)
+    if reader is None:
+        return None
+    reader.is_own = True
+    return _Read(reader, buffer)
 
 
 def _watched(args: tuple[Any, ...], _: object, __: object) -> BodyReader | None:
@@ -295,6 +346,7 @@ def _watched(args: tuple[Any, ...], _: object, __: object) -> BodyReader | None:
 
 
 def _report_piece(reading: _Read, piece: bytes) -> None:
+    reading.reader.is_own = False
     amount = reading.amount
     is_all = amount is None or (isinstance(amount, int) and amount < 0)
     with _BODY:
@@ -302,16 +354,19 @@ def _report_piece(reading: _Read, piece: bytes) -> None:
 
 
 def _report_buffer(reading: _Read, size: int) -> None:
+    reading.reader.is_own = False
     with _BODY:
         reading.reader.add(bytes(reading.amount[:size]), is_last=not size and len(reading.amount) > 0)
 
 
 def _report_lines(reading: _Read, lines: list[bytes]) -> None:
+    reading.reader.is_own = False
     with _BODY:
         reading.reader.add(b"".join(lines), is_last=True)
 
 
 def _report_failure(reader: BodyReader, error: BaseException) -> None:
+    reader.is_own = False
     with _BODY:
         reader.failed(error)
 
