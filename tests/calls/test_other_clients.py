@@ -77,7 +77,7 @@ ROWS: Final = {
     ),
     "cohere ranking": Row(
         lambda p: of_cohere(p).rerank(model="m", query="q", documents=["a"]), "rerank", "cohere", [], (None, None),
-        '{"index":0,"relevance_score":1.0}',
+        "1 [0] a",
     ),
     "ollama": Row(lambda p: of_ollama(p).chat(**ASK), "ollama_chat", "ollama", ["stop"]),
     "ollama stream": Row(lambda p: list(of_ollama(p).chat(**ASK, stream=True)), "ollama_chat", "ollama", ["stop"]),

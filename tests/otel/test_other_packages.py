@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 from tests.conftest import Read
 from tests.support.launching import APPS, Stage, python_of
+from tests.support.processes import ROOT, plain_environment
 from tests.support.receiver import OtlpReceiver
 from tests.support.waiting import HANG_S
 
@@ -230,3 +232,42 @@ def test_warning_names_the_other_instrumentation_once(beside: Beside, named: str
     (check,) = result["doctor"]
     assert (check["name"], check["state"]) == (distribution, "warning")
     assert f"{distribution} {check['detail']}. {check['advice']}" == f"{warnings[0]}."
+
+
+OTHERS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("peers_of_others.json").read_text())
+"""Those of other wires' clients: how many LLM spans each of their calls has, ours too, by the order if it counts."""
+
+
+@cache
+def played_beside(named: str, order: str) -> Any:
+    python = python_of(OTHERS[named]["environment"])
+    path = os.pathsep.join((str(APPS), str(ROOT)))
+    with ScriptedProvider() as provider:
+        done = subprocess.run(
+            [python, str(APPS / "peer_of_others.py"), named, order, provider.url],
+            env=plain_environment(PYTHONPATH=path, CALLSPAN_STORES=""), capture_output=True, text=True,
+            timeout=HANG_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@in_each_order
+@pytest.mark.parametrize("named", OTHERS)
+def test_call_of_another_client_has_the_spans_of_the_table(named: str, order: str) -> None:
+    table = OTHERS[named]
+    expected = table["spans"] | (table.get("spans if ours is first", {}) if order == "ours-first" else {})
+    scenes = played_beside(named, order)["scenes"]
+    assert {name: len(scene["spans"]) for name, scene in scenes.items()} == expected
+    for name, scene in scenes.items():
+        ((outcome, span_id),) = scene["calls"]
+        assert outcome == "success", name
+        (shared,) = [span for span in scene["spans"] if span["is_call"]]
+        assert (shared["span_id"], shared["is_ours"]) == (span_id, len(scene["spans"]) == 2), name
+
+
+@in_each_order
+@pytest.mark.parametrize("named", OTHERS)
+def test_warning_names_the_instrumentation_of_another_client_once(named: str, order: str) -> None:
+    heard = played_beside(named, order)["heard"]
+    assert sum(f"{OTHERS[named]['distribution']} instruments the same SDKs" in message for message in heard) == 1
