@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 Sdk: TypeAlias = Literal["openai", "anthropic", "groq", "together", "fireworks", "cerebras", "google", "bedrock"]
-Wire: TypeAlias = Literal["openai", "anthropic", "google", "bedrock", "cohere", "ollama", "huggingface"]
+Wire: TypeAlias = str
 """A family of APIs, by the package in `providers` that reads its bodies."""
 SDKS: Final[tuple[Sdk, ...]] = get_args(Sdk)
 Source: TypeAlias = Literal[Sdk, "http"]

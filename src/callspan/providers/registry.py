@@ -107,7 +107,7 @@ def socket_kind(path: str, model: str | None = None, *, hashes_audio: bool = Fal
 def socket_wire(path: str) -> Wire | None:
     """Return the family of the API of websockets with this path; None for other paths."""
     reader, _ = _socket_reader(path)
-    return None if reader is None else cast("Wire", reader[0].partition(".")[0])
+    return None if reader is None else reader[0].partition(".")[0]
 
 
 def _socket_reader(path: str) -> tuple[tuple[str, str] | None, str | None]:
@@ -137,7 +137,7 @@ def load(wire: Wire) -> None:
 
 def wire_of(api: str) -> Wire:
     """Return the family of an API that callspan reads. Raises KeyError for any other."""
-    return cast("Wire", _ADAPTERS[api][0].partition(".")[0])
+    return _ADAPTERS[api][0].partition(".")[0]
 
 
 def conversation_of(record: CallRecord) -> Conversation | None:

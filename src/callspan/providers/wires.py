@@ -47,28 +47,37 @@ class Unrecorded(NamedTuple):
         return self.provider in (None, provider) and not (self.of_any_provider and provider == UNKNOWN)
 
 
-_MODEL: Final = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)$")
-"""Gateways put anything before it, Vertex the project, the location and the publisher of the model."""
 _INTERACTIONS: Final = "/interactions"
 _INTERACTION: Final = re.compile(r"/interactions/[^/]+(/cancel)?$")
 _BATCH: Final = re.compile(r"/batches/([^/:]+)$")
-_VERBS: Final = {
-    "generateContent": "generate_content",
-    "streamGenerateContent": "generate_content",
-    "embedContent": "embed_content",
-    "batchEmbedContents": "embed_content",
-    "predict": "predict",
-    "rawPredict": "messages",
-    "streamRawPredict": "messages",
-}
-"""The API of each verb after a model: Gemini's, and Anthropic's on Vertex."""
-_STREAM: Final = "stream"
-"""How verbs of streams begin."""
-_BEDROCK: Final = re.compile(r"/model/([^/]+)/(converse|invoke)(-stream|-with-response-stream)?$")
 _INVOKED: Final = "invoke_model"
 """The API of a model that Bedrock invokes, if its body is not that of another one."""
-_HUGGING_FACE: Final = re.compile(r"/models/([^/:]+(?:/[^/:]+)?)$")
-"""The path of a model of Hugging Face, whose name may have an owner."""
+_PATTERNS: Final[tuple[tuple[re.Pattern[str], dict[str, str]], ...]] = (
+    # Gemini's, and on Vertex Anthropic's: before it is the project, the location and the publisher of the model
+    (
+        re.compile(r"/(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):(?P<verb>(?P<stream>stream\w+)?\w*)$"),
+        {
+            "generateContent": "generate_content",
+            "streamGenerateContent": "generate_content",
+            "embedContent": "embed_content",
+            "batchEmbedContents": "embed_content",
+            "predict": "predict",
+            "rawPredict": "messages",
+            "streamRawPredict": "messages",
+        },
+    ),
+    # Bedrock's
+    (
+        re.compile(r"/model/(?P<model>[^/]+)/(?P<verb>converse|invoke)(?P<stream>-stream|-with-response-stream)?$"),
+        {"converse": "converse", "invoke": _INVOKED},
+    ),
+    # Hugging Face's, where the name of a model may have an owner
+    (
+        re.compile(r"/(?P<verb>models)/(?P<model>[^/:]+(?:/[^/:]+)?)$"),
+        {"models": "text_generation"},
+    ),
+)
+"""The paths that state more than an API: the model, or whether they ask for a stream. Gateways put anything before."""
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
 """Where Azure's paths have a model."""
 _PATHS: Final = {
@@ -134,13 +143,11 @@ def find(method: str, path: str) -> Wire | None:
         return None
     if path.endswith(_INTERACTIONS):
         return Wire("interactions", None)
-    if (match := _MODEL.search(path)) is not None:
-        api = _VERBS.get(match[2])
-        return None if api is None else Wire(api, unquote(match[1]), match[2].startswith(_STREAM))
-    if (match := _BEDROCK.search(path)) is not None:
-        return Wire("converse" if match[2] == "converse" else _INVOKED, unquote(match[1]), match[3] is not None)
-    if (match := _HUGGING_FACE.search(path)) is not None:
-        return Wire("text_generation", unquote(match[1]))
+    for pattern, apis in _PATTERNS:
+        if (match := pattern.search(path)) is not None:
+            stated = match.groupdict()
+            api, model = apis.get(stated["verb"]), stated["model"]
+            return None if api is None else Wire(api, model and unquote(model), stated.get("stream") is not None)
     named = _PATHS.get("/".join(path.rsplit("/", 2)[-2:]))
     return None if named is None else Wire(named, None)
 
