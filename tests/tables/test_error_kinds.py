@@ -234,7 +234,9 @@ def test_stream_error_equals_body_error(api: str, begun: bool, error: Json) -> N
     assert streamed == stated
 
 
-@pytest.mark.parametrize("fields", [{"error": None}, {"base_resp": {"status_code": 0, "status_msg": ""}}])
+@pytest.mark.parametrize(
+    "fields", [{"error": None}, {"errors": []}, {"base_resp": {"status_code": 0, "status_msg": ""}}]
+)
 @pytest.mark.parametrize("api", BEGINS)
 def test_field_without_an_error_is_ignored(api: str, fields: Json) -> None:
     assert endpoint(api).response_info({**folded(api, {**BEGINS[api], **fields}), **fields}).error is None

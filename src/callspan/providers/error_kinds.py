@@ -187,9 +187,12 @@ _BY_EXCEPTION: Final = {name: kind for kind, names in _EXCEPTIONS.items() for na
 def error_in(body: Mapping[str, Any]) -> object:
     """Return the error in a body or stream event, or None.
 
-    It is a field, the object itself, the only field `detail`, or MiniMax's `base_resp`, which every body has.
+    It is a field, the first of a list in one, the object itself, the only field `detail`, or MiniMax's `base_resp`,
+    which every body has.
     """
     if error := body.get("error"):
+        return error
+    if "errors" in body and (error := next(objects(body, "errors"), None)):
         return error
     if body.get("object") == "error" or body.get("type") in _ERROR_EVENTS:
         return {key: value for key, value in body.items() if not _is_about_event(key, value)} or {"type": "error"}
@@ -259,7 +262,7 @@ def error_info(
     """
     # Google's OpenAI-compatible endpoint returns a list.
     outer = next(iter(items(body)), body)
-    inner = mapping(outer, "error") or outer
+    inner = mapping(outer, "error") or next(objects(outer, "errors"), None) or outer
     word, code, detail = _word(inner), _code(inner), _short(text(inner, "details", "error_code"))
     text_of_error = _message(inner) or _message(outer) or (body if isinstance(body, str) and body else None) or message
     kind = classify(status, word, code or detail, text_of_error, base or exception)
