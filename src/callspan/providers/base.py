@@ -23,7 +23,8 @@ Api: TypeAlias = Literal[
     "live", "realtime", "realtime_translations", "image_edits", "image_variations", "transcriptions", "translations",
     "speech", "generate_content", "bidi_generate_content", "embed_content", "predict", "interactions", "converse",
     "invoke_model", "invoke_embeddings", "fim_completions", "cohere_chat", "cohere_chat_v1", "cohere_embed", "rerank",
-    "ollama_chat", "ollama_generate", "ollama_embed", "text_generation",
+    "ollama_chat", "ollama_generate", "ollama_embed", "text_generation", "watsonx_chat", "watsonx_generation",
+    "watsonx_embeddings", "watsonx_rerank",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "rerank",

@@ -96,6 +96,7 @@ _OWNERS: Final = {
     "bedrock": "aws.bedrock",
     "cohere": "cohere",
     "ollama": "ollama",
+    "watsonx": "ibm.watsonx.ai",
 }
 """The provider whose API each family is, unless many servers speak it."""
 _SHARED: Final = frozenset({"rerank"})

@@ -58,6 +58,10 @@ _ADAPTERS: Final[dict[str, tuple[str, str]]] = {
     "ollama_generate": ("ollama.chat", "Generate"),
     "ollama_embed": ("ollama.embed", "Embed"),
     "text_generation": ("huggingface.text_generation", "TextGeneration"),
+    "watsonx_chat": ("watsonx.text", "Chat"),
+    "watsonx_generation": ("watsonx.text", "Generation"),
+    "watsonx_embeddings": ("watsonx.text", "Embeddings"),
+    "watsonx_rerank": ("watsonx.text", "Rerank"),
 }
 """Module and class of the adapter of each API."""
 _FETCHES: Final[dict[str, tuple[str, str]]] = {

@@ -37,6 +37,7 @@ _SENDERS: Final = (
     _Row(re.compile(r"cohere/(\S+)"), "cohere", "cohere"),
     _Row(re.compile(r"ollama-python/(\S+)"), "ollama", "ollama"),
     _Row(re.compile(r".*\bhf_hub/([^\s;]+)"), "huggingface_hub", "huggingface"),
+    _Row(re.compile(r"ibm-watsonx-ai/(\S+)"), "ibm-watsonx-ai", "ibm.watsonx.ai"),
     _Row(re.compile(r"(?:Async)?Perplexity/Python (\S+)"), "perplexityai", "perplexity"),
     _Row(re.compile(r"(?:Async)?Writer/Python (\S+)"), "writer-sdk", "writer"),
     _Row(re.compile(r"python-httpx2/(\S+)"), "httpx2"),

@@ -76,6 +76,16 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], dict[str, str]], ...]] = (
         re.compile(r"/(?P<verb>models)/(?P<model>[^/:]+(?:/[^/:]+)?)$"),
         {"models": "text_generation"},
     ),
+    # watsonx, of a model in the body or of a deployment
+    (
+        re.compile(r"/ml/v1/(?:deployments/(?P<model>[^/]+)/)?text/(?P<verb>[a-z]+)(?P<stream>_stream)?$"),
+        {
+            "chat": "watsonx_chat",
+            "generation": "watsonx_generation",
+            "embeddings": "watsonx_embeddings",
+            "rerank": "watsonx_rerank",
+        },
+    ),
 )
 """The paths that state more than an API: the model, or whether they ask for a stream. Gateways put anything before."""
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
@@ -117,9 +127,13 @@ _ASKED: Final = {
     "ollama_generate": ("prompt",),
     "ollama_embed": ("input", "prompt"),
     "text_generation": ("inputs",),
+    "watsonx_chat": ("messages",),
+    "watsonx_generation": ("input",),
+    "watsonx_embeddings": ("inputs",),
+    "watsonx_rerank": ("query",),
 }
 """Fields of requests, one of which a body must have: a path alone may be that of an application."""
-_MODEL_FIELDS: Final = ("model", "agent", "agent_id")
+_MODEL_FIELDS: Final = ("model", "model_id", "agent", "agent_id")
 """Fields that name the model, or what chooses it."""
 _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent", "predictLongRunning"})
 """Verbs that start work whose answer comes later."""

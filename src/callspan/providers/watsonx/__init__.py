@@ -1,0 +1,1 @@
+"""watsonx: adapters of IBM watsonx.ai: chat, generation and embeddings of text."""
