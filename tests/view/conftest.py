@@ -186,6 +186,12 @@ def faults(tab: Any) -> list[object]:
     return [*named, "wider"] if tab.evaluate(WIDER) > 0 else named
 
 
+LEAVING = """to => {
+  if (new URL(to).hash !== location.hash) document.getElementById('main').replaceChildren();
+}"""
+"""Empties the page that is left, so that nothing of it is taken for the next one."""
+
+
 class Tab:
     """A tab of the browser on a page or a report, and what its console said."""
 
@@ -206,6 +212,7 @@ class Tab:
         self.tab.wait_for_url(base)  # the page has read the key from its address
 
     def open(self, place: str, selector: str) -> None:
+        self.tab.evaluate(LEAVING, f"{self.base}#/{place}")
         self.tab.goto(f"{self.base}#/{place}")
         self.tab.wait_for_selector(selector)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -163,6 +164,13 @@ def test_redraw_keeps_choices_and_input(told: Delivery, records: Records, tab: O
     assert one.tab.locator("[aria-label=Conversation] details[open]").count() == 1
     assert one.tab.get_attribute("[role=treeitem][aria-selected=true]", "data-id") == "c2"
     assert one.tab.get_attribute(".picked", "data-entry") == "c2"
+    running = {"response": None, "usage": None, "cost": None, "outcome": "in_progress", "part": "started"}
+    own = {"call_id": "runs", "session_id": "chat", "at_s": 5, "process": identity_of(os.getpid())}
+    told.write(records.call(**own, **running))
+    one.tab.click("[data-entry=runs]")
+    told.write(records.call(**own, answer="at last"))
+    one.tab.wait_for_selector("[data-entry=runs]:has-text('at last')")
+    assert one.tab.get_attribute(".picked", "data-entry") == "runs"
     one.open("", "[data-id=chat]")
     one.tab.fill("input.line", "user:ma")
     told.write(records.session("new1", start_ns=START_NS + 200 * SECOND))

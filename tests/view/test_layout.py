@@ -59,7 +59,7 @@ def test_heads_have_known_facts_only(store: Delivery, records: Records, tab: Ope
     one = tab(store.url, "call/c1", ".fact")
     assert DASH not in one.tab.inner_text(".titlebar")
     assert DASH not in one.tab.inner_text("[aria-label=Facts]")
-    one.open("session/s1", ".titlebar .facts")
+    one.open("session/s1", "main.session .titlebar .facts")
     assert DASH not in one.tab.inner_text(".titlebar")
 
 

@@ -16,7 +16,7 @@ from tests.support.records import SECOND, START_NS, event, reward
 from tests.view.conftest import Delivery, Open, Page, Records, Shown, arguments, parse_filter
 
 from callspan import open_store
-from callspan.records import ErrorInfo, Record, Response, Timing
+from callspan.records import ErrorInfo, Record, Redaction, Response, Timing
 from callspan.stores import CallFilter
 
 SYSTEM = {"role": "system", "content": "Be short."}
@@ -360,10 +360,20 @@ def test_group_has_name_versions_and_errors(store: Delivery, records: Records, t
 
 
 def test_content_off_is_stated(store: Delivery, records: Records, tab: Open) -> None:
-    store.write(records.call(call_id="c1", session_id="s1", content_level="off", response=Response()))
+    left = [Redaction(what=f"{side}.body", why="content") for side in ("request", "response")]
+    off: dict[str, Any] = {"content_level": "off", "response": Response(), "redactions": left}
+    store.write(records.call(call_id="c1", session_id="s1", **off))
     one = tab(store.url, "session/s1", "text=content is off")
-    assert one.tab.locator("[aria-label=Conversation] .gone").count() == 0
-    assert one.tab.locator("text=all 1 call").count() == 0
+    assert one.tab.locator("[aria-label=Conversation] .gone").count() == 0, "one line says it"
+
+
+def test_instructions_of_the_only_call_are_not_of_all(store: Delivery, records: Records, tab: Open) -> None:
+    sent = [SYSTEM, {"role": "user", "content": "Hi"}]
+    store.write(records.call(sent, session_id="s1"), *(records.call(sent, session_id="s2", at_s=at) for at in (1, 2)))
+    one = tab(store.url, "session/s1", ".turn:has-text('Be short.')")
+    assert "all" not in one.tab.inner_text(".turn >> nth=0").split()
+    one.open("session/s2", ".turn:has-text('Be short.')")
+    assert "all 2 calls" in one.tab.inner_text(".turn >> nth=0")
 
 
 def test_call_rating_is_separate(store: Delivery, records: Records, tab: Open) -> None:
