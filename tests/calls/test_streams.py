@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
 from tests.conftest import Instrument
 from tests.support import sdks
-from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, caught, parsing, text_of, the_call
+from tests.support.calls import CHAT, MESSAGE, QUESTION, REQUESTS, caught, parsing, text_of, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.waiting import HANG_MS, HANG_S
 
@@ -247,6 +247,25 @@ async def test_error_outside_event_data_is_read_from_raw_bytes(mode: Mode, seen:
     assert [(one.outcome, one.text, one.error and one.error.message) for one in seen.records] == [
         ("error", "par", "failed")
     ] * 2
+
+
+REFUSED = (
+    b'data: {"id":"c","error":{"code":400,"message":"failed"},"choices":[{"index":0,"delta":{"content":"tly"}}],'
+    b'"usage":{"prompt_tokens":43,"completion_tokens":10,"total_tokens":53}}\n\ndata: [DONE]\n\n'
+)
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 1000])
+async def test_usage_beside_an_error_is_kept(chunks: int, mode: Mode, seen: Capture) -> None:
+    """As OpenRouter states it. The SDK raises the error and drops its event."""
+    mode.provider.reply(raw=CHUNK * chunks + REFUSED, headers={"content-type": "text/event-stream"})
+    stream = await mode.wait(mode.openai().chat.completions.create(**CHAT, stream=True))
+    error = await caught(mode.all(stream))
+    record, usage = the_call(seen), usage_of(the_call(seen))
+    assert (str(error), record.outcome, record.text) == ("failed", "error", "par" * chunks + "tly")
+    assert (usage.input_tokens, usage.output_tokens) == (43, 10)
+    assert record.stream is not None
+    assert record.stream.chunks == chunks
 
 
 @pytest.mark.parametrize("text", ["error: x", '{\\"error\\": 1}', "event: error\\ndata: {}", '\\n{\\"error\\": 1}'])

@@ -246,6 +246,14 @@ def error_at_end(tail: bytes, *, is_whole: bool) -> object:
     return None if error is None else value_of(partial(json.loads, error))
 
 
+def last_event(tail: bytes, *, is_whole: bool) -> object:
+    """Return the JSON of the last event in the last bytes of a stream; None if there is none. As `error_at_end`."""
+    events = EventParser()
+    payloads = [*events.feed(tail if is_whole else tail.partition(b"\n")[2]), *events.end()]
+    chunks = [*chunks_in(payloads)]
+    return chunks[-1] if chunks else None
+
+
 class FileBody:
     """An answer under construction from the bytes read so far. Audio is hashed and not kept."""
 

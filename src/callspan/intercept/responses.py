@@ -23,8 +23,9 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final
 
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.body_parsers import EventParser, Parser, error_at_end
+from callspan.intercept.body_parsers import EventParser, Parser, error_at_end, last_event
 from callspan.observe.call import Call, failure
+from callspan.providers.error_kinds import error_in
 from callspan.record.call import ErrorInfo
 
 if TYPE_CHECKING:
@@ -144,8 +145,19 @@ class ResponseObserver:
             return None if error_body is None else self.call.endpoint.response_info(error_body).error
         return None
 
+    def _take_refused_chunk(self) -> None:
+        """Record the rest of an event that states an error, such as usage: the SDK raises it and passes on nothing."""
+        if b"error" not in self.tail or self.on_data is bool:  # the response was replaced
+            return
+        with _END:
+            event = last_event(bytes(self.tail), is_whole=self.tail_is_whole)
+            self.tail.clear()  # a helper above the stream may report it again
+            if isinstance(event, dict) and error_in(event) is not None:
+                self.call.refused_chunk(event)
+
     def failed(self, error: BaseException) -> None:
         """Report the exception of the reader."""
+        self._take_refused_chunk()
         self._end(partial(self.call.end, *failure(error)))
 
     def failed_above(self, error: BaseException) -> None:

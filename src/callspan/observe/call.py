@@ -366,6 +366,12 @@ class Call:
         if has_content and self._content_ns is None:
             self._content_ns = now_ns
 
+    def refused_chunk(self, data: object) -> None:
+        """Record what a chunk states that the SDK has raised as an error, which is not counted."""
+        if not self._endings:
+            with _READ_CHUNK:
+                (self._add_first if self._add is None else self._add)(data)
+
     def counted_chunks(self, data: object, number: int) -> None:
         """Record several chunks that were only counted as one, because their times are unknown."""
         if not self._endings and self._add is not None:
