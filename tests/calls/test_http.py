@@ -364,6 +364,24 @@ async def test_raw_bytes_are_passed_on_and_not_read(name: str, library: str, mod
     assert (seen.spans[0].attributes or {})["callspan.response.unread"] is True
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("how", ["iter_bytes", "iter_raw"])
+async def test_reader_may_stop_after_the_last_byte(how: str, library: str, mode: Mode, seen: Capture) -> None:
+    """Which the length of the answer tells: who has read it all does not ask for more."""
+    mode.provider.reply(**COUNTS)
+    response = await post(mode, client_of(mode, library), APIS["chat"]._replace(stream_body={}), stream=True)
+    left = int(response.headers["content-length"])
+    async for piece in mode.items(getattr(response, f"a{how}" if mode.is_async else how)()):
+        left -= len(piece)
+        if left == 0:
+            break
+    await close(mode, response)
+    record = the_call(seen)
+    assert record.response is not None
+    assert (record.outcome, record.response.unread) == ("success", how == "iter_raw")
+    assert record.text == (None if how == "iter_raw" else "I am quite well.")
+
+
 LOOK_ALIKES: dict[str, dict[str, Any]] = {
     "another path": {"url": "/v1/chat/messages", "json": APIS["chat"].body},
     "no model": {"url": "/v1/chat/completions", "json": {"messages": QUESTION}},

@@ -294,6 +294,13 @@ def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:
     return None if is_json(response) else FileBody(endpoint.accumulator(), mime)
 
 
+def stated_length(response: Any) -> int | None:
+    """Return the number of bytes that a response states for its body; None also if they are to be decoded."""
+    headers = getattr(response, "headers", None) or {}
+    length = value_of(lambda: None if "content-encoding" in headers else headers.get(_LENGTH))
+    return int(length) if isinstance(length, str) and length.isdecimal() else None
+
+
 def is_json(response: Any) -> bool:
     """Return whether the content type of a response is JSON."""
     return (_mime(response) or "").endswith(_JSON)

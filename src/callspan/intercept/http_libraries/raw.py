@@ -14,7 +14,15 @@ from functools import partial
 from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.body_parsers import EventParser, FileBody, UntypedParser, chunks_in, file_body_of, is_json
+from callspan.intercept.body_parsers import (
+    EventParser,
+    FileBody,
+    UntypedParser,
+    chunks_in,
+    file_body_of,
+    is_json,
+    stated_length,
+)
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import OBSERVERS, READING, Reading, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
@@ -199,7 +207,9 @@ def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
 class _Copy:
     """The data read so far: pieces of one body, or server-sent events, which are passed on as they arrive."""
 
-    __slots__ = ("_chunks_before", "_events", "_file", "_is_whole", "_observer", "_parsed_by_sdk", "_pieces", "_size")
+    __slots__ = (
+        "_chunks_before", "_events", "_file", "_is_whole", "_left", "_observer", "_parsed_by_sdk", "_pieces", "_size",
+    )  # fmt: skip
 
     def __init__(self, observer: ResponseObserver) -> None:
         self._observer = observer
@@ -213,6 +223,8 @@ class _Copy:
         self._chunks_before = 0
         """Number of chunks of the call when the last payload was passed on."""
         self._size = 0
+        self._left = None if observer.is_read_by_sdk else stated_length(observer.response())
+        """Number of bytes that have not been read yet; None if unknown. A reader may stop after the last one."""
         observer.flush_copied_bytes = None if self._file is None else partial(self._flush_copied_bytes, self._file)
 
     def _whole_from_the_start(self) -> bool | None:
@@ -222,25 +234,33 @@ class _Copy:
 
     def add(self, piece: bytes) -> None:
         """Add a piece, unless the SDK parses it to chunks, which are observed."""
-        if self._parsed_by_sdk or self._size > _CAP_BYTES:
+        if not (self._parsed_by_sdk or self._size > _CAP_BYTES):
+            with _COPY:
+                self._add(piece)
+        if self._left is not None:
+            self._left -= len(piece)
+            if self._left == 0:
+                self.completed()
+
+    def _add(self, piece: bytes) -> None:
+        if self._file is not None:
+            self._file.add(piece)
             return
-        with _COPY:
-            if self._file is not None:
-                self._file.add(piece)
-                return
-            self._size += len(piece)
-            if self._is_whole is None and (start := piece.lstrip()):
-                self._is_whole = start.startswith(_JSON_STARTS)
-                self._parsed_by_sdk = self._observer.is_read_by_sdk and not self._is_whole
-            if self._is_whole:
-                self._pieces.append(piece)
-            elif payloads := self._events.feed(piece):
-                self._size = 0
-                self._take(payloads)
+        self._size += len(piece)
+        if self._is_whole is None and (start := piece.lstrip()):
+            self._is_whole = start.startswith(_JSON_STARTS)
+            self._parsed_by_sdk = self._observer.is_read_by_sdk and not self._is_whole
+        if self._is_whole:
+            self._pieces.append(piece)
+        elif payloads := self._events.feed(piece):
+            self._size = 0
+            self._take(payloads)
 
     def completed(self) -> None:
         """Report that the last piece was read."""
         observer = self._observer
+        if observer.call.ended:
+            return  # by its last byte
         observer.flush_copied_bytes = None
         error: ErrorInfo | None = None
         with _COPY:

@@ -53,7 +53,10 @@ class _RawStream:
 
 def _observed(pieces: Iterator[bytes], observer: WireObserver) -> Iterator[bytes]:
     try:
-        yield from pieces
+        for piece in pieces:
+            with _OBSERVE:
+                observer.raw_passed(len(piece))
+            yield piece
     except GeneratorExit:
         raise
     except BaseException as error:
@@ -78,6 +81,8 @@ class _RawPieces:
     async def __anext__(self) -> bytes:
         try:
             piece: bytes = await self._inner.__anext__()
+            with _OBSERVE:
+                self._observer.raw_passed(len(piece))
         except StopAsyncIteration:
             with _OBSERVE:
                 self._observer.raw_ended()

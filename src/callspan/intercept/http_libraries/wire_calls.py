@@ -28,6 +28,7 @@ from callspan.intercept.body_parsers import (
     is_json,
     is_stream,
     parser_of,
+    stated_length,
 )
 from callspan.intercept.hooks import HOOK_CONTEXT
 from callspan.intercept.http_libraries import raw_streams
@@ -154,11 +155,13 @@ class WireCall:
 class WireObserver(ResponseObserver):
     """Observes an open response of such a call."""
 
-    __slots__ = ("_invokes", "_status")
+    __slots__ = ("_invokes", "_left", "_status")
 
     def __init__(self, opened: WireCall, response: Any) -> None:
         super().__init__(opened.call, response, is_open=True)
         self._status, self._invokes = response.status_code, opened.invokes
+        self._left = stated_length(response)
+        """Number of raw bytes that have not been read yet; None if unknown."""
         if opened.call.streaming:
             self.on_data = self._take
         raw_streams.observe(response, self)
@@ -204,6 +207,13 @@ class WireObserver(ResponseObserver):
         """Report that raw bytes are read, which are not observed."""
         if self.reader is None:
             self.call.mark_unread()
+
+    def raw_passed(self, size: int) -> None:
+        """Report a number of raw bytes. After the last one a reader may stop, and close the response."""
+        if self._left is not None:
+            self._left -= size
+            if self._left == 0:
+                self.raw_ended()
 
     def raw_ended(self) -> None:
         """Report that all raw bytes were read."""
