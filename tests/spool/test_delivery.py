@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -228,6 +229,22 @@ def test_segments_of_another_version_are_reported_and_kept(store: str, theirs: P
     assert [(path, path.read_bytes()) for path in sorted(theirs.parent.iterdir())] == before
     theirs.unlink()
     assert not in_process("--store", store, "ship", "--json").json["findings"]
+
+
+FORMAT_18 = Path(__file__).parent / "format_18"
+"""What a process of format 18 left that was killed before it could reach `unix:///nowhere/receiver.sock`."""
+
+
+def test_records_that_wait_in_a_former_format_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the place, the name and the contents that its own version gave them."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (segment,) = shutil.copytree(FORMAT_18, tmp_path / "callspan/spool").rglob("*.segment")
+    before = segment.read_bytes()
+    shipped = in_process("--store", "unix:///nowhere/receiver.sock", "ship", "--json")
+    named = [(one["path"], one["problem"], one["remedy"]) for one in shipped.json["findings"]]
+    problem = "has version 18 of the format, and is left alone"
+    assert (shipped.code, named) == (1, [(str(segment), problem, "Deliver it by that version.")])
+    assert segment.read_bytes() == before
 
 
 @pytest.mark.parametrize("by", ["ship", "calls", "process"])
