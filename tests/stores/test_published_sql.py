@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from callspan.stores import reader as readers
 from .conftest import new_schema
 
 STORES = scaled(15, 500)
-VALUES = [-1.0, -0.1, 0.0, 0.1, 0.25, 0.3, 0.8, 1 / 3, 5.0, 1e9, 1e-7]
+VALUES = [-1.0, -0.1, 0.0, 0.1, 0.25, 0.3, 0.8, 1 / 3, 2 / 3, 5.0, 1e9, 1e-7]
 OBJECTIVES = ["reward", "reward", "judge", "style"]
 PAGE = (Path(__file__).parents[2] / "docs/sql.md").read_text()
 DOCUMENTED = {
@@ -100,11 +101,11 @@ def queried(reader: Reader) -> Query:
 
 @pytest.mark.timeout(1200)
 def test_reader_agrees_with_the_published_sql(urls: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    # Pages are found among a few candidates, or not.
-    monkeypatch.setattr(readers, "_CANDIDATES", (2, 4))
-    monkeypatch.setattr(readers, "_MANY", 4)
     chance = Random(77)
     for _, url in zip(range(STORES), urls, strict=False):
+        # Rows are found among few or many candidates, or not.
+        monkeypatch.setattr(readers, "_CANDIDATES", chance.choice([(1, 1), (1, 2), (2, 4), (200, 2000)]))
+        monkeypatch.setattr(readers, "_MANY", chance.choice([2, 4, 100]))
         made = drawn(chance, Records())
         with closing(open_store(keep(url, *made))) as reader:
             query = queried(reader)
@@ -167,6 +168,19 @@ def check_steps(reader: Reader, query: Query) -> None:
         assert rewards == pytest.approx(documented, rel=1e-11, abs=1e-9)
 
 
+def minimum(query: Query, chance: Random, objectives: tuple[str, ...]) -> float | None:
+    """Return none, a number, or a score of these objectives or the nearest number above or below one."""
+    scores = [
+        score
+        for view in ("session_scores", "call_scores")
+        for name, score in query(f"SELECT objective, score FROM {view} ORDER BY score")
+        if name in objectives
+    ]
+    if not scores or chance.random() < 0.5:
+        return chance.choice([None, None, *VALUES, 2e9, -2e9])
+    return math.nextafter(score := chance.choice(scores), chance.choice([score, math.inf, -math.inf]))
+
+
 CALLS = """
 SELECT c.call_id, coalesce(own.score, s.score), earned.score FROM calls c
   LEFT JOIN call_scores own ON own.call_id = c.call_id AND own.objective = :objective
@@ -181,13 +195,13 @@ SESSIONS = "SELECT session_id, score FROM session_scores WHERE objective = :obje
 def check_filters(reader: Reader, query: Query, chance: Random) -> None:
     """Of calls and sessions, with their order, number and sums."""
     objectives = tuple(chance.sample(["reward", "judge", "style", "none"], chance.randrange(3)))
-    least, least_reward = (chance.choice([None, None, *VALUES]) for _ in range(2))
+    judged = objectives or ("reward",)
+    least, least_reward = (minimum(query, chance, names) for names in (judged, ("reward",)))
     label = chance.choice([None, None, "good", "rude", ""])
     selection = CallFilter(
         objectives=objectives, min_score=least, min_reward=least_reward, label=label,
         sort=chance.choice(["start_ns", "score"]), newest_first=chance.random() < 0.7,
     )  # fmt: skip
-    judged = objectives or ("reward",)
     of_calls = {name: {row[0]: row[1:] for row in query(CALLS, objective=name)} for name in judged}
     rows = query(LABELS)
     places = dict(query("SELECT call_id, session_id FROM calls"))
@@ -228,21 +242,29 @@ def check_filters(reader: Reader, query: Query, chance: Random) -> None:
     in_place = in_order(chosen, of_sessions[judged[0]], selection)
     assert [one.session.session_id for one in reader.sessions(selection)] == in_place
     assert [one.session.session_id for one in reader.sessions(page)] == in_place[within_page], page
+    assert reader.count_sessions(selection) == len(in_place)
+
+
+def test_sum_just_below_a_power_of_ten_is_rounded(urls: Iterator[str]) -> None:
+    made = [event(f"e{value}", session_id="s", reward=value, time_ns=START_NS) for value in (1 / 3, 2 / 3)]
+    with closing(open_store(keep(next(urls), session("s"), *made))) as reader:
+        assert [one.reward for one in reader.sessions()] == [1.0]
 
 
 def test_pages_by_score_are_parts_of_the_list(urls: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a page lies among the first candidates, has the lowest or highest values, or neither."""
-    monkeypatch.setattr(readers, "_CANDIDATES", (4, 12))
     monkeypatch.setattr(readers, "_MANY", 12)
     chance = Random(7)
     for _, url in zip(range(scaled(4, 20)), urls, strict=False):
+        monkeypatch.setattr(readers, "_CANDIDATES", chance.choice([(4, 12), (2, 5)]))
         values = chance.sample(VALUES, chance.choice([2, 11]))
         with closing(open_store(keep(url, *judged(chance, Records(), values)))) as reader:
             for _ in range(40):
                 selection = CallFilter(
-                    objectives=("judge",), sort=chance.choice(["start_ns", "score"]),
+                    objectives=chance.choice([("judge",), ("judge", "reward")]),
+                    sort=chance.choice(["start_ns", "score"]),
                     newest_first=chance.random() < 0.5, min_score=chance.choice([None, None, *values]),
-                    min_reward=chance.choice([None, None, None, 0.2]), content="none",
+                    min_reward=chance.choice([None, None, 0.2]), content="none",
                 )  # fmt: skip
                 first, number = chance.choice([0, 0, 2, 5, 70]), chance.randrange(6)
                 page = replace(selection, offset=first, limit=number)

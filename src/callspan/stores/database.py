@@ -57,8 +57,6 @@ class Dialect(NamedTuple):
     """Whether the metadata value at `{at}` (column, key) is the text `{value}` or a list that contains it."""
     has_score: str
     """Whether the session of a call has a row `x` of `session_scores` with a condition `{of}`."""
-    has_value: str
-    """Whether a call has a reward `r` with a condition `{of}`."""
     is_among: str
     """Whether a call `c` is among those whose ids a `{query}` returns, or in one of the `{sessions}`; by indexes."""
     arithmetic: Arithmetic

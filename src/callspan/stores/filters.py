@@ -151,14 +151,16 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Candidates(NamedTuple):
-    """The few calls or sessions among which results are searched by their scores."""
+    """The calls or sessions among which results are searched by their scores."""
 
-    are_calls: str
-    """The condition on calls `c`."""
-    sessions: str
-    """The list of the sessions whose scores are needed."""
+    are_calls: str | None
+    """The condition on calls `c`; None: all."""
+    sessions: str | None
+    """The list of the sessions whose scores are needed; None: all."""
     parameters: Mapping[str, object]
     """The parameters of both."""
+    have_own_scores: bool = True
+    """Whether any call has an own score for the only objective; the others have that of their session."""
 
     @classmethod
     def of(cls, ids: Sequence[str], session_ids: Sequence[str]) -> Candidates:
@@ -308,7 +310,7 @@ def scores_joined(selection: CallFilter, session_id: str, candidates: Candidates
 
 def _in_sessions(selection: CallFilter, candidates: Candidates | None) -> str:
     """Return the condition on the sessions whose scores are needed: those of all would be computed."""
-    if candidates is not None:
+    if candidates is not None and candidates.sessions is not None:
         return f" AND session_id IN {candidates.sessions}"
     return "" if selection.session_id is None else " AND session_id = :session_id"
 
@@ -319,12 +321,19 @@ def _score_conditions(selection: CallFilter, dialect: Dialect, candidates: Candi
     for index, _ in enumerate(selection.judged if selection.min_score is not None else ()):
         objective = _OBJECTIVE.format(index)
         of_session = dialect.has_score.format(of=f"x.objective = {objective} AND x.score >= :min_score{in_session}")
-        has_value = scores.HAS_VALUE if in_session else dialect.has_value
-        yield scores.call_has_score(dialect.arithmetic, has_value, objective, of_session)
+        is_inherited = candidates is not None and not candidates.have_own_scores
+        yield of_session if is_inherited else scores.call_has_score(dialect.arithmetic, objective, of_session)
     if selection.min_reward is not None:
         yield dialect.has_score.format(of=f"x.objective = {REWARD!r} AND x.score >= :min_reward{in_session}")
     if selection.label is not None:
         yield scores.CALL_HAS_LABEL.format(of=_judged_labels(selection))
+
+
+def sessions_above(selection: CallFilter) -> str:
+    """Return the query for the sessions that can have the minimum reward, else the first minimum score."""
+    if selection.min_reward is not None:
+        return scores.REWARDED_ABOVE.format("min_reward")
+    return scores.REWARDED_ABOVE.format("min_score") if selection.judged[0] == REWARD else scores.JUDGED_ABOVE
 
 
 def session_scores(selection: CallFilter) -> Iterator[str]:
@@ -388,7 +397,7 @@ def call_condition(selection: CallFilter, dialect: Dialect, candidates: Candidat
 
 
 def _call_conditions(selection: CallFilter, dialect: Dialect, candidates: Candidates | None) -> Iterator[str]:
-    if candidates is not None:
+    if candidates is not None and candidates.are_calls is not None:
         yield candidates.are_calls
     yield from (text for name, text in _PLAIN.items() if getattr(selection, name) is not None)
     if selection.ids:
@@ -479,7 +488,7 @@ def parameters(selection: CallFilter) -> dict[str, object]:
     values: dict[str, object] = {}
     values.update(_bound_parameters(selection))
     if selection.min_score is not None:
-        values["least_value"] = selection.min_score - abs(selection.min_score) * scores.ROUNDING
+        values["least_value"] = scores.least_value(selection.min_score)
     for name in (*SESSION_CONDITIONS, *_PLAIN, *_OTHERS):
         if (value := getattr(selection, name)) is not None:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value

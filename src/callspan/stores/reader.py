@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import heapq
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, count, groupby, islice, repeat
-from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, cast
+from operator import ge, itemgetter, le
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -88,6 +89,10 @@ class _QueryOf(Protocol):
     def __call__(self, selection: CallFilter, dialect: Dialect, candidates: Candidates | None = None) -> _Query: ...
 
 
+_Rows: TypeAlias = Iterator[tuple[Any, ...]]
+_Way: TypeAlias = Callable[[_QueryOf, CallFilter], "_Rows | None"]
+
+
 class Reader:
     """Reads a SQLite file or a Postgres database. Sessions and calls are also found by a unique prefix of their id.
 
@@ -140,28 +145,28 @@ class Reader:
     def count_calls(self, selection: CallFilter = _EVERY) -> int:
         """Return the number of calls that `calls` yields without a limit."""
         where, values = self._where(selection)
-        sql = f"SELECT count(*) FROM {calls_from(selection)} WHERE {where}"
+        sql = f"SELECT count(*) FROM calls c WHERE {where}"
         return int(next(self._database.tuples(sql, values))[0])
 
     def count_sessions(self, selection: CallFilter = _EVERY) -> int:
         """Return the number of sessions that `sessions` yields without a limit."""
-        query = _query_of_sessions(selection, self._database.dialect)
+        query, values = self._sessions_query(selection)
         sql = f"SELECT count(*) FROM {query.source} WHERE {query.where}"
-        return int(next(self._database.tuples(sql, self._parameters(selection)))[0])
+        return int(next(self._database.tuples(sql, values))[0])
 
     def count_grouped_sessions(self, group_ids: Collection[str], selection: CallFilter = _EVERY) -> dict[str, int]:
         """Return the number of sessions of each of these groups that `sessions` yields without limit, by `group_id`."""
-        query, counts = _query_of_sessions(selection, self._database.dialect), dict[str, int]()
+        (query, values), counts = self._sessions_query(selection), dict[str, int]()
         for condition, parameters in in_batches([*group_ids], "g.group_id"):
             sql = f"""SELECT g.group_id, count(*) FROM {query.source} JOIN sessions g ON g.session_id = found.session_id
               WHERE {query.where} AND {condition} GROUP BY g.group_id"""
-            counts.update(self._database.tuples(sql, {**self._parameters(selection), **parameters}))
+            counts.update(self._database.tuples(sql, {**values, **parameters}))
         return counts
 
     def ids(self, selection: CallFilter = _EVERY) -> Iterator[CallIds]:
         """Yield the ids of the calls that `calls` yields without a limit, in any order."""
         where, values = self._where(selection)
-        sql = f"SELECT c.call_id, c.session_id FROM {calls_from(selection)} WHERE {where}"
+        sql = f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}"
         yield from map(CallIds._make, self._database.tuples(sql, values))
 
     def ids_in(self, session_ids: Collection[str]) -> Iterator[CallIds]:
@@ -178,26 +183,32 @@ class Reader:
 
     def _listed_calls(self, selection: CallFilter) -> Iterator[CallIds]:
         """Yield the ids of the calls to read, in order."""
-        page = self._page_by_scores(_query_of_calls, selection)
-        if page is None:
-            page = self._page_in_order_of_scores(selection)
-        rows = self._in_pages(_query_of_calls(selection, self._database.dialect), selection) if page is None else page
-        return (CallIds(*row[:2]) for row in rows)
+        ways = (self._page_of_newest, self._among_few, self._page_in_order_of_scores)
+        return (CallIds(*row[:2]) for row in self._listed(_query_of_calls, selection, ways))
 
     def _listed_sessions(self, selection: CallFilter) -> Iterator[str]:
         """Yield the ids of the sessions to read, in order."""
-        page = self._page_by_scores(_query_of_sessions, selection)
-        query = _query_of_sessions(selection, self._database.dialect)
-        return (row[0] for row in (self._in_pages(query, selection) if page is None else page))
+        ways = (self._page_of_newest, self._among_few, self._page_in_order_of_scores)
+        is_of_some = selection.ids or selection.session_id is not None
+        if not is_of_some and session_condition(selection, self._database.dialect) is None:
+            # To find the newest of all sessions, all calls are grouped.
+            ways = (*ways[1:], ways[0])
+        return (row[0] for row in self._listed(_query_of_sessions, selection, ways))
 
-    def _page_by_scores(self, query_of: _QueryOf, selection: CallFilter) -> Sequence[tuple[Any, ...]] | None:
-        """Return the page if it lies among the first that meet the other conditions; None if it may not.
+    def _listed(self, query_of: _QueryOf, selection: CallFilter, ways: Sequence[_Way]) -> _Rows:
+        """Return the rows of a query in order, without the scores of all sessions and calls if one of the ways can.
 
-        Only the scores of these are computed: those of all take most of a second in a store of a million.
+        These take most of a second in a store of a million.
         """
+        for way in ways if selection.sort == "score" or _has_minimum(selection) else ():
+            if (rows := way(query_of, selection)) is not None:
+                return rows
+        return self._in_pages(query_of(selection, self._database.dialect), selection)
+
+    def _page_of_newest(self, query_of: _QueryOf, selection: CallFilter) -> _Rows | None:
+        """Return the page if it lies among the newest that meet the other conditions; None if it may not."""
         is_by_score = selection.sort == "score"
-        has_minimum = selection.min_score is not None or selection.min_reward is not None
-        if not selection.limit or not (is_by_score or (has_minimum and selection.sort == "start_ns")):
+        if not selection.limit or selection.sort not in ("score", "start_ns"):
             return None
         others = replace(selection, min_score=None, min_reward=None, sort="start_ns", limit=_CANDIDATES[-1], offset=0)
         rows = [*self._in_pages(query_of(others, self._database.dialect), others)]
@@ -205,52 +216,104 @@ class Reader:
         if is_by_score and not are_all:
             return None
         for number in _CANDIDATES:
-            page = self._page_among(rows[:number], query_of, selection)
+            candidates = Candidates.of([row[0] for row in rows[:number]], _sessions_of(rows[:number]))
+            page = [*self._among(candidates, query_of, selection)]
             if number >= len(rows) if are_all else len(page) == selection.limit:
-                return page
+                return iter(page)
         return None
 
-    def _page_among(
-        self, rows: Sequence[tuple[Any, ...]], query_of: _QueryOf, selection: CallFilter
-    ) -> Sequence[tuple[Any, ...]]:
-        """Return the page of the calls or sessions among those of these rows."""
-        session_ids = dict.fromkeys(row[1] for row in rows if row[1] is not None)
-        candidates = Candidates.of([row[0] for row in rows], [*session_ids])
+    def _among_few(self, query_of: _QueryOf, selection: CallFilter) -> _Rows | None:
+        """Return the rows if few calls and sessions can have the score; None if many can."""
+        few = self._few(selection, of_calls=query_of is _query_of_calls)
+        if few is None or (few.are_calls is None and selection.sort == "score"):
+            return None
+        return self._among(few, query_of, selection)
+
+    def _few(self, selection: CallFilter, *, of_calls: bool = True) -> Candidates | None:
+        """Return the calls and sessions that can have the score, by their values; None if these are many.
+
+        No mean is more than its largest value, but for its rounding. To look at the values takes a third of the time of
+        all means; and where few are as high, few calls need to be looked at. Where many are, but none was given to a
+        call, return all calls with the score of their session: to look for that of each takes most of the time.
+        """
+        if not _has_minimum(selection) or selection.session_id is not None or selection.ids:
+            return None
+        parameters, most = filters.parameters(selection), _CANDIDATES[-1]
+        values = None
+        if of_calls and selection.min_reward is None:
+            if len(selection.judged) > 1:
+                return None  # a call with its own score for one may inherit another, from any session
+            values = scores.OF_CALLS_ABOVE
+            if self._counted(values, parameters, most + 1) > most:
+                return None
+        limited = f"{filters.sessions_above(selection)} LIMIT {most + 1}"
+        session_ids = [session_id for (session_id,) in self._database.tuples(limited, parameters)]
+        if len(session_ids) <= most:
+            return self._with_sessions(values, session_ids)
+        if values is None or self._counted(scores.OF_CALLS, parameters, 1):
+            return None
+        return Candidates(None, None, {}, have_own_scores=False)
+
+    def _counted(self, query: str, parameters: Values, most: int) -> int:
+        """Return the number of rows of a query, at most `most`."""
+        return int(next(self._database.tuples(f"SELECT count(*) FROM ({query} LIMIT {most}) x", parameters))[0])
+
+    def _with_sessions(
+        self, calls: str | None, session_ids: Sequence[str], parameters: Values = NO_VALUES
+    ) -> Candidates:
+        """Return the calls whose ids a query returns, and those of these sessions."""
+        few = Candidates.of([], session_ids)
+        are_calls = f"c.session_id IN {few.sessions}"
+        if calls is not None:
+            are_calls = self._database.dialect.is_among.format(query=calls, sessions=few.sessions)
+        return Candidates(are_calls, few.sessions, {**few.parameters, **parameters})
+
+    def _among(self, candidates: Candidates, query_of: _QueryOf, selection: CallFilter) -> _Rows:
+        """Return the rows of a query among these candidates."""
         query = query_of(selection, self._database.dialect, candidates)
-        return [*self._in_pages(query, selection, candidates.parameters)]
+        return self._in_pages(query, selection, candidates.parameters)
 
-    def _page_in_order_of_scores(self, selection: CallFilter) -> Sequence[tuple[Any, ...]] | None:
-        """Return a page of calls in the order of scores, if few calls can be on it; None if many can.
+    def _page_in_order_of_scores(self, query_of: _QueryOf, selection: CallFilter) -> _Rows | None:
+        """Return a page in the order of scores, if few sessions or calls can be on it; None if many can.
 
-        The calls with the lowest values fill a page. No score on the true page is above the last one of theirs, so that
-        only calls with a value as low can be on it, and those of sessions with a score as low. The other way round if
-        the best come first.
+        Those with the lowest scores and values fill a page. No score on the true page is above the last one of theirs,
+        so that only sessions with a score as low can be on it, and calls with a value as low or of such a session. The
+        other way round if the best come first.
         """
         if not selection.limit or selection.sort != "score":
             return None
+        has_others = selection.min_score is not None and len(selection.judged) > 1
+        if query_of is _query_of_calls and (selection.min_reward is not None or has_others):
+            return None  # a call with a low value of its own may have these from any session
         order, low = ("ASC", "<=") if selection.newest_first else ("DESC", ">=")
+        few, most = _CANDIDATES
         objective = {"objective0": selection.judged[0]}
-        # The scores of their sessions do not matter.
-        lowest = f"SELECT r.call_id, NULL {scores.OF_CALLS} ORDER BY r.value {order} LIMIT {_CANDIDATES[-1]}"
-        page = self._page_among([*self._database.tuples(lowest, objective)], _query_of_calls, selection)
+        rows = [*self._database.tuples(f"{scores.OF_SESSIONS} ORDER BY score {order} LIMIT {most + 1}", objective)]
+        if query_of is _query_of_sessions:
+            candidates = Candidates.of([], [session_id for session_id, _ in rows[:most]])
+        else:
+            lowest = f"{scores.OF_CALLS} ORDER BY r.value {order} LIMIT {most}"
+            candidates = self._with_sessions(
+                f"SELECT * FROM ({lowest}) x", [ident for ident, _ in rows[:few]], objective
+            )
+        page = [*self._among(candidates, query_of, selection)]
         if len(page) < selection.limit:
             return None
         score = -page[-1][2]
-        value = score + abs(score) * (scores.ROUNDING if selection.newest_first else -scores.ROUNDING)
-        parameters = {**objective, "score": score, "value": value}
-        of_calls = f"SELECT r.call_id {scores.OF_CALLS} AND r.value {low} :value"
-        of_sessions = f"SELECT session_id FROM session_scores WHERE objective = :objective0 AND score {low} :score"
-        counted = self._database.tuples(f"SELECT count(*) FROM ({of_calls} LIMIT {_MANY}) x", parameters)
-        sessions = self._database.tuples(f"{of_sessions} LIMIT {_CANDIDATES[0] + 1}", parameters)
-        session_ids, (number,) = [session_id for (session_id,) in sessions], next(counted)
-        if number == _MANY or len(session_ids) > _CANDIDATES[0]:
+        is_low = partial(ge if selection.newest_first else le, score)
+        if len(rows) > most and is_low(rows[most][1]):
             return None
-        _, sessions_listed, session_parameters = Candidates.of([], session_ids)
-        are_calls = self._database.dialect.is_among.format(query=of_calls, sessions=sessions_listed)
-        candidates = Candidates(are_calls, sessions_listed, {**session_parameters, **parameters})
-        query = _query_of_calls(selection, self._database.dialect, candidates)
-        page = [*self._in_pages(query, selection, candidates.parameters)]
-        return page if len(page) == selection.limit else None
+        if query_of is _query_of_sessions:
+            return iter(page)
+        session_ids = [session_id for session_id, value in rows if is_low(value)]
+        value = scores.most_value(score) if selection.newest_first else scores.least_value(score)
+        values = f"{scores.OF_CALLS} AND r.value {low} :value"
+        candidates = self._with_sessions(values, session_ids, {**objective, "value": value})
+        of_sessions = f"SELECT 1 FROM calls c WHERE c.session_id IN {candidates.sessions}"
+        if any(self._counted(query, candidates.parameters, _MANY) == _MANY for query in (values, of_sessions)):
+            return None
+        page = [*self._among(candidates, query_of, selection)]
+        return iter(page) if len(page) == selection.limit else None
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return the session with this id or unique prefix, or None."""
@@ -397,8 +460,7 @@ class Reader:
         else.
         """
         where, values = self._where(selection)
-        groupings, source = checked_groupings(by), calls_from(selection)
-        groups = summed(self._database, groupings, where, values, source=source, latencies=latencies)
+        groups = summed(self._database, checked_groupings(by), where, values, latencies=latencies)
         yield from (summary for summary, _ in groups)
 
     def step_sums(self, session_id: str) -> Mapping[str, StepSums]:
@@ -427,7 +489,15 @@ class Reader:
 
     def _where(self, selection: CallFilter) -> tuple[str, Values]:
         """Return the condition on calls `c` and its parameters."""
-        return filters.call_condition(selection, self._database.dialect), self._parameters(selection)
+        few = self._few(selection)
+        values = NO_VALUES if few is None else few.parameters
+        return filters.call_condition(selection, self._database.dialect, few), {**self._parameters(selection), **values}
+
+    def _sessions_query(self, selection: CallFilter) -> tuple[_Query, Values]:
+        """Return the query for sessions in any order, and its parameters."""
+        few = self._few(selection, of_calls=False)
+        query = _query_of_sessions(replace(selection, sort="start_ns"), self._database.dialect, few)
+        return query, {**self._parameters(selection), **(NO_VALUES if few is None else few.parameters)}
 
     def _parameters(self, selection: CallFilter) -> Values:
         return {**filters.parameters(selection), **exited_processes(self._database, filters.processes(selection))}
@@ -481,6 +551,14 @@ _COLUMNS: Final = {
 """The aggregates of each measure."""
 _LACKING: Final = {"max_cost_usd": "unpriced", "max_tokens": "uncounted"}
 """Whether a session lacks some calls in a measure, by the fields for which that matters."""
+
+
+def _has_minimum(selection: CallFilter) -> bool:
+    return selection.min_score is not None or selection.min_reward is not None
+
+
+def _sessions_of(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    return [*dict.fromkeys(row[1] for row in rows if row[1] is not None)]
 
 
 def _query_of_calls(selection: CallFilter, dialect: Dialect, candidates: Candidates | None = None) -> _Query:

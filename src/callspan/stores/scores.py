@@ -22,6 +22,8 @@ class Arithmetic(NamedTuple):
 
     exact: str
     """The SQL that adds a `{value}` exactly."""
+    size: str
+    """The sum of the absolute values of a `{value}`."""
     rounded: str
     """A `{number}`, rounded to the twelfth digit of a sum or mean of absolute values, the `{size}`."""
 
@@ -35,19 +37,24 @@ class Arithmetic(NamedTuple):
 
     def mean_of_several(self, value: str) -> str:
         """Return the rounded mean of a group."""
-        exact = self.exact.format(value=value)
-        return self.rounded.format(number=f"sum({exact}) / count(*)", size=f"sum(abs({exact})) / count(*)")
+        total, size = f"sum({self.exact.format(value=value)})", self.size.format(value=value)
+        return self.rounded.format(number=f"{total} / count(*)", size=f"{size} / count(*)")
 
 
+_NUMERIC: Final = "CAST(CAST({value} AS text) AS numeric)"
 ARITHMETIC: Final[Mapping[Kind, Arithmetic]] = {
     "sqlite": Arithmetic(
         exact="{value}",
+        size="sum(abs({value}))",
         # SQLite adds binary numbers. Their errors are far below the twelfth digit.
         rounded="round({number}, max(0, 11 - CAST(substr(printf('%.2e', {size}), 6) AS integer)))",
     ),
     # The text of a number is its shortest decimal; a cast to numeric alone would round it to fifteen digits.
     "postgres": Arithmetic(
-        exact="CAST(CAST({value} AS text) AS numeric)", rounded="callspan_rounded({number}, {size})"
+        exact=_NUMERIC,
+        # Converts each value once, and only negative ones again: that takes most of the time of a sum.
+        size=f"(sum({_NUMERIC}) - 2 * coalesce(sum({_NUMERIC}) FILTER (WHERE {{value}} < 0), 0))",
+        rounded="callspan_rounded({number}, {size})",
     ),
 }
 _TO_SESSION: Final = f"scope = 'session' AND objective = {REWARD!r} AND value IS NOT NULL AND NOT (session_id IS NULL)"
@@ -61,12 +68,22 @@ OWN: Final = "r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL
 """Whether the value of a reward `r` is a score of a call."""
 _OF_EVENTS: Final = "(SELECT {} FROM events e WHERE e.session_id = r.session_id AND e.reward IS NOT NULL)"
 _OWN_VALUES: Final = f"FROM rewards r WHERE {OWN} AND r.call_id = c.call_id AND r.objective = {{}}"
-OF_CALLS: Final = f"FROM rewards r WHERE {OWN} AND r.objective = :objective0"
-"""The rows of the values of calls for the first objective."""
-HAS_VALUE: Final = "EXISTS (SELECT 1 FROM rewards r WHERE r.call_id = c.call_id AND {of})"
-"""Whether a call `c` has a reward `r` that meets a condition; a probe of an index for each call."""
-ROUNDING: Final = 1e-11
+OF_CALLS: Final = f"SELECT r.call_id FROM rewards r WHERE {OWN} AND r.objective = :objective0"
+"""The calls with values for the first objective."""
+OF_CALLS_ABOVE: Final = f"{OF_CALLS} AND r.value >= :least_value"
+OF_SESSIONS: Final = "SELECT session_id, score FROM session_scores WHERE objective = :objective0"
+"""The sessions with a score for the first objective."""
+REWARDED_ABOVE: Final = f"SELECT session_id FROM session_scores WHERE objective = {REWARD!r} AND score >= :{{}}"
+"""The sessions with a minimum reward: a sum can be high although no value is."""
+JUDGED_ABOVE: Final = (
+    f"SELECT DISTINCT session_id FROM rewards WHERE objective = :objective0 AND objective <> {REWARD!r}"
+    " AND value IS NOT NULL AND session_id IS NOT NULL AND value >= :least_value"
+)
+"""The sessions with a value for the first objective without which its mean is less."""
+_ROUNDING: Final = 1e-11
 """More than the share of a mean that rounding may add."""
+_SMALLEST: Final = 1e-29
+"""More than what rounding may add to a mean near zero: SQLite rounds to 30 digits after the point at most."""
 _VALUES: Final = f"""
 -- Each value that counts, once. An event has one reward: its own, else the first one that was given to it.
 CREATE VIEW reward_values AS
@@ -85,13 +102,13 @@ SELECT g.session_id, 'reward' AS objective, g.value AS score, 1 AS n
      WHERE l.session_id = g.session_id
        AND (coalesce(l.time_ns, 0), l.reward_id) > (coalesce(g.time_ns, 0), g.reward_id))
 UNION ALL SELECT session_id, 'reward', {total}, n
-  FROM (SELECT session_id, count(*) AS n, sum({reward}) AS total, sum(abs({reward})) AS size, min(reward) AS low
+  FROM (SELECT session_id, count(*) AS n, sum({reward}) AS total, {reward_size} AS size, min(reward) AS low
       FROM events WHERE reward IS NOT NULL AND session_id IS NOT NULL GROUP BY session_id) e
  WHERE NOT EXISTS (SELECT 1 FROM rewards r WHERE {of_event} AND r.session_id = e.session_id AND {counts})
    AND NOT EXISTS (SELECT 1 FROM rewards WHERE {to_session} AND rewards.session_id = e.session_id)
 UNION ALL SELECT session_id, 'reward', {total}, n
   FROM (SELECT session_id, count(*) + {own_count} AS n, sum({value}) + {own_total} AS total,
-      sum(abs({value})) + {own_size} AS size, min(value) AS low
+      {value_size} + {own_size} AS size, min(value) AS low
       FROM rewards r WHERE {of_event} AND session_id IS NOT NULL AND {counts} GROUP BY session_id) r
  WHERE NOT EXISTS (SELECT 1 FROM rewards WHERE {to_session} AND rewards.session_id = r.session_id)
 UNION ALL SELECT session_id, objective, {mean}, count(*)
@@ -135,15 +152,9 @@ def of_call(arithmetic: Arithmetic, objective: str) -> str:
     return f"coalesce({_own(arithmetic, objective)}, score0.score)"
 
 
-def call_has_score(arithmetic: Arithmetic, has_value: str, objective: str, of_session: str) -> str:
-    """Return whether a call `c` has the score `:min_score`, with the condition on its session if it has no own one.
-
-    No mean is more than its largest value, but for its rounding: few means need to be computed. `has_value` is the
-    condition of the dialect that it has such a value.
-    """
-    is_near = has_value.format(of=f"{OWN} AND r.objective = {objective} AND r.value >= :least_value")
-    has_own = f"EXISTS (SELECT 1 {_OWN_VALUES.format(objective)})"
-    return f"({is_near} AND {_own(arithmetic, objective)} >= :min_score OR {of_session} AND NOT {has_own})"
+def call_has_score(arithmetic: Arithmetic, objective: str, of_session: str) -> str:
+    """Return whether a call `c` has the score `:min_score`, with the condition on its session if it has no own one."""
+    return f"coalesce({_own(arithmetic, objective)} >= :min_score, {of_session})"
 
 
 def _own(arithmetic: Arithmetic, objective: str) -> str:
@@ -154,13 +165,24 @@ def _own(arithmetic: Arithmetic, objective: str) -> str:
     return f"(SELECT CASE count(*) WHEN 0 THEN NULL WHEN 1 THEN max(r.value) ELSE {rounded_mean} END {values})"
 
 
+def least_value(score: float) -> float:
+    """Return the number that the largest value of a mean with this score reaches, whatever rounding added."""
+    return score - abs(score) * _ROUNDING - _SMALLEST
+
+
+def most_value(score: float) -> float:
+    """Return the number that the smallest value of a mean with this score does not exceed."""
+    return -least_value(-score)
+
+
 def of_steps(arithmetic: Arithmetic, excluded: str) -> str:
     """Return the query for the scores of the timesteps of `:session_id`, including those of their descendants.
 
     Values of the timesteps `excluded` do not count in their ancestors.
     """
     value = arithmetic.exact.format(value="v.value")
-    total = arithmetic.total(f"sum({value})", f"sum(abs({value}))", "min(v.value)", "count(*)")
+    size = arithmetic.size.format(value="v.value")
+    total = arithmetic.total(f"sum({value})", size, "min(v.value)", "count(*)")
     return _STEPS.format(excluded=excluded, total=total, mean=arithmetic.mean("v.value"))
 
 
@@ -171,9 +193,10 @@ def views(kind: Kind) -> list[str]:
     reward = arithmetic.exact.format(value="reward")
     sessions = _SESSIONS.format(
         own_count=_OF_EVENTS.format("count(*)"), own_total=_OF_EVENTS.format(f"coalesce(sum({reward}), 0)"),
-        own_size=_OF_EVENTS.format(f"coalesce(sum(abs({reward})), 0)"),
+        own_size=_OF_EVENTS.format(f"coalesce({arithmetic.size.format(value='reward')}, 0)"),
         to_session=_TO_SESSION, of_event=_OF_EVENT, counts=_COUNTS, mean=mean,
-        reward=reward, value=arithmetic.exact.format(value="value"),
+        reward=reward, reward_size=arithmetic.size.format(value="reward"),
+        value_size=arithmetic.size.format(value="value"), value=arithmetic.exact.format(value="value"),
         total=arithmetic.total("total", "size", "low", "n"),
     )  # fmt: skip
     return [_VALUES.strip(), sessions.strip(), _CALLS.format(mean=mean).strip()]

@@ -34,7 +34,7 @@ from callspan.stores.payloads import PreparedCall
 from callspan.stores.rewards import needs_join
 from callspan.stores.rows import Row
 from callspan.stores.schema import statements, types_of
-from callspan.stores.scores import ARITHMETIC, HAS_VALUE
+from callspan.stores.scores import ARITHMETIC
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
@@ -112,7 +112,6 @@ POSTGRES: Final = Dialect(
     WHERE e #>> ARRAY[]::text[] = {value})
   ELSE callspan_value({at}) #>> ARRAY[]::text[] = {value} END""",
     has_score="EXISTS (SELECT 1 FROM session_scores x WHERE x.session_id = c.session_id AND {of})",
-    has_value=HAS_VALUE,
     is_among="(c.call_id = ANY(ARRAY({query})) OR c.session_id IN {sessions})",
     arithmetic=ARITHMETIC["postgres"],
     temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",

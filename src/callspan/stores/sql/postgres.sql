@@ -60,5 +60,7 @@ CREATE FUNCTION callspan_rounded(number numeric, size numeric) RETURNS double pr
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE WHEN abs(number) > 1.7976931348623157e308 THEN CAST('Infinity' AS double precision) * sign(number)
     WHEN abs(number) < 1e-300 THEN 0
-    ELSE round(number, greatest(0, 11 - CAST(substr(to_char(size, '9.99EEEE'), 7) AS integer)))::double precision END
+    -- `to_char` writes 0.9999 as 10.00e-01, where it is 1.00e+00.
+    ELSE round(number, greatest(0, 17 - position('e' in to_char(size, '9.99EEEE'))
+      - CAST(split_part(to_char(size, '9.99EEEE'), 'e', 2) AS integer)))::double precision END
 $$;

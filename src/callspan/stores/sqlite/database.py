@@ -73,8 +73,6 @@ SQLITE: Final = Dialect(
     has="callspan_has({at}, {value})",
     # Not `IN` exclusive: SQLite would begin with the sessions, and sort all of their calls.
     has_score="coalesce(c.session_id IN (SELECT x.session_id FROM session_scores x WHERE {of}), false)",
-    # Listed once: a probe for each call takes three times as long where none has one. `+`: by no index of calls.
-    has_value="+c.call_id IN (SELECT r.call_id FROM rewards r WHERE {of})",
     is_among="(c.call_id IN ({query}) OR c.session_id IN {sessions})",
     arithmetic=ARITHMETIC["sqlite"],
     temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
