@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -29,6 +29,8 @@ ATTACH_RESPONSE: Final = fail_open("observe a response")
 class OpenCall:
     """A call while the SDK's `request` runs: attaches its context and reports its failure."""
 
+    is_sent_by_http_library: ClassVar[bool] = True
+    """Whether the hooks of the HTTP library see its attempts, instead of one of the SDK."""
     __slots__ = (
         "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "inject", "observer",
         "on_data", "received", "response",

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.body_parsers import EventParser, Parser, error_at_end, last_event
@@ -54,6 +54,7 @@ class Reading:
     """A call whose `request` has returned, for the requests that a middleware sends while its answer is read."""
 
     __slots__ = ("built", "built_retries", "call", "context", "inject", "received")
+    is_sent_by_http_library: ClassVar[bool] = True
 
     def __init__(self, opened: OpenCall) -> None:
         self.built, self.built_retries, self.received = None, opened.built_retries, opened.received

@@ -241,8 +241,10 @@ class Call:
         """Return the monotonic time since the start."""
         return _now_ns() - self._zero_ns
 
-    def sent(self, content: bytes, body: object, body_bytes: int | None = None, *, write_version: bool = True) -> None:
-        """Record the request as sent: its exact bytes, and the same as plain JSON.
+    def sent(
+        self, content: bytes | None, body: object, body_bytes: int | None = None, *, write_version: bool = True
+    ) -> None:
+        """Record the request as sent: its exact bytes, None if they are unknown, and the same as plain JSON.
 
         Only the first one counts, because retries send the same. Writes the first version of a stream, unless
         `write_version` is False: then `write_first_version` or the first event does. `body_bytes`: size as sent, if not
@@ -251,7 +253,9 @@ class Call:
         if self._request.body is not NO_BODY or self._endings:
             return
         try:
-            exact = exact_json(content, body)
+            exact = encode_json(body) if content is None else exact_json(content, body)
+            if body_bytes is None and content is not None:
+                body_bytes = len(content)
             try:
                 request = self.endpoint.request(body) or self._request
             except Exception as error:
@@ -259,14 +263,14 @@ class Call:
                 request = self._request
             request = msgspec.structs.replace(
                 request, model=request.model or self._request.model, stream=self.streaming,
-                body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
+                body_bytes=body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
             if self.has_span_from_start and request.params.get("background") is True:
                 self.id_cell.value = None  # the id of the call is in its answer or first event
             self._request = request
             if self.span.wants_content:
                 self._input = self.endpoint.conversation(body, None)
-                if len(content) > _LARGE_BYTES:
+                if len(exact) > _LARGE_BYTES:
                     self._input = without_media_bytes(self._input)
         except Exception as error:
             _READ_REQUEST.report(error)
@@ -338,7 +342,7 @@ class Call:
         """Record the fields of a form as JSON, with a reference to each file."""
         if self._request.body is NO_BODY:  # a retry sends the same; its files need not be hashed again
             form = form_fields(fields, files)
-            self.sent(encode_json(form), form, size or 0)
+            self.sent(None, form, size)
 
     def take_body(self, body: object) -> None:
         """Record the complete body of a plain response."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TypeAlias
 
-CallNames: TypeAlias = Counter[str]
+CallNames: TypeAlias = dict[str, int]
 """How often each tool occurs in one turn, by its name."""
 
 
@@ -13,5 +12,5 @@ def call_id(stated_id: str | None, name: str | None, names: CallNames) -> str | 
     """Return the id of a call or of its result: the stated one, else the tool's name, numbered from the second."""
     if stated_id is not None or name is None:
         return stated_id
-    names[name] += 1
-    return name if names[name] == 1 else f"{name}:{names[name]}"
+    names[name] = number = names.get(name, 0) + 1
+    return name if number == 1 else f"{name}:{number}"

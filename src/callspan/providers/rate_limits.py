@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from callspan.forks import late_import
 from callspan.providers import cached_answers, stated_cost, token_headers
@@ -78,12 +78,12 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Triple], ...], ...]] = (
     (("requests", _cohere("call")),),
 )
 """Header names by family, most common first: OpenAI and compatible, Anthropic, Mistral, general gateways, Cohere."""
-
+_LIMITS: Final = frozenset(name for family in _FAMILIES for _, names in family for name in names)
 
 _FIELDS: Final = {
     name.encode(): name
     for name in (
-        *(name for family in _FAMILIES for _, names in family for name in names),
+        *_LIMITS,
         *_REQUEST_IDS,
         *_AZURE,
         "retry-after",
@@ -99,6 +99,7 @@ _FIELDS: Final = {
     )
 }
 """Every header read here, in lower case, as bytes and as text."""
+_NAMES: Final = frozenset(_FIELDS.values())
 
 
 def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -114,6 +115,16 @@ def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
+def relevant_text_headers(headers: Any) -> dict[str, str]:
+    """Return the same of headers that an HTTP library has as text; none of an object without headers."""
+    relevant: dict[str, str] = {}
+    for name, value in headers.items() if hasattr(headers, "items") else ():
+        field = str(name).lower()
+        if field in _NAMES:
+            relevant[field] = str(value).encode("latin-1", "replace").decode("latin-1")
+    return relevant
+
+
 def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
     """Return the rate limits in the headers, or None if there are none.
 
@@ -121,6 +132,8 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
     read; an invalid value is absent. Safe from any thread.
     """
     fields = headers if type(headers) is dict else dict(headers.items())
+    if _LIMITS.isdisjoint(fields):
+        return None
     # Azure uses milliseconds: after 14 of 120000 tokens per minute it returns 7.
     bare_s = 1e-3 if _AZURE[0] in fields or _AZURE[1] in fields else 1.0
     for family in _FAMILIES:

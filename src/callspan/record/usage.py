@@ -127,8 +127,10 @@ def contradicts_itself(usage: Usage) -> bool:
             output, usage.reasoning_tokens, usage.output_text_tokens, usage.output_image_tokens,
             usage.output_audio_tokens, usage.accepted_prediction_tokens, usage.rejected_prediction_tokens,
         )
-        or _is_exceeded(writes, short, long, usage.cache_write_12h_tokens)
-        or (short is not None and long is not None and writes is not None and short + long != writes)
+        or (writes is not None and (
+            _is_exceeded(writes, short, long, usage.cache_write_12h_tokens)
+            or (short is not None and long is not None and short + long != writes)
+        ))
     )  # fmt: skip
 
 

@@ -107,14 +107,24 @@ _TEXT_MESSAGE: Final = 64
 """Approximate bytes of a message of one text besides the text."""
 
 
+def request_bound(record: CallRecord) -> int | None:
+    """Return an upper bound of the size of any part of a request: its size as sent, else as recorded.
+
+    None if neither is known.
+    """
+    request = record.request
+    return request.body_bytes or len(memoryview(request.body)) or None
+
+
 def select_messages(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> Sequence[Message]:
     """Return the first (system) message and the newest ones that fit, with a note (role `callspan`) for the others.
 
     If the whole body fits, all messages are returned without measuring them.
     """
-    size, limit = record.request.body_bytes, budget.room
-    if size is not None and size <= limit:
+    bound, limit = request_bound(record), budget.room
+    if bound is not None and bound <= limit:
         return messages
+    size = record.request.body_bytes
     start = newest_that_fit(len(messages), lambda index: _size(messages[index], limit), limit)
     if start <= 1:
         return messages

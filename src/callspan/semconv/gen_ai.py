@@ -17,6 +17,7 @@ from callspan.semconv.content_attributes import (
     messages_json,
     parts_json,
     put_json,
+    request_bound,
     select_messages,
     tool_definitions,
 )
@@ -127,17 +128,17 @@ def _put_output(attributes: Attributes, record: CallRecord, content: SpanContent
 
 def _put_input(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
     messages = messages_json(select_messages(content.conversation.input, record, content.budget))
-    put_json(attributes, INPUT_MESSAGES, messages, content.budget, record.request.body_bytes)
+    put_json(attributes, INPUT_MESSAGES, messages, content.budget, request_bound(record))
 
 
 def _put_system(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
     parts = parts_json(content.conversation.system)
-    put_json(attributes, SYSTEM_INSTRUCTIONS, parts, content.budget, record.request.body_bytes)
+    put_json(attributes, SYSTEM_INSTRUCTIONS, parts, content.budget, request_bound(record))
 
 
 def _put_tools(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
     if tools := tool_definitions(content.conversation.tools):  # definitions that are not objects are omitted
-        put_json(attributes, TOOL_DEFINITIONS, tools, content.budget, record.request.body_bytes)
+        put_json(attributes, TOOL_DEFINITIONS, tools, content.budget, request_bound(record))
 
 
 _PROMPT: Final = Put(_put_prompt)

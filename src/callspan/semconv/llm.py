@@ -17,6 +17,7 @@ from callspan.semconv.content_attributes import (
     put_body,
     put_json,
     put_text,
+    request_bound,
     select_messages,
 )
 from callspan.semconv.gen_ai import status_rows
@@ -85,7 +86,7 @@ def _put_stop_sequences(attributes: Attributes, record: CallRecord, content: Spa
 
 
 def _put_options(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
-    put_json(attributes, _OPTIONS, record.request.params, content.budget, record.request.body_bytes)
+    put_json(attributes, _OPTIONS, record.request.params, content.budget, request_bound(record))
 
 
 def _put_metadata(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:

@@ -357,7 +357,10 @@ def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] 
     if limit is not None and not (isinstance(limit, int) and len(room) + len(attributes) <= limit):
         return None
     for value in attributes.values():
-        if type(value) not in _SCALARS and not (type(value) is tuple and _SCALARS.issuperset(map(type, value))):
+        kind = type(value)
+        if kind is str or kind is int or kind in _SCALARS:  # most are one of the first two
+            continue
+        if not (type(value) is tuple and _SCALARS.issuperset(map(type, value))):
             return None
     return room
 

@@ -18,7 +18,6 @@ from opentelemetry import propagate
 from callspan.fail_open import fail_open
 from callspan.intercept.hooked_sdks.bedrock_answers import BodyReader, observe_events, wire_json
 from callspan.intercept.hooked_sdks.bedrock_errors import error_bytes, fail
-from callspan.intercept.hooked_sdks.raw_headers import raw_headers
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL
@@ -28,7 +27,7 @@ from callspan.observe.factory import CallInfo
 from callspan.providers import registry
 from callspan.providers.bedrock.invoke import api_of
 from callspan.providers.hosts import port_of
-from callspan.providers.rate_limits import relevant_headers
+from callspan.providers.rate_limits import relevant_text_headers
 from callspan.providers.wire_json import dig, integer, text
 from callspan.record.codec import encode_json
 from callspan.sdk_profiles import PROFILES
@@ -72,6 +71,7 @@ class BedrockCall(OpenCall):
     """A call while botocore sends it."""
 
     __slots__ = ("operation", "params")
+    is_sent_by_http_library = False
     operation: Operation
     params: dict[str, Any]
     """The parameters of the operation, which the request is read from if nothing was sent."""
@@ -184,7 +184,7 @@ def _received(opened: BedrockCall, answer: tuple[Any, BaseException | None]) -> 
             opened.call.attempts.failed(type(error))
         return
     response, parsed = success
-    headers = relevant_headers(raw_headers(response.headers))
+    headers = relevant_text_headers(response.headers)
     opened.call.attempts.headers_received(response.status_code, headers, partial(error_bytes, parsed))
 
 

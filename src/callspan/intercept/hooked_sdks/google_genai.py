@@ -11,16 +11,15 @@ import re
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from functools import partial
-from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
 from callspan.errors import outcome_of, qualified_name
 from callspan.fail_open import fail_open
-from callspan.intercept.hooked_sdks.raw_headers import raw_headers
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, parsing_error
@@ -32,7 +31,7 @@ from callspan.providers import registry, wires
 from callspan.providers.batches import inline_results
 from callspan.providers.error_kinds import error_in, error_info, known_base
 from callspan.providers.hosts import port_of
-from callspan.providers.rate_limits import relevant_headers
+from callspan.providers.rate_limits import relevant_text_headers
 from callspan.providers.wire_json import integer
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
@@ -49,12 +48,22 @@ _ERRORS: Final = "google.genai.errors"
 _STREAM_AT: Final = 3
 """Position of `stream` in the arguments of `_request`, after the client, the request and its options."""
 _OK: Final = 200
+_MAX_URLS: Final = 128
+
+
+class _Address(NamedTuple):
+    """What is read from the URL of a request."""
+
+    path: str
+    host: str | None
+    port: int | None
 
 
 class GoogleCall(OpenCall):
     """A call while `_request` runs."""
 
     __slots__ = ()
+    is_sent_by_http_library = False
 
     def answered(self, answer: Any) -> None:
         """End a plain call, or observe the segments of a stream."""
@@ -97,7 +106,7 @@ def _downloading(args: tuple[Any, ...], path: object, kwargs: dict[str, Any]) ->
     if factory is None or match is None or kwargs.get("destination") is not None:
         return None
     base = getattr(getattr(args[0], "_http_options", None), "base_url", None)
-    info = _info(args[0], urlsplit(base if isinstance(base, str) else ""), None, stream=False)
+    info = _info(args[0], _address(base if isinstance(base, str) else ""), None, stream=False)
     return BatchResults(factory, info, otel_context.get_current(), owner=match[1])
 
 
@@ -148,7 +157,7 @@ def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> Goog
     factory = HOOK_CONTEXT.factory()
     if factory is None:
         return None
-    url = urlsplit(request.url)
+    url = _address(request.url)
     if (batch := wires.batch_in(request.method, url.path)) is not None:
         info = _info(args[0], url, None, stream=False)
         return GoogleCall(BatchResults(factory, info, context, owner=batch), context, inject=HOOK_CONTEXT.propagate)
@@ -162,15 +171,21 @@ def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> Goog
     stream = kwargs["stream"] if "stream" in kwargs else len(args) > _STREAM_AT and args[_STREAM_AT]
     call = Call(factory, endpoint, _info(args[0], url, wire.model, stream=bool(stream)), alone=not context)
     body = request.data if isinstance(request.data, dict) else registry.decoded(request.data or b"")
-    call.sent(encode_json(body), body, 0)
+    call.sent(None, body)
     return GoogleCall(call, context, inject=HOOK_CONTEXT.propagate)
 
 
-def _info(client: object, url: SplitResult, model: str | None, *, stream: bool) -> CallInfo:
+@lru_cache(maxsize=_MAX_URLS)
+def _address(url: str) -> _Address:
+    """Return where a request goes. Cached, because nearly all requests of a process go to the same models."""
+    split = urlsplit(url)
+    return _Address(split.path, split.hostname, port_of(split.scheme, split.port))
+
+
+def _info(client: object, url: _Address, model: str | None, *, stream: bool) -> CallInfo:
     return CallInfo(
         provider=VERTEX if getattr(client, "vertexai", False) else _PROFILE.provider,
-        sdk=sdk_of(_PROFILE.distribution), server_address=url.hostname, server_port=port_of(url.scheme, url.port),
-        model=model, stream=stream,
+        sdk=sdk_of(_PROFILE.distribution), server_address=url.host, server_port=url.port, model=model, stream=stream,
     )  # fmt: skip
 
 
@@ -194,7 +209,7 @@ def _attempted(_args: object, request: Any, _kwargs: object) -> GoogleCall | Non
 
 
 def _received(opened: GoogleCall, answer: Any) -> None:
-    opened.call.attempts.headers_received(_OK, relevant_headers(raw_headers(answer.headers)))
+    opened.call.attempts.headers_received(_OK, relevant_text_headers(answer.headers))
 
 
 def _failed(opened: GoogleCall, error: BaseException) -> None:
@@ -203,7 +218,7 @@ def _failed(opened: GoogleCall, error: BaseException) -> None:
         opened.call.attempts.failed(type(error))
         return
     response, details = getattr(error, "response", None), getattr(error, "details", None)
-    headers = relevant_headers(raw_headers(getattr(response, "headers", None)))
+    headers = relevant_text_headers(getattr(response, "headers", None))
     opened.call.attempts.headers_received(status, headers, partial(encode_json, details))
 
 

@@ -29,7 +29,7 @@ class _FunctionLoop(Loop):
 def _loop(_args: object, owner: Any, kwargs: dict[str, Any]) -> Loop | None:
     """Return the agent of a request that may run functions; None for others, and within such an agent."""
     config = kwargs.get("config") or getattr(owner, "_config", None)
-    if config is None or HOOK_CONTEXT.factory() is None or not _runs_functions(config):
+    if config is None or not _runs_functions(config) or HOOK_CONTEXT.factory() is None:
         return None
     agent = current_scope()
     if isinstance(agent, _FunctionLoop) and agent.state == "running":
@@ -39,11 +39,10 @@ def _loop(_args: object, owner: Any, kwargs: dict[str, Any]) -> Loop | None:
 
 
 def _runs_functions(config: Any) -> bool:
-    calling = _field(config, "automatic_function_calling")
-    if _field(calling, "disable") is True:
-        return False
     tools = _field(config, "tools")
-    return isinstance(tools, list | tuple) and any(callable(tool) or _is_session(tool) for tool in tools)
+    if not isinstance(tools, list | tuple) or _field(_field(config, "automatic_function_calling"), "disable") is True:
+        return False
+    return any(callable(tool) or _is_session(tool) for tool in tools)
 
 
 def _is_session(tool: object) -> bool:

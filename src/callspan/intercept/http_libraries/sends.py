@@ -31,6 +31,8 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading
     open_call = CURRENT_CALL.get() or READING.get()
     if open_call is None:
         return wire_calls.opened(request) if HOOK_CONTEXT.http_calls else None
+    if not open_call.is_sent_by_http_library:
+        return None
     # Raw headers, because httpx decodes all of them for a lookup by name.
     if request is not open_call.built and _MARK not in {name.lower() for name, _ in request.headers.raw}:
         return None

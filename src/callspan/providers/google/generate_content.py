@@ -191,10 +191,11 @@ class GenerateContent:
             fold = GenerateContentFold()
             fold.add(body)
             body = fold.body()
-        reasons = list(map(finish_reason, candidates(body)))
+        answers = candidates(body)
+        reasons = list(map(finish_reason, answers))
         blocked, finish = text(body, *_BLOCKED), finish_of(tuple(reasons))
         counters, error = mapping(body, "usageMetadata"), error_in(body) if isinstance(body, dict) else None
-        tokens = _with_searches(usage(counters), body)
+        tokens = _with_searches(usage(counters), answers)
         return ResponseInfo(
             response=Response(
                 id=word(body, "responseId"),
@@ -215,12 +216,12 @@ class GenerateContent:
         return conversation(request, response)
 
 
-def _with_searches(tokens: Usage | None, body: object) -> Usage | None:
-    """Return the usage with the searches whose results an answer states, which are charged beside the tokens."""
+def _with_searches(tokens: Usage | None, answers: list[Json]) -> Usage | None:
+    """Return the usage with the searches whose results the candidates state, which are charged beside the tokens."""
     if tokens is None:
         return None
     runs: dict[str, int | None] = {}
-    for grounding in filter(None, (mapping(candidate, "groundingMetadata") for candidate in candidates(body))):
+    for grounding in filter(None, (mapping(candidate, "groundingMetadata") for candidate in answers)):
         if queries := len(items(grounding, "webSearchQueries")):
             runs[_SEARCH] = (runs.get(_SEARCH) or 0) + queries
         if any("maps" in chunk for chunk in objects(grounding, "groundingChunks")):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -36,6 +37,8 @@ _URL_SAFE: Final = str.maketrans("-_", "+/")
 _ASSISTANT: Final = "assistant"
 _CALL_FIELDS: Final = frozenset({"id", "name", "args"})
 _FUNCTIONS: Final = "functionDeclarations"
+_SOURCES: Final = frozenset({"citationMetadata", "groundingMetadata"})
+_MAX_NAMES: Final = 256
 
 
 def camel(value: _Json) -> _Json:
@@ -45,6 +48,7 @@ def camel(value: _Json) -> _Json:
     return {_SNAKE.sub(lambda letter: letter[1].upper(), key): item for key, item in value.items()}
 
 
+@lru_cache(maxsize=_MAX_NAMES)
 def snake(name: str) -> str:
     """Return a name in snake case."""
     return _CAMEL.sub(lambda letter: f"_{letter[1].lower()}", name)
@@ -117,6 +121,8 @@ def finish_reason(candidate: _Json) -> str | None:
 def _answer_parts(candidate: _Json) -> list[Part]:
     """Return the parts of a candidate, the last text of which has its sources, as the answer states them for all."""
     answer_parts = parts(candidate.get("content"))
+    if _SOURCES.isdisjoint(candidate):
+        return answer_parts
     cited, grounding = mapping(candidate, "citationMetadata"), mapping(candidate, "groundingMetadata")
     sources = [*items(cited, "citationSources"), *items(cited, "citations"), *items(grounding, "groundingChunks")]
     last = max((index for index, part in enumerate(answer_parts) if isinstance(part, Text)), default=None)
@@ -141,7 +147,7 @@ def parts(content: object) -> list[Part]:
     wire_parts = content if isinstance(content, list) else items(content, "parts")
     if not wire_parts and isinstance(content, dict) and content and "parts" not in content:
         wire_parts = [content] if content.keys() != {"role"} else ()
-    ids = CallNames()
+    ids: CallNames = {}
     return [part for wire_part in wire_parts for part in _part(wire_part, ids)]
 
 
@@ -150,6 +156,8 @@ def _part(wire_part: object, ids: CallNames) -> list[Part]:
         return [Text(text=wire_part)]
     if not isinstance(wire_part, dict):
         return [UnknownPart(data=detached(wire_part))]
+    if len(wire_part) == 1 and (alone := text(wire_part, "text")) is not None:  # as most parts are
+        return [Text(text=alone)] if alone else []
     fields = camel(wire_part)
     content, signature = text(fields, "text"), word(fields, "thoughtSignature")
     if fields.get("thought") is True and content is not None:

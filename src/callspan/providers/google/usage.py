@@ -17,10 +17,12 @@ from callspan.record.usage import Usage, contradicts_itself
 
 _MODALITIES: Final = {"TEXT": "text", "IMAGE": "image", "AUDIO": "audio", 1: "text", 2: "image", 4: "audio"}
 """The modalities with counters of their own, also by the numbers of Google's protobuf clients."""
-_INPUT_DETAILS: Final = ("promptTokensDetails", "promptTokenDetails", "toolUsePromptTokensDetails")
-"""`promptTokenDetails` is the name in answers with embeddings."""
+_DETAILS: Final = {
+    "promptTokensDetails": "input", "promptTokenDetails": "input", "toolUsePromptTokensDetails": "input",
+    "candidatesTokensDetails": "output", "responseTokensDetails": "output", "cacheTokensDetails": "cache_read",
+}  # fmt: skip
+"""What each list of counters by modality is part of; `promptTokenDetails` is in answers with embeddings."""
 _ADDED: Final = (int, list)
-_OUTPUT_DETAILS: Final = ("candidatesTokensDetails", "responseTokensDetails")
 
 
 def usage(metadata: object) -> Usage | None:
@@ -40,9 +42,7 @@ def usage(metadata: object) -> Usage | None:
         reasoning_tokens=count(metadata, "thoughtsTokenCount"),
         estimated=is_derived and bool(remainder),
         raw=detached_object(metadata),
-        **_by_modality(metadata, "input", _INPUT_DETAILS),
-        **_by_modality(metadata, "output", _OUTPUT_DETAILS),
-        **_by_modality(metadata, "cache_read", ("cacheTokensDetails",)),
+        **_by_modality(metadata),
     )
     return estimated(tokens) if contradicts_itself(tokens) else tokens
 
@@ -83,10 +83,10 @@ def _output(metadata: dict[str, object], total_input: int | None, total: int | N
     return answer_tokens if includes_thoughts else (answer_tokens or 0) + (thoughts or 0)
 
 
-def _by_modality(metadata: dict[str, object], prefix: str, lists: tuple[str, ...]) -> dict[str, Any]:
+def _by_modality(metadata: dict[str, object]) -> dict[str, Any]:
     counters: dict[str, Any] = {}
-    for name in lists:
-        for detail in objects(metadata, name):
+    for name, prefix in _DETAILS.items():
+        for detail in objects(metadata, name) if name in metadata else ():
             kind, number = detail.get("modality"), count(detail, "tokenCount")
             modality = _MODALITIES.get(kind) if isinstance(kind, str | int) else None
             if modality is not None and number is not None:
