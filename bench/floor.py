@@ -29,10 +29,17 @@ class Notes(SpanProcessor):
     def __init__(self) -> None:
         self.spans: list[Recorded] = []
         self._open: dict[int, Recorded] = {}
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Record no further spans: a processor cannot be removed."""
+        self._stopped = True
 
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
         """Record the attributes at the start."""
         del parent_context
+        if self._stopped:
+            return
         noted = Recorded(span.name, span.kind, dict(span.attributes or {}), {}, [])
         self.spans.append(noted)
         self._open[span.get_span_context().span_id] = noted
@@ -40,7 +47,9 @@ class Notes(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Record the rest."""
         context = span.get_span_context()
-        noted = self._open.pop(context.span_id if context else 0)
+        noted = self._open.pop(context.span_id if context else 0, None)
+        if noted is None:
+            return
         noted.later = {name: value for name, value in (span.attributes or {}).items() if name not in noted.start}
         noted.events = [(event.name, dict(event.attributes or {})) for event in span.events]
 

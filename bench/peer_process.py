@@ -1,11 +1,13 @@
 """Runs in a peer's environment: measures calls of one row (bare, callspan or the peer) and writes the results as JSON.
 
-Under callgrind it counts instructions.
+Beside what a call takes, it measures the spans of the row alone: created directly, with the attributes that the row has
+put on them. Under callgrind it counts instructions.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import json
 import logging
@@ -13,7 +15,10 @@ import statistics
 import time
 from pathlib import Path
 
+from opentelemetry.sdk.trace import TracerProvider
+
 import callspan
+import floor
 from columns import Column, columns
 from peers import PEERS, THEIRS, native_options
 from rows import BARE, DEFAULT, provider, same
@@ -24,7 +29,7 @@ _SETTLED, _CALLS = 500, 1000
 
 
 def main() -> None:
-    """Measure the columns whose names contain a text: CPU nanoseconds or instructions per unit."""
+    """Measure the columns whose names contain a text: CPU nanoseconds or instructions per unit, and of the spans."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=PEERS)
     parser.add_argument("file", type=Path)
@@ -43,19 +48,34 @@ def main() -> None:
     found = {}
     for column in columns(**(native_options(tracing) if peer.built_in and options.row == THEIRS else {})):
         if options.columns in column.name and column.name.split()[0] in peer.families and not column.agent:
-            few = column.per > 1
-            column.run(column.warm if few else _SETTLED, same, time.thread_time_ns)
-            gc.collect()
-            if counter is None:
-                spent = statistics.median(column.run(column.runs if few else _CALLS, same, time.thread_time_ns))
-            else:
-                spent = _instructions(column, counter)
-            found[column.name] = spent / column.per
+            whole = _measured(column, counter)
+            spans = _spans_alone(column, tracing) if options.row != BARE else None
+            found[column.name] = (whole, None if spans is None else _measured(spans, counter))
     options.file.write_text(json.dumps(found))
 
 
-def _instructions(column: Column, counter: Counter) -> float:
-    return counter.count(lambda: column.run(column.counted, same, lambda: 0)).instructions / column.counted
+def _measured(column: Column, counter: Counter | None) -> float:
+    """Return what a unit of a column takes."""
+    few = column.per > 1
+    column.run(column.warm if few else _SETTLED, same, time.thread_time_ns)
+    gc.collect()
+    if counter is None:
+        spent = statistics.median(column.run(column.runs if few else _CALLS, same, time.thread_time_ns))
+    else:
+        spent = counter.count(lambda: column.run(column.counted, same, lambda: 0)).instructions / column.counted
+    return spent / column.per
+
+
+def _spans_alone(column: Column, tracing: TracerProvider) -> Column | None:
+    """Return a column that only creates the spans of another one; None if there are none in this provider."""
+    notes = floor.Notes()
+    tracing.add_span_processor(notes)
+    column.run(1, same, lambda: 0)
+    notes.stop()
+    if not notes.spans:
+        return None
+    one = floor.floor(notes.spans, provider(), agent=True, is_async=False)(bool)
+    return dataclasses.replace(column, one=one, is_async=False)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TypeAlias
 
 from peers import PEERS, THEIRS, Peer
 from rows import BARE, DEFAULT
@@ -23,6 +25,7 @@ _SAME = ("openai", "anthropic", "google-genai", "httpx2")
 _ROWS = (BARE, DEFAULT, THEIRS)
 _ROUNDS = 5
 """Number of processes per row."""
+_Taken: TypeAlias = tuple[float, float | None]
 
 
 class Place:
@@ -48,9 +51,12 @@ class Place:
             subprocess.run([self.python, "-m", "pip", "install", "-q", *packages], check=True)
         stamp.write_text(json.dumps(wanted))
 
-    def measure(self, rounds: int, wanted: str, *, count: bool) -> dict[str, dict[str, list[float]]]:
-        """Return CPU nanoseconds or instructions by column and row, each row in its own process, alternating."""
-        found: dict[str, dict[str, list[float]]] = {}
+    def measure(self, rounds: int, wanted: str, *, count: bool) -> dict[str, dict[str, list[_Taken]]]:
+        """Return CPU nanoseconds or instructions by column and row, each row in its own process, alternating.
+
+        Of each, that of a call, and of its spans alone: None if there are none, or not in the bench's provider.
+        """
+        found: dict[str, dict[str, list[_Taken]]] = {}
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory, "measured.json")
             for number in range(rounds):
@@ -62,8 +68,8 @@ class Place:
                         run(self.python, [*arguments, "--count", directory], Path(directory), environment)
                     else:
                         subprocess.run([self.python, *arguments], check=True, env=environment)
-                    for column, ns in json.loads(file.read_text()).items():
-                        found.setdefault(column, {name: [] for name in _ROWS})[row].append(ns)
+                    for column, taken in json.loads(file.read_text()).items():
+                        found.setdefault(column, {name: [] for name in _ROWS})[row].append(taken)
         return found
 
 
@@ -84,11 +90,20 @@ def main() -> None:
         rows = []
         rounds = 1 if options.quick or options.instructions else _ROUNDS
         for column, taken in place.measure(rounds, wanted, count=options.instructions).items():
-            bare, ours, theirs = (statistics.median(taken[row]) / 1000 for row in _ROWS)
+            bare, ours, theirs = (statistics.median(whole for whole, _ in taken[row]) / 1000 for row in _ROWS)
             ratio = (theirs - bare) / (ours - bare)
-            rows.append((column, f"{bare:.1f}", f"{ours - bare:.1f}", f"{theirs - bare:.1f}", f"{ratio:.2f}"))
+            rows.append((
+                column, f"{bare:.1f}", f"{ours - bare:.1f}", _spans(taken[DEFAULT]), f"{theirs - bare:.1f}",
+                _spans(taken[THEIRS]), f"{ratio:.2f}",
+            ))  # fmt: skip
         unit = "thousands of instructions" if options.instructions else "µs"
-        print_table((f"{place.peer.name}, {unit}", "bare", "callspan adds", "it adds", "of callspan's"), rows)
+        head = ("bare", "callspan adds", "its spans alone", "it adds", "its spans alone", "of callspan's")
+        print_table((f"{place.peer.name}, {unit}", *head), rows)
+
+
+def _spans(taken: Sequence[_Taken]) -> str:
+    alone = [spans for _, spans in taken if spans is not None]
+    return f"{statistics.median(alone) / 1000:.1f}" if alone else ""
 
 
 if __name__ == "__main__":
