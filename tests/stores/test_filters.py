@@ -51,6 +51,23 @@ def reader(store: Delivery, records: Records) -> Reader:
     return store.read()
 
 
+def test_duration_of_a_session_ends_with_a_call_that_has_ended(store: Delivery, records: Records) -> None:
+    """A call without an end says nothing of it: neither the list nor the filter takes its start for the end."""
+    later = START_NS + 3 * SECOND
+    store.write(
+        records.session("unknown", start_ns=START_NS),
+        records.session("known", start_ns=START_NS),
+        records.call(call_id="u", session_id="unknown", timing=Timing(start_ns=START_NS)),
+        records.call(call_id="k", session_id="known", timing=Timing(start_ns=START_NS, duration_ns=SECOND)),
+        records.call(call_id="l", session_id="known", timing=Timing(start_ns=later)),
+    )
+    reader = store.read()
+    durations = {one.session.session_id: one.duration_ns for one in reader.sessions()}
+    assert durations == {"unknown": None, "known": 3 * SECOND}
+    long = CallFilter(min_duration_ns=0)
+    assert [one.session.session_id for one in reader.sessions(long)] == ["known"]
+
+
 def test_filters_find_and_sum_calls_and_sessions(reader: Reader) -> None:
     for conditions, names in EXPECTED["calls_by_label"]:
         which, expected = msgspec.convert(conditions, CallFilter), names.split()

@@ -266,7 +266,7 @@ class SessionSummary(CallAggregates, frozen=True, kw_only=True):
     active_ns: int | None = None
     """Nanoseconds during which any of its calls or tools ran, overlaps counted once; None if unknown."""
     last_call_ns: int | None = None
-    """Unix time in nanoseconds at which its last call ended, or started if it has no end."""
+    """Unix time in nanoseconds at which its last call ended, or started if it has no end; None if no call has ended."""
     last_ns: int | None = None
     """Unix time in nanoseconds of its last activity."""
 

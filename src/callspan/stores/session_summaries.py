@@ -78,10 +78,11 @@ def session_summaries(database: Database, ids: Sequence[str]) -> Iterator[Sessio
 
 
 def _summarized(database: Database, ids: Sequence[str], condition: str, parameters: Values) -> Iterator[SessionSummary]:
+    of_ends = "max(c.end_ns) AS last_end_ns"
     models = f"{database.dialect.array.format(values=f'DISTINCT {MODEL}')} FILTER (WHERE {MODEL} IS NOT NULL) AS models"
     sums = {
         summary.key: (summary, row)
-        for summary, row in summed(database, ["session"], f"c.{condition}", parameters, extra_columns=[models])
+        for summary, row in summed(database, ["session"], f"c.{condition}", parameters, extra_columns=[models, of_ends])
     }
     rows = {row["session_id"]: row for row in database.rows(f"SELECT * FROM sessions WHERE {condition}", parameters)}
     counts: dict[tuple[str, str], int] = defaultdict(int)
@@ -99,6 +100,7 @@ def _summarized(database: Database, ids: Sequence[str], condition: str, paramete
         session = _session_record(session_id, rows.get(session_id), of_calls)
         last_call_ns = None if of_calls is None else of_calls.last_ns
         activity_times = [session.start_ns, session.end_ns, last_call_ns, *times[session_id]]
+        has_ended_call = row is not None and row["last_end_ns"] is not None
         other_scores = {name: score for name, score in scores[session_id].items() if name != REWARD}
         means = {name: score.mean for name, score in scores[session_id].items()}
         last_ns = max((time for time in activity_times if time is not None), default=None)
@@ -113,7 +115,7 @@ def _summarized(database: Database, ids: Sequence[str], condition: str, paramete
             reward=means.get(REWARD),
             scores=other_scores,
             active_ns=active.get(session_id),
-            last_call_ns=last_call_ns,
+            last_call_ns=last_call_ns if has_ended_call else None,
             last_ns=last_ns,
         )
 
