@@ -181,6 +181,11 @@ def minimum(query: Query, chance: Random, objectives: tuple[str, ...]) -> float 
     return math.nextafter(score := chance.choice(scores), chance.choice([score, math.inf, -math.inf]))
 
 
+OTHERS: list[dict[str, Any]] = [
+    {}, {}, {"experiment": "x"}, {"since_ns": START_NS + SECOND}, {"session_id": "s0"}, {"ids": ("s1", "c0", "c2")},
+    {"experiment": "y", "until_ns": START_NS + 3 * SECOND}, {"in_session": True}, {"max_duration_ns": 10 * SECOND},
+]  # fmt: skip
+"""Conditions beside those on scores."""
 CALLS = """
 SELECT c.call_id, coalesce(own.score, s.score), earned.score FROM calls c
   LEFT JOIN call_scores own ON own.call_id = c.call_id AND own.objective = :objective
@@ -198,8 +203,9 @@ def check_filters(reader: Reader, query: Query, chance: Random) -> None:
     judged = objectives or ("reward",)
     least, least_reward = (minimum(query, chance, names) for names in (judged, ("reward",)))
     label = chance.choice([None, None, "good", "rude", ""])
-    selection = CallFilter(
-        objectives=objectives, min_score=least, min_reward=least_reward, label=label,
+    others = CallFilter(**chance.choice(OTHERS))
+    selection = replace(
+        others, objectives=objectives, min_score=least, min_reward=least_reward, label=label,
         sort=chance.choice(["start_ns", "score"]), newest_first=chance.random() < 0.7,
     )  # fmt: skip
     of_calls = {name: {row[0]: row[1:] for row in query(CALLS, objective=name)} for name in judged}
@@ -214,10 +220,12 @@ def check_filters(reader: Reader, query: Query, chance: Random) -> None:
         own = {row[4] for row in some if row[1] == call_id and row[2] == "call"}
         return own or {row[4] for row in some if places[call_id] and row[0] == places[call_id] and row[2] != "call"}
 
+    other_calls = {call.call_id for call in reader.calls(others)}
     fitting = [
         ident
         for ident, (_, earned) in of_calls[judged[0]].items()
-        if all(enough(of_calls[name][ident][0], least) for name in judged)
+        if ident in other_calls
+        and all(enough(of_calls[name][ident][0], least) for name in judged)
         and enough(earned, least_reward)
         and (label is None or label in labels(ident))
     ]
@@ -234,7 +242,7 @@ def check_filters(reader: Reader, query: Query, chance: Random) -> None:
     within = {row[0] for row in rows if row[4] == label and (not objectives or row[3] in objectives)}
     chosen = [
         one.session.session_id
-        for one in reader.sessions()
+        for one in reader.sessions(others)
         if all(enough(of_sessions[name].get(one.session.session_id), least) for name in judged)
         and enough(of_sessions["reward"].get(one.session.session_id), least_reward)
         and (label is None or one.session.session_id in within)
@@ -265,6 +273,7 @@ def test_pages_by_score_are_parts_of_the_list(urls: Iterator[str], monkeypatch: 
                     sort=chance.choice(["start_ns", "score"]),
                     newest_first=chance.random() < 0.5, min_score=chance.choice([None, None, *values]),
                     min_reward=chance.choice([None, None, 0.2]), content="none",
+                    **chance.choice([{}, {"since_ns": START_NS + 6}, {"experiment": "x"}, {"until_ns": START_NS + 8}]),
                 )  # fmt: skip
                 first, number = chance.choice([0, 0, 2, 5, 70]), chance.randrange(6)
                 page = replace(selection, offset=first, limit=number)
@@ -276,7 +285,7 @@ def test_pages_by_score_are_parts_of_the_list(urls: Iterator[str], monkeypatch: 
 def judged(chance: Random, records: Records, values: list[float]) -> Iterator[Record]:
     """Yield 60 calls in and outside of 12 sessions, and scores of half of the calls and of some sessions."""
     for number in range(12):
-        yield session(f"s{number}", start_ns=START_NS + number)
+        yield session(f"s{number}", start_ns=START_NS + number, experiment="xy"[number % 2])
         yield reward(f"earned{number}", chance.choice([0.1, 0.3]), session_id=f"s{number}", scope="session")
         if number % 3:
             yield reward(f"s{number}", chance.choice(values), session_id=f"s{number}", objective="judge")

@@ -574,7 +574,8 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect, candidates: Cand
     of_sessions = condition or "1 = 1"
     of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
     if candidates is not None:
-        of_sessions, of_calls = (f"{name}.session_id IN {candidates.sessions}" for name in "sc")
+        among = f"session_id IN {candidates.sessions}"
+        of_sessions, of_calls = f"s.{among} AND {of_sessions}", f"c.{among} AND {of_calls}"
     names = _aggregates(selection)
     null_columns = "".join(f", {_NOTHING} AS {name}" for name in names)
     of_call_columns = "".join(
