@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.body_parsers import EventParser, Parser, error_at_end, last_event
 from callspan.observe.call import Call, failure
-from callspan.providers.error_kinds import error_in
 from callspan.record.call import ErrorInfo
 
 if TYPE_CHECKING:
@@ -147,13 +146,13 @@ class ResponseObserver:
         return None
 
     def _take_refused_chunk(self) -> None:
-        """Record the rest of an event that states an error, such as usage: the SDK raises it and passes on nothing."""
+        """Record what an event states beside an error, such as usage: the SDK raises that and passes on nothing."""
         if b"error" not in self.tail or self.on_data is bool:  # the response was replaced
             return
         with _END:
             event = last_event(bytes(self.tail), is_whole=self.tail_is_whole)
             self.tail.clear()  # a helper above the stream may report it again
-            if isinstance(event, dict) and error_in(event) is not None:
+            if isinstance(event, dict) and event.pop("error", None) and not event.keys() <= {"type"}:
                 self.call.refused_chunk(event)
 
     def failed(self, error: BaseException) -> None:
