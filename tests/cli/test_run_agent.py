@@ -96,6 +96,10 @@ class Terminal:
         self.read()
         return status
 
+    def status_without_terminal(self) -> int:
+        os.close(self.terminal)
+        return until(lambda: pair if (pair := os.waitpid(self.pid, os.WNOHANG))[0] else None)[1]
+
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -245,9 +249,8 @@ def test_it_stops_and_goes_on_with_the_program(terminal: Callable[..., Terminal]
 def test_a_terminal_that_is_gone_ends_it(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     running = terminal(f"{SEND}\nsay('ready')\ntime.sleep(100)")
     running.until(b"ready")
-    os.close(running.terminal)
-    status = until(lambda: status if (status := os.waitpid(running.pid, os.WNOHANG)[1]) else None)
-    assert os.WTERMSIG(status) == signal.SIGHUP
+    status = running.status_without_terminal()
+    assert (os.WIFSIGNALED(status), os.WTERMSIG(status)) == (True, signal.SIGHUP)
     assert len(calls(tmp_path)) == CALLS
 
 
