@@ -14,7 +14,7 @@ from tests.support.identities import BEFORE_RESTART, ELSEWHERE, GONE, HERE
 from tests.support.records import raw
 
 from callspan.records import Attempt, Cost, ErrorInfo, Place, Record, Request, Response, Stream, Timing, Usage
-from callspan.stores import ORDERS, CallFilter, Reader, database
+from callspan.stores import ORDERS, CallFilter, Reader, database, listing
 from callspan.stores import reader as readers
 
 from .conftest import SECOND, START_NS, Deliver, Delivery, Records, run, step
@@ -132,6 +132,7 @@ def listed(url: str, command: str, *arguments: str) -> list[str]:
 
 def test_failed_calls_and_sessions(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "_READ_AT_ONCE", 3)
+    monkeypatch.setattr(listing, "_ROWS_AT_FIRST", 3)
     url = store.url
     store.write(*recorded(records))
     for options, expected in EXPECTED["calls"].items():
@@ -176,7 +177,8 @@ def test_a_selection_names_the_possible_words(fields: Mapping[str, str]) -> None
 def test_truncated_lists_are_marked(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     """JSON has every row, in order, even of calls with the same start, whatever the page size."""
     monkeypatch.setattr(readers, "_READ_AT_ONCE", 7)
-    monkeypatch.setattr(readers, "_IDS_AT_ONCE", 11)
+    monkeypatch.setattr(listing, "_ROWS_AT_FIRST", 7)
+    monkeypatch.setattr(listing, "_IDS_AT_ONCE", 11)
     monkeypatch.setattr(database, "_AT_ONCE", 5)
     url = store.url
     store.write(*(records.call(session_id=f"s{number:02}", at_s=number // 4) for number in range(60)))
@@ -240,7 +242,7 @@ def test_call_is_found_by_any_of_its_ids(store: Delivery, records: Records) -> N
 @pytest.mark.parametrize("found", CONDITIONED)
 def test_lookups_use_an_index(found: str, sqlite_url: str, deliver: Deliver) -> None:
     reader = deliver(sqlite_url).read()
-    where, values = reader._where(CONDITIONED[found])
+    where, values = reader._lists.condition(CONDITIONED[found])
     for order in ("", " ORDER BY start_ns DESC, call_id DESC LIMIT 20"):
         sql = f"EXPLAIN QUERY PLAN SELECT * FROM calls c WHERE {where}{order}"
         plan = [str(row[3]) for row in reader._database.tuples(sql, values)]

@@ -21,8 +21,7 @@ from tests.support.scale import scaled
 
 from callspan import open_store
 from callspan.records import CallRecord, Cost, Place, Record, RewardRecord, Timing, Usage
-from callspan.stores import CallFilter, Reader
-from callspan.stores import reader as readers
+from callspan.stores import CallFilter, Reader, listing
 
 from .conftest import new_schema
 
@@ -104,8 +103,8 @@ def test_reader_agrees_with_the_published_sql(urls: Iterator[str], monkeypatch: 
     chance = Random(77)
     for _, url in zip(range(STORES), urls, strict=False):
         # Rows are found among few or many candidates, or not.
-        monkeypatch.setattr(readers, "_CANDIDATES", chance.choice([(1, 1), (1, 2), (2, 4), (200, 2000)]))
-        monkeypatch.setattr(readers, "_MANY", chance.choice([2, 4, 100]))
+        monkeypatch.setattr(listing, "_CANDIDATES", chance.choice([(1, 1), (1, 2), (2, 4), (200, 2000)]))
+        monkeypatch.setattr(listing, "_MANY", chance.choice([2, 4, 100]))
         made = drawn(chance, Records())
         with closing(open_store(keep(url, *made))) as reader:
             query = queried(reader)
@@ -261,10 +260,10 @@ def test_sum_just_below_a_power_of_ten_is_rounded(urls: Iterator[str]) -> None:
 
 def test_pages_by_score_are_parts_of_the_list(urls: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a page lies among the first candidates, has the lowest or highest values, or neither."""
-    monkeypatch.setattr(readers, "_MANY", 12)
+    monkeypatch.setattr(listing, "_MANY", 12)
     chance = Random(7)
     for _, url in zip(range(scaled(4, 20)), urls, strict=False):
-        monkeypatch.setattr(readers, "_CANDIDATES", chance.choice([(4, 12), (2, 5)]))
+        monkeypatch.setattr(listing, "_CANDIDATES", chance.choice([(4, 12), (2, 5)]))
         values = chance.sample(VALUES, chance.choice([2, 11]))
         with closing(open_store(keep(url, *judged(chance, Records(), values)))) as reader:
             for _ in range(40):
