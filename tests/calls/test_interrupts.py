@@ -168,6 +168,7 @@ def faults_of(use: Use, clients: Clients, lines: Lines, kind: object) -> Iterato
         raised = interrupted(use, clients, lines)
         if "async" in use.__name__:
             clients.settle()
+        gc.collect()  # an exception that a loop of tools has kept keeps the call that it interrupted
         calls, sent = ended(seen), len(clients.provider.requests) - before
         # A use may execute fewer lines than the one that counted them. What is raised in a finalizer reaches nobody.
         if lines.count == at and raised is not kind and not lost:

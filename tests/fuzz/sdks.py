@@ -110,7 +110,8 @@ def _google(case: Case, wires: Wires) -> Caller:
         args = {"verify": _tls(), "transport": library.MockTransport(wires.script.answer)}
         options = {"client_args": args, "async_client_args": args}
     if case.retries:
-        options["retry_options"] = {"attempts": case.retries + 1, "initial_delay": 0.5, "jitter": 0.0}
+        # Versions before 2 take zero for their own jitter of a second.
+        options["retry_options"] = {"attempts": case.retries + 1, "initial_delay": 0.5, "jitter": 1e-9}
     whole = genai.Client(api_key="key-of-a-test", http_options=options)
     sender = whole._api_client
     sender._request = functools.partial(_counted_request, type(sender), "_request", sender, wires.requests)
