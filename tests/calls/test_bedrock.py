@@ -562,8 +562,8 @@ async def test_body_that_another_instrumentation_replaces(act: str, kept: bool, 
     """It makes a body of its own of the stream inside, which nothing else reads."""
     mode.provider.reply(text="I am well.", input_tokens=3, output_tokens=2)
     answer = await invoked(mode, "Llama")
-    if not hasattr(answer["body"], "_raw_stream"):
-        pytest.skip("an async body has no such stream")
+    if mode.is_async:
+        pytest.skip("nobody replaces an async body")
     first = answer["body"]
     answer["body"] = type(first)(first._raw_stream, first._content_length)
     if not kept:

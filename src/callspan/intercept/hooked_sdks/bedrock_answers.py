@@ -275,6 +275,9 @@ class BodyReader:
         if (inner := self._inner()) is None:
             return
         reference, read = self._inner, type(inner).read
+        if inspect.iscoroutinefunction(read):  # an async body reads around it
+            self._inner = _nothing
+            return
 
         def observed(*args: Any, **kwargs: Any) -> Any:
             if self.is_own:
