@@ -258,6 +258,18 @@ def test_sum_just_below_a_power_of_ten_is_rounded(urls: Iterator[str]) -> None:
         assert [one.reward for one in reader.sessions()] == [1.0]
 
 
+def test_call_with_its_own_score_inherits_another(urls: Iterator[str]) -> None:
+    """From its session, which is not that of its own score."""
+    made = [
+        session("s"), Records().call(call_id="c", place=Place(session_id="s")),
+        reward("1", 0.9, session_id="another", call_id="c", scope="call", objective="judge"),
+        reward("2", 0.8, session_id="s", objective="style"),
+    ]  # fmt: skip
+    both = CallFilter(objectives=("judge", "style"), min_score=0.5)
+    with closing(open_store(keep(next(urls), *made))) as reader:
+        assert ([call.call_id for call in reader.calls(both)], reader.count_calls(both)) == (["c"], 1)
+
+
 def test_pages_by_score_are_parts_of_the_list(urls: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a page lies among the first candidates, has the lowest or highest values, or neither."""
     monkeypatch.setattr(listing, "_MANY", 12)
