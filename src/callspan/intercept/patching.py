@@ -168,7 +168,7 @@ class Patches:
             for name, hooks in by_module.items():
                 self._await(sdk, name, partial(self._part_imported, hooks))
             _warn_of_drift(sdk, [status for status in self.status() if status.sdk == sdk])
-            for library in (sdk, "opentelemetry", "wrapt"):
+            for library in dict.fromkeys((sdk, *map(_library_of, by_module), "opentelemetry", "wrapt")):
                 names.warn_once(library)
 
     def _note_missing(self, sdk: Sdk, by_module: Mapping[str, _Hooks]) -> None:
@@ -190,6 +190,7 @@ class Patches:
         _warn_of_drift(
             library, [status for status in self.status() if status.sdk == sdk and status.name.startswith(f"{library}.")]
         )
+        names.warn_once(_library_of(library))
 
     def _part_imported(self, hooks: _Hooks, sdk: Source, module: ModuleType) -> None:
         with fail_open(f"patch {module.__name__}"):
@@ -198,7 +199,7 @@ class Patches:
                     return
                 self._patch(hooks, sdk, module)
             if any(hook.late for hook, _ in hooks):
-                names.warn_once(module.__name__.partition(".")[0])
+                names.warn_once(_library_of(module.__name__))
 
     def _patch(self, hooks: _Hooks, sdk: Source, module: ModuleType) -> None:
         statuses = self._status.setdefault(sdk, [])
@@ -291,6 +292,10 @@ def _lacks_parameters(original: Function, hook: Hook) -> bool:
     """Return whether a parameter that the hook reads is missing. Variadic functions may accept it."""
     accepted, is_variadic = parameter_names(original) if hook.reads else ((), False)
     return bool(accepted) and not is_variadic and not {*accepted} >= hook.reads.keys()
+
+
+def _library_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _warn_of_drift(package: str, statuses: list[HookStatus]) -> None:

@@ -179,7 +179,7 @@ class BodyReader:
 
     def __init__(self, call: Call, body: object, length: int | None) -> None:
         """`length` is that of the body in bytes; None if it is unknown."""
-        self._call, self._length = call, length
+        self._call, self._length, self._identity = call, length, id(body)
         self._pieces: list[bytes] = []
         self._size = 0
         self._raw: Any = None
@@ -189,7 +189,6 @@ class BodyReader:
         self.is_own = False
         """Whether the body itself reads of that stream just now."""
         self._observe_inner()
-        self._identity = id(body)
         self._reference = weakref.ref(body, self._collected)
         BODIES[self._identity] = self
 
