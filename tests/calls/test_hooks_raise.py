@@ -374,7 +374,7 @@ def faults_of(use: Use, clients: Clients, functions: Functions, bare: object) ->
             yield f"the application got {result}"
         yield from map(repr, lost)
         calls, spans = seen.records, [span for span in seen.spans if span.kind.name == "CLIENT"]
-        ids = {call.call_id for call in calls}  # an end that fails once it is written is repeated, and stores merge both
+        ids = {call.call_id for call in calls}  # an end that fails once written is repeated, and stores merge both
         if not functions.has_call <= len(ids) <= 1 or len(spans) > 1:
             yield f"{len(ids)} records, {len(spans)} spans"
         plain(clients)
