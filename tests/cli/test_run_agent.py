@@ -71,6 +71,7 @@ class Terminal:
         self.output = b""
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
             os.chdir(cwd)
             os.execve(command[0], command, environment)
 
