@@ -314,6 +314,7 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     },
     "tests/wire/test_scripted_clients.py": {
         "test_request_is_sent_again_by_the_command": 4,
+        "test_request_to_bedrock_is_sent_again_by_the_command": 2,
     },
     "tests/wire/test_scripted_provider.py": {
         "test_replay_sends_the_same_request_and_prints_both_answers": 3,

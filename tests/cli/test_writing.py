@@ -70,8 +70,8 @@ def test_export_replaces_only_files(store: str, tmp_path: Path, kind: str) -> No
         ),
         ({"api": "converse"}, "converse is not an API that can be replayed"),
         (
-            {"api": "messages", "sdk": "botocore/1.44.8", "request": Request(model="m", body=Raw(b'{"messages":[]}'))},
-            "its path named the model, as on Bedrock and Vertex",
+            {"api": "messages", "sdk": "anthropic/1.0", "request": Request(model="m", body=Raw(b'{"messages":[]}'))},
+            "its path named the model, as on Vertex",
         ),
         ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
     ],

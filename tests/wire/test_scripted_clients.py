@@ -187,3 +187,46 @@ def test_request_is_sent_again_by_the_command(
     elsewhere = ask("--store", store, "replay", call.call_id)
     assert "the call went to 127.0.0.1" in elsewhere.err
     assert len(provider.requests) == 2
+
+
+PICTURE: dict[str, Any] = {"image": {"format": "png", "source": {"bytes": b"\x89PNG"}}}
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"bytes": {"type": "string"}}}
+CONVERSED: dict[str, Any] = {
+    "modelId": "us.amazon.nova-micro-v1:0",
+    "messages": [{"role": "user", "content": [{"text": "Hi"}, PICTURE]}],
+    "toolConfig": {"tools": [{"toolSpec": {"name": "look", "inputSchema": {"json": SCHEMA}}}]},
+}
+CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+INVOKED: dict[str, Any] = {"modelId": "us.anthropic.claude-x", "body": json.dumps(CLAUDE)}
+OF_BEDROCK: dict[str, Callable[[Any], Any]] = {
+    "converse": lambda client: client.converse(**CONVERSED),
+    "converse_stream": lambda client: list(client.converse_stream(**CONVERSED)["stream"]),
+    "invoke_model": lambda client: client.invoke_model(**INVOKED)["body"].read(),
+    "invoke_stream": lambda client: list(client.invoke_model_with_response_stream(**INVOKED)["body"]),
+}
+
+
+@pytest.mark.parametrize("name", OF_BEDROCK)
+def test_request_to_bedrock_is_sent_again_by_the_command(
+    name: str, store: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boto3 = pytest.importorskip("boto3")
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(variable, "us-east-1")
+    provider.reply("The first answer.")
+    with capture(stores=store, media="inline") as seen:
+        OF_BEDROCK[name](boto3.Session().client("bedrock-runtime", endpoint_url=provider.bedrock_url))
+    (call,) = seen.records
+    callspan.open_store(store, deliver=True).close()
+    provider.reply("The new answer.")
+    result = ask("--store", store, "replay", call.call_id, "--base-url", provider.bedrock_url, "--model", "another")
+    assert result.code == 0, result.err
+    assert all(text in result.out for text in ("The first answer.", "The new answer.", "other words"))
+    first, again = provider.requests
+    assert first.json == again.json
+    assert (first.path.rpartition("/")[2], "another" in again.path) == (again.path.rpartition("/")[2], True)
+    elsewhere = ask("--store", store, "replay", call.call_id)
+    assert (elsewhere.code, len(provider.requests)) == (1, 2)
+    assert (
+        "the call went to 127.0.0.1, and boto3 would now call bedrock-runtime.us-east-1.amazonaws.com" in elsewhere.err
+    )

@@ -10,9 +10,10 @@ import click
 import msgspec
 from rich.rule import Rule
 
+from callspan.cli import bedrock_replay, http_replay
 from callspan.cli.call_text import call_tokens
 from callspan.cli.command_context import Command, CommandContext
-from callspan.cli.http_replay import HTTP_APIS, SendError, send
+from callspan.cli.http_replay import HTTP_APIS, SendError
 from callspan.cli.json_rows import call_row, call_rows
 from callspan.cli.prices import configured_pricer
 from callspan.cli.safe_text import clean_lines
@@ -32,6 +33,7 @@ _REPLAYED: Final = {
     "completions": "/completions",
 }  # fmt: skip
 """The paths of the APIs that answer with text."""
+_EMBEDDINGS: Final = "invoke_embeddings"
 _WITHOUT_MODEL: Final = ("responses",)
 """APIs whose requests may name no model, but a stored prompt."""
 
@@ -105,12 +107,14 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> Call
     body = _body(call)
     if model is not None and "model" in body:
         body["model"] = model
+    if bedrock_replay.is_of_bedrock(call) and call.api != _EMBEDDINGS:
+        return _resend_by(bedrock_replay.send, call, body, model, base_url)
     if call.api in HTTP_APIS:
-        return _resend_by_http(call, body, model, base_url)
+        return _resend_by(http_replay.send, call, body, model, base_url)
     if call.api not in _REPLAYED:
         raise ResendError(f"{call.api} is not an API that can be replayed")
     if call.api not in _WITHOUT_MODEL and "model" not in body:
-        raise ResendError("its path named the model, as on Bedrock and Vertex: such requests cannot be replayed")
+        raise ResendError("its path named the model, as on Vertex: such requests cannot be replayed")
     sdk = _profile(call)
     client, streams, errors = _client(sdk, call, base_url)
     path = sdk.prefix + _REPLAYED[call.api]
@@ -123,7 +127,9 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> Call
     return _last(captured.records)
 
 
-def _resend_by_http(call: CallRecord, body: dict[str, object], model: str | None, base_url: str | None) -> CallRecord:
+def _resend_by(
+    send: Callable[..., None], call: CallRecord, body: dict[str, object], model: str | None, base_url: str | None
+) -> CallRecord:
     from callspan.testing.capturing import capture
 
     with capture(media="inline", http=True) as captured:

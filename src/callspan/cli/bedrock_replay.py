@@ -1,0 +1,73 @@
+"""Bedrock replay: sends a recorded request to a model on Bedrock again, by boto3 and the account of the environment.
+
+The recorded JSON is that of the wire, in which bytes are base64. boto3 encodes them itself, so they are decoded first,
+where its own model of the operation has bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from callspan.cli.http_replay import SendError
+from callspan.records import CallRecord
+
+_SDKS: Final = ("boto3", "botocore", "aiobotocore", "aioboto3")
+_ATTEMPTS: Final = {"total_max_attempts": 1}
+
+
+def is_of_bedrock(call: CallRecord) -> bool:
+    """Return whether a call was made by an SDK of AWS."""
+    return (call.sdk or "").partition("/")[0] in _SDKS
+
+
+def send(call: CallRecord, body: dict[str, Any], *, model: str | None, base_url: str | None) -> None:
+    """Send the body of a call, and read the answer to its end. Raises SendError before anything is sent."""
+    session, config, exceptions = map(_imported, ("boto3", "botocore.config", "botocore.exceptions"))
+    try:
+        client = session.Session().client(
+            "bedrock-runtime", endpoint_url=base_url, config=config.Config(retries=_ATTEMPTS)
+        )
+    except exceptions.BotoCoreError as error:
+        raise SendError(str(error)) from error
+    host = client.meta.endpoint_url.partition("://")[2].partition("/")[0].partition(":")[0]
+    if base_url is None and host != call.server_address:
+        raise SendError(f"the call went to {call.server_address}, and boto3 would now call {host}: use --base-url")
+    with suppress(exceptions.BotoCoreError, exceptions.ClientError):  # the record, which is shown, has the error
+        _read(client, body, model or call.request.model or "", is_stream=call.request.stream is True)
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise SendError('boto3 is not installed: pip install "callspan[bedrock]"') from error
+
+
+def _read(client: Any, body: dict[str, Any], model: str, *, is_stream: bool) -> None:
+    shape = client.meta.service_model.operation_model("Converse").input_shape
+    if "messages" in body and body.keys() <= shape.members.keys():
+        ask, part = (client.converse_stream, "stream") if is_stream else (client.converse, "")
+        answer = ask(**_with_bytes(shape, body), modelId=model)
+    else:  # the body of a vendor's own
+        ask = client.invoke_model_with_response_stream if is_stream else client.invoke_model
+        answer, part = ask(body=msgspec.json.encode(body), modelId=model), "body"
+    for _ in answer[part] if part else ():
+        continue
+
+
+def _with_bytes(shape: Any, value: Any) -> Any:
+    """Return JSON as boto3 takes it, with the bytes of the shapes that are bytes."""
+    match shape.type_name:
+        case "blob":
+            return base64.b64decode(value)
+        case "structure" if not shape.is_document_type:  # such as a schema, which may be anything
+            members = shape.members.keys() & value.keys()  # boto3 names the others as errors
+            return value | {name: _with_bytes(shape.members[name], value[name]) for name in members}
+        case "list":
+            return [_with_bytes(shape.member, item) for item in value]
+    return value
