@@ -90,10 +90,7 @@ class OpenCall:
     def abandon(self, error: BaseException | None) -> None:
         """End the call without what callspan has failed to observe of its answer or exception. May be repeated."""
         self.leave()
-        if error is None:
-            self.call.end_unobserved()
-        else:
-            self.call.fail(error, in_stream=False)
+        self.call.abandon(error)
 
     def attach_response(self, response: Any) -> None:
         """Attach an observer to a response, so that its readers find the call; the last attached response counts.

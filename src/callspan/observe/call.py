@@ -440,9 +440,11 @@ class Call:
         """End a call whose stream is no longer read; a success if it had signalled the end of its answer."""
         self.end("closed", "success" if self.answer_complete else "cancelled", at_ns=at_ns)
 
-    def end_unobserved(self) -> None:
-        """End a call that has an answer, of which callspan has failed to observe the rest."""
-        if not self._endings:
+    def abandon(self, error: BaseException | None) -> None:
+        """End a call without what callspan has failed to observe: the rest of its answer, or of the exception."""
+        if error is not None:
+            self.fail(error, in_stream=False)
+        elif not self._endings:
             self.mark_partly_unobserved()
             self.end("complete" if self.streaming else None)
 

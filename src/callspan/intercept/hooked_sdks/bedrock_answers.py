@@ -13,6 +13,7 @@ import inspect
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from callspan import private_names as names
@@ -237,13 +238,7 @@ class BodyReader:
         read = raw.read
 
         def observed(*args: Any, **kwargs: Any) -> Any:
-            try:
-                piece = read(*args, **kwargs)
-            except BaseException as error:
-                _report_failure(self, error)
-                raise
-            _report_piece(_Read(self, _amount(args, kwargs)), piece)
-            return piece
+            return self._copied(read, args, kwargs)
 
         try:
             raw.read = observed
@@ -251,6 +246,16 @@ class BodyReader:
             self._call.mark_partly_unobserved()
         else:
             self._raw = raw
+
+    def _copied(self, read: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Read of the stream inside the body, and copy what was read."""
+        try:
+            piece = read(*args, **kwargs)
+        except BaseException as error:
+            _report_failure(self, error)
+            raise
+        _report_piece(_Read(self, _amount(args, kwargs)), piece)
+        return piece
 
     def _forget(self) -> None:
         if BODIES.get(self._identity) is self:
@@ -279,15 +284,8 @@ class BodyReader:
             return
 
         def observed(*args: Any, **kwargs: Any) -> Any:
-            if self.is_own:
-                return read(reference(), *args, **kwargs)
-            try:
-                piece = read(reference(), *args, **kwargs)
-            except BaseException as error:
-                _report_failure(self, error)
-                raise
-            _report_piece(_Read(self, _amount(args, kwargs)), piece)
-            return piece
+            bound = partial(read, reference())
+            return bound(*args, **kwargs) if self.is_own else self._copied(bound, args, kwargs)
 
         try:
             inner.read = observed

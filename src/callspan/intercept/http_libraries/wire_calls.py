@@ -93,10 +93,7 @@ class WireCall:
     def abandon(self, error: BaseException | None) -> None:
         """End the call without what callspan has failed to observe of its answer or exception. May be repeated."""
         self.leave()
-        if error is None:
-            self.call.end_unobserved()
-        else:
-            self.call.fail(error, in_stream=False)
+        self.call.abandon(error)
 
     def fail(self, error: BaseException) -> None:
         """End the call with the exception that is raised to the caller, or with an interrupt. May be repeated."""
