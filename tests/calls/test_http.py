@@ -321,6 +321,27 @@ async def test_stream_without_a_content_type(opened: bool, api: Api, mode: Mode,
     assert (usage.input_tokens, usage.output_tokens) == (20, 9)
 
 
+WHOLE: Final = {
+    "id": "c", "object": "chat.completion", "usage": {"prompt_tokens": 20, "completion_tokens": 9, "total_tokens": 29},
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Well."}}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["open", "read"])
+@pytest.mark.parametrize("indent", [None, 2], ids=["a line", "indented"])
+async def test_whole_answer_in_place_of_a_stream(indent: int | None, opened: bool, mode: Mode, seen: Capture) -> None:
+    """Of a gateway that does not stream, and calls its JSON text."""
+    mode.provider.reply(raw=json.dumps(WHOLE, indent=indent).encode(), headers={"content-type": "text/plain"})
+    client, chat = client_of(mode), APIS["chat"]
+    request = client.build_request("POST", chat.path, json={**chat.body, "stream": True})
+    response = await mode.wait(client.send(request, stream=opened))
+    if opened:
+        await read(mode, response, "iter_bytes")
+    record = the_call(seen)
+    assert (record.text, record.outcome, record.error) == ("Well.", "success", None)
+    assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (20, 9)
+
+
 async def read_raw(mode: Mode, response: Any) -> None:
     """Read as a reverse proxy."""
     pieces = await read(mode, response, "iter_raw")
