@@ -50,7 +50,7 @@ _AFTER_SPOOL: Final = 50
 def flush_before(flush: Callable[[float], object]) -> None:
     """Call `flush(seconds)` before SIGTERM ends this process; replaces an earlier function.
 
-    No effect if the application handles the signal or this is not the main thread.
+    No effect if this is not the main thread, or the application handles the signal, unless it is a uvicorn server.
     """
     _flushes[:] = [flush]
     in_child(_watch_gunicorn_worker, lambda watch: watch())

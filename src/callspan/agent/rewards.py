@@ -49,9 +49,8 @@ def reward(  # noqa: PLR0913 - its target and its fields
     """Give a reward to a session, timestep, event or call, by default to the current timestep; return the reward's id.
 
     `call_id` may be anything that `callspan.feedback` accepts as a call, the other ids also the session, timestep or
-    record itself. Rewards are append-only. `carrier`, from
-    `Session.carrier()`, names the session, and its trace for processes that do not know it. `at` is the time, now by
-    default.
+    record itself. Rewards are append-only. `carrier`, from `Session.carrier()`, names the session, and its trace for
+    processes that do not know it. `at` is the time, now by default.
 
     Raises:
         UsageError: There is no target, `value` is not a finite number, or `at` is not a valid time; only inside

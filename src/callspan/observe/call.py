@@ -649,9 +649,8 @@ class Call:
 
     def _stream(self, how: StreamEnd, error: ErrorInfo | None) -> Stream:
         complete = self.answer_complete
-        is_over = (
-            self._saw_terminal_event or self.has_body or self._partly_unobserved
-        )  # as far as the stream was observed
+        # As far as the stream was observed.
+        is_over = self._saw_terminal_event or self.has_body or self._partly_unobserved
         if how == "complete" and not (is_over or error):
             how, complete = "cut_off", False
         elif how == "closed" and complete and is_over:
