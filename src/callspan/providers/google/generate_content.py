@@ -25,7 +25,6 @@ from callspan.record.usage import Usage
 
 _CONTENT: Final = frozenset({"contents", "system_instruction", "tools", "generation_config", "model"})
 _RENAMED: Final = {"candidate_count": "n"}
-_OF_FOLD: Final = frozenset({"candidates", "usageMetadata"})
 _OF_TEXT: Final = ("thoughtSignature", "videoMetadata", "partMetadata")
 """Fields of a text part beside its text."""
 _ANSWER: Final = frozenset({"candidates", "promptFeedback", "usageMetadata"})
