@@ -6,6 +6,7 @@ stream the tokens so far; the input's are in the first one alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Final, cast
 
 import msgspec
@@ -84,12 +85,22 @@ class GenerationFold:
         return {**detached(self._body), "results": [{_TEXT: self._text.text(), **self._result}]}
 
 
+def _of_result(body: object) -> Usage | None:
+    result = next(objects(body, "results"), {})
+    return usage_of({"usage": {name: result[name] for name in _COUNTERS if name in result}})
+
+
+def _of_input(body: object) -> Usage | None:
+    return of_input_only(usage_of({"usage": {_COUNTERS[0]: dig(body, _COUNTERS[0])}}))
+
+
 class _Text:
     """Base of what is no chat. Stateless."""
 
     operation: Operation
     inputs: str
     """The key of what is read."""
+    _usage: Callable[[object], Usage | None]
 
     def __init__(self, api: str) -> None:
         self.api = api
@@ -116,9 +127,6 @@ class _Text:
             recognized=error is not None or isinstance(dig(body, "results"), list),
         )  # fmt: skip
 
-    def _usage(self, body: object) -> Usage | None:
-        raise NotImplementedError
-
 
 class Generation(_Text):
     """`/ml/v1/text/generation` and `generation_stream`. Stateless."""
@@ -126,10 +134,7 @@ class Generation(_Text):
     operation: Operation = "text_completion"
     inputs = "input"
     accumulator = GenerationFold
-
-    def _usage(self, body: object) -> Usage | None:
-        result = next(objects(body, "results"), {})
-        return usage_of({"usage": {name: result[name] for name in _COUNTERS if name in result}})
+    _usage = staticmethod(_of_result)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt and the text. Either body may be None."""
@@ -143,13 +148,11 @@ class Embeddings(_Text):
 
     operation: Operation = "embeddings"
     inputs = "inputs"
+    _usage = staticmethod(_of_input)
 
     def accumulator(self) -> Any:
         """Return an accumulator that keeps the last body, for answers that are no streams."""
         return LastBody(mapping)
-
-    def _usage(self, body: object) -> Usage | None:
-        return _of_input(body)
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
         """Return the embedded texts as user messages; there is no output."""
@@ -176,10 +179,6 @@ class Rerank(rerank.Rerank):
         """Return the documents, the query and the ranking as messages. Either body may be None."""
         asked = request | {"documents": request.get("inputs")} if isinstance(request, dict) else request
         return super().conversation(asked, response)
-
-
-def _of_input(body: object) -> Usage | None:
-    return of_input_only(usage_of({"usage": {_COUNTERS[0]: dig(body, _COUNTERS[0])}}))
 
 
 def _message(result: Json) -> Message:
