@@ -20,6 +20,15 @@ def client_of(mode: Mode, provider: ScriptedProvider | None = None, **options: A
     return part_of(mode, genai.Client(api_key="key-of-a-test", http_options={"base_url": url, **options}))
 
 
+def vertex_client(provider: ScriptedProvider, **options: Any) -> Any:
+    """A client of Vertex, in both colours."""
+    credentials = pytest.importorskip("google.oauth2.credentials").Credentials("token-of-a-test")
+    return genai.Client(
+        vertexai=True, project="p", location="us-east5", credentials=credentials,
+        http_options={"base_url": provider.url, **options},
+    )  # fmt: skip
+
+
 class Kept:
     """A client until the end of its test; the SDK closes one that is collected."""
 

@@ -624,16 +624,13 @@ async def test_stubbed_answer_is_recorded(provider: ScriptedProvider, seen: Capt
 
 async def test_client_created_before_instrument_is_recorded(mode: Mode) -> None:
     client = await client_of(mode)
-    answers = []
-    for _ in range(2):
-        mode.provider.reply(**COUNTS)
-        answers.append(await answered(mode, client))
-        if len(answers) == 1:
-            capturing = capture()
-            seen = capturing.__enter__()
-    capturing.__exit__(None, None, None)
+    mode.provider.reply(**COUNTS)
+    before = await answered(mode, client)
+    mode.provider.reply(**COUNTS)
+    with capture() as seen:
+        recorded = await answered(mode, client)
     assert the_call(seen).outcome == "success"
-    first, second = ({key: answer[key] for key in ("output", "usage", "stopReason")} for answer in answers)
+    first, second = ({key: answer[key] for key in ("output", "usage", "stopReason")} for answer in (before, recorded))
     assert first == second
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.calls.google_clients import MODEL, client_of, part_of
+from tests.calls.google_clients import MODEL, client_of, part_of, vertex_client
 from tests.conftest import Instrument
 from tests.support.calls import End, caught, the_call, usage_of
 from tests.support.left_behind import unrecorded
@@ -376,12 +376,7 @@ async def test_embeddings(mode: Mode, seen: Capture) -> None:
 
 
 async def test_vertex_is_the_platform(mode: Mode, seen: Capture) -> None:
-    credentials = pytest.importorskip("google.oauth2.credentials").Credentials("token-of-a-test")
-    client = genai.Client(
-        vertexai=True, project="p", location="us-east5", credentials=credentials,
-        http_options={"base_url": mode.provider.url},
-    )  # fmt: skip
-    await answered(mode, part_of(mode, client))
+    await answered(mode, part_of(mode, vertex_client(mode.provider)))
     record = the_call(seen)
     assert (record.provider, record.request.model) == ("gcp.vertex_ai", MODEL)
     assert "/publishers/google/models/" in mode.provider.requests[0].path
@@ -416,11 +411,7 @@ def test_requests_of_a_client_certificate_are_recorded(
     monkeypatch.setattr(genai._api_client.BaseApiClient, "_use_google_auth_sync", lambda _: True)
     monkeypatch.setattr(genai._api_client.mtls, "default_client_cert_source", lambda: None)
     monkeypatch.setattr(requests.AuthorizedSession, "configure_mtls_channel", lambda *_: None)
-    credentials = pytest.importorskip("google.oauth2.credentials").Credentials("token-of-a-test")
-    client = genai.Client(
-        vertexai=True, project="p", location="us-east5", credentials=credentials,
-        http_options={"base_url": provider.url, "retry_options": RETRIES},
-    )  # fmt: skip
+    client = vertex_client(provider, retry_options=RETRIES)
     provider.reply(status=503)
     provider.reply(**COUNTS)
     if stream:
@@ -445,16 +436,13 @@ async def test_new_caches_are_counted(mode: Mode, store: str, instrumented: Inst
 
 async def test_client_created_before_instrument_is_recorded(mode: Mode) -> None:
     client = client_of(mode)
-    answers = []
-    for _ in range(2):
-        mode.provider.reply(**COUNTS)
-        answers.append(await answered(mode, client))
-        if len(answers) == 1:
-            capturing = capture()
-            seen = capturing.__enter__()
-    capturing.__exit__(None, None, None)
+    mode.provider.reply(**COUNTS)
+    before = await answered(mode, client)
+    mode.provider.reply(**COUNTS)
+    with capture() as seen:
+        recorded = await answered(mode, client)
     assert the_call(seen).outcome == "success"
-    first, second = (answer.model_dump(exclude={"sdk_http_response", "response_id"}) for answer in answers)
+    first, second = (answer.model_dump(exclude={"sdk_http_response", "response_id"}) for answer in (before, recorded))
     assert first == second
 
 

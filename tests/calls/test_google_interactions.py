@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import pytest
-from tests.calls.google_clients import MODEL, client_of, part_of
+from tests.calls.google_clients import MODEL, client_of, part_of, vertex_client
 from tests.support.bodies import endpoint, folded
 from tests.support.calls import body_sent, caught, the_call, usage_of
 from tests.support.mode import Mode
@@ -224,12 +224,7 @@ async def test_fetch_of_an_interaction_that_has_ended_is_no_call(mode: Mode, see
 
 
 async def test_vertex_is_the_platform(mode: Mode, seen: Capture) -> None:
-    credentials = pytest.importorskip("google.oauth2.credentials").Credentials("token-of-a-test")
-    client = genai.Client(
-        vertexai=True, project="p", location="us-east5", credentials=credentials,
-        http_options={"base_url": mode.provider.url},
-    )  # fmt: skip
-    interactions = interactions_of(mode, part_of(mode, client))
+    interactions = interactions_of(mode, part_of(mode, vertex_client(mode.provider)))
     mode.provider.reply(raw=STEPS.body, on=lambda request: request.path.endswith("/interactions"))
     await mode.wait(interactions.create(**ASK))
     assert "/projects/p/locations/us-east5/" in mode.provider.requests[0].path
