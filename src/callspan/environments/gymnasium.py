@@ -25,6 +25,7 @@ from callspan.agent.sessions import Session
 from callspan.agent.timesteps import Timestep
 from callspan.agent.tree import Node, scope_of
 from callspan.fail_open import fail_open, value_of
+from callspan.record.plain_json import TRUNCATED_KEY
 
 if TYPE_CHECKING:
     Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -195,7 +196,7 @@ def state_json(state: object, max_elements: int, depth: int = 0) -> object:
         return {str(key): state_json(item, max_elements, depth + 1) for key, item in state.items()}
     if isinstance(state, list | tuple):
         items = [state_json(item, max_elements, depth + 1) for item in state[:max_elements]]
-        return items if len(state) <= max_elements else [*items, {"callspan_truncated": {"items": len(state)}}]
+        return items if len(state) <= max_elements else [*items, {TRUNCATED_KEY: {"items": len(state)}}]
     shape = getattr(state, "shape", None)  # not `size`, which is a method of a PyTorch tensor
     if isinstance(shape, tuple) and hasattr(state, "tolist"):
         return state.tolist() if math.prod(shape) <= max_elements else _array_summary(state)

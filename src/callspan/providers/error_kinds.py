@@ -13,7 +13,7 @@ from typing import Any, Final
 from callspan.providers.wire_json import integer, items, mapping, objects, text
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
-from callspan.record.plain_json import clean, plain
+from callspan.record.plain_json import TRUNCATED_KEY, clean, plain
 from callspan.safe_urls import whole_words
 
 MAX_MESSAGE_BYTES: Final = 4096
@@ -302,7 +302,7 @@ def _kept_body(body: object) -> object:
     if isinstance(body, str):
         return capped(body)
     size = len(encode_json(body))
-    return plain(body) if size <= MAX_BODY_BYTES else {"callspan_truncated": {"bytes": size}}
+    return plain(body) if size <= MAX_BODY_BYTES else {TRUNCATED_KEY: {"bytes": size}}
 
 
 def _effective_status(status: int | None, code: str | None) -> int | None:

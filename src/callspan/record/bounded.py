@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from callspan.record.codec import encode_json
-from callspan.record.plain_json import plain
+from callspan.record.plain_json import TRUNCATED_KEY, plain
 
 _ATTEMPTS: Final = 6
 EMPTY: Final = b"{}"
@@ -193,7 +193,7 @@ def _with_shorter_strings(value: object, max_bytes: int, size: int) -> tuple[byt
 
 
 def _marker(size: int, max_bytes: int) -> bytes:
-    marker = encode_json({"callspan_truncated": {"bytes": size}})
+    marker = encode_json({TRUNCATED_KEY: {"bytes": size}})
     return marker if len(marker) <= max_bytes else EMPTY
 
 

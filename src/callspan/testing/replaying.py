@@ -14,16 +14,18 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from callspan.opening import open_store
+from callspan.process.media_references import VECTOR_KEY
 from callspan.providers import wires
 from callspan.providers.registry import endpoint_for
 from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.media_reference import MEDIA_KEY
+from callspan.record.plain_json import TRUNCATED_KEY
 from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
 
 Match: TypeAlias = Literal["body", "order"]
-_TRUNCATED: Final = "callspan_truncated"
-_REPLACED: Final = (b'"callspan_media"', b'"callspan_vector"', f'"{_TRUNCATED}"'.encode())
+_REPLACED: Final = tuple(f'"{key}"'.encode() for key in (MEDIA_KEY, VECTOR_KEY, TRUNCATED_KEY))
 """What stands in an answer in place of what was not recorded."""
 _BROKEN: Final = frozenset({"connection", "timeout"})
 """The kinds of errors that a provider does not send."""
@@ -191,7 +193,7 @@ def reply_of(call: CallRecord) -> Reply:
 def _error_body(error: ErrorInfo) -> object:
     """Return the body of an error answer as it was sent; None if it was not recorded completely."""
     body = error.body
-    if not isinstance(body, dict) or _TRUNCATED in body:
+    if not isinstance(body, dict) or TRUNCATED_KEY in body:
         return None
     # OpenAI's exceptions, and so the records, have only the inner object.
     return body if "error" in body else {"error": body}
