@@ -23,7 +23,7 @@ _R = TypeVar("_R", bound=CallRecord | SessionRecord | TimestepRecord | EventReco
 _WORD_BREAK: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 _KEYS: Final = (
     "api access account auth functions? master private secret subscription signing encryption webhook shared ssh hmac"
-    " openai anthropic byok hmac licen[cs]e provider"
+    " openai anthropic byok licen[cs]e provider"
 )
 _TOKENS_OF: Final = "access ad api authorization auth bearer bot id refresh sas security session csrf"
 _SECRET_NAME: Final = re.compile(
@@ -225,16 +225,16 @@ def mask_record(record: Record) -> Record:
     In the bodies of a call, settings are masked, messages never. At most `MAX_SEARCHED` characters of the error and
     `MAX_SETTINGS_SEARCHED` of everything else are searched.
     """
-    has_settings = isinstance(record, CallRecord) and (
+    may_hold_secrets = isinstance(record, CallRecord) and (
         record.request.params
         or record.request.tool_names is not None
         or record.api in CARRIES_CREDENTIALS
         or record.api in _SESSIONS
     )
-    if has_settings or record.metadata:
+    if may_hold_secrets or record.metadata:
         search = BoundedSearch(MAX_SETTINGS_SEARCHED)
-        if has_settings and isinstance(record, CallRecord):
-            record = _mask_settings(record, search)
+        if may_hold_secrets and isinstance(record, CallRecord):
+            record = _mask_call(record, search)
         if record.metadata:
             record = _mask_metadata(record, search)
     if isinstance(record, _WITHOUT_ERROR):
@@ -317,12 +317,12 @@ class BoundedSearch(msgspec.Struct, eq=False):
         return _masked_values(item, self.all_masked) if _is_secret(key) else self.all_masked(item)
 
 
-def _mask_settings(record: CallRecord, search: BoundedSearch) -> CallRecord:
+def _mask_call(record: CallRecord, search: BoundedSearch) -> CallRecord:
     params = record.request.params
     safe = mask_settings(params, search) if params else params
     if safe is not params:
         record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, params=safe))
-    request = _masked_body(record.request.body, search) if safe is not params or _has_settings(record) else None
+    request = _masked_body(record.request.body, search) if safe is not params or _has_settings_in_body(record) else None
     answer = NO_BODY if record.response is None else record.response.body
     repeats = request is not None or (record.api in CARRIES_CREDENTIALS and _is_marked(bytes(answer), _REPEATED_MARKS))
     response = _masked_body(answer, search, _REPEATED) if repeats else None
@@ -456,7 +456,7 @@ def _plain_name(key: str) -> str:
     return key.lower().replace("-", "").replace("_", "")
 
 
-def _has_settings(record: CallRecord) -> bool:
+def _has_settings_in_body(record: CallRecord) -> bool:
     request = record.request
     return request.tool_names is not None or record.api in _SESSIONS or b'"mcp_servers"' in bytes(request.body)
 
