@@ -30,16 +30,16 @@ _RUNNING: Final[LRUCache[str, Message]] = LRUCache(256)
 """
 
 
-def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallRecord) -> None:
+def record_provider_tools(runtime: Runtime, conversation: Conversation, record: CallRecord) -> None:
     """Record each tool that the provider ran within a call, as a child of the call's span if it has one."""
     sampled = record.sampled is not False
     call_span = runtime.spans.remote(SpanRef(trace_id=record.trace_id, span_id=record.span_id, sampled=sampled))
     parent = None if call_span is None else call_span.within(Context())
     seen: set[str] = set()
-    wire = _with_input(wire, record)
+    conversation = _with_input(conversation, record)
     if record.finish_reason == PAUSED:
-        _note_running(wire, record)
-    for run in runs_at_provider(wire, record.api):
+        _note_running(conversation, record)
+    for run in runs_at_provider(conversation, record.api):
         id_suffix = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
         seen.add(id_suffix)
         with _RECORD:
@@ -49,18 +49,20 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
             runtime.write(with_span(processed, span))
 
 
-def _with_input(wire: Conversation, record: CallRecord) -> Conversation:
+def _with_input(conversation: Conversation, record: CallRecord) -> Conversation:
     """Return the messages with those of the request, which are read for spans with content only."""
     running = _RUNNING.get(record.request.continues or "")
-    if not wire.input and any(isinstance(part, ToolResult) for message in wire.output for part in message.parts):
+    asked = conversation.input
+    output = conversation.output
+    if not asked and any(isinstance(part, ToolResult) for message in output for part in message.parts):
         sent = registry.conversation_of(record)
-        wire = wire if sent is None else msgspec.structs.replace(wire, input=sent.input)
-    return wire if running is None else msgspec.structs.replace(wire, input=[running, *wire.input])
+        asked = [] if sent is None else sent.input
+    return Conversation(input=asked if running is None else [running, *asked], output=output)
 
 
-def _note_running(wire: Conversation, record: CallRecord) -> None:
+def _note_running(conversation: Conversation, record: CallRecord) -> None:
     """Keep the tools that run on while an answer is paused, as far as the content level of the call permits."""
-    calls = [_permitted(call, record.content_level) for call in unanswered(wire)]
+    calls = [_permitted(call, record.content_level) for call in unanswered(conversation)]
     if calls and record.response is not None and record.response.id is not None:
         _RUNNING.put(record.response.id, Message(role="assistant", parts=[*calls]))
 

@@ -527,12 +527,12 @@ class Call:
             self._stop_counting()
         # Cleared first, so that after an interrupt it is not added twice.
         call_ended, self._call_ended = self._call_ended, None
-        wire, self._tool_messages = self._tool_messages, None
+        tool_messages, self._tool_messages = self._tool_messages, None
         try:
             if call_ended is not None:
                 call_ended(processed, self._conversation)
-            if wire is not None:
-                factory.tools_ran(wire, record)
+            if tool_messages is not None:
+                factory.tools_ran(tool_messages, record)
         except Exception as error:
             _TOTALS.report(error)
         self._processed = self._conversation = None

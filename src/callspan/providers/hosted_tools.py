@@ -85,24 +85,24 @@ def has_runs(body: object, usage: Usage | None) -> bool:
     return body.get("stop_reason") == PAUSED
 
 
-def unanswered(wire: Conversation) -> list[ToolCall]:
+def unanswered(conversation: Conversation) -> list[ToolCall]:
     """Return the calls of hosted tools in the last answers, and in the request, that have no result there."""
-    parts = _parts([*wire.input, *wire.output])
+    parts = _parts([*conversation.input, *conversation.output])
     answered = {part.id for part in parts if isinstance(part, ToolResult)}
     calls = [part for part in parts if isinstance(part, ToolCall) and part.id not in answered]
     return [call for call in calls if not runs_in_application(call)]
 
 
-def runs_at_provider(wire: Conversation, api: str) -> Iterator[ProviderRun]:
+def runs_at_provider(conversation: Conversation, api: str) -> Iterator[ProviderRun]:
     """Yield the runs of hosted tools in an answer, with their results; none of which it does not say that it has ended.
 
     A tool that was running when the answer before was paused has its result in this one, and its call in the request.
     """
-    output = _parts(wire.output)
+    output = _parts(conversation.output)
     results = {part.id: part for part in output if isinstance(part, ToolResult)}
     calls = [part for part in output if isinstance(part, ToolCall)]
     if api in _STATELESS:
-        calls = [*_paused(wire, calls, results), *calls]
+        calls = [*_paused(conversation, calls, results), *calls]
     hosted = [call for call in calls if not runs_in_application(call)]
     for position, call in enumerate(hosted):
         run = _run(call, position, results.get(call.id))
@@ -114,11 +114,13 @@ def _parts(messages: list[Message]) -> list[Part]:
     return [part for message in messages for part in message.parts]
 
 
-def _paused(wire: Conversation, calls: list[ToolCall], results: dict[str | None, ToolResult]) -> Iterator[ToolCall]:
+def _paused(
+    conversation: Conversation, calls: list[ToolCall], results: dict[str | None, ToolResult]
+) -> Iterator[ToolCall]:
     """Yield the calls of results without one in the answer, as the request has them."""
     unmatched_ids = results.keys() - {call.id for call in calls} - {None}
     calls_in_request = (
-        {part.id: part for part in _parts(wire.input) if isinstance(part, ToolCall)} if unmatched_ids else {}
+        {part.id: part for part in _parts(conversation.input) if isinstance(part, ToolCall)} if unmatched_ids else {}
     )
     for name in (name for name in results if name in unmatched_ids):
         kind = results[name].tool_type

@@ -127,8 +127,8 @@ class Pipeline:
         if record.interrupt is not None:
             raise record.interrupt
 
-    def _tools_ran(self, wire: Conversation, record: CallRecord) -> None:
-        record_provider_tools(self.runtime, wire, record)
+    def _tools_ran(self, conversation: Conversation, record: CallRecord) -> None:
+        record_provider_tools(self.runtime, conversation, record)
 
     def _priced(self, processed: ProcessedRecord[Record]) -> None:
         self._metrics.measure_cost(processed)
