@@ -300,7 +300,7 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
 
     def _within(self, outer: Context) -> Context:
         """Return the context with the stricter of the two levels."""
-        # Another string than that of any other block with this level, which may not be left instead.
+        # A new object: blocks are told apart by identity, so that leaving one does not end another of the same level.
         level: Any = strictest(self._setting, block_of(outer)).encode().decode()
         return with_block(outer, level)
 

@@ -313,8 +313,8 @@ def _ending(block: Block) -> Iterator[None]:
 
 
 def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:
-    # Only the outer generator is closed by the event loop, and closes the wrapped one, which must neither be closed
-    # beside it nor, in a reference cycle, before it.
+    # The event loop must finalize only the outer generator, which closes this one itself. Without a hook of ours it
+    # would finalize this one too, in a reference cycle before the outer one.
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, _left_to_outer)
     try:

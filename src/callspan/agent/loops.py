@@ -70,11 +70,10 @@ class Loop(Agent):
 
     def generator_ended(self, error: BaseException | None) -> None:
         """End the agent; on another thread if the garbage collector may have closed the runner."""
-        # At the end of an event loop, runners raise while they are closed.
+        # At the end of an event loop, runners raise an error of their own while they are closed.
         if not isinstance(error, GeneratorExit) and not isinstance(getattr(error, "__context__", None), GeneratorExit):
             self.end(error)
         else:
-            # The garbage collector may have closed the runner, so the agent ends on another thread.
             self.collected()
 
 

@@ -34,7 +34,7 @@ class SessionRequirement(ContextBlock, AsyncWithMixin, AdvanceBlock):
     _key = _REQUIRED
 
     def _within(self, outer: Context) -> Context:
-        return set_value(_REQUIRED, object(), outer)  # not that of any other block, which may not be left instead
+        return set_value(_REQUIRED, object(), outer)  # blocks are told apart by identity
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with such a block around each call or, for a generator, around each of its steps."""

@@ -412,7 +412,7 @@ class Node(AsyncWithMixin):
         self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,
     ) -> EventRecord:  # fmt: skip
         """Return an event of this scope's session and timestep; `fields` are further fields of its record."""
-        # Two steps, as for the record of a session.
+        # Two steps, as a call with more than fifteen keywords builds a dictionary.
         place = self.place
         record = EventRecord(
             event_id=event_id or new_id(),
