@@ -18,7 +18,7 @@ from callspan.record.events import record_key
 from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
-from callspan.spool import directory as places
+from callspan.spool import directory as spool_files
 from callspan.stores.base import DeletionScope, StoreError
 from callspan.stores.erased import is_in_scope
 from callspan.stores.facts import TABLES
@@ -197,7 +197,7 @@ def _without_waiting(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool
         if not dry_run:
             scope = _with_waiting(scope, directories)
             for directory in directories:
-                places.erase(directory, lambda payload: is_in_scope(payload, scope))
+                spool_files.erase(directory, lambda payload: is_in_scope(payload, scope))
             for root in {directory.parent for directory in directories}:
                 body_files.erase(root, scope.covers)
     except OSError as error:
@@ -214,7 +214,7 @@ def _with_waiting(scope: DeletionScope, directories: Sequence[Path]) -> Deletion
     while True:
         sessions, calls, targets = {*scope.sessions}, {*scope.calls}, {*scope.targets}
         ids = {"session": sessions, "call": calls, "timestep": targets, "event": targets}
-        for record in chain.from_iterable(map(places.records_in, directories)):
+        for record in chain.from_iterable(map(spool_files.records_in, directories)):
             kind, ident = record_key(record)
             if kind in ids and scope.covers(record):
                 ids[kind].add(ident)

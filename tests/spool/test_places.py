@@ -21,7 +21,7 @@ from tests.support.waiting import HANG_MS, HANG_S
 import callspan
 from callspan import Settings, open_store
 from callspan.delivery.leftovers import waiting
-from callspan.spool import directory as places
+from callspan.spool import directory as spool_files
 from callspan.stores import split_urls
 from callspan.stores.spools import findings_for
 
@@ -64,13 +64,13 @@ def test_records_in_a_temporary_directory_are_found(variable: str, tmp_path: Pat
 def test_fallback_roots_are_listed_without_relative_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, value in (("TMPDIR", "here"), ("TEMP", str(tmp_path / "gone")), ("TMP", "")):
         monkeypatch.setenv(variable, value)
-    assert [str(root.parent) for root in places.fallback_roots()] == [f"{tmp_path}/gone", "/tmp", "/dev/shm"]
+    assert [str(root.parent) for root in spool_files.fallback_roots()] == [f"{tmp_path}/gone", "/tmp", "/dev/shm"]
 
 
 def test_missing_temporary_directory_is_not_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
     monkeypatch.setattr("callspan.spool.directory._ALWAYS", (tmp_path,))
-    spool = spool_of(Path("/proc/spool"), fallback=places.fallback_roots(), one=DownSink(tmp_path / "down"))
+    spool = spool_of(Path("/proc/spool"), fallback=spool_files.fallback_roots(), one=DownSink(tmp_path / "down"))
     assert spool.append(record("a"))
     spool.close(0)
     assert not (tmp_path / "gone").exists()
@@ -176,7 +176,7 @@ def test_unrenamed_store_list_is_found(root: Path) -> None:
 @pytest.mark.parametrize("cursor", [b"", b"0", b"0000000000000000001", b"0" * 19 + b"1", b"9" * 20, b"x" * 20])
 def test_damaged_cursor_hides_no_record(cursor: bytes, root: Path) -> None:
     segment = left_for(root, "sqlite:///a.db")
-    (key,) = places.keys_of(segment.parent)
+    (key,) = spool_files.keys_of(segment.parent)
     path = segment.with_name(f"{segment.name}.{key}.cursor")
     path.write_bytes(cursor)
     assert [one.records for one in waiting("sqlite:///a.db")] == [3]

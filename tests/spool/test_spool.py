@@ -42,7 +42,7 @@ from tests.support.waiting import HANG_S, until
 
 from callspan.process_identity import UNKNOWN_AFTER_S
 from callspan.records import encode
-from callspan.spool import directory as places
+from callspan.spool import directory as spool_files
 from callspan.spool.delivering import Destination, NoFreeConnectionError
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.spool.segment import OWN_SUFFIX, Segment, is_locked, is_own, line_of, lines_in, open_private
@@ -91,7 +91,7 @@ def test_delivered_segment_is_deleted(tmp_path: Path, monkeypatch: pytest.Monkey
     spool = spool_of(tmp_path / "spool", one=sink)
     for key in ("a", "b"):
         assert spool.append(record(key))
-        until(lambda: places.segments_in(spool.directory) == [])
+        until(lambda: spool_files.segments_in(spool.directory) == [])
         assert sink.has(key)
     assert spool.close(HANG_S)
 
@@ -197,7 +197,7 @@ def test_fork_beside_a_hanging_store_is_quick(tmp_path: Path) -> None:
     deliver_left(tmp_path / "spool", "good", good)
     assert sorted(hanging.keys()) == ["child", "parent"]
     assert sorted(set(good.keys())) == ["child", "parent"]
-    assert not places.segments_in(spool.directory)
+    assert not spool_files.segments_in(spool.directory)
 
 
 def test_descriptor_is_not_a_standard_stream(tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ def test_descriptor_is_not_a_standard_stream(tmp_path: Path) -> None:
         "assert spool.append(record('b'))\nos._exit(7)\n"
     )
     ran("-c", code, cwd=tmp_path, code=7)
-    (directory,) = places.directories_in([tmp_path / "spool"])
-    (segment,) = places.segments_in(directory)
+    (directory,) = spool_files.directories_in([tmp_path / "spool"])
+    (segment,) = spool_files.segments_in(directory)
     assert [key_of(line.payload or b"") for line in lines_in(segment.read_bytes(), 0)] == ["a", "b"]
 
 
@@ -316,18 +316,18 @@ def test_reader_delivers_only_its_share(tmp_path: Path, count: int, size: int, t
     for key in keys:
         spool.append(record(key, size))
     spool.close(0)
-    (segment,) = places.segments_in(spool.directory)
+    (segment,) = spool_files.segments_in(spool.directory)
     with segment.open("ab") as file:
         file.write(line_of(record("torn"))[:torn])
     for name, sink, remaining in (("one", one, 1), ("two", two, 0)):
         sink.up.set()
         sink.batch_records = 100
         key = target(name).key(tmp_path / "spool")
-        assert sum(one.records for one in places.waiting(spool.directory, key)) == count
+        assert sum(one.records for one in spool_files.waiting(spool.directory, key)) == count
         done = deliver_left(tmp_path / "spool", name, sink)
         assert (done.delivered, done.damaged, done.error) == (count, 0, None)
         assert sink.keys() == keys
-        assert len(places.segments_in(spool.directory)) == remaining
+        assert len(spool_files.segments_in(spool.directory)) == remaining
 
 
 def test_only_a_process_with_all_stores_adopts(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_only_a_process_with_all_stores_adopts(tmp_path: Path) -> None:
     until(lambda: set(sinks["one"].keys()) == {"left", "more"})
     assert more.close(HANG_S)
     assert sinks["two"].keys() == ["more"]
-    assert not places.segments_in(few.directory)
+    assert not spool_files.segments_in(few.directory)
 
 
 def test_flush_delivers_leftovers_without_waiting(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_deleted_directory_is_recreated(tmp_path: Path, monkeypatch: pytest.Monk
     scans = spool.counters()["retried"] + 3
     until(lambda: spool.counters()["retried"] > scans)
     assert spool.append(record("after"))
-    (segment,) = places.segments_in(spool.directory)
+    (segment,) = spool_files.segments_in(spool.directory)
     assert b"after" in segment.read_bytes()
     sink.up.set()
     assert spool.close(HANG_S)
@@ -466,7 +466,7 @@ def test_processes_with_equal_ids_may_create_the_directory(tmp_path: Path, monke
     theirs, spool = (spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out")) for _ in range(2))
     monkeypatch.setattr(Path, "replace", replaced)
     assert spool.append(record("mine"))
-    assert len(places.segments_in(spool.directory)) == 2
+    assert len(spool_files.segments_in(spool.directory)) == 2
     assert theirs.close(HANG_S)
     assert spool.close(HANG_S)
 
@@ -501,7 +501,7 @@ def test_store_list_is_synced_on_its_own_thread(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "fsync", fsync)
     spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
     assert spool.append(record("a"))
-    stores = (spool.directory / places.STORES_FILE).stat().st_ino
+    stores = (spool.directory / spool_files.STORES_FILE).stat().st_ino
     assert threading.current_thread() not in synced.values()
     until(lambda: stores in synced)
     assert spool.close(HANG_S)
@@ -526,14 +526,16 @@ def test_segment_is_adopted_unless_its_process_may_run(
     theirs = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "down"))
     assert theirs.append(record("theirs"))
     theirs.close(0)
-    (segment,) = places.segments_in(theirs.directory)
+    (segment,) = spool_files.segments_in(theirs.directory)
     until(lambda: not is_locked(segment))
     segment = segment.rename(segment.with_name(f"{1:020d}-{process.replace('/', '+')}-0a{OWN_SUFFIX}"))
     os.utime(segment, (time.time() - age_s,) * 2)
     waits = kind in waits_on
     spool = spool_of(tmp_path / "spool", one=sink)
     assert is_locked(segment) is waits
-    assert [one.is_held for one in places.waiting(theirs.directory, target("one").key(tmp_path / "spool"))] == [waits]
+    assert [one.is_held for one in spool_files.waiting(theirs.directory, target("one").key(tmp_path / "spool"))] == [
+        waits
+    ]
     assert spool.flush(HANG_S)
     assert sink.keys() == ([] if waits else ["theirs"])
     assert spool.close(HANG_S)
@@ -550,11 +552,11 @@ def test_directory_of_another_user_is_not_touched(tmp_path: Path, monkeypatch: p
     """Anyone may create the directory in `/tmp` that is used if the usual one is not writable."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
-    root, store = places.fallback_roots()[0], target("one")
+    root, store = spool_files.fallback_roots()[0], target("one")
     theirs = spool_of(root, one=DownSink(tmp_path / "down"))
     assert theirs.append(record("theirs", 5000))
     theirs.close(0)
-    (segment,) = places.segments_in(theirs.directory)
+    (segment,) = spool_files.segments_in(theirs.directory)
     segment.with_name(f"{segment.name}.{store.key(root)}.cursor").write_text(str(segment.stat().st_size))
     spool = spool_of(tmp_path / "spool", max_bytes=3000, fallback=[root], one=FileSink(tmp_path / "out"))
     root.chmod(0o777)
@@ -607,17 +609,17 @@ def test_losses_of_a_hanging_store_are_reported(name: str, tmp_path: Path, caplo
 def test_backlog_age_is_that_of_its_oldest_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process with few calls appends to one segment for weeks, and its retention and its alerts would be wrong."""
     store, now_ns = target("one"), time.time_ns()
-    directory, key = places.directory_of(tmp_path, [store]), store.key(tmp_path)
-    places.create(directory, [store])
+    directory, key = spool_files.directory_of(tmp_path, [store]), store.key(tmp_path)
+    spool_files.create(directory, [store])
     with monkeypatch.context() as clock:
         clock.setattr(time, "time_ns", lambda: now_ns - 3600 * SECOND)
         segment = Segment.create(directory, frozenset({key}))
     assert segment.append(record("delivered"))
     segment.move(key, segment.size)
-    assert places.oldest(directory, key) is None
+    assert spool_files.oldest(directory, key) is None
     for ago_s in (60, 30):
         assert segment.append(encode(session("s", seen_ns=1, start_ns=now_ns - ago_s * SECOND)))
-    assert places.oldest(directory, key) == now_ns - 60 * SECOND
+    assert spool_files.oldest(directory, key) == now_ns - 60 * SECOND
     segment.close()
 
 
@@ -642,10 +644,10 @@ def test_own_spool_is_found_beside_foreign_ones(tmp_path: Path) -> None:
     """Several users may share `CALLSPAN_SPOOL_DIR`, and one may temporarily have been root."""
     root = tmp_path / "spool"
     root.mkdir()
-    mine, theirs = (places.directory_of(root, [target(name)]) for name in ("one", "theirs"))
+    mine, theirs = (spool_files.directory_of(root, [target(name)]) for name in ("one", "theirs"))
     for directory, name in ((mine, "one"), (theirs, "theirs")):
         directory.mkdir()
-        (directory / places.STORES_FILE).write_text(f"x://{name}\n")
+        (directory / spool_files.STORES_FILE).write_text(f"x://{name}\n")
     theirs.chmod(0o700)
     for name, mode in (("a", 0o600), ("b", 0o644)):
         segment = mine / f"{name}{OWN_SUFFIX}"
@@ -653,8 +655,8 @@ def test_own_spool_is_found_beside_foreign_ones(tmp_path: Path) -> None:
         segment.chmod(mode)
 
     def finds_mine() -> bool:
-        assert [one.name for one in places.directories_in([Path()])] == [mine.name]
-        (waits,) = places.waiting(Path(mine.name), places.key_of("x://one"))
+        assert [one.name for one in spool_files.directories_in([Path()])] == [mine.name]
+        (waits,) = spool_files.waiting(Path(mine.name), spool_files.key_of("x://one"))
         return waits.path.name.startswith("b") and waits.records == 1
 
     as_another_user(root, finds_mine)
@@ -708,7 +710,7 @@ def test_forked_child_holds_no_lock(tmp_path: Path, holds: str) -> None:
     spool = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "out"))
     assert spool.append(record("a"))
     spool.close(0)
-    (segment,) = places.segments_in(spool.directory)
+    (segment,) = spool_files.segments_in(spool.directory)
     until(lambda: not is_locked(segment))
     over, lost = threading.Event(), Losses(dropped={"cap": Loss(1, 1, 1)})
 
@@ -745,7 +747,7 @@ def test_forked_child_releases_the_segment_of_its_parent(tmp_path: Path) -> None
         os._exit(0)
     os.waitpid(parent, 0)
     (directory,) = listing(tmp_path / "spool", target("one"))
-    (segment,) = places.segments_in(directory)
+    (segment,) = spool_files.segments_in(directory)
     until(lambda: not is_locked(segment))
     os.killpg(parent, signal.SIGKILL)
 
@@ -855,7 +857,7 @@ def test_leftover_segments_use_few_descriptors(tmp_path: Path) -> None:
     for number in range(40):
         first.append(record(f"k{number}"))
         first.close(0)
-    assert len(places.segments_in(first.directory)) == 40
+    assert len(spool_files.segments_in(first.directory)) == 40
     until(lambda: not held(first.directory, ".segment"))  # its threads end concurrently
     second = spool_of(tmp_path / "spool", one=down)
     second.append(record("now"))

@@ -14,7 +14,7 @@ import callspan
 from callspan import Settings
 from callspan.delivery.store_sink import StoreSink
 from callspan.records import FORMAT, Record, encode
-from callspan.spool import directory as places
+from callspan.spool import directory as spool_files
 from callspan.spool.losses import Kind, Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool
@@ -62,7 +62,7 @@ def losses_in(directory: Path) -> Losses:
 
 def cursors_of(segment: Path) -> list[Path]:
     """Return the cursors of a segment, one for each store of its directory, whether they are there or not."""
-    return [segment.with_name(f"{segment.name}.{key}.cursor") for key in places.keys_of(segment.parent)]
+    return [segment.with_name(f"{segment.name}.{key}.cursor") for key in spool_files.keys_of(segment.parent)]
 
 
 def count_loss(stores: str, kind: Kind, name: str) -> None:
@@ -78,8 +78,8 @@ def unrecorded(stores: str) -> dict[str, int]:
 def leave_behind(stores: str, *records: Record | bytes, settings: Settings | None = None) -> Path:
     """Leave records, or lines that may be none, for a comma list of stores; return their segment."""
     directory = directory_of(stores, settings)
-    places.create(directory, [target_of(find_store(url)) for url in split_urls(stores)])
-    segment = Segment.create(directory, places.keys_of(directory))
+    spool_files.create(directory, [target_of(find_store(url)) for url in split_urls(stores)])
+    segment = Segment.create(directory, spool_files.keys_of(directory))
     for record in records:
         segment.append(record if isinstance(record, bytes) else encode(record))
     segment.close()

@@ -18,7 +18,7 @@ from tests.support.waiting import HANG_S, until
 
 from callspan import open_store
 from callspan.delivery.leftovers import Leftovers, Result
-from callspan.spool import directory as places
+from callspan.spool import directory as spool_files
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
 from callspan.spool.spool import Spool
@@ -127,7 +127,7 @@ def target(name: str) -> Target:
 
 def listing(root: Path, store: Target) -> list[Path]:
     """Return the directories below a root that list a store."""
-    return [one for one in places.directories_in([root]) if store.key(root) in places.keys_of(one)]
+    return [one for one in spool_files.directories_in([root]) if store.key(root) in spool_files.keys_of(one)]
 
 
 def in_child(work: Callable[[], object], status: int = 0) -> None:
@@ -145,14 +145,14 @@ def in_child(work: Callable[[], object], status: int = 0) -> None:
 def deliver_left(root: Path, name: str, sink: Destination) -> Result:
     """Deliver what ended processes have left below a root for the store of this name."""
     store = target(name)
-    return Leftovers(store, sink, HANG_S).deliver(places.left_segments_in(listing(root, store)))
+    return Leftovers(store, sink, HANG_S).deliver(spool_files.left_segments_in(listing(root, store)))
 
 
 def until_left(root: Path) -> None:
     """Wait until no process holds a segment below a root: one that was killed does so until it has ended."""
     directories = list(root.iterdir())
-    segments = [path for directory in directories for path in places.segments_in(directory)]
-    until(lambda: places.left_segments_in(directories) == segments)
+    segments = [path for directory in directories for path in spool_files.segments_in(directory)]
+    until(lambda: spool_files.left_segments_in(directories) == segments)
 
 
 def _same(sink: Destination) -> Destination:

@@ -19,7 +19,7 @@ from callspan.fail_open import Guard
 from callspan.safe_urls import error_text
 from callspan.settings import Settings
 from callspan.settings_loader import load
-from callspan.spool import directory as places
+from callspan.spool import directory as spool_files
 from callspan.spool.delivering import BatchResult, Delivery, Destination
 from callspan.spool.directory import Target, WaitingSegment
 from callspan.spool.losses import Loss, Losses, add_losses
@@ -57,7 +57,7 @@ def deliver(
     Raises SettingError for an invalid URL.
     """
     settings = load(warn=False)
-    store, segments = store_of(url, settings), places.left_segments_in(directories_for(url, other_urls, settings))
+    store, segments = store_of(url, settings), spool_files.left_segments_in(directories_for(url, other_urls, settings))
     if not segments:
         return Result()
     target = target_of(find_store(url))  # which also has the name by which earlier records may wait
@@ -83,7 +83,7 @@ class Leftovers:
         return self._result
 
     def _deliver_all(self, path: Path) -> None:
-        if (segment := places.adopt(path)) is None:
+        if (segment := spool_files.adopt(path)) is None:
             return
         key = self._target.key(path.parent.parent)
         try:
@@ -136,13 +136,15 @@ def waiting(url: str, other_urls: Sequence[str] = (), settings: Settings | None 
     Raises SettingError for an invalid URL.
     """
     target, directories = target_of(find_store(url)), directories_for(url, other_urls, settings)
-    return [segment for directory in directories for segment in places.waiting(directory, target.key(directory.parent))]
+    return [
+        segment for directory in directories for segment in spool_files.waiting(directory, target.key(directory.parent))
+    ]
 
 
 def other_directories(urls: Sequence[str]) -> Iterator[Path]:
     """Yield the directories with segments that a process with exactly these stores would not deliver."""
     targets = [target_of(find_store(url)) for url in urls]
-    for directory in places.directories_in(roots_for(urls)):
+    for directory in spool_files.directories_in(roots_for(urls)):
         own_keys = {target.key(directory.parent) for target in targets}
-        if not places.keys_of(directory) <= own_keys and places.segments_in(directory):
+        if not spool_files.keys_of(directory) <= own_keys and spool_files.segments_in(directory):
             yield directory

@@ -43,7 +43,7 @@ from callspan import forks
 from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log
 from callspan.safe_urls import error_text
-from callspan.spool import directory as places
+from callspan.spool import directory as spool_files
 from callspan.spool.delivering import Destination
 from callspan.spool.directory import Target
 from callspan.spool.losses import Kind, LossCounter
@@ -93,7 +93,7 @@ class Spool:
 
         `sinks` are called on the thread of each store to create its sink. `sync`: sync each append to disk.
         """
-        self._directories = [places.directory_of(root, sinks.keys()) for root in roots]
+        self._directories = [spool_files.directory_of(root, sinks.keys()) for root in roots]
         self.directory = self._directories[0]
         """The usual directory."""
         self._sinks = dict(sinks)
@@ -192,23 +192,23 @@ class Spool:
         self._create(directory)
         segment = Segment.create(directory, frozenset(target.key(directory.parent) for target in self._sinks))
         if self._sync:
-            places.sync_directory(directory)
+            spool_files.sync_directory(directory)
         self._seal()
         self._segments[segment.path] = self._active = segment
         self._old_at = now_s + _MAX_AGE_S
         self.losses.directory = directory
         # Bytes of other processes count towards the cap.
-        self._limit, self._used, self._measure_at = self._limit_of(directory), places.size_of(directory), 0.0
+        self._limit, self._used, self._measure_at = self._limit_of(directory), spool_files.size_of(directory), 0.0
         return segment
 
     def _create(self, directory: Path) -> None:
         """Create a directory for these stores; `tidy` syncs it, because that takes milliseconds. Raises OSError."""
-        if places.create(directory, self._sinks.keys(), sync=self._sync):
+        if spool_files.create(directory, self._sinks.keys(), sync=self._sync):
             self._unsynced.append(directory)
             self._tidy_at = 0.0
 
     def _limit_of(self, directory: Path) -> int:
-        return min(self._max_bytes, _MAX_IN_MEMORY) if places.is_in_memory(directory) else self._max_bytes
+        return min(self._max_bytes, _MAX_IN_MEMORY) if spool_files.is_in_memory(directory) else self._max_bytes
 
     def _leave_directory(self, error: OSError) -> None:
         """Write the next records to another directory for a while."""
@@ -217,7 +217,7 @@ class Spool:
             self._to_log.append((logging.WARNING, _UNWRITABLE % (self.directory, error_text(error), other_directories)))
         self._bad_until[self._active_directory] = monotonic_s() + _RETRY_S
         if error.errno in _FULL and self._active_directory not in self._full_at:
-            self._full_at[self._active_directory] = places.size_of(self._active_directory) - 1
+            self._full_at[self._active_directory] = spool_files.size_of(self._active_directory) - 1
             self._tidy_at = monotonic_s() + _SETTLE_S
         self._seal()
 
@@ -237,7 +237,7 @@ class Spool:
         now_s = monotonic_s()
         if now_s >= self._measure_at:
             self._measure_at, self._tidy_at = now_s + _MEASURE_S, 0.0
-            self._used = places.unstored_bytes(self._active_directory)
+            self._used = spool_files.unstored_bytes(self._active_directory)
         return self._used + size <= self._limit
 
     def tidy(self) -> None:
@@ -249,13 +249,13 @@ class Spool:
         with _TIDY:
             with suppress(IndexError):  # another store's thread may take the last
                 while self._unsynced:
-                    places.sync_stores(self._unsynced.popleft())
+                    spool_files.sync_stores(self._unsynced.popleft())
             self._seal_if_misplaced_or_old(now_s)
             # A fallback root may belong to another user.
-            trusted = {*places.directories_in([candidate.parent for candidate in self._directories])}
+            trusted = {*spool_files.directories_in([candidate.parent for candidate in self._directories])}
             for directory in trusted.intersection(self._directories):
                 limit = self._limit_of(directory)
-                for path, pending_stores in places.excess_segments(
+                for path, pending_stores in spool_files.excess_segments(
                     directory, min(limit, self._full_at.pop(directory, limit))
                 ):
                     self._give_up(path, pending_stores)
@@ -275,7 +275,7 @@ class Spool:
         with self._lock:
             if self._active is not None and self._active.path == path:
                 self._seal()
-            if path not in self._segments and (orphan := places.adopt(path)):
+            if path not in self._segments and (orphan := spool_files.adopt(path)):
                 self._segments[path] = orphan
             segment = self._segments.get(path)
             if segment is None or not segment.pending_stores() <= pending_stores:
@@ -306,15 +306,15 @@ class Spool:
         """Yield the segments of all processes whose stores are among these, except those that this spool holds."""
         for root in {directory.parent for directory in self._directories}:
             own_keys = {target.key(root) for target in self._sinks}
-            places.restore_stores(root, [self._sinks.keys()])
-            for directory in places.directories_in([root]):
-                if places.keys_of(directory) <= own_keys:
-                    yield from (path for path in places.segments_in(directory) if path not in self._segments)
+            spool_files.restore_stores(root, [self._sinks.keys()])
+            for directory in spool_files.directories_in([root]):
+                if spool_files.keys_of(directory) <= own_keys:
+                    yield from (path for path in spool_files.segments_in(directory) if path not in self._segments)
 
     def adopt(self, path: Path) -> Segment | None:
-        """Lock a segment of an ended process, see `places.adopt`."""
+        """Lock a segment of an ended process, see `spool_files.adopt`."""
         with self._lock:
-            return places.adopt(path)
+            return spool_files.adopt(path)
 
     def flush(self, timeout_s: float, *, own_only: bool = False) -> bool:
         """Wait until every store has all records so far, except those that other running processes hold.
@@ -326,7 +326,7 @@ class Spool:
         deadline = monotonic_s() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
         closed_paths = [path for path in self.orphaned_segments() if is_own(path) or not (own_only or is_locked(path))]
-        closed_segments = [(path, places.file_size(path)) for path in closed_paths if os.access(path, os.W_OK)]
+        closed_segments = [(path, spool_files.file_size(path)) for path in closed_paths if os.access(path, os.W_OK)]
         is_complete = len(closed_segments) == len([path for path in closed_paths if path.exists()])
         if closed_segments or self._shippers:
             with self._lock:
@@ -351,7 +351,7 @@ class Spool:
 
     def waits_since_ns(self, target: Target) -> int | None:
         """Return since when the oldest record of any process waits for a store; None if none waits."""
-        times = (places.oldest(directory, target.key(directory.parent)) for directory in self._directories)
+        times = (spool_files.oldest(directory, target.key(directory.parent)) for directory in self._directories)
         return min((since_ns for since_ns in times if since_ns is not None), default=None)
 
     def count(self, kind: Kind, name: str) -> None:
@@ -404,7 +404,7 @@ class Spool:
         counts["retried"] = sum(state.retried for state in states)
         counts["rejected"] = sum(self.losses.totals("rejected").values())
         counts["damaged"] = sum(self.losses.totals("damaged").values())
-        counts["spool_bytes"] = sum(places.size_of(directory) for directory in self._directories)
+        counts["spool_bytes"] = sum(spool_files.size_of(directory) for directory in self._directories)
         counts["oldest_unshipped_ms"] = max((int(1000 * (state.oldest_s or 0)) for state in states), default=0)
         return counts
 
@@ -478,5 +478,5 @@ def _is_behind(
 ) -> bool:
     """Return whether a store lacks a part of these open segments, or of these segments of closed spools."""
     return any(segment.has_pending(shipper.key(segment.path), size) for segment, size in goals) or any(
-        places.has_pending(path, shipper.key(path), size) for path, size in closed_segments
+        spool_files.has_pending(path, shipper.key(path), size) for path, size in closed_segments
     )
