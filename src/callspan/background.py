@@ -10,17 +10,18 @@ import _thread
 import atexit
 import sys
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import Context, ContextVar
 from importlib import import_module
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, report
 from callspan.forks import in_child
+from callspan.lock_free import AtomicFlag
 
 _IDLE_S: Final = 1.0
 _EXIT_TIMEOUT_S: Final = 5.0
@@ -28,8 +29,6 @@ _POLL_S: Final = 0.05
 _WORK: Final = fail_open("do work in the background")
 _START: Final = fail_open("start a thread")
 _SUPPRESS: Final = fail_open("suppress instrumentation in a background thread")
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 
 
 class _Thread(threading.Thread):
@@ -124,83 +123,8 @@ def _run_suppressed(target: Callable[[], object]) -> None:
             stack.close()
 
 
-class AtomicFlag(dict[str, bool]):
-    """A lock-free flag that exactly one of several threads and signal handlers can clear.
-
-    True while it is set, initially with `AtomicFlag(is_set=True)`. It is a dictionary, because setting and popping an
-    item are atomic under the GIL, and its truth value calls no function.
-    """
-
-    __slots__ = ()
-
-    def set(self) -> None:
-        """Set the flag; safe in finalizers."""
-        self["is_set"] = True
-
-    def test_and_clear(self) -> bool:
-        """Clear the flag; return True to the one caller that cleared it."""
-        return self.pop("is_set", False)
-
-
 _ENDING: Final = AtomicFlag()
 """Set once a subinterpreter ends: then no thread is started."""
-
-
-class LRUCache(Generic[_K, _V]):
-    """A mapping of bounded size; the least recently used entry is evicted first.
-
-    Lock-free, because a signal handler would wait forever for a lock of the thread it interrupted; each step is atomic.
-    """
-
-    __slots__ = ("_entries", "_limit")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._entries: OrderedDict[_K, _V] = OrderedDict()
-
-    def get(self, key: _K) -> _V | None:
-        """Return the value, or None, and mark the entry as used."""
-        value = self._entries.get(key)
-        if value is not None:
-            self._renew(key)
-        return value
-
-    def put(self, key: _K, value: _V) -> None:
-        """Set a value."""
-        entries = self._entries
-        entries.pop(key, None)
-        entries[key] = value
-        if len(entries) > self._limit:
-            entries.popitem(last=False)
-
-    def pop(self, key: _K) -> _V | None:
-        """Remove an entry and return its value; None if there is none."""
-        return self._entries.pop(key, None)
-
-    def setdefault(self, key: _K, value: _V) -> _V:
-        """Return the value of a key, which is this one if there was none, and mark the entry as used."""
-        entries = self._entries
-        kept_value = entries.setdefault(key, value)
-        self._renew(key)
-        if len(entries) > self._limit:
-            entries.popitem(last=False)
-        return kept_value
-
-    def is_first(self: LRUCache[_K, object], key: _K) -> bool:
-        """Add a key with a new value; return whether it was missing."""
-        value = object()
-        return self.setdefault(key, value) is value
-
-    def _renew(self, key: _K) -> None:
-        try:
-            self._entries.move_to_end(key)
-        except KeyError:
-            return  # evicted by another thread
-
-    def items(self) -> list[tuple[_K, _V]]:
-        """Return all entries, the least recently used first."""
-        # Listing the keys is atomic; listing the items is not.
-        return [(key, value) for key in list(self._entries) if (value := self._entries.get(key)) is not None]
 
 
 class Worker:

@@ -23,32 +23,15 @@ import logging
 import signal
 import traceback
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, TypeVar
 
-_MAX_KEYS: Final = 1024
+from callspan.lock_free import Once
+
 _LOGGER: Final = logging.getLogger("callspan")
 _T = TypeVar("_T")
 _failures: Counter[str] = Counter()
-
-
-class Once:
-    """A set of up to 1,024 keys that were seen. Lock-free, because a signal handler may use it."""
-
-    __slots__ = ("_keys",)
-
-    def __init__(self) -> None:
-        self._keys: dict[Hashable, object] = {}
-
-    def first(self, key: Hashable) -> bool:
-        """Return True for exactly one caller per key; False for all further keys once the set is full."""
-        marker, keys = object(), self._keys
-        return key not in keys and len(keys) < _MAX_KEYS and keys.setdefault(key, marker) is marker
-
-    def forget(self) -> None:
-        """Remove all keys. For tests."""
-        self._keys.clear()
 
 
 _warned: Final = Once()

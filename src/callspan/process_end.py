@@ -23,10 +23,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from callspan.background import AtomicFlag, run_isolated
+from callspan.background import run_isolated
 from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open
 from callspan.forks import in_child
+from callspan.lock_free import AtomicFlag
 
 _FLUSH: Final = fail_open("send spans before SIGTERM ends the process")
 _LOOK: Final = fail_open("find gevent's hub")

@@ -18,7 +18,8 @@ from typing import Final, TypeAlias, cast
 import msgspec
 from msgspec.structs import fields
 
-from callspan.fail_open import Once, log, value_of
+from callspan.fail_open import log, value_of
+from callspan.lock_free import Once
 from callspan.safe_urls import safe_url
 from callspan.sdk_profiles import HTTP, SOURCES, Source
 from callspan.settings import (

@@ -37,9 +37,9 @@ from tests.support.waiting import HANG_MS, HANG_S
 
 import callspan
 from callspan import fail_open, private_names
-from callspan.fail_open import Once
 from callspan.intercept import patching
 from callspan.intercept.patching import HOOKS, Hook
+from callspan.lock_free import Once
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.private_names import READ, PrivateName
 from callspan.providers import registry

@@ -13,8 +13,8 @@ from opentelemetry.context import Context
 from callspan.agent.kinds import TOOL_ERROR
 from callspan.agent.operations import without_none
 from callspan.agent.runtime import Runtime
-from callspan.background import LRUCache
 from callspan.fail_open import fail_open
+from callspan.lock_free import LRUCache
 from callspan.process.processors import with_span
 from callspan.providers import registry
 from callspan.providers.hosted_tools import PAUSED, SERVERS, ProviderRun, runs_at_provider, unanswered

@@ -10,7 +10,7 @@ from typing import Final
 
 from callspan.agent.registry import open_scopes
 from callspan.agent.totals import sums_of_call
-from callspan.background import LRUCache
+from callspan.lock_free import LRUCache
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord, Record
 

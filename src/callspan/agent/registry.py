@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet, WeakValueDictionary
 
 from callspan.agent.totals import RunningTotals
-from callspan.background import LRUCache
 from callspan.forks import renew_locks
+from callspan.lock_free import LRUCache
 from callspan.record.ids import CallIdCell, new_id
 from callspan.settings import Content, strictest
 from callspan.spans.session import SpanRef, span_ref

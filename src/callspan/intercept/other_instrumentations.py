@@ -14,7 +14,8 @@ import sys
 from typing import Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import Once, log
+from callspan.fail_open import log
+from callspan.lock_free import Once
 
 _NAMES: Final = (
     ("opentelemetry.instrumentation.genai.openai", "opentelemetry-instrumentation-genai-openai"),

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from typing import Final
 from zlib import crc32
 
-from callspan.background import LRUCache
+from callspan.lock_free import LRUCache
 from callspan.record.call import Request, Response
 from callspan.record.ids import response_call_id
 

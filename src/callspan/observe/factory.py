@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.background import LRUCache
+from callspan.lock_free import LRUCache
 from callspan.observe.earlier_answers import EarlierAnswers
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors

@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.background import LRUCache
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, value_of
 from callspan.forks import in_child
+from callspan.lock_free import LRUCache
 from callspan.observe.call import Call
 from callspan.observe.factory import CallFactory, CallInfo
 from callspan.providers import rate_limits, registry

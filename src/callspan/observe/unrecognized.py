@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import Once, log
+from callspan.fail_open import log
+from callspan.lock_free import Once
 from callspan.record.call import CallRecord, Response
 
 _MAX_KEYS: Final = 8

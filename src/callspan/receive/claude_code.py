@@ -31,8 +31,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from callspan.background import LRUCache
 from callspan.fail_open import fail_open
+from callspan.lock_free import LRUCache
 from callspan.providers import registry
 from callspan.providers.wire_json import integer, objects, text
 from callspan.receive.claude_records import (

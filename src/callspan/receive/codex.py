@@ -22,8 +22,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from callspan.background import LRUCache
 from callspan.fail_open import fail_open
+from callspan.lock_free import LRUCache
 from callspan.process_identity import own_identity
 from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.openai.usage import usage_of

@@ -16,7 +16,8 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypeAlias, TypeVar
 
-from callspan.background import LRUCache, Worker
+from callspan.background import Worker
+from callspan.lock_free import LRUCache
 from callspan.providers.wire_json import text
 from callspan.receive.claude_code import SERVICE, ClaudeCode, is_read
 from callspan.receive.claude_records import SCOPE_OF_SPANS, call_of_span

@@ -24,9 +24,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from callspan.background import LRUCache
 from callspan.fail_open import fail_open
 from callspan.forks import in_child
+from callspan.lock_free import LRUCache
 from callspan.receive.decoding import SIGNALS, Signal, UndecodableError
 from callspan.receive.inbox import Inbox
 from callspan.receive.senders import Sender

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.background import LRUCache
+from callspan.lock_free import LRUCache
 from callspan.record.call import CallRecord
 from callspan.semconv.call import CALL_ID
 from callspan.semconv.records_from_spans import ForeignSpan, call_of

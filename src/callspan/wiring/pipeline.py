@@ -22,10 +22,11 @@ from callspan.agent.received import ReceivedTotals
 from callspan.agent.registry import REGISTRY, open_level
 from callspan.agent.runtime import Runtime
 from callspan.agent.tree import ambient
-from callspan.background import LRUCache, Worker
+from callspan.background import Worker
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
+from callspan.lock_free import LRUCache
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.earlier_answers import EarlierAnswers
 from callspan.observe.factory import CallFactory

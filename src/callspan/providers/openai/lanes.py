@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final, Generic, TypeVar
 
-from callspan.background import LRUCache
+from callspan.lock_free import LRUCache
 from callspan.providers.sockets import Json, SocketKind, Step, Turn
 from callspan.providers.wire_json import mapping, text
 

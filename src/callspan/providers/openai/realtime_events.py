@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from callspan.background import LRUCache
+from callspan.lock_free import LRUCache
 from callspan.providers.openai.audio_frames import AudioFrames
 from callspan.providers.openai.lanes import CREATE, Creates
 from callspan.providers.openai.voice_sessions import settings_of
