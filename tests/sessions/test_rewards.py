@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import decimal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -111,6 +112,30 @@ def test_stores_sum_all_objectives(tmp_path: Path) -> None:
     assert len(seen.ended(SessionRecord)[-1].totals.rewards) == 64
     with closing(open_store(keep(f"sqlite:///{tmp_path}/calls.db", *seen.records))) as reader:
         assert len(reader.session(own.id).scores) == 70
+
+
+@pytest.mark.parametrize("precision", [28, 3])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.8, 0.8, 0.8), 2.4), ((1e300, 0.8), 1e300), ((-1e22, 0.5, 0.25), -1e22), ((1e-300, 2e-300), 3e-300),
+        ((0.123456789, 0.1), 0.223456789), ((-1.7e308, 1.7e308, 2), 2),
+    ],
+)  # fmt: skip
+def test_totals_of_any_size_in_any_decimal_context(
+    precision: int, values: tuple[float, ...], expected: float, tmp_path: Path
+) -> None:
+    with decimal.localcontext() as context, capture() as captured, session("s") as own:
+        context.prec, context.traps[decimal.Inexact] = precision, precision < 28
+        with own.timestep() as step:
+            for value in values:
+                step.reward(value)
+                step.reward(value, "style")
+    seen = Seen(captured)
+    ended = (*seen.ended(SessionRecord), *seen.ended(TimestepRecord))
+    assert [(one.outcome, one.totals.reward) for one in ended] == [("success", expected)] * 2
+    with closing(open_store(keep(f"sqlite:///{tmp_path}/calls.db", *seen.records))) as reader:
+        assert reader.session(own.id).reward == pytest.approx(expected, rel=1e-12)
 
 
 def _play(own: Session, acts: list[tuple[str, float, str]]) -> None:

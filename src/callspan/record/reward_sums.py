@@ -24,6 +24,8 @@ _DIGITS: Final = 12
 """Digits of sums and means, as in `callspan.stores.scores`: databases that add binary numbers have no more."""
 _DECIMAL: Final = Context(prec=40, traps=[])
 """Values are added in decimal, so that 3 x 0.8 is 2.4 in any order. Infinities raise no errors."""
+_EVERY_DIGIT: Final = Context(prec=400, traps=[])
+"""Enough for the digits of any float before the point."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -67,7 +69,8 @@ class Ratings(NamedTuple):
         if self.number == 1 or not self.size.is_finite():
             return float(self.total)
         number, size = (_DECIMAL.divide(amount, Decimal(count)) for amount in (self.total, self.size))
-        return float(round(number, max(0, _DIGITS - 1 - Decimal(f"{size:.2e}").adjusted())))
+        places = max(0, _DIGITS - 1 - Decimal(f"{size:.2e}").adjusted())
+        return float(number.quantize(Decimal((0, (1,), -places)), context=_EVERY_DIGIT))
 
 
 _NO_RATINGS: Final[Mapping[str, Ratings]] = MappingProxyType({})
@@ -156,7 +159,7 @@ def sums_of(record: object) -> RewardSums:
 
 def _single(rating: tuple[int, str, float]) -> Ratings:
     value = written(rating[2])
-    return Ratings(value, abs(value), 1, rating)
+    return Ratings(value, value.copy_abs(), 1, rating)
 
 
 def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
