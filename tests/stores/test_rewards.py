@@ -47,6 +47,7 @@ def test_reward_joins_its_call_in_any_order(url: str, store: Delivery, records: 
                 given(f"by-event {number}", 1, event_id=event_id),
                 given(f"by-step {number}", 1, timestep_id=step_id),
                 given(f"in-session {number}", 1, session_id=of, call_id=f"resp_{number}"),
+                given(f"in-session-by-event {number}", 1, session_id=of, event_id=event_id),
             ),
         )
         for at in order:
@@ -57,8 +58,8 @@ def test_reward_joins_its_call_in_any_order(url: str, store: Delivery, records: 
         of_call = [one.call_id and one.call_id.rstrip("0123456789") for one in inside]
         steps = [one.timestep_id == step_id for one in inside]
         places.add((*(one.reward_id.split()[0] for one in inside), *of_call, *steps))
-    names = ("by-call", "by-event", "by-step", "in-session")
-    assert places == {(*names, "c", None, None, "c", True, True, True, False)}
+    names = ("by-call", "by-event", "by-step", "in-session", "in-session-by-event")
+    assert places == {(*names, "c", None, None, "c", None, *([True] * 5))}
 
 
 def shared(records: Records) -> list[CallRecord]:
@@ -117,6 +118,16 @@ def test_reward_belongs_to_the_session_of_its_narrowest_target(store: Delivery, 
     expected = {"of-event": ["r2"], "of-call": ["r1"], "of-step": ["r3"]}
     for session_id, rewards in expected.items():
         assert [one.reward_id for one in store.read().events(session_id) if isinstance(one, RewardRecord)] == rewards
+
+
+def test_reward_that_names_its_session_counts_in_the_step_of_its_event(store: Delivery) -> None:
+    store.write(
+        step("t", session_id="s"), event("e", session_id="s", timestep_id="t"),
+        event("other", session_id="another", timestep_id="t"),
+        score(1, "reward", 0.5, session_id="s", event_id="e"),
+        score(2, "reward", 4.0, session_id="s", event_id="other"),
+    )  # fmt: skip
+    assert store.read().timestep_scores("s") == {"t": {"reward": 0.5}}
 
 
 def score(number: int, objective: str, value: float, scope: str = "event", **target: Any) -> RewardRecord:

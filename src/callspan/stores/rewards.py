@@ -1,7 +1,7 @@
 """Rewards: joins rewards with their targets when either is written, and reads scores, labels and reward curves.
 
-A reward may name its call by an id of the provider, without a session. Its row then gets the call's own id and the
-session and timestep of its target, whichever of the two is stored first.
+A reward may name its call by an id of the provider, and its target without the session or timestep that this is in. Its
+row then gets the call's own id and the session and timestep of its target, whichever of the two is stored first.
 """
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
@@ -29,7 +29,7 @@ Labels: TypeAlias = Mapping[str, Sequence[str]]
 _Scored = TypeVar("_Scored", SessionRecord, TimestepRecord)
 _NAMING: Final = """
 SELECT reward_id FROM rewards WHERE call_id IN ({items})
-UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND event_id IN ({items})
+UNION SELECT reward_id FROM rewards WHERE (session_id IS NULL OR timestep_id IS NULL) AND event_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND timestep_id IN ({items})"""
 _ORIGIN: Final = (
     "coalesce(c.provider, '') || ' ' || coalesce(c.response_model, '') || ' ' || coalesce(c.response_created_s, 0)"
@@ -48,13 +48,19 @@ _CALL: Final = "(SELECT c.{column} FROM calls c WHERE c.call_id = rewards.call_i
 _TIMESTEP: Final = "(SELECT t.session_id FROM timesteps t WHERE t.timestep_id = rewards.timestep_id)"
 _SESSION_OF: Final = ", ".join((_EVENT.format(column="session_id"), _CALL.format(column="session_id"), _TIMESTEP))
 _TIMESTEP_OF: Final = ", ".join((_EVENT.format(column="timestep_id"), _CALL.format(column="timestep_id")))
+_TIMESTEP_IN_SESSION: Final = ", ".join(
+    f"{of.format(column='timestep_id')[:-1]} AND {row}.session_id = rewards.session_id)"
+    for row, of in (("e", _EVENT), ("c", _CALL))
+)
 _JOIN: Final = (
     f"UPDATE rewards SET call_id = coalesce({_NAMED}, call_id) WHERE call_id IS NOT NULL AND reward_id IN ({{items}})",
     f"""UPDATE rewards SET session_id = coalesce({_SESSION_OF}), timestep_id = coalesce({_TIMESTEP_OF}, timestep_id)
       WHERE session_id IS NULL AND reward_id IN ({{items}})""",
+    f"""UPDATE rewards SET timestep_id = coalesce({_TIMESTEP_IN_SESSION})
+      WHERE timestep_id IS NULL AND session_id IS NOT NULL AND reward_id IN ({{items}})""",
 )
-"""The session of a reward is that of its narrowest target:
-event, call, timestep."""
+"""The session of a reward is that of its narrowest target: event, call, timestep. One that names its session as well
+gets the timestep of a target in that session."""
 _LAST: Final = """
 SELECT session_id, objective, value FROM (
   SELECT session_id, objective, value,
@@ -72,8 +78,11 @@ SELECT session_id, time_ns, value FROM reward_values WHERE {{condition}} AND sco
 
 
 def needs_join(record: Record) -> bool:
-    """Return whether a record is a reward that takes its session from its target."""
-    return isinstance(record, RewardRecord) and record.session_id is None
+    """Return whether a record is a reward that takes its session or timestep from its target."""
+    if not isinstance(record, RewardRecord):
+        return False
+    has_target = record.event_id is not None or record.call_id is not None
+    return record.session_id is None or (record.timestep_id is None and has_target)
 
 
 def join(database: Database, records: Sequence[Record]) -> None:
