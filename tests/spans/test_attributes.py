@@ -17,7 +17,7 @@ from tests.support.records import SECOND, raw
 from tests.support.tables import table
 
 from callspan import Settings
-from callspan.providers.registry import conversation_of
+from callspan.providers.registry import APIS, by_api, conversation_of
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -91,6 +91,18 @@ def test_endpoint_specific_attributes(api: str, shown: list[str]) -> None:
     record = msgspec.structs.replace(BARE, api=api, request=Request(params={"service_tier": "flex"}))
     found = projected(record).keys() - projected(BARE).keys() | projected(record).keys() & {"openai.api.type"}
     assert sorted(found) == shown
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_openinference_names_product_and_model_of_every_api(api: str) -> None:
+    endpoint = by_api(api)
+    assert endpoint is not None
+    record = msgspec.structs.replace(BARE, api=api, operation=endpoint.operation, request=Request(model="m"))
+    found = projected(record, vocabularies=("openinference",))
+    products = [product for product, apis in GOLDEN["products in openinference"].items() if api in apis]
+    assert [found[name] for name in ("llm.system",) if name in found] == products
+    model = "embedding.model_name" if endpoint.operation == "embeddings" else "llm.model_name"
+    assert [name for name, value in found.items() if value == "m"] == [model]
 
 
 @pytest.mark.parametrize(("api", "body", "prompts"), GOLDEN["raw prompts"])

@@ -11,6 +11,7 @@ from itertools import chain, islice
 from operator import attrgetter
 from typing import Final, TypeAlias
 
+from callspan.providers.registry import APIS, wire_of
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
@@ -41,7 +42,12 @@ MAX_FLAT_ATTRIBUTES: Final = 48
 """Maximum number of attributes for flat messages and tools; `input.value` has the complete content."""
 
 _JSON_TYPE: Final = "application/json"
-_EMBEDDINGS: Final = ("embeddings", "embed_content", "invoke_embeddings", "cohere_embed", "ollama_embed")
+_EMBEDDINGS: Final = (
+    "embeddings", "embed_content", "invoke_embeddings", "cohere_embed", "ollama_embed", "watsonx_embeddings",
+)  # fmt: skip
+_SYSTEM_OF: Final = {"openai": "openai", "anthropic": "anthropic", "google": "vertexai", "cohere": "cohere"}
+_SYSTEMS: Final = {api: _SYSTEM_OF.get(wire_of(api)) for api in APIS} | {"fim_completions": "mistralai"}
+"""The AI product whose API a call speaks, where OpenInference has a word for it."""
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING", "rerank": "RERANKER"}
 _PROVIDERS: Final = {
     "azure.ai.openai": "azure",
@@ -135,7 +141,7 @@ _VALUES: Final = Put(_put_values)
 _MESSAGES: Final = Put(_put_messages)
 START: Final = Table(
     Row(SPAN_KIND, STRING, lambda record: _KINDS.get(record.operation, "LLM")),
-    Row("llm.system", STRING, lambda record: "anthropic" if record.api == "messages" else "openai"),
+    Row("llm.system", STRING, lambda record: _SYSTEMS.get(record.api)),
     Row("llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider)),
     Row("embedding.model_name", STRING, "request.model", apis=_EMBEDDINGS),
     Row("llm.model_name", STRING, "request.model", not_apis=_EMBEDDINGS),
