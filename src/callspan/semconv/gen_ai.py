@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from callspan.providers.registry import APIS, wire_of
 from callspan.record.call import CallRecord
 from callspan.semconv.content_attributes import (
     Attributes,
@@ -77,6 +78,8 @@ _OUTPUT_TYPES: Final = {
 """The conventions' output type of endpoints for media."""
 _MESSAGES: Final = ("messages",)
 _OPENAI: Final = ("chat_completions", "responses")
+_OPENAI_APIS: Final = tuple(api for api in APIS if wire_of(api) == "openai")
+"""All APIs of OpenAI. Other vendors state a service tier too, for which no convention has a name."""
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
 
@@ -236,15 +239,15 @@ END: Final = Table(
     Row(
         "openai.request.service_tier", STRING,
         From("request.params", lambda params: service_tier(params.get("service_tier"))),
-        "As sent, unless `auto`.", not_apis=_MESSAGES,
+        "As sent, unless `auto`.", apis=_OPENAI_APIS,
     ),
     Row(
         "openai.response.service_tier", STRING, "response.service_tier",
-        not_apis=_MESSAGES,
+        apis=_OPENAI_APIS,
     ),
     Row(
         "openai.response.system_fingerprint", STRING, "response.system_fingerprint",
-        not_apis=_MESSAGES,
+        apis=_OPENAI_APIS,
     ),
     Row("anthropic.request.service_tier", STRING, Parameter("service_tier", as_text), "As sent.", apis=_MESSAGES),
     Row("anthropic.response.service_tier", STRING, "response.service_tier", apis=_MESSAGES),

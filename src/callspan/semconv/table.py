@@ -148,9 +148,9 @@ def _condition(row: Row) -> str:
     if row.content is not None:
         conditions.append("has_content" if row.content else "not has_content")
     if row.apis:
-        conditions.append(f"record.api in {tuple(row.apis)!r}")
+        conditions.append(f"record.api in {_constant_set(row.apis)}")
     if row.not_apis:
-        conditions.append(f"record.api not in {tuple(row.not_apis)!r}")
+        conditions.append(f"record.api not in {_constant_set(row.not_apis)}")
     if row.when:
         conditions.append(f"record.{row.when}")
     if row.if_content:
@@ -158,6 +158,11 @@ def _condition(row: Row) -> str:
     if row.instead_of:
         conditions.append(f"(content.is_only or not content.{row.instead_of})")
     return " and ".join(conditions)
+
+
+def _constant_set(names: Sequence[str]) -> str:
+    """Return the code of a set of names, which Python makes once, and in which one of many is found in one step."""
+    return f"{{{', '.join(map(repr, names))}}}"
 
 
 def _kind(row: Row) -> object:
