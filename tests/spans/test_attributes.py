@@ -157,6 +157,7 @@ JSON_CONTENT = ("llm.prompts.raw", "llm.completions.raw", "gen_ai.input.messages
 
 
 @example(api=("messages", "content"), texts=["x" * 2_000] * 3, cap=501, span=501)
+@example(api=("messages", "content"), texts=["x" * 2_000], cap=49, span=97)
 @given(
     api=st.sampled_from([("chat_completions", "choices"), ("messages", "content"), ("responses", "output")]),
     texts=st.lists(st.text(max_size=80) | st.just("x" * 2_000), max_size=8),

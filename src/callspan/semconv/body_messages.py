@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.record.bounded import fit_json, newest_that_fit
+from callspan.record.bounded import EMPTY, fit_json, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord, Response
 from callspan.record.codec import encode_json, request_instructions, request_messages, response_messages
 
@@ -57,7 +57,7 @@ def choices_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None
         return None
     before, after = _choice_wrapper(record.api, response)
     room = max_bytes - len(before) - len(after)
-    if messages is None or room <= 0:
+    if messages is None or room < len(EMPTY):
         return None
     data, cut = _joined(messages, response.body_bytes, room)
     if before.endswith(_MESSAGE):
