@@ -15,7 +15,7 @@ from callspan.providers.bedrock.parts import conversation, tools
 from callspan.providers.bedrock.usage import usage
 from callspan.providers.error_kinds import error_info
 from callspan.providers.finishing import finish_of
-from callspan.providers.fold.merge import GrowingText, Json, finished_copy, is_json
+from callspan.providers.fold.merge import Json, finished_copy, grow, is_json
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.wire_json import detached, mapping, text, word
 from callspan.record.call import ErrorInfo, Request, Response
@@ -130,7 +130,7 @@ def _grow(block: Json, delta: Json) -> bool:
         elif key == "citation":
             block.setdefault("citations", []).append(detached(value))
         elif isinstance(value, str):
-            has_content = _grow_text(block, key, value) or has_content
+            has_content = grow(block, key, value) or has_content
         elif isinstance(value, list):
             _member(block, key).setdefault("content", []).extend(detached(value))
         elif isinstance(value, dict):
@@ -150,17 +150,9 @@ def _grow_reasoning(thought: Json, delta: object) -> bool:
 
 def _put(holder: Json, key: str, value: object) -> bool:
     if isinstance(value, str):
-        return _grow_text(holder, key, value)
+        return grow(holder, key, value)
     holder[key] = detached(value)
     return False
-
-
-def _grow_text(holder: Json, key: str, piece: str) -> bool:
-    growing = holder.get(key)
-    if type(growing) is not GrowingText:
-        holder[key] = growing = GrowingText()
-    growing.add(piece)
-    return piece != ""
 
 
 def _member(holder: Json, key: str) -> Json:

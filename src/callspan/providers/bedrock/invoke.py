@@ -14,7 +14,7 @@ from callspan.providers.bedrock.usage import METRICS, invoked_usage
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import finish_of
 from callspan.providers.fold.last import LastBody
-from callspan.providers.fold.merge import GrowingText, Json, finished_copy
+from callspan.providers.fold.merge import Json, finished_copy, grow
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.wire_json import detached, dig, items, mapping, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
@@ -104,10 +104,7 @@ def _merge(target: Json, event: Mapping[str, Any]) -> bool:
                 target[key] = []
             has_content = _merge_answers(target[key], value) or has_content
         elif key in _GROWING and isinstance(value, str):
-            if type(target.get(key)) is not GrowingText:
-                target[key] = GrowingText()
-            target[key].add(value)
-            has_content = has_content or value != ""
+            has_content = grow(target, key, value) or has_content
         elif value is not None or key not in target:
             target[key] = detached(value)
     return has_content

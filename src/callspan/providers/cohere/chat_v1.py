@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from callspan.providers.cohere.base import CohereEndpoint
 from callspan.providers.error_kinds import error_in
-from callspan.providers.fold.merge import GrowingText, Json, finished_copy
+from callspan.providers.fold.merge import Json, finished_copy, grow
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.openai.parts import list_or_none
@@ -77,12 +77,7 @@ class ChatV1Fold:
 
     @staticmethod
     def _grow(holder: Json, key: str, piece: object) -> bool:
-        if not isinstance(piece, str) or not piece:
-            return False
-        if type(holder.get(key)) is not GrowingText:
-            holder[key] = GrowingText()
-        holder[key].add(piece)
-        return True
+        return isinstance(piece, str) and piece != "" and grow(holder, key, piece)
 
     def _grow_call(self, delta: Json) -> bool:
         index = integer(delta, "index")

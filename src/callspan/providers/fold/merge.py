@@ -52,6 +52,15 @@ class GrowingText(bytearray):
         return self.decode("utf-8", "surrogatepass")
 
 
+def grow(target: Json, key: str, piece: str) -> bool:
+    """Append a piece to a text under construction, which it may begin; return whether it has content."""
+    growing = target.get(key)
+    if type(growing) is not GrowingText:
+        target[key] = growing = GrowingText()
+    growing.add(piece)
+    return piece != ""
+
+
 def merge(target: Json, update: Mapping[str, Any], *, last: bool = False) -> bool:
     """Merge `update` into `target`; return True if they carry content. Null values are ignored.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from callspan.providers.fold.merge import GrowingText, Json, finished_copy
+from callspan.providers.fold.merge import Json, finished_copy, grow
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.wire_json import detached
 
@@ -42,10 +42,7 @@ def _merge(target: Json, line: Json) -> bool:
     has_content = False
     for key, value in line.items():
         if key in _GROWING and isinstance(value, str):
-            if type(target.get(key)) is not GrowingText:
-                target[key] = GrowingText()
-            target[key].add(value)
-            has_content = has_content or value != ""
+            has_content = grow(target, key, value) or has_content
         elif key in _LISTS and isinstance(value, list):
             if not isinstance(target.get(key), list):
                 target[key] = []

@@ -132,7 +132,7 @@ class ResponseLanes(Creates[_Response]):
         return [Step("fail", turn, event)]
 
     def _next(self, lane: str | None) -> _Response | None:
-        """Take the create that is answered next."""
+        """Return the create that is answered next; None if none waits."""
         return next((turn for turn in self._unanswered() if turn.lane == lane), None)
 
     def _end(self, turn: _Response) -> None:
