@@ -120,8 +120,8 @@ def export(
 ) -> Statistics:
     """Write the selected calls to `target`, if given, and return the statistics.
 
-    A session is selected if one of its calls is; metadata, model and provider select among its calls too. For
-    minimum scores, `reader` is that of `callspan.stores.scored`. Order and limit of `selection` do not apply.
+    Sessions are selected as by `Reader.sessions`, and with `metadata` also if one of their calls has it; metadata,
+    model and provider select among their calls too. Order and limit of `selection` do not apply.
 
     The target is replaced when the new file is complete; it is unchanged after a failure, or if there are no rows.
 

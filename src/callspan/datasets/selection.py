@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import partial
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from callspan.datasets.chat_messages import choices_of
 from callspan.providers.base import MEDIA_APIS
 from callspan.records import REWARD, CallRecord, Conversation, SessionRecord, UnknownPart
-from callspan.stores import SCORE_FIELDS, CallFilter, Event, Reader, SessionSummary
+from callspan.stores import SCORE_FIELDS, CallFilter, Event, Reader, SessionSummary, conditions_on_calls
 
 _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "rerank", "retrieval", "evaluation"})
 _NO_SESSION: Final = SessionSummary(
@@ -20,6 +21,8 @@ _NO_SESSION: Final = SessionSummary(
 )
 _OF_CALLS: Final = (*SCORE_FIELDS, "ids", "metadata", "model", "provider")
 """The conditions of a filter that exclude calls of a selected session."""
+_AT_ONCE: Final = 500
+"""Sessions selected together by their ids."""
 Outside = Literal["one", "all", "none"]
 """Calls outside sessions: each as a separate session, all as one session, or excluded."""
 
@@ -126,9 +129,11 @@ def _selected_sessions(reader: Reader, selection: CallFilter) -> list[SessionSum
     summaries = list(reader.sessions(selection))
     if selection.metadata:
         session_ids = {summary.session.session_id for summary in summaries}
-        calls = reader.ids(msgspec.structs.replace(selection, in_session=True))
-        others = {call.session_id for call in calls if call.session_id} - session_ids
-        summaries += [summary for ident in sorted(others) if (summary := reader.session(ident)) is not None]
+        labels = {"metadata": selection.metadata, "ids": selection.ids, "in_session": True}
+        of_calls = msgspec.structs.replace(conditions_on_calls(selection) or CallFilter(), **labels)
+        others = iter(sorted({call.session_id for call in reader.ids(of_calls) if call.session_id} - session_ids))
+        while some := tuple(islice(others, _AT_ONCE)):
+            summaries += reader.sessions(msgspec.structs.replace(selection, metadata=(), ids=some))
     return summaries
 
 

@@ -29,7 +29,7 @@ from callspan.stores.base import (
     step_of,
 )
 from callspan.stores.fact_rows import LISTED, as_row, call_facts, session_facts, timestep_facts
-from callspan.stores.filters import SCORE_FIELDS, CallFilter
+from callspan.stores.filters import SCORE_FIELDS, CallFilter, conditions_on_calls
 from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
 from callspan.stores.lookup import id_of, look_up
 from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, question, spoken
@@ -81,6 +81,7 @@ __all__ = [
     "VoiceTurn",
     "as_row",
     "call_facts",
+    "conditions_on_calls",
     "cut_of",
     "decode",
     "driver_errors",

@@ -25,9 +25,9 @@ from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_CALLS, OF_SESSIO
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects calls or sessions that meet all conditions; None is no condition.
 
-    A session matches if any of its calls matches, but `session_id`, `since_ns`, `until_ns` and the bounds of cost,
-    duration, tokens and scores then refer to the session itself, and `errors=False` requires that none of its calls
-    failed.
+    A session matches if one of its calls matches, but user, metadata, `session_id`, `since_ns`, `until_ns` and the
+    bounds of cost, duration, tokens and scores then refer to the session itself, and `errors=False` requires that none
+    of its calls failed.
     """
 
     user_id: str | None = None
