@@ -182,7 +182,7 @@ def test_truncated_lists_are_marked(store: Delivery, records: Records, monkeypat
     monkeypatch.setattr(database, "_AT_ONCE", 5)
     url = store.url
     store.write(*(records.call(session_id=f"s{number:02}", at_s=number // 4) for number in range(60)))
-    for command, key in (("calls", "call_id"), ("sessions", "session_id"), ("stats --by session", "session")):
+    for command, key in (("calls", "call_id"), ("sessions", "session_id"), ("stats --by session", "session_id")):
         every = [row[key] for row in json.loads(run(url, *command.split(), "--json"))]
         assert len(set(every)) == 60, command
         assert every == sorted(every, reverse=command != "stats --by session"), command

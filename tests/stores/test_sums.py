@@ -124,6 +124,10 @@ KEYS: dict[str, Callable[[dict[str, Any]], list[Any]]] = {
 }
 
 
+FACTS = {"task": "task_id", "group": "group_id", "user": "user_id", "session": "session_id"}
+"""The names of groupings in JSON, where these differ."""
+
+
 def check_groups(url: str, sessions: Made) -> None:
     for by, keys in KEYS.items():
         expected: dict[Any, Made] = defaultdict(list)
@@ -133,8 +137,20 @@ def check_groups(url: str, sessions: Made) -> None:
         rows = json.loads(run(url, "sessions", "--by", by, "--json"))
         assert len(rows) == len(expected)
         for row in rows:
-            key = tuple(row[name] for name in by.split(","))
+            key = tuple(row[FACTS.get(name, name)] for name in by.split(","))
             check_group(row, expected[key if "," in by else key[0]])
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_groups_have_the_names_of_facts(name: str, store: Delivery, records: Records) -> None:
+    store.write(records.session("s", user_id="s", group_id="s", task_id="s"), records.call(session_id="s"))
+    for command in {"user": ("sessions", "stats"), "session": ("stats",)}.get(name, ("sessions",)):
+        for by in (name, FACTS[name]):
+            (row,) = json.loads(run(store.url, command, "--by", f"{by},model", "--json"))
+            assert [*row][:2] == [FACTS[name], "model"]
+            assert row[FACTS[name]] == "s"
+    if name != "session":
+        assert "1 session" in run(store.url, "compare", f"{FACTS[name]}=s", f"{name}=s")
 
 
 def check_comparison(url: str, sessions: Made) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from callspan.cli.command_context import CommandContext
 from callspan.cli.paging import print_page
 from callspan.cli.screen import Cell, Column, key_columns, least, reward_style
+from callspan.cli.values import keys_row
 from callspan.comparison.groups import (
     SUCCESS,
     Group,
@@ -116,7 +117,7 @@ def _row(keys: Sequence[str], group: Group) -> dict[str, object]:
         mean = mean_of_measure(measure, group.sessions)
         values = {"sum": mean.sum, "mean": mean.mean}
         rows.append(measure_row(measure, values, mean.interval) | {"n": mean.number})
-    return {**dict(zip(keys, group.keys, strict=True)), "sessions": len(group.sessions), "measures": rows}
+    return {**keys_row(keys, group.keys), "sessions": len(group.sessions), "measures": rows}
 
 
 def measure_row(measure: Measure, values: Mapping[str, Number | None], interval: Interval | None) -> dict[str, object]:

@@ -13,7 +13,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.paging import limit_option, print_page
 from callspan.cli.screen import Column, cost_text, errors_cell, key_columns
-from callspan.cli.values import grouping
+from callspan.cli.values import grouping, keys_row
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, duration, exact, tokens
 from callspan.stores import GROUPINGS, CallFilter, Reader, Summary
@@ -67,7 +67,7 @@ def stats_command(context: CommandContext, selection: CallFilter, keys: list[str
 def _row(keys: Sequence[str], summary: Summary) -> dict[str, object]:
     row = msgspec.structs.asdict(summary)
     del row["keys"]
-    return dict(zip(keys, summary.keys, strict=True)) | row | {"cost_usd": exact(summary.cost_usd)}
+    return keys_row(keys, summary.keys) | row | {"cost_usd": exact(summary.cost_usd)}
 
 
 def _print_table(

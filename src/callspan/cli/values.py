@@ -23,6 +23,8 @@ else:
 
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
+_IDS: Final = {name: f"{name}_id" for name in ("session", "user", "group", "task")}
+"""The facts of groupings that are named otherwise."""
 _MAX_COUNT: Final = 2**53
 """Larger counts are reduced to this."""
 _MAX_NS: Final = 2**63 - 1
@@ -108,15 +110,21 @@ def _trace_url(text: str) -> str:
 
 
 def grouping(names: Sequence[str]) -> Value:
-    """Return the type of groupings: these names or `meta:KEY`, separated by commas."""
+    """Return the type of groupings: these names, those of their facts or `meta:KEY`, separated by commas."""
+    names_by_fact = {fact: name for name, fact in _IDS.items()}
 
     def parse(text: str) -> list[str]:
-        keys = [key.strip() for key in text.split(",")]
+        keys = [names_by_fact.get(key.strip(), key.strip()) for key in text.split(",")]
         if not all(key in names or (key.startswith(META) and key != META) for key in keys):
             raise ValueError
         return keys
 
     return Value("key", parse, f"write one of {', '.join(names)}, {META}KEY, or several with commas")
+
+
+def keys_row(groupings: Sequence[str], keys: Sequence[str | None]) -> dict[str, object]:
+    """Return the keys of a group for JSON, by the names of facts."""
+    return {_IDS.get(grouping, grouping): key for grouping, key in zip(groupings, keys, strict=True)}
 
 
 COUNT: Final = Value("N", _integer_from(0), "write a whole number")

@@ -22,6 +22,7 @@ SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "use
 days and hours are those of its start, in UTC."""
 _NS_PER_S: Final = 1_000_000_000
 _FIELDS: Final = {"experiment": "experiment", "task": "task_id", "group": "group_id", "name": "name", "user": "user_id"}
+_NAMES: Final = {fact: name for name, fact in _FIELDS.items()}
 _FORMS: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z", "minute": "%Y-%m-%dT%H:%MZ"}
 
 Number: TypeAlias = float | Decimal
@@ -30,7 +31,8 @@ Kind: TypeAlias = Literal["success", "score", "sum"]
 
 
 def checked_session_grouping(by: str) -> str:
-    """Return a valid grouping of sessions. Raises ValueError otherwise."""
+    """Return a valid grouping of sessions, which may be the name of its fact. Raises ValueError otherwise."""
+    by = _NAMES.get(by, by)
     if by in SESSION_GROUPINGS or (by.startswith(META) and by != META):
         return by
     raise ValueError(f"sessions cannot be grouped by {by!r}; use {', '.join(SESSION_GROUPINGS)} or {META}KEY")
