@@ -48,8 +48,8 @@ def sessions_command(
 ) -> None:
     """List sessions, newest first, or groups of them.
 
-    Times, bounds (--min-cost, --max-cost, ...), users and metadata are those of sessions, --no-failed is about all
-    their calls, other filters about one of them.
+    Times, bounds (--max-cost, ...), user and metadata are those of sessions, --no-failed is about all their calls,
+    other filters about one.
     """
     if keys and selection.sort != "start_ns":
         raise click.UsageError("--by lists the largest groups first; it cannot be combined with --sort.")
