@@ -27,6 +27,20 @@ ROWS: list[tuple[UsageRule, list[Json], Json]] = [
     ("last of each", [{"in": 3, "of": {"a": 2, "b": 1}}, {"in": 3, "of": {"a": 0, "b": 0}}],
      {"in": 3, "of": {"a": 0, "b": 0}}),
     ("last whole", [{"in": 3, "out": 1}, {"in": 0, "out": 0}], {"in": 3, "out": 1}),
+    # Gateways repeat the prompt's counters as 0 where they count the output.
+    ("last of each",
+     [{"input_tokens": 27, "cache_read_input_tokens": 9, "cache_creation": {"a": 1}, "output_tokens": 1},
+      {"input_tokens": 0, "cache_read_input_tokens": 0, "cache_creation": {"a": 0}, "output_tokens": 47}],
+     {"input_tokens": 27, "cache_read_input_tokens": 9, "cache_creation": {"a": 1}, "output_tokens": 47}),
+    ("last of each",
+     [{"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11, "prompt_tokens_details": {"cached_tokens": 4}},
+      {"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 0}}],
+     {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}),
+    # All of a prompt may turn out to be cached.
+    ("last of each",
+     [{"input_tokens": 27, "output_tokens": 0}, {"input_tokens": 0, "cache_read_input_tokens": 27, "output_tokens": 4}],
+     {"input_tokens": 0, "cache_read_input_tokens": 27, "output_tokens": 4}),
+    ("deltas", [{"input_tokens": 3}, {"input_tokens": 0, "output_tokens": 2}], {"input_tokens": 3, "output_tokens": 2}),
     # Gemini's last snapshot may lack the thoughts that an earlier one counted.
     ("last whole",
      [{"promptTokenCount": 100, "thoughtsTokenCount": 21, "totalTokenCount": 121},

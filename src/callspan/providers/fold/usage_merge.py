@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from callspan.providers.wire_json import detached
 
@@ -14,12 +14,30 @@ UsageRule: TypeAlias = Literal["deltas", "last of each", "last whole"]
 `last whole`: each object is a snapshot, whose counters belong together: one that the last leaves out does not count.
 """
 
+_PROMPT: Final = ("prompt_tokens", "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+"""The counters that are the prompt together."""
+_OF_PROMPT: Final = frozenset(
+    {*_PROMPT, "cache_creation", "prompt_tokens_details", "input_tokens_details", "total_tokens"}
+)
+"""They, their parts, and the sum that has them."""
+
 
 def merge_usage(usage: dict[str, Any], update: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
     """Return the usage after one more object, as a new object. One that states 0 for all that was counted is none."""
     if rule != "deltas" and _is_placeholder(update, usage):
         return usage
-    return detached(update) if rule == "last whole" else _merged(usage, update, rule)
+    if rule == "last whole":
+        return detached(update)
+    if rule == "last of each" and _has_lost_prompt(update, usage):
+        usage = {key: value for key, value in usage.items() if key != "total_tokens"}
+        update = {key: value for key, value in update.items() if key not in _OF_PROMPT}
+    return _merged(usage, update, rule)
+
+
+def _has_lost_prompt(update: dict[str, Any], usage: dict[str, Any]) -> bool:
+    """Return whether an object states that a prompt with tokens has none, as gateways do beside the output's count."""
+    counts = [update[name] for name in _PROMPT if update.get(name) is not None]
+    return counts != [] and not any(counts) and any(_is_count(usage.get(name)) and usage[name] for name in _PROMPT)
 
 
 def _is_placeholder(update: dict[str, Any], usage: dict[str, Any]) -> bool:
