@@ -361,6 +361,15 @@ async def test_blocked_prompt_is_refused(mode: Mode, stream: bool, seen: Capture
     assert record.stream is None or record.stream.end == "complete"
 
 
+async def test_answer_whose_tokens_are_not_counted_has_no_output_count(mode: Mode, seen: Capture) -> None:
+    for text, output in (("Well.", None), ("", 0)):
+        candidate = {"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}
+        usage = {"promptTokenCount": 7, "totalTokenCount": 7}
+        mode.provider.reply(raw={"candidates": [candidate], "usageMetadata": usage})
+        await answered(mode, client_of(mode))
+        assert usage_of(seen.records[-1]).output_tokens == output
+
+
 async def test_embeddings(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(input_tokens=6)
     await mode.wait(client_of(mode).models.embed_content(model="gemini-embedding-001", contents=["a b", "c"]))

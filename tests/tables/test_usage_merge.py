@@ -27,6 +27,8 @@ ROWS: list[tuple[UsageRule, list[Json], Json]] = [
     ("last of each", [{"in": 3, "of": {"a": 2, "b": 1}}, {"in": 3, "of": {"a": 0, "b": 0}}],
      {"in": 3, "of": {"a": 0, "b": 0}}),
     ("last whole", [{"in": 3, "out": 1}, {"in": 0, "out": 0}], {"in": 3, "out": 1}),
+    ("last whole", [{"in": 3, "of": {"a": 1}}, {"tier": "x", "of": {"a": 0}, "in": None}], {"in": 3, "of": {"a": 1}}),
+    ("last whole", [{"tier": "x"}, {"tier": "y"}], {"tier": "y"}),
     # Gateways repeat the prompt's counters as 0 where they count the output.
     ("last of each",
      [{"input_tokens": 27, "cache_read_input_tokens": 9, "cache_creation": {"a": 1}, "output_tokens": 1},
@@ -98,6 +100,25 @@ def test_stream_merges_usage_by_its_rule(api: str) -> None:
 def test_groq_states_usage_in_its_own_field() -> None:
     chunks = [{"id": "c", "choices": [], "x_groq": {"id": "req", "usage": usage}} for usage in (FIRST, LAST)]
     assert folded("chat_completions", *chunks)["x_groq"] == {"id": "req", "usage": LAST_OF_EACH}
+
+
+COUNTED = {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5}
+UNCOUNTED: list[Json] = [{"trafficType": "ON_DEMAND"}, {"promptTokenCount": 0, "totalTokenCount": 0}, {}]
+
+
+@pytest.mark.parametrize("last", UNCOUNTED)
+def test_a_snapshot_without_a_count_is_none_of_gemini(last: Json) -> None:
+    finished = {"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]}
+    chunks = [{**finished, "usageMetadata": COUNTED}, {"usageMetadata": last}]
+    assert folded("generate_content", *chunks)["usageMetadata"] == COUNTED
+    assert folded("generate_content", *reversed(chunks))["usageMetadata"] == COUNTED
+
+
+@pytest.mark.parametrize("last", UNCOUNTED)
+def test_a_snapshot_without_a_count_is_none_of_an_interaction(last: Json) -> None:
+    counted: Json = {"event_type": "step.stop", "index": 0, "metadata": {"total_usage": COUNTED}}
+    ended: Json = {"event_type": "interaction.completed", "interaction": {"status": "completed", "usage": last}}
+    assert folded("interactions", counted, ended)["usage"] == COUNTED
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -11,7 +11,8 @@ UsageRule: TypeAlias = Literal["deltas", "last of each", "last whole"]
 
 `last of each`: counters are totals, and an object may leave some out: of each the last value that is not null counts.
 
-`last whole`: each object is a snapshot, whose counters belong together: one that the last leaves out does not count.
+`last whole`: each object is a snapshot, whose counters belong together: one that the last leaves out does not count. An
+object without a count is no snapshot.
 """
 
 _PROMPT: Final = ("prompt_tokens", "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -27,11 +28,19 @@ def merge_usage(usage: dict[str, Any], update: dict[str, Any], rule: UsageRule) 
     if rule != "deltas" and _is_placeholder(update, usage):
         return usage
     if rule == "last whole":
-        return detached(update)
+        return usage if counts_nothing(update) and not counts_nothing(usage) else detached(update)
     if rule == "last of each" and _has_lost_prompt(update, usage):
         usage = {key: value for key, value in usage.items() if key != "total_tokens"}
         update = {key: value for key, value in update.items() if key not in _OF_PROMPT}
     return _merged(usage, update, rule)
+
+
+def counts_nothing(usage: dict[str, Any]) -> bool:
+    """Return whether an object has no count but 0, as one that states only a kind of traffic."""
+    return not any(
+        (_is_count(value) and value) or (isinstance(value, dict) and not counts_nothing(value))
+        for value in usage.values()
+    )
 
 
 def _has_lost_prompt(update: dict[str, Any], usage: dict[str, Any]) -> bool:

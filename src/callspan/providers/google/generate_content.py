@@ -15,7 +15,7 @@ from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import finish_of
 from callspan.providers.fold.merge import GrowingText, Json, finished_copy
-from callspan.providers.fold.usage_merge import UsageRule
+from callspan.providers.fold.usage_merge import UsageRule, counts_nothing
 from callspan.providers.google.parts import camel, candidates, conversation, finish_reason, snake
 from callspan.providers.google.usage import estimated, service_tier, usage
 from callspan.providers.wire_json import detached, flag, items, mapping, objects, text, word
@@ -80,10 +80,14 @@ class GenerateContentFold:
         return has_content
 
     def _add_usage(self, counters: object) -> None:
-        if isinstance(counters, dict):
-            self._usage, total = counters, counters.get("totalTokenCount")
-            if type(total) is int and total >= self._largest_total:
-                self._largest, self._largest_total = counters, total
+        if not isinstance(counters, dict):
+            return
+        total = counters.get("totalTokenCount")
+        # Chunks of Vertex may state only the kind of traffic.
+        if total or self._usage is None or not counts_nothing(counters):
+            self._usage = counters
+        if type(total) is int and total >= self._largest_total:
+            self._largest, self._largest_total = counters, total
 
     def body(self) -> Json | None:
         """Return the body so far; None if nothing was received."""
@@ -195,6 +199,8 @@ class GenerateContent:
         blocked, finish = text(body, *_BLOCKED), finish_of(tuple(reasons))
         counters, error = mapping(body, "usageMetadata"), error_in(body) if isinstance(body, dict) else None
         tokens = _with_searches(usage(counters), answers)
+        if tokens is not None and not tokens.output_tokens and any(map(_has_content, answers)):
+            tokens = msgspec.structs.replace(tokens, output_tokens=None)
         return ResponseInfo(
             response=Response(
                 id=word(body, "responseId"),
@@ -213,6 +219,11 @@ class GenerateContent:
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
         return conversation(request, response)
+
+
+def _has_content(candidate: Json) -> bool:
+    """Return whether a candidate has more than empty texts, so that 0 cannot be the count of its tokens."""
+    return any(part != {"text": ""} for part in objects(candidate, "content", "parts"))
 
 
 def _with_searches(tokens: Usage | None, answers: list[Json]) -> Usage | None:

@@ -15,7 +15,7 @@ import msgspec
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.fold.merge import GrowingText, Json, finished_copy
-from callspan.providers.fold.usage_merge import UsageRule
+from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.google.usage import estimated
 from callspan.providers.media_parts import media
 from callspan.providers.streamed_audio import BYTES, Audio
@@ -83,10 +83,13 @@ class InteractionFold:
         """Fold in one event; return True if it carried content."""
         if not isinstance(event, dict):
             return False
-        if (counted := _running_usage(event)) is not None:
-            self._body["usage"] = detached(counted)
-        if isinstance(interaction := event.get("interaction"), dict):
-            self._body.update({key: detached(value) for key, value in interaction.items() if value is not None})
+        interaction = event.get("interaction")
+        for counted in (_running_usage(event), mapping(interaction, "usage")):
+            if counted is not None:
+                self._body["usage"] = merge_usage(self._body.get("usage") or {}, counted, self.usage_rule)
+        if isinstance(interaction, dict):
+            fields = {key: value for key, value in interaction.items() if value is not None and key != "usage"}
+            self._body.update(detached_object(fields))
         elif word(event, "status") is not None:
             self._body["status"] = event["status"]
         if (error := event.get("error")) is not None:
