@@ -276,7 +276,7 @@ def test_store_without_erasing_is_named(sqlite_url: str, tmp_path: Path, records
     assert nothing == []
     # The users who sent a call, even if no other store has it.
     conditions = [" OR user_id = 'u1'"] * 2 + [" OR JSONExtractString(metadata, 'user_id') = 'u1'"] * 4
-    assert all(map(str.endswith, statements, conditions))
+    assert [end for text, end in zip(statements, conditions, strict=True) if not text.endswith(end)] == []
     assert not receipt.is_complete
     assert [one.left is None for one in receipt.stores] == [False, True, False]
     mistyped = erase(tmp_path / "mistyped.db", older_than_ns=1)
