@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.bodies import folded
 from tests.support.records import SECOND, START_NS, step
 
 from callspan import SettingError, open_store
 from callspan.datasets import Options, export, exporting
-from callspan.providers.fold.chat import ChatFold
 from callspan.records import Place, Totals, Usage
 
 from .conftest import TOOLS, Export, World, asking, check_trajectory, tool_call
@@ -295,10 +295,7 @@ def test_stop_condition_is_not_the_verdict(
 
 def streamed(*chunks: dict[str, Any]) -> dict[str, Any]:
     """Return the body of a stream, without what `World.chat` adds itself."""
-    fold = ChatFold()
-    for chunk in chunks:
-        fold.add(chunk)
-    return fold.body() or {}
+    return folded("chat_completions", *chunks) or {}
 
 
 def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from callspan.providers.registry import by_api, with_conversation
+from callspan.providers.registry import by_api, generic, with_conversation
 
 __all__ = ["endpoint", "folded", "with_conversation"]
 
 
 def endpoint(api: str) -> Any:
-    found = by_api(api)
+    """Return what reads an API, or the answers of a path that has none."""
+    found = generic(api) if "/" in api else by_api(api)
     assert found is not None
     return found
 

@@ -15,7 +15,6 @@ import pytest
 from tests.support.bodies import endpoint, folded
 from tests.support.tables import parsed, table
 
-from callspan.providers.registry import generic
 from callspan.records import Media, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from callspan.testing import ScriptedProvider, capture
 
@@ -148,7 +147,7 @@ def counted(usage: Usage | None) -> Json | None:
 @pytest.mark.parametrize("row", COUNTS, ids=lambda row: f"{row['of']} {row.get('api', '')}")
 def test_server_specific_counter_names_are_read(row: Json) -> None:
     api = row.get("api", "chat_completions")
-    reads = generic(api) if "/" in api else endpoint(api)
+    reads = endpoint(api)
     assert counted(reads.response_info({"id": "x", **row["body"]}).usage) == row["counts"]
     if api == "chat_completions":
         choice = {"index": 0, "delta": {"content": "Hi"}}
