@@ -1,6 +1,6 @@
 """Groups: groups sessions by experiment, task, model, metadata etc., and the measures by which groups are compared.
 
-A measure is a value of a session: its success, each score, and everything that is mean_of_measure.
+A measure is a value of a session: its success, each score, and each sum.
 """
 
 from __future__ import annotations
