@@ -345,6 +345,15 @@ def test_error_is_replayed_after_the_received_part(fields: Any) -> None:
         assert broken(again.openai_url) == expected
 
 
+def test_error_of_a_stream_of_responses_is_an_event_of_its_own() -> None:
+    with ScriptedProvider() as provider:
+        provider.reply(text="One two", error_after=2, error_type="overloaded", message="No more.")
+        body = {"model": "m", "input": "Hi", "stream": True}
+        *_, name, data = httpx2.post(f"{provider.openai_url}/responses", json=body).text.split("\n\n")[2].splitlines()
+    error = {"type": "overloaded", "code": None, "message": "No more.", "param": None}
+    assert (name, json.loads(data.removeprefix("data: "))) == ("event: error", {"type": "error", "error": error})
+
+
 def body_of(exchange: Exchange) -> Any:
     if exchange.stream:
         return folded(exchange.endpoint, *chunks(exchange.body))

@@ -240,7 +240,7 @@ def _error_event(error: ErrorAnswer) -> StreamEvent:
     return typed("error", error=inner)
 
 
-RESPONSES = Wire(OPENAI, _response, _events)
+RESPONSES = Wire(replace(OPENAI, error_event=_error_event), _response, _events)
 """`POST /v1/responses`, `GET` of one, and its cancellation."""
 
 
