@@ -109,9 +109,9 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     """Instrument the SDKs for a block and collect its spans and records; then restore the previous state.
 
     `settings` are those of `callspan.instrument()`; environment variables are ignored. Misuse of the session API raises
-    `UsageError`, so that it fails the test. Spans go to a separate provider, not to the global one, and no store is
-    used. Captures may be nested; the innermost one gets the calls, and does not know the sessions of outer ones. A
-    capture is of the whole process: threads that capture at once get each other's calls.
+    `UsageError`, so that it fails the test. Spans go to a separate provider, not to the global one, and records to no
+    store unless `stores` names one. Captures may be nested; the innermost one gets the calls, and does not know the
+    sessions of outer ones. A capture is of the whole process: threads that capture at once get each other's calls.
 
     Raises:
         SettingError: A setting is invalid.

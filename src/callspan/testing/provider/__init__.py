@@ -1,4 +1,4 @@
-"""A scripted provider: an HTTP server on loopback with the APIs of OpenAI and Anthropic, for tests."""
+"""A scripted provider: an HTTP server on loopback with the APIs of several providers, for tests."""
 
 from __future__ import annotations
 

@@ -342,8 +342,8 @@ class ScriptedProvider:
         """Script the next reply: a `Reply`, a text, or the fields of a `Reply`.
 
         `on` restricts it to requests whose path ends with a string, or that satisfy a predicate; by default it answers
-        the next inference request to either provider. With `repeat` it answers all requests for which there is no
-        single reply; the newest repeated one wins.
+        the next inference request. With `repeat` it answers all requests for which there is no single reply; the newest
+        repeated one wins.
 
         Raises:
             TypeError: Both a reply and fields were given, or a field is unknown.
