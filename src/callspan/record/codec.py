@@ -24,7 +24,6 @@ _encoder = msgspec.json.Encoder(enc_hook=partial(plain, keep_raw=True))
 _decoder = msgspec.json.Decoder(Record)
 _Raws: TypeAlias = list[msgspec.Raw] | None
 _Texts: TypeAlias = list[msgspec.Raw] | str | None
-_CONTENT: Final = "content"
 _NOTHING: Final = (b"", b"null", b'""', b"[]")
 _ABSENT: Final = msgspec.Raw()
 _NUL: Final = b"\\u0000"
