@@ -255,7 +255,7 @@ class CommandContext:
 
     @staticmethod
     def no_match(message: str) -> NoReturn:
-        """End the command with exit code 1 because nothing matched, as `what` says."""
+        """End the command with exit code 1 because nothing matched, as `message` says."""
         click.echo(clean(message), err=True)
         raise click.exceptions.Exit(1)
 

@@ -83,7 +83,7 @@ class Choice:
     tool_calls: Sequence[Json] = ()
     """Each `{"name": str, "arguments": str or any JSON, "id": str}`; the id is generated if absent."""
     finish_reason: str | None = None
-    """The finish reason in OpenAI's or Anthropic's words (`length` is `max_tokens`); by default it matches the content."""
+    """In OpenAI's or Anthropic's words (`length` is `max_tokens`); by default it matches the content."""
 
     @property
     def reason(self) -> str:

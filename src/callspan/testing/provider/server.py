@@ -1,4 +1,4 @@
-"""The scripted provider: an HTTP server on loopback with the APIs of OpenAI and Anthropic."""
+"""The scripted provider: an HTTP server on loopback with the APIs of several providers."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def _chunk(content: bytes) -> bytes:
 
 
 class ScriptedProvider:
-    """An HTTP server on 127.0.0.1 that answers like OpenAI, Anthropic, Groq, Gemini and Bedrock, with scripted replies.
+    """An HTTP server on 127.0.0.1 that answers as providers of models do, with scripted replies.
 
     It listens from its construction until `close`. Each reply is used once, in order; without replies it answers with a
     short default text. Thread-safe, for any number of clients, also from async code, because it runs in its own
