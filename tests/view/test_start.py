@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.support.identities import identity_of
 from tests.support.records import SECOND, START_NS, Records, keep, raw, reward
 from tests.view.conftest import Delivery, Open, Shown
 
-from callspan.records import ErrorInfo, Response, Stream, Timing
+from callspan.records import Cost, ErrorInfo, Response, Stream, Timing
 
 ASKS = {"role": "user", "content": "Is it raining in Paris?"}
 USES = {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
@@ -108,6 +109,16 @@ def test_sessions_and_calls_share_one_order(records: Records, shown: Shown, orde
         assert found == ["out2", "s2", "out1", "s1", "out0", "s0"]
     else:
         assert found == ["s2", "s1", "s0", "out2", "out1", "out0"]
+
+
+def test_costs_are_compared_to_the_picodollar(records: Records, shown: Shown) -> None:
+    dearest, less = (Cost(usd=Decimal(usd), source="x") for usd in ("12000000.200000000001", "12000000.2"))
+    page = shown(
+        records.session("s", start_ns=START_NS), records.call(session_id="s", cost=dearest),
+        outside(records, 1, at_s=1, cost=less),
+    )  # fmt: skip
+    rows = page.get("/api/sessions?q=sort:cost")["rows"]
+    assert [row.get("call_id") or row["session_id"] for row in rows] == ["s", "out1"]
 
 
 def test_chip_counts_its_rows_and_marks(store: Delivery, records: Records, tab: Open) -> None:

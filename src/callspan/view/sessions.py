@@ -6,6 +6,7 @@ import heapq
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 from operator import attrgetter
 from types import MappingProxyType
@@ -74,7 +75,7 @@ class SessionsPage(msgspec.Struct):
 class _ListItem(NamedTuple):
     """A session or a call outside of sessions, with its sort key."""
 
-    sort_key: tuple[float, int]
+    sort_key: tuple[float | Decimal, int]
     """The sort key and the start; the largest come first."""
     item: SessionSummary | CallRecord
 
@@ -117,7 +118,7 @@ def _list_items(reader: Reader, selection: CallFilter, sessions: int, calls: int
 
 def _sort_key(
     item: SessionSummary | CallRecord, selection: CallFilter, scores: Mapping[str, float] = MappingProxyType({})
-) -> tuple[float, int]:
+) -> tuple[float | Decimal, int]:
     """Return the sort key of a session or call, as stores sort them."""
     facts = call_facts(item, "page") if isinstance(item, CallRecord) else session_facts(item, "page")
     start_ns = int(str(facts["start_ns"] or 0))
@@ -128,7 +129,7 @@ def _sort_key(
         score = item.score(objective) if isinstance(item, SessionSummary) else scores.get(objective)
         return -math.inf if score is None else -score, start_ns
     sums = [facts["input_tokens"], facts["output_tokens"]] if selection.sort == "tokens" else [facts[selection.sort]]
-    amounts = [float(str(amount)) for amount in sums if amount is not None]
+    amounts = [Decimal(str(amount)) for amount in sums if amount is not None]
     return sum(amounts) if amounts else -1, start_ns
 
 
