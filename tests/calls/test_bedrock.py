@@ -503,6 +503,33 @@ async def test_embedding_by_a_profile_that_names_no_model(mode: Mode, seen: Capt
         assert (record.response.unrecognized, usage_of(record).input_tokens) == (False, 5)
 
 
+PICTURE: Final = base64.b64encode(b"\x89PNG\r\n\x1a\n".ljust(6000, b"a")).decode()
+PICTURES: Final[dict[str, tuple[Any, Any]]] = {
+    "nova": ({"taskType": "TEXT_IMAGE", "textToImageParams": {"text": "A cat"}}, {"images": [PICTURE]}),
+    "titan": ({"taskType": "IMAGE_VARIATION", "imageVariationParams": {"text": "A cat", "images": [PICTURE]}},
+              {"images": [PICTURE], "error": None}),
+    "stability": ({"prompt": "A cat", "image": PICTURE}, {"seeds": [1], "finish_reasons": [None], "images": [PICTURE]}),
+    "sdxl": ({"text_prompts": [{"text": "A cat", "weight": 1}]},
+             {"result": "success", "artifacts": [{"base64": PICTURE, "finishReason": "SUCCESS"}]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", ["inline", "reference"])
+@pytest.mark.parametrize("vendor", PICTURES)
+async def test_pictures_are_typed_and_kept_by_reference(vendor: str, kept: Any, mode: Mode) -> None:
+    body, answer = PICTURES[vendor]
+    mode.provider.reply(raw=answer)
+    with capture(media=kept) as seen:
+        returned = await mode.wait((await client_of(mode)).invoke_model(modelId=PROFILE, body=json.dumps(body)))
+        assert json.loads(await mode.wait(returned["body"].read())) == answer
+    record: Any = the_call(seen)
+    assert record.response.unrecognized is False
+    ((picture,),) = (message.parts for message in record.conversation.output)
+    assert (picture.modality, picture.mime, picture.size) == ("image", "image/png", 6000)
+    assert [message.text for message in record.conversation.input] == ["A cat"]
+    assert (PICTURE in everywhere(seen)) is (kept == "inline")
+
+
 async def read_at_once(mode: Mode, body: Any) -> bytes:
     return bytes(await mode.wait(body.read()))
 

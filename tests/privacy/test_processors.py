@@ -186,6 +186,54 @@ def test_image_type_is_read_from_its_header(stated: str, mime: str) -> None:
     assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)
 
 
+FILES: list[tuple[bytes, str]] = [
+    (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff\xe0", "image/jpeg"), (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
+    (b"GIF89a", "image/gif"), (b"<svg xmlns=", "image/svg+xml"), (b"RIFF\0\0\0\0WAVE", "audio/wav"),
+    (b"fLaC", "audio/flac"), (b"OggS", "audio/ogg"), (b"ID3\4", "audio/mpeg"),
+    (b"\0\0\0\x20ftypisom", "video/mp4"), (b"%PDF-1.7", "application/pdf"),
+]  # fmt: skip
+
+
+def file_of(start: bytes, size: int = 6000) -> str:
+    return base64.b64encode(start.ljust(size, b"a")).decode()
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "invoke_model", "embeddings", "rerank", "POST /v1/other"])
+@pytest.mark.parametrize(("start", "mime"), FILES)
+def test_file_is_media_in_any_field(start: bytes, mime: str, api: str) -> None:
+    file, words = file_of(start), "JVBERi is how a file begins, " * 99
+    sent = {"model": "m", "picture": file, "masks": [file, words], "text": words, "sealed": "a" * 6000}
+    kept = applied(made(api=api, request=Request(body=raw(sent))))
+    body = json.loads(bytes(kept.request.body))
+    assert [one["callspan_media"]["mime"] for one in (body["picture"], body["masks"][0])] == [mime, mime]
+    assert {**body, "picture": file, "masks": [file, words]} == sent
+    assert body["masks"][1] == words
+
+
+def test_file_in_the_result_of_a_tool_is_media() -> None:
+    kept: Any = applied(msgspec.structs.replace(EVENT, data={"screen": file_of(b"\x89PNG\r\n\x1a\n")}))
+    assert kept.data["screen"]["callspan_media"]["mime"] == "image/png"
+
+
+def test_picture_to_embed_is_media() -> None:
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}}
+    sent = {"model": "m", "encoding_format": "base64", "messages": [{"role": "user", "content": [picture]}]}
+    kept = applied(made(api="embeddings", request=Request(body=raw(sent))))
+    content = json.loads(bytes(kept.request.body))["messages"][0]["content"]
+    assert content == [{"type": "image_url", "image_url": {"url": reference("image/png")}}]
+
+
+def test_text_that_begins_like_a_file_is_none() -> None:
+    texts = [
+        file_of(b"JVBERi is no file"),
+        file_of(b"RIFF\0\0\0\0MIDI"),
+        file_of(b"%PDF-1.7") + "!",
+        file_of(b"GIF89a", 600),
+    ]
+    call = made(api="invoke_model", request=Request(body=raw({"texts": texts, "more": "a" * 6000})))
+    assert applied(call) is call
+
+
 MEDIA: list[tuple[str, str, dict[str, Any]]] = [
     ("chat", "image/png", {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}}),
     ("chat", "audio/wav", {"type": "input_audio", "input_audio": {"data": TEXT, "format": "wav"}}),

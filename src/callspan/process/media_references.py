@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterable
 from itertools import repeat
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -19,7 +20,7 @@ from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.content_level import CONTENT_FIELDS
 from callspan.record.events import Record
-from callspan.record.media_reference import media_reference, stated_mime
+from callspan.record.media_reference import header_fields, media_reference, stated_mime
 
 VECTOR_KEY: Final = "callspan_vector"
 
@@ -33,7 +34,7 @@ _MARKS: Final[dict[str, tuple[bytes, ...]]] = {
     "image_edits": (b"b64_json", b"base64"),
     "chat_completions": (b"base64", b'audio"'),
     "responses": (b"base64", b"image_generation_call"),
-    "embeddings": (b'"embedding"',),
+    "embeddings": (b'"embedding"', b";base64,"),
     "converse": (b'"bytes"', b"base64"),
     **dict.fromkeys(("generate_content", "embed_content", "bidi_generate_content"), (b"nlineData", b"nline_data")),
     "interactions": (b'"data"', b"base64"),
@@ -57,22 +58,28 @@ _FIELDS: Final = {
 """Fields with plain base64, and the media type if neither another field nor the header states it."""
 _LIST: Final = "images"
 """A field with a list of plain base64, of Ollama."""
+_MIN_FILE: Final = 1024
+_FILE_STARTS: Final = ("iVBORw0KGg", "/9j/", "UklGR", "R0lGO", "JVBERi", "ZkxhQ", "T2dnU", "SUQz", "PHN2Z", "AAAA")
+"""How the base64 of a file begins: PNG, JPEG, WebP and WAV, GIF, PDF, FLAC, Ogg, MP3, SVG, MP4."""
+_FILES: Final = tuple(f'"{start}'.encode() for start in _FILE_STARTS)
+"""Marks of a file in a field without a name of its own, for which only large bodies are searched."""
 
 
 def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     """Return False if a quick check shows that a body has no media.
 
-    Bodies of more than 4 KiB are sampled, which may miss media of less than about 1100 bytes.
+    Bodies of more than 4 KiB are sampled, which may miss media of less than about 1100 bytes. Only they are searched
+    for files in fields that no API names.
     """
     data = bytes(body)
     size = len(data)
     if size == 0 or (size > _SMALL_BODY and not _has_long_run(data, size) and api != _EMBEDDINGS):
         return False
-    for mark in _MARKS.get(api, _ANY_MARK):  # noqa: SIM110 - a generator would cost as much as the search
+    for mark in _MARKS.get(api, _ANY_MARK):
         # CPython searches for a short string twice as fast from the end as from the start.
         if data.rfind(mark) >= 0:
             return True
-    return False
+    return size > _SMALL_BODY and max(map(data.find, _FILES)) >= 0
 
 
 def media_by_reference(record: Record) -> Record:
@@ -100,7 +107,7 @@ def _content_by_reference(record: Record) -> Record:
     if field is None or value is None or not isinstance(value, _CONTAINERS):
         return record
     data = encode_json(value)
-    if max(map(data.find, _ANY_MARK)) < 0:
+    if max(map(data.find, (*_ANY_MARK, *_FILES))) < 0:
         return record
     holder = {"content": msgspec.json.decode(data)}
     if not _replace(holder):
@@ -127,8 +134,8 @@ def _referenced(body: msgspec.Raw, api: str) -> msgspec.Raw | None:
     value = decoded(body)
     if value is UNREADABLE:
         return None
-    has_media = _replace_vectors(value) if api == _EMBEDDINGS else _replace(value)
-    return encoded(value) if has_media else None
+    has_vectors = api == _EMBEDDINGS and _replace_vectors(value)
+    return encoded(value) if _replace(value) or has_vectors else None
 
 
 def _replace_vectors(value: object) -> bool:
@@ -148,27 +155,18 @@ def _note(field: str, body: msgspec.Raw) -> Redaction:
     return Redaction(what=field, why="media", original_bytes=len(memoryview(body)))
 
 
-def _replace(value: object) -> bool:
+def _replace(value: Any) -> bool:
     """Replace the media in `value` in place; return whether there were any."""
-    has_media = False
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(item, str):
-                reference = _reference(value, key, item)
-                if reference is not None:
-                    value[key] = reference
-                    has_media = True
-            elif isinstance(item, dict | list):
-                has_media |= _replace_images(item) if key == _LIST else _replace(item)
-    elif isinstance(value, list):
-        for position, item in enumerate(value):
-            if isinstance(item, str):
-                reference = _data_url(item)
-                if reference is not None:
-                    value[position] = reference
-                    has_media = True
-            else:
-                has_media |= _replace(item)
+    has_media, holder = False, value if isinstance(value, dict) else None
+    places: Iterable[tuple[Any, Any]] = enumerate(value) if isinstance(value, list) else (holder or {}).items()
+    for key, item in places:
+        if isinstance(item, str):
+            reference = _file(item) or _data_url(item) if holder is None else _reference(holder, key, item)
+            if reference is not None:
+                value[key] = reference
+                has_media = True
+        elif isinstance(item, dict | list):
+            has_media |= _replace_images(item) if key == _LIST else _replace(item)
     return has_media
 
 
@@ -187,11 +185,20 @@ def _replace_images(images: object) -> bool:
 def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, object] | None:
     if text.startswith("data:"):
         return _data_url(text)
-    if key not in _FIELDS or len(text) < _MIN_LENGTH or holder.get("type") in _NOT_MEDIA:
-        return None
-    if key == "result" and holder.get("type") != "image_generation_call":
+    kind = holder.get("type")
+    if key not in _FIELDS or (key == "result" and kind != "image_generation_call"):
+        return _file(text, stated_mime(holder)) if len(text) >= _MIN_FILE else None
+    if len(text) < _MIN_LENGTH or kind in _NOT_MEDIA:
         return None
     return _media(text, stated_mime(holder), _FIELDS[key]) if _is_base64(text) else None
+
+
+def _file(text: str, mime: str | None = None) -> dict[str, object] | None:
+    """Return the reference to a file whose base64 stands in any field: its header tells that it is one."""
+    if len(text) < _MIN_FILE or not text.startswith(_FILE_STARTS) or not _is_base64(text):
+        return None
+    header = base64.b64decode(text[:_WINDOW].replace("-", "+").replace("_", "/"))
+    return _media(text, mime) if header_fields(header, None) else None
 
 
 def _data_url(text: str) -> dict[str, object] | None:

@@ -16,9 +16,11 @@ from callspan.providers.finishing import finish_of
 from callspan.providers.fold.last import LastBody
 from callspan.providers.fold.merge import Json, finished_copy, grow
 from callspan.providers.fold.usage_merge import UsageRule
+from callspan.providers.media_parts import media
 from callspan.providers.wire_json import detached, dig, items, mapping, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
-from callspan.record.messages import Conversation, Message, Text
+from callspan.record.media_reference import MEDIA_KEY
+from callspan.record.messages import Conversation, Media, Message, Text
 
 _PROMPTS: Final = ("prompt", "inputText", "message")
 """Fields with the text of a request: Llama, Mistral, Cohere, AI21; Titan; Cohere's chat."""
@@ -39,7 +41,11 @@ _TEXTS: Final = (("outputText",), ("generation",), ("completion",), ("text",), (
 _GROWING: Final = frozenset(path[0] for path in _TEXTS if len(path) == 1)
 _REASONS: Final = (("completionReason",), ("stop_reason",), ("finish_reason",), ("finishReason", "reason"))
 """Paths of its finish reason."""
-_ANSWER: Final = frozenset({*_LISTS, *_GROWING, *(path[0] for path in _REASONS), METRICS})
+_IMAGES: Final = ("images", "artifacts")
+"""Fields with the pictures of a body: Nova, Titan and Stability; SDXL."""
+_OF_IMAGES: Final = "Params"
+"""How the fields with the prompts of Nova's and Titan's pictures end, such as `textToImageParams`."""
+_ANSWER: Final = frozenset({*_IMAGES, *_LISTS, *_GROWING, *(path[0] for path in _REASONS), METRICS})
 _EMBEDDED: Final = frozenset({"embeddings", "embedding", "embeddingsByType", "inputTextTokenCount"})
 _OF_EMBEDDINGS: Final = frozenset({
     "texts", "input_type", "embeddingConfig", "embedding_types", "embeddingTypes", "normalize", "dimensions",
@@ -189,15 +195,28 @@ class InvokeModel:
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt and the answers. Either body may be None."""
-        texts = [content for name in _PROMPTS if (content := text(request, name))]
+        texts = [content for name in _PROMPTS if (content := text(request, name))] or _of_pictures(request)
         outputs = [(content, finish_reason(answer)) for answer in answers(response) if (content := _text(answer))]
+        messages = [
+            Message(role="assistant", parts=[Text(text=content)], finish_reason=reason) for content, reason in outputs
+        ]
+        pictures = list(filter(None, map(_picture, (one for name in _IMAGES for one in items(response, name)))))
         return Conversation(
             input=[Message(role="user", parts=[Text(text=content)]) for content in texts],
-            output=[
-                Message(role="assistant", parts=[Text(text=content)], finish_reason=reason)
-                for content, reason in outputs
-            ],
+            output=[*messages, *([Message(role="assistant", parts=[*pictures])] if pictures else [])],
         )
+
+
+def _of_pictures(request: object) -> list[str]:
+    """Return the texts of a request for pictures: of Nova and Titan in an object, of SDXL in a list."""
+    fields = mapping(request) or {}
+    asked = [value for name, value in fields.items() if isinstance(name, str) and name.endswith(_OF_IMAGES)]
+    return [content for one in (*asked, *objects(fields, "text_prompts")) if (content := text(one, "text"))]
+
+
+def _picture(picture: object) -> Media | None:
+    source = dig(picture, "base64") if isinstance(picture, dict) and MEDIA_KEY not in picture else picture
+    return media("image", source, mime="image/png")
 
 
 class InvokeEmbeddings(InvokeModel):
