@@ -100,7 +100,7 @@ _to_call_filter = converter(CallFilter)
 
 
 def filters(*excluded_fields: str, scores: bool = True, sort: bool = False) -> list[click.Option]:
-    """Return the options that select calls, except those of the `CallFilter` fields in `without`."""
+    """Return the options that select calls, except those of these fields of `CallFilter`."""
     options = [option for option in _CALLS if option.name not in excluded_fields]
     return [*options, *(_SCORES if scores else ()), *([_SORT] if sort else [])]
 

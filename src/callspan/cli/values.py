@@ -14,6 +14,7 @@ import click
 
 from callspan.cli.safe_text import clean
 from callspan.safe_urls import is_http_url, without_passwords
+from callspan.stores import META
 
 if TYPE_CHECKING:
     AnyType: TypeAlias = click.ParamType[Any]
@@ -21,8 +22,6 @@ else:
     # Older versions of click cannot subscript it.
     AnyType = click.ParamType
 
-META: Final = "meta:"
-"""Prefix of a metadata key to group by."""
 _IDS: Final = {name: f"{name}_id" for name in ("session", "user", "group", "task")}
 """The facts of groupings that are named otherwise."""
 _MAX_COUNT: Final = 2**53

@@ -328,7 +328,7 @@ def _reduce_rows(
 ) -> Iterator[int]:
     """Delete the contents of the rows that match the conditions; yield the number of changed ones by transaction.
 
-    `choice` fills one of the temporary tables.
+    `insertion` fills one of the temporary tables with the `items` of the values.
     """
     tables, last_key = [*conditions], ""
     while tables:
