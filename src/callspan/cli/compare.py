@@ -11,7 +11,7 @@ from callspan.cli.filters import filters
 from callspan.cli.group_table import measure_row, measure_text
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import Cell, Column, reward_style
-from callspan.comparison.differences import Difference, compare_groups, parse_selector
+from callspan.comparison.differences import Difference, compare_groups, parse_selector, select_groups
 from callspan.comparison.groups import Group, Number
 from callspan.comparison.intervals import MIN_VALUES
 from callspan.formatting import UNKNOWN, plural, reward
@@ -45,19 +45,12 @@ def compare_command(context: CommandContext, selection: CallFilter, first: str, 
     """
     try:
         a = parse_selector(first)
-        b = parse_selector(second, a)
+        selectors = a, parse_selector(second, a)
     except ValueError as error:
         raise click.UsageError(clean(str(error))) from error
-    groups = Group((a.label,)), Group((b.label,))
     with context.reader() as reader:
-        selection = context.resolved(reader, selection)
-        in_both = 0
-        for summary in reader.sessions(selection):
-            matches = [selector.matches(summary) for selector in (a, b)]
-            in_both += all(matches)
-            for group in (group for group, is_match in zip(groups, matches, strict=True) if is_match):
-                group.sessions.append(summary)
-    for selector, group in zip((a, b), groups, strict=True):
+        groups, in_both = select_groups(reader.sessions(context.resolved(reader, selection)), selectors)
+    for selector, group in zip(selectors, groups, strict=True):
         if not group.sessions:
             context.no_match(f"No session with {selector.label} in {context.store_name}.")
     differences = compare_groups(*groups)

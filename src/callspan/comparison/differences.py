@@ -54,6 +54,21 @@ def parse_selector(text: str, reference: GroupSelector | None = None) -> GroupSe
     )
 
 
+def select_groups(
+    sessions: Iterable[SessionSummary], selectors: tuple[GroupSelector, GroupSelector]
+) -> tuple[tuple[Group, Group], int]:
+    """Return the group of each selector, and the number of sessions in both."""
+    first, second = selectors
+    groups = Group((first.label,)), Group((second.label,))
+    in_both = 0
+    for summary in sessions:
+        matching = [group for selector, group in zip(selectors, groups, strict=True) if selector.matches(summary)]
+        in_both += len(matching) == len(groups)
+        for group in matching:
+            group.sessions.append(summary)
+    return groups, in_both
+
+
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One measure of two groups."""
 

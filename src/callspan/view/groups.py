@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from callspan.comparison.differences import Difference, compare_groups, parse_selector
-from callspan.comparison.groups import Group
+from callspan.comparison.differences import Difference, compare_groups, parse_selector, select_groups
 from callspan.comparison.intervals import MIN_VALUES
 from callspan.stores import as_row
 from callspan.view.source import BadQueryError, PageRequest, Row
@@ -32,21 +31,15 @@ def page(request: PageRequest) -> GroupsPage:
     reader, selection = request.filtered()
     try:
         first = parse_selector(request.required("a"))
-        second = parse_selector(request.required("b"), first)
+        selectors = first, parse_selector(request.required("b"), first)
     except ValueError as error:
         raise BadQueryError(str(error)) from error
-    selectors, groups = (first, second), (Group((first.label,)), Group((second.label,)))
-    in_both = 0
-    for summary in reader.sessions(selection):
-        matching = [group for selector, group in zip(selectors, groups, strict=True) if selector.matches(summary)]
-        in_both += len(matching) == len(groups)
-        for group in matching:
-            group.sessions.append(summary)
+    groups, in_both = select_groups(reader.sessions(selection), selectors)
     for selector, group in zip(selectors, groups, strict=True):
         if not group.sessions:
             raise LookupError(f"No session has {selector.label}.")
     return GroupsPage(
-        labels=[first.label, second.label],
+        labels=[selector.label for selector in selectors],
         sessions=[len(group.sessions) for group in groups],
         in_both=in_both,
         rows=[_row(difference) for difference in compare_groups(*groups)],
