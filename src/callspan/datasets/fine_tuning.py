@@ -26,7 +26,8 @@ def rows_per_call(episodes: Iterable[Episode], options: Options, statistics: Sta
         for turn in _valid_turns(episode, options, statistics):
             session_tools.add(turn)
             tools = _with_called_tools(turn, session_tools.along(turn))
-            yield _row(turn, tools, {turn.answer_node: is_cut_off(turn.call)}, (episode, options, statistics))
+            row = _row(turn, tools, {turn.answer_node: is_cut_off(turn.call)}, statistics)
+            yield row | _metadata(episode, turn, options)
 
 
 def rows_per_session(episodes: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
@@ -47,7 +48,8 @@ def rows_per_session(episodes: Iterable[Episode], options: Options, statistics: 
         leaf_numbers = leaves.numbers
         for number, turn in enumerate(session_turns):
             if number in leaf_numbers:
-                yield _row(turn, session_tools.along(turn), answers, (episode, options, statistics))
+                row = _row(turn, session_tools.along(turn), answers, statistics)
+                yield row | _metadata(episode, turn, options)
                 for node in turn.path:
                     answers.pop(node, None)
 
@@ -62,11 +64,8 @@ def _valid_turns(episode: Episode, options: Options, statistics: Statistics) -> 
             statistics.left_out[f"row: {reason}"] += 1
 
 
-def _row(
-    turn: Turn, tools: Sequence[Row], trained: Mapping[bytes, bool], export: tuple[Episode, Options, Statistics]
-) -> Row:
+def _row(turn: Turn, tools: Sequence[Row], trained: Mapping[bytes, bool], statistics: Statistics) -> Row:
     """Return the row of a turn. `trained` has the nodes to train on and whether each is cut."""
-    episode, options, statistics = export
     called_names = {name for message in turn.whole for name in called_tools(message)}
     if undefined := called_names - {tool_name(tool) for tool in tools}:
         statistics.dropped["definition of a tool that was called"] += len(undefined)
@@ -76,8 +75,6 @@ def _row(
         row["tools"] = list(tools)
         if turn.parallel_tool_calls is not None:
             row["parallel_tool_calls"] = turn.parallel_tool_calls
-    if options.metadata:
-        row["metadata"] = _metadata(episode, turn)
     statistics.messages += len(messages)
     statistics.trained_messages += sum(message.get("weight") == 1 for message in messages)
     statistics.cut_off_answers += sum(trained.get(node, False) for node in turn.path)
@@ -95,12 +92,18 @@ def _with_weight(message: ChatMessage, trained: bool) -> ChatMessage:
     return {**message, "weight": int(trained)} if message["role"] == "assistant" else message
 
 
-def _metadata(episode: Episode, turn: Turn) -> Row:
+def _metadata(episode: Episode, turn: Turn, options: Options) -> Row:
+    """Return the field `metadata` of a row, or no field."""
+    if not options.metadata:
+        return {}
     session = episode.summary.session
-    return {
+    metadata: Row = {
         "session_id": session.session_id or None,
         "call_id": turn.call.call_id,
         "reward": episode.summary.reward,
         "model": turn.call.request.model,
         "task_id": session.task_id,
-    } | ({"scores": episode.scores} if episode.scores else {})
+    }
+    if episode.scores:
+        metadata["scores"] = episode.scores
+    return {"metadata": metadata}
