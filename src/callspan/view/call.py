@@ -78,7 +78,7 @@ class Bodies(msgspec.Struct):
 
 def page(request: PageRequest) -> CallPage:
     """Return call `id`. Raises LookupError if there is none."""
-    reader, call = request.reader, _call(request)
+    reader, call = request.reader, request.call(request.required("id"))
     instructions_by_key: dict[str, dict[str, object]] = {}
     history = reader.history(call)
     full_call = _with_full_conversation(call, history)
@@ -113,20 +113,13 @@ def page(request: PageRequest) -> CallPage:
 
 def bodies(request: PageRequest) -> Bodies:
     """Return the complete bodies of call `id` as text. Raises LookupError if there is no such call."""
-    call = _call(request)
+    call = request.call(request.required("id"))
     response = bytes(call.response.body) if call.response else b""
     return Bodies(_text(bytes(call.request.body)), _text(response))
 
 
 def _text(body: bytes) -> str | None:
     return body.decode("utf-8", "replace") if body else None
-
-
-def _call(request: PageRequest) -> CallRecord:
-    call = request.reader.call(request.required("id"))
-    if call is None:
-        raise LookupError("There is no such call: it was erased, or its id is another one.")
-    return call
 
 
 def _with_full_conversation(call: CallRecord, history: History) -> CallRecord:

@@ -74,12 +74,8 @@ def _text(text: str | None) -> str | None:
 
 def _target(request: PageRequest, rating: Rating) -> _Target:
     if rating.call is not None:
-        call = request.reader.call(rating.call)
-        if call is None:
-            raise LookupError("There is no such call: it was erased, or its id is another one.")
+        call = request.call(rating.call)
         place = call.place
         return _Target(call.content_level, "call", place.session_id, place.timestep_id, place.timestep, call.call_id)
-    summary = request.reader.session(rating.session or "")
-    if summary is None:
-        raise LookupError("There is no such session: it was erased, or its id is another one.")
+    summary = request.session(rating.session or "")
     return _Target(summary.session.content_level, "session", summary.session.session_id)

@@ -115,10 +115,7 @@ def page(request: PageRequest) -> SessionPage:
     session_id, since_ns = request.required("id"), request.after()
     if since_ns:
         return _part(request.reader, session_id, since_ns, has_all_steps=False)
-    summary = request.reader.session(session_id)
-    if summary is None:
-        raise LookupError("There is no such session: it was erased, or its id is another one.")
-    return _first(request.reader, summary)
+    return _first(request.reader, request.session(session_id))
 
 
 def _first(reader: Reader, summary: SessionSummary) -> SessionPage:

@@ -9,14 +9,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.records import RewardRecord
-from callspan.stores import CallFilter, Reader
+from callspan.records import CallRecord, RewardRecord
+from callspan.stores import CallFilter, Reader, SessionSummary
 
 Query: TypeAlias = Mapping[str, str]
 """The query parameters of a request."""
 Row: TypeAlias = dict[str, object]
 """A session or call in a list; None is unknown."""
-
 
 _NUMBER: Final = re.compile("[0-9]{1,18}|[1-8][0-9]{18}")
 """An integer that stores accept."""
@@ -67,6 +66,20 @@ class PageRequest(NamedTuple):
         if not self.query.get(name):
             raise BadQueryError(f"{name} is missing")
         return self.query[name]
+
+    def call(self, call_id: str) -> CallRecord:
+        """Return a call. Raises LookupError if there is no such call."""
+        call = self.reader.call(call_id)
+        if call is None:
+            raise LookupError("There is no such call: it was erased, or its id is another one.")
+        return call
+
+    def session(self, session_id: str) -> SessionSummary:
+        """Return a session. Raises LookupError if there is no such session."""
+        summary = self.reader.session(session_id)
+        if summary is None:
+            raise LookupError("There is no such session: it was erased, or its id is another one.")
+        return summary
 
     def after(self) -> int:
         """Return the offset of the page, 0 for the first. Raises BadQueryError."""
