@@ -21,7 +21,7 @@ from callspan.formatting import plural
 from callspan.otlp.providers import endpoint_at, endpoint_of
 from callspan.otlp.receiver import Receiver, UnavailableError
 from callspan.otlp.recorded import RecordedSpans
-from callspan.otlp.sender import Sender
+from callspan.otlp.sender import SpanSender
 from callspan.safe_urls import error_text
 from callspan.settings_loader import load
 from callspan.stores import SentVersions, SqlStore, find_store, first_readable
@@ -67,7 +67,7 @@ def _send(context: CommandContext, receiver: Receiver, settings: Settings, *, ag
         closing(_sent_versions(context, receiver)) as versions,
         progress("spans", visible=not context.json) as update,
     ):
-        sender, spans = Sender(receiver, versions, again=again, on_progress=update), RecordedSpans(reader, settings)
+        sender, spans = SpanSender(receiver, versions, again=again, on_progress=update), RecordedSpans(reader, settings)
         try:
             sender.send_new(spans)
         except UnavailableError as error:
@@ -102,10 +102,10 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
         time.sleep(_RETRY_S)
 
 
-def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> Iterator[Sender]:
+def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> Iterator[SpanSender]:
     """Send new records and yield, repeatedly, with pauses of a second or as long as the poll took."""
     with closing(_sent_versions(context, receiver)) as versions:
-        sender = Sender(receiver, versions, again=again)
+        sender = SpanSender(receiver, versions, again=again)
         for number in count():
             began_s = monotonic_s()
             if number % _DELIVER_EVERY == 0:
@@ -124,7 +124,7 @@ def _sent_versions(context: CommandContext, receiver: Receiver) -> SentVersions:
     return store.sent(receiver.name)
 
 
-def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failure: str | None) -> None:
+def _report(context: CommandContext, sender: SpanSender, spans: RecordedSpans, failure: str | None) -> None:
     unsent = {"unsampled": len(spans.unsampled), "unended": len(spans.unended)}
     refused, rejected = sender.refusals.total(), sender.rejections.total()
     if context.json:
@@ -137,7 +137,9 @@ def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failu
         raise click.exceptions.Exit(1)
 
 
-def _lines(context: CommandContext, sender: Sender, unsent: Mapping[str, int], failure: str | None) -> Iterator[str]:
+def _lines(
+    context: CommandContext, sender: SpanSender, unsent: Mapping[str, int], failure: str | None
+) -> Iterator[str]:
     if sender.sent or sender.refusals or sender.rejections or failure is not None:
         yield f"{plural(sender.sent, 'span')} sent to {sender.receiver.name}."
     else:
@@ -158,7 +160,7 @@ def _lines(context: CommandContext, sender: Sender, unsent: Mapping[str, int], f
         yield f"It is unavailable ({failure}): run the command again to send the rest."
 
 
-def _refusals(sender: Sender) -> Iterator[str]:
+def _refusals(sender: SpanSender) -> Iterator[str]:
     for reason, number in sender.refusals.items():
         yield f"{plural(number, 'span')} refused: {reason}."
     for reason, number in sender.rejections.items():

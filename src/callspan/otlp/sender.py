@@ -31,7 +31,7 @@ _UNENDED_EVERY_S: Final = 60.0
 _DAY_NS: Final = 86_400_000_000_000
 
 
-class Sender:
+class SpanSender:
     """Sends to one receiver. The caller closes `receiver` and `versions`. Not thread-safe."""
 
     def __init__(

@@ -15,7 +15,7 @@ _MAX_KNOWN: Final = 128
 _MAX_LENGTH: Final = 256
 
 
-class Sender(NamedTuple):
+class UserAgent(NamedTuple):
     """The software that sends a request."""
 
     sdk: str | None = None
@@ -31,7 +31,7 @@ class _Row(NamedTuple):
     provider: str | None = None
 
 
-_SENDERS: Final = (
+_USER_AGENTS: Final = (
     _Row(re.compile(r"mistral-client-python/(\S+)"), "mistralai", "mistral_ai"),
     _Row(re.compile(r"speakeasy-sdk/python (\S+) .*\bmistralai$"), "mistralai", "mistral_ai"),
     _Row(re.compile(r"cohere/(\S+)"), "cohere", "cohere"),
@@ -50,40 +50,40 @@ _OF_GENERATED: Final = re.compile(r"(?:Async)?(\w{1,64})/Python ([0-9][\w.+-]{0,
 """The client class and the version in the user agents of SDKs generated alike."""
 _SUPPORTED: Final = re.compile("|".join(profile.title for profile in GENERATED))
 """Matches in the names of client classes of the SDKs with hooks, and of most that are derived from them."""
-_GENERATED: Final = b"x-stainless-lang"
+_GENERATED_HEADER: Final = b"x-stainless-lang"
 """The header of the SDKs generated alike."""
-_USER_AGENT: Final = b"user-agent"
+_USER_AGENT_HEADER: Final = b"user-agent"
 _HOOKED: Final = re.compile(rb"(?:google-genai-sdk|boto3|botocore|aiobotocore)/|speakeasy-sdk/.*\bgoogle-genai$", re.I)
 """Matches the user agents of SDKs with a hook of their own; the last is that of interactions in google-genai 2."""
 
 
-def sender_of(headers: list[tuple[bytes, bytes]], *, all_sdks: bool) -> Sender | None:
-    """Return the sender of a request by its raw headers; None for an SDK with hooks, which alone records its calls.
+def user_agent_of(headers: list[tuple[bytes, bytes]], *, all_sdks: bool) -> UserAgent | None:
+    """Return what sends a request by its raw headers; None for an SDK with hooks, which alone records its calls.
 
     `all_sdks`: whether each imported SDK generated alike records its calls. If one was left out, a client class without
     a row may be derived from its.
     """
-    user_agent, is_generated = b"", False
+    header, is_generated = b"", False
     for name, value in headers:
         lowered = name.lower()
-        if lowered == _GENERATED:
+        if lowered == _GENERATED_HEADER:
             is_generated = True
-        elif lowered == _USER_AGENT:
-            user_agent = value
-    if _HOOKED.match(user_agent) is not None:
+        elif lowered == _USER_AGENT_HEADER:
+            header = value
+    if _HOOKED.match(header) is not None:
         return None
-    sender = _sender(user_agent[:_MAX_LENGTH])
-    return sender if not is_generated or sender.provider or (all_sdks and sender.sdk) else None
+    user_agent = _user_agent(header[:_MAX_LENGTH])
+    return user_agent if not is_generated or user_agent.provider or (all_sdks and user_agent.sdk) else None
 
 
 @lru_cache(maxsize=_MAX_KNOWN)
-def _sender(user_agent: bytes) -> Sender:
-    text = user_agent.decode("latin-1")
-    for row in _SENDERS:
+def _user_agent(header: bytes) -> UserAgent:
+    text = header.decode("latin-1")
+    for row in _USER_AGENTS:
         if (match := row.pattern.match(text)) is not None:
-            return Sender(f"{row.distribution}/{match[1]}", row.provider)
+            return UserAgent(f"{row.distribution}/{match[1]}", row.provider)
     if (generated := _OF_GENERATED.match(text)) is not None:
         is_supported = _SUPPORTED.search(generated[1]) is not None
-        return Sender(None if is_supported else f"{generated[1]}/{generated[2]}")
+        return UserAgent(None if is_supported else f"{generated[1]}/{generated[2]}")
     product = _PRODUCT.match(text)
-    return Sender(None if product is None else product[0])
+    return UserAgent(None if product is None else product[0])

@@ -41,7 +41,7 @@ from callspan.providers.base import Endpoint
 from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
 from callspan.providers.hosts import port_of, provider_of_server
 from callspan.providers.rate_limits import relevant_headers, request_id
-from callspan.providers.user_agents import Sender, sender_of
+from callspan.providers.user_agents import UserAgent, user_agent_of
 from callspan.record.call import ErrorInfo, Request
 
 _ENTER: Final = fail_open("make the span of a request to a model the current one")
@@ -254,8 +254,8 @@ def opened(request: Any) -> WireCall | None:
         return None
     body, invokes = registry.decoded(content), wire.api == _INVOKED
     wire = wires.of_body(wire, body)
-    sender = None if wire is None else sender_of(request.headers.raw, all_sdks=_records_all_sdks())
-    if wire is None or sender is None:
+    user_agent = None if wire is None else user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
+    if wire is None or user_agent is None:
         return None
     endpoint = registry.by_api(wire.api)
     if endpoint is None:
@@ -263,7 +263,7 @@ def opened(request: Any) -> WireCall | None:
     if not HOOK_CONTEXT.warned_about_other_tracers:
         HOOK_CONTEXT.warn_about_other_tracers()
     context = otel_context.get_current()
-    call = Call(factory, endpoint, _info(url, wire, sender, endpoint, body), alone=not context)
+    call = Call(factory, endpoint, _info(url, wire, user_agent, endpoint, body), alone=not context)
     wire_call = WireCall(call, context, invokes=invokes)
     call.sent(content, body)
     call.attempts.started()
@@ -277,10 +277,10 @@ def _count(request: Any, path: str) -> None:
     url, unrecorded = request.url, wires.unrecorded(_POST, path)
     if unrecorded is None or HOOK_CONTEXT.factory() is None:
         return
-    sender = sender_of(request.headers.raw, all_sdks=_records_all_sdks())
-    if sender is None:
+    user_agent = user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
+    if user_agent is None:
         return
-    provider = provider_of_server(url.host, url.port, "", "", url.path, sender.provider)
+    provider = provider_of_server(url.host, url.port, "", "", url.path, user_agent.provider)
     if unrecorded.is_of(provider):
         HOOK_CONTEXT.unrecorded(f"{_POST} {unrecorded.name}")
 
@@ -300,12 +300,12 @@ def _records_all_sdks() -> bool:
     return not any(module in sys.modules for module in HOOK_CONTEXT.left_out)
 
 
-def _info(url: Any, wire: wires.Wire, sender: Sender, endpoint: Endpoint, body: object) -> CallInfo:
+def _info(url: Any, wire: wires.Wire, user_agent: UserAgent, endpoint: Endpoint, body: object) -> CallInfo:
     api, described = endpoint.api, Request()
     with _DESCRIBE:
         described = endpoint.request(body)
     return CallInfo(
-        provider=provider_of_server(url.host, url.port, api, registry.wire_of(api), url.path, sender.provider),
-        sdk=sender.sdk, server_address=url.host, server_port=port_of(url.scheme, url.port),
+        provider=provider_of_server(url.host, url.port, api, registry.wire_of(api), url.path, user_agent.provider),
+        sdk=user_agent.sdk, server_address=url.host, server_port=port_of(url.scheme, url.port),
         model=described.model or wire.model, stream=wire.stream or described.stream,
     )  # fmt: skip
