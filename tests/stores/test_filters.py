@@ -145,6 +145,7 @@ def test_failed_calls_and_sessions(store: Delivery, records: Records, monkeypatc
             assert listed(url, command, "--sort", sort, "--limit", "2") == expected.split()[:2]
     for fact, option in (("--finish-reason length", "--finish length"), ("--outcome error", "--status error")):
         assert listed(url, "calls", *fact.split()) == listed(url, "calls", *option.split()) != []
+    assert listed(url, "sessions", "--outcome", "success") == listed(url, "sessions", "--status", "success") != []
     for short, name in (("cost", "cost_usd"), ("duration", "duration_ns"), ("start", "start_ns")):
         assert listed(url, "calls", "--sort", name) == EXPECTED["sorted"]["calls"][short].split()
     reader = store.read()

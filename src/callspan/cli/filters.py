@@ -27,9 +27,17 @@ class Filter(click.Option):
     """
 
     def __init__(
-        self, option: str, field: str, metavar: str | None = None, *, listed: str | None = None, **attributes: Any
+        self,
+        option: str,
+        field: str,
+        metavar: str | None = None,
+        *,
+        listed: str | None = None,
+        fact: str | None = None,
+        **attributes: Any,
     ) -> None:
-        fact_options = [f"--{field.replace('_', '-')}"] if field in _FACTS and "/" not in option else []
+        fact = field if fact is None else fact
+        fact_options = [f"--{fact.replace('_', '-')}"] if fact in _FACTS and "/" not in option else []
         super().__init__([*dict.fromkeys([option, *fact_options]), field], metavar=metavar, **attributes)
         self.listed = self.opts[0] if listed is None else listed
         """Its name in `--help`; empty if that of another option names it."""

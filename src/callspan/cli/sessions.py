@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from callspan.cli.command_context import Command, CommandContext
-from callspan.cli.filters import filters
+from callspan.cli.filters import Filter, filters
 from callspan.cli.group_table import print_groups
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import limit_option, print_page
@@ -27,7 +27,7 @@ callspan sessions --by meta:prompt_version"""
 @click.command(
     "sessions",
     cls=Command,
-    filters=filters("outcome", sort=True),
+    filters=[*filters("outcome", sort=True), Filter("--status", "session_outcome", "WORD", fact="outcome")],
     short_help="List sessions: outcome, reward, tokens, cost.",
     epilog=_EPILOG,
 )
@@ -38,7 +38,6 @@ callspan sessions --by meta:prompt_version"""
     metavar="KEY",
     help=f"Group by {', '.join(SESSION_GROUPINGS)}, meta:KEY; or several: user,model.",
 )
-@click.option("--status", "session_outcome", metavar="WORD", help="With this outcome: success, error, …")
 @limit_option
 def sessions_command(
     context: CommandContext,
