@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -97,6 +99,42 @@ def test_filters_find_and_sum_calls_and_sessions(reader: Reader) -> None:
             ValueError, match="use model, provider, session, day, hour, minute, user, name, experiment or meta:KEY"
         ):
             list(reader.summary(by))
+
+
+def test_groups_by_metadata_are_those_that_filters_find(store: Delivery, records: Records) -> None:
+    values: list[Any] = [
+        ["x", "z", "x"],
+        ["z", "x"],
+        [],
+        "x",
+        "[draft",
+        '["a"',
+        [1, True, None, {"x": 1}],
+        {"x": 1},
+        None,
+        1.5,
+        False,
+    ]
+    of_session: list[Any] = ["s1", ["s1", "s2"]]
+    store.write(
+        *(records.session(f"s{number}", metadata={"key": value}) for number, value in enumerate(of_session)),
+        *(
+            records.call(
+                call_id=f"{number} {name}", session_id=session_id, metadata={} if value is None else {name: value}
+            )
+            for number, (value, (name, session_id)) in enumerate(
+                itertools.product(values, (("key", None), ("key", "s0"), ("key", "s1"), ("tags", None)))
+            )
+        ),
+    )
+    reader = store.read()
+    for name in ("key", "tags"):
+        sums = {one.key: one.calls for one in reader.summary(f"meta:{name}")}
+        for value, number in sums.items():
+            if value is not None:
+                assert reader.count_calls(CallFilter(metadata=((name, value),))) == number, (name, value)
+        assert {*sums} >= {"x", "z", None}
+    assert sums == {one.keys[0]: one.calls for one in reader.summary(("meta:tags", "model"))}
 
 
 def recorded(records: Records) -> list[Record]:

@@ -7,6 +7,7 @@ object `a`. The label of a number or bool is its JSON text; a list has one label
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -52,6 +53,14 @@ def label_of(metadata: Mapping[str, object], key: str) -> str | None:
     """Return the label of a key, a list as JSON; None without a label."""
     value = metadata_value(metadata, key)
     return msgspec.json.encode(value).decode() if isinstance(value, list) else label(value)
+
+
+def labels_in(text: str) -> list[str]:
+    """Return the labels in what `label_of` returned for a value: those of a list one by one."""
+    if text.startswith("["):
+        with suppress(msgspec.DecodeError):
+            return [item for value in msgspec.json.decode(text, type=list) if (item := label(value)) is not None]
+    return [text]
 
 
 def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, object]) -> str | None:

@@ -55,6 +55,12 @@ class Dialect(NamedTuple):
     """Whether the column `data` of contents is compressed."""
     has: str
     """Whether the metadata value at `{at}` (column, key) is the text `{value}` or a list that contains it."""
+    label_at: str
+    """The metadata value at `{at}` (column, key) by which calls are grouped; NULL for none."""
+    label_in: str
+    """The same of a `{column}`."""
+    labels: str
+    """The rows with each distinct `value` of such a `{label}`: those of a list, else the value itself."""
     has_score: str
     """Whether the session of a call has a row `x` of `session_scores` with a condition `{of}`."""
     is_among: str

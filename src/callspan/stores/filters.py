@@ -253,7 +253,7 @@ _OTHERS: Final = ("outcome", "finish_reason", "text", "error_text", "min_score",
 _OBJECTIVE: Final = ":objective{}"
 _SHARED: Final = {"name": "c.session_name", "user_id": "c.user_id"}
 """The labels that calls and sessions share."""
-_COLUMNS: Final = frozenset({"user_id", *LABELS})
+COLUMNS: Final = frozenset({"user_id", *LABELS})
 """Metadata keys that have a column."""
 _MAX_USD: Final = Decimal(9 * 10**12)
 """Larger amounts are compared as this one, because whole microdollars have 63 bits."""
@@ -435,7 +435,7 @@ def _label_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
         inherited = dialect.in_sessions.format(condition=dialect.has.format(at=f"s.metadata, {name}", value=value))
         own_value = own_label(key, name)
         is_own = (
-            f"{own_value} = {value}" if key in _COLUMNS else dialect.has.format(at=f"c.metadata, {name}", value=value)
+            f"{own_value} = {value}" if key in COLUMNS else dialect.has.format(at=f"c.metadata, {name}", value=value)
         )
         yield f"({is_own} OR ({own_value} IS NULL AND {inherited}))"
 
@@ -506,4 +506,4 @@ def processes(selection: CallFilter) -> list[str]:
 
 def own_label(key: str, parameter: str) -> str:
     """Return the SQL of a call's own value for a metadata key, from its column if it has one."""
-    return f"c.{key}" if key in _COLUMNS else f"callspan_label(c.metadata, {parameter})"
+    return f"c.{key}" if key in COLUMNS else f"callspan_label(c.metadata, {parameter})"

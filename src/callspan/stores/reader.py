@@ -278,6 +278,8 @@ class Reader:
     ) -> Iterator[Summary]:
         """Yield sums over groups of calls, largest group first. Percentiles are the slowest part and optional.
 
+        A call is in the group of each value of a list in its metadata, as filters find it.
+
         `by` is a `Grouping` or `meta:KEY`, or several; empty: all calls form one group. Raises ValueError for anything
         else.
         """

@@ -17,7 +17,7 @@ from callspan.stores.aggregates import exact_sum
 from callspan.stores.base import Grouping, Summary
 from callspan.stores.database import Database, Dialect, Values
 from callspan.stores.facts import PICO
-from callspan.stores.filters import FAILED, REFUSED, finish_condition, own_label
+from callspan.stores.filters import COLUMNS, FAILED, REFUSED, finish_condition
 
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
@@ -104,7 +104,7 @@ def summed(
         columns.append(f"{_array(dialect, column, _SUCCESS)} AS {name}")
     sql = _SUMS.format(
         keys=_keyed(keys), positions=", ".join(str(number + 1) for number, _ in enumerate(keys)), where=where,
-        source=_source(source, keys), order=", ".join(f"coalesce({key}, '')" for key in keys),
+        source=_source(dialect, source, groupings, keys), order=", ".join(f"coalesce({key}, '')" for key in keys),
         more="".join(f", {column}" for column in columns),
     )  # fmt: skip
     for row in database.rows(sql, values):
@@ -172,8 +172,18 @@ def _group(dialect: Dialect, by: str, number: int) -> str:
     }
     if by in columns:
         return columns[by]
-    key, parameter = by.removeprefix(META), f":{_BY}{number}"
-    return f"coalesce({own_label(key, parameter)}, callspan_label(s.metadata, {parameter}))"
+    return f"label{number}.value"
+
+
+def _labels(dialect: Dialect, by: str, number: int) -> str:
+    """Return the join of calls with their labels for a metadata key, which are those of the session by default."""
+    key, of_session = by.removeprefix(META), dialect.label_at.format(at=f"s.metadata, :{_BY}{number}")
+    own = (
+        dialect.label_in.format(column=f"c.{key}")
+        if key in COLUMNS
+        else dialect.label_at.format(at=f"c.metadata, :{_BY}{number}")
+    )
+    return f"LEFT JOIN {dialect.labels.format(label=f'coalesce({own}, {of_session})')} label{number} ON true"
 
 
 def _keyed(keys: Sequence[str]) -> str:
@@ -181,6 +191,10 @@ def _keyed(keys: Sequence[str]) -> str:
     return ", ".join(f"{key} AS group{number}" for number, key in enumerate(keys))
 
 
-def _source(source: str, keys: Sequence[str]) -> str:
-    """Return the FROM clause: the source, joined with the sessions `s` of its calls if a grouping needs them."""
-    return f"{source} {_SESSIONS}" if any(map(_OF_SESSION.search, keys)) else source
+def _source(dialect: Dialect, source: str, groupings: Sequence[str], keys: Sequence[str]) -> str:
+    """Return the FROM clause: the source, joined with the sessions `s` and labels of its calls if groupings need them.
+
+    A call is in the group of each of its labels, as a session is.
+    """
+    labels = [_labels(dialect, by, number) for number, by in enumerate(groupings) if by.startswith(META)]
+    return " ".join([source, *([_SESSIONS] if labels or any(map(_OF_SESSION.search, keys)) else []), *labels])

@@ -111,6 +111,14 @@ POSTGRES: Final = Dialect(
   WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(callspan_value({at})) e
     WHERE e #>> ARRAY[]::text[] = {value})
   ELSE callspan_value({at}) #>> ARRAY[]::text[] = {value} END""",
+    label_at="CASE json_typeof(callspan_value({at})) WHEN 'object' THEN NULL ELSE callspan_value({at}) END",
+    label_in="to_json({column})",
+    # Lists are rare: only these are searched for equal values.
+    labels="""LATERAL (
+  SELECT unnest(CASE json_typeof(l.label) WHEN 'array' THEN ARRAY(
+      SELECT DISTINCT e #>> ARRAY[]::text[] FROM json_array_elements(l.label) e
+       WHERE json_typeof(e) NOT IN ('null', 'object', 'array'))
+    ELSE ARRAY[l.label #>> ARRAY[]::text[]] END) AS value FROM (SELECT {label} AS label OFFSET 0) l)""",
     has_score="EXISTS (SELECT 1 FROM session_scores x WHERE x.session_id = c.session_id AND {of})",
     is_among="(c.call_id = ANY(ARRAY({query})) OR c.session_id IN {sessions})",
     arithmetic=ARITHMETIC["postgres"],

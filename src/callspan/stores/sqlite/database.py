@@ -21,7 +21,7 @@ from callspan.clock import monotonic_s
 from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
 from callspan.record.events import Record
-from callspan.record.labels import label_of, labels
+from callspan.record.labels import label_of, labels, labels_in
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, on_error
 from callspan.stores.contents import ContentNumbers, NewContent
@@ -71,6 +71,9 @@ SQLITE: Final = Dialect(
      AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
     has="callspan_has({at}, {value})",
+    label_at="callspan_label({at})",
+    label_in="{column}",
+    labels="json_each(callspan_labels({label}))",
     # Not `IN` exclusive: SQLite would begin with the sessions, and sort all of their calls.
     has_score="coalesce(c.session_id IN (SELECT x.session_id FROM session_scores x WHERE {of}), false)",
     is_among="(c.call_id IN ({query}) OR c.session_id IN {sessions})",
@@ -254,6 +257,13 @@ def _label(metadata: str | None, key: str) -> str | None:
     return None if metadata is None else label_of(msgspec.json.decode(metadata, type=dict), key)
 
 
+def _labels(label: str | None) -> str | None:
+    """Return the labels of a list, or a single one, as a JSON array."""
+    if label is None:
+        return None
+    return msgspec.json.encode(list(dict.fromkeys(labels_in(label)))).decode()
+
+
 def _has(metadata: str | None, key: str, value: str) -> bool:
     return metadata is not None and value in labels(msgspec.json.decode(metadata, type=dict), key)
 
@@ -263,7 +273,12 @@ def _contains(text: str | None, part: str) -> bool:
     return text is not None and part in text.casefold()
 
 
-_FUNCTIONS: Final = (("callspan_label", 2, _label), ("callspan_has", 3, _has), ("callspan_contains", 2, _contains))
+_FUNCTIONS: Final = (
+    ("callspan_label", 2, _label),
+    ("callspan_labels", 1, _labels),
+    ("callspan_has", 3, _has),
+    ("callspan_contains", 2, _contains),
+)
 
 
 def _insert(cursor: sqlite3.Cursor, table: str, row: Row) -> None:
