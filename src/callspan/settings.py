@@ -290,19 +290,19 @@ def urls(value: object) -> tuple[str, ...]:
     if value is False or (isinstance(value, str) and value.strip().lower() == "none"):
         return ()
     urls_and_paths: list[str] = []
-    for item in [value] if isinstance(value, Path) else _items(value, expected, split_urls):
+    for item in [value] if isinstance(value, Path) else _items(value, expected, split_url_list):
         if isinstance(item, Path):
             if "," in str(item):
                 raise InvalidValueError("the path of a store cannot contain a comma", item)
             urls_and_paths.append(str(item))
         elif isinstance(item, str):
-            urls_and_paths += split_urls(item)
+            urls_and_paths += split_url_list(item)
         else:
             raise InvalidValueError(expected, item)
     return tuple(dict.fromkeys(urls_and_paths))
 
 
-def split_urls(text: str) -> list[str]:
+def split_url_list(text: str) -> list[str]:
     """Split a comma-separated list of URLs and paths. A comma in a password or between hosts does not split a URL."""
     parts: list[str] = []
     for part in text.split(","):

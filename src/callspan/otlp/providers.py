@@ -148,7 +148,7 @@ def otlp_is_named() -> bool:
 def protocol_of(signal: Signal) -> Protocol:
     """Return the protocol of a signal; http/protobuf instead of one without an exporter for Python."""
     fixed = next((_NAMES[name] for name in _exporters(signal) if name in _NAMES), None)
-    return fixed or ("grpc" if variable_of("PROTOCOL", signal) == "grpc" else "http/protobuf")
+    return fixed or ("grpc" if otlp_variable("PROTOCOL", signal) == "grpc" else "http/protobuf")
 
 
 def endpoint_of(signal: Signal) -> str | None:
@@ -169,7 +169,7 @@ def address_of(signal: Signal) -> str:
     return endpoint_of(signal) or default
 
 
-def variable_of(name: str, signal: Signal) -> str:
+def otlp_variable(name: str, signal: Signal) -> str:
     """Return the value of an OTLP variable for the signal, else for all signals; "" if neither is set."""
     specific = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", "").strip()
     return specific or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()

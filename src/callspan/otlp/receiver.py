@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
 from callspan.otlp.answers import Answers, Rejection
-from callspan.otlp.providers import protocol_of, variable_of
+from callspan.otlp.providers import otlp_variable, protocol_of
 from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name, without_passwords
 from callspan.settings import SettingError
 
@@ -58,9 +58,9 @@ class Receiver:
         self.name = safe_name(address)
         """Its URL without user, password and query."""
         user = address.rpartition("@")[0].rpartition("/")[2]
-        self._secrets = [*_secrets(variable_of("HEADERS", "traces")), *filter(None, [user])]
+        self._secrets = [*_secrets(otlp_variable("HEADERS", "traces")), *filter(None, [user])]
         try:
-            self._limit_s = float(variable_of("TIMEOUT", "traces") or _LIMIT_S)
+            self._limit_s = float(otlp_variable("TIMEOUT", "traces") or _LIMIT_S)
             self._answers = Answers(protocol, address)
             self._exporter: SpanExporter = self._answers.exporter()
         except ImportError as error:

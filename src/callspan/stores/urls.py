@@ -11,8 +11,7 @@ from typing import Final, cast
 from callspan.fail_open import is_interrupt
 from callspan.forks import LATE_IMPORTS, late_attribute
 from callspan.safe_urls import error_text, safe_name
-from callspan.settings import SettingError
-from callspan.settings import split_urls as split_text
+from callspan.settings import SettingError, split_url_list
 from callspan.stores.protocol import SETTING, PathStore, SqlStore, Store, path_of
 
 ENTRY_POINTS: Final = "callspan.stores"
@@ -117,7 +116,7 @@ def _distribution(point: metadata.EntryPoint) -> str:
 def split_urls(urls: str | Path | Iterable[str | Path]) -> list[str]:
     """Return the URLs and paths of a comma-separated string or a sequence: trimmed, in order, without duplicates."""
     values = [urls] if isinstance(urls, str | Path) else urls
-    parts = ([str(value)] if isinstance(value, Path) else split_text(value) for value in values)
+    parts = ([str(value)] if isinstance(value, Path) else split_url_list(value) for value in values)
     return list(dict.fromkeys(url for group in parts for url in group))
 
 

@@ -346,15 +346,8 @@ def _step(step: Json) -> list[Part]:
         return [part for entry in objects(step, "content") for part in _step(entry)]
     if kind.endswith("_call"):
         hosted = kind.removesuffix("_call")
-        arguments = step.get("arguments")
-        return [
-            ToolCall(
-                id=word(step, "id"),
-                name=word(step, "name") or hosted,
-                arguments=arguments if isinstance(arguments, str) else json_text(arguments),
-                tool_type=hosted,
-            )
-        ]
+        name, arguments = word(step, "name") or hosted, json_text(step.get("arguments"))
+        return [ToolCall(id=word(step, "id"), name=name, arguments=arguments, tool_type=hosted)]
     if kind.endswith("_result"):
         content = step.get("result") if "result" in step else step.get("content")
         return [
