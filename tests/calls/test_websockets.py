@@ -13,7 +13,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from tests.support import sdks
-from tests.support.calls import body_sent, client_class, conversation_of, the_call
+from tests.support.calls import body_sent, client_class, conversation_of, everywhere, the_call
 from tests.support.mode import Mode
 from tests.support.socket_server import Socket, connected, exceptions, needs_queue
 
@@ -83,6 +83,17 @@ async def test_error_event_sets_status_and_limits(mode: Mode, seen: Capture) -> 
     assert "headers" not in str(record.error.body)
     assert record.rate_limited is True
     assert (record.rate_limits.requests.limit, record.retries) == (10000, None)
+
+
+@pytest.mark.parametrize("where", [{"extra_headers": {"authorization": "Bearer mB4-q0w7e1r5"}},
+                                   {"extra_query": {"key": "mB4-q0w7e1r5"}}], ids=["header", "parameter"])  # fmt: skip
+async def test_key_that_an_error_repeats_is_nowhere(where: dict[str, Any], mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(status=401, message="no such key: mB4-q0w7e1r5")
+    async with connected(mode, **where) as socket:
+        await socket.create()
+        await socket.until()
+    assert the_call(seen).error.message == "no such key: [secret]"
+    assert "mB4-q0w7e1r5" not in everywhere(seen)
 
 
 async def test_oldest_of_65_unanswered_creates_is_cut_off(mode: Mode, seen: Capture) -> None:

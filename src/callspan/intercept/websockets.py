@@ -62,7 +62,7 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
         info = _info(connection)
         kind = None if info is None else _kind(connection)
         if info is not None and kind is not None:
-            calls = SocketCalls(kind, info.provider, partial(_start_call, info), _where_opened())
+            calls = SocketCalls(kind, info.provider, partial(_start_call, info, connection.request), _where_opened())
             _observe(connection, calls, is_async=is_async)
         elif info is not None and HOOK_CONTEXT.factory() is not None:
             HOOK_CONTEXT.unrecorded(f"{_METHOD} {path_template(_uri(connection).path)}")
@@ -184,7 +184,7 @@ def _where_opened() -> Callable[[Callable[[], None]], None]:
     return run
 
 
-def _start_call(info: CallInfo, turn: Turn, call_id: str | None) -> Call | None:
+def _start_call(info: CallInfo, request: object, turn: Turn, call_id: str | None) -> Call | None:
     """Start a call in the current context; None if it must not be observed."""
     factory = HOOK_CONTEXT.factory()
     if factory is None:
@@ -193,6 +193,7 @@ def _start_call(info: CallInfo, turn: Turn, call_id: str | None) -> Call | None:
         HOOK_CONTEXT.warn_about_other_tracers()
     call = start(factory, info, turn, call_id)
     if call is not None:
+        call.attempts.request = request
         remember_call(otel_context.get_current(), call.id_cell)
     return call
 

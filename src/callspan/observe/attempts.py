@@ -10,6 +10,7 @@ import msgspec
 
 from callspan.fail_open import fail_open, value_of
 from callspan.process.secrets import masked_error
+from callspan.process.sent_keys import sent_keys, without_keys
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import FIRST_ERROR, classify, error_info, known_base
 from callspan.providers.stated_cost import cost_of_attempt
@@ -46,7 +47,7 @@ class AttemptLog:
 
     __slots__ = (
         "_attempts", "_rate_limited", "_sdk_retries", "_zero_ns", "has_connection", "headers", "is_from_cache",
-        "limits",
+        "limits", "request",
     )  # fmt: skip
 
     def __init__(self, zero_ns: int) -> None:
@@ -61,12 +62,14 @@ class AttemptLog:
         """Whether the last response came over a connection; None if no HTTP library says so."""
         self.is_from_cache = False
         """Whether the client's cache says that it served the last response."""
+        self.request: object = None
+        """The last request, of any HTTP library, for its keys; released at the end of the call."""
         self.limits: RateLimits | None = None
         """Rate limits from an event, if there are no HTTP responses."""
 
-    def started(self, sdk_retries: int | None = None) -> None:
+    def started(self, sdk_retries: int | None = None, request: object = None) -> None:
         """Record that a request is about to be sent; `sdk_retries`: the SDK's own retry count, if known."""
-        self._sdk_retries = sdk_retries
+        self._sdk_retries, self.request = sdk_retries, request
         self._attempts.append(_OpenAttempt(_now_ns() - self._zero_ns))
         self.headers = {}
 
@@ -107,6 +110,10 @@ class AttemptLog:
         last.end_ns, last.exception, last.status = _now_ns() - self._zero_ns, exception, status or last.status
         self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
 
+    def sent_keys(self) -> list[str]:
+        """Return the keys that the last request was sent with."""
+        return sent_keys(self.request)
+
     def fields(
         self, start_ns: int, duration_ns: int, error: ErrorInfo | None, *, is_last: bool = True
     ) -> dict[str, Any]:
@@ -141,6 +148,8 @@ class AttemptLog:
                     attempt.body = None
                 limits = record.rate_limits or limits
                 records.append(record)
+            if any(record.error_type for record in records):
+                records = [without_keys(record, self.sent_keys()) for record in records]
             if error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
                 records[-1] = msgspec.structs.replace(records[-1], error_kind=error.kind, error_type=error.type)
         except Exception as failure:

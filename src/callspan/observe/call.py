@@ -47,6 +47,7 @@ from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import interrupted
+from callspan.process.sent_keys import answer_without, without_keys
 from callspan.process_identity import cached_identity_of, own_identity
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
@@ -557,6 +558,8 @@ class Call:
             with _BUILD_RECORD:
                 flag_unrecognized(fields, self.record, self._body)
         record = msgspec.structs.replace(self.record, **fields)
+        if record.error is not None:
+            record = answer_without(record, self.attempts.sent_keys())
         processed = self._factory.processors.process(record)
         processed_record = processed.record
         is_same = processed_record is record or _bodies(processed_record) == _bodies(record)
@@ -570,6 +573,8 @@ class Call:
         self._processed = processed
         self._body = self._input = self._start_context = None
         self._request = self.record.request
+        if not ending.is_presumed:
+            self.attempts.request = None
         return processed
 
     def _fold(self) -> object:
@@ -618,6 +623,7 @@ class Call:
         if self.explicit is not None:
             fields = self.explicit.applied(fields)
         if error is not None:
+            error = without_keys(error, self.attempts.sent_keys())
             if outcome == "success":
                 outcome = "timeout" if error.kind == "timeout" else "error"
             if fields["rate_limited"] is None and error.status == TOO_MANY_REQUESTS:

@@ -442,6 +442,11 @@ def _is_secret(key: object) -> bool:
     return isinstance(key, str) and _ends_secretly(key[-_NAME_END:])
 
 
+def is_secret_name(name: str) -> bool:
+    """Return whether a header or parameter of this name has a secret."""
+    return _is_secret(name)
+
+
 def _is_secret_setting(key: object) -> bool:
     return _is_secret(key) or (isinstance(key, str) and key.lower() == _TOKEN)
 

@@ -169,7 +169,7 @@ def _attempted(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> B
     operation = kwargs["operation_model"] if "operation_model" in kwargs else args[_PARAMS_AT]
     if operation.service_model.service_name != _SERVICE:  # a token of the credentials
         return None
-    opened.call.attempts.started()
+    opened.call.attempts.started(request=request)
     if opened.inject:
         propagate.inject(request.headers, context=opened.context)
     opened.show_sent(request.body)

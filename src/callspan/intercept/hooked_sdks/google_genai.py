@@ -201,7 +201,7 @@ def _attempted(_args: object, request: Any, _kwargs: object) -> GoogleCall | Non
     opened = CURRENT_CALL.get()
     if not isinstance(opened, GoogleCall):
         return None
-    opened.call.attempts.started()
+    opened.call.attempts.started(request=request)
     if opened.inject:
         request.headers = dict(request.headers)  # it may be the client's
         propagate.inject(request.headers, context=opened.context)

@@ -36,7 +36,7 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading
     # Raw headers, because httpx decodes all of them for a lookup by name.
     if request is not open_call.built and _MARK not in {name.lower() for name, _ in request.headers.raw}:
         return None
-    open_call.call.attempts.started(open_call.built_retries)
+    open_call.call.attempts.started(open_call.built_retries, request)
     # The attempt has started even if the following code fails.
     try:
         if open_call.inject:

@@ -266,7 +266,7 @@ def opened(request: Any) -> WireCall | None:
     call = Call(factory, endpoint, _info(url, wire, user_agent, endpoint, body), alone=not context)
     wire_call = WireCall(call, context, invokes=invokes)
     call.sent(content, body)
-    call.attempts.started()
+    call.attempts.started(request=request)
     if HOOK_CONTEXT.propagate:
         wire_call.propagate(request.headers)
     return wire_call
