@@ -26,6 +26,7 @@ from tests.support.scale import scaled
 
 import callspan
 from callspan import open_store
+from callspan.comparison.call_sums import CallSums
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
 from callspan.records import CallRecord, Cost, Place, Record, Request, Response, RewardRecord, Timing, Usage
 from callspan.stores import CallFilter, Reader, Summary, find_store
@@ -450,6 +451,9 @@ def test_call_sums_have_models_reasoning_and_means(store: Delivery, records: Rec
         assert (found.reasoning_tokens, found.mean_input_tokens, found.mean_output_tokens) == (4, 7.5, 4.0)
     (row,) = json.loads(run(store.url, "sessions", "--json"))
     assert (row["reasoning_tokens"], row["mean_input_tokens"], row["mean_output_tokens"]) == (4, 7.5, 4.0)
+    assert sums.mean_duration_ns == fmean(one.timing.duration_ns for one in made if one.outcome == "success")
+    for kind in (CallSums, Summary, type(session)):
+        assert not [name for name in kind.__struct_fields__ if name.endswith("_ms")], "facts have one unit"
     nothing = callspan.summary([])
     assert (nothing.models, nothing.reasoning_tokens, nothing.mean_input_tokens) == ({}, None, None)
 

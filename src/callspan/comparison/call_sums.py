@@ -20,8 +20,8 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     successes: int
     errors: int
     """Number of calls with the outcome error or timeout."""
-    mean_latency_ms: float | None
-    """Mean duration of the successful calls, in milliseconds."""
+    mean_duration_ns: float | None
+    """Mean over the successful calls."""
     input_tokens: int | None
     """Including cached tokens."""
     output_tokens: int | None
@@ -53,10 +53,8 @@ def summary(records: Iterable[object]) -> CallSums:
         1
     """
     calls = {record.call_id: record for record in records if isinstance(record, CallRecord)}.values()
-    latencies = [
-        call.timing.duration_ns / 1e6
-        for call in calls
-        if call.outcome == "success" and call.timing.duration_ns is not None
+    durations = [
+        call.timing.duration_ns for call in calls if call.outcome == "success" and call.timing.duration_ns is not None
     ]
     usages = [call.usage for call in calls if call.usage is not None]
     inputs, outputs = [usage.input_tokens for usage in usages], [usage.output_tokens for usage in usages]
@@ -65,7 +63,7 @@ def summary(records: Iterable[object]) -> CallSums:
         calls=len(calls),
         successes=sum(call.outcome == "success" for call in calls),
         errors=sum(is_error(call.outcome) for call in calls),
-        mean_latency_ms=fmean(latencies) if latencies else None,
+        mean_duration_ns=fmean(durations) if durations else None,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         reasoning_tokens=known_sum(usage.reasoning_tokens for usage in usages),
