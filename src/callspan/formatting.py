@@ -5,7 +5,6 @@ None is formatted as a dash, never as 0.
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import datetime, timezone
 from decimal import Context, Decimal
@@ -19,8 +18,8 @@ UNKNOWN: Final = "\N{EN DASH}"
 _UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _ROUNDS_UP: Final = 0.9995
 _ABBREVIATED_FROM: Final = 100_000
-_WHOLE_FROM: Final = 1_000
-"""Rewards of this size have no decimals."""
+_WHOLE: Final = (1_000, 1e15)
+"""Rewards of a size from the first number have no decimals; from the second, a column has no place for all digits."""
 _THREE_DIGITS: Final = Context(prec=3)
 _CENTS: Final = 2
 _NS_PER_S: Final = 1_000_000_000
@@ -92,10 +91,10 @@ def exact(usd: Decimal | None) -> str | None:
 
 
 def reward(value: float | None) -> str:
-    """Return a reward with its sign and four significant digits, or all of its integer part."""
+    """Return a reward with its sign and four significant digits, or all of its integer part if that is short."""
     if value is None:
         return UNKNOWN
-    return f"{value:+,.0f}" if abs(value) >= _WHOLE_FROM and math.isfinite(value) else f"{value:+.4g}"
+    return f"{value:+,.0f}" if _WHOLE[0] <= abs(value) < _WHOLE[1] else f"{value:+.4g}"
 
 
 def score(mean: float, count: int, last_value: float) -> str:

@@ -260,8 +260,12 @@ def test_image_or_its_setting_is_displayed(store: Delivery, tab: Open, media: An
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(12345.0, "+12,345"), (-1000000.0, "-1,000,000"), (0.12345, "+0.1235"), (999.94, "+999.9")]
-)
+    ("value", "text"),
+    [
+        (12345.0, "+12,345"), (-1000000.0, "-1,000,000"), (0.12345, "+0.1235"), (999.94, "+999.9"),
+        (1e14, "+100,000,000,000,000"), (1e15, "+1e+15"), (-1.23456e300, "-1.235e+300"),
+    ],
+)  # fmt: skip
 def test_large_rewards_have_all_their_digits(value: float, text: str, store: Delivery, tab: Open) -> None:
     assert formatting.reward(value) == text
     one = tab(store.url)

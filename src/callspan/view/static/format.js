@@ -37,8 +37,9 @@ export const time = ms => {
   return hours < 48 ? `${hours} h ${String(minutes % 60).padStart(2, "0")}` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 };
 
-// Four significant digits, but all of the integer part.
-const digits = size => (size >= 1000 ? Math.round(size).toLocaleString("en-US") : String(Number(size.toPrecision(4))));
+// Four significant digits, but all of the integer part of what fits in a column.
+const short = size => Number(size.toPrecision(4));
+const digits = size => (size >= 1e15 ? short(size).toExponential() : size >= 1000 ? Math.round(size).toLocaleString("en-US") : String(short(size)));
 export const signed = value => {
   if (!known(value)) return DASH;
   const text = digits(Math.abs(value));
