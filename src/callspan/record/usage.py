@@ -113,12 +113,14 @@ def usage_of_iteration(iteration: UsageIteration) -> Usage:
 def contradicts_itself(usage: Usage) -> bool:
     """Return whether a counter is smaller than one of its parts, or writes to the cache are not the sum of theirs.
 
-    The last event of a stream states the writes anew, but not how long they are kept.
+    Nor is there an answer to an empty prompt, of which some servers' streams state 0 tokens. The last event of a stream
+    states the writes anew, but not how long they are kept.
     """
     inputs, output, writes = usage.input_tokens, usage.output_tokens, usage.cache_write_tokens
     short, long, total = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens, usage.total_tokens
     return (
         (total is not None and total < (inputs or 0) + (output or 0))
+        or (inputs == 0 and bool(output))
         or _is_exceeded(
             inputs, usage.cache_read_tokens, writes, usage.input_text_tokens, usage.input_image_tokens,
             usage.input_audio_tokens,
