@@ -410,6 +410,10 @@ LOOK_ALIKES: dict[str, dict[str, Any]] = {
     "no object": {"url": "/v1/chat/completions", "json": [APIS["chat"].body]},
     "no JSON": {"url": "/v1/chat/completions", "content": b"model=m-1"},
     "nothing": {"url": "/v1/chat/completions"},
+    "the tokens of a request": {
+        "url": "/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict",
+        "json": {"model": "m-1", "messages": QUESTION, "anthropic_version": "vertex-2023-10-16"},
+    },
     "a model that was trained for something else": {
         "url": "/v1/projects/p/locations/l/endpoints/7:predict", "json": {"instances": [{"age": 7}]},
     },

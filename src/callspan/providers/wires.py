@@ -149,6 +149,9 @@ _PUBLISHED: Final = "/publishers/"
 _ANTHROPIC: Final = "/publishers/anthropic/"
 """In the paths to Anthropic's models, with whose verbs other vendors' are asked for chat completions."""
 
+_COUNTER: Final = "count-tokens"
+"""What stands for a model in Vertex's path to the tokens of a request, which no model answers."""
+
 
 @lru_cache(maxsize=_MAX_PATHS)
 def find(method: str, path: str) -> Wire | None:
@@ -161,7 +164,9 @@ def find(method: str, path: str) -> Wire | None:
         if (match := pattern.search(path)) is not None:
             stated = match.groupdict()
             api, model = apis.get(stated["verb"]), stated["model"]
-            return None if api is None else Wire(api, model and unquote(model), stated.get("stream") is not None)
+            if api is None or model == _COUNTER:
+                return None
+            return Wire(api, model and unquote(model), stated.get("stream") is not None)
     named = _PATHS.get("/".join(path.rsplit("/", 2)[-2:]))
     return None if named is None else Wire(named, None)
 
