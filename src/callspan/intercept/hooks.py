@@ -238,10 +238,8 @@ def _around(original: Function, steps: HookSteps, on_return: Returned, name: str
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
             try:
-                if result is not _ABSENT and step.swallow(error):
-                    _run_on_failure(steps, state, None)
+                if _is_own_failure(steps, state, result, error):
                     return result
-                _run_on_error(steps, state, error)
             except BaseException:  # an interrupt
                 _run_on_failure(steps, state, error)
                 raise
@@ -272,16 +270,23 @@ def _around_async(original: Function, steps: HookSteps, on_return: Returned, nam
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
             try:
-                if result is not _ABSENT and step.swallow(error):
-                    _run_on_failure(steps, state, None)
+                if _is_own_failure(steps, state, result, error):
                     return result
-                _run_on_error(steps, state, error)
             except BaseException:  # an interrupt
                 _run_on_failure(steps, state, error)
                 raise
             raise
 
     return hooked
+
+
+def _is_own_failure(steps: HookSteps, state: object, result: object, error: BaseException) -> bool:
+    """Run the step that an exception requires; return False if the caller gets it, True if the caller gets `result`."""
+    if result is not _ABSENT and steps.step.swallow(error):
+        _run_on_failure(steps, state, None)
+        return True
+    _run_on_error(steps, state, error)
+    return False
 
 
 def _run_on_error(steps: HookSteps, state: object, error: BaseException) -> None:
