@@ -150,7 +150,7 @@ def run(path: Path, *arguments: str) -> Cost:
         ("large", "sessions --objective judge --min-score 2", 1.2, 100, 0),
         ("large", "sessions --min-score 0.5", 1.5, 100, 10),
         ("large", "sessions --min-score 1000000", 1.2, 100, 0),
-        ("large", "report -o -", 20.0, RSS_MB, 10),
+        ("large", "report -o -", 15.0, RSS_MB, 10),
         ("long", "show last", 5.0, 98, 50_000),
         ("long", "export openai -o -", 60.0, 140, 500 * STEPS),
         # Its steps say the same again and again, so that it has no more rows than 10,000 steps have.

@@ -133,9 +133,13 @@ class Reader:
 
     def sessions(self, selection: CallFilter = _EVERY) -> Iterator[SessionSummary]:
         """Yield sessions, newest first by default. Those known only from their calls match no condition on labels."""
-        ids = self._lists.sessions(selection)
+        ids = self.listed_session_ids(selection)
         while batch := list(islice(ids, _SESSIONS_AT_ONCE)):
             yield from session_summaries.session_summaries(self._database, batch)
+
+    def listed_session_ids(self, selection: CallFilter = _EVERY) -> Iterator[str]:
+        """Yield the ids of the sessions that `sessions` yields, in the same order."""
+        return self._lists.sessions(selection)
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return the session with this id or unique prefix, or None."""

@@ -19,7 +19,7 @@ import msgspec
 
 from callspan.formatting import exact, json_block, plural
 from callspan.output_file import replacement
-from callspan.stores import CallFilter, ConversationReader, Reader, SessionSummary, exact_sum, known_sum
+from callspan.stores import CallFilter, ConversationReader, Reader, exact_sum, known_sum
 from callspan.view import charts, session
 from callspan.view.source import PageRequest, StoreAccess
 
@@ -147,12 +147,9 @@ class _Report:
         """Return the pages of the newest sessions that fit."""
         session_pages: list[list[msgspec.Raw]] = []
         room = int(self._bytes_left * _OF_SESSIONS) if self.contents.outside else self._bytes_left
-        for summary in self._summaries():
+        for session_id in self._session_ids():
             self.contents.sessions += 1
-            if (
-                self.contents.missing_sessions
-                or (pages := self._session_pages(summary.session.session_id, room)) is None
-            ):
+            if self.contents.missing_sessions or (pages := self._session_pages(session_id, room)) is None:
                 self.contents.missing_sessions += 1
                 continue
             size = sum(map(len, pages))
@@ -174,21 +171,16 @@ class _Report:
             cursor = page.next
         return pages
 
-    def _summaries(self) -> Iterator[SessionSummary]:
-        """Yield the selected sessions, then other sessions of the selected calls."""
+    def _session_ids(self) -> Iterator[str]:
+        """Yield the ids of the selected sessions, then of other sessions of the selected calls."""
         listed_ids = set[str]()
-        for summary in self._reader.sessions(self._selection):
-            listed_ids.add(summary.session.session_id)
-            yield summary
+        for session_id in self._reader.listed_session_ids(self._selection):
+            listed_ids.add(session_id)
+            yield session_id
         if self._selection == CallFilter():
             return
-        session_ids = (group.key for group in self._reader.summary("session", self._selection, latencies=False))
-        other_sessions = (
-            self._reader.session(session_id)
-            for session_id in session_ids
-            if session_id is not None and session_id not in listed_ids
-        )
-        yield from (summary for summary in other_sessions if summary is not None)
+        groups = self._reader.summary("session", self._selection, latencies=False)
+        yield from (group.key for group in groups if group.key is not None and group.key not in listed_ids)
 
     def _outside(self) -> dict[str, object]:
         """Return the newest calls outside of sessions."""
