@@ -89,8 +89,8 @@ def diff(a: Side, b: Side) -> Diff:
     """Compare two calls or two sessions; differing messages by words or lines. Ids of tool calls are ignored.
 
     Example:
-        >>> found = diff(side_of_call(one, one.conversation), side_of_call(other, other.conversation))
-        >>> found.first_difference
+        >>> difference = diff(side_of_call(one, one.conversation), side_of_call(other, other.conversation))
+        >>> difference.first_difference
         ('messages', 0)
     """
     return Diff(

@@ -60,10 +60,10 @@ def result_in(line: bytes) -> ResultLine | None:
 
 def inline_results(batch: object) -> list[bytes]:
     """Return the results that a batch of Gemini states itself as the lines of a file; without keys, by position."""
-    listed = next((found for name in _INLINE if (found := items(batch, "metadata", "output", name, _INLINE[0]))), ())
+    lists = (items(batch, "metadata", "output", name, _INLINE[0]) for name in _INLINE)
     return [
         encode_json({**result, "key": text(result, "metadata", "key") or str(position)})
-        for position, result in enumerate(listed)
+        for position, result in enumerate(next(filter(None, lists), ()))
         if isinstance(result, dict)
     ]
 

@@ -313,14 +313,14 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect, candidates: Cand
         FROM sessions s WHERE {of_sessions}
       UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{of_call_columns}
         FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
-      GROUP BY session_id) found"""
-    source = " ".join([sessions, *scores_joined(selection, "found.session_id", candidates)])
+      GROUP BY session_id) listed"""
+    source = " ".join([sessions, *scores_joined(selection, "listed.session_id", candidates)])
     order = [filters.known_first(name, selection) for name in _COLUMNS.get(selection.sort, ())]
     if selection.sort == "score":
         order = [lowest_first("score0.score", selection)]
     where = " AND ".join(_of_session(selection, dialect)) or "1 = 1"
-    keys = (*order, "at", "found.session_id")
-    return _Query("found.session_id, found.session_id", source, where, keys, descending=selection.newest_first)
+    keys = (*order, "at", "listed.session_id")
+    return _Query("listed.session_id, listed.session_id", source, where, keys, descending=selection.newest_first)
 
 
 def _aggregates(selection: CallFilter) -> list[str]:
@@ -331,11 +331,11 @@ def _aggregates(selection: CallFilter) -> list[str]:
 
 
 def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
-    """Yield the conditions on the calls, id, times and sums of sessions `found`."""
+    """Yield the conditions on the calls, id, times and sums of sessions `listed`."""
     if selection.ids:
-        yield filters.session_is_named(selection, "found.session_id")
+        yield filters.session_is_named(selection, "listed.session_id")
     if selection.session_id is not None:
-        yield "found.session_id = :session_id"
+        yield "listed.session_id = :session_id"
     if selection.since_ns is not None:
         yield "at >= :since_ns"
     if selection.until_ns is not None:
@@ -343,7 +343,7 @@ def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     measures = {"cost_usd": "(cost, cost_rest)", "duration_ns": "duration", "tokens": "tokens"}
     yield from filters.bounded(selection, measures)
     yield from (f"{flag} = 0" for name, flag in _LACKING.items() if getattr(selection, name) is not None)
-    of_calls = "found.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
+    of_calls = "listed.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
     if selection.errors is False:
         yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
     if (call_conditions := filters.conditions_on_calls(selection)) is not None:

@@ -114,8 +114,9 @@ class Reader:
         """Return the number of sessions of each of these groups that `sessions` yields without limit, by `group_id`."""
         (query, values), counts = self._lists.sessions_query(selection), dict[str, int]()
         for condition, parameters in in_batches([*group_ids], "g.group_id"):
-            sql = f"""SELECT g.group_id, count(*) FROM {query.source} JOIN sessions g ON g.session_id = found.session_id
-              WHERE {query.where} AND {condition} GROUP BY g.group_id"""
+            sql = f"""SELECT g.group_id, count(*) FROM {query.source}
+              JOIN sessions g ON g.session_id = listed.session_id
+             WHERE {query.where} AND {condition} GROUP BY g.group_id"""
             counts.update(self._database.tuples(sql, {**values, **parameters}))
         return counts
 

@@ -137,7 +137,7 @@ JOINED: Final = (
 )
 """A join of sessions with their scores; each is computed once, in the order of an index."""
 SESSION_HAS_LABEL: Final = (
-    "found.session_id IN (SELECT l.session_id FROM rewards l WHERE l.label = :label AND l.label <> ''{of})"
+    "listed.session_id IN (SELECT l.session_id FROM rewards l WHERE l.label = :label AND l.label <> ''{of})"
 )
 CALL_HAS_LABEL: Final = """(
   c.call_id IN (SELECT l.call_id FROM rewards l WHERE l.label = :label AND l.label <> '' AND l.scope = 'call'{of})

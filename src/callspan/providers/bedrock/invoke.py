@@ -173,8 +173,8 @@ class InvokeModel:
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, finish reasons, usage and error of a complete or folded body; accepts any JSON."""
-        found = answers(body)
-        reasons = list(map(finish_reason, found))
+        stated = answers(body)
+        reasons = list(map(finish_reason, stated))
         finish, error = finish_of(tuple(reasons)), _error(body)
         return ResponseInfo(
             response=Response(
@@ -184,7 +184,7 @@ class InvokeModel:
                 refused=finish.refused or _is_blocked(body),
                 unknown_finish=finish.unknown_finish,
             ),
-            usage=invoked_usage(body, found),
+            usage=invoked_usage(body, stated),
             error=error or finish.error,
             recognized=error is not None or self._is_answer(body),
         )

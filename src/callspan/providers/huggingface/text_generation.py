@@ -114,7 +114,7 @@ def _message(answer: Json) -> Message:
 
 
 def _usage(answers: list[Json]) -> Usage | None:
-    details = [found for answer in answers if (found := mapping(answer, "details")) is not None]
+    details = [of_answer for answer in answers if (of_answer := mapping(answer, "details")) is not None]
     outputs = [tokens for each in details if (tokens := count(each, "generated_tokens")) is not None]
     if not outputs:
         return None
