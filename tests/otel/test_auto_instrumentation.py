@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 
 import pytest
@@ -78,3 +79,13 @@ def test_workers_that_import_callspan_send_their_spans(stage: Stage, how: str) -
     done = stage.run("python", "alone.py", how)
     assert (done.returncode, done.stderr) == (0, "")
     assert (len(stage.spans), len(stage.calls())) == (2, 2)
+
+
+def test_id_generator_of_auto_instrumentation_leaves_random_numbers(stage: Stage) -> None:
+    (stage.place / "shop.py").write_text(
+        "import random\nfrom posting import ask\nrandom.seed(7); ask('Hi'); print(random.random())"
+    )
+    for _ in range(2):
+        done = stage.run("opentelemetry-instrument", "python", "shop.py", OTEL_PYTHON_ID_GENERATOR="callspan")
+        assert done.stdout == f"{random.Random(7).random()}\n", done.stderr
+    assert len({span.trace_id for span in stage.spans}) == len(stage.spans) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import subprocess
 import sys
 from functools import partial
@@ -23,7 +24,7 @@ from tests.support.waiting import HANG_S
 
 import callspan
 from callspan import ByteBoundedExporter
-from callspan.testing import ScriptedProvider
+from callspan.testing import ScriptedProvider, capture
 
 SCRIPT = str(APPS / "posting.py")
 EVENT = "gen_ai.client.inference.operation.details"
@@ -107,6 +108,26 @@ def test_otlp_sends_all_three_signals(service: str | None, name: str, variables:
     assert events.count(EVENT) == (0 if without else 1)
     assert metrics == set() if without else metrics >= CALL_METRICS
     assert {found["service.name"] for found in resources(stage.receiver)} == {name}
+
+
+DRAWING = "random.seed(7); ask('Hi'); print(random.random())"
+DRAWN = f"{random.Random(7).random()}\n"
+
+
+def test_seeded_application_draws_the_same_numbers(stage: Stage) -> None:
+    """And its processes have different traces."""
+    for _ in range(2):
+        done = asked(stage, f"otlp='{stage.receiver.url}'", before="import random; random.seed(7)", after=DRAWING)
+        assert (done.stdout, done.stderr) == (DRAWN, "")
+    assert len({span.trace_id for span in stage.spans}) == len(stage.spans) == 4
+
+
+def test_seeded_test_draws_the_same_numbers() -> None:
+    with ScriptedProvider() as provider, capture() as captured:
+        client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
+        random.seed(7)
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        assert (random.random(), len(captured.spans)) == (random.Random(7).random(), 1)
 
 
 OWN_PROVIDERS = """

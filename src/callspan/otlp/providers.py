@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from callspan.fail_open import fail_open, log
 from callspan.otlp.byte_bounds import ByteBoundedExporter
+from callspan.otlp.span_ids import SpanIds
 from callspan.process_identity import own_identity
 from callspan.safe_urls import is_http_url, safe_name
 from callspan.service import instance_id, service_name
@@ -92,7 +93,7 @@ def make_provider(signal: Signal, otlp: str | bool, service: str | None = None) 
         return MeterProvider([PeriodicExportingMetricReader(exporter)], resource=resource)
     bounded = ByteBoundedExporter(exporter)
     if signal == "traces":
-        tracers = TracerProvider(resource=resource)
+        tracers = TracerProvider(resource=resource, id_generator=SpanIds())
         tracers.add_span_processor(_SpanProcessor(bounded))
         return tracers
     from opentelemetry.sdk._logs import LoggerProvider

@@ -46,7 +46,12 @@ def new_id() -> str:
 
 def new_span_id() -> str:
     """Return a new span id, 16 hexadecimal digits, for a record without a span of OpenTelemetry."""
-    return _random.getrandbits(64).to_bytes(8, "big").hex()
+    return random_bits(64).to_bytes(8, "big").hex()
+
+
+def random_bits(number: int) -> int:
+    """Return so many random bits, whatever the seed of `random`. Safe from any thread and after a fork."""
+    return _random.getrandbits(number)
 
 
 def response_call_id(provider: str, response_id: str) -> str:

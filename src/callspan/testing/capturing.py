@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan.agent.misuse import usage_errors
 from callspan.agent.registry import isolated_ids
+from callspan.otlp.span_ids import SpanIds
 from callspan.process.processed import ProcessedRecord
 from callspan.process.redaction import Redactor
 from callspan.providers import registry
@@ -123,7 +124,7 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
         True
     """
     exporter = InMemorySpanExporter()
-    provider = TracerProvider()
+    provider = TracerProvider(id_generator=SpanIds())
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Capture(exporter)
     loaded = load({**settings}, environment={})
