@@ -1,15 +1,33 @@
-"""Amounts: exact decimal arithmetic, independent of the application's decimal context."""
+"""Amounts: exact decimal arithmetic, independent of the application's decimal context.
+
+Operators such as `+`, and `abs` and `round`, compute in the context of the thread, and a new `Context` takes what it is
+not told from `decimal.DefaultContext`. An application may change both: to few digits, or so that rounding raises. So
+decimals are computed by the methods of these contexts, or with one of them as the local context.
+"""
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow
-from typing import Final
+from collections.abc import Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DecimalException, DivisionByZero, InvalidOperation, Overflow
+from typing import Final, TypeAlias
 
-_TRAPS: Final = [InvalidOperation, DivisionByZero, Overflow]
+_Signals: TypeAlias = Sequence[type[DecimalException]]
+_ERRORS: Final[_Signals] = (InvalidOperation, DivisionByZero, Overflow)
 _MAX_EXPONENT: Final = 400
-EXACT: Final = Context(prec=1_000, traps=_TRAPS)
+_LIMIT: Final = 999_999
+"""Of exponents, as in Python's default context."""
+
+
+def decimal_context(digits: int, traps: _Signals = ()) -> Context:
+    """Return a context that computes with so many digits; only the signals `traps` raise."""
+    return Context(
+        prec=digits, rounding=ROUND_HALF_EVEN, Emin=-_LIMIT, Emax=_LIMIT, capitals=1, clamp=0, flags=[], traps=[*traps]
+    )
+
+
+EXACT: Final = decimal_context(1_000, _ERRORS)
 """Enough digits for any sum of amounts, and any amount in picodollars, without rounding."""
-USUAL: Final = Context(prec=28, traps=_TRAPS)
+USUAL: Final = decimal_context(28, _ERRORS)
 """Python's default precision, used by price lists, whose quotients may be periodic."""
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Final
 
-from callspan.amounts import as_text, is_amount
+from callspan.amounts import EXACT, as_text, decimal_context, is_amount
 from callspan.record import codec
 
 UNKNOWN: Final = "\N{EN DASH}"
@@ -20,7 +20,7 @@ _ROUNDS_UP: Final = 0.9995
 _ABBREVIATED_FROM: Final = 100_000
 _WHOLE: Final = (1_000, 1e15)
 """Rewards of a size from the first number have no decimals; from the second, a column has no place for all digits."""
-_THREE_DIGITS: Final = Context(prec=3)
+_THREE_DIGITS: Final = decimal_context(3)
 _CENTS: Final = 2
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1e6
@@ -79,10 +79,11 @@ def money(usd: Decimal | None) -> str:
     """
     if usd is None or not is_amount(usd):
         return UNKNOWN
-    amount, sign = abs(usd), "-" if usd < 0 else ""
+    amount, sign = usd.copy_abs(), "-" if usd < 0 else ""
     amount = _THREE_DIGITS.plus(amount) if amount < 1 else amount
-    decimals = max(_CENTS, -int(amount.normalize().as_tuple().exponent)) if 0 < amount < 1 else _CENTS
-    return f"{sign}${amount:,.{decimals}f}"
+    decimals = max(_CENTS, -int(EXACT.normalize(amount).as_tuple().exponent)) if 0 < amount < 1 else _CENTS
+    amount = EXACT.quantize(amount, Decimal((0, (1,), -decimals)))
+    return f"{sign}${amount:,f}"
 
 
 def exact(usd: Decimal | None) -> str | None:

@@ -50,7 +50,7 @@ from callspan.record.messages import (
     parse_arguments,
     tool_name,
 )
-from callspan.record.reward_sums import REWARD, mean_of, written
+from callspan.record.reward_sums import REWARD, difference, mean_of
 from callspan.record.usage import Cost, Usage, UsageIteration
 
 __all__ = [
@@ -96,6 +96,7 @@ __all__ = [
     "Usage",
     "UsageIteration",
     "decode",
+    "difference",
     "encode",
     "encode_json",
     "is_agent",
@@ -104,5 +105,4 @@ __all__ = [
     "new_id",
     "parse_arguments",
     "tool_name",
-    "written",
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
+from callspan.amounts import EXACT
 from callspan.cli.safe_text import clean
 from callspan.safe_urls import is_http_url, without_passwords
 from callspan.stores import META
@@ -76,7 +77,7 @@ def _duration(text: str) -> int:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError
-    return min(int(Decimal(match[1]) * _UNITS_NS[match[2] or "s"]), _MAX_NS)
+    return min(int(EXACT.multiply(Decimal(match[1]), _UNITS_NS[match[2] or "s"])), _MAX_NS)
 
 
 def _moment(text: str) -> int:

@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from callspan.amounts import EXACT
 from callspan.comparison.sides import Side, text_of
 from callspan.formatting import UNKNOWN, count, duration, money
 from callspan.records import Message, encode_json
@@ -45,7 +46,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
         if self.status != "differs" or isinstance(a, bool) or isinstance(b, bool):
             return None
         if isinstance(a, Decimal) and isinstance(b, Decimal):
-            return b - a
+            return EXACT.subtract(b, a)
         return b - a if isinstance(a, (int, float)) and isinstance(b, (int, float)) else None
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from callspan.amounts import EXACT
 from callspan.comparison.groups import (
     Group,
     Kind,
@@ -21,7 +22,7 @@ from callspan.comparison.groups import (
     values_of,
 )
 from callspan.comparison.intervals import MIN_VALUES, Interval, of_mean, of_means, of_shares
-from callspan.records import written
+from callspan.records import difference
 from callspan.stores import SessionSummary
 
 
@@ -90,8 +91,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         if self.first is None or self.second is None:
             return None
         if isinstance(self.first, Decimal) and isinstance(self.second, Decimal):
-            return self.second - self.first
-        return float(written(float(self.second)) - written(float(self.first)))
+            return EXACT.subtract(self.second, self.first)
+        return difference(float(self.second), float(self.first))
 
     @property
     def is_too_few(self) -> bool:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from callspan.amounts import USUAL
 from callspan.comparison.intervals import Interval, of_mean, wilson
 from callspan.records import REWARD, labels, mean_of
 from callspan.stores import META, SessionSummary, exact_sum
@@ -154,7 +155,7 @@ def mean(values: Sequence[Number]) -> Number | None:
     """Return the mean; None without values."""
     amounts = [value for value in values if isinstance(value, Decimal)]
     total = exact_sum(amounts)
-    return mean_of([*map(float, values)]) if total is None else total / len(amounts)
+    return mean_of([*map(float, values)]) if total is None else USUAL.divide(total, Decimal(len(amounts)))
 
 
 def _total(measure: Measure, values: Sequence[Number]) -> Number | None:

@@ -96,8 +96,7 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         lines = list(self._lines(usage))
         if any(count < 0 for count, _ in lines):
             return None
-        with localcontext(EXACT):
-            return sum((count * price for count, price in lines), Decimal(0)) / _MILLION + self.request
+        return sum((count * price for count, price in lines), Decimal(0)) / _MILLION + self.request
 
     def _lines(self, usage: Usage) -> Iterator[tuple[int, Decimal]]:
         write = self.input if self.cache_write is None else self.cache_write
@@ -172,8 +171,9 @@ class Pricer:
         """
         if record.cost is not None:
             return record
-        priced = self._priced(record) if record.is_bought else record
-        return with_attempts(priced, priced.cost)
+        with localcontext(EXACT):
+            priced = self._priced(record) if record.is_bought else record
+            return with_attempts(priced, priced.cost)
 
     def _priced(self, record: CallRecord) -> CallRecord:
         usage = record.usage
@@ -190,8 +190,7 @@ class Pricer:
         known_costs = [cost for cost in costs if cost is not None]
         if len(known_costs) < len(costs):
             return record
-        with localcontext(EXACT):
-            usd = sum((cost.usd for cost in known_costs), Decimal(0))
+        usd = sum((cost.usd for cost in known_costs), Decimal(0))
         total = cost_with_reasons(usd, known_costs[0].source, filter(None, (cost.reason for cost in known_costs)))
         priced = [
             msgspec.structs.replace(run, cost=cost) for run, cost in zip(usage.iterations, known_costs[1:], strict=True)
@@ -238,12 +237,12 @@ def _priced_by(key: str, prices: ModelPrices, record: CallRecord, usage: Usage) 
         return None
     reasons = missing_prices(f"{name}={value}" for name, value in unpriced.items())
     if unpriced.get(PROCESSING) == BATCH:
-        usd, reasons = EXACT.divide(usd, Decimal(2)), [*reasons, "half the usual price"]
+        usd, reasons = usd / 2, [*reasons, "half the usual price"]
     for tool, count in tool_runs(record).items():
         if count is None or tool not in prices.tools:
             reasons += missing_prices([tool])
         else:
-            usd = EXACT.add(usd, EXACT.multiply(prices.tools[tool], Decimal(count)))
+            usd += prices.tools[tool] * count
     return usd, [*reasons, *missing_prices(modality for modality, _ in as_text(usage))]
 
 

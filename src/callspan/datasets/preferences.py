@@ -14,7 +14,7 @@ from callspan.datasets.chat_messages import ChatMessage, Dropped, arguments_of, 
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, checked_calls, is_cut_off
-from callspan.records import REWARD, SessionRecord, written
+from callspan.records import REWARD, SessionRecord, difference
 
 _FIELDS: Final = ("task_id", "group_id", "name")
 
@@ -31,7 +31,7 @@ def preference_rows(episodes: Iterable[Episode], options: Options, statistics: S
             statistics.left_out["pair: only one session of its task"] += 1
         answers: _Answers | None = None
         for worse, score in ranked[1:]:
-            if best_score <= score or float(written(best_score) - written(score)) < options.margin:
+            if best_score <= score or difference(best_score, score) < options.margin:
                 statistics.left_out["pair: rewards too alike"] += 1
                 continue
             answers = answers or _Answers(best, options, statistics.dropped)

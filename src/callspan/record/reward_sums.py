@@ -10,22 +10,25 @@ number, and the last value. Rewards of calls count in neither; readers add the s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 from functools import reduce
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.amounts import decimal_context
 from callspan.record.events import EventRecord, RewardRecord
 
 REWARD: Final = "reward"
 _DIGITS: Final = 12
 """Digits of sums and means, as in `callspan.stores.scores`: databases that add binary numbers have no more."""
-_DECIMAL: Final = Context(prec=40, traps=[])
+_DECIMAL: Final = decimal_context(40)
 """Values are added in decimal, so that 3 x 0.8 is 2.4 in any order. Infinities raise no errors."""
-_EVERY_DIGIT: Final = Context(prec=400, traps=[])
+_EVERY_DIGIT: Final = decimal_context(400)
 """Enough for the digits of any float before the point."""
+_THREE_DIGITS: Final = decimal_context(3)
+"""Those by which a size is rounded up to the next power of ten, as databases write it."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -69,7 +72,7 @@ class Ratings(NamedTuple):
         if self.number == 1 or not self.size.is_finite():
             return float(self.total)
         number, size = (_DECIMAL.divide(amount, Decimal(count)) for amount in (self.total, self.size))
-        places = max(0, _DIGITS - 1 - Decimal(f"{size:.2e}").adjusted())
+        places = max(0, _DIGITS - 1 - _THREE_DIGITS.plus(size).adjusted())
         return float(number.quantize(Decimal((0, (1,), -places)), context=_EVERY_DIGIT))
 
 
@@ -94,6 +97,11 @@ def mean_of(values: Sequence[float]) -> float | None:
 def exact_total(values: Iterable[float]) -> Decimal:
     """Return the sum, computed in decimal."""
     return reduce(_DECIMAL.add, map(written, values), Decimal(0))
+
+
+def difference(value: float, other: float) -> float:
+    """Return the value minus the other one, computed in decimal: 0.1 for 0.3 and 0.2."""
+    return float(_DECIMAL.subtract(written(value), written(other)))
 
 
 class RewardSums(NamedTuple):

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import cache, partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-PICO: Final = Decimal(10) ** 12
+PICO: Final = Decimal(10**12)
 """Picodollars per dollar."""
 PICO_PER_MICRO: Final = 10**6
 """Picodollars per microdollar."""

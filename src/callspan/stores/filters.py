@@ -373,7 +373,7 @@ def _bound_parameters(selection: CallFilter) -> Iterator[tuple[str, object]]:
 
 def whole_micro(usd: Decimal) -> tuple[int, int]:
     """Return an amount in whole microdollars and the picodollars beyond them, rounded towards zero."""
-    pico = int(EXACT.multiply(min(max(usd, -_MAX_USD), _MAX_USD), PICO))
+    pico = int(EXACT.multiply(min(max(usd, _MAX_USD.copy_negate()), _MAX_USD), PICO))
     micro, remainder = divmod(abs(pico), PICO_PER_MICRO)
     return (-micro, -remainder) if pico < 0 else (micro, remainder)
 

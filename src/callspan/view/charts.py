@@ -144,7 +144,7 @@ def _unit(period: tuple[int, int]) -> Unit:
 
 
 def _dearest_first(sums: Summary) -> tuple[Decimal, int]:
-    return -(sums.cost_usd or Decimal(0)), -sums.calls
+    return (sums.cost_usd or Decimal(0)).copy_negate(), -sums.calls
 
 
 def _time_of(sums: Summary) -> str:
