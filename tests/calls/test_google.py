@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from tests.calls.google_clients import MODEL, client_of, part_of, vertex_client
 from tests.conftest import Instrument
-from tests.support.calls import End, caught, the_call, usage_of
+from tests.support.calls import End, body_returned, caught, the_call, usage_of
 from tests.support.left_behind import unrecorded
 from tests.support.mode import Mode
 from tests.support.processes import ran
@@ -359,6 +359,71 @@ async def test_blocked_prompt_is_refused(mode: Mode, stream: bool, seen: Capture
     assert (record.outcome, record.response.refused, record.response.finish_reasons) == ("success", True, ["SAFETY"])
     assert (usage.input_tokens, usage.output_tokens) == (7, 0)
     assert record.stream is None or record.stream.end == "complete"
+
+
+def called(**fields: Any) -> Any:
+    return {"content": {"role": "model", "parts": [{"functionCall": fields}]}}
+
+
+def piece(path: str, **fields: Any) -> Any:
+    return called(partialArgs=[{"jsonPath": path, **fields}], willContinue=True)
+
+
+PIECES: dict[str, tuple[list[Any], Any]] = {
+    "texts": (
+        [piece("$.city", stringValue="Bos", willContinue=True), piece("$.city", stringValue="ton")], {"city": "Boston"},
+    ),
+    "values": (
+        [piece("$.n", numberValue=3), piece("$.b", boolValue=False), piece("$.z", nullValue="NULL_VALUE")],
+        {"n": 3, "b": False, "z": None},
+    ),
+    "places": (
+        [piece("$.a[0].c", stringValue="x"), piece("$.a[1].c", stringValue="y"), piece("$.d[0][0]", boolValue=True)],
+        {"a": [{"c": "x"}, {"c": "y"}], "d": [[True]]},
+    ),
+    "quoted names": (
+        [piece("$['a b'].c", stringValue="x"), piece('$["d.e"]', numberValue=1), piece(r"$['it\'s']", numberValue=2)],
+        {"a b": {"c": "x"}, "d.e": 1, "it's": 2},
+    ),
+    "nothing": ([], {}),
+    "what fits nowhere": (
+        [piece("$.a", stringValue="x"), piece("$[3]", stringValue="y"), piece("", stringValue="z"), piece("$.b[x]"),
+         piece("$.a[0]", boolValue=True)],
+        {"a": [True], "b": None},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PIECES)
+async def test_arguments_in_pieces_are_those_of_one_call(case: str, mode: Mode, seen: Capture) -> None:
+    pieces, arguments = PIECES[case]
+    other = {**called(name="g", id="c2", args={"y": 1}), "finishReason": "STOP"}
+    begun = called(name="f", id="c1", willContinue=True)
+    mode.provider.reply(raw=[{"candidates": [one]} for one in (begun, *pieces, called(), other)])
+    await mode.all(await streamed(mode, client_of(mode)))
+    record = the_call(seen)
+    assert [(call.id, call.name, json.loads(call.arguments or "")) for call in record.tool_calls or ()] == [
+        ("c1", "f", arguments), ("c2", "g", {"y": 1}),
+    ]  # fmt: skip
+    first, _ = body_returned(record)["candidates"][0]["content"]["parts"]
+    assert first == {"functionCall": {"name": "f", "id": "c1", "args": arguments}}
+
+
+async def test_arguments_that_were_cut_are_incomplete(mode: Mode, seen: Capture) -> None:
+    begun = called(name="f", id="c1", willContinue=True)
+    mode.provider.reply(raw=[{"candidates": [one]} for one in (begun, piece("$.city", stringValue="Bos"))])
+    await mode.all(await streamed(mode, client_of(mode)))
+    (call,) = the_call(seen).tool_calls or ()
+    assert (call.name, call.arguments, call.incomplete) == ("f", '{"city":"Bos"}', True)
+
+
+async def test_searches_of_an_earlier_chunk_count(mode: Mode, seen: Capture) -> None:
+    counted = {"promptTokenCount": 7, "candidatesTokenCount": 2, "totalTokenCount": 9}
+    searched = {"content": {"parts": [{"text": "a"}]}, "groundingMetadata": {"webSearchQueries": ["x"]}}
+    last = {"content": {"parts": [{"text": "b"}]}, "groundingMetadata": {}, "finishReason": "STOP"}
+    mode.provider.reply(raw=[{"candidates": [searched]}, {"candidates": [last], "usageMetadata": counted}])
+    await mode.all(await streamed(mode, client_of(mode)))
+    assert usage_of(the_call(seen)).hosted_tools == {"google_search": 1}
 
 
 async def test_answer_whose_tokens_are_not_counted_has_no_output_count(mode: Mode, seen: Capture) -> None:

@@ -16,6 +16,7 @@ from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import finish_of
 from callspan.providers.fold.merge import GrowingText, Json, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule, counts_nothing
+from callspan.providers.google.partial_args import with_whole_arguments
 from callspan.providers.google.parts import camel, candidates, conversation, finish_reason, snake
 from callspan.providers.google.usage import estimated, service_tier, usage
 from callspan.providers.wire_json import detached, flag, items, mapping, objects, text, word
@@ -27,6 +28,7 @@ _CONTENT: Final = frozenset({"contents", "system_instruction", "tools", "generat
 _RENAMED: Final = {"candidate_count": "n"}
 _OF_TEXT: Final = ("thoughtSignature", "videoMetadata", "partMetadata")
 """Fields of a text part beside its text."""
+_OF_PIECES: Final = frozenset({"partialArgs", "willContinue"})
 _ANSWER: Final = frozenset({"candidates", "promptFeedback", "usageMetadata"})
 _BLOCKED: Final = ("promptFeedback", "blockReason")
 _INCOMPLETE: Final = "incomplete"
@@ -95,11 +97,20 @@ class GenerateContentFold:
             return None
         folded: Json = {**self._body}
         if self._candidates:
-            folded["candidates"] = [finished_copy(self._candidates[number]) for number in sorted(self._candidates)]
+            folded["candidates"] = [_finished(self._candidates[number]) for number in sorted(self._candidates)]
         counters = self._usage if self.complete or self._largest is None else self._largest
         if counters:
             folded["usageMetadata"] = detached(counters)
         return folded if self.complete else {**folded, _INCOMPLETE: True}
+
+
+def _finished(candidate: Json) -> Json:
+    copy: Json = finished_copy(candidate)
+    for part in copy["content"]["parts"]:
+        function_call = mapping(part, "functionCall")
+        if function_call is not None and not _OF_PIECES.isdisjoint(function_call):
+            part["functionCall"] = with_whole_arguments(function_call)
+    return copy
 
 
 def _take(entry: Json, candidate: Json) -> bool:
@@ -108,7 +119,7 @@ def _take(entry: Json, candidate: Json) -> bool:
     for key, value in candidate.items():
         if key == "content":
             has_content = isinstance(value, dict) and _take_content(entry["content"], value)
-        elif value is not None:
+        elif value or (value is not None and key not in entry):
             entry[key] = detached(value)
     return has_content
 
@@ -156,8 +167,10 @@ def _append_other(parts: list[Any], last: object, part: object) -> bool:
         and last_call.get("willContinue") is True
         and "name" not in function_call
     ):
-        pieces = [*items(last_call, "partialArgs"), *items(function_call, "partialArgs")]
-        last_call["partialArgs"] = detached(pieces)
+        pieces = last_call.get("partialArgs")
+        if not isinstance(pieces, list):
+            pieces = last_call["partialArgs"] = []
+        pieces.extend(map(detached, items(function_call, "partialArgs")))
         last_call["willContinue"] = function_call.get("willContinue") is True
         return True
     parts.append(detached(part))
