@@ -26,10 +26,9 @@ def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False
         >>> _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         >>> handle.force_flush()
         True
-        >>> reader = callspan.open_store("callspan.db")
-        >>> [record.text for record in reader.calls()]
+        >>> with callspan.open_store("callspan.db") as reader:
+        ...     [record.text for record in reader.calls()]
         ['Hello!']
-        >>> reader.close()
     """
     url = first_readable(urls)
     if deliver:

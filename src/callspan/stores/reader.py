@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count, groupby, islice
 from operator import itemgetter
-from typing import Final, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
@@ -39,6 +39,9 @@ from callspan.stores.listing import Listing
 from callspan.stores.rewards import Labels, Scores
 from callspan.stores.sums import TIMESTEP, checked_groupings, summed
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _R = TypeVar("_R", bound=Record)
 _EVERY: Final = CallFilter()
 _BETWEEN: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
@@ -51,7 +54,7 @@ _STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
 class Reader:
     """Reads a SQLite file or a Postgres database. Sessions and calls are also found by a unique prefix of their id.
 
-    Close it after use.
+    Close it after use, or use it in a `with` block.
     """
 
     def __init__(self, database: Database) -> None:
@@ -68,6 +71,14 @@ class Reader:
     def close(self) -> None:
         """Close the store."""
         self._database.close()
+
+    def __enter__(self) -> Self:
+        """Return the reader, which is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
+        self.close()
 
     def calls(self, selection: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`. Few are in memory at a time."""
