@@ -51,6 +51,12 @@ def test_doctor_reports_the_source_of_a_setting(monkeypatch: pytest.MonkeyPatch)
     assert "secret" not in str(everything)
 
 
+def test_doctor_works_in_a_bundle_without_package_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.MetadataPathFinder.find_distributions", lambda *_: iter(()))
+    (check,) = checked(area="versions")
+    assert check["detail"].startswith("version unknown, Python 3")
+
+
 def test_agents_whose_calls_are_not_received_are_named(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,7 +143,7 @@ def _versions() -> Check:
     names = ("opentelemetry-sdk", "opentelemetry-instrumentation", "opentelemetry-exporter-otlp")
     packages = ", ".join(f"{name} {_version(name) or 'not installed'}" for name in names)
     python = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Check("versions", "callspan", "note", f"{metadata.version('callspan')}, {python}, {packages}")
+    return Check("versions", "callspan", "note", f"{_version('callspan') or 'version unknown'}, {python}, {packages}")
 
 
 def _version(distribution: str) -> str | None:
