@@ -1,6 +1,7 @@
 """Usage of Ollama: the counters of the last line of an answer.
 
-`prompt_eval_count` is absent if the server had the whole prompt in its cache: the input is then unknown, not 0.
+`prompt_eval_count` is absent, or 0 beside an answer, if the server had the whole prompt in its cache: the input is then
+unknown, not 0.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ def usage(body: object) -> Usage | None:
     total_input, output = count(body, _INPUT), count(body, _OUTPUT)
     if not isinstance(body, dict) or (total_input is None and output is None):
         return None
+    if output and not total_input:
+        total_input = None
     return Usage(
         input_tokens=total_input,
         output_tokens=output,
