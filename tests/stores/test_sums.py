@@ -28,7 +28,7 @@ import callspan
 from callspan import open_store
 from callspan.comparison.call_sums import CallSums
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
-from callspan.records import CallRecord, Cost, Place, Record, Request, Response, RewardRecord, Timing, Usage
+from callspan.records import CallRecord, Cost, Place, Record, Request, Response, RewardRecord, Stream, Timing, Usage
 from callspan.stores import CallFilter, Reader, Summary, find_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, event, reward, run, step
@@ -358,6 +358,28 @@ def test_only_a_failed_call_without_usage_is_free(outcome: Any, store: Delivery,
     store.write(records.call(outcome=outcome), *(records.call(**{**free, **one}) for one in ({}, *lacking)))
     (found,) = store.read().summary("provider")
     assert (found.calls, found.errors, found.calls_without_cost) == (5, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "lacks"),
+    [
+        ({"outcome": "success", "response": Response(finish_reasons=["stop"])}, True),
+        ({"outcome": "success", "stream": Stream(end="complete")}, True),
+        ({"outcome": "success"}, False),  # as of a moderation, which counts no tokens
+        ({"outcome": "cancelled"}, True),
+        ({"outcome": "in_progress"}, True),
+        ({"outcome": "error"}, False),
+        ({"outcome": "timeout", "timing": Timing(start_ns=START_NS, first_token_ns=SECOND)}, True),
+    ],
+)
+def test_call_whose_tokens_are_unknown_lacks_them(fields: Any, lacks: bool, store: Delivery, records: Records) -> None:
+    """And the sum of its session meets no maximum."""
+    unknown = {"usage": None, "cost": None, "response": None, "timing": Timing(start_ns=START_NS)}
+    store.write(*(records.call(session_id="s", **each) for each in ({}, unknown | fields)))
+    reader = store.read()
+    (summary,) = reader.sessions()
+    assert summary.calls_without_usage == lacks
+    assert len([*reader.sessions(CallFilter(max_tokens=10**9))]) == (not lacks)
 
 
 def test_sums_exclude_cached_answers(url: str, store: Delivery, records: Records) -> None:

@@ -186,7 +186,8 @@ class CallAggregates(msgspec.Struct, frozen=True, kw_only=True):
     """Number of calls whose cost is unknown. A failed call is free if it has no tokens and no answer had begun; so is
     one that a cache answered."""
     calls_without_usage: int = 0
-    """Number of calls with an answer whose tokens are unknown, such as streams without usage."""
+    """Number of calls whose tokens are unknown, such as streams without usage and cancelled calls. Calls that failed
+    before an answer had begun have none, nor have answers without a finish reason, such as moderations."""
 
 
 class Summary(CallAggregates, frozen=True, kw_only=True):

@@ -27,8 +27,9 @@ TIMESTEP: Final = "timestep"
 MODEL: Final = "c.model"
 """The model by which a call `c` is grouped."""
 WITHOUT_USAGE: Final = f"""
-coalesce(c.input_tokens, c.output_tokens) IS NULL AND coalesce(c.finish_reason, c.stream_end) IS NOT NULL
-AND c.cached IS NULL AND NOT {FAILED}
+coalesce(c.input_tokens, c.output_tokens) IS NULL AND c.cached IS NULL
+AND (coalesce(c.finish_reason, c.stream_end) IS NOT NULL OR c.outcome <> 'success')
+AND NOT ({FAILED} AND c.first_token_ns IS NULL)
 """
 WITHOUT_COST: Final = f"""
 c.cost_usd IS NULL AND c.cached IS NULL
