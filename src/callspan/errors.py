@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.fail_open import value_of
+from callspan.process.sent_keys import remember_failure
 from callspan.providers.error_kinds import FIRST_ERROR, RETRYABLE, capped, error_info, kind_of_close, known_base
 from callspan.record.call import ErrorInfo, Outcome
 from callspan.record.codec import encodable
@@ -27,6 +28,7 @@ def call_error(error: BaseException) -> ErrorInfo:
 
     Never raises, whatever the exception's `__str__` and properties do.
     """
+    remember_failure(error)
     request_id, body = (value_of(partial(getattr, error, name, None)) for name in ("request_id", "body"))
     info = error_info(
         status=error_status(error),
@@ -76,12 +78,14 @@ def error_status(error: BaseException) -> int | None:
 def application_error(error: BaseException | str | None) -> ErrorInfo | None:
     """Return the error of a session, timestep, tool or event, from an exception or a message; None for None.
 
-    Only class, message and frames are used: other attributes of the application's exceptions may mean anything.
+    Only class, message and frames are used: other attributes of the application's exceptions may mean anything. The
+    keys of a request that it names are masked.
     """
     if error is None:
         return None
     if isinstance(error, str):
         return ErrorInfo(kind="unknown", type="error", message=capped(error))
+    remember_failure(error)
     name = qualified_name(type(error))
     kind = "unknown" if isinstance(error, Exception) else "timeout" if is_deadline(error) else "cancelled"
     message = _message(error)

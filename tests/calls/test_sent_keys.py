@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any, Final
+from urllib.parse import quote
 
 import anthropic
 import httpx
@@ -15,12 +17,42 @@ import pytest
 from tests.support.calls import ask, client_of, everywhere, the_call
 from tests.support.mode import Mode
 
+import callspan
+from callspan.process.known_keys import KNOWN
 from callspan.process.sent_keys import sent_keys
+from callspan.records import encode
 from callspan.testing import Capture, capture
 
 KEY: Final = "mB4-q0w7e1r5t9"
 CHAT: Final = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]}
 REFUSED: Final[dict[str, Any]] = {"error": {"message": f"key {KEY} unknown", "code": KEY, "type": KEY, "param": [KEY]}}
+
+
+def refusal(key: str) -> dict[str, Any]:
+    return json.loads(json.dumps(REFUSED).replace(KEY, json.dumps(key)[1:-1]))
+
+
+def texts(value: object) -> list[str]:
+    """All texts, also of JSON within a text."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return [value, *(texts(json.loads(value)) if value[:1] in ("{", "[") else [])]
+        return [value]
+    items = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [text for item in items for text in texts(item)]
+
+
+def shown(seen: Capture, *keys: str) -> bool:
+    """Whether a key is anywhere, whole or in part."""
+    read = [json.loads(span.to_json()) for span in seen.spans] + [json.loads(encode(one)) for one in seen.everything]
+    everything = "\n".join([*texts(read), everywhere(seen)]).lower()
+    return any(part in everything for key in keys for part in (key[:12].lower(), key[-12:].lower()))
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> None:
+    """Let no test mask what another has sent."""
+    KNOWN.clear()
 
 
 async def refused(mode: Mode, client: Any, **options: Any) -> str:
@@ -83,6 +115,115 @@ async def test_words_of_headers_stay_in_errors(mode: Mode, seen: Capture) -> Non
     assert error.message == "not-needed is no model of application/json"
 
 
+UNUSUAL: Final = {
+    "words": "correcthorsebatterystaple", "letters": "QwErTyUiOpAsDfGhJk", "colons": "abc1234:def5678:xx",
+    "quotes": 'ab12"cd34"ef56', "signs": "mB4/q0+7e1r5t9zz7Q==",
+}  # fmt: skip
+WAYS: Final[dict[str, Callable[[str], dict[str, Any]]]] = {
+    "bearer": lambda key: {"default_headers": {"AUTHORIZATION": f"Bearer {key}"}},
+    "header": lambda key: {"default_headers": {"x-portkey-virtual-key": key}},
+    "bypass": lambda key: {"default_headers": {"x-protection-bypass": key}},
+    "parameter": lambda key: {"default_query": {"token": key}},
+    "code": lambda key: {"default_query": {"code": key}},
+}
+
+
+@pytest.mark.parametrize("form", UNUSUAL)
+@pytest.mark.parametrize("way", WAYS)
+async def test_unusual_key_is_nowhere(way: str, form: str, mode: Mode, seen: Capture) -> None:
+    key = UNUSUAL[form]
+    mode.provider.reply(status=401, raw=refusal(key))
+    assert key in await refused(mode, client_of(mode, "openai", **WAYS[way](key)))
+    assert not shown(seen, key)
+
+
+LONG: Final = "mB4/q0+7e1r5t9zz7Q"
+REPEATED: Final = {
+    "percent": quote(LONG, safe=""), "base64": base64.b64encode(LONG.encode()).decode(), "upper": LONG.upper(),
+    "end": LONG[-13:], "JSON": json.dumps({"a": json.dumps([LONG])}).replace("/", r"\/"),
+    "beginning": f"{LONG[:14]}...", "hidden": f"{LONG[:13]}****{LONG[-2:]}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", REPEATED)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_key_is_nowhere_in_any_form(form: str, streamed: bool, mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(status=401, raw={"error": {"message": f"({REPEATED[form]})", REPEATED[form]: [REPEATED[form]]}})
+    await refused(mode, client_of(mode, "openai", default_headers={"x-api-key": LONG}), stream=streamed)
+    assert not shown(seen, LONG, REPEATED[form])
+
+
+async def test_former_key_of_a_client_is_nowhere(mode: Mode, seen: Capture) -> None:
+    keys = ["former-Key-123456789", "later-Key-987654321"]
+    left = iter(keys)
+    for _ in keys:
+        mode.provider.reply(status=500, raw=refusal(keys[0]), retry_after_s=0.001)
+
+    def sent(request: httpx.Request) -> None:
+        request.headers["authorization"] = f"Bearer {next(left)}"
+
+    async def sent_later(request: httpx.Request) -> None:
+        sent(request)
+
+    hook, kind = (sent_later, httpx.AsyncClient) if mode.is_async else (sent, httpx.Client)
+    await refused(mode, client_of(mode, "openai", http_client=kind(event_hooks={"request": [hook]}), max_retries=1))
+    assert the_call(seen).retries == 1
+    assert not shown(seen, *keys)
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_key_is_nowhere_in_errors_of_scopes(is_recorded: bool, mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(status=401, raw=REFUSED, on="/chat/completions" if is_recorded else "/models/m")
+    client = client_of(mode, "openai", default_headers={"authorization": f"Bearer {KEY}"})
+    with suppress(RuntimeError), callspan.session("s") as session, session.timestep(), callspan.tool("t"):
+        try:
+            await mode.wait(ask(client) if is_recorded else client.models.retrieve("m"))
+        except openai.APIError as error:
+            session.event("failed", error=error)
+            own = callspan.record_call(provider="vllm", model="m") if is_recorded else nullcontext()
+            with suppress(openai.APIError), own:
+                raise
+            raise RuntimeError(f"It said {error}") from error
+    assert not shown(seen, KEY)
+    assert "It said Error code: 401 - key [secret] unknown" in everywhere(seen)
+
+
+async def test_key_in_a_text_about_a_refusal_is_nowhere(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(status=401, raw=REFUSED)
+    told = await refused(mode, client_of(mode, "openai", default_headers={"authorization": f"Bearer {KEY}"}))
+    with callspan.session("s") as session:
+        session.event("failed", error=told)
+    assert not shown(seen, KEY)
+
+
+async def test_secrets_of_tools_are_nowhere(mode: Mode, seen: Capture) -> None:
+    keys = ["tok3n-aaaa9999bbbb", "head3r-aaaa9999bbbb", "path1-aaaa9999bbbb", "body1-aaaa9999bbbb"]
+    server = {
+        "type": "mcp", "server_label": "a", "server_url": f"https://h/{keys[2]}/sse", "authorization": keys[0],
+        "headers": {"X-T": f"Bearer {keys[1]}"},
+    }  # fmt: skip
+    mode.provider.reply(status=424, raw=refusal(" ".join(keys)))
+    client = client_of(mode, "openai")
+    with pytest.raises(openai.APIError):
+        await mode.wait(ask(client, tools=[server], extra_body={"provider": {"api_key": keys[3]}}))
+    assert not shown(seen, *keys)
+
+
+@pytest.mark.parametrize("by_sdk", [True, False])
+async def test_key_of_a_redirect_is_nowhere(by_sdk: bool, mode: Mode, seen: Capture) -> None:
+    url = f"{mode.provider.openai_url}/chat/completions"
+    mode.provider.reply(status=307, raw={}, headers={"location": f"{url}?sig={KEY}"})
+    mode.provider.reply(status=401, raw=REFUSED)
+    if by_sdk:
+        await refused(mode, client_of(mode, "openai"))
+    else:
+        kind: Any = httpx.AsyncClient if mode.is_async else httpx.Client
+        async with mode.entered(kind(follow_redirects=True)) as client:
+            assert KEY in (await mode.wait(client.post(url, json=CHAT))).text
+    assert the_call(seen).outcome == "error"
+    assert not shown(seen, KEY)
+
+
 BASIC: Final = base64.b64encode(f"user:{KEY}".encode()).decode()
 REQUESTS: Final[list[tuple[dict[str, str], str, list[str]]]] = [
     ({"authorization": f"Bearer {KEY}", "accept": "1234567890"}, "", [KEY]),
@@ -90,6 +231,8 @@ REQUESTS: Final[list[tuple[dict[str, str], str, list[str]]]] = [
     ({"authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1, SignedHeaders=host;x-amz-date"}, "", []),
     ({"x-api-key": "short-1"}, f"http://h/v1?a=b&key={KEY}#part", [KEY]),
     ({"authorization": f"key={KEY}"}, "http://h/v1?page=1234567890", [KEY]),
+    ({"sec-websocket-protocol": f"realtime, openai-insecure-api-key.{KEY}, openai-beta.realtime-v1"}, "", [KEY]),
+    ({"idempotency-key": "12345678-1234", "x-max-tokens": "12345678"}, f"ws://u:{KEY}@h/v1", [KEY]),
 ]
 
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from callspan.fail_open import fail_open, value_of
+from callspan.process.known_keys import fields_without_known_keys, remember
 from callspan.process.secrets import masked_error
-from callspan.process.sent_keys import sent_keys, without_keys
+from callspan.process.sent_keys import remember_request, sent_keys
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import FIRST_ERROR, classify, error_info, known_base
 from callspan.providers.stated_cost import cost_of_attempt
@@ -69,6 +70,8 @@ class AttemptLog:
 
     def started(self, sdk_retries: int | None = None, request: object = None) -> None:
         """Record that a request is about to be sent; `sdk_retries`: the SDK's own retry count, if known."""
+        if self.request is not None and self.request is not request:
+            remember(sent_keys(self.request))  # its answer was an error; the next key may be another
         self._sdk_retries, self.request = sdk_retries, request
         self._attempts.append(_OpenAttempt(_now_ns() - self._zero_ns))
         self.headers = {}
@@ -110,9 +113,9 @@ class AttemptLog:
         last.end_ns, last.exception, last.status = _now_ns() - self._zero_ns, exception, status or last.status
         self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
 
-    def sent_keys(self) -> list[str]:
-        """Return the keys that the last request was sent with."""
-        return sent_keys(self.request)
+    def remember_keys(self, body: msgspec.Raw) -> None:
+        """Mask the keys of the last request, and those in its body, in errors."""
+        remember_request(self.request, body)
 
     def fields(
         self, start_ns: int, duration_ns: int, error: ErrorInfo | None, *, is_last: bool = True
@@ -149,7 +152,7 @@ class AttemptLog:
                 limits = record.rate_limits or limits
                 records.append(record)
             if any(record.error_type for record in records):
-                records = [without_keys(record, self.sent_keys()) for record in records]
+                records = [fields_without_known_keys(record) for record in records]
             if error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
                 records[-1] = msgspec.structs.replace(records[-1], error_kind=error.kind, error_type=error.type)
         except Exception as failure:

@@ -45,9 +45,10 @@ from callspan.observe.forms import form_fields
 from callspan.observe.lines import LineReader
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
+from callspan.process.known_keys import fields_without_known_keys
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import interrupted
-from callspan.process.sent_keys import answer_without, without_keys
+from callspan.process.sent_keys import answer_without_keys
 from callspan.process_identity import cached_identity_of, own_identity
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
@@ -559,7 +560,7 @@ class Call:
                 flag_unrecognized(fields, self.record, self._body)
         record = msgspec.structs.replace(self.record, **fields)
         if record.error is not None:
-            record = answer_without(record, self.attempts.sent_keys())
+            record = answer_without_keys(record)
         processed = self._factory.processors.process(record)
         processed_record = processed.record
         is_same = processed_record is record or _bodies(processed_record) == _bodies(record)
@@ -617,13 +618,15 @@ class Call:
     def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
         """Return the fields of the record that cannot fail: its identity and ending."""
         span, outcome, start_ns = self.span, ending.outcome, self.record.timing.start_ns
+        if error is not None:
+            self.attempts.remember_keys(self._request.body)
         fields = self.attempts.fields(start_ns, ending.duration_ns, error, is_last=not ending.is_presumed)
         if self._first_ns is not None:
             fields["timing"] = self._with_chunks(fields["timing"])
         if self.explicit is not None:
             fields = self.explicit.applied(fields)
         if error is not None:
-            error = without_keys(error, self.attempts.sent_keys())
+            error = fields_without_known_keys(error)
             if outcome == "success":
                 outcome = "timeout" if error.kind == "timeout" else "error"
             if fields["rate_limited"] is None and error.status == TOO_MANY_REQUESTS:

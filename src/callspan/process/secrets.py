@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Final, TypeVar
 
 import msgspec
 
 from callspan.process.content import decoded, encoded, with_bodies
+from callspan.process.known_keys import MASK, fields_without_known_keys
 from callspan.providers.error_kinds import FIRST_ERROR
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.safe_urls import whole_words
-
-MASK: Final = "[secret]"
 
 _R = TypeVar("_R", bound=CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord)
 
@@ -108,6 +107,7 @@ _QUERY: Final = re.compile(r"([?&#][\w.-]{1,64}=)[^&\s\"'#]+")
 _ASSIGNED: Final = re.compile(r"""(?<![\w.-])([A-Za-z][\w-]{1,63})(["']?\s?[:=]\s?["']?)""")
 """A name before its value, in prose, code, a connection string or JSON."""
 _VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){_V}")
+_URL_PARTS: Final = re.compile("[/?#&=@:]+")
 _SERVER_URLS: Final = ("server_url", "url")
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
 """A path segment of plain words."""
@@ -270,6 +270,7 @@ def masked_error(error: ErrorInfo) -> ErrorInfo:
 
     The texts are cut after `MAX_SEARCHED` characters in total, with a note.
     """
+    error = fields_without_known_keys(error)
     search = BoundedSearch(MAX_SEARCHED)
     texts = {name: getattr(error, name) for name in _ERROR_TEXTS}
     safe = {name: search.masked(text) for name, text in texts.items() if isinstance(text, str)}
@@ -447,6 +448,26 @@ def is_secret_name(name: str) -> bool:
     return _is_secret(name)
 
 
+def secrets_of_settings(body: msgspec.Raw) -> list[str]:
+    """Return the texts that are masked in the settings of a request, also those in URLs."""
+    settings = _settings(body)
+    if settings is None:
+        return []
+    return [*_removed(settings, mask_settings(settings))]
+
+
+def _removed(before: object, after: object) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name, value in before.items():
+            yield from _removed(value, after.get(name))
+    elif isinstance(before, list) and isinstance(after, list):
+        for value, masked in zip(before, after, strict=False):
+            yield from _removed(value, masked)
+    elif isinstance(before, str) and isinstance(after, str) and before != after:
+        kept = {*_URL_PARTS.split(after)}
+        yield from (part for part in ([before] if after == MASK else _URL_PARTS.split(before)) if part not in kept)
+
+
 def _is_secret_setting(key: object) -> bool:
     return _is_secret(key) or (isinstance(key, str) and key.lower() == _TOKEN)
 
@@ -480,6 +501,15 @@ def _masked_body(
     body: msgspec.Raw, search: BoundedSearch, included: frozenset[str] | None = None
 ) -> msgspec.Raw | None:
     """Return the body with its settings (or those in `included`) masked; None if nothing was masked."""
+    settings = _settings(body, included)
+    if settings is None:
+        return None
+    masked = mask_settings(settings, search)
+    return None if masked is settings or not isinstance(masked, dict) else encoded({**_members(body), **masked})
+
+
+def _settings(body: msgspec.Raw, included: frozenset[str] | None = None) -> dict[str, object] | None:
+    """Return the settings of a body (or those in `included`); None if they can have no secret."""
     try:
         members = _members(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -489,6 +519,4 @@ def _masked_body(
     }
     if not _is_marked(encode_json(raw_settings).lower(), _CREDENTIAL_MARKS):
         return None
-    settings = {key: decoded(item) for key, item in raw_settings.items()}
-    masked = mask_settings(settings, search)
-    return None if masked is settings or not isinstance(masked, dict) else encoded({**members, **masked})
+    return {key: decoded(item) for key, item in raw_settings.items()}

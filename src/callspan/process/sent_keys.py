@@ -1,30 +1,42 @@
-"""Sent keys: masks those that a request was sent with where its error repeats them.
-
-A key in no provider's format, which no name precedes, is told from other text only by having been sent.
-"""
+"""Sent keys: the secrets in the headers, the URL and the settings of a request, by which `known_keys` masks errors."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable, Iterator
+from functools import lru_cache, partial
+from typing import Any, Final
+from urllib.parse import unquote, unquote_plus
 
 import msgspec
 
-from callspan.fail_open import fail_open
-from callspan.process.content import with_bodies
-from callspan.process.secrets import MASK, is_secret_name
-from callspan.record.call import Attempt, CallRecord, ErrorInfo, Redaction
-
-_F = TypeVar("_F", ErrorInfo, Attempt)
+from callspan.fail_open import fail_open, value_of
+from callspan.process.content import decoded, encoded, with_bodies
+from callspan.process.known_keys import is_key, remember, without_known_keys
+from callspan.process.secrets import is_secret_name, secrets_of_settings
+from callspan.record.call import CallRecord, Redaction
 
 _READ: Final = fail_open("mask the keys of a request")
 _PIECE: Final = re.compile(r"[^\s,;\"'=]{8,}=*")
+_SCHEME: Final = re.compile(r"(?i)(?:bearer|basic|token|api-?key|key)[\s=]+")
 _PARAMETER: Final = re.compile(r"[?&]([^=&#]{1,64})=([^&#]+)")
+_USER: Final = re.compile(r"^[a-z]{2,5}://([^/@]*):([^/@]*)@")
 _BASIC: Final = re.compile(r"(?i)basic\s+([\w+/=-]+)")
 _SIGNED: Final = "AWS4-"
 """How a header begins that has a signature in place of a key."""
+_SIGNER: Final = re.compile(r"Credential=([^/,\s]+)")
+_PROTOCOLS: Final = "sec-websocket-protocol"
+_OF_PROTOCOL: Final = re.compile(r"(?i)(?:key\.|(?:token|bearer),\s*)([^\s,]+)")
+"""A key among the protocols of a websocket, where browsers can set no header."""
+_WORDS: Final = re.compile(
+    r"(?:^|[^a-z])(?:auth|bypass|credentials?|jwt|keys?|pass(?:code|word)?|secrets?|sig|signature|tokens?|access-code)"
+    r"(?:$|[^a-z])"
+)
+_NO_KEYS: Final = frozenset({"idempotency-key", "x-idempotency-key", "sec-websocket-key", "x-max-tokens"})
+_LONG: Final = 12
+"""Characters of a password that are unlikely in other text."""
+_MAX_CAUSES: Final = 8
 
 
 def sent_keys(request: Any) -> list[str]:
@@ -32,43 +44,68 @@ def sent_keys(request: Any) -> list[str]:
     keys: set[str] = set()
     if request is not None:
         with _READ:
-            keys.update(*map(_of_value, _values(request)))
+            keys.update(_keys(request))
     return sorted(keys, key=len, reverse=True)
 
 
-def without_keys(failure: _F, keys: Iterable[str]) -> _F:
-    """Return an error, or a failed attempt, without these keys; the same object if it has none."""
-    masked = failure
-    for key in keys:
-        texts = {name: _without(getattr(masked, name), key) for name in failure.__struct_fields__}
-        masked = msgspec.structs.replace(masked, **texts)
-    return failure if masked == failure else masked
+def remember_request(request: object, body: msgspec.Raw) -> None:
+    """Mask the keys of a failed request, and the secrets in the settings of its body, in errors."""
+    remember(sent_keys(request))
+    with _READ:
+        remember(key for value in secrets_of_settings(body) for key in _of_value(value))
 
 
-def answer_without(record: CallRecord, keys: Iterable[str]) -> CallRecord:
-    """Return the record of a failed call whose answer has none of these keys."""
-    body = b"" if record.response is None else bytes(record.response.body)
-    masked = body
-    for key in keys:
-        masked = masked.replace(key.encode(), MASK.encode())
-    if masked == body:
+def remember_failure(error: BaseException) -> None:
+    """Mask the keys of the request that an exception, or one that caused it, names as its own."""
+    for _ in range(_MAX_CAUSES):
+        request = value_of(partial(getattr, error, "request", None))
+        if request is not None:
+            remember(value_of(partial(_list_of_keys, request)) or ())
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            return
+        error = cause
+
+
+def answer_without_keys(record: CallRecord) -> CallRecord:
+    """Return the record of a failed call whose answer has no known key."""
+    answer = None if record.response is None else decoded(record.response.body)
+    masked = without_known_keys(answer)
+    if masked == answer:
         return record
     note = Redaction(what="response.body", why="secret")
-    record = with_bodies(record, None, msgspec.Raw(masked))
+    record = with_bodies(record, None, encoded(masked))
     return msgspec.structs.replace(record, redactions=[*record.redactions, note])
 
 
-def _values(request: Any) -> Iterable[str]:
+def _list_of_keys(request: Any) -> list[str]:
+    return list(_keys(request))
+
+
+def _keys(request: Any) -> Iterator[str]:
     headers = request.headers
     # httpx decodes all headers for a look at one; those of websockets may be there twice.
     pairs = getattr(headers, "raw", None)
-    for name, value in getattr(headers, "raw_items", headers.items)() if pairs is None else pairs:
-        if is_secret_name(_text(name)):
-            yield _text(value)
+    for raw_name, raw_value in getattr(headers, "raw_items", headers.items)() if pairs is None else pairs:
+        name = _text(raw_name).lower()
+        if name == _PROTOCOLS:
+            yield from filter(is_key, _OF_PROTOCOL.findall(_text(raw_value)))
+        elif _has_key(name):
+            yield from _of_value(_text(raw_value))
     # The handshake of a websocket has a path.
-    for name, value in _PARAMETER.findall(str(getattr(request, "url", None) or getattr(request, "path", ""))):
-        if is_secret_name(name) or name.lower() == "key":
-            yield value
+    url = str(getattr(request, "url", None) or getattr(request, "path", ""))
+    for name, value in _PARAMETER.findall(url):
+        if _has_key(unquote(name).lower()) or name.lower() == "code":
+            for text in {value, unquote(value), unquote_plus(value)}:
+                yield from _of_value(text)
+    for match in _USER.finditer(url):
+        yield from _of_login(unquote(match[1]), unquote(match[2]))
+
+
+@lru_cache(maxsize=1024)
+def _has_key(name: str) -> bool:
+    """Return whether a header or parameter of this name, in lower case, may have a key."""
+    return name not in _NO_KEYS and (_WORDS.search(name) is not None or is_secret_name(name))
 
 
 def _text(value: object) -> str:
@@ -76,17 +113,23 @@ def _text(value: object) -> str:
 
 
 def _of_value(value: str) -> Iterable[str]:
-    """Return the parts of a header that look like keys: those with a digit, because words may be anywhere."""
+    """Return the value without its scheme, and the parts of it that look like keys."""
     if value.startswith(_SIGNED):
-        return ()
-    users = [base64.b64decode(f"{match[1]}==").decode("latin-1") for match in _BASIC.finditer(value)]
-    pieces = (piece for one in (value, *users) for piece in _PIECE.findall(one.replace(":", " ")))
-    return [piece for piece in pieces if any(map(str.isdigit, piece))]
+        return [*filter(is_key, _SIGNER.findall(value))]
+    logins = [base64.b64decode(f"{match[1]}==").decode("latin-1").partition(":") for match in _BASIC.finditer(value)]
+    whole = _SCHEME.sub("", value.strip(), count=1)
+    pieces = [piece for text in (value, *(f"{user} {word}" for user, _, word in logins)) for piece in _pieces(text)]
+    keys = [*filter(is_key, pieces)]
+    if not any(map(str.isspace, whole)) and is_key(whole):
+        keys.append(whole)
+    for user, _, word in logins:
+        keys += _of_login(user, word)
+    return keys
 
 
-def _without(value: Any, key: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(key, MASK)
-    if isinstance(value, dict):
-        return {_without(name, key): _without(item, key) for name, item in value.items()}
-    return [_without(item, key) for item in value] if isinstance(value, list | tuple) else value
+def _of_login(user: str, word: str) -> Iterable[str]:
+    return [*filter(is_key, (user,)), *((word,) if len(word) >= _LONG or is_key(word) else ())]
+
+
+def _pieces(text: str) -> list[str]:
+    return _PIECE.findall(text.replace(":", " "))

@@ -110,6 +110,8 @@ class WireCall:
         call, status, headers = self.call, response.status_code, relevant_headers(response.headers.raw)
         call.attempts.headers_received(status, headers, None, response.extensions)
         failed = status >= FIRST_ERROR
+        if failed and response.history:
+            call.attempts.request = response.request  # a redirect has added a key to its URL
         is_requested = call.streaming and not getattr(call.endpoint, "returns_files", False)
         call.set_streaming(not failed and is_stream(response, is_requested=is_requested))
         if not response.is_closed:

@@ -1,0 +1,98 @@
+"""Known keys: masks the secrets of requests that failed, where errors repeat them, as they are or in part.
+
+A key in no provider's format, which no name precedes, is told from other text only by having been sent. The error of a
+request may come again: in the exception that leaves a session or tool, or in a text that the application makes of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, quote_plus
+
+import msgspec
+
+MASK: Final = "[secret]"
+_S = TypeVar("_S", bound=msgspec.Struct)
+
+_MAX_KNOWN: Final = 128
+_PART: Final = 12
+"""Characters of a key that are enough to mask the rest of the word: providers shorten keys in their errors."""
+_START: Final = 6
+_TAIL: Final = r"[\w+/=.~*…%-]*"
+_MIXED: Final = re.compile(r"(?=.{12})(?:.*?[a-z][A-Z]){2}|.*[A-Za-z]{16}")
+KNOWN: Final[dict[str, None]] = {}
+"""The last keys of failed requests, the newest last."""
+
+
+def is_key(text: str) -> bool:
+    """Return whether a text that was sent as a key may be one: words such as `not-needed` may be anywhere."""
+    return len(text) >= 8 and (any(map(str.isdigit, text)) or _MIXED.match(text) is not None)  # noqa: PLR2004
+
+
+def remember(keys: Iterable[str]) -> None:
+    """Mask these keys in errors from now on; the last 128 keys are known."""
+    for key in keys:
+        KNOWN.pop(key, None)
+        KNOWN[key] = None
+    while len(KNOWN) > _MAX_KNOWN:
+        KNOWN.pop(next(iter(list(KNOWN))), None)
+
+
+def without_known_keys(value: Any) -> Any:
+    """Return a text or JSON with the known keys masked, also in names."""
+    # Longer keys first: they may contain others.
+    return _masked(value, sorted(KNOWN.copy(), key=len, reverse=True)) if KNOWN else value
+
+
+def fields_without_known_keys(value: _S) -> _S:
+    """Return an error, or a failed attempt, without known keys; the same object if it has none."""
+    if not KNOWN:
+        return value
+    fields = {name: getattr(value, name) for name in value.__struct_fields__}
+    masked = without_known_keys(fields)
+    return value if masked == fields else msgspec.structs.replace(value, **masked)
+
+
+@lru_cache(maxsize=_MAX_KNOWN)
+def _forms(key: str) -> frozenset[str]:
+    """Return how a key may be written in a text."""
+    coded = base64.b64encode(key.encode("utf-8", "replace")).decode().rstrip("=")
+    return frozenset({
+        key, json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1], key.replace("/", r"\/"),
+        quote(key, safe="", errors="replace"), quote(key, errors="replace"), quote_plus(key, errors="replace"),
+        coded, coded.replace("+", "-").replace("/", "_"),
+    })  # fmt: skip
+
+
+@lru_cache(maxsize=_MAX_KNOWN)
+def _starts(key: str) -> frozenset[str]:
+    """Return what is, in lower case, in every text with the key: found faster than by the pattern."""
+    return frozenset(form[:_START].lower() for form in {*_forms(key), key[-_PART:]})
+
+
+@lru_cache(maxsize=_MAX_KNOWN)
+def _pattern(key: str) -> re.Pattern[str]:
+    patterns = [re.escape(form) for form in sorted(_forms(key), key=len, reverse=True)]
+    if len(key) > _PART:
+        patterns += [re.escape(key[:_PART]) + _TAIL] if is_key(key[:_PART]) else []
+        patterns += [re.escape(key[-_PART:])] if is_key(key[-_PART:]) else []
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+def _masked(value: Any, keys: list[str]) -> Any:
+    if isinstance(value, str):
+        text = value.lower()
+        for key in keys:
+            for start in _starts(key):
+                if start in text:
+                    value = _pattern(key).sub(MASK, value)
+                    break
+        return value
+    if isinstance(value, dict):
+        return {_masked(name, keys): _masked(item, keys) for name, item in value.items()}
+    return [_masked(item, keys) for item in value] if isinstance(value, list | tuple) else value
