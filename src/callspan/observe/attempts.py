@@ -150,9 +150,7 @@ class AttemptLog:
                 if is_last:
                     attempt.body = None
                 limits = record.rate_limits or limits
-                records.append(record)
-            if any(record.error_type for record in records):
-                records = [fields_without_known_keys(record) for record in records]
+                records.append(record if record.error_type is None else fields_without_known_keys(record))
             if error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
                 records[-1] = msgspec.structs.replace(records[-1], error_kind=error.kind, error_type=error.type)
         except Exception as failure:
