@@ -428,6 +428,44 @@ async def test_look_alike_is_no_call(name: str, mode: Mode, seen: Capture) -> No
     assert seen.everything == []
 
 
+OTHER_TASKS: Final[dict[str, tuple[str, bytes]]] = {
+    "vectors": ("application/json", b"[[0.5, 0.25]]"),
+    "labels": ("application/json", b'[[{"label": "joy", "score": 0.75}]]'),
+    "nothing": ("application/json", b"[]"),
+    "an image": ("image/png", b"\x89PNG\r\n\x1a\n"),
+    "sound": ("audio/flac", b"fLaC"),
+}
+
+
+@pytest.mark.usefixtures("unwarned")
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("name", OTHER_TASKS)
+async def test_answer_of_another_kind_is_no_error(name: str, opened: bool, mode: Mode, seen: Capture) -> None:
+    """Hugging Face's servers answer any task at the path of a model."""
+    mime, content = OTHER_TASKS[name]
+    mode.provider.reply(raw=content, headers={"content-type": mime}, on="/models/owner/m-1")
+    client = client_of(mode)
+    request = client.build_request("POST", "/models/owner/m-1", json={"inputs": "A cat"})
+    response = await mode.wait(client.send(request, stream=opened))
+    assert b"".join(await read(mode, response, "iter_bytes")) == content
+    record = the_call(seen)
+    assert record.response is not None
+    assert (record.outcome, record.error, record.usage) == ("success", None, None)
+    assert bytes(record.response.body) == (content.replace(b" ", b"") if mime.endswith("json") else b"")
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_speech_is_a_reference(opened: bool, mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(raw=b"ID3 a sound", headers={"content-type": "audio/mpeg"}, on="/audio/speech")
+    client = client_of(mode)
+    request = client.build_request("POST", "/v1/audio/speech", json={"model": "tts-1", "input": "Hello", "voice": "v"})
+    await read(mode, await mode.wait(client.send(request, stream=opened)), "iter_bytes")
+    record = the_call(seen)
+    assert record.response is not None
+    assert (record.api, record.outcome, record.error) == ("speech", "success", None)
+    assert b'"bytes":11' in bytes(record.response.body)
+
+
 MISTRAL: Final = "speakeasy-sdk/python 3.7.0 2.935.1 1.0.0 mistralai"
 
 

@@ -27,6 +27,7 @@ _ERROR_EVENTS: Final = (b"event: error", b"event:error")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FORM: Final = "multipart/form-data"
 _LENGTH: Final = "content-length"
+_MEDIA: Final = ("image/", "audio/", "video/")
 
 
 class EventParser:
@@ -304,6 +305,11 @@ def stated_length(response: Any) -> int | None:
 def is_json(response: Any) -> bool:
     """Return whether the content type of a response is JSON."""
     return (_mime(response) or "").endswith(_JSON)
+
+
+def is_media(response: Any) -> bool:
+    """Return whether the content type of a response is that of a picture, a sound or a video."""
+    return (_mime(response) or "").startswith(_MEDIA)
 
 
 def read_file(endpoint: Endpoint | None, result: object, response: Any) -> object:

@@ -21,6 +21,7 @@ from callspan.intercept.body_parsers import (
     chunks_in,
     file_body_of,
     is_json,
+    is_media,
     stated_length,
 )
 from callspan.intercept.hooks import HookSteps
@@ -291,7 +292,8 @@ class _Copy:
         elif isinstance(self._events, UntypedParser):
             self._take([*self._events.feed(content), *self._events.end()])
         call = self._observer.call
-        return None if call.has_body or call.streaming else parsing_error(content)
+        is_answer = call.has_body or call.streaming or is_media(self._observer.response())
+        return None if is_answer else parsing_error(content)
 
     def _take(self, payloads: list[bytes]) -> None:
         call = self._observer.call

@@ -26,8 +26,10 @@ from callspan.intercept.body_parsers import (
     UntypedParser,
     chunks_in,
     is_json,
+    is_media,
     is_stream,
     parser_of,
+    read_file,
     stated_length,
 )
 from callspan.intercept.hooks import HOOK_CONTEXT
@@ -119,8 +121,11 @@ class WireCall:
             return
         content = response.content
         body = self._folded(content, response) if call.streaming else self._whole(content)
+        if body is None and not failed:
+            body = read_file(call.endpoint, None, response)
         call.set_streaming(False)
-        call.take_body(body)
+        if body is not None or not is_media(response):
+            call.take_body(body)
         error: ErrorInfo | None = None
         if failed:
             error = _error_of_status(call, status, body)
@@ -129,14 +134,8 @@ class WireCall:
         call.end(how=None, error=error)
 
     def _whole(self, content: bytes) -> object:
-        """Return the JSON of a body; of a list, which is a stream without events, what its chunks join to."""
-        body = registry.decoded(content)
-        if not isinstance(body, list):
-            return body
-        accumulator = self.call.endpoint.accumulator()
-        for chunk in body:
-            accumulator.add(chunk)
-        return accumulator.body()
+        """Return the JSON of a body; of the chunks of a stream in a list, what they join to."""
+        return _joined(self.call.endpoint, registry.decoded(content))
 
     def _folded(self, content: bytes, response: Any) -> object:
         """Return what the chunks of a stream join to that was read before the caller has its response."""
@@ -171,13 +170,8 @@ class WireObserver(ResponseObserver):
         return EventParser() if response is None else parser_of(response)
 
     def take_body(self, body: object) -> None:
-        """Record a complete body; a list is a stream without events."""
-        if isinstance(body, list):
-            accumulator = self.call.endpoint.accumulator()
-            for chunk in body:
-                accumulator.add(chunk)
-            body = accumulator.body()
-        super().take_body(body)
+        """Record a complete body; of the chunks of a stream in a list, what they join to."""
+        super().take_body(_joined(self.call.endpoint, body))
 
     def _take(self, chunk: object) -> None:
         """Record a chunk. An error that it states is the call's: who reads it raises above the bytes."""
@@ -233,6 +227,17 @@ class WireObserver(ResponseObserver):
         if self._status < FIRST_ERROR:
             return None
         return _error_of_status(self.call, self._status, self.call.received_body)
+
+
+def _joined(endpoint: Endpoint, body: object) -> object:
+    """Return a body; of a list that is a stream without events, what its chunks join to."""
+    if not isinstance(body, list):
+        return body
+    accumulator = endpoint.accumulator()
+    for chunk in body:
+        accumulator.add(chunk)
+    joined = accumulator.body()
+    return joined if joined and endpoint.response_info(joined).recognized else body
 
 
 def _error_of_status(call: Call, status: int, body: object) -> ErrorInfo:
