@@ -2,7 +2,7 @@
 
 Of the parameters, numbers, flags, the providers' keywords and the ids of templates stay, each under the names listed
 here, at any depth. Any other value might be text of the application, so it is removed; the record's redactions name the
-parameter.
+parameter. What the provider says of its answer or error (model, status, code, usage) stays if it is one word.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from typing import Final, TypeVar, cast
 import msgspec
 from msgspec.structs import replace
 
-from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response
+from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response, Stream
 from callspan.record.codec import encode_json, request_messages
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.record.usage import Usage
 from callspan.settings import Content, strictest
 
 CONTENT_FIELDS: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content", RewardRecord: "annotation"}
 """The field that holds a record's content."""
 _R = TypeVar("_R", bound=Record)
+_S = TypeVar("_S", bound=msgspec.Struct)
 
 
 def without_content(record: Record, *, keep_outline: bool, why: str = "content") -> Record:
@@ -39,7 +41,7 @@ def without_content(record: Record, *, keep_outline: bool, why: str = "content")
         notes.append(_note(name, encode_json(content), keep_outline, why))
         replacements[name] = None
     error = getattr(record, "error", None)
-    if isinstance(error, ErrorInfo) and (bare := without_texts(error)) is not error:
+    if isinstance(error, ErrorInfo) and (bare := _bare(error)) is not error:
         notes.append(Redaction(what="error", why=why))
         replacements["error"] = bare
     if not notes:
@@ -72,15 +74,27 @@ def _call(record: CallRecord, keep_outline: bool, why: str) -> CallRecord:
     request = _request(record.request, keep_outline, why, notes)
     response = None if record.response is None else _response(record.response, keep_outline, why, notes)
     error = record.error
-    if error is not None and (bare := without_texts(error)) is not error:
+    if error is not None and (bare := _bare(error)) is not error:
         notes.append(Redaction(what="error", why=why))
         error = bare
+    usage, stream, attempts = _usage(record.usage), _stream(record.stream), [*map(_worded, record.attempts)]
+    notes.extend(
+        Redaction(what=name, why=why)
+        for name, is_kept_whole in (
+            ("usage.raw", usage is record.usage), ("stream", stream is record.stream),
+            ("attempts", attempts == record.attempts),
+        )
+        if not is_kept_whole
+    )  # fmt: skip
     earlier = (
         record.redactions if keep_outline else [replace(redaction, sha256=None) for redaction in record.redactions]
     )
     # Sorted, so that versions merge to the same record in any order.
     redactions = sorted({*earlier, *notes}, key=_order) if notes or earlier else []
-    return replace(record, request=request, response=response, error=error, conversation=None, redactions=redactions)
+    return replace(
+        record, request=request, response=response, error=error, conversation=None, redactions=redactions, usage=usage,
+        stream=stream, attempts=attempts,
+    )  # fmt: skip
 
 
 def _request(request: Request, keep_outline: bool, why: str, notes: list[Redaction]) -> Request:
@@ -100,10 +114,55 @@ def _known_kind(tool: str) -> str:
 
 
 def _response(response: Response, keep_outline: bool, why: str, notes: list[Redaction]) -> Response:
+    worded = _worded(response)
+    if worded is not response:
+        notes.append(Redaction(what="response", why=why))
+        response = worded
     if not is_kept(response.body):
         return response
     notes.append(_note("response.body", bytes(response.body), keep_outline, why))
     return replace(response, body=NO_BODY)
+
+
+def _bare(error: ErrorInfo) -> ErrorInfo:
+    error = without_texts(error)
+    if _is_word(error.type) or error.type == error.exception:
+        return _worded(error)
+    return _worded(replace(error, type=error.exception or ("_OTHER" if error.status is None else str(error.status))))
+
+
+def _stream(stream: Stream | None) -> Stream | None:
+    if stream is None or all(_is_word(text) for text in (stream.last_event, *(note.event for note in stream.log))):
+        return stream
+    return replace(_worded(stream), log=[*map(_worded, stream.log)])
+
+
+def _usage(usage: Usage | None) -> Usage | None:
+    if usage is None or not usage.raw or (raw := _words_of(usage.raw)) == usage.raw:
+        return usage
+    return replace(usage, raw=cast("dict[str, object]", raw))
+
+
+def _words_of(value: object) -> object:
+    """Return JSON without the texts and names that are no words."""
+    if isinstance(value, dict):
+        return {name: _words_of(item) for name, item in value.items() if _is_word(name) and _is_word(item)}
+    return [_words_of(item) for item in value if _is_word(item)] if isinstance(value, list) else value
+
+
+def _worded(said: _S) -> _S:
+    """Return what a provider says of an answer without texts that are no words; the same object if it has none."""
+    texts = {name: getattr(said, name) for name in said.__struct_fields__ if name in _SAID}
+    removed: dict[str, object] = {name: None for name, text in texts.items() if not _is_word(text)}
+    reasons = getattr(said, "finish_reasons", ())
+    if not all(map(_is_word, reasons)):
+        removed["finish_reasons"] = [reason if _is_word(reason) else "other" for reason in reasons]
+    return replace(said, **removed) if removed else said
+
+
+def _is_word(value: object) -> bool:
+    """Return whether a text is an id or a word of a provider; so is anything but a text."""
+    return not isinstance(value, str) or _SAID_WORD.fullmatch(value) is not None
 
 
 def _note(path: str, data: bytes, keep_outline: bool, why: str) -> Redaction:
@@ -136,6 +195,15 @@ _typed_message: Final = msgspec.json.Decoder(_TypedMessage).decode
 def is_kept(body: msgspec.Raw) -> bool:
     """Return whether a record has this body."""
     return body is not NO_BODY and len(memoryview(body)) > 0
+
+
+_SAID: Final = frozenset({
+    "cached", "code", "error_type", "event", "id", "last_event", "model", "prompt_cache_miss", "request_id",
+    "service_tier", "status", "system_fingerprint",
+})  # fmt: skip
+"""Fields with what a provider says of an answer, an attempt or an error."""
+_SAID_WORD: Final = re.compile("[!-~]{1,512}")
+"""A word or an id: a text without spaces, of no other script."""
 
 
 def _words(text: str) -> frozenset[str]:
