@@ -151,7 +151,8 @@ class RecordedSpans:
         make = SpanRebuilder(self._projection, self._options, self._conversation, self._response_id)
         spans = [*make.of([*other_records, *calls])]
         if self._settings.attempt_spans:
-            spans += [span for call in calls if call.sampled for span in spans_of_attempts(call)]
+            shown = [self._projection.shown(call) for call in calls if call.sampled]
+            spans += [span for call in shown for span in spans_of_attempts(call)]
         resources = {ident: self._resource(call) for call in calls for ident in (call.trace_id, call.span_id)}
 
         def resource_of(span: Span) -> Resource:

@@ -7,12 +7,13 @@ the session, timestep and attempts, and everything for which no convention has a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
 from callspan.amounts import as_number
-from callspan.record.call import FAILED, Attempt, CallRecord, Timing
+from callspan.record.call import FAILED, NO_BODY, Attempt, CallRecord, Timing
+from callspan.record.content_level import without_content
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai, llm, openinference
@@ -32,7 +33,7 @@ from callspan.semconv.table import (
     Table,
     text_row,
 )
-from callspan.settings import Settings
+from callspan.settings import Content, Settings, strictest
 
 CALL_ID: Final = "callspan.call_id"
 STEP_INDEX: Final = "callspan.step.index"
@@ -272,11 +273,13 @@ def _is_named_late(record: CallRecord) -> bool:
 class Projection:
     """Converts call records to attributes of the configured vocabularies. Safe from any thread."""
 
-    __slots__ = ("_attribute_bytes", "_ends", "_is_only", "_later", "_span_bytes", "_starts")
+    __slots__ = ("_attribute_bytes", "_ends", "_is_only", "_later", "_level", "_span_bytes", "_starts")
 
     def __init__(self, settings: Settings) -> None:
         self._attribute_bytes = settings.max_attribute_bytes
         self._span_bytes = settings.max_span_bytes
+        is_apart = settings.content == "full" and not settings.content_on_spans
+        self._level: Content = "metadata" if is_apart else settings.content
         self._is_only = settings.vocabularies == ("llm",)
         tables = [_VOCABULARIES[name] for name in settings.vocabularies]
         starts, ends = tuple(start for start, _ in tables), tuple(end for _, end in tables)
@@ -290,6 +293,18 @@ class Projection:
     def end_tables(self) -> Sequence[Table]:
         """The tables that the first end of a call compiles, unless that was done before."""
         return (*self._later, *self._ends, END)
+
+    def shown(self, record: CallRecord) -> CallRecord:
+        """Return what spans may show of a record, which may have more content: its errors and parameters are some."""
+        level = self._level
+        if level == "full" or strictest(level, record.content_level) == record.content_level:
+            return record
+        request, response = msgspec.structs.replace(record.request, body=NO_BODY), record.response
+        if response is not None:
+            response = msgspec.structs.replace(response, body=NO_BODY)
+        bare = msgspec.structs.replace(record, request=request, response=response)
+        bare = cast("CallRecord", without_content(bare, keep_outline=level == "metadata"))
+        return msgspec.structs.replace(bare, redactions=record.redactions)
 
     def start(self, record: CallRecord) -> Attributes:
         """Return the attributes for samplers, known before the call is sent."""

@@ -69,7 +69,7 @@ def span_of(record: CallRecord | ScopeRecord | RewardRecord, **fields: Any) -> S
 
 def span_of_call(record: CallRecord, projection: Projection, conversation: Conversation | None) -> Span | None:
     """Return the span of an ended call, with content if `conversation` is given; None if the call has no span."""
-    end_ns = call.call_end_ns(record)
+    end_ns, record = call.call_end_ns(record), projection.shown(record)
     return span_of(
         record,
         name=gen_ai.span_name(record),

@@ -174,6 +174,7 @@ class CallSpan(CallSpanHandle):
         try:
             if not span.is_recording():
                 return
+            record = spans.projection.shown(record)
             for event in call.call_events(record, end_ns, exception=not self.is_shared):
                 span.add_event(event.name, event.attributes, event.time_ns)
             if record.error is not None and not self.is_shared and (failure := call.call_failure(record)) is not None:
