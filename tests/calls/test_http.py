@@ -469,19 +469,56 @@ async def test_speech_is_a_reference(opened: bool, mode: Mode, seen: Capture) ->
 MISTRAL: Final = "speakeasy-sdk/python 3.7.0 2.935.1 1.0.0 mistralai"
 
 
+OF_PROVIDERS: Final = {
+    MISTRAL: (
+        "/v1/conversations", "/v1/conversations/conv_1/restart", "/v1/conversations/conv_1", "/v1/ocr",
+        "/v1/batch/jobs",
+    ),
+    "cohere/7.3.1": ("/v1/generate", "/v1/classify", "/v1/summarize"),
+    "unknown/None; hf_hub/2.4.0; python/3.11": ("/hf-inference/models/owner/m-1/pipeline/feature-extraction",),
+}  # fmt: skip
+"""The paths of providers that are not read, by the user agents of their SDKs."""
+
+
 @pytest.mark.usefixtures("unwarned")
 async def test_requests_without_a_reader_are_counted(mode: Mode, store: str, instrumented: Instrument) -> None:
-    """A path that an application may have too counts for Mistral alone."""
+    """A path that an application may have too counts for the provider alone that has it."""
     handle = instrumented(stores=store)
-    of_mistral = ("/v1/conversations", "/v1/conversations/conv_1/restart", "/v1/ocr", "/v1/batch/jobs")
-    client, paths = client_of(mode), (*of_mistral, "/v1/batch/jobs/job_1/cancel", "/v1/ours")
-    for user_agent in (MISTRAL, "ours/1.0"):
-        for path in (*paths, "/v1beta/models/gemini-2.5-flash:batchGenerateContent"):
+    paths = [path for of_provider in OF_PROVIDERS.values() for path in of_provider]
+    client, others = client_of(mode), ("/v1/batch/jobs/job_1/cancel", "/v1/ours")
+    for user_agent in (*OF_PROVIDERS, "ours/1.0"):
+        for path in (*paths, *others, "/v1beta/models/gemini-2.5-flash:batchGenerateContent"):
             await mode.wait(client.post(path, json={"model": "m-1"}, headers={"user-agent": user_agent}))
     handle.force_flush(HANG_MS)
     callspan.uninstrument()
-    counts = {f"POST {path.replace('conv_1', '{id}')}": 1 for path in of_mistral}
-    assert unrecorded(store) == {**counts, "POST models/{id}:batchGenerateContent": 2}
+    names = [
+        path.replace("conv_1", "{id}").replace("owner/m-1", "{id}").removeprefix("/hf-inference") for path in paths
+    ]
+    counts = dict.fromkeys((f"POST {name}" for name in names), 1)
+    assert unrecorded(store) == {**counts, "POST models/{id}:batchGenerateContent": len(OF_PROVIDERS) + 1}
+
+
+@pytest.mark.usefixtures("unwarned")
+async def test_form_is_counted(mode: Mode, store: str, instrumented: Instrument) -> None:
+    handle = instrumented(stores=store)
+    client = client_of(mode)
+    for user_agent in (MISTRAL, "ours/1.0"):
+        sound, headers = {"file": ("a.wav", b"RIFF")}, {"user-agent": user_agent}
+        await mode.wait(client.post("/v1/audio/transcriptions", data={"model": "m-1"}, files=sound, headers=headers))
+    handle.force_flush(HANG_MS)
+    callspan.uninstrument()
+    assert unrecorded(store) == {"POST /v1/audio/transcriptions": 1}
+
+
+@pytest.mark.parametrize("name", ["chat", "embed", "rerank"])
+async def test_provider_that_chooses_the_model_is_recorded(name: str, mode: Mode, seen: Capture) -> None:
+    body = {"chat": {"message": "Hi"}, "embed": {"texts": ["Hi"]}, "rerank": {"query": "Hi", "documents": ["a"]}}[name]
+    for user_agent in ("cohere/7.3.1", "ours/1.0"):
+        await mode.wait(client_of(mode).post(f"/v1/{name}", json=body, headers={"user-agent": user_agent}))
+    record = the_call(seen)
+    assert (record.provider, record.sdk, record.outcome) == ("cohere", "cohere/7.3.1", "success")
+    assert record.request is not None
+    assert record.request.model is None
 
 
 @pytest.mark.usefixtures("unwarned")

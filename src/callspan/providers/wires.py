@@ -6,6 +6,7 @@ The model is in the path or in the body. Gateways put anything before a path.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -139,11 +140,18 @@ _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent"
 """Verbs that start work whose answer comes later."""
 _UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
 """Last segments of paths whose POSTs cost money: storage of a cache, training."""
-_UNRECORDED_OF_MISTRAL: Final = re.compile(r"/v1/(?:(ocr|conversations|batch/jobs)|conversations/[^/]+(/restart)?)$")
-"""Mistral's paths without a reader: the pages of a document, the turns of a conversation that it keeps, batches."""
+_UNRECORDED_OF: Final = (
+    # pages of a document, batches, turns of a conversation that is kept
+    ("mistral_ai", re.compile(r"/v1/(?:ocr|batch/jobs|conversations(?:/(?P<id>[^/]+)(?:/restart)?)?)$")),
+    ("cohere", re.compile(r"/v1/(?:generate|classify|summarize)$")),
+    # vectors, labels and other answers of a task
+    ("huggingface", re.compile(r"/models/(?P<id>.+)/pipeline/[\w-]+$")),
+)
+"""Paths without a reader, by the provider that must be known to be asked."""
 _ID: Final = re.compile(r"\{\w+\}")
 _VERSION: Final = "v1/"
-_CONVERSATION: Final = "conversations/{id}"
+_DEFAULTED: Final = {"cohere_chat_v1": "cohere", "cohere_embed": "cohere", "rerank": "cohere"}
+"""The provider that chooses the model itself if a request of an API names none."""
 _PUBLISHED: Final = "/publishers/"
 """In the paths of Vertex to models, in contrast to endpoints with anything that was trained."""
 _ANTHROPIC: Final = "/publishers/anthropic/"
@@ -198,10 +206,11 @@ def of_path(path: str) -> Wire | None:
     return Wire(route.path.adapter, None if deployment is None else unquote(deployment[1]))
 
 
-def of_body(wire: Wire, body: object) -> Wire | None:
+def of_body(wire: Wire, body: object, provider: Callable[[], str] | None = None) -> Wire | None:
     """Return the API of a request whose path may belong to `wire`; None if its body does not.
 
-    None if it calls no known model: it names no model, or has none of the fields of the API.
+    None if it calls no known model: it names no model, or has none of the fields of the API. `provider` finds out who
+    is asked, as some choose a model themselves.
     """
     fields = mapping(body)
     if fields is None:
@@ -209,7 +218,9 @@ def of_body(wire: Wire, body: object) -> Wire | None:
     if wire.api == _INVOKED:
         return wire.with_api(late_import("callspan.providers.bedrock.invoke").api_of(wire.model, fields))
     if wire.model is None and not any(word(fields, name) for name in _MODEL_FIELDS):
-        return None
+        default = _DEFAULTED.get(wire.api)
+        if default is None or provider is None or provider() != default:
+            return None
     apis = (wire.api, _OTHER_APIS.get(wire.api))
     api = next((api for api in apis if api and any(fields.get(name) for name in _ASKED.get(api, ()))), None)
     return None if api is None else wire.with_api(api)
@@ -229,8 +240,10 @@ def unrecorded(method: str, path: str) -> Unrecorded | None:
     """Return what is counted of a request that costs money and has no reader; None for others."""
     if method.upper() != "POST":
         return None
-    if (match := _UNRECORDED_OF_MISTRAL.search(path)) is not None:
-        return Unrecorded(f"/v1/{match[1] or _CONVERSATION + (match[2] or '')}", "mistral_ai")
+    for provider, pattern in _UNRECORDED_OF:
+        if (match := pattern.search(path)) is not None:
+            name, model = match[0], match.groupdict().get("id")
+            return Unrecorded(name if model is None else name.replace(f"/{model}", "/{id}", 1), provider)
     last = path.rpartition("/")[2]
     verb = last.partition(":")[2]
     if verb in _UNRECORDED:
@@ -238,7 +251,16 @@ def unrecorded(method: str, path: str) -> Unrecorded | None:
     if last in _UNRECORDED_PATHS:
         return Unrecorded(last)
     route = routes.find(method, path)
-    if route is None or route.path.kind != "not recorded":
-        return None
+    return None if route is None or route.path.kind != "not recorded" else _unrecorded_of(route)
+
+
+@lru_cache(maxsize=_MAX_PATHS)
+def unread(path: str) -> Unrecorded | None:
+    """Return what is counted of a POST whose body is a form, or another one that cannot be read before it is sent."""
+    route = routes.find("POST", path)
+    return None if route is None or route.path.kind != "call" else _unrecorded_of(route)
+
+
+def _unrecorded_of(route: routes.RouteMatch) -> Unrecorded:
     pattern = _ID.sub("{id}", route.path.pattern.partition(" ")[2]).removeprefix(_VERSION)
     return Unrecorded(f"/{_VERSION}{pattern}", of_any_provider=True)

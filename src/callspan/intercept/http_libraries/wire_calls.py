@@ -251,16 +251,17 @@ def opened(request: Any) -> WireCall | None:
     url, path = request.url, _path_of(request)
     wire = wires.of_path(path)
     if wire is None:
-        _count(request, path)
+        _count(request, wires.unrecorded(_POST, path))
         return None
     if (factory := HOOK_CONTEXT.factory()) is None:
         return None
     try:
         content = request.content
     except RuntimeError:  # it is read while it is sent
+        _count(request, wires.unread(path))
         return None
     body, invokes = registry.decoded(content), wire.api == _INVOKED
-    wire = wires.of_body(wire, body)
+    wire = wires.of_body(wire, body, partial(_known_provider, request))
     user_agent = None if wire is None else user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
     if wire is None or user_agent is None:
         return None
@@ -279,17 +280,18 @@ def opened(request: Any) -> WireCall | None:
     return wire_call
 
 
-def _count(request: Any, path: str) -> None:
+def _count(request: Any, unrecorded: wires.Unrecorded | None) -> None:
     """Count a POST that costs money and leaves no record."""
-    url, unrecorded = request.url, wires.unrecorded(_POST, path)
     if unrecorded is None or HOOK_CONTEXT.factory() is None:
         return
-    user_agent = user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
-    if user_agent is None:
-        return
-    provider = provider_of_server(url.host, url.port, "", "", url.path, user_agent.provider)
-    if unrecorded.is_of(provider):
+    if (provider := _known_provider(request)) and unrecorded.is_of(provider):
         HOOK_CONTEXT.unrecorded(f"{_POST} {unrecorded.name}")
+
+
+def _known_provider(request: Any) -> str:
+    """Return the provider whose host or SDK is known; `unknown`, or nothing for an SDK that records its own calls."""
+    user_agent, url = user_agent_of(request.headers.raw, all_sdks=_records_all_sdks()), request.url
+    return "" if user_agent is None else provider_of_server(url.host, url.port, "", "", url.path, user_agent.provider)
 
 
 def _path_of(request: Any) -> str:
