@@ -349,6 +349,8 @@ def path(value: object) -> Path | None:
         return None
     if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
         raise InvalidValueError("use a path", value)
+    if "://" in str(value):  # a path is shown, a URL may have a password
+        raise InvalidValueError("use a path, not a URL", value)
     try:
         return Path(value).expanduser()
     except RuntimeError as error:

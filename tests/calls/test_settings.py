@@ -103,8 +103,8 @@ INVALID: dict[str, Odd] = {
     "fsync": (*NEVER, False),
     "trace_per": (*NEVER, True),
     "receive": (*NEVER, 2, "2", "perhaps", "lines"),
-    "spool_dir": (object(), b"x", 1.5, [], "", " ", "\0", True, "~nobody-of-this-name/x"),
-    "prices": (object(), b"x", 1.5, [], "", "\0", True),
+    "spool_dir": (object(), b"x", 1.5, [], "", " ", "\0", True, "~nobody-of-this-name/x", "http://h/x"),
+    "prices": (object(), b"x", 1.5, [], "", "\0", True, "https://u:p@h/x.json"),
     "service": (object(), b"x", 1.5, [], True),
 }
 TABLE = [(name, value) for name, values in INVALID.items() for value in values]
@@ -118,6 +118,14 @@ def test_invalid_values_cover_every_setting() -> None:
 def test_invalid_argument_error_names_the_argument(name: str, value: Any) -> None:
     with pytest.raises(SettingError, match=f"^{name}="):
         callspan.instrument(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["prices", "spool_dir"])
+def test_password_in_a_path_is_not_shown(name: str) -> None:
+    """The path stands in messages and in `doctor`, and would be a directory."""
+    with pytest.raises(SettingError) as raised:
+        callspan.instrument(**{name: "https://user:secret-word@host/x.json"})  # type: ignore[arg-type]
+    assert "secret-word" not in str(raised.value)
 
 
 CLEAR: dict[str, list[tuple[object, object]]] = {
