@@ -428,6 +428,39 @@ async def test_look_alike_is_no_call(name: str, mode: Mode, seen: Capture) -> No
     assert seen.everything == []
 
 
+MISTRAL_SPEECH: Final[dict[str, tuple[str, bytes]]] = {
+    "plain": ("application/json", b'{"audio_data": "SUQzIGEgc291bmQ="}'),
+    "stream": (
+        "text/event-stream",
+        b'data: {"type": "speech.audio.delta", "audio_data": "SUQzIGEg"}\n\n'
+        b'data: {"type": "speech.audio.delta", "audio_data": "c291bmQ="}\n\n'
+        b'data: {"type": "speech.audio.done", "usage": {"prompt_tokens": 20, "completion_tokens": 9}}\n\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("name", MISTRAL_SPEECH)
+async def test_speech_of_mistral_is_a_reference(name: str, opened: bool, mode: Mode, seen: Capture) -> None:
+    mime, content = MISTRAL_SPEECH[name]
+    mode.provider.reply(raw=content, headers={"content-type": mime}, on="/audio/speech")
+    client, body = client_of(mode), {"model": "voxtral-tts", "input": "Hello", "stream": name == "stream"}
+    request = client.build_request("POST", "/v1/audio/speech", json=body)
+    await read(mode, await mode.wait(client.send(request, stream=opened)), "iter_bytes")
+    record = the_call(seen)
+    assert record.response is not None
+    assert (record.api, record.outcome, record.error, record.response.unrecognized) == (
+        "speech",
+        "success",
+        None,
+        False,
+    )
+    assert b'"bytes":11' in bytes(record.response.body)
+    assert b"SUQz" not in bytes(record.response.body)
+    if name == "stream":
+        assert (usage_of(record).input_tokens, usage_of(record).output_tokens) == (20, 9)
+
+
 OTHER_TASKS: Final[dict[str, tuple[str, bytes]]] = {
     "vectors": ("application/json", b"[[0.5, 0.25]]"),
     "labels": ("application/json", b'[[{"label": "joy", "score": 0.75}]]'),

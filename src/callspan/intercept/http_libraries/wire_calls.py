@@ -231,10 +231,11 @@ class WireObserver(ResponseObserver):
 
 def _joined(endpoint: Endpoint, body: object) -> object:
     """Return a body; of a list that is a stream without events, what its chunks join to."""
-    if not isinstance(body, list):
+    chunks = [body] if isinstance(body, dict) and getattr(endpoint, "is_folded", False) else body
+    if not isinstance(chunks, list):
         return body
     accumulator = endpoint.accumulator()
-    for chunk in body:
+    for chunk in chunks:
         accumulator.add(chunk)
     joined = accumulator.body()
     return joined if joined and endpoint.response_info(joined).recognized else body

@@ -53,7 +53,7 @@ _LENGTHS: Final = (
     ("metadata", "duration"),
 )
 """Where answers without a counter state the length of the sound."""
-_NOT_FIELDS: Final = ("type", "audio", "usage")
+_NOT_FIELDS: Final = ("type", "audio", "audio_data", "usage")
 _HEARD: Final = "conversation.item.input_audio_transcription"
 """Prefix of transcription events in a realtime session."""
 
@@ -155,7 +155,7 @@ class SpeechFold:
         if (error := error_in(chunk)) is not None:
             self._fields.setdefault("error", detached(error))
             return False
-        kind, encoded = text(chunk, "type") or "", word(chunk, "audio")
+        kind, encoded = text(chunk, "type") or "", word(chunk, "audio") or word(chunk, "audio_data")
         if encoded is not None:
             sound = from_base64(encoded)
             if sound is None:
@@ -189,6 +189,8 @@ class Speech(OpenAIEndpoint):
     response_key = "audio"
     response_type = dict
     returns_files = True
+    is_folded = True
+    """Whether a JSON answer, as of Mistral, is read like an event, so that its sound is not kept."""
     accumulator = SpeechFold
 
     def conversation(self, request: object, response: object) -> Conversation:
