@@ -198,6 +198,14 @@ async def test_key_in_a_text_about_a_refusal_is_nowhere(mode: Mode, seen: Captur
     assert not shown(seen, KEY)
 
 
+@pytest.mark.parametrize("login", ["abcde", "a", "====", "a-b_c"])
+async def test_invalid_login_beside_a_key_hides_none(login: str, mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(status=401, raw=REFUSED)
+    headers = {"proxy-authorization": f"Basic {login}", "x-gateway-key": KEY}
+    await refused(mode, client_of(mode, "openai", default_headers=headers))
+    assert not shown(seen, KEY)
+
+
 async def test_secrets_of_tools_are_nowhere(mode: Mode, seen: Capture) -> None:
     keys = ["tok3n-aaaa9999bbbb", "head3r-aaaa9999bbbb", "path1-aaaa9999bbbb", "body1-aaaa9999bbbb"]
     server = {

@@ -116,7 +116,7 @@ def _of_value(value: str) -> Iterable[str]:
     """Return the value without its scheme, and the parts of it that look like keys."""
     if value.startswith(_SIGNED):
         return [*filter(is_key, _SIGNER.findall(value))]
-    logins = [base64.b64decode(f"{match[1]}==").decode("latin-1").partition(":") for match in _BASIC.finditer(value)]
+    logins = [_login(match[1]) for match in _BASIC.finditer(value)]
     whole = _SCHEME.sub("", value.strip(), count=1)
     pieces = [piece for text in (value, *(f"{user} {word}" for user, _, word in logins)) for piece in _pieces(text)]
     keys = [*filter(is_key, pieces)]
@@ -125,6 +125,14 @@ def _of_value(value: str) -> Iterable[str]:
     for user, _, word in logins:
         keys += _of_login(user, word)
     return keys
+
+
+def _login(coded: str) -> tuple[str, str, str]:
+    """Return user, separator and password; empty if they are coded wrongly, which must hide no key beside them."""
+    try:
+        return base64.b64decode(f"{coded}==").decode("latin-1").partition(":")
+    except ValueError:
+        return "", "", ""
 
 
 def _of_login(user: str, word: str) -> Iterable[str]:
