@@ -21,8 +21,9 @@ from callspan.fail_open import fail_open
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo, ExplicitTimes
 from callspan.providers import registry
-from callspan.providers.base import Api, Endpoint
+from callspan.providers.base import Endpoint
 from callspan.providers.hosts import port_of
+from callspan.record.apis import APIS
 from callspan.record.codec import encode_json
 from callspan.record.plain_json import plain
 from callspan.wiring import WIRING
@@ -192,7 +193,7 @@ def _url_text(server: object) -> str:
 
 
 def record_call(
-    *, provider: str, api: Api = "chat_completions", model: str | None = None, server: str | None = None,
+    *, provider: str, api: str = "chat_completions", model: str | None = None, server: str | None = None,
     client: str | None = None, stream: bool | None = None, at: Time | None = None,
 ) -> RecordedCall:  # fmt: skip
     """Record a call of your own client: a context manager for `with` and `async with`.
@@ -232,7 +233,7 @@ def record_call(
     """
     endpoint = registry.by_api(api)
     if endpoint is None:
-        apis = ", ".join(sorted(registry.APIS))
+        apis = ", ".join(sorted(APIS))
         raise ValueError(f"record_call: api={api!r} is unknown; use one of {apis}")
     address = urlsplit(_url_text(server))
     info = CallInfo(

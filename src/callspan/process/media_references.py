@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
+from callspan.record.apis import APIS
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.content_level import CONTENT_FIELDS
@@ -27,21 +28,7 @@ VECTOR_KEY: Final = "callspan_vector"
 _SMALL_BODY: Final = 4096
 _STRIDE: Final = 1024
 _WINDOW: Final = 64
-_MARKS: Final[dict[str, tuple[bytes, ...]]] = {
-    **dict.fromkeys(("completions", "translations", "speech"), ()),
-    **dict.fromkeys(("messages", "decisions", "moderations", "transcriptions"), (b"base64",)),
-    **dict.fromkeys(("images", "image_variations"), (b"b64_json",)),
-    "image_edits": (b"b64_json", b"base64"),
-    "chat_completions": (b"base64", b'audio"'),
-    "responses": (b"base64", b"image_generation_call"),
-    "embeddings": (b'"embedding"', b";base64,"),
-    "converse": (b'"bytes"', b"base64"),
-    **dict.fromkeys(("generate_content", "embed_content", "bidi_generate_content"), (b"nlineData", b"nline_data")),
-    "interactions": (b'"data"', b"base64"),
-    "predict": (b"bytesBase64Encoded",),
-    **dict.fromkeys(("ollama_chat", "ollama_generate"), (b'"images"',)),
-}
-"""Byte strings, one of which is present in every body with media, by API; few, since every body is searched."""
+_MARKS: Final = {row.name: row.media_marks for row in APIS.values() if row.media_marks is not None}
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
 _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")

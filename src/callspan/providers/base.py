@@ -13,36 +13,18 @@ import msgspec
 
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.wire_json import detached
+from callspan.record.apis import APIS
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
 
-Api: TypeAlias = Literal[
-    "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations", "images",
-    "live", "realtime", "realtime_translations", "image_edits", "image_variations", "transcriptions", "translations",
-    "speech", "generate_content", "bidi_generate_content", "embed_content", "predict", "interactions", "converse",
-    "invoke_model", "invoke_embeddings", "fim_completions", "cohere_chat", "cohere_chat_v1", "cohere_embed", "rerank",
-    "ollama_chat", "ollama_generate", "ollama_embed", "text_generation", "watsonx_chat", "watsonx_generation",
-    "watsonx_embeddings", "watsonx_rerank",
-]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "rerank",
     "fetch_response",
 ]  # fmt: skip
 
-MEDIA_APIS: Final[frozenset[str]] = frozenset(
-    {
-        "images",
-        "image_edits",
-        "image_variations",
-        "transcriptions",
-        "translations",
-        "speech",
-        "live",
-        "realtime_translations",
-    }
-)
+MEDIA_APIS: Final = frozenset(row.name for row in APIS.values() if row.is_media)
 """The APIs of images and sound, whose operation is `generate_content`."""
 _MAX_PARAM_BYTES: Final = 4096
 _NUMBERS: Final = (int, float)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from callspan.record.apis import APIS
 from callspan.sdk_profiles import SdkProfile
 
 _CLIENTS: Final = {
@@ -90,17 +91,6 @@ _PATTERNS: Final = (
     (re.compile(r"(^|-|\.)aiplatform\.([a-z0-9-]+\.rep\.)?googleapis\.com$"), "gcp.vertex_ai"),
 )
 
-_OWNERS: Final = {
-    "anthropic": "anthropic",
-    "google": "gcp.gemini",
-    "bedrock": "aws.bedrock",
-    "cohere": "cohere",
-    "ollama": "ollama",
-    "watsonx": "ibm.watsonx.ai",
-}
-"""The provider whose API each family is, unless many servers speak it."""
-_SHARED: Final = frozenset({"rerank"})
-"""APIs of such a family that many servers speak."""
 _OF_VERTEX: Final = ("/projects/", "/google.cloud.aiplatform.")
 """In the paths of Vertex, in contrast to those of the Gemini API."""
 UNKNOWN: Final = "unknown"
@@ -142,7 +132,7 @@ def provider_of_server(host: str, port: int | None, api: str, wire: str, path: s
     provider = _by_name(host.casefold().rstrip("."), wire) or _PORTS.get(str(port)) or sender
     if provider is None and wire == "google" and any(part in path for part in _OF_VERTEX):
         return "gcp.vertex_ai"
-    return provider or (UNKNOWN if api in _SHARED else _OWNERS.get(wire, UNKNOWN))
+    return provider or (APIS[api].owner if api in APIS else "") or UNKNOWN
 
 
 def known_provider(host: str, sdk: SdkProfile) -> str | None:

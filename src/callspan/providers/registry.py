@@ -1,4 +1,4 @@
-"""Registry: the table of all endpoint adapters, by method and path of a request, and by API of a record.
+"""Registry: the adapters of all APIs, by method and path of a request, and by API of a record.
 
 Adapters are imported when their SDK is patched, or else when first used: importing this module costs nothing.
 """
@@ -16,6 +16,7 @@ from callspan.forks import late_import
 from callspan.providers import routes
 from callspan.providers.base import Endpoint
 from callspan.providers.sockets import SocketKind
+from callspan.record.apis import APIS, Reader
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
@@ -24,64 +25,7 @@ _MAX_PATHS: Final = 128
 _DECODERS: Final[tuple[Callable[[bytes | str], object], ...]] = (msgspec.json.decode, json.loads)
 """The second one also accepts lone surrogates and NaN, which SDKs send."""
 
-_ADAPTERS: Final[dict[str, tuple[str, str]]] = {
-    "chat_completions": ("openai.chat", "ChatCompletions"),
-    "responses": ("openai.responses", "Responses"),
-    "realtime": ("openai.realtime", "Realtime"),
-    "messages": ("anthropic.messages", "Messages"),
-    "embeddings": ("openai.single_body", "Embeddings"),
-    "completions": ("openai.chat", "Completions"),
-    "fim_completions": ("openai.chat", "FillInTheMiddle"),
-    "decisions": ("openai.single_body", "Decisions"),
-    "moderations": ("openai.single_body", "Moderations"),
-    "images": ("openai.media", "Images"),
-    "image_edits": ("openai.media", "Images"),
-    "image_variations": ("openai.media", "ImageVariations"),
-    "transcriptions": ("openai.media", "Transcriptions"),
-    "translations": ("openai.media", "Transcriptions"),
-    "speech": ("openai.media", "Speech"),
-    "live": ("openai.voice_sessions", "LiveSession"),
-    "realtime_translations": ("openai.voice_sessions", "SpeechTranslation"),
-    "generate_content": ("google.generate_content", "GenerateContent"),
-    "embed_content": ("google.embeddings", "EmbedContent"),
-    "interactions": ("google.interactions", "Interactions"),
-    "bidi_generate_content": ("google.live", "BidiGenerateContent"),
-    "predict": ("google.embeddings", "Predict"),
-    "converse": ("bedrock.converse", "Converse"),
-    "invoke_model": ("bedrock.invoke", "InvokeModel"),
-    "invoke_embeddings": ("bedrock.invoke", "InvokeEmbeddings"),
-    "cohere_chat": ("cohere.chat", "Chat"),
-    "cohere_chat_v1": ("cohere.chat_v1", "ChatV1"),
-    "cohere_embed": ("cohere.embed", "Embed"),
-    "rerank": ("cohere.rerank", "Rerank"),
-    "ollama_chat": ("ollama.chat", "Chat"),
-    "ollama_generate": ("ollama.chat", "Generate"),
-    "ollama_embed": ("ollama.embed", "Embed"),
-    "text_generation": ("huggingface.text_generation", "TextGeneration"),
-    "watsonx_chat": ("watsonx.text", "Chat"),
-    "watsonx_generation": ("watsonx.text", "Generation"),
-    "watsonx_embeddings": ("watsonx.text", "Embeddings"),
-    "watsonx_rerank": ("watsonx.text", "Rerank"),
-}
-"""Module and class of the adapter of each API."""
-_FETCHES: Final[dict[str, tuple[str, str]]] = {
-    "responses": ("openai.responses", "ResponseFetch"),
-    "interactions": ("google.interactions", "InteractionFetch"),
-}
-"""Module and class of the reader of fetched answers, of APIs with answers in the background."""
-_SOCKETS: Final[dict[str, tuple[str, str]]] = {
-    "responses": ("openai.lanes", "ResponseLanes"),
-    "realtime": ("openai.realtime_events", "RealtimeEvents"),
-    "realtime/translations": ("openai.voice_events", "TranslationEvents"),
-    "live/sessions": ("openai.voice_events", "LiveEvents"),
-    "interactions/live": ("google.live_interactions", "LiveInteraction"),
-    "BidiGenerateContent": ("google.live_turns", "LiveTurns"),
-    "BidiGenerateContentConstrained": ("google.live_turns", "LiveTurns"),
-}
-"""Module and class of the reader for each kind of websocket, by the last segments of its path; of a gRPC service's
-method by its last name."""
-APIS: Final = tuple(_ADAPTERS)
-"""The names of all APIs with adapters, in order of how common they are."""
+_SOCKETS: Final = {ending: reader for row in APIS.values() for ending, reader in row.sockets}
 _ATTACH, _FORK = "attach", "fork"
 """Path endings of live sessions: a sideband of a session, and a new session that continues a stored one."""
 
@@ -103,18 +47,17 @@ def socket_kind(path: str, model: str | None = None, *, hashes_audio: bool = Fal
     reader, session_id = _socket_reader(path)
     if reader is None:
         return None
-    module, name = reader
-    kind = getattr(late_import(f"callspan.providers.{module}"), name)
+    kind: Any = _class(reader)
     return cast("SocketKind", kind(model, session_id, hashes_audio=hashes_audio))
 
 
 def socket_wire(path: str) -> Wire | None:
     """Return the family of the API of websockets with this path; None for other paths."""
     reader, _ = _socket_reader(path)
-    return None if reader is None else reader[0].partition(".")[0]
+    return None if reader is None else reader.partition(".")[0]
 
 
-def _socket_reader(path: str) -> tuple[tuple[str, str] | None, str | None]:
+def _socket_reader(path: str) -> tuple[Reader | None, str | None]:
     """Return the reader of a path, if there is one, and the session that it attaches to."""
     segments = path.strip("/").split("/")
     session_id = segments[-2] if segments[-1] == _ATTACH else None
@@ -128,7 +71,7 @@ def _socket_reader(path: str) -> tuple[tuple[str, str] | None, str | None]:
 
 def by_api(api: str) -> Endpoint | None:
     """Return the endpoint of that name (`CallRecord.api`), or None."""
-    return _endpoint(api) if api in _ADAPTERS else None
+    return _endpoint(api) if api in APIS else None
 
 
 def load(wire: Wire) -> None:
@@ -141,7 +84,7 @@ def load(wire: Wire) -> None:
 
 def wire_of(api: str) -> Wire:
     """Return the family of an API that callspan reads. Raises KeyError for any other."""
-    return _ADAPTERS[api][0].partition(".")[0]
+    return APIS[api].family
 
 
 def conversation_of(record: CallRecord) -> Conversation | None:
@@ -183,8 +126,12 @@ def decoded(body: msgspec.Raw | bytes | str | dict[str, Any] | list[Any] | None)
 
 @cache
 def _endpoint(api: str) -> Endpoint:
-    module, name = _ADAPTERS[api]
-    return cast("Endpoint", getattr(late_import(f"callspan.providers.{module}"), name)(api))
+    return cast("Endpoint", _class(APIS[api].adapter)(api))
+
+
+def _class(reader: Reader) -> Any:
+    module, _, name = reader.partition(":")
+    return getattr(late_import(f"callspan.providers.{module}"), name)
 
 
 def generic(api: str) -> Endpoint:
@@ -195,5 +142,4 @@ def generic(api: str) -> Endpoint:
 @cache
 def fetch(api: str = "responses") -> Endpoint:
     """Return the endpoint of requests that fetch or cancel a background response of an API."""
-    module, name = _FETCHES[api]
-    return cast("Endpoint", getattr(late_import(f"callspan.providers.{module}"), name)(api))
+    return cast("Endpoint", _class(APIS[api].fetch)(api))

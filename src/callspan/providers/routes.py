@@ -1,6 +1,6 @@
 """Routes: the table of all requests, by method and path, with the kind and reader of each.
 
-A new endpoint is a new row and its adapter.
+Which paths call a model, the rows of `callspan.record.apis` say; the others are here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
+
+from callspan.record.apis import APIS
 
 Kind: TypeAlias = Literal["call", "fetch", "results", "not recorded", "no inference"]
 """The kind of a request.
@@ -44,26 +46,8 @@ class RouteMatch(NamedTuple):
     """The ids in its path, by their names in the pattern."""
 
 
-_CALLS: Final = {
-    "POST chat/completions": "chat_completions",
-    "POST agents/completions": "chat_completions",
-    "POST responses": "responses",
-    "POST responses/compact": "responses",
-    "POST completions": "completions",
-    "POST fim/completions": "fim_completions",
-    "POST embeddings": "embeddings",
-    "POST rerank": "rerank",
-    "POST decisions": "decisions",
-    "POST moderations": "moderations",
-    "POST images/generations": "images",
-    "POST images/edits": "image_edits",
-    "POST images/variations": "image_variations",
-    "POST audio/speech": "speech",
-    "POST audio/transcriptions": "transcriptions",
-    "POST audio/translations": "translations",
-    "POST v1/messages": "messages",
-}
-"""The adapter of each request that calls a model."""
+_CALLS: Final = {f"POST {path}": row.name for row in APIS.values() for path in row.paths}
+"""The API of each request that calls a model."""
 _FETCHES: Final = ("GET responses/{response}", "POST responses/{response}/cancel")
 _RESULTS: Final = ("GET ^files/{file}/content", "GET messages/batches/{batch}/results")
 _NOT_RECORDED: Final = (

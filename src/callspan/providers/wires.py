@@ -15,6 +15,7 @@ from callspan.forks import late_import
 from callspan.providers import routes
 from callspan.providers.hosts import UNKNOWN
 from callspan.providers.wire_json import mapping, word
+from callspan.record.apis import APIS
 
 _MAX_PATHS: Final = 256
 
@@ -53,87 +54,31 @@ _INTERACTION: Final = re.compile(r"/interactions/[^/]+(/cancel)?$")
 _BATCH: Final = re.compile(r"/batches/([^/:]+)$")
 _INVOKED: Final = "invoke_model"
 """The API of a model that Bedrock invokes, if its body is not that of another one."""
-_PATTERNS: Final[tuple[tuple[re.Pattern[str], dict[str, str]], ...]] = (
+_PATTERNS: Final[tuple[tuple[re.Pattern[str], frozenset[str]], ...]] = (
     # Gemini's, and on Vertex Anthropic's: before it is the project, the location and the publisher of the model
     (
         re.compile(r"/(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):(?P<verb>(?P<stream>stream\w+)?\w*)$"),
-        {
-            "generateContent": "generate_content",
-            "streamGenerateContent": "generate_content",
-            "embedContent": "embed_content",
-            "batchEmbedContents": "embed_content",
-            "predict": "predict",
-            "rawPredict": "messages",
-            "streamRawPredict": "messages",
-        },
+        frozenset({"google", "anthropic"}),
     ),
-    # Bedrock's
     (
         re.compile(r"/model/(?P<model>[^/]+)/(?P<verb>converse|invoke)(?P<stream>-stream|-with-response-stream)?$"),
-        {"converse": "converse", "invoke": _INVOKED},
+        frozenset({"bedrock"}),
     ),
-    # Hugging Face's, where the name of a model may have an owner
-    (
-        re.compile(r"/(?P<verb>models)/(?P<model>[^/:]+(?:/[^/:]+)?)$"),
-        {"models": "text_generation"},
-    ),
-    # watsonx, of a model in the body or of a deployment
+    # The name of a model may have an owner.
+    (re.compile(r"/(?P<verb>models)/(?P<model>[^/:]+(?:/[^/:]+)?)$"), frozenset({"huggingface"})),
+    # of a model in the body or of a deployment
     (
         re.compile(r"/ml/v1/(?:deployments/(?P<model>[^/]+)/)?text/(?P<verb>[a-z]+)(?P<stream>_stream)?$"),
-        {
-            "chat": "watsonx_chat",
-            "generation": "watsonx_generation",
-            "embeddings": "watsonx_embeddings",
-            "rerank": "watsonx_rerank",
-        },
+        frozenset({"watsonx"}),
     ),
 )
-"""The paths that state more than an API: the model, or whether they ask for a stream. Gateways put anything before."""
+"""The paths that state more than an API: the model, or whether they ask for a stream; and the families whose verbs
+they have. Gateways put anything before."""
+_VERBS: Final = {(row.family, verb): row.name for row in APIS.values() for verb in row.verbs}
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
 """Where Azure's paths have a model."""
-_PATHS: Final = {
-    "v2/chat": "cohere_chat",
-    "v1/chat": "cohere_chat_v1",
-    "v1/embed": "cohere_embed",
-    "v2/embed": "cohere_embed",
-    "api/chat": "ollama_chat",
-    "api/generate": "ollama_generate",
-    "api/embed": "ollama_embed",
-    "api/embeddings": "ollama_embed",
-}
+_PATHS: Final = {end: row.name for row in APIS.values() for end in row.path_ends}
 """The APIs of paths by their last two segments."""
-_OTHER_APIS: Final = {"cohere_chat_v1": "chat_completions"}
-"""Another API with the same path, for a body without the fields of the first: Writer's chat."""
-_ASKED: Final = {
-    "chat_completions": ("messages",),
-    "messages": ("messages",),
-    "responses": ("input", "prompt", "previous_response_id", "conversation"),
-    "completions": ("prompt",),
-    "fim_completions": ("prompt",),
-    "embeddings": ("input",),
-    "decisions": ("questions",),
-    "moderations": ("input",),
-    "images": ("prompt",),
-    "speech": ("input",),
-    "generate_content": ("contents",),
-    "embed_content": ("content", "requests"),
-    "predict": ("instances",),
-    "interactions": ("input", "previous_interaction_id"),
-    "converse": ("messages",),
-    "cohere_chat": ("messages",),
-    "cohere_chat_v1": ("message",),
-    "cohere_embed": ("texts", "images", "inputs"),
-    "rerank": ("query",),
-    "ollama_chat": ("messages",),
-    "ollama_generate": ("prompt",),
-    "ollama_embed": ("input", "prompt"),
-    "text_generation": ("inputs",),
-    "watsonx_chat": ("messages",),
-    "watsonx_generation": ("input",),
-    "watsonx_embeddings": ("inputs",),
-    "watsonx_rerank": ("query",),
-}
-"""Fields of requests, one of which a body must have: a path alone may be that of an application."""
 _MODEL_FIELDS: Final = ("model", "model_id", "agent", "agent_id")
 """Fields that name the model, or what chooses it."""
 _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent", "predictLongRunning"})
@@ -150,8 +95,6 @@ _UNRECORDED_OF: Final = (
 """Paths without a reader, by the provider that must be known to be asked."""
 _ID: Final = re.compile(r"\{\w+\}")
 _VERSION: Final = "v1/"
-_DEFAULTED: Final = {"cohere_chat_v1": "cohere", "cohere_embed": "cohere", "rerank": "cohere"}
-"""The provider that chooses the model itself if a request of an API names none."""
 _PUBLISHED: Final = "/publishers/"
 """In the paths of Vertex to models, in contrast to endpoints with anything that was trained."""
 _ANTHROPIC: Final = "/publishers/anthropic/"
@@ -168,10 +111,11 @@ def find(method: str, path: str) -> Wire | None:
         return None
     if path.endswith(_INTERACTIONS):
         return Wire("interactions", None)
-    for pattern, apis in _PATTERNS:
+    for pattern, families in _PATTERNS:
         if (match := pattern.search(path)) is not None:
             stated = match.groupdict()
-            api, model = apis.get(stated["verb"]), stated["model"]
+            verb, model = stated["verb"], stated["model"]
+            api = next((_VERBS[family, verb] for family in families if (family, verb) in _VERBS), None)
             if api is None or model == _COUNTER:
                 return None
             return Wire(api, model and unquote(model), stated.get("stream") is not None)
@@ -218,12 +162,13 @@ def of_body(wire: Wire, body: object, provider: Callable[[], str] | None = None)
     if wire.api == _INVOKED:
         return wire.with_api(late_import("callspan.providers.bedrock.invoke").api_of(wire.model, fields))
     if wire.model is None and not any(word(fields, name) for name in _MODEL_FIELDS):
-        default = _DEFAULTED.get(wire.api)
-        if default is None or provider is None or provider() != default:
+        chooser = APIS[wire.api].default_chooser
+        if not chooser or provider is None or provider() != chooser:
             return None
-    apis = (wire.api, _OTHER_APIS.get(wire.api))
-    api = next((api for api in apis if api and any(fields.get(name) for name in _ASKED.get(api, ()))), None)
-    return None if api is None else wire.with_api(api)
+    for api in (wire.api, APIS[wire.api].other):
+        if api and any(fields.get(name) for name in APIS[api].asked):
+            return wire.with_api(api)
+    return None
 
 
 def of_request(method: str, path: str, body: object) -> Wire | None:

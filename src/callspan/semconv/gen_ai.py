@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from callspan.providers.registry import APIS, wire_of
+from callspan.record.apis import APIS
 from callspan.record.call import CallRecord
 from callspan.semconv.content_attributes import (
     Attributes,
@@ -78,7 +78,7 @@ _OUTPUT_TYPES: Final = {
 """The conventions' output type of endpoints for media."""
 _MESSAGES: Final = ("messages",)
 _OPENAI: Final = ("chat_completions", "responses")
-_OPENAI_APIS: Final = tuple(api for api in APIS if wire_of(api) == "openai")
+_OPENAI_APIS: Final = tuple(api for api, row in APIS.items() if row.family == "openai")
 """All APIs of OpenAI. Other vendors state a service tier too, for which no convention has a name."""
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"

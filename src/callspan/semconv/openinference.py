@@ -11,7 +11,7 @@ from itertools import chain, islice
 from operator import attrgetter
 from typing import Final, TypeAlias
 
-from callspan.providers.registry import APIS, wire_of
+from callspan.record.apis import APIS
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
@@ -46,7 +46,7 @@ _EMBEDDINGS: Final = (
     "embeddings", "embed_content", "invoke_embeddings", "cohere_embed", "ollama_embed", "watsonx_embeddings",
 )  # fmt: skip
 _SYSTEM_OF: Final = {"openai": "openai", "anthropic": "anthropic", "google": "vertexai", "cohere": "cohere"}
-_SYSTEMS: Final = {api: _SYSTEM_OF.get(wire_of(api)) for api in APIS} | {"fim_completions": "mistralai"}
+_SYSTEMS: Final = {api: _SYSTEM_OF.get(row.family) for api, row in APIS.items()} | {"fim_completions": "mistralai"}
 """The AI product whose API a call speaks, where OpenInference has a word for it."""
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING", "rerank": "RERANKER"}
 _PROVIDERS: Final = {
