@@ -40,6 +40,15 @@ class Api(NamedTuple):
     """The API with the same path whose body has none of the fields in `asked`."""
     is_media: bool = False
     """Whether it is one of images or sound, whose operation is `generate_content`."""
+    said: tuple[str, ...] = ()
+    """Fields of a request with what is said, in the order of the conversation. A list of messages, of which the next
+    request usually repeats the first ones, is stored by its elements."""
+    has_plain_messages: bool = False
+    """Whether most of these elements have only a role and a text, named `role` and `content`."""
+    instructions: tuple[str, ...] = ()
+    """Fields of a request with instructions apart from the conversation."""
+    repeats: tuple[str, ...] = ()
+    """Fields of an answer that repeat those of its request, or what the provider has kept of earlier ones."""
     media_marks: tuple[bytes, ...] | None = None
     """Byte strings, one of which is present in every body with media; few, since every body is searched. None:
     unknown."""
@@ -69,6 +78,8 @@ _ROWS: Final = (
         asked=("messages",),
         paths=("chat/completions", "agents/completions"),
         media_marks=(_BASE64, b'audio"'),
+        said=("messages",),
+        has_plain_messages=True,
     ),
     Api(
         "responses",
@@ -78,8 +89,20 @@ _ROWS: Final = (
         fetch="openai.responses:ResponseFetch",
         sockets=(("responses", "openai.lanes:ResponseLanes"),),
         media_marks=(_BASE64, b"image_generation_call"),
+        said=("input",),
+        has_plain_messages=True,
+        instructions=("instructions",),
+        repeats=("instructions", "tools", "text", "prompt", "metadata", "tool_choice"),
     ),
-    Api("realtime", "openai.realtime:Realtime", sockets=(("realtime", "openai.realtime_events:RealtimeEvents"),)),
+    Api(
+        "realtime",
+        "openai.realtime:Realtime",
+        sockets=(("realtime", "openai.realtime_events:RealtimeEvents"),),
+        said=("input",),
+        has_plain_messages=True,
+        instructions=("instructions",),
+        repeats=("instructions", "tools", "metadata"),
+    ),
     Api(
         "messages",
         "anthropic.messages:Messages",
@@ -88,6 +111,9 @@ _ROWS: Final = (
         verbs=("rawPredict", "streamRawPredict"),
         owner=_ANTHROPIC,
         media_marks=(_BASE64,),
+        said=("messages",),
+        has_plain_messages=True,
+        instructions=("system",),
     ),
     Api(
         "embeddings",
@@ -95,15 +121,31 @@ _ROWS: Final = (
         asked=("input",),
         paths=("embeddings",),
         media_marks=(b'"embedding"', b";base64,"),
+        said=("input",),
     ),
-    Api("completions", "openai.chat:Completions", asked=("prompt",), paths=("completions",), media_marks=()),
-    Api("fim_completions", "openai.chat:FillInTheMiddle", asked=("prompt",), paths=("fim/completions",)),
+    Api(
+        "completions",
+        "openai.chat:Completions",
+        asked=("prompt",),
+        paths=("completions",),
+        media_marks=(),
+        said=("prompt",),
+    ),
+    Api(
+        "fim_completions",
+        "openai.chat:FillInTheMiddle",
+        asked=("prompt",),
+        paths=("fim/completions",),
+        said=("prompt",),
+    ),
     Api(
         "decisions",
         "openai.single_body:Decisions",
         asked=("questions",),
         paths=("decisions",),
         media_marks=(_BASE64,),
+        said=("input", "questions"),
+        has_plain_messages=True,
     ),
     Api(
         "moderations",
@@ -111,6 +153,7 @@ _ROWS: Final = (
         asked=("input",),
         paths=("moderations",),
         media_marks=(_BASE64,),
+        said=("input",),
     ),
     Api(
         "images",
@@ -119,14 +162,23 @@ _ROWS: Final = (
         paths=("images/generations",),
         is_media=True,
         media_marks=(_B64_JSON,),
+        said=("prompt",),
     ),
-    Api("image_edits", "openai.media:Images", paths=("images/edits",), is_media=True, media_marks=(_B64_JSON, _BASE64)),
+    Api(
+        "image_edits",
+        "openai.media:Images",
+        paths=("images/edits",),
+        is_media=True,
+        media_marks=(_B64_JSON, _BASE64),
+        said=("prompt",),
+    ),
     Api(
         "image_variations",
         "openai.media:ImageVariations",
         paths=("images/variations",),
         is_media=True,
         media_marks=(_B64_JSON,),
+        said=("prompt",),
     ),
     Api(
         "transcriptions",
@@ -134,6 +186,7 @@ _ROWS: Final = (
         paths=("audio/transcriptions",),
         is_media=True,
         media_marks=(_BASE64,),
+        said=("prompt",),
     ),
     Api(
         "translations",
@@ -141,19 +194,36 @@ _ROWS: Final = (
         paths=("audio/translations",),
         is_media=True,
         media_marks=(),
+        said=("prompt",),
     ),
-    Api("speech", "openai.media:Speech", asked=("input",), paths=("audio/speech",), is_media=True, media_marks=()),
+    Api(
+        "speech",
+        "openai.media:Speech",
+        asked=("input",),
+        paths=("audio/speech",),
+        is_media=True,
+        media_marks=(),
+        said=("input",),
+        instructions=("instructions",),
+    ),
     Api(
         "live",
         "openai.voice_sessions:LiveSession",
         sockets=(("live/sessions", "openai.voice_events:LiveEvents"),),
         is_media=True,
+        said=("input",),
+        has_plain_messages=True,
+        instructions=("instructions",),
+        repeats=("instructions", "tools"),
     ),
     Api(
         "realtime_translations",
         "openai.voice_sessions:SpeechTranslation",
         sockets=(("realtime/translations", "openai.voice_events:TranslationEvents"),),
         is_media=True,
+        said=("input",),
+        instructions=("instructions",),
+        repeats=("instructions",),
     ),
     Api(
         "generate_content",
@@ -162,6 +232,8 @@ _ROWS: Final = (
         verbs=("generateContent", "streamGenerateContent"),
         owner=_GEMINI,
         media_marks=_INLINE_DATA,
+        said=("contents",),
+        instructions=("systemInstruction", "system_instruction"),
     ),
     Api(
         "embed_content",
@@ -170,6 +242,7 @@ _ROWS: Final = (
         verbs=("embedContent", "batchEmbedContents"),
         owner=_GEMINI,
         media_marks=_INLINE_DATA,
+        said=("content", "requests"),
     ),
     Api(
         "interactions",
@@ -179,6 +252,9 @@ _ROWS: Final = (
         sockets=(("interactions/live", "google.live_interactions:LiveInteraction"),),
         owner=_GEMINI,
         media_marks=(b'"data"', _BASE64),
+        said=("input",),
+        instructions=("system_instruction",),
+        repeats=("system_instruction", "tools", "response_format"),
     ),
     Api(
         "bidi_generate_content",
@@ -189,6 +265,8 @@ _ROWS: Final = (
         ),
         owner=_GEMINI,
         media_marks=_INLINE_DATA,
+        said=("contents",),
+        instructions=("systemInstruction", "system_instruction"),
     ),
     Api(
         "predict",
@@ -197,6 +275,7 @@ _ROWS: Final = (
         verbs=("predict",),
         owner=_GEMINI,
         media_marks=(b"bytesBase64Encoded",),
+        said=("instances",),
     ),
     Api(
         "converse",
@@ -205,10 +284,42 @@ _ROWS: Final = (
         verbs=("converse",),
         owner=_BEDROCK,
         media_marks=(b'"bytes"', _BASE64),
+        said=("messages",),
+        instructions=("system",),
     ),
-    Api("invoke_model", "bedrock.invoke:InvokeModel", verbs=("invoke",), owner=_BEDROCK),
-    Api("invoke_embeddings", "bedrock.invoke:InvokeEmbeddings", owner=_BEDROCK),
-    Api("cohere_chat", "cohere.chat:Chat", asked=("messages",), path_ends=("v2/chat",), owner=_COHERE),
+    Api(
+        "invoke_model",
+        "bedrock.invoke:InvokeModel",
+        verbs=("invoke",),
+        owner=_BEDROCK,
+        said=(
+            "prompt",
+            "inputText",
+            "message",
+            "textToImageParams",
+            "inPaintingParams",
+            "outPaintingParams",
+            "imageVariationParams",
+            "colorGuidedGenerationParams",
+            "backgroundRemovalParams",
+            "text_prompts",
+        ),
+    ),
+    Api(
+        "invoke_embeddings",
+        "bedrock.invoke:InvokeEmbeddings",
+        owner=_BEDROCK,
+        said=("inputText", "texts", "singleEmbeddingParams"),
+    ),
+    Api(
+        "cohere_chat",
+        "cohere.chat:Chat",
+        asked=("messages",),
+        path_ends=("v2/chat",),
+        owner=_COHERE,
+        said=("messages",),
+        has_plain_messages=True,
+    ),
     Api(
         "cohere_chat_v1",
         "cohere.chat_v1:ChatV1",
@@ -217,6 +328,9 @@ _ROWS: Final = (
         owner=_COHERE,
         default_chooser=_COHERE,
         other="chat_completions",  # Writer's
+        said=("chat_history", "message", "tool_results"),
+        instructions=("preamble",),
+        repeats=("chat_history",),
     ),
     Api(
         "cohere_embed",
@@ -225,8 +339,16 @@ _ROWS: Final = (
         path_ends=("v1/embed", "v2/embed"),
         owner=_COHERE,
         default_chooser=_COHERE,
+        said=("texts", "images", "inputs"),
     ),
-    Api("rerank", "cohere.rerank:Rerank", asked=("query",), paths=("rerank",), default_chooser=_COHERE),
+    Api(
+        "rerank",
+        "cohere.rerank:Rerank",
+        asked=("query",),
+        paths=("rerank",),
+        default_chooser=_COHERE,
+        said=("documents", "query"),
+    ),
     Api(
         "ollama_chat",
         "ollama.chat:Chat",
@@ -234,6 +356,8 @@ _ROWS: Final = (
         path_ends=("api/chat",),
         owner=_OLLAMA,
         media_marks=_IMAGES,
+        said=("messages",),
+        has_plain_messages=True,
     ),
     Api(
         "ollama_generate",
@@ -242,6 +366,8 @@ _ROWS: Final = (
         path_ends=("api/generate",),
         owner=_OLLAMA,
         media_marks=_IMAGES,
+        said=("prompt",),
+        instructions=("system",),
     ),
     Api(
         "ollama_embed",
@@ -249,12 +375,48 @@ _ROWS: Final = (
         asked=("input", "prompt"),
         path_ends=("api/embed", "api/embeddings"),
         owner=_OLLAMA,
+        said=("input", "prompt"),
     ),
-    Api("text_generation", "huggingface.text_generation:TextGeneration", asked=("inputs",), verbs=("models",)),
-    Api("watsonx_chat", "watsonx.text:Chat", asked=("messages",), verbs=("chat",), owner=_WATSONX),
-    Api("watsonx_generation", "watsonx.text:Generation", asked=("input",), verbs=("generation",), owner=_WATSONX),
-    Api("watsonx_embeddings", "watsonx.text:Embeddings", asked=("inputs",), verbs=("embeddings",), owner=_WATSONX),
-    Api("watsonx_rerank", "watsonx.text:Rerank", asked=("query",), verbs=("rerank",), owner=_WATSONX),
+    Api(
+        "text_generation",
+        "huggingface.text_generation:TextGeneration",
+        asked=("inputs",),
+        verbs=("models",),
+        said=("inputs",),
+    ),
+    Api(
+        "watsonx_chat",
+        "watsonx.text:Chat",
+        asked=("messages",),
+        verbs=("chat",),
+        owner=_WATSONX,
+        said=("messages",),
+        has_plain_messages=True,
+    ),
+    Api(
+        "watsonx_generation",
+        "watsonx.text:Generation",
+        asked=("input",),
+        verbs=("generation",),
+        owner=_WATSONX,
+        said=("input",),
+    ),
+    Api(
+        "watsonx_embeddings",
+        "watsonx.text:Embeddings",
+        asked=("inputs",),
+        verbs=("embeddings",),
+        owner=_WATSONX,
+        said=("inputs",),
+    ),
+    Api(
+        "watsonx_rerank",
+        "watsonx.text:Rerank",
+        asked=("query",),
+        verbs=("rerank",),
+        owner=_WATSONX,
+        said=("inputs", "query"),
+    ),
 )
 APIS: Final[dict[str, Api]] = {row.name: row for row in _ROWS}
 """The rows by name, in order of how common they are."""

@@ -1,29 +1,35 @@
 """Bodies: splits requests and responses into pieces that are stored once, and joins them again.
 
-Each message of a request and each large value becomes a piece; the rest is a small skeleton, itself a piece. Pieces
-keep their exact JSON bytes. Beside each piece is its human-readable text, in the same form for every provider, for
-search and SQL queries. For example, a request and its answer
+Each message of a request and each large value becomes a piece; the rest is a small skeleton, itself a piece. Which
+fields have messages, the row of the API says. Pieces keep their exact JSON bytes. Beside each piece is its
+human-readable text, in the same form for every API, for search and SQL queries. For example, a request and its answer
 
     {"model":"m","system":"Be brief.","messages":[{"role":"user","content":"Hi"},
       {"role":"assistant","content":"Which city do you mean?","name":"bot"}],"tools":[{"name":"f"}]}
-    {"id":"c1","choices":[{"index":0,"message":{"role":"assistant","content":"The nearest one, please."}}]}
+    {"id":"c1","choices":[{"index":0,"message":{"role":"assistant","content":"The nearest one, please.",
+      "reasoning":"Cities are far."}}]}
 
-are these rows of `contents`. `^` is the byte 0x1A: `^0,23;` stands for 23 characters of the text from its character 0.
-SQLite stores `data` deflated.
+are these rows of `contents`. `^` is the byte 0x1A: `^0,23;` stands for 23 characters of the text and the reasoning
+behind it, from character 0. SQLite stores `data` deflated.
 
-    n      role       text                      data
-    -1                                          [["model","value","m"],["system","piece","fecef2..."],
-                                                  ["messages","history",null],["tools","piece","918efb..."]]
-    -2                                          [{"name":"f"}]
-    -3     system     Be brief.                 "Be brief."
-    -4     assistant  The nearest one, please.  {"id":"c1","choices":[{"index":0,"message":{"role":"assistant",
-                                                  "content":^0,24;}}]}
-    65536  user       Hi                        NULL: the message has only its role and text
-    65537  assistant  Which city do you mean?   {"role":"assistant","content":^0,23;,"name":"bot"}
+    n      role       text                      reasoning        data
+    -1                                                           [["model","value","m"],["system","piece","fecef2..."],
+                                                                   ["messages","history",null],
+                                                                   ["tools","piece","918efb..."]]
+    -2                                                           [{"name":"f"}]
+    -3     system     Be brief.                                  "Be brief."
+    -4     assistant  The nearest one, please.  Cities are far.  {"id":"c1","choices":[{"index":0,"message":
+                                                                   {"role":"assistant","content":^0,24;,
+                                                                   "reasoning":"Cities are far."}}]}
+    65536  user       Hi                                         NULL: the message has only its role and text
+    65537  assistant  Which city do you mean?                    {"role":"assistant","content":^0,23;,"name":"bot"}
 
 The skeleton (-1) has the keys of the request in their order. A `value` is there itself, a `piece` is named by its hash,
 and the `history` is the messages to which the call's row refers: see `callspan.stores.contents` for its numbers, in
-which a growing history is one range. A message that occurs several times in a history is a separate piece each time.
+which a growing history is one range. If several fields have messages, each states its place among them and how many
+it has; null is the rest. A message that occurs several times in a history is a separate piece each time.
+
+What an answer repeats of its request is not stored again: `^#918efb...;` stands for the piece with that hash.
 """
 
 from __future__ import annotations
@@ -32,35 +38,42 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.providers.wire_json import mapping, text
-from callspan.record.codec import encode_json
-from callspan.record.messages import role_of_item
+from callspan.record.apis import APIS, Api
 from callspan.record.plain_json import plain
+from callspan.stores.texts import Place, said
 
 _INLINE_BYTES: Final = 256
 _HASH_BYTES: Final = 16
-_ANSWER: Final = b"answer"
+_ANSWER, _REPEATED, _INSTRUCTIONS, _VALUE = b"answer", b"repeated", b"instructions", b"value"
+"""Ends of hashes. Equal JSON is one piece only where it means the same."""
 _MIN_EXTRACTED: Final = 16
 _BEGINNING: Final = 40
 """Length of the prefix of a text that is searched first."""
 _REFERENCE_START: Final = b"\x1a"
 """Starts the reference that replaces a text. JSON has this byte only escaped."""
+_REPETITION_START: Final = _REFERENCE_START + b"#"
 
 _MESSAGE: Final = b'{"role":"%b","content":%b}'
 _LEVEL, _WINDOW, _MEMORY = 3, 12, 5
 """zlib parameters. Level 3, because lazy matching takes 10 % longer and saves 1 %. A 4 KB window, because 32 KB takes
 256 KB of memory and nine times as long for small data."""
 _REFERENCE: Final = re.compile(rb"\x1a(\d+),(\d+);")
+_REPETITION: Final = re.compile(rb"\x1a#([0-9a-f]+);")
+_BEFORE_VALUE: Final = re.compile(rb"\s*:\s*")
+_DIGITS: Final = b"0123456789-"
 _ROLE_CONTENT: Final = ("role", "content")
-_FROM_JSON: Final = ""
-_SYSTEM_KEYS: Final = frozenset({"system", "instructions"})
-_HISTORY_KEYS: Final = ("messages", "input", "prompt")
+_NULL: Final = b"null"
+_OTHER: Final = Api(
+    "", "", said=("messages", "input", "prompt"), has_plain_messages=True, instructions=("system", "instructions")
+)
+"""The row of APIs without one."""
 _Kind: TypeAlias = Literal["value", "piece", "history", "text"]
 _Skeleton: TypeAlias = list[tuple[str, _Kind, msgspec.Raw]]
 
@@ -73,14 +86,7 @@ _KNOWN_BYTES, _KNOWN_ENTRIES = 1024, 1024
 """Size limit and number of pieces whose hashes are cached (at most 1 MB): requests repeat earlier pieces."""
 _encode = msgspec.json.encode
 _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])
-_MAX_DEPTH: Final = 32
-_TEXT_KEYS: Final = frozenset(
-    {
-        "choices", "content", "custom", "function", "input_text", "message", "output", "refusal", "summary",
-        "text", "thinking", "tool_calls", "transcript",
-    }
-)  # fmt: skip
-_ARGUMENTS: Final = ("arguments", "input")
+_share = msgspec.json.Decoder(tuple[int, int | None] | None)
 
 
 class StoredPiece(NamedTuple):
@@ -88,19 +94,21 @@ class StoredPiece(NamedTuple):
 
     role: str | None
     text: str | None
-    """The human-readable text, or None."""
+    """What the piece says, human-readable; None if nothing."""
+    reasoning: str | None
+    """The reasoning of the model in it."""
     json: bytes | None
-    """The JSON, with references into `text` in place of long texts; None for a message of only role and text."""
+    """The JSON, with references into both in place of long texts; None for a message of only role and text."""
 
 
 class Piece(msgspec.Struct, gc=False):
     """One value, stored once for all calls of its owner that refer to it."""
 
     hash: bytes
-    """The truncated SHA-256 of the exact JSON, followed by a counter for equal messages of a history."""
+    """The truncated SHA-256 of the exact JSON, and what distinguishes pieces with equal JSON."""
     json: bytes
-    role: str | None = None
-    """Role of the message; empty to take it from the JSON; None if the piece is not a message."""
+    place: Place | None = None
+    """None if nothing is said in it."""
 
 
 class Parts(msgspec.Struct, frozen=True, gc=False):
@@ -109,20 +117,20 @@ class Parts(msgspec.Struct, frozen=True, gc=False):
     skeleton: Piece
     history: list[Piece]
     """Messages in order. The next call usually starts with the same ones."""
-    large_values: list[Piece]
-    """Large values of the body, such as tools and schemas."""
-    system: Piece | None
-    """The system prompt, if separate from the messages."""
+    history_at: int
+    """The position of the first one."""
+    others: list[tuple[int, Piece]]
+    """Messages of other fields by their position; -1 is the separate instructions, lower ones are no messages."""
+    messages: int
+    """Number of messages, the history and others."""
 
 
-def piece(json: bytes, role: str | None = None) -> Piece:
-    """Return the piece of this JSON."""
-    return Piece(_digest(json), json, role)
+class Answer(NamedTuple):
+    """The body of an answer."""
 
-
-def answer_piece(json: bytes) -> Piece:
-    """Return the piece of an answer, which is never shared with a request, even if the JSON is equal."""
-    return Piece(_digest(json) + _ANSWER, json, "assistant")
+    piece: Piece
+    repeated: list[Piece]
+    """Values to which it refers and which its request does not have."""
 
 
 def is_hash_of(digest: bytes, json: bytes) -> bool:
@@ -130,9 +138,9 @@ def is_hash_of(digest: bytes, json: bytes) -> bool:
     return digest[:_HASH_BYTES] == _digest(json)
 
 
-def _cached_piece(json: bytes, role: str | None = None) -> Piece:
+def _cached_piece(json: bytes, place: Place | None = None) -> Piece:
     """Return the piece of JSON that other requests probably repeat, with its hash cached."""
-    return Piece(_known_digest(json) if len(json) <= _KNOWN_BYTES else _digest(json), json, role)
+    return Piece(_known_digest(json) if len(json) <= _KNOWN_BYTES else _digest(json), json, place)
 
 
 def _digest(json: bytes) -> bytes:
@@ -142,31 +150,139 @@ def _digest(json: bytes) -> bytes:
 _known_digest = lru_cache(_KNOWN_ENTRIES)(_digest)
 
 
-def split(body: bytes) -> Parts:
+def split(body: bytes, api: str) -> Parts:
     """Split a request body into parts. A body that is not a JSON object becomes the skeleton."""
     try:
         fields = _raw_object.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Parts(_skeleton([("", "text", msgspec.Raw(body))]), [], [], None)
-    key = next((name for name in _HISTORY_KEYS if name in fields), None)
+        return Parts(_skeleton([("", "text", msgspec.Raw(body))]), [], 0, [], 0)
+    row = APIS.get(api, _OTHER)
+    names = [name for name in row.said if name in fields and bytes(fields[name]) != _NULL]
+    listed = {name: _elements(bytes(fields[name])) for name in names}
+    growing = next((name for name in names if listed[name] is not None), names[0] if names else None)
+    messages: list[Piece] = []
+    starts: dict[str, int] = {}
+    for name, elements in listed.items():
+        starts[name] = len(messages)
+        place = Place(api, "message", name, elements is not None, row.has_plain_messages)
+        values = [fields[name]] if elements is None else elements
+        messages += [_cached_piece(bytes(value), place) for value in values]
+    history, history_at = _with_unique_hashes(messages), 0
+    others: list[tuple[int, Piece]] = []
+    if growing is not None and len(names) > 1:
+        history_at = starts[growing]
+        end = history_at + _count(listed[growing])
+        others = [(at, part) for at, part in enumerate(messages) if not history_at <= at < end]
+        history = messages[history_at:end]
     skeleton: _Skeleton = []
-    history: list[Piece] = []
-    large_values: dict[str, Piece] = {}
+    instructions, below = -1, -2
     for name, value in fields.items():
         raw = bytes(value)
-        if name == key and raw[:1] == b"[":
-            history = _with_unique_hashes([_cached_piece(bytes(item), _FROM_JSON) for item in _raw_array.decode(raw)])
-            skeleton.append((name, "history", msgspec.Raw(b"null")))
-        elif name == key and raw[:1] == b'"':
-            history = [piece(raw, "user")]
-            skeleton.append((name, "text", msgspec.Raw(b"null")))
-        elif name in _SYSTEM_KEYS or name == "tools" or len(raw) > _INLINE_BYTES:
-            large_values[name] = _cached_piece(raw, "system" if name in _SYSTEM_KEYS else None)
-            skeleton.append((name, "piece", msgspec.Raw(msgspec.json.encode(large_values[name].hash.hex()))))
-        else:
+        if name in starts:
+            share = [names.index(name), None if name == growing else _count(listed[name])] if len(names) > 1 else None
+            kind: _Kind = "text" if listed[name] is None else "history"
+            skeleton.append((name, kind, msgspec.Raw(_encode(share))))
+            continue
+        is_instruction = name in row.instructions
+        if not (is_instruction or name == "tools" or len(raw) > _INLINE_BYTES):
             skeleton.append((name, "value", value))
-    system = next((large_values.pop(name) for name in _SYSTEM_KEYS if name in large_values), None)
-    return Parts(_skeleton(skeleton), history, [*large_values.values()], system)
+            continue
+        part = _cached_piece(raw, Place(api, "instructions", name) if is_instruction else None)
+        part.hash += _INSTRUCTIONS if is_instruction else _VALUE
+        skeleton.append((name, "piece", msgspec.Raw(_encode(part.hash.hex()))))
+        if is_instruction and instructions == -1:
+            others.append((instructions, part))
+            instructions = 0
+        else:
+            others.append((below, part))
+            below -= 1
+    others.sort(key=itemgetter(0))
+    return Parts(_skeleton(skeleton), history, history_at, others, len(messages))
+
+
+def _elements(raw: bytes) -> list[msgspec.Raw] | None:
+    """Return the elements of a list; None for other JSON, and for the numbers of tokens."""
+    elements = _raw_array.decode(raw) if raw[:1] == b"[" else None
+    return None if elements and bytes(elements[0])[:1] in _DIGITS else elements
+
+
+def _count(elements: Sequence[object] | None) -> int:
+    return 1 if elements is None else len(elements)
+
+
+def answer(body: bytes, api: str, request: Parts | None) -> Answer:
+    """Return an answer without what it repeats of its request.
+
+    Its piece is never shared with a request, even if the JSON is equal.
+    """
+    row, repeated = APIS.get(api, _OTHER), dict[bytes, Piece]()
+    if row.repeats and len(body) > _INLINE_BYTES:
+        known = {} if request is None else {part.hash[:_HASH_BYTES]: part.hash for part in _pieces(request)}
+        for name, raw in _repeated_fields(body, row):
+            elements = _elements(raw) if name in row.said else None
+            for value in [raw] if elements is None else map(bytes, elements):
+                if len(value) > _INLINE_BYTES:
+                    digest = _digest(value)
+                    if digest not in known:
+                        part = repeated[digest] = Piece(digest + _REPEATED, value)
+                        known[digest] = part.hash
+            body = _referring(body, name, raw, elements, known)
+    return Answer(Piece(_digest(body) + _ANSWER, body, Place(api, "answer")), [*repeated.values()])
+
+
+def _pieces(request: Parts) -> Iterator[Piece]:
+    yield from request.history
+    yield from (part for _, part in request.others)
+
+
+def _repeated_fields(body: bytes, row: Api) -> list[tuple[str, bytes]]:
+    try:
+        fields = _raw_object.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    values = [(name, bytes(fields[name])) for name in row.repeats if name in fields]
+    return [(name, raw) for name, raw in values if len(raw) > _INLINE_BYTES]
+
+
+def _referring(
+    body: bytes, name: str, raw: bytes, elements: Sequence[msgspec.Raw] | None, known: Mapping[bytes, bytes]
+) -> bytes:
+    """Return the body in which the value of a field, or each of its long elements, is a reference to its piece.
+
+    A field further inside that has the same name and value may be replaced instead: it is restored in the same way.
+    """
+    key = _encode(name)
+    at = body.find(key)
+    while at >= 0:
+        colon = _BEFORE_VALUE.match(body, at + len(key))
+        if colon is not None and body.startswith(raw, colon.end()):
+            short = _reference_to(raw, known) if elements is None else _with_references(raw, elements, known)
+            return b"%b%b%b" % (body[: colon.end()], short, body[colon.end() + len(raw) :])
+        at = body.find(key, at + 1)
+    return body
+
+
+def _with_references(raw: bytes, elements: Sequence[msgspec.Raw], known: Mapping[bytes, bytes]) -> bytes:
+    pieces, end = list[bytes](), 0
+    for element in map(bytes, elements):
+        at = raw.index(element, end)
+        pieces += (raw[end:at], _reference_to(element, known) if len(element) > _INLINE_BYTES else element)
+        end = at + len(element)
+    return b"".join((*pieces, raw[end:]))
+
+
+def _reference_to(value: bytes, known: Mapping[bytes, bytes]) -> bytes:
+    return b"%b%b;" % (_REPETITION_START, known[_digest(value)].hex().encode())
+
+
+def repeats(answer: bytes) -> bool:
+    """Return whether the JSON of an answer refers to other pieces."""
+    return _REPETITION_START in answer
+
+
+def whole(answer: bytes, find: Callable[[bytes], bytes]) -> bytes:
+    """Return an answer with what it repeats; `find` gives the JSON of a hash. Raises what it raises."""
+    return _REPETITION.sub(lambda mark: find(bytes.fromhex(mark[1].decode())), answer)
 
 
 def _with_unique_hashes(history: list[Piece]) -> list[Piece]:
@@ -190,37 +306,46 @@ def _with_unique_hashes(history: list[Piece]) -> list[Piece]:
     return history
 
 
-def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], bytes]) -> bytes:
-    """Return the request body of a skeleton; `find` gives the JSON of a hash.
+def join(skeleton: bytes, messages: Sequence[bytes], find: Callable[[bytes], bytes]) -> bytes:
+    """Return the request body of a skeleton; `messages` are in their order, `find` gives the JSON of a hash.
 
     Key order and the exact JSON of every value are those of the original body.
     """
+    entries = _skeletons.decode(skeleton)
+    if len(entries) == 1 and not entries[0][0]:
+        return bytes(entries[0][2])
+    shares = {name: _share.decode(value) or (0, None) for name, kind, value in entries if kind in ("history", "text")}
+    rest = len(messages) - sum(count or 0 for _, count in shares.values())
+    starts: dict[str, int] = {}
+    start = 0
+    for name, (_, count) in sorted(shares.items(), key=itemgetter(1)):
+        starts[name] = start
+        start += rest if count is None else count
     fields: dict[str, msgspec.Raw] = {}
-    for name, kind, value in _skeletons.decode(skeleton):
+    for name, kind, value in entries:
         if kind == "history":
-            fields[name] = msgspec.Raw(b"[" + b",".join(history) + b"]")
+            count = shares[name][1]
+            listed = messages[starts[name] : starts[name] + (rest if count is None else count)]
+            fields[name] = msgspec.Raw(b"[" + b",".join(listed) + b"]")
         elif kind == "piece":
             fields[name] = msgspec.Raw(find(bytes.fromhex(msgspec.json.decode(value, type=str))))
         elif kind == "text":
-            if not name:
-                return bytes(value)
-            fields[name] = msgspec.Raw(history[0])
+            fields[name] = msgspec.Raw(messages[starts[name]])
         else:
             fields[name] = value
-    return msgspec.json.encode(fields)
+    return _encode(fields)
 
 
 def to_row(part: Piece) -> StoredPiece:
     """Return the stored form of a piece."""
-    if part.role is None:
-        return StoredPiece(None, None, part.json)
-    value = _value(part.json)
-    if part.role == _FROM_JSON and (message := _message(value, part.json)) is not None:
-        return StoredPiece(*message, None)
-    texts = fragments(value)
-    text = "".join(texts) or None
-    role = role_of(value) if part.role == _FROM_JSON else part.role
-    return StoredPiece(role, text, _extracted(part.json, texts))
+    if part.place is None:
+        return StoredPiece(None, None, None, part.json)
+    value = _value(_REPETITION.sub(_NULL, part.json) if repeats(part.json) else part.json)
+    if part.place.is_plain and (message := _message(value, part.json)) is not None:
+        return StoredPiece(*message, None, None)
+    role, words, reasoning = said(value, part.place)
+    json = _extracted(part.json, [*words, *reasoning])
+    return StoredPiece(role, "".join(words) or None, "".join(reasoning) or None, json)
 
 
 def _message(value: object, json: bytes) -> tuple[str, str] | None:
@@ -233,13 +358,14 @@ def _message(value: object, json: bytes) -> tuple[str, str] | None:
     return (role, text) if json == _message_json(role, text) else None
 
 
-def from_row(role: str | None, text: str | None, json: bytes | None) -> bytes:
+def from_row(role: str | None, text: str | None, reasoning: str | None, json: bytes | None) -> bytes:
     """Return the exact JSON of a stored piece."""
     if json is None:
         return _message_json(role or "", text or "")
-    if text is None or _REFERENCE_START not in json:
+    if _REFERENCE_START not in json:
         return json
-    return _REFERENCE.sub(lambda mark: _encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
+    texts = f"{text or ''}{reasoning or ''}"
+    return _REFERENCE.sub(lambda mark: _encode(texts[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
 
 
 def deflated(data: bytes) -> bytes:
@@ -293,49 +419,3 @@ def _value(json: bytes) -> object:
         return None
     # Only escapes can represent characters that a text must not have.
     return plain(value) if b"\\u" in json else value
-
-
-def fragments(value: object) -> list[str]:
-    """Return the texts in `value` as fragments, one line each, with tool calls as `name(arguments)`."""
-    texts: list[str] = []
-    _add_lines(value, 0, texts)
-    return texts
-
-
-def role_of(value: object) -> str:
-    """Return the role of an element of a request's history, else the role implied by its type."""
-    if mapping(value) is None:
-        return "user"
-    kind = text(value, "type") or ""
-    return text(value, "role") or (role_of_item(kind) if kind else "user")
-
-
-def _add_lines(value: object, depth: int, texts: list[str]) -> None:
-    if isinstance(value, str):
-        _add_line([value], texts)
-    elif depth > _MAX_DEPTH:
-        return
-    elif isinstance(value, list):
-        for item in value:
-            _add_lines(item, depth + 1, texts)
-    elif isinstance(value, dict):
-        if "name" in value:
-            _add_line(_tool_call(value), texts)
-        for key, item in value.items():
-            if key in _TEXT_KEYS and item:
-                _add_lines(item, depth + 1, texts)
-
-
-def _add_line(line: list[str], texts: list[str]) -> None:
-    if line and texts:
-        texts.append("\n")
-    texts += line
-
-
-def _tool_call(value: dict[str, object]) -> list[str]:
-    name = value.get("name")
-    key = next((key for key in _ARGUMENTS if key in value), None)
-    if not isinstance(name, str) or key is None:
-        return []
-    arguments = value[key]
-    return [f"{name}(", arguments if isinstance(arguments, str) else encode_json(arguments).decode(), ")"]

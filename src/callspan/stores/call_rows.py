@@ -106,11 +106,11 @@ def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
     try:
         ranges, request, output = ranges_in(row["contents"]), cast("int", row["request"]), row["output"]
         pieces = contents([(request, request), *((first, last) for _, first, last in ranges)])
-        history_ranges = [
+        message_ranges = [
             range(first, last + 1) for position, first, last in ranges if position >= 0 and first != output
         ]
-        history = [pieces[number][1] for number in chain.from_iterable(history_ranges)]
-        return msgspec.Raw(bodies.join(pieces[request][1], history, dict(pieces.values()).__getitem__))
+        messages = [pieces[number][1] for number in chain.from_iterable(message_ranges)]
+        return msgspec.Raw(bodies.join(pieces[request][1], messages, dict(pieces.values()).__getitem__))
     except KeyError:
         return None
 
@@ -120,8 +120,14 @@ def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
     output = cast("int | None", row["output"])
     if output is None:
         return None
-    pieces = contents([(output, output)])
-    return msgspec.Raw(pieces[output][1]) if output in pieces else None
+    try:
+        answer = contents([(output, output)])[output][1]
+        if bodies.repeats(answer):
+            pieces = contents([(first, last) for _, first, last in ranges_in(row["contents"])])
+            answer = bodies.whole(answer, dict(pieces.values()).__getitem__)
+        return msgspec.Raw(answer)
+    except KeyError:
+        return None
 
 
 def owner_of_row(row: Values) -> str:
@@ -137,7 +143,7 @@ def contents_of(database: Database, owner: str, ranges: Sequence[tuple[int, int]
         # The owner is repeated in each condition: otherwise SQLite reads all contents of the owner.
         where = " OR ".join(f"(owner = :owner AND n BETWEEN :first{number} AND :last{number})" for number, _ in batch)
         parameters = {f"{name}{number}": end for number, pair in batch for name, end in zip(_ENDS, pair, strict=True)}
-        sql = f"SELECT n, hash, role, text, data FROM contents WHERE {where}"
+        sql = f"SELECT * FROM contents WHERE {where}"
         for row in database.rows(sql, {"owner": owner, **parameters}):
             json = json_of(row, is_deflated=database.dialect.is_deflated)
             pieces[cast("int", row["n"])] = bytes(cast("bytes", row["hash"])), json
@@ -145,7 +151,9 @@ def contents_of(database: Database, owner: str, ranges: Sequence[tuple[int, int]
 
 
 def json_of(row: Values, *, is_deflated: bool) -> bytes:
-    """Return the exact JSON of a row of `contents`."""
-    data = cast("bytes | None", row["data"])
+    """Return the exact JSON of a row of `contents`, also of an earlier format, which had no reasoning."""
+    cells = dict(row)
+    data = cast("bytes | None", cells["data"])
     json = bodies.inflated(data) if is_deflated else data
-    return bodies.from_row(cast("str | None", row["role"]), cast("str | None", row["text"]), json)
+    role, text, reasoning = (cast("str | None", cells.get(name)) for name in ("role", "text", "reasoning"))
+    return bodies.from_row(role, text, reasoning, json)

@@ -24,6 +24,7 @@ that refer to them. What only the replaced version of a call referred to is dele
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -45,6 +46,8 @@ Position -1 is the system prompt; lower ones are no messages. The answer has the
 NewContent: TypeAlias = tuple[str, int, Piece]
 """Owner, number and value of a content."""
 _RUN_BITS: Final = 16
+_REPEATED: Final = -(2**31)
+"""The position of what an answer repeats."""
 _ranges = msgspec.json.Decoder(list[Range])
 STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output, contents"
 """The columns of a `StoredCall`."""
@@ -109,16 +112,18 @@ class ContentNumbers:
         request = output = None
         body = row.request
         if body is not None:
-            history = self._history_ranges(body.history, new)
             request = self._separate_number(body.skeleton, new)
-            parts = [*enumerate(body.large_values, start=2)] + ([] if body.system is None else [(1, body.system)])
-            for position, part in parts:
+            for position, part in body.others:
                 number = self._separate_number(part, new)
-                ranges.append([-position, number, number])
-            ranges += history
+                ranges.append([position, number, number])
+            ranges += self._history_ranges(body.history, body.history_at, new)
+            ranges.sort(key=itemgetter(0))
         if row.answer is not None:
-            output = self._separate_number(row.answer, new)
-            ranges.append([0 if body is None else len(body.history), output, output])
+            for part in row.answer.repeated:
+                number = self._separate_number(part, new)
+                ranges.insert(0, [_REPEATED, number, number])
+            output = self._separate_number(row.answer.piece, new)
+            ranges.append([0 if body is None else body.messages, output, output])
         complete_row = row.row
         references = request, output, encode_json(ranges).decode() if ranges else None
         for name, cell in zip(REFERENCES, references, strict=True):
@@ -126,10 +131,10 @@ class ContentNumbers:
                 complete_row[name] = cell
         return new, complete_row
 
-    def _history_ranges(self, history: Sequence[Piece], new: list[tuple[int, Piece]]) -> list[Range]:
+    def _history_ranges(self, history: Sequence[Piece], start: int, new: list[tuple[int, Piece]]) -> list[Range]:
         ranges: list[Range] = []
         by_hash, previous = self.by_hash, 0
-        for position, part in enumerate(history):
+        for position, part in enumerate(history, start):
             number = by_hash.get(part.hash)
             if number is None:
                 number = by_hash[part.hash] = self._next_number(previous)
@@ -164,10 +169,9 @@ def run_end(number: int) -> int:
 
 def pieces_of(row: PreparedCall) -> list[Piece]:
     """Return all pieces of a call."""
-    pieces = [] if row.answer is None else [row.answer]
+    pieces = [] if row.answer is None else [row.answer.piece, *row.answer.repeated]
     if row.request is not None:
-        pieces += [*row.request.history, row.request.skeleton, *row.request.large_values]
-        pieces += [] if row.request.system is None else [row.request.system]
+        pieces += [*row.request.history, row.request.skeleton, *(part for _, part in row.request.others)]
     return pieces
 
 

@@ -443,7 +443,8 @@ def _label_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
 def _text_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on substrings."""
     if selection.text is not None:
-        yield dialect.has_message.format(contains=dialect.contains.format(text="t.text", part=":text"))
+        contains = (dialect.contains.format(text=f"t.{name}", part=":text") for name in ("text", "reasoning"))
+        yield dialect.has_message.format(contains=f"({' OR '.join(contains)})")
     if selection.error_text is not None:
         of_error = (
             dialect.contains.format(text=f"c.{name}", part=":error_text") for name in ("error_type", "error_message")

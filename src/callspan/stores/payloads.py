@@ -55,16 +55,16 @@ class PreparedCall(msgspec.Struct, frozen=True, gc=False):
     row: Row
     request: bodies.Parts | None
     """None without a body."""
-    answer: bodies.Piece | None
+    answer: bodies.Answer | None
     """None without a body."""
 
 
 def prepared(call: CallRecord) -> PreparedCall:
     """Return the row of a call and the pieces of its bodies."""
     request, answer = bodies_of(call)
-    parts = bodies.split(request) if request else None
+    parts = bodies.split(request, call.api) if request else None
     owner = owner_of(call.call_id, call.place.session_id)
-    return PreparedCall(owner, row_of(call), parts, bodies.answer_piece(answer) if answer else None)
+    return PreparedCall(owner, row_of(call), parts, bodies.answer(answer, call.api, parts) if answer else None)
 
 
 def owner_of(call_id: str, session_id: str | None) -> str:

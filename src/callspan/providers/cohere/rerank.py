@@ -31,7 +31,7 @@ class Rerank(CohereEndpoint):
         """Return the documents, the query and the ranking as messages. Either body may be None."""
         query, documents = text(request, "query"), list(map(_document, items(request, "documents")))
         results = [*objects(response, "results")] or [*objects(response, "data")]
-        asked = [("documents", documents), (None, [query] if query else [])] if query else []
+        asked = [("documents", documents), (None, [query] if query else [])]
         return Conversation(
             input=[
                 Message(role="user", name=name, parts=[Text(text=words) for words in texts])

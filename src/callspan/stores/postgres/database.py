@@ -82,8 +82,8 @@ _TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(hashtextextended(concat(cur
 _BEHIND_ALL: Final = 2**63 - 1
 _JSON: Final = ("json", "jsonb")
 _CONTENTS: Final = """
-INSERT INTO contents (owner, n, hash, role, text, data)
-SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bytea[], %b::text[], %b::text[], %b::bytea[])"""
+INSERT INTO contents (owner, n, hash, role, text, reasoning, data)
+SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bytea[], %b::text[], %b::text[], %b::text[], %b::bytea[])"""
 POSTGRES: Final = Dialect(
     minute="""to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')""",
     cost="""coalesce((c.cost_picousd - c.cost_picousd % 1000000) / 1000000,

@@ -13,24 +13,26 @@ CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_tags ON calls USING gin (tags) WHERE tags IS NOT NULL;
 @shared()
 -- Each content once per owner, `s:SESSION` or, outside of sessions, `c:CALL`; `n` numbers the contents of an owner.
--- `text` is the full text of a message. `data` is the JSON without the long texts, which are only in `text`;
--- NULL for a message with only a role and text.
+-- `text` is what a message says, `reasoning` what the model thought. `data` is the JSON without the long texts, which
+-- are only in these; NULL for a message with only a role and text.
 CREATE TABLE contents (
   owner text COLLATE "C" NOT NULL, n bigint NOT NULL, hash bytea NOT NULL, role text, data bytea, text text,
+  reasoning text,
   PRIMARY KEY (owner, n), UNIQUE (owner, hash)
 );
 -- Spans that receivers of `callspan send` have: a hash of receiver and span, and how the span ended.
 CREATE TABLE sent (id bigint PRIMARY KEY, version bigint NOT NULL);
 -- Hashes of the ids of erased sessions and calls, with the time: records that are delivered later are rejected.
 CREATE TABLE erased (id bytea PRIMARY KEY, time_ns bigint NOT NULL);
-ALTER TABLE contents ALTER text SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
+ALTER TABLE contents ALTER text SET COMPRESSION lz4, ALTER reasoning SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
 ALTER TABLE calls ALTER extra SET COMPRESSION lz4, ALTER usage_raw SET COMPRESSION lz4;
 
 -- `calls.contents` has [position, first n, last n] for each run of consecutive messages; -1 is the system prompt. A call
 -- that continues another one has only its own messages, not all that the model saw.
 CREATE VIEW call_messages AS
 SELECT c.call_id, c.session_id, (r ->> 0)::bigint + t.n - (r ->> 1)::bigint AS position,
-       CASE WHEN t.n = c.output THEN 'out' ELSE 'in' END AS direction, t.role, t.text, c.continues, c.conversation_id
+       CASE WHEN t.n = c.output THEN 'out' ELSE 'in' END AS direction, t.role, t.text, t.reasoning,
+       c.continues, c.conversation_id
   FROM calls c CROSS JOIN LATERAL jsonb_array_elements(c.contents) r
   JOIN contents t ON t.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
    AND t.n BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint

@@ -15,9 +15,10 @@ SELECT session_id, (start_ns - start_ns % 3600000000000) / 3600000000000 AS hour
   FROM calls GROUP BY 1, 2, 3, 4;
 @shared()
 -- Each content once per owner, `s:SESSION` or, outside of sessions, `c:CALL`; `n` numbers the contents of an owner.
--- `text` is the full text of a message. `data` is the deflated JSON without the long texts, which are only in
--- `text`; NULL for a message with only a role and text.
-CREATE TABLE contents (owner TEXT NOT NULL, n INTEGER NOT NULL, hash BLOB NOT NULL, role TEXT, data BLOB, text TEXT);
+-- `text` is what a message says, `reasoning` what the model thought. `data` is the deflated JSON without the long texts,
+-- which are only in these; NULL for a message with only a role and text.
+CREATE TABLE contents (owner TEXT NOT NULL, n INTEGER NOT NULL, hash BLOB NOT NULL, role TEXT, data BLOB, text TEXT,
+  reasoning TEXT);
 CREATE UNIQUE INDEX contents_owner ON contents (owner, n, hash);
 -- Spans that receivers of `callspan send` have: a hash of receiver and span, and how the span ended.
 CREATE TABLE sent (id INTEGER PRIMARY KEY, version INTEGER NOT NULL);
@@ -31,7 +32,7 @@ CREATE VIEW call_messages AS
 SELECT c.call_id AS call_id, c.session_id AS session_id,
        json_extract(r.value, '$[0]') + t.n - json_extract(r.value, '$[1]') AS position,
        CASE WHEN t.n = c.output THEN 'out' ELSE 'in' END AS direction, t.role AS role, t.text AS text,
-       c.continues AS continues, c.conversation_id AS conversation_id
+       t.reasoning AS reasoning, c.continues AS continues, c.conversation_id AS conversation_id
   FROM calls c CROSS JOIN json_each(c.contents) r CROSS JOIN contents t
  WHERE t.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
    AND t.n BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]')

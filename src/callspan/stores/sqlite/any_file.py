@@ -85,7 +85,7 @@ class AnyFile:
         self.cut_off.append(table)
 
     def _contents(self, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
-        sql = "SELECT n, hash, role, text, data FROM contents WHERE owner = ? AND n BETWEEN ? AND ?"
+        sql = "SELECT * FROM contents WHERE owner = ? AND n BETWEEN ? AND ?"
         rows = (row for ends in ranges for row in self._connection.execute(sql, (owner, *ends)))
         return {row["n"]: (row["hash"], _checked(row)) for row in rows}
 

@@ -222,7 +222,7 @@ class SQLiteDatabase(Database):
         """Insert contents."""
         cursor = self.connection.cursor()
         for owner, number, part in new:
-            role, text, json = bodies.to_row(part)
+            role, text, reasoning, json = bodies.to_row(part)
             content: Row = {"owner": owner, "n": number, "hash": bytearray(part.hash)}
             if role is not None:
                 content["role"] = role
@@ -230,6 +230,8 @@ class SQLiteDatabase(Database):
                 content["data"] = bytearray(bodies.deflated(json))
             if text is not None:
                 content["text"] = text
+            if reasoning is not None:
+                content["reasoning"] = reasoning
             _insert(cursor, "contents", content)
 
     def insert(self, table: Table, rows: Sequence[Row]) -> None:

@@ -1,0 +1,104 @@
+"""Bodies in pieces: restored byte for byte, stored once, and read from the format before."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.support.records import made, raw
+
+from callspan import import_records, open_store
+from callspan.records import CallRecord, Place, Request, Response
+from callspan.stores import CallFilter, find_store
+
+LONG = "A sentence that is longer than what a skeleton has in itself. " * 6
+OLD = Path(__file__).with_name("format_19.sql")
+
+
+def call(api: str, request: object, response: object, call_id: str = "c", **place: Any) -> CallRecord:
+    answer = msgspec.Raw(response.encode()) if isinstance(response, str) else raw(response)
+    asked, answered = Request(body=raw(request)), Response(body=answer)
+    return made(call_id, api=api, request=asked, response=answered, place=Place(**place))
+
+
+def kept(path: Path, *calls: CallRecord) -> list[CallRecord]:
+    assert find_store(str(path)).write(calls) == []
+    with closing(open_store(path)) as reader:
+        return [*reader.calls(CallFilter(newest_first=False))]
+
+
+@pytest.mark.parametrize("spaces", [(",", ":"), (", ", " : ")])
+@pytest.mark.parametrize("asked", ["the same", "other", "nothing"])
+def test_answer_does_not_store_what_it_repeats(tmp_path: Path, spaces: tuple[str, str], asked: str) -> None:
+    """Forty answers with instructions of 20 KB and a tool, as the Responses API repeats them."""
+    instructions, tools = LONG * 50, [{"type": "function", "name": "f", "description": LONG}]
+    sent = {"the same": instructions, "other": LONG * 49, "nothing": None}[asked]
+    answers = [
+        json.dumps(
+            {"id": f"r{turn}", "instructions": instructions, "output": [], "tools": tools, "text": {"a": LONG}},
+            separators=spaces,
+        )
+        for turn in range(40)
+    ]
+    calls = [
+        call("responses", {"instructions": sent, "input": f"Turn {turn}."}, answer, f"c{turn:02}", session_id="s")
+        for turn, answer in enumerate(answers)
+    ]
+    stored = kept(tmp_path / "calls.db", *calls)
+    assert [bytes(each.response.body).decode() for each in stored if each.response] == answers
+    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        (size,) = connection.execute("SELECT sum(length(data) + coalesce(length(text), 0)) FROM contents").fetchone()
+    assert size < 5 * len(instructions)
+
+
+def test_history_in_an_answer_is_stored_once(tmp_path: Path) -> None:
+    """Cohere's first chat repeats the whole conversation in each answer."""
+    turns: list[dict[str, str]] = []
+    calls = []
+    for turn in range(30):
+        history = [*turns]
+        turns += {"role": "USER", "message": f"{turn} {LONG}"}, {"role": "CHATBOT", "message": f"{LONG} {turn}"}
+        request = {"message": turns[-2]["message"], "chat_history": history}
+        answer = {"text": turns[-1]["message"], "chat_history": [*turns]}
+        calls.append(call("cohere_chat_v1", request, answer, f"c{turn:02}", session_id="s"))
+    stored = kept(tmp_path / "calls.db", *calls)
+    assert [each.response and bytes(each.response.body) for each in stored] == [
+        each.response and bytes(each.response.body) for each in calls
+    ]
+    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        for turn in range(30):
+            rows = "SELECT count(*) FROM contents WHERE role = 'user' AND text = ?"
+            assert connection.execute(rows, (f"{turn} {LONG}",)).fetchone()[0] <= 2
+        assert connection.execute("SELECT count(*) FROM contents").fetchone()[0] < 30 * 8
+
+
+def test_equal_json_has_the_role_of_its_place(tmp_path: Path) -> None:
+    request = {"system": LONG, "prompt": LONG}
+    (stored,) = kept(tmp_path / "calls.db", call("ollama_generate", request, {"response": "a"}))
+    assert json.loads(bytes(stored.request.body)) == request
+    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        rows = connection.execute("SELECT position, role, text FROM call_messages ORDER BY position").fetchall()
+    assert rows == [(-1, "system", LONG), (0, "user", LONG), (1, "assistant", "a")]
+
+
+def test_store_of_format_19_is_imported(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.executescript(OLD.read_text())
+    counts = import_records(tmp_path / "old.db", tmp_path / "new.db")
+    assert (counts.records["calls"], counts.bodies, counts.unreadable) == (4, 0, 0)
+    with closing(open_store(tmp_path / "new.db")) as reader:
+        for number in range(1, 11):
+            words = f"long enough to be stored once {number}"
+            assert len([*reader.calls(CallFilter(text=words))]) >= 1, words
+        chat, messages, contents, responses = reader.calls(CallFilter(newest_first=False))
+    assert [len(json.loads(bytes(each.request.body))["messages"]) for each in (chat, messages)] == [2, 2]
+    assert json.loads(bytes(chat.request.body))["tools"] == [{"type": "function", "function": {"name": "f"}}]
+    assert b"stored once 8" in bytes(contents.request.body)
+    sent = json.loads(bytes(responses.request.body))["instructions"]
+    assert responses.response is not None
+    assert json.loads(bytes(responses.response.body))["instructions"] == sent

@@ -1,0 +1,206 @@
+"""The contract of an API: whatever its row and its adapter say of an exchange, everything that keeps records knows.
+
+Each API has one exchange in `exchanges.yaml`. It goes through `record_call` into a store.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.records import raw
+from tests.wire.corpus import OTHERS, SAMPLE
+
+import callspan
+from callspan.providers import registry
+from callspan.record.apis import APIS
+from callspan.records import CallRecord, Conversation, Message, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.stores import CallFilter, bodies
+
+Json = dict[str, Any]
+CASES: dict[str, Json] = yaml.safe_load(Path(__file__).with_name("exchanges.yaml").read_text())
+LONG = 8
+"""Length of a text that hardly occurs elsewhere."""
+
+SENTENCES = "A sentence that is longer than what a skeleton has in itself. " * 6
+JSON = st.recursive(
+    st.none() | st.integers(-9, 9) | st.sampled_from(["", "a", "\x1a#00;", SENTENCES, f"{SENTENCES}{SENTENCES}"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "text", "tools"]), inner),
+    max_leaves=6,
+)
+FIELDS = sorted({name for row in APIS.values() for name in (*row.said, *row.instructions, *row.repeats, "x")})
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+every_api = pytest.mark.parametrize("api", APIS)
+
+
+@cache
+def recorded() -> dict[str, Json]:
+    rows: dict[str, Json] = {}
+    for path in (SAMPLE, OTHERS):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            rows |= {row["id"]: row for row in map(json.loads, lines)}
+    return rows
+
+
+def exchange(api: str) -> tuple[Json, Any]:
+    """Return the bodies of a request and its answer."""
+    case = CASES[api]
+    if "recorded" in case:
+        row = recorded()[case["recorded"]]
+        return row["request"], json.loads(row["body"])
+    assert case["written"].startswith("https://")
+    return case["request"], case["response"]
+
+
+def store(path: Path, api: str, *bodies: tuple[Json, Any]) -> list[CallRecord]:
+    """Record exchanges of one session; return the stored calls."""
+    handle = callspan.instrument(stores=f"sqlite:///{path}")
+    with callspan.session("growing"):
+        for request, response in bodies:
+            with callspan.record_call(provider="p", api=api) as call:
+                call.request(request)
+                call.response(response)
+    assert handle.force_flush()
+    handle.uninstrument()
+    with closing(callspan.open_store(path)) as reader:
+        return [*reader.calls(CallFilter(newest_first=False))]
+
+
+def ask(path: Path, sql: str, **values: str) -> list[sqlite3.Row]:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        return connection.execute(sql, values).fetchall()
+
+
+def texts(message: Message) -> Iterator[str]:
+    """Yield what a message says."""
+    for part in message.parts:
+        match part:
+            case Text(text=text) | Refusal(text=text):
+                yield text
+            case ToolCall(name=str(name)):
+                yield name
+            case ToolResult(content=str(text)):
+                yield text
+
+
+def thoughts(message: Message) -> Iterator[str]:
+    yield from (part.text for part in message.parts if isinstance(part, Reasoning) and part.text)
+
+
+def sides(api: str, request: Json, response: Any) -> tuple[Conversation, Conversation]:
+    endpoint = registry.by_api(api)
+    assert endpoint is not None
+    return endpoint.conversation(request, None), endpoint.conversation(None, response)
+
+
+@every_api
+def test_messages_have_every_text_with_its_role(api: str, tmp_path: Path) -> None:
+    request, response = exchange(api)
+    store(tmp_path / "calls.db", api, (request, response))
+    asked, answered = sides(api, request, response)
+    messages = [*asked.input, Message(role="system", parts=asked.system)]
+    # A session of speech is one answer with both sides.
+    answers = [Message(role="assistant", parts=each.parts) for each in (*answered.input, *answered.output)]
+    rows = ask(tmp_path / "calls.db", "SELECT direction, role, text, reasoning FROM call_messages")
+    for direction, expected in (("in", messages), ("out", answers)):
+        for message in expected:
+            said = [row for row in rows if row["direction"] == direction and row["role"] == message.role]
+            assert all(any(text in (row["text"] or "") for row in said) for text in texts(message))
+            assert all(any(text in (row["reasoning"] or "") for row in said) for text in thoughts(message))
+            assert not any(text in (row["text"] or "") for row in said for text in thoughts(message))
+
+
+@every_api
+def test_every_text_is_found_and_leaves_no_byte_once_deleted(api: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    request, response = exchange(api)
+    (call,) = store(path, api, (request, response))
+    asked, answered = sides(api, request, response)
+    messages = [*asked.input, Message(role="system", parts=asked.system), *answered.input, *answered.output]
+    said = {text for message in messages for text in (*texts(message), *thoughts(message)) if len(text) >= LONG}
+    said -= {request.get("model")}
+    with closing(callspan.open_store(path)) as reader:
+        assert [text for text in said if not [*reader.calls(CallFilter(text=text))]] == []
+    callspan.erase(path, sessions=str(call.place.session_id))
+    kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert [text for text in said if text.encode() in kept] == []
+
+
+@every_api
+def test_bodies_are_restored(api: str, tmp_path: Path) -> None:
+    request, response = exchange(api)
+    calls = store(tmp_path / "calls.db", api, (request, response), (request, response))
+    for call in calls:
+        assert call.response is not None
+        if not call.redactions:
+            assert json.dumps(json.loads(bytes(call.request.body))) == json.dumps(request)
+            assert json.dumps(json.loads(bytes(call.response.body))) == json.dumps(response)
+        assert call.conversation == calls[0].conversation
+
+
+def varied(value: Any) -> Any:
+    """Return JSON with other sentences."""
+    if isinstance(value, str):
+        return value[::-1] if " " in value else value
+    if isinstance(value, list):
+        return list(map(varied, value))
+    return {key: varied(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def list_in(api: str) -> str | None:
+    """Return the field of a request whose list of messages grows; None if it has none."""
+    request, _ = exchange(api)
+    return next((name for name in APIS[api].said if isinstance(request.get(name), list)), None)
+
+
+@pytest.mark.parametrize("api", [*filter(list_in, APIS)])
+def test_history_that_grows_is_stored_once(api: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    request, response = exchange(api)
+    growing = list_in(api) or ""
+    asked, _ = sides(api, {growing: request[growing]}, None)
+    said = {text for message in asked.input for text in texts(message)}
+    grown = {**request, growing: [*request[growing], varied(request[growing][-1])]}
+    first, second = store(path, api, (request, response), (grown, response))
+    assert json.loads(bytes(second.request.body)) != json.loads(bytes(first.request.body))
+    for text in filter(lambda text: len(text) >= LONG, said):
+        rows = ask(path, "SELECT text FROM contents WHERE n > 0 AND instr(text, :said)", said=text)
+        assert len(rows) == sum(text in each for message in asked.input for each in texts(message))
+
+
+@given(
+    api=st.sampled_from([*APIS, "/v1/unknown"]),
+    request=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6),
+    answer=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6),
+    repeats=st.booleans(),
+)
+def test_any_body_is_restored(api: str, request: Any, answer: Any, repeats: bool) -> None:
+    answer = {**answer, **request} if repeats else answer
+    sent, received = bytes(raw(request)), bytes(raw(answer))
+    parts = bodies.split(sent, api)
+    messages = [(at, part) for at, part in parts.others if at >= 0]
+    messages = sorted([*messages, *enumerate(parts.history, parts.history_at)], key=lambda row: row[0])
+    assert [at for at, _ in messages] == list(range(parts.messages))
+    stored = bodies.answer(received, api, parts)
+    pieces = [parts.skeleton, *parts.history, *(part for _, part in parts.others), *stored.repeated]
+    rows = [(part.hash, bodies.from_row(*bodies.to_row(part))) for part in pieces]
+    by_hash = dict(rows)
+    texts = [by_hash[part.hash] for _, part in messages]
+    assert bodies.join(rows[0][1], texts, by_hash.__getitem__) == sent
+    assert bodies.whole(bodies.from_row(*bodies.to_row(stored.piece)), by_hash.__getitem__) == received
+
+
+def test_every_api_has_an_exchange() -> None:
+    assert CASES.keys() == APIS.keys()
