@@ -86,6 +86,14 @@ def test_equal_json_has_the_role_of_its_place(tmp_path: Path) -> None:
     assert rows == [(-1, "system", LONG), (0, "user", LONG), (1, "assistant", "a")]
 
 
+def test_instructions_are_messages_though_an_answer_stated_them_first(tmp_path: Path) -> None:
+    first = call("responses", {"input": "a"}, {"instructions": LONG, "output": []}, "c1", session_id="s")
+    second = call("responses", {"input": "a", "instructions": LONG}, {"output": []}, "c2", session_id="s")
+    kept(tmp_path / "calls.db", first, second)
+    with closing(open_store(tmp_path / "calls.db")) as reader:
+        assert [each.call_id for each in reader.calls(CallFilter(text=LONG))] == ["c2"]
+
+
 def test_store_of_format_19_is_imported(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
         connection.executescript(OLD.read_text())

@@ -24,7 +24,17 @@ from tests.wire.corpus import OTHERS, SAMPLE
 import callspan
 from callspan.providers import registry
 from callspan.record.apis import APIS
-from callspan.records import CallRecord, Conversation, Message, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.records import (
+    CallRecord,
+    Conversation,
+    Message,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    parse_arguments,
+)
 from callspan.stores import CallFilter, bodies
 
 Json = dict[str, Any]
@@ -41,7 +51,7 @@ JSON = st.recursive(
 FIELDS = sorted({name for row in APIS.values() for name in (*row.said, *row.instructions, *row.repeats, "x")})
 
 pytestmark = pytest.mark.usefixtures("no_settings")
-every_api = pytest.mark.parametrize("api", APIS)
+every_exchange = pytest.mark.parametrize("name", CASES)
 
 
 @cache
@@ -53,14 +63,15 @@ def recorded() -> dict[str, Json]:
     return rows
 
 
-def exchange(api: str) -> tuple[Json, Any]:
-    """Return the bodies of a request and its answer."""
-    case = CASES[api]
+def exchange(name: str) -> tuple[str, Json, Any]:
+    """Return an API, a request and its answer."""
+    case = CASES[name]
+    api = case.get("api", name)
     if "recorded" in case:
         row = recorded()[case["recorded"]]
-        return row["request"], json.loads(row["body"])
+        return api, row["request"], json.loads(row["body"])
     assert case["written"].startswith("https://")
-    return case["request"], case["response"]
+    return api, case["request"], case["response"]
 
 
 def store(path: Path, api: str, *bodies: tuple[Json, Any]) -> list[CallRecord]:
@@ -91,8 +102,16 @@ def texts(message: Message) -> Iterator[str]:
                 yield text
             case ToolCall(name=str(name)):
                 yield name
-            case ToolResult(content=str(text)):
-                yield text
+                yield from sentences(parse_arguments(part.arguments))
+            case ToolResult() if part.tool_type == "function":
+                yield from sentences(part.content)
+
+
+def sentences(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and " " in value and json.dumps(value) == f'"{value}"':
+        yield value
+    for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        yield from sentences(item)
 
 
 def thoughts(message: Message) -> Iterator[str]:
@@ -105,9 +124,9 @@ def sides(api: str, request: Json, response: Any) -> tuple[Conversation, Convers
     return endpoint.conversation(request, None), endpoint.conversation(None, response)
 
 
-@every_api
-def test_messages_have_every_text_with_its_role(api: str, tmp_path: Path) -> None:
-    request, response = exchange(api)
+@every_exchange
+def test_messages_have_every_text_with_its_role(name: str, tmp_path: Path) -> None:
+    api, request, response = exchange(name)
     store(tmp_path / "calls.db", api, (request, response))
     asked, answered = sides(api, request, response)
     messages = [*asked.input, Message(role="system", parts=asked.system)]
@@ -122,10 +141,10 @@ def test_messages_have_every_text_with_its_role(api: str, tmp_path: Path) -> Non
             assert not any(text in (row["text"] or "") for row in said for text in thoughts(message))
 
 
-@every_api
-def test_every_text_is_found_and_leaves_no_byte_once_deleted(api: str, tmp_path: Path) -> None:
+@every_exchange
+def test_every_text_is_found_and_leaves_no_byte_once_deleted(name: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    request, response = exchange(api)
+    api, request, response = exchange(name)
     (call,) = store(path, api, (request, response))
     asked, answered = sides(api, request, response)
     messages = [*asked.input, Message(role="system", parts=asked.system), *answered.input, *answered.output]
@@ -138,9 +157,9 @@ def test_every_text_is_found_and_leaves_no_byte_once_deleted(api: str, tmp_path:
     assert [text for text in said if text.encode() in kept] == []
 
 
-@every_api
-def test_bodies_are_restored(api: str, tmp_path: Path) -> None:
-    request, response = exchange(api)
+@every_exchange
+def test_bodies_are_restored(name: str, tmp_path: Path) -> None:
+    api, request, response = exchange(name)
     calls = store(tmp_path / "calls.db", api, (request, response), (request, response))
     for call in calls:
         assert call.response is not None
@@ -159,23 +178,23 @@ def varied(value: Any) -> Any:
     return {key: varied(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def list_in(api: str) -> str | None:
+def list_in(name: str) -> str | None:
     """Return the field of a request whose list of messages grows; None if it has none."""
-    request, _ = exchange(api)
-    return next((name for name in APIS[api].said if isinstance(request.get(name), list)), None)
+    api, request, _ = exchange(name)
+    return next((field for field in APIS[api].said if isinstance(request.get(field), list)), None)
 
 
-@pytest.mark.parametrize("api", [*filter(list_in, APIS)])
-def test_history_that_grows_is_stored_once(api: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [*filter(list_in, CASES)])
+def test_history_that_grows_is_stored_once(name: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    request, response = exchange(api)
-    growing = list_in(api) or ""
+    api, request, response = exchange(name)
+    growing = list_in(name) or ""
     asked, _ = sides(api, {growing: request[growing]}, None)
     said = {text for message in asked.input for text in texts(message)}
     grown = {**request, growing: [*request[growing], varied(request[growing][-1])]}
     first, second = store(path, api, (request, response), (grown, response))
     assert json.loads(bytes(second.request.body)) != json.loads(bytes(first.request.body))
-    for text in filter(lambda text: len(text) >= LONG, said):
+    for text in filter(lambda text: " " in text, said):
         rows = ask(path, "SELECT text FROM contents WHERE n > 0 AND instr(text, :said)", said=text)
         assert len(rows) == sum(text in each for message in asked.input for each in texts(message))
 
@@ -203,4 +222,4 @@ def test_any_body_is_restored(api: str, request: Any, answer: Any, repeats: bool
 
 
 def test_every_api_has_an_exchange() -> None:
-    assert CASES.keys() == APIS.keys()
+    assert {api for api, _, _ in map(exchange, CASES)} == APIS.keys()
