@@ -26,6 +26,7 @@ from tests.view.conftest import Page, Show, show
 from callspan import open_store
 from callspan.records import Attempt, ErrorInfo, Place, Record
 from callspan.stores import CallFilter, Reader
+from callspan.stores.scores import Kind, definitions
 
 from .conftest import PostgresServer, clickhouse, new_schema
 
@@ -269,6 +270,8 @@ def large_server(postgres_server: PostgresServer) -> str:
             every = [column.name for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
             names = [name for name in every if (table, name) != ("calls", "model")]  # computed by the database
             connection.execute(copies(table, names, last if table == "contents" else 1, last))
+        for statement in _scored("postgres"):
+            connection.execute(statement)
         connection.execute("VACUUM ANALYZE")
     return url
 
@@ -420,8 +423,17 @@ def _make(path: Path, originals: Iterable[Record], times: int, repeated: Mapping
         for table in ("contents", *TABLES):
             names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "id"]
             connection.execute(copies(table, names, 1, times - 1, repeated))
+        for statement in _scored("sqlite"):
+            connection.execute(statement)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
+
+
+def _scored(kind: Kind) -> Iterator[str]:
+    """Yield the statements that compute the scores of all sessions and calls."""
+    for table, definition in definitions(kind).items():
+        yield f"DELETE FROM {table}"
+        yield f"INSERT INTO {table} {definition}"
 
 
 def copies(table: str, names: Sequence[str], first: int, last: int, repeated: Mapping[str, str] = _REPEATED) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
 from fractions import Fraction
@@ -16,12 +17,14 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.support.records import SECOND, START_NS, Records, event, keep, reward, session, step
+from tests.support.records import SECOND, START_NS, Delivery, Records, event, keep, reward, session, step
 from tests.support.scale import scaled
 
-from callspan import open_store
-from callspan.records import CallRecord, Cost, Place, Record, RewardRecord, Timing, Usage
-from callspan.stores import CallFilter, Reader, listing
+from callspan import erase, open_store
+from callspan.records import CallRecord, Cost, Place, Record, Response, RewardRecord, Timing, Usage
+from callspan.stores import CallFilter, Reader, find_store
+from callspan.stores.removal import RetentionTimes
+from callspan.stores.scores import definitions
 
 from .conftest import new_schema
 
@@ -99,12 +102,9 @@ def queried(reader: Reader) -> Query:
 
 
 @pytest.mark.timeout(1200)
-def test_reader_agrees_with_the_published_sql(urls: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_agrees_with_the_published_sql(urls: Iterator[str]) -> None:
     chance = Random(77)
     for _, url in zip(range(STORES), urls, strict=False):
-        # Rows are found among few or many candidates, or not.
-        monkeypatch.setattr(listing, "_CANDIDATES", chance.choice([(1, 1), (1, 2), (2, 4), (200, 2000)]))
-        monkeypatch.setattr(listing, "_MANY", chance.choice([2, 4, 100]))
         made = drawn(chance, Records())
         with closing(open_store(keep(url, *made))) as reader:
             query = queried(reader)
@@ -112,6 +112,75 @@ def test_reader_agrees_with_the_published_sql(urls: Iterator[str], monkeypatch: 
             check_steps(reader, query)
             for _ in range(4):
                 check_filters(reader, query, chance)
+
+
+@pytest.mark.timeout(1200)
+def test_tables_of_scores_equal_their_definition(urls: Iterator[str]) -> None:
+    """After each of any deliveries and deletions, also of values that come before what they are given to."""
+    chance = Random(20)
+    for _, url in zip(range(scaled(30, 400)), urls, strict=False):
+        made = drawn(chance, Records())
+        waiting = [chance.choice(made) for _ in range(3)]  # once more
+        waiting += [_named_otherwise(chance, record) for record in made]
+        chance.shuffle(waiting)
+        with closing(Delivery(url)) as store:
+            while waiting:
+                batch = [waiting.pop() for _ in range(min(len(waiting), chance.randrange(1, 6)))]
+                store.write(*batch)
+                check_scores(store.read(), url)
+                if chance.random() < 0.3:
+                    erase(url, chance.choice(DELETED))
+                    check_scores(store.read(), url)
+                if chance.random() < 0.2:
+                    times = RetentionTimes(chance.choice(TIMES), chance.choice(TIMES))
+                    deque(find_store(url).retain(times), maxlen=0)  # type: ignore[attr-defined]
+                    check_scores(store.read(), url)
+
+
+def _named_otherwise(chance: Random, record: Record) -> Record:
+    """A reward that takes its session from its target, names another one, or its call by the provider's id."""
+    if isinstance(record, CallRecord):
+        return replace(record, response=Response(id=f"answer-{record.call_id}"))
+    if not isinstance(record, RewardRecord):
+        return record
+    anywhere = [replace(record, session_id=None), replace(record, session_id="s0")]
+    by_answer = [replace(record, call_id=f"answer-{record.call_id}", session_id=None)] if record.call_id else []
+    return chance.choice([record, *anywhere, *by_answer * 3])
+
+
+def test_processes_that_reward_one_session_miss_no_value(urls: Iterator[str]) -> None:
+    """Each waits for the other, and then reads what it wrote."""
+    url = next(urls)
+
+    def rewarded(writer: int) -> None:
+        with closing(Delivery(url)) as store:
+            for number in range(60):
+                ident = f"{writer}-{number}"
+                store.write(
+                    event(f"e{ident}", session_id="s", reward=0.1),
+                    reward(f"r{ident}", 1, session_id="s", objective="judge"),
+                )
+
+    keep(url, session("s"))
+    with ThreadPoolExecutor(4) as writers:
+        deque(writers.map(rewarded, range(4)), maxlen=0)
+    with closing(open_store(url)) as reader:
+        assert queried(reader)("SELECT objective, score, n FROM session_scores ORDER BY 1") == [
+            ("judge", 1.0, 240),
+            ("reward", 24.0, 240),
+        ]
+        check_scores(reader, url)
+
+
+TIMES = [START_NS - 1, START_NS + SECOND, START_NS + 3 * SECOND]
+DELETED = [CallFilter(session_id="s0"), CallFilter(ids=("c0", "c2")), CallFilter(ids=("s1", "c3"))]
+
+
+def check_scores(reader: Reader, url: str) -> None:
+    query = queried(reader)
+    for table, definition in definitions("sqlite" if url.startswith("sqlite") else "postgres").items():
+        rows, defined = (sorted(query(f"SELECT * FROM {source}")) for source in (table, f"({definition}) d"))
+        assert rows == [pytest.approx(row) for row in defined]
 
 
 def check_sessions(reader: Reader, query: Query, made: list[Record]) -> None:
@@ -270,12 +339,9 @@ def test_call_with_its_own_score_inherits_another(urls: Iterator[str]) -> None:
         assert ([call.call_id for call in reader.calls(both)], reader.count_calls(both)) == (["c"], 1)
 
 
-def test_pages_by_score_are_parts_of_the_list(urls: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a page lies among the first candidates, has the lowest or highest values, or neither."""
-    monkeypatch.setattr(listing, "_MANY", 12)
+def test_pages_by_score_are_parts_of_the_list(urls: Iterator[str]) -> None:
     chance = Random(7)
     for _, url in zip(range(scaled(4, 20)), urls, strict=False):
-        monkeypatch.setattr(listing, "_CANDIDATES", chance.choice([(4, 12), (2, 5)]))
         values = chance.sample(VALUES, chance.choice([2, 11]))
         with closing(open_store(keep(url, *judged(chance, Records(), values)))) as reader:
             for _ in range(40):

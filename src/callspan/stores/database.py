@@ -61,12 +61,14 @@ class Dialect(NamedTuple):
     """The same of a `{column}`."""
     labels: str
     """The rows with each distinct `value` of such a `{label}`: those of a list, else the value itself."""
-    has_score: str
-    """Whether the session of a call has a row `x` of `session_scores` with a condition `{of}`."""
-    is_among: str
-    """Whether a call `c` is among those whose ids a `{query}` returns, or in one of the `{sessions}`; by indexes."""
     arithmetic: Arithmetic
     """How values of rewards are added and rounded."""
+    has_score: str
+    """Whether a call `c` has `:min_score` for an `{objective}`: its own score, or without one that of its session."""
+    in_scored: str
+    """Whether the session of a call `c` is one of those that a query returns, `{sessions}`."""
+    scores: Mapping[str, str]
+    """The queries that define the rows of `session_scores` and `call_scores`, by table."""
     temporary: str
     """The statement that makes the temporary table `{name}` of ids for a transaction, which may find it filled."""
 

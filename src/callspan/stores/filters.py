@@ -5,9 +5,9 @@ A new condition is a field here, with its SQL and its parameter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -150,30 +150,6 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
         return CallFilter(**{name: getattr(self, name) for name in SCORE_FIELDS})
 
 
-class Candidates(NamedTuple):
-    """The calls or sessions among which results are searched by their scores."""
-
-    are_calls: str | None
-    """The condition on calls `c`; None: all."""
-    sessions: str | None
-    """The list of the sessions whose scores are needed; None: all."""
-    parameters: Mapping[str, object]
-    """The parameters of both."""
-    have_own_scores: bool = True
-    """Whether any call has an own score for the only objective; the others have that of their session."""
-
-    @classmethod
-    def of(cls, ids: Sequence[str], session_ids: Sequence[str]) -> Candidates:
-        """Return the calls with these ids and their sessions, or sessions with these ids."""
-        of_calls = {f"candidate{number}": ident for number, ident in enumerate(ids)}
-        of_sessions = {f"session{number}": ident for number, ident in enumerate(session_ids)}
-        return cls(f"c.call_id IN {_listed(of_calls)}", _listed(of_sessions), of_calls | of_sessions)
-
-
-def _listed(parameters: Mapping[str, object]) -> str:
-    return f"({', '.join(f':{name}' for name in parameters) or 'NULL'})"
-
-
 BOUNDS: Final = {
     "min_cost_usd": ("cost_usd", ">="),
     "max_cost_usd": ("cost_usd", "<="),
@@ -276,7 +252,7 @@ def sort_keys(selection: CallFilter, dialect: Dialect) -> tuple[str, ...]:
     }
     keys = [known_first(value, selection) for value in values[selection.sort]]
     if selection.sort == "score":
-        keys = [lowest_first(scores.of_call(dialect.arithmetic, _OBJECTIVE.format(0)), selection)]
+        keys = [lowest_first(scores.OF_CALL, selection)]
     return (*keys, "c.start_ns", "c.call_id")
 
 
@@ -290,50 +266,40 @@ def lowest_first(score: str, selection: CallFilter) -> str:
     return f"coalesce(-({score}), CAST({'-' if selection.newest_first else ''}1e308 AS double precision))"
 
 
-def calls_from(selection: CallFilter, candidates: Candidates | None = None) -> str:
+def calls_from(selection: CallFilter) -> str:
     """Return the source of calls `c`, joined with the scores of their sessions if they are sorted by these."""
-    by_score = CallFilter(objectives=selection.objectives, session_id=selection.session_id, sort=selection.sort)
-    return " ".join(["calls c", *scores_joined(by_score, "c.session_id", candidates)])
+    if selection.sort != "score":
+        return "calls c"
+    joined = (
+        scores.JOINED.format(subject=subject, name=name, of=_OBJECTIVE.format(0), key=f"c.{subject}_id")
+        for subject, name in (("call", "own"), ("session", "score0"))
+    )
+    return f"calls c {' '.join(joined)}"
 
 
-def scores_joined(selection: CallFilter, session_id: str, candidates: Candidates | None = None) -> Iterator[str]:
-    """Yield the joins of sessions with their scores `score0`, `score1` ... and their reward `earned`."""
-    in_session = _in_sessions(selection, candidates)
+def scores_joined(selection: CallFilter) -> Iterator[str]:
+    """Yield the joins of sessions `listed` with their scores `score0`, `score1` ... and their reward `earned`."""
     if selection.min_score is not None or selection.sort == "score":
         for index, _ in enumerate(selection.judged if selection.min_score is not None else selection.judged[:1]):
-            yield scores.JOINED.format(
-                name=f"score{index}", of=f"objective = {_OBJECTIVE.format(index)}{in_session}", key=session_id
-            )
+            yield _of_listed(f"score{index}", _OBJECTIVE.format(index))
     if selection.min_reward is not None:
-        yield scores.JOINED.format(name="earned", of=f"objective = {REWARD!r}{in_session}", key=session_id)
+        yield _of_listed("earned", repr(REWARD))
 
 
-def _in_sessions(selection: CallFilter, candidates: Candidates | None) -> str:
-    """Return the condition on the sessions whose scores are needed: those of all would be computed."""
-    if candidates is not None and candidates.sessions is not None:
-        return f" AND session_id IN {candidates.sessions}"
-    return "" if selection.session_id is None else " AND session_id = :session_id"
+def _of_listed(name: str, objective: str) -> str:
+    return scores.JOINED.format(subject="session", name=name, of=objective, key="listed.session_id")
 
 
-def _score_conditions(selection: CallFilter, dialect: Dialect, candidates: Candidates | None) -> Iterator[str]:
+def _score_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on scores and labels of calls `c`."""
-    in_session = _in_sessions(selection, candidates)
     for index, _ in enumerate(selection.judged if selection.min_score is not None else ()):
-        objective = _OBJECTIVE.format(index)
-        of_session = dialect.has_score.format(of=f"x.objective = {objective} AND x.score >= :min_score{in_session}")
-        is_inherited = candidates is not None and not candidates.have_own_scores
-        yield of_session if is_inherited else scores.call_has_score(dialect.arithmetic, objective, of_session)
+        yield dialect.has_score.format(objective=_OBJECTIVE.format(index), least="min_score")
     if selection.min_reward is not None:
-        yield dialect.has_score.format(of=f"x.objective = {REWARD!r} AND x.score >= :min_reward{in_session}")
+        yield dialect.in_scored.format(
+            sessions=scores.SESSIONS_ABOVE.format(objective=repr(REWARD), least="min_reward")
+        )
     if selection.label is not None:
         yield scores.CALL_HAS_LABEL.format(of=_judged_labels(selection))
-
-
-def sessions_above(selection: CallFilter) -> str:
-    """Return the query for the sessions that can have the minimum reward, else the first minimum score."""
-    if selection.min_reward is not None:
-        return scores.REWARDED_ABOVE.format("min_reward")
-    return scores.REWARDED_ABOVE.format("min_score") if selection.judged[0] == REWARD else scores.JUDGED_ABOVE
 
 
 def session_scores(selection: CallFilter) -> Iterator[str]:
@@ -391,14 +357,12 @@ def conditions_on_calls(selection: CallFilter) -> CallFilter | None:
     return None if conditions == CallFilter() else conditions
 
 
-def call_condition(selection: CallFilter, dialect: Dialect, candidates: Candidates | None = None) -> str:
+def call_condition(selection: CallFilter, dialect: Dialect) -> str:
     """Return the condition on calls `c`, with the parameters of `parameters`."""
-    return " AND ".join(_call_conditions(selection, dialect, candidates)) or "1 = 1"
+    return " AND ".join(_call_conditions(selection, dialect)) or "1 = 1"
 
 
-def _call_conditions(selection: CallFilter, dialect: Dialect, candidates: Candidates | None) -> Iterator[str]:
-    if candidates is not None and candidates.are_calls is not None:
-        yield candidates.are_calls
+def _call_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     yield from (text for name, text in _PLAIN.items() if getattr(selection, name) is not None)
     if selection.ids:
         yield f"(c.call_id IN ({_ids(selection)}) OR c.session_id IN ({_ids(selection)}))"
@@ -407,7 +371,7 @@ def _call_conditions(selection: CallFilter, dialect: Dialect, candidates: Candid
     yield from bounded(selection, measures)
     yield from _label_conditions(selection, dialect)
     yield from _text_conditions(selection, dialect)
-    yield from _score_conditions(selection, dialect, candidates)
+    yield from _score_conditions(selection, dialect)
 
 
 def _ids(selection: CallFilter) -> str:
@@ -488,8 +452,6 @@ def parameters(selection: CallFilter) -> dict[str, object]:
     """Return the parameters of these conditions, without the states of processes."""
     values: dict[str, object] = {}
     values.update(_bound_parameters(selection))
-    if selection.min_score is not None:
-        values["least_value"] = scores.least_value(selection.min_score)
     for name in (*SESSION_CONDITIONS, *_PLAIN, *_OTHERS):
         if (value := getattr(selection, name)) is not None:
             values[name] = _CONVERTED[name](value) if name in _CONVERTED else value

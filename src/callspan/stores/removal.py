@@ -20,6 +20,7 @@ from callspan.stores.erased import TARGET, digest_of_id, digests, remember
 from callspan.stores.facts import CALL_IDS, CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_SESSIONS, exited_processes
 from callspan.stores.payloads import owner_of, row_of
+from callspan.stores.score_tables import refresh, scored, scored_by
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
 """Limits per transaction: sessions and calls to delete, rows whose contents are deleted."""
@@ -240,9 +241,11 @@ def _delete_chosen(database: Database, selection: _Selection) -> Counter[str]:
     if selection.erased_ns is not None:
         erased = {digest_of_id(kind, str(row[0])) for kind, sql in _REMEMBERED for row in database.tuples(sql)}
         remember(database, dict.fromkeys(erased, selection.erased_ns))
+    changed = scored(database, _CONDITIONS["rewards"], _CONDITIONS["events"])
     counts = Counter(
         {table: database.run(f"DELETE FROM {table} WHERE {condition}") for table, condition in _CONDITIONS.items()}
     )
+    refresh(database, changed)
     for sql in _CONTENTS:
         database.run(sql)
     for ids, table in zip(selection.named_ids, _GONE, strict=True):
@@ -257,8 +260,10 @@ def _delete_others(database: Database, selection: _Selection) -> Counter[str] | 
         keys = [str(row[0]) for row in database.tuples(sql, selection.values)]
         if selection.erased_ns is not None and table in (EVENTS, TIMESTEPS):
             remember(database, {digest_of_id(TARGET, key): selection.erased_ns for key in keys})
+        changed = scored_by(database, keys)
         for batch_condition, parameters in in_batches(keys, table.key):
             database.run(f"DELETE FROM {table.name} WHERE {batch_condition}", parameters)
+        refresh(database, changed)
         if keys:
             return Counter({table.name: len(keys)})
     return None

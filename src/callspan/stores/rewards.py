@@ -20,6 +20,7 @@ from callspan.record.reward_sums import REWARD, Score, running
 from callspan.stores.base import CallIds
 from callspan.stores.database import Database, Values, in_batches, items
 from callspan.stores.facts import CALL_IDS
+from callspan.stores.score_tables import refresh, scored_by
 from callspan.stores.scores import of_steps
 
 Scores: TypeAlias = Mapping[str, float]
@@ -78,23 +79,41 @@ SELECT session_id, time_ns, value FROM reward_values WHERE {{condition}} AND sco
 
 
 def needs_join(record: Record) -> bool:
-    """Return whether a record is a reward that takes its session or timestep from its target."""
+    """Return whether a record is a reward that takes its session or timestep from its target.
+
+    So is each reward of an event, which may have one already.
+    """
     if not isinstance(record, RewardRecord):
         return False
-    has_target = record.event_id is not None or record.call_id is not None
-    return record.session_id is None or (record.timestep_id is None and has_target)
+    lacks_step = record.timestep_id is None and record.call_id is not None
+    return record.session_id is None or record.event_id is not None or lacks_step
 
 
 def join(database: Database, records: Sequence[Record]) -> None:
-    """Set the call, session and timestep of rewards that are, or whose targets are, among these new records."""
-    if next(database.tuples("SELECT 1 FROM rewards LIMIT 1"), None) is None:
+    """Set the call, session and timestep of rewards that are, or whose targets are, among these new records.
+
+    Then compute the scores that these rewards, and the rewards of new events, change.
+    """
+    reward_ids = _concerned(database, records)
+    event_ids = {record.event_id for record in records if isinstance(record, EventRecord) and record.reward is not None}
+    if not reward_ids and not event_ids:
         return
+    joined_ids = reward_ids | event_ids
+    former = scored_by(database, reward_ids)
+    for sql in _JOIN if reward_ids else ():
+        database.run(sql.format(items=database.dialect.items), items(reward_ids))
+    refresh(database, former | scored_by(database, joined_ids))
+
+
+def _concerned(database: Database, records: Sequence[Record]) -> set[str]:
+    """Return the ids of the rewards that are, or whose targets are, among these new records."""
+    if next(database.tuples("SELECT 1 FROM rewards LIMIT 1"), None) is None:
+        return set()
     reward_ids = {record.reward_id for record in records if isinstance(record, RewardRecord)}
     if target_ids := {ident for record in records for ident in _ids_of(record) if ident is not None}:
         sql = _NAMING.format(items=database.dialect.items)
         reward_ids.update(row[0] for row in database.tuples(sql, items(target_ids)))
-    for sql in _JOIN if reward_ids else ():
-        database.run(sql.format(items=database.dialect.items), items(reward_ids))
+    return reward_ids
 
 
 def _ids_of(record: Record) -> tuple[str | None, ...]:

@@ -14,8 +14,8 @@ from typing import Final, Literal, TypeAlias
 
 from callspan.record.call import STAGES
 from callspan.record.formats import FORMAT
+from callspan.stores import scores
 from callspan.stores.facts import REFERENCES, STORED, TABLES, Fact, Form, Table
-from callspan.stores.scores import views
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 
@@ -82,7 +82,7 @@ def statements(dialect: Dialect) -> list[str]:
     script = _script(dialect).replace(_SHARED, _script("shared"))
     complete_script = _PLACEHOLDER.sub(lambda match: _filled(dialect, match[2], match[1]), script)
     created = [statement.strip() for statement in _STATEMENT_END.split(complete_script) if statement.strip()]
-    return created if dialect == "clickhouse" else [*created, *views(dialect)]
+    return created if dialect == "clickhouse" else [*created, *scores.tables(dialect)]
 
 
 def types_of(dialect: Dialect, table: Table) -> dict[str, str]:

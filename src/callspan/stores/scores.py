@@ -1,8 +1,12 @@
-"""Scores: the only definition of the reward and the scores of sessions and calls, as views: see `docs/sql.md`.
+"""Scores: the only definition of the reward and the scores of sessions and calls, and their tables: see `docs/sql.md`.
 
 The reward of a session is the last one given to the session itself, else the sum of the rewards of its events. Every
 other objective has a score: the mean of its values, those of calls included. A call has its own score, the mean of the
 values given to it, else that of its session.
+
+The definition is a query over all values, which takes most of a second in a store of a million. So its rows are kept in
+the tables `session_scores` and `call_scores`: whoever changes a value computes those of its session and call anew, in
+the same transaction (`refresh`).
 """
 
 # ruff: noqa: S608 - SQL text holds only our own names; values are parameters
@@ -64,26 +68,7 @@ _COUNTS: Final = """(r.event_id IS NULL OR NOT (
      OR EXISTS (SELECT 1 FROM rewards f WHERE f.event_id = r.event_id AND f.scope = 'event' AND f.objective = 'reward'
        AND f.value IS NOT NULL AND (coalesce(f.time_ns, 0), f.reward_id) < (coalesce(r.time_ns, 0), r.reward_id))))"""
 """Whether the reward `r` of an event is its only one: an event has its own, else the first one given to it."""
-OWN: Final = "r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL"
-"""Whether the value of a reward `r` is a score of a call."""
 _OF_EVENTS: Final = "(SELECT {} FROM events e WHERE e.session_id = r.session_id AND e.reward IS NOT NULL)"
-_OWN_VALUES: Final = f"FROM rewards r WHERE {OWN} AND r.call_id = c.call_id AND r.objective = {{}}"
-OF_CALLS: Final = f"SELECT r.call_id FROM rewards r WHERE {OWN} AND r.objective = :objective0"
-"""The calls with values for the first objective."""
-OF_CALLS_ABOVE: Final = f"{OF_CALLS} AND r.value >= :least_value"
-OF_SESSIONS: Final = "SELECT session_id, score FROM session_scores WHERE objective = :objective0"
-"""The sessions with a score for the first objective."""
-REWARDED_ABOVE: Final = f"SELECT session_id FROM session_scores WHERE objective = {REWARD!r} AND score >= :{{}}"
-"""The sessions with a minimum reward: a sum can be high although no value is."""
-JUDGED_ABOVE: Final = (
-    f"SELECT DISTINCT session_id FROM rewards WHERE objective = :objective0 AND objective <> {REWARD!r}"
-    " AND value IS NOT NULL AND session_id IS NOT NULL AND value >= :least_value"
-)
-"""The sessions with a value for the first objective without which its mean is less."""
-_ROUNDING: Final = 1e-11
-"""More than the share of a mean that rounding may add."""
-_SMALLEST: Final = 1e-29
-"""More than what rounding may add to a mean near zero: SQLite rounds to 30 digits after the point at most."""
 _VALUES: Final = f"""
 -- Each value that counts, once. An event has one reward: its own, else the first one that was given to it.
 CREATE VIEW reward_values AS
@@ -93,9 +78,7 @@ SELECT session_id, timestep_id, event_id, NULL AS call_id, 'event' AS scope, {RE
 UNION ALL SELECT session_id, timestep_id, event_id, call_id, scope, objective, value, time_ns, NULL, reward_id
   FROM rewards r WHERE value IS NOT NULL AND (scope <> 'event' OR objective <> {REWARD!r} OR {_COUNTS})
 """
-_SESSIONS: Final = """
--- The reward of each session, and its score for every other objective; `n` is the number of values.
-CREATE VIEW session_scores AS
+_OF_SESSIONS: Final = """
 SELECT g.session_id, 'reward' AS objective, g.value AS score, 1 AS n
   FROM rewards g WHERE {to_session} AND NOT EXISTS (
     SELECT 1 FROM (SELECT session_id, time_ns, reward_id FROM rewards WHERE {to_session}) l
@@ -115,11 +98,18 @@ UNION ALL SELECT session_id, objective, {mean}, count(*)
   FROM rewards WHERE objective <> 'reward' AND value IS NOT NULL AND session_id IS NOT NULL
  GROUP BY session_id, objective
 """
-_CALLS: Final = f"""
--- Scores that were given to calls. A call without one has the score of its session.
-CREATE VIEW call_scores AS
-SELECT call_id, objective, {{mean}} AS score, count(*) AS n
-  FROM rewards r WHERE {OWN} GROUP BY call_id, objective
+_ABOUT_SESSIONS: Final = (
+    "-- The reward of each session, and its score for every other objective; `n` is the number of values."
+)
+_ABOUT_CALLS: Final = "-- Scores that were given to calls. A call without one has the score of its session."
+_TYPES: Final[Mapping[Kind, tuple[str, str, str, str]]] = {
+    "sqlite": ("TEXT", "INTEGER", "REAL", " WITHOUT ROWID"),
+    "postgres": ('text COLLATE "C"', "bigint", "double precision", ""),
+}
+"""The types of texts, integers and numbers, and the end of the definition of a table with a key of two texts."""
+_OF_CALLS: Final = """
+SELECT call_id, objective, {mean} AS score, count(*) AS n
+  FROM rewards r WHERE r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL GROUP BY call_id, objective
 """
 _STEPS: Final = """
 WITH RECURSIVE event_values AS (
@@ -132,10 +122,16 @@ inside (timestep_id, ancestor_id) AS (
 SELECT i.ancestor_id, v.objective, CASE WHEN v.objective = 'reward' THEN {total} ELSE {mean} END
   FROM inside i JOIN event_values v ON v.timestep_id = i.timestep_id GROUP BY i.ancestor_id, v.objective
 """
-JOINED: Final = (
-    """LEFT JOIN (SELECT session_id, score FROM session_scores WHERE {of}) {name} ON {name}.session_id = {key}"""
+JOINED: Final = "LEFT JOIN {subject}_scores {name} ON {name}.{subject}_id = {key} AND {name}.objective = {of}"
+"""A join of calls or sessions with their scores."""
+OF_CALL: Final = "coalesce(own.score, score0.score)"
+"""The score of a call, joined as `own`, else that of its session, joined as `score0`."""
+OWN: Final = "SELECT o.score FROM call_scores o WHERE o.call_id = c.call_id AND o.objective = {objective}"
+"""The own score of a call `c`."""
+CALLS_ABOVE: Final = "SELECT x.call_id FROM call_scores x WHERE x.objective = {objective} AND x.score >= :min_score"
+SESSIONS_ABOVE: Final = (
+    "SELECT x.session_id FROM session_scores x WHERE x.objective = {objective} AND x.score >= :{least}"
 )
-"""A join of sessions with their scores; each is computed once, in the order of an index."""
 SESSION_HAS_LABEL: Final = (
     "listed.session_id IN (SELECT l.session_id FROM rewards l WHERE l.label = :label AND l.label <> ''{of})"
 )
@@ -145,34 +141,6 @@ CALL_HAS_LABEL: Final = """(
       WHERE l.label = :label AND l.label <> '' AND l.scope <> 'call'{of})
     AND NOT EXISTS (SELECT 1 FROM rewards l WHERE l.call_id = c.call_id AND l.scope = 'call' AND l.label <> ''{of})))"""
 """A call with its own labels does not inherit those of its session."""
-
-
-def of_call(arithmetic: Arithmetic, objective: str) -> str:
-    """Return the score of a call `c`: its own, else that of its session, which is joined as `score0`."""
-    return f"coalesce({_own(arithmetic, objective)}, score0.score)"
-
-
-def call_has_score(arithmetic: Arithmetic, objective: str, of_session: str) -> str:
-    """Return whether a call `c` has the score `:min_score`, with the condition on its session if it has no own one."""
-    return f"coalesce({_own(arithmetic, objective)} >= :min_score, {of_session})"
-
-
-def _own(arithmetic: Arithmetic, objective: str) -> str:
-    """Return the own score of a call `c`: the view `call_scores` would be computed for all calls."""
-    values = _OWN_VALUES.format(objective)
-    # Most have one value, and the sums of several take twice as long.
-    rounded_mean = f"(SELECT {arithmetic.mean_of_several('r.value')} {values})"
-    return f"(SELECT CASE count(*) WHEN 0 THEN NULL WHEN 1 THEN max(r.value) ELSE {rounded_mean} END {values})"
-
-
-def least_value(score: float) -> float:
-    """Return the number that the largest value of a mean with this score reaches, whatever rounding added."""
-    return score - abs(score) * _ROUNDING - _SMALLEST
-
-
-def most_value(score: float) -> float:
-    """Return the number that the smallest value of a mean with this score does not exceed."""
-    return -least_value(-score)
 
 
 def of_steps(arithmetic: Arithmetic, excluded: str) -> str:
@@ -186,12 +154,12 @@ def of_steps(arithmetic: Arithmetic, excluded: str) -> str:
     return _STEPS.format(excluded=excluded, total=total, mean=arithmetic.mean("v.value"))
 
 
-def views(kind: Kind) -> list[str]:
-    """Return the SQL that creates the views."""
+def definitions(kind: Kind) -> dict[str, str]:
+    """Return the queries that define the rows of `session_scores` and `call_scores`, by table."""
     arithmetic = ARITHMETIC[kind]
     mean = arithmetic.mean("value")
     reward = arithmetic.exact.format(value="reward")
-    sessions = _SESSIONS.format(
+    of_sessions = _OF_SESSIONS.format(
         own_count=_OF_EVENTS.format("count(*)"), own_total=_OF_EVENTS.format(f"coalesce(sum({reward}), 0)"),
         own_size=_OF_EVENTS.format(f"coalesce({arithmetic.size.format(value='reward')}, 0)"),
         to_session=_TO_SESSION, of_event=_OF_EVENT, counts=_COUNTS, mean=mean,
@@ -199,4 +167,19 @@ def views(kind: Kind) -> list[str]:
         value_size=arithmetic.size.format(value="value"), value=arithmetic.exact.format(value="value"),
         total=arithmetic.total("total", "size", "low", "n"),
     )  # fmt: skip
-    return [_VALUES.strip(), sessions.strip(), _CALLS.format(mean=mean).strip()]
+    return {"session_scores": of_sessions.strip(), "call_scores": _OF_CALLS.format(mean=mean).strip()}
+
+
+def tables(kind: Kind) -> list[str]:
+    """Return the SQL that creates the tables of scores and the view of the values that count."""
+    text, integer, real, end = _TYPES[kind]
+    columns = f"objective {text} NOT NULL, score {real}, n {integer} NOT NULL"
+    sessions, calls = (
+        f"CREATE TABLE {name}_scores ({name}_id {text} NOT NULL, {columns}, PRIMARY KEY ({name}_id, objective)){end}"
+        for name in ("session", "call")
+    )
+    indexes = (
+        f"CREATE INDEX {name}_scores_best ON {name}_scores (objective, score, {name}_id)"
+        for name in ("session", "call")
+    )
+    return [_VALUES.strip(), f"{_ABOUT_SESSIONS}\n{sessions}", f"{_ABOUT_CALLS}\n{calls}", *indexes]

@@ -34,7 +34,7 @@ from callspan.stores.payloads import PreparedCall
 from callspan.stores.rewards import needs_join
 from callspan.stores.rows import Row
 from callspan.stores.schema import statements, types_of
-from callspan.stores.scores import ARITHMETIC
+from callspan.stores.scores import ARITHMETIC, CALLS_ABOVE, OWN, SESSIONS_ABOVE, definitions
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
@@ -119,9 +119,12 @@ POSTGRES: Final = Dialect(
       SELECT DISTINCT e #>> ARRAY[]::text[] FROM json_array_elements(l.label) e
        WHERE json_typeof(e) NOT IN ('null', 'object', 'array'))
     ELSE ARRAY[l.label #>> ARRAY[]::text[]] END) AS value FROM (SELECT {label} AS label OFFSET 0) l)""",
-    has_score="EXISTS (SELECT 1 FROM session_scores x WHERE x.session_id = c.session_id AND {of})",
-    is_among="(c.call_id = ANY(ARRAY({query})) OR c.session_id IN {sessions})",
     arithmetic=ARITHMETIC["postgres"],
+    # Not `IN`: lists that exceed `work_mem` would be searched once for each call.
+    has_score=f"""(EXISTS ({CALLS_ABOVE} AND x.call_id = c.call_id)
+      OR (EXISTS ({SESSIONS_ABOVE} AND x.session_id = c.session_id) AND NOT EXISTS ({OWN})))""",
+    in_scored="EXISTS ({sessions} AND x.session_id = c.session_id)",
+    scores=definitions("postgres"),
     temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",
 )
 

@@ -29,7 +29,7 @@ from callspan.stores.database import Database, Dialect, Values, bound
 from callspan.stores.facts import TABLES, Table
 from callspan.stores.payloads import PreparedCall
 from callspan.stores.rows import Row
-from callspan.stores.scores import ARITHMETIC
+from callspan.stores.scores import ARITHMETIC, CALLS_ABOVE, OWN, SESSIONS_ABOVE, definitions
 from callspan.stores.sqlite import file
 from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, inode_of, log_of, remedy, statuses
 
@@ -74,10 +74,13 @@ SQLITE: Final = Dialect(
     label_at="callspan_label({at})",
     label_in="{column}",
     labels="json_each(callspan_labels({label}))",
-    # Not `IN` exclusive: SQLite would begin with the sessions, and sort all of their calls.
-    has_score="coalesce(c.session_id IN (SELECT x.session_id FROM session_scores x WHERE {of}), false)",
-    is_among="(c.call_id IN ({query}) OR c.session_id IN {sessions})",
     arithmetic=ARITHMETIC["sqlite"],
+    # Nothing is read where no score is as high; else each call is looked up, so that a page ends with its last one.
+    has_score=f"""((EXISTS ({CALLS_ABOVE}) OR EXISTS ({SESSIONS_ABOVE}))
+      AND coalesce(({OWN}) >= :min_score, c.session_id IN ({SESSIONS_ABOVE}), false))""",
+    # Not `IN` alone: SQLite would begin with the sessions, and sort all of their calls.
+    in_scored="coalesce(c.session_id IN ({sessions}), false)",
+    scores=definitions("sqlite"),
     temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
 )
 
