@@ -16,13 +16,14 @@ from typing import Any
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
+from tests.conftest import Instrument, Read
 from tests.support.commands import ask
 from tests.support.identities import GONE
 from tests.support.left_behind import killed, losses_of
 from tests.support.processes import ran
 from tests.support.records import keep
 
-from callspan import SettingError, erase, import_records, open_store
+from callspan import SettingError, erase, import_records, metadata, open_store, record_call
 from callspan.records import FORMAT, OtherFormatError, Record, Timing, decode, encode
 from callspan.stores import CallFilter, find_store
 
@@ -433,3 +434,33 @@ def test_clickhouse_rows_expire_by_ttl(clickhouse_url: str, records: Records) ->
             client.command(f"OPTIMIZE TABLE {table} FINAL")
         assert client.query("SELECT call_id FROM calls").result_rows == [("late",)]
         assert client.query("SELECT count() FROM events").result_rows == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mended"),
+    [
+        (lambda line: line.replace(b'"cut"', rb'"cut \ud83d"'), 1),
+        (lambda line: line.replace(b'"cut"', b'"cut \xf0\x9f"'), 1),
+        (lambda line: line.replace(b'"cut"', b"NaN"), 1),
+        (lambda line: b"\xef\xbb\xbf" + line, 0),
+        (lambda line: line.replace(b'"cut"', rb'"whole \ud83d\ude00"'), 0),
+        (lambda line: line.replace(b'"Hi"', rb'"a body \ud83d"'), 1),
+        (lambda line: line.replace(b'"Hi"', b'"a body \xff"'), 1),
+    ],
+)
+def test_import_reads_lines_that_others_wrote(
+    instrumented: Instrument, reading: Read, tmp_path: Path, spoil: Callable[[bytes], bytes], mended: int
+) -> None:
+    handle = instrumented(stores=f"jsonl:///{tmp_path}/c.jsonl", sdks=())
+    with metadata(note="cut"), record_call(provider="vllm", model="m") as call:
+        call.request({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
+    assert handle.force_flush()
+    file = tmp_path / "c.jsonl"
+    lines = file.read_bytes().splitlines()
+    assert b'"cut"' in lines[-1]
+    assert b'"Hi"' in lines[-1]
+    file.write_bytes(b"\n".join([spoil(lines[-1]), b"{garbage"]))
+    counts = import_records(file, tmp_path / "c.db")
+    assert (counts.records["calls"], counts.mended, counts.unreadable) == (1, mended, 1)
+    (call,) = reading(f"sqlite:///{tmp_path}/c.db").calls()
+    assert json.loads(bytes(call.request.body))["model"] == "m"

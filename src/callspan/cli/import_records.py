@@ -57,6 +57,8 @@ def _count_texts(counts: ImportCounts) -> Iterator[str]:
     yield f"{', '.join(counts_by_table)} loaded (each version counts)" if counts_by_table else "nothing loaded"
     if counts.unreadable:
         yield f"{plural(counts.unreadable, 'record')} could not be read"
+    if counts.mended:
+        yield f"a part of {plural(counts.mended, 'record')} could not be read"
     if counts.erased:
         yield f"{plural(counts.erased, 'record')} had been erased from the target"
     if counts.bodies:

@@ -5,8 +5,6 @@ Adapters are imported when their SDK is patched, or else when first used: import
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any, Final, cast
 
@@ -18,12 +16,12 @@ from callspan.providers.base import Endpoint
 from callspan.providers.sockets import SocketKind
 from callspan.record.apis import APIS, Reader
 from callspan.record.call import CallRecord
+from callspan.record.foreign_json import read_json
 from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
 
 _MAX_PATHS: Final = 128
-_DECODERS: Final[tuple[Callable[[bytes | str], object], ...]] = (msgspec.json.decode, json.loads)
-"""The second one also accepts lone surrogates and NaN, which SDKs send."""
+_INVALID: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 _SOCKETS: Final = {ending: reader for row in APIS.values() for ending, reader in row.sockets}
 _ATTACH, _FORK = "attach", "fork"
@@ -107,7 +105,7 @@ def with_conversation(record: CallRecord) -> CallRecord:
 
 
 def decoded(body: msgspec.Raw | bytes | str | dict[str, Any] | list[Any] | None) -> object:
-    """Return the parsed JSON of a body, with lone surrogates and NaN allowed; None if invalid. Never raises.
+    """Return the parsed JSON of a body, as leniently as others write it (`read_json`); None if invalid. Never raises.
 
     A body that is plain JSON, as in the records that the application's functions get, is returned itself.
     """
@@ -116,12 +114,11 @@ def decoded(body: msgspec.Raw | bytes | str | dict[str, Any] | list[Any] | None)
     data = body if isinstance(body, str) else bytes(body)
     if not data:
         return None
-    for decode in _DECODERS:
-        try:
-            return decode(data)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            continue
-    return None
+    try:
+        return msgspec.json.decode(data)
+    except _INVALID:
+        reading = read_json(data)
+        return None if reading is None else reading.value
 
 
 @cache

@@ -19,6 +19,7 @@ LARGEST_COUNT: Final = 2**63 - 1
 _NS: Final = 1_000_000_000
 _END_S: Final = 2**63 // _NS
 _MAX_INTEGER_LENGTH: Final = 20
+_MAX_FLOAT_BITS: Final = 1023
 _SCALARS: Final = (str, int, float, type(None))
 _LISTS: Final = (list, tuple)
 _JSON_KEYS: Final = {True: "true", False: "false", None: "null"}
@@ -70,7 +71,8 @@ def integer(value: object, *path: str) -> int | None:
     if isinstance(member, float):
         member = int(member) if member.is_integer() else None
     elif isinstance(member, str):
-        is_number = member.isascii() and member.isdigit() and len(member) < _MAX_INTEGER_LENGTH
+        digits = member.removeprefix("-")
+        is_number = digits.isascii() and digits.isdigit() and len(digits) < _MAX_INTEGER_LENGTH
         member = int(member) if is_number else None
     return member if isinstance(member, int) and -LARGEST_COUNT <= member <= LARGEST_COUNT else None
 
@@ -88,7 +90,9 @@ def count(value: object, *path: str) -> int | None:
 def number(value: object, *path: str) -> float | None:
     """Return the number at `path`, or None."""
     member = dig(value, *path)
-    return float(member) if isinstance(member, int | float) and not isinstance(member, bool) else None
+    if isinstance(member, int) and not isinstance(member, bool):
+        return float(member) if member.bit_length() <= _MAX_FLOAT_BITS else None
+    return member if isinstance(member, float) else None
 
 
 def flag(value: object, *path: str) -> bool | None:

@@ -37,6 +37,8 @@ class ImportCounts(msgspec.Struct, kw_only=True):
     """Number of imported records by table. In JSON Lines each version counts."""
     unreadable: int = 0
     """Number of lines and rows without a valid record, and of records that the store rejected."""
+    mended: int = 0
+    """Number of imported lines of which a part could not be read: lone surrogates, or numbers without a value."""
     erased: int = 0
     """Number of records that the target refused, because they were erased there after they began."""
     bodies: int = 0
@@ -82,7 +84,9 @@ def import_records(
             return imported
     if not isinstance(origin, JsonLines | ClickHouse | Postgres):
         raise SettingError(f"{origin.name} cannot be loaded: name JSON Lines, ClickHouse, Postgres or a SQLite file")
-    return _load(origin, origin.records(), target, since_ns)
+    imported = _load(origin, origin.records(), target, since_ns)
+    imported.mended = origin.mended if isinstance(origin, JsonLines) else 0
+    return imported
 
 
 def _is_same(source: Store, target: Store) -> bool:

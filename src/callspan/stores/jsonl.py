@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from callspan.file_lock import locked, make_private
-from callspan.record.codec import NO_RECORD, decode
+from callspan.record.codec import NO_RECORD, decode, encode_json
 from callspan.record.events import Record
+from callspan.record.foreign_json import read_json
 from callspan.record.formats import FORMAT, OtherFormatError, check_file
 from callspan.stores.base import DeletionScope, no_file
 from callspan.stores.payloads import line_of
@@ -21,6 +22,7 @@ from callspan.stores.protocol import FileStore
 _ROTATED: Final = re.compile(r"(?:\.([1-9]\d*)|-(\d{8}(?:-\d+)?))(?:\.gz)?")
 """What a rotated file has behind the name: a number, or logrotate's date; both may be compressed."""
 _FORMAT: Final = re.compile(rb'"schema_version":\d+')
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _TODAYS: Final = b'"schema_version":%d' % FORMAT
 
 _MODE: Final = 0o600
@@ -43,6 +45,8 @@ class JsonLines(FileStore):
         if not self.options.get("max_bytes", "0").isdecimal():
             raise self.option_error()
         self._max_bytes = int(self.options.get("max_bytes", "0"))
+        self.mended = 0
+        """Number of lines so far of which a part could not be read."""
 
     def open(self) -> None:
         """Create the file if needed, for its owner only. Raises OSError, OtherFormatError."""
@@ -78,21 +82,34 @@ class JsonLines(FileStore):
         if not paths:
             raise no_file(self.path)
         for path in paths:
-            yield from _records(path)
+            yield from self._records(path)
+
+    def _records(self, path: Path) -> Iterator[Record | None]:
+        """Yield the record of each line; of a compressed file up to where it is damaged, then None."""
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                yield from (self._record(line) for line in file if line.strip())
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            yield None
+
+    def _record(self, line: bytes) -> Record | None:
+        """Return the record in a line, also as other programs write it; None if invalid."""
+        is_plain = line.isascii() and _SURROGATE.search(line) is None
+        if is_plain and (record := _record_in(line)) is not None:
+            return record
+        # Bodies are not read with their record.
+        if (reading := read_json(line)) is None:
+            return None
+        if not reading.replaced and (record := _record_in(line)) is not None:
+            return record
+        record = _record_in(encode_json(reading.value))
+        self.mended += record is not None and bool(reading.replaced)
+        return record
 
     def deletion(self, scope: DeletionScope) -> list[str]:
         """Return instructions for deleting records manually."""
         del scope
         return ["load it with `callspan import`, delete there, and delete this file"]
-
-
-def _records(path: Path) -> Iterator[Record | None]:
-    """Yield the record of each line; of a compressed file up to where it is damaged, then None."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from (_record_in(line) for line in file if line.strip())
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        yield None
 
 
 def _record_in(line: bytes) -> Record | None:
