@@ -6,6 +6,7 @@ None is formatted as a dash, never as 0.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Final
@@ -50,6 +51,11 @@ def plural(number: int, noun: str, verb: str = "") -> str:
     """Return a count with its noun and optionally a verb, such as `1 call` or `2 records wait`."""
     phrase = f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
     return f"{phrase} {verb}{'s' if number == 1 else ''}" if verb else phrase
+
+
+def counted(numbers: Mapping[str, int]) -> str:
+    """Return what was counted with its numbers, such as `spans without ids (3)`."""
+    return ", ".join(f"{what} ({number:,})" for what, number in numbers.items())
 
 
 def short_count(number: float) -> str:

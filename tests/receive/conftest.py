@@ -167,7 +167,7 @@ class Kept:
 
     def take(self, request: object, signal: Signal = "logs", sender: Sender | None = None) -> bool:
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
-        return self.inbox.take(signal, body, sender or Sender(), is_protobuf=False).result(HANG_S)
+        return self.inbox.take(signal, body, sender or Sender(), is_protobuf=False).result(HANG_S) is not None
 
     def of(self, kind: type[Any]) -> list[Any]:
         found = [record for record in self.versions if isinstance(record, kind)]

@@ -127,6 +127,7 @@ def test_address_that_callspan_set_needs_its_token(serve: Serve, reading: Read, 
         (b"\xff\xfe", {}, 400),
         (b"garbage", {"content_type": "application/x-protobuf"}, 400),
         (ONE, {"content_encoding": "gzip"}, 400),
+        (ONE, {"content_encoding": "br"}, 415),
         (gzip.compress(ONE)[:-9], {"content_encoding": "gzip"}, 400),
         (ONE, {"content_type": "text/plain"}, 415),
         (gzip.compress(bytes(65 << 20)), {"content_encoding": "gzip"}, 413),
@@ -182,7 +183,7 @@ def test_a_sender_that_hangs_holds_up_nobody(serve: Serve, monkeypatch: pytest.M
     assert post(server, "/v1/traces", ONE)[0] == 200
     until(lambda: server.refused["that take too long"] == 10)
     for sender in hanging:
-        assert sender.recv(12) == b"HTTP/1.1 408"
+        assert sender.recv(12) == b"HTTP/1.1 503", "it may be faster another time"
         sender.close()
 
 

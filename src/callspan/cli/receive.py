@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import signal
 import sys
-from importlib import util
 from typing import TYPE_CHECKING, Final
 
 import click
 
 import callspan
 from callspan.cli.command_context import Command, CommandContext
-from callspan.formatting import plural
+from callspan.clock import monotonic_s
+from callspan.formatting import counted, plural
 from callspan.stores import split_urls
 
 if TYPE_CHECKING:
     from callspan.receive.inbox import Inbox
     from callspan.receive.server import OtlpServer
 
-_MISSING_PACKAGE: Final = 'To receive, callspan needs {name}: pip install "callspan[cli,otlp]"'
+_MISSING_PACKAGE: Final = 'To receive, callspan needs {name}: pip install "callspan[cli]"'
 _LAST_PORT: Final = 65_535
-_FLUSH_MS: Final = 10_000
+_EXIT_S: Final = 10.0
+"""Time for all that is done at the end. What is not written by then lies on disk."""
 _EPILOG: Final = """\
 callspan receive
 callspan --store postgresql://me@db/calls receive --port 14318"""
@@ -40,7 +41,7 @@ def receive_command(context: CommandContext, port: int) -> None:
         from callspan.receive.agents import own_directory
         from callspan.receive.inbox import Inbox
         from callspan.receive.senders import Sender
-        from callspan.receive.server import MISSING_PROTOBUF, OtlpServer
+        from callspan.receive.server import OtlpServer
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
             raise
@@ -59,8 +60,6 @@ def receive_command(context: CommandContext, port: int) -> None:
         server = OtlpServer(inbox, port, anybody=anybody, unrecorded=unrecorded)
     except OSError as error:
         context.fail(f"127.0.0.1:{port}: {error.strerror or error}. Another receiver may have this port; see --port")
-    if util.find_spec("google.protobuf") is None or util.find_spec("opentelemetry.proto") is None:
-        click.echo(f"{MISSING_PROTOBUF}; http/json works without.", err=True)
     if context.json:
         context.emit({"url": server.url(), "store": context.store_name})
     else:
@@ -70,15 +69,16 @@ def receive_command(context: CommandContext, port: int) -> None:
     try:
         server.serve()
     finally:
-        inbox.close()
+        until_s = monotonic_s() + _EXIT_S
+        inbox.close(limit_s=_EXIT_S)
         files.close()
-        handle.force_flush(_FLUSH_MS)
+        handle.force_flush(max(0, int((until_s - monotonic_s()) * 1000)))
         if not context.json:
             click.echo(_summary(inbox, server), err=True)
 
 
 def _summary(inbox: Inbox, server: OtlpServer) -> str:
-    """Return what was recorded, what is no part of a call, and what was refused."""
+    """Return what was recorded, what is no part of a call, and what was not."""
     unused = ", ".join(f"{count:,} {kind}" for kind, count in inbox.unused.items())
     refused = ", ".join(f"{count:,} {reason}" for reason, count in server.refused.items())
     return " ".join(
@@ -86,5 +86,6 @@ def _summary(inbox: Inbox, server: OtlpServer) -> str:
             f"{plural(inbox.calls, 'call')} recorded.",
             *([f"No part of a call: {unused}."] if unused else []),
             *([f"Refused requests: {refused}."] if refused else []),
+            *([f"Could not be read: {counted(inbox.unread)}."] if inbox.unread else []),
         ]
     )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 import callspan
 from callspan.cli.safe_text import clean
 from callspan.fail_open import fail_open
-from callspan.formatting import plural
+from callspan.formatting import counted, plural
 from callspan.receive.programs import AgentProgram
 from callspan.settings_loader import variable_of
 from callspan.stores import split_urls
@@ -149,6 +149,8 @@ def _conclude(receiving: _Receiving, name: str) -> None:
     if receiver.refused:
         refused = ", ".join(f"{count:,} {reason}" for reason, count in receiver.refused.items())
         parts.append(f"refused requests: {refused}")
+    if receiver.unread:
+        parts.append(f"could not be read: {counted(receiver.unread)}")
     if not delivered:
         parts.append("records wait on disk; to deliver them: callspan ship")
     with suppress(OSError):

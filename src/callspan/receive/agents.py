@@ -11,6 +11,7 @@ is counted as not recorded.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +20,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from callspan import forks
 from callspan.background import Worker, thread
+from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log
 from callspan.forks import in_child, late_attribute
 from callspan.receive.body_files import BodyFiles, abandoned, agents_in, events_of_files, remove, waiting_in
-from callspan.receive.inbox import Inbox, Write
+from callspan.receive.inbox import MAX_WAIT_S, Inbox, Write
 from callspan.receive.programs import CLAUDE, AgentProgram, named_session
 from callspan.receive.senders import Sender
 from callspan.receive.waiting import Process
@@ -36,10 +38,12 @@ _MISSING: Final = 'The calls of agents are not recorded: pip install "callspan[c
 _GRACE_S: Final = 1.0
 """Time for the last requests of an agent that has ended."""
 _JOIN_S: Final = 2.0
+_EXIT_S: Final = 10.0
+"""Time for all of `close`. What is not written by then lies on disk, for the next process."""
 _START: Final = fail_open("receive the telemetry of an agent")
 _END: Final = fail_open("end the receiving from an agent")
 _LEFT: Final = fail_open("read what an agent of an ended process left")
-_ENDING: Final = Worker("callspan-agents")
+_ENDING: Final = Worker("callspan-agents", exit_timeout_s=0)  # `close` waits
 
 
 class StartedAgent(NamedTuple):
@@ -78,6 +82,8 @@ class AgentReceiver:
         """Number of calls recorded until the last `close`."""
         self.refused: Counter[str] = Counter()
         """Numbers of requests that were not acknowledged until then, by reason."""
+        self.unread: Counter[str] = Counter()
+        """Numbers of what could not be read of acknowledged requests until then, by kind."""
         self.renew()
         in_child(self, AgentReceiver.renew)
         forks.first_at_exit(self.close)
@@ -119,7 +125,7 @@ class AgentReceiver:
         """Record what an agent that has ended left unanswered, soon, on another thread."""
         _ENDING.put_later(_GRACE_S, lambda: self._end_agent(token))
 
-    def _end_agent(self, token: str) -> None:
+    def _end_agent(self, token: str, until_s: float = math.inf) -> None:
         with _END:
             server, inbox, agent = self._server, self._inbox, self._agents.pop(token, None)
             if server is None or inbox is None or agent is None:
@@ -128,12 +134,13 @@ class AgentReceiver:
                 self._note_silence(SILENT % agent.name)
             bodies = agent.sender.bodies
             if bodies is not None:
-                inbox.take_events(list(events_of_files(bodies)), agent.sender)
-            if inbox.close(agent.sender) and bodies is not None:
+                inbox.take_events(list(events_of_files(bodies)), agent.sender, limit_s=_rest_s(until_s))
+            if inbox.close(agent.sender, limit_s=_rest_s(until_s)) and bodies is not None:
                 remove(bodies)
 
     def close(self) -> None:
-        """Take what has arrived, record what waits, and stop."""
+        """Take what has arrived, record what waits, and stop, in 10 seconds."""
+        until_s = monotonic_s() + _EXIT_S
         with _END:
             server, running, inbox, files = self._server, self._thread, self._inbox, self._files
             if server is not None:
@@ -143,10 +150,11 @@ class AgentReceiver:
             if files is not None:
                 _ENDING.drain(_JOIN_S)
             for token in list(self._agents):
-                self._end_agent(token)
+                self._end_agent(token, until_s)
             if inbox is not None:
-                inbox.close()
+                inbox.close(limit_s=_rest_s(until_s))
                 self.calls += inbox.calls
+                self.unread += inbox.unread
             if server is not None:
                 self.refused += server.refused
             if files is not None:
@@ -192,6 +200,11 @@ class AgentReceiver:
                     self._inbox.waiting = files.waiting(self._process)
                 _ENDING.put(lambda: record_all_left(root, self._write, lambda: self._files is files))
         return None if root is None else self._files
+
+
+def _rest_s(until_s: float) -> float:
+    """Return the time until a moment, at most a minute."""
+    return max(0.0, min(MAX_WAIT_S, until_s - monotonic_s()))
 
 
 def own_directory(root: Path, write: Write) -> BodyFiles:

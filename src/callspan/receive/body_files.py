@@ -25,6 +25,7 @@ from callspan.providers import registry
 from callspan.providers.wire_json import text
 from callspan.receive.claude_code import ClaudeCode
 from callspan.receive.decoding import LogEvent
+from callspan.receive.foreign_files import content_of, size_of
 from callspan.receive.senders import Sender
 from callspan.receive.waiting import Process, WaitingRecords, records_in
 from callspan.record.events import Record
@@ -147,7 +148,7 @@ def agents_in(directory: Path) -> Iterator[Sender]:
     """Yield the agents of an ended process."""
     for agent in sorted(directory.iterdir()):
         with suppress(OSError, msgspec.MsgspecError):
-            sender = _decode_sender((agent / _SENDER).read_bytes())
+            sender = _decode_sender(content_of(agent / _SENDER))
             yield msgspec.structs.replace(sender, bodies=agent)
 
 
@@ -156,19 +157,21 @@ def events_of_files(agent: Path) -> Iterator[LogEvent]:
 
     An agent that was killed, or reports elsewhere, leaves them. Raises OSError if one is gone.
     """
-    answers: dict[str | None, object] = {}
-    with suppress(OSError):
-        lines = map(registry.decoded, (agent / _INDEX).read_bytes().splitlines())
-        answers = {text(line, "request_file"): line for line in lines}
-    for file in sorted(agent.glob(f"*{_REQUEST}")):
+    lines = map(registry.decoded, content_of(agent / _INDEX).splitlines())
+    answers = {text(line, "request_file"): line for line in lines}
+    for file in filter(_is_regular, sorted(agent.glob(f"*{_REQUEST}"))):
         answer = answers.get(file.name)
         attributes: dict[str, object] = {name: text(answer, key) for key, name in _INDEXED.items()}
         attributes["request_body_id"] = file.name.removesuffix(_REQUEST)
         yield _event("api_request_body", attributes, file)
         response = agent / (text(answer, "response_file") or "")
-        if response.parent == agent and response.is_file():
+        if response.parent == agent and _is_regular(response):
             ids = {"request_id": text(answer, "request_id"), "message.id": text(answer, "message_id")}
             yield _event("api_response_body", attributes | ids, response)
+
+
+def _is_regular(file: Path) -> bool:
+    return size_of(file) is not None
 
 
 def _event(name: str, attributes: dict[str, object], file: Path) -> LogEvent:

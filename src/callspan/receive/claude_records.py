@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,9 @@ from callspan.providers import registry
 from callspan.providers.anthropic.messages import usage
 from callspan.providers.base import NOT_RECOGNIZED
 from callspan.providers.error_kinds import error_info
-from callspan.providers.wire_json import count, integer, number, text
-from callspan.receive.decoding import Attributes, LogEvent
+from callspan.providers.wire_json import count, integer, text
+from callspan.receive.decoding import Attributes, LogEvent, duration_ns
+from callspan.receive.foreign_files import content_of, size_of
 from callspan.receive.senders import Sender
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
 from callspan.record.codec import encode_json, exact_json
@@ -48,8 +48,6 @@ _METADATA: Final = {"query_source": "purpose", "agent.name": "agent", "agent_id"
 _EXTRA: Final = {"prompt.id": "prompt_id", "effort": "effort", "cost_usd": "stated_cost_usd"}
 _ACCEPTED: Final = "accept"
 _NORMAL: Final = "normal"
-_MS: Final = 1_000_000
-_MAX_FILE_BYTES: Final = 64 << 20
 _FILE_S: Final = 0.5
 _POLL_S: Final = 0.01
 _SUCCESS: Final = "success"
@@ -77,10 +75,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
     @property
     def is_whole(self) -> bool:
         """Whether the program has put all of it into its file."""
-        try:
-            return self.path is None or self.path.stat().st_size >= self._size
-        except OSError:
-            return False
+        return self.path is None or _is_whole(self.path, self._size)
 
     @property
     def _size(self) -> int:
@@ -95,7 +90,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
         """Return its body; empty if it was not received, is in no file of callspan's, or was written before."""
         if self.path is None:
             return self.inline or b""
-        return _whole_file(self.path, self._size)
+        return _whole_file(self.path, self._size, self.event.received_s + _FILE_S)
 
 
 class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
@@ -119,25 +114,20 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
         return 0 if self.facts is None else self.facts.time_ns - _ms(self.facts.attributes, "duration_ms")
 
 
-def _whole_file(path: Path, size: int) -> bytes:
-    """Return the content of a file of at least `size` bytes; empty if it is gone, too large, or a link.
+def _whole_file(path: Path, size: int, until_s: float) -> bytes:
+    """Return the content of a file of at least `size` bytes; empty if it cannot be read, see `content_of`.
 
-    The program logs a body while it still writes the file, which may thus be absent or shorter for a moment.
+    The program logs a body while it still writes the file, which may thus be absent or shorter for a moment: of all
+    files that a request names, until `until_s`.
     """
-    deadline = monotonic_s() + _FILE_S
-    while len(content := _read(path)) < size and monotonic_s() < deadline:
+    while not _is_whole(path, size) and monotonic_s() < until_s:
         time.sleep(_POLL_S)
-    return content
+    return content_of(path)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError:
-        return b""
-    return content if len(content) <= _MAX_FILE_BYTES else b""
+def _is_whole(path: Path, size: int) -> bool:
+    stored = size_of(path)
+    return stored is not None and stored >= size
 
 
 def call_id_of(attributes: Attributes, fallback: str | None = None) -> str | None:
@@ -206,12 +196,12 @@ def _timing(call: ObservedCall, sent: Sequence[LoggedBody]) -> Timing:
         end_ns = last.time_ns
         answer_ns = end_ns - _ms(last.attributes, "duration_ms")
     start_ns = min([answer_ns, *(body.time_ns for body in sent)])
-    ttft = None if call.facts is None else integer(call.facts.attributes, "ttft_ms")
+    ttft_ns = None if call.facts is None else duration_ns(call.facts.attributes, "ttft_ms")
     return Timing(
         start_ns=start_ns,
         duration_ns=None if end_ns is None else end_ns - start_ns,
         answer_ns=answer_ns - start_ns,
-        first_token_ns=None if ttft is None else answer_ns - start_ns + ttft * _MS,
+        first_token_ns=None if ttft_ns is None else answer_ns - start_ns + ttft_ns,
     )
 
 
@@ -311,7 +301,7 @@ def _program(resource: Attributes) -> str | None:
 
 def _ms(attributes: Attributes, name: str) -> int:
     """Return a duration in nanoseconds; 0 if it is not stated."""
-    return int((number(attributes, name) or integer(attributes, name) or 0) * _MS)
+    return duration_ns(attributes, name) or 0
 
 
 def tool_record(event: LogEvent, sender: Sender, decision: Attributes) -> EventRecord:

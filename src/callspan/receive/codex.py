@@ -28,7 +28,7 @@ from callspan.process_identity import own_identity
 from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import count, integer, text
-from callspan.receive.decoding import Attributes, LogEvent
+from callspan.receive.decoding import Attributes, LogEvent, duration_ns
 from callspan.receive.senders import ProgramSession, Sender
 from callspan.receive.waiting import Leveled
 from callspan.record.call import (
@@ -66,7 +66,6 @@ _APPROVED: Final = "approved"
 _WITHHELD: Final = "[REDACTED]"
 _MAX_CONVERSATIONS: Final = 256
 _MAX_EVENTS: Final = 4096
-_MS: Final = 1_000_000
 _NOT_SENT: Final = [Redaction(what=what, why="not_received") for what in ("request.body", "response.body")]
 _READ: Final = fail_open("read a log event of Codex")
 
@@ -299,7 +298,7 @@ def _outcome(call: _Call) -> tuple[Stage, Outcome, ErrorInfo | None]:
 
 
 def _began_ns(attempt: LogEvent) -> int:
-    return attempt.time_ns - (integer(attempt.attributes, "duration_ms") or 0) * _MS
+    return attempt.time_ns - (duration_ns(attempt.attributes, "duration_ms") or 0)
 
 
 def _attempt(number: int, event: LogEvent, start_ns: int) -> Attempt:
@@ -332,7 +331,7 @@ def _tool_record(event: LogEvent, sender: Sender, decision: LogEvent | None, cal
     """Return the record of a tool's run, or of the refusal of one."""
     attributes, place = event.attributes, _place(event, sender)
     decided = {} if decision is None else decision.attributes
-    duration_ns = (integer(attributes, "duration_ms") or 0) * _MS
+    ran_ns = duration_ns(attributes, "duration_ms") or 0
     verdict, output = text(decided, "decision"), text(attributes, "output")
     error = None
     if verdict is not None and not verdict.startswith(_APPROVED):
@@ -350,8 +349,8 @@ def _tool_record(event: LogEvent, sender: Sender, decision: LogEvent | None, cal
         call_id=None if call is None else call.call_id,
         event_type="tool",
         name=None if sender.level == "off" else text(attributes, "tool_name"),
-        time_ns=event.time_ns - duration_ns,
-        duration_ns=duration_ns,
+        time_ns=event.time_ns - ran_ns,
+        duration_ns=ran_ns,
         system=text(attributes, "agent_name"),
         data=data or None,
         tool_call_id=tool_call_id,

@@ -1,34 +1,53 @@
 """Decoding: the log events and spans of OTLP requests, in JSON or protobuf.
 
-A protobuf body is converted to the JSON form first, so that one set of total readers serves both. They skip what has
-another type; only a body that is no request at all raises.
+Both become one tree, which total readers read: they skip what has another type. What other programs write wrongly costs
+only itself, see `foreign_json`. Only a body that is no request at all raises, or one that would cost too much: its
+values are counted before they are made.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import math
+import re
+import time
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from callspan.forks import late_attribute
-from callspan.providers.wire_json import integer, items, mapping, objects, text
+from callspan.clock import monotonic_s
+from callspan.providers.wire_json import integer, items, mapping, number, objects, text
+from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader, TooManyValuesError
+from callspan.record.foreign_json import BRANCHES, CHARACTERS, NUMBERS, read_json
+from callspan.record.plain_json import clean
 from callspan.semconv.records_from_spans import ForeignSpan
 
 Signal: TypeAlias = Literal["logs", "traces", "metrics"]
 SIGNALS: Final[tuple[Signal, ...]] = ("logs", "traces", "metrics")
-_REQUESTS: Final[Mapping[Signal, str]] = {
-    "logs": "opentelemetry.proto.collector.logs.v1.logs_service_pb2:ExportLogsServiceRequest",
-    "traces": "opentelemetry.proto.collector.trace.v1.trace_service_pb2:ExportTraceServiceRequest",
-}
-"""The class of each protobuf request. Metrics are accepted unread."""
-_PROTOBUF: Final = ("google.protobuf.json_format:MessageToDict", "google.protobuf.message:DecodeError")
+ENCODINGS: Final = ("", "identity", "gzip", "x-gzip", "deflate")
+"""Content encodings that can be unpacked."""
 _ERROR_CODES: Final = (2, "STATUS_CODE_ERROR")
 _ID_LENGTHS: Final = (16, 32)
 """Hexadecimal digits of a span id and a trace id. In JSON they are not base64, unlike other bytes."""
 _MAX_DEPTH: Final = 16
+_MAX_UNPACKED_BYTES: Final = 64 << 20
+_MAX_MEMBERS: Final = 16
+"""Most gzip files one after the other in one body."""
+_MAX_VALUES: Final = 2_000_000
+"""512 spans, which SDKs send at once, with 128 attributes each, as many as they allow, have 600,000 values in JSON."""
+_MAX_READ_S: Final = 5.0
+"""CPU time for reading a request."""
+_ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
+_PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+_VALUE: Final = re.compile(rb'"[^"]*"|[\[{,]')
+_COUNTED: Final = (b'"', b",", b"{", b"[")
+_MAX_SPAN_NS: Final = 366 * 24 * 3600 * 10**9
+_NS_PER_MS: Final = 1_000_000
 Attributes: TypeAlias = Mapping[str, object]
 
 
@@ -40,72 +59,201 @@ class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
     attributes: Attributes
     resource: Attributes
     """The attributes of the program that sent it."""
+    received_s: float = msgspec.field(default_factory=monotonic_s)
+    """When its request was read, by the monotonic clock."""
 
 
 class UndecodableError(ValueError):
     """A body is no OTLP request."""
 
 
-def decoded_request(signal: Signal, body: bytes, *, is_protobuf: bool) -> dict[str, object]:
-    """Return an OTLP request as JSON objects. Raises UndecodableError, ImportError without opentelemetry-proto."""
-    if signal == "metrics":
-        return {}
+class TooLargeError(ValueError):
+    """A body, unpacked, has more bytes or values than are read."""
+
+
+def unpacked(body: bytes, encoding: str) -> bytes:
+    """Return a body as it was before it was sent in one of `ENCODINGS`. Raises UndecodableError, TooLargeError."""
+    if encoding not in _PACKED:
+        return body
+    parts: list[bytes] = []
+    room = _MAX_UNPACKED_BYTES
+    while body and len(parts) < _MAX_MEMBERS:
+        unpacking = zlib.decompressobj(_ANY_ZLIB)
+        try:
+            parts.append(unpacking.decompress(body, room + 1))
+        except zlib.error as error:
+            raise UndecodableError("the body cannot be unpacked") from error
+        room -= len(parts[-1])
+        if room < 0:
+            raise TooLargeError
+        if not unpacking.eof:
+            raise UndecodableError("the packed body is not whole")
+        body = unpacking.unused_data.lstrip(b"\0")  # padding
+    if body:
+        raise TooLargeError
+    return b"".join(parts)
+
+
+def decoded_request(signal: Signal, body: bytes, *, is_protobuf: bool, encoding: str = "") -> OtlpRequest:
+    """Return an OTLP request. Raises UndecodableError, TooLargeError."""
+    if signal == "metrics":  # accepted unread
+        return OtlpRequest({}, Counter())
+    body = unpacked(body, encoding)
     if is_protobuf:
-        return _from_protobuf(signal, body)
-    try:
-        tree = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UndecodableError("the body is not JSON") from error
-    if not isinstance(tree, dict):
+        reader = ProtobufReader(body, _MAX_VALUES)
+        try:
+            return OtlpRequest(reader.read(REQUESTS[signal]), reader.replaced)
+        except TooManyValuesError as error:
+            raise TooLargeError from error
+        except ValueError as error:
+            raise UndecodableError("the body is not an OTLP request") from error
+    if _has_too_many_values(body):
+        raise TooLargeError
+    reading = read_json(body)
+    if reading is None or not isinstance(reading.value, dict):
         raise UndecodableError("the body is not a JSON object")
-    return tree
+    return OtlpRequest(reading.value, reading.replaced)
 
 
-def _from_protobuf(signal: Signal, body: bytes) -> dict[str, object]:
-    request = late_attribute(_REQUESTS[signal])()
-    to_dict, decode_error = (late_attribute(name) for name in _PROTOBUF)
-    try:
-        request.ParseFromString(body)
-        tree: dict[str, object] = to_dict(request)
-    except (decode_error, ValueError, RecursionError) as error:
-        raise UndecodableError("the body is not an OTLP request") from error
-    return tree
+def _has_too_many_values(body: bytes) -> bool:
+    """Return whether JSON has more objects, arrays, strings and other items than are read."""
+    if len(body) <= _MAX_VALUES:
+        return False
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # With those in strings, such as bodies, which are no values.
+    if sum(map(bare.count, _COUNTED)) <= _MAX_VALUES:
+        return False
+    return sum(1 for _ in islice(_VALUE.finditer(bare), _MAX_VALUES + 1)) > _MAX_VALUES
 
 
-def log_events(request: Mapping[str, object]) -> Iterator[LogEvent]:
-    """Yield the log records of a request that have a name and a time."""
-    for group in objects(request, "resourceLogs"):
-        resource = _attributes(mapping(group, "resource"))
-        for scope in objects(group, "scopeLogs"):
+def duration_ns(attributes: Attributes, name: str) -> int | None:
+    """Return a duration that is stated in milliseconds; None unless it is between 0 and a year."""
+    stated = number(attributes, name)
+    stated_ms = integer(attributes, name) if stated is None else stated
+    if stated_ms is None or not 0 <= stated_ms <= _MAX_SPAN_NS / _NS_PER_MS:
+        return None
+    return int(stated_ms * _NS_PER_MS)
+
+
+class OtlpRequest:
+    """One request. Each of its readers runs once."""
+
+    def __init__(self, tree: Mapping[str, object], replaced: Counter[str]) -> None:
+        self._tree = tree
+        self.replaced = replaced
+        """Numbers of parts that were replaced, so far, by kind, see `ForeignValue`."""
+        self.rejected = 0
+        """Number of spans and log records so far that cannot be read: without ids, or of too large a request."""
+        self.nameless = 0
+        """Number of log records so far that name no event."""
+        self._received_ns = time.time_ns()
+        self._received_s = monotonic_s()
+        self._end_s = time.thread_time() + _MAX_READ_S
+
+    def log_events(self) -> Iterator[LogEvent]:
+        """Yield the log records that have a name."""
+        for group, scope in self._scopes("resourceLogs", "scopeLogs"):
+            resource = self._attributes(mapping(group, "resource"))
             for log in objects(scope, "logRecords"):
-                attributes = _attributes(log)
-                name = text(attributes, "event.name") or text(log, "eventName")
-                time_ns = integer(log, "timeUnixNano") or integer(log, "observedTimeUnixNano")
-                if name and time_ns:
-                    yield LogEvent(name=name, time_ns=time_ns, attributes=attributes, resource=resource)
+                if time.thread_time() > self._end_s:
+                    self.rejected += 1
+                    continue
+                attributes = self._attributes(log)
+                name = text(attributes, "event.name") or self._clean(text(log, "eventName") or "")
+                if not name:
+                    self.nameless += 1
+                    continue
+                yield LogEvent(
+                    name=name,
+                    time_ns=self._time_ns(log, "timeUnixNano", "observedTimeUnixNano"),
+                    attributes=attributes,
+                    resource=resource,
+                    received_s=self._received_s,
+                )
 
-
-def spans(request: Mapping[str, object]) -> Iterator[ForeignSpan]:
-    """Yield the spans of a request that have ids and a start."""
-    for group in objects(request, "resourceSpans"):
-        resource = _attributes(mapping(group, "resource"))
-        for scope_spans in objects(group, "scopeSpans"):
+    def spans(self) -> Iterator[ForeignSpan]:
+        """Yield the spans that have ids."""
+        for group, scope_spans in self._scopes("resourceSpans", "scopeSpans"):
+            resource = self._attributes(mapping(group, "resource"))
             scope = text(scope_spans, "scope", "name")
             for span in objects(scope_spans, "spans"):
                 trace_id, span_id = _hex_id(span, "traceId"), _hex_id(span, "spanId")
-                start_ns = integer(span, "startTimeUnixNano")
-                if trace_id and span_id and start_ns:
-                    yield ForeignSpan(
-                        attributes=_attributes(span),
-                        trace_id=trace_id,
-                        span_id=span_id,
-                        parent_span_id=_hex_id(span, "parentSpanId"),
-                        start_ns=start_ns,
-                        end_ns=integer(span, "endTimeUnixNano") or None,
-                        failed=(mapping(span, "status") or {}).get("code") in _ERROR_CODES,
-                        scope=scope,
-                        service=text(resource, "service.name"),
-                    )
+                if not (trace_id and span_id) or time.thread_time() > self._end_s:
+                    self.rejected += 1
+                    continue
+                start_ns = self._time_ns(span, "startTimeUnixNano", "endTimeUnixNano")
+                end_ns = integer(span, "endTimeUnixNano")
+                has_end = end_ns is not None and start_ns <= end_ns <= start_ns + _MAX_SPAN_NS
+                yield ForeignSpan(
+                    attributes=self._attributes(span),
+                    trace_id=trace_id,
+                    span_id=span_id,
+                    parent_span_id=_hex_id(span, "parentSpanId"),
+                    start_ns=start_ns,
+                    end_ns=end_ns if has_end else None,
+                    failed=(mapping(span, "status") or {}).get("code") in _ERROR_CODES,
+                    scope=None if scope is None else self._clean(scope),
+                    service=text(resource, "service.name"),
+                )
+
+    def _scopes(self, groups: str, scopes: str) -> Iterator[tuple[dict[str, object], dict[str, object]]]:
+        for group in objects(self._tree, groups):
+            for scope in objects(group, scopes):
+                yield group, scope
+
+    def _time_ns(self, holder: Mapping[str, object], *names: str) -> int:
+        """Return the first stated Unix time of several; if none is a time before 2262, that of the arrival."""
+        stated = next((stated for name in names if (stated := integer(holder, name) or 0) > 0), None)
+        if stated is None or (integer(holder, names[0]) is None and holder.get(names[0]) is not None):
+            self.replaced[NUMBERS] += 1
+        return stated or self._received_ns
+
+    def _attributes(self, holder: Mapping[str, object] | None) -> dict[str, object]:
+        return self._pairs(holder, "attributes", 0)
+
+    def _pairs(self, holder: object, name: str, depth: int) -> dict[str, object]:
+        return {
+            self._clean(key): self._value(pair.get("value"), depth)
+            for pair in objects(holder, name)
+            if (key := text(pair, "key")) is not None
+        }
+
+    def _value(self, value: object, depth: int) -> object:
+        """Return an attribute's value as plain JSON; None for an absent or unknown kind, and below 16 levels."""
+        if not isinstance(value, dict) or len(value) != 1:
+            return None
+        if depth > _MAX_DEPTH:
+            self.replaced[BRANCHES] += 1
+            return None
+        ((kind, member),) = value.items()
+        match kind:
+            case "stringValue":
+                return None if (string := text(value, kind)) is None else self._clean(string)
+            case "intValue":
+                return self._number(member, integer(value, kind))
+            case "boolValue":
+                return member if isinstance(member, bool) else None
+            case "doubleValue":
+                return self._number(member, number(value, kind))
+            case "arrayValue":
+                return [self._value(item, depth + 1) for item in items(member, "values")]
+            case "kvlistValue":
+                return self._pairs(member, "values", depth + 1)
+            case _:
+                return None
+
+    def _number(self, stated: object, value: float | None) -> float | None:
+        if value is not None and math.isfinite(value):
+            return value
+        self.replaced[NUMBERS] += stated is not None
+        return None
+
+    def _clean(self, string: str) -> str:
+        """Return a string with U+FFFD for NUL, which stores reject."""
+        if "\0" not in string:
+            return string
+        self.replaced[CHARACTERS] += string.count("\0")
+        return clean(string)
 
 
 def _hex_id(span: Mapping[str, object], name: str) -> str | None:
@@ -117,35 +265,3 @@ def _hex_id(span: Mapping[str, object], name: str) -> str | None:
     except (ValueError, binascii.Error):
         return None
     return digits.lower() if len(digits) in _ID_LENGTHS and digits.strip("0") else None
-
-
-def _attributes(holder: Mapping[str, object] | None) -> dict[str, object]:
-    return _pairs(holder, "attributes", 0)
-
-
-def _pairs(holder: object, name: str, depth: int) -> dict[str, object]:
-    return {
-        key: _value(pair.get("value"), depth)
-        for pair in objects(holder, name)
-        if (key := text(pair, "key")) is not None
-    }
-
-
-def _value(value: object, depth: int) -> object:
-    """Return an attribute's value as plain JSON; None for an absent or unknown kind, and below 16 levels."""
-    if not isinstance(value, dict) or len(value) != 1 or depth > _MAX_DEPTH:
-        return None
-    ((kind, member),) = value.items()
-    match kind:
-        case "stringValue":
-            return text(value, kind)
-        case "intValue":
-            return integer(value, kind)
-        case "boolValue" | "doubleValue":
-            return member if isinstance(member, bool | int | float) else None
-        case "arrayValue":
-            return [_value(item, depth + 1) for item in items(member, "values")]
-        case "kvlistValue":
-            return _pairs(member, "values", depth + 1)
-        case _:
-            return None

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import chain
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from callspan.background import Worker
+from callspan.formatting import counted
 from callspan.lock_free import LRUCache
 from callspan.providers.wire_json import text
 from callspan.receive.claude_code import SERVICE, ClaudeCode, is_read
@@ -24,7 +25,7 @@ from callspan.receive.claude_records import SCOPE_OF_SPANS, call_of_span
 from callspan.receive.codex import SCOPE as CODEX
 from callspan.receive.codex import Codex
 from callspan.receive.codex import is_read as is_of_codex
-from callspan.receive.decoding import LogEvent, Signal, decoded_request, log_events, spans
+from callspan.receive.decoding import LogEvent, OtlpRequest, Signal, decoded_request
 from callspan.receive.senders import Sender
 from callspan.receive.spans import SpanReader
 from callspan.receive.waiting import Leveled, WaitingRecords
@@ -34,10 +35,19 @@ from callspan.settings import Content
 
 _MAX_SESSIONS: Final = 4096
 _MAX_CALLS: Final = 16_384
-_MAX_WAIT_S: Final = 60.0
+MAX_WAIT_S: Final = 60.0
 Write: TypeAlias = Callable[[Record, Content], bool]
 """Processes a record at a content level and writes it; returns whether the operating system has it. Thread-safe."""
 _T = TypeVar("_T")
+
+
+class Receipt(NamedTuple):
+    """What became of a request whose records are written."""
+
+    rejected: int
+    """Number of its spans or log records that could not be read."""
+    message: str
+    """What could not be read of it; empty if nothing."""
 
 
 class Inbox:
@@ -46,7 +56,7 @@ class Inbox:
     def __init__(self, write: Write, unrecorded: Callable[[str], object] = bool) -> None:
         """`unrecorded` takes what is not understood, and may have been a call."""
         self._write, self._unrecorded = write, unrecorded
-        self._worker = Worker("callspan-inbox")
+        self._worker = Worker("callspan-inbox", exit_timeout_s=0)  # `close` waits
         self.waiting: WaitingRecords | None = None
         """Where requests and tools wait that have no record yet; None: in memory alone. Set before the first one."""
         self._unwritten: deque[Leveled] = deque()
@@ -59,26 +69,33 @@ class Inbox:
         """Number of recorded calls; a version of an earlier one does not count."""
         self.unused: Counter[str] = Counter()
         """Numbers of spans, log events and requests of metrics that are no part of a call, by kind."""
+        self.unread: Counter[str] = Counter()
+        """Numbers of what could not be read of acknowledged requests, by kind."""
 
-    def take(self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool) -> Future[bool]:
-        """Write the records of a request; the result says whether it is acknowledged.
+    def take(
+        self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool, encoding: str = ""
+    ) -> Future[Receipt | None]:
+        """Write the records of a request; the result is None if it is to be sent again.
 
-        Or is an UndecodableError, or an ImportError.
+        Or is an UndecodableError, or a TooLargeError.
         """
-        return self._later(partial(self._take, signal, body, sender, is_protobuf=is_protobuf))
+        return self._later(partial(self._take, signal, body, sender, is_protobuf=is_protobuf, encoding=encoding))
 
-    def take_events(self, events: Iterable[LogEvent], sender: Sender) -> bool:
+    def take_events(self, events: Iterable[LogEvent], sender: Sender, *, limit_s: float = MAX_WAIT_S) -> bool:
         """Write the records of events that came by another way; return whether all are written."""
-        return self._now(lambda: self._write_all(self._claude_code.records(events, sender)))
+        return self._now(lambda: self._write_all(self._claude_code.records(events, sender)), limit_s)
 
-    def close(self, sender: Sender | None = None) -> bool:
+    def close(self, sender: Sender | None = None, *, limit_s: float = MAX_WAIT_S) -> bool:
         """Write what still waits for an answer, of one sender or all; return False if that failed."""
-        return self._now(lambda: self._write_all(chain(self._claude_code.close(sender), self._codex.close(sender))))
+        write = chain(self._claude_code.close(sender), self._codex.close(sender))
+        return self._now(lambda: self._write_all(write), limit_s)
 
     def _later(self, work: Callable[[], _T]) -> Future[_T]:
         future: Future[_T] = Future()
 
         def fulfil() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # nobody waits for it any more
             try:
                 future.set_result(work())
             except BaseException as error:  # of the request, for the server, which says so
@@ -87,17 +104,30 @@ class Inbox:
         self._worker.put(fulfil)
         return future
 
-    def _now(self, work: Callable[[], bool]) -> bool:
-        """Return the result; False if a disk hangs."""
+    def _now(self, work: Callable[[], bool], limit_s: float) -> bool:
+        """Return the result; False if a disk hangs, or a redactor."""
         future = self._later(work)
         # Unlike the future, it also works as the interpreter ends, when no thread can be started.
-        return self._worker.drain(_MAX_WAIT_S) and future.done() and future.result()
+        return self._worker.drain(limit_s) and future.done() and future.result()
 
-    def _take(self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool) -> bool:
+    def _take(self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool, encoding: str) -> Receipt | None:
         if not self._write_all(()):
-            return False
-        request = decoded_request(signal, body, is_protobuf=is_protobuf)
-        return self._write_all(self._records(signal, request, sender))
+            return None
+        request = decoded_request(signal, body, is_protobuf=is_protobuf, encoding=encoding)
+        is_written = self._write_all(self._records(signal, request, sender))
+        return self._receipt(signal, request) if is_written else None
+
+    def _receipt(self, signal: Signal, request: OtlpRequest) -> Receipt:
+        """Count what could not be read of a request, and return that."""
+        unread = Counter(request.replaced)
+        if request.rejected:
+            unread["spans without ids, or too many" if signal == "traces" else "log events that are too many"] = (
+                request.rejected
+            )
+        self.unread += unread
+        for what in unread:
+            self._unrecorded(f"{what}, in OTLP requests")
+        return Receipt(request.rejected, f"callspan could not read {counted(unread)}." if unread else "")
 
     def _write_all(self, records: Iterable[Leveled]) -> bool:
         self._unwritten.extend(records)
@@ -123,11 +153,12 @@ class Inbox:
         claude_code.settle()
         return True
 
-    def _records(self, signal: Signal, request: dict[str, object], sender: Sender) -> Iterator[Leveled]:
+    def _records(self, signal: Signal, request: OtlpRequest, sender: Sender) -> Iterator[Leveled]:
         if signal == "logs":
-            events = list(log_events(request))
+            events = list(request.log_events())
             unread = [event for event in events if not (is_read(event) or is_of_codex(event))]
-            self.unused.update("log events" for _ in unread)
+            if number := len(unread) + request.nameless:
+                self.unused["log events"] += number
             for service in {text(event.resource, "service.name") for event in unread if not _is_of_program(event)}:
                 self._unrecorded(f"OTLP requests with log events of {service}")
             yield from self._claude_code.records(events, sender)
@@ -137,8 +168,8 @@ class Inbox:
         else:
             self.unused["requests of metrics"] += 1
 
-    def _of_spans(self, request: dict[str, object], sender: Sender) -> Iterator[Leveled]:
-        for span in spans(request):
+    def _of_spans(self, request: OtlpRequest, sender: Sender) -> Iterator[Leveled]:
+        for span in list(request.spans()):
             is_of_claude_code = span.scope == SCOPE_OF_SPANS
             call = call_of_span(span, sender) if is_of_claude_code else self._spans.call_of(span)
             if call is None:

@@ -4,8 +4,8 @@ Any web page may post to loopback, and a forged record is training data. So a re
 no Origin: browsers send one with every post, exporters never. Where callspan sets the address of a sender, the path
 has a token; only an address that a user chose, as for `callspan receive`, works without.
 
-A sender is bounded in bytes and time, and there may be only a few at once. Each request is acknowledged once its
-records are written, by the thread of the inbox.
+A sender is bounded in bytes and time, and all together in bytes. Each request is acknowledged once its records are
+written, by the thread of the inbox. One that may be taken later is answered with 503, which exporters send again.
 """
 
 from __future__ import annotations
@@ -14,39 +14,50 @@ import asyncio
 import re
 import secrets
 import socket
-import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 import uvicorn
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from callspan.fail_open import fail_open
 from callspan.forks import in_child
 from callspan.lock_free import LRUCache
-from callspan.receive.decoding import SIGNALS, Signal, UndecodableError
+from callspan.receive.connections import Connections, UvicornServer
+from callspan.receive.decoding import ENCODINGS, SIGNALS, Signal, TooLargeError, UndecodableError
 from callspan.receive.inbox import Inbox
+from callspan.receive.otlp_answers import JSON, PROTOBUF, RETRYABLE, acknowledged, refused
 from callspan.receive.senders import Sender
 
 ADDRESS: Final = "127.0.0.1"
-MISSING_PROTOBUF: Final = 'http/protobuf needs opentelemetry-proto: pip install "callspan[otlp]"'
 _MAX_BODY_BYTES: Final = 32 << 20
-_MAX_UNPACKED_BYTES: Final = 64 << 20
+_MAX_BODIES_BYTES: Final = 256 << 20
+"""Of all requests that are not answered yet."""
 _MAX_BODY_S: Final = 10.0
-_MAX_AT_ONCE: Final = 8
-_MAX_CONNECTIONS: Final = 64
+_MAX_REQUESTS: Final = 64
+_BACKLOG: Final = 64
+_MAX_IDLE_S: Final = 3600
+"""Longer than any exporter waits between two requests."""
 _MAX_SENDERS: Final = 256
 _PATH: Final = re.compile(r"(/(?P<token>[\w-]{16,64}))?/v1/(?P<signal>\w{1,16})")
-_UNDECODABLE: Final = "that are no OTLP"
-_GZIP: Final = 16 + zlib.MAX_WBITS
-_PROTOBUF: Final = "application/x-protobuf"
-_JSON: Final = "application/json"
-_RETRYABLE: Final = 503
-_EMPTY: Final = {_PROTOBUF: b"", _JSON: b"{}"}
-"""The answer to an acknowledged request, by its type."""
+_TYPES: Final = (PROTOBUF, JSON)
+
+
+class _BusyError(Exception):
+    """There are too many requests."""
+
+
+_REFUSED: Final[Mapping[type[Exception], tuple[int, str]]] = {
+    _BusyError: (RETRYABLE, "while there are too many"),
+    asyncio.TimeoutError: (RETRYABLE, "that take too long"),
+    ClientDisconnect: (RETRYABLE, "that end too early"),
+    TooLargeError: (413, "that are too large"),
+    UndecodableError: (400, "that are no OTLP"),
+}
+"""Status and reason by exception."""
 _TAKE: Final = fail_open("read a request of OTLP")
 
 
@@ -62,21 +73,25 @@ class OtlpServer:
         """
         self._unrecorded = unrecorded
         self._inbox = inbox
-        self._listener = socket.create_server((ADDRESS, port), backlog=_MAX_CONNECTIONS)
+        self._listener = socket.create_server((ADDRESS, port), backlog=_BACKLOG)
         self.port: int = self._listener.getsockname()[1]
         self._hosts = {f"{name}:{self.port}" for name in (ADDRESS, "localhost")}
         self._anybody = anybody
         self._senders: LRUCache[str, Sender] = LRUCache(_MAX_SENDERS)
-        self._slots: asyncio.Semaphore | None = None
+        self._connections = Connections()
+        self._requests = 0
+        self._bytes: dict[object, int] = {}
+        """Bytes received of the body of each request that is not answered, by the address of its client."""
         self.heard: LRUCache[str, object] = LRUCache(_MAX_SENDERS)
         """The tokens of senders that have sent something."""
         self.refused: Counter[str] = Counter()
         """Numbers of requests that were not acknowledged, by reason."""
         config = uvicorn.Config(
             self, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none", loop="asyncio",
-            limit_concurrency=_MAX_CONNECTIONS, timeout_graceful_shutdown=1,
+            http=self._connections.make,  # type: ignore[arg-type] # called as the class that it expects
+            timeout_keep_alive=_MAX_IDLE_S, timeout_graceful_shutdown=1,
         )  # fmt: skip
-        self._server = uvicorn.Server(config)
+        self._server = UvicornServer(config)
         in_child(self, OtlpServer.close)
 
     def admit(self, sender: Sender) -> str:
@@ -105,84 +120,86 @@ class OtlpServer:
         """Answer a request."""
         if scope["type"] != "http":
             return
+        request, address = Request(scope, receive), scope["client"]
         answer = Response("", 500)
-        with _TAKE:
-            answer = await self._answer(Request(scope, receive))
+        self._connections.begin_request(address)
+        self._requests += 1
+        try:
+            with _TAKE:
+                answer = await self._answer(request)
+        except asyncio.CancelledError:  # the server stops
+            answer = self._refuse(request, RETRYABLE, "while it ends")
+        finally:
+            self._requests -= 1
         with _TAKE:
             await answer(scope, receive, send)
+        self._connections.end_request(address)
 
     async def _answer(self, request: Request) -> Response:
         is_browser = "origin" in request.headers or "sec-fetch-site" in request.headers
         if is_browser or request.headers.get("host") not in self._hosts:
-            return self._refuse(403, "of browsers, and for other hosts")
+            return self._refuse(request, 403, "of browsers, and for other hosts")
         path = _PATH.fullmatch(request.url.path)
         token, signal = ("", "") if path is None else (path["token"] or "", path["signal"])
         sender = self._senders.get(token) if token else self._anybody
         if sender is None or signal not in SIGNALS:
-            return self._refuse(404, "for other paths")
+            return self._refuse(request, 404, "for other paths")
         if request.method != "POST":
-            return self._refuse(405, "of other methods")
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type not in _EMPTY:
-            return self._refuse(415, "of other types")
-        self._slots = self._slots or asyncio.Semaphore(_MAX_AT_ONCE)
-        async with self._slots:
-            try:
-                body = await asyncio.wait_for(_body(request), _MAX_BODY_S)
-            except (asyncio.TimeoutError, ClientDisconnect):
-                return self._refuse(408, "that take too long")
-            except _TooLargeError:
-                return self._refuse(413, "that are too large")
-            except zlib.error:
-                return self._refuse(400, _UNDECODABLE)
-            self.heard.put(token, sender)
-            return await self._take(cast("Signal", signal), body, sender, content_type)
-
-    async def _take(self, signal: Signal, body: bytes, sender: Sender, content_type: str) -> Response:
+            return self._refuse(request, 405, "of other methods")
+        if _type_of(request) not in _TYPES:
+            return self._refuse(request, 415, "of other types")
+        if _encoding_of(request) not in ENCODINGS:
+            return self._refuse(request, 415, "in other encodings")
         try:
-            is_written = await asyncio.wrap_future(
-                self._inbox.take(signal, body, sender, is_protobuf=content_type == _PROTOBUF)
-            )
-        except UndecodableError:
-            return self._refuse(400, _UNDECODABLE)
-        except ImportError:
-            return self._refuse(501, MISSING_PROTOBUF)
-        if not is_written:
-            answer = self._refuse(_RETRYABLE, "while no disk takes records")
-            answer.headers["retry-after"] = "1"
-            return answer
-        return Response(_EMPTY[content_type], media_type=content_type)
+            if self._requests > _MAX_REQUESTS:
+                raise _BusyError
+            body = await asyncio.wait_for(self._body(request), _MAX_BODY_S)
+            self.heard.put(token, sender)
+            return await self._take(cast("Signal", signal), body, sender, request)
+        except tuple(_REFUSED) as error:
+            return self._refuse(request, *_REFUSED[type(error)])
+        finally:
+            self._bytes.pop(request.client, None)
 
-    def _refuse(self, status: int, reason: str) -> Response:
+    async def _body(self, request: Request) -> bytes:
+        """Return the body. Raises TooLargeError, _BusyError, ClientDisconnect."""
+        pieces: list[bytes] = []
+        try:
+            async for piece in request.stream():
+                pieces.append(piece)
+                size = self._bytes[request.client] = self._bytes.get(request.client, 0) + len(piece)
+                if size > _MAX_BODY_BYTES:
+                    raise TooLargeError
+                if sum(self._bytes.values()) > _MAX_BODIES_BYTES:
+                    raise _BusyError
+            return b"".join(pieces)
+        finally:
+            pieces.clear()  # the frames of an exception wait for the garbage collector
+
+    async def _take(self, signal: Signal, body: bytes, sender: Sender, request: Request) -> Response:
+        """Raises UndecodableError, TooLargeError."""
+        content_type, encoding = _type_of(request), _encoding_of(request)
+        receipt = await asyncio.wrap_future(
+            self._inbox.take(signal, body, sender, is_protobuf=content_type == PROTOBUF, encoding=encoding)
+        )
+        if receipt is None:
+            return self._refuse(request, RETRYABLE, "while no disk takes records")
+        return Response(acknowledged(content_type, signal, *receipt), media_type=content_type)
+
+    def _refuse(self, request: Request, status: int, reason: str) -> Response:
         self.refused[reason] += 1
-        if status != _RETRYABLE:
+        if status != RETRYABLE:
             self._unrecorded(f"OTLP requests {reason}")
         # Closed, since the rest of a body may follow.
-        return PlainTextResponse(f"callspan refuses requests {reason}.\n", status, {"connection": "close"})
+        headers = {"connection": "close", **({"retry-after": "1"} if status == RETRYABLE else {})}
+        content_type = PROTOBUF if _type_of(request) == PROTOBUF else JSON
+        body = refused(content_type, status, f"callspan refuses requests {reason}.")
+        return Response(body, status, headers, content_type)
 
 
-class _TooLargeError(Exception):
-    pass
+def _type_of(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _body(request: Request) -> bytes:
-    """Return the body, unpacked. Raises _TooLargeError, zlib.error, ClientDisconnect.
-
-    Nothing large is left to the frames of an exception, which wait for the garbage collector in a task.
-    """
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _MAX_BODY_BYTES:
-            body.clear()
-            raise _TooLargeError
-    if request.headers.get("content-encoding", "").strip().lower() != "gzip":
-        return bytes(body)
-    unpacking = zlib.decompressobj(_GZIP)
-    unpacked = unpacking.decompress(body, _MAX_UNPACKED_BYTES)
-    if not unpacking.eof:
-        unpacked = b""
-        if unpacking.unconsumed_tail:
-            raise _TooLargeError
-        raise zlib.error("incomplete")
-    return unpacked
+def _encoding_of(request: Request) -> str:
+    return request.headers.get("content-encoding", "").strip().lower()

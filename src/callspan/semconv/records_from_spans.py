@@ -128,13 +128,15 @@ def call_of(span: ForeignSpan) -> CallRecord | None:
         request=Request(model=_text(attributes, _REQUEST_MODEL), stream=_flag(attributes, _STREAM)),
         response=response,
         usage=_usage(attributes),
-        timing=Timing(
-            start_ns=span.start_ns, duration_ns=None if span.end_ns is None else max(0, span.end_ns - span.start_ns)
-        ),
+        timing=Timing(start_ns=span.start_ns, duration_ns=_duration_ns(span)),
         metadata=_metadata(attributes),
         outcome="error" if error is not None else "success",
         error=error,
     )
+
+
+def _duration_ns(span: ForeignSpan) -> int | None:
+    return None if span.end_ns is None or span.end_ns < span.start_ns else span.end_ns - span.start_ns
 
 
 def _operation(attributes: Mapping[str, object]) -> str | None:

@@ -1,0 +1,66 @@
+"""Foreign files: reads what another program has put into a file, and nothing else that has its name.
+
+Whoever may write into the directory may put a pipe, a device or a link there, which are not opened: that could wait
+without end, or do something. A disk that hangs costs the file, not the thread that reads.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from callspan.background import thread
+
+MAX_FILE_BYTES: Final = 64 << 20
+_MAX_S: Final = 5.0
+_MAX_HANGING: Final = 4
+"""Reads at once that hang. While there are as many, no other one is begun."""
+_hanging: list[SimpleQueue[bytes]] = []
+
+
+def size_of(path: Path) -> int | None:
+    """Return the size of a regular file in bytes; None for anything else."""
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):  # the second: a name with NUL
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def content_of(path: Path) -> bytes:
+    """Return the content of a regular file; empty if there is none, it is above 64 MiB, or takes more than 5 s."""
+    if size_of(path) is None or len(_hanging) >= _MAX_HANGING:
+        return b""
+    contents: SimpleQueue[bytes] = SimpleQueue()
+    _hanging.append(contents)
+    try:
+        thread(partial(_put_content, path, contents), "callspan-file", stop=bool).start()
+    except RuntimeError:  # the interpreter is ending: no thread can be started
+        _put_content(path, contents)
+    try:
+        return contents.get(timeout=_MAX_S)
+    except Empty:
+        return b""
+
+
+def _put_content(path: Path, contents: SimpleQueue[bytes]) -> None:
+    try:
+        contents.put(_read(path))
+    finally:
+        _hanging.remove(contents)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was replaced after it was looked at
+                return b""
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError:
+        return b""
+    return content if len(content) <= MAX_FILE_BYTES else b""
