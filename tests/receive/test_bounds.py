@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
@@ -28,7 +28,6 @@ from tests.support.rig import until
 from tests.support.waiting import HANG_S
 
 from callspan.receive.decoding import TooLargeError
-from callspan.receive.inbox import Inbox
 
 HEAD = "POST /v1/traces HTTP/1.1\r\nhost: 127.0.0.1:{}\r\ncontent-type: application/json\r\n"
 PROTOBUF = "application/x-protobuf"
@@ -45,6 +44,16 @@ def connected(server: OtlpServer, number: int, first: bytes = b"") -> Iterator[l
     finally:
         for sender in senders:
             sender.close()
+
+
+def waiting_for(event: threading.Event) -> Callable[[Any], Any]:
+    """A redactor that waits."""
+
+    def redact(record: Any) -> Any:
+        event.wait(HANG_S)
+        return record
+
+    return redact
 
 
 def ends(sender: socket.socket) -> bytes:
@@ -150,12 +159,31 @@ def test_more_requests_than_are_held_are_to_be_sent_again(serve: Serve, monkeypa
         answer = ends(other)
         assert (answer[:12], b"retry-after: 1" in answer) == (b"HTTP/1.1 503", True)
         assert post(server, "/v1/traces", ONE)[0] == 200
+
+
+def test_slow_bodies_give_way_to_others(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: the oldest is to be sent again. What is being written does not give way."""
     monkeypatch.setattr("callspan.receive.server._MAX_REQUESTS", 2)
-    with connected(server, 2, head):
+    is_over = threading.Event()
+    is_over.set()
+    server = serve(redact=waiting_for(is_over))
+    head = f"{HEAD.format(server.port)}content-length: 2000\r\n\r\n".encode()
+    with connected(server, 2, head) as senders:
         until(lambda: server._requests == 2)
-        assert post(server, "/v1/traces", ONE)[0] == 503
+        assert post(server, "/v1/traces", ONE)[0] == 200
+        assert ends(senders[0])[:12] == b"HTTP/1.1 503"
     until(lambda: server._requests == 0)
-    assert post(server, "/v1/traces", ONE)[0] == 200
+    is_over.clear()
+    statuses: list[int] = []
+    written = [threading.Thread(target=lambda: statuses.append(post(server, "/v1/traces", ONE)[0])) for _ in "ab"]
+    for sender in written:
+        sender.start()
+    until(lambda: server._requests == 2 and not server._bodies)
+    assert post(server, "/v1/traces", ONE)[0] == 503
+    is_over.set()
+    for sender in written:
+        sender.join()
+    assert statuses == [200, 200]
 
 
 OBJECTS = b'{"resourceSpans":[' + b"{}," * 1_100_000 + b"{}]}"
@@ -317,12 +345,7 @@ def test_exit_has_one_bound(instrumented: Instrument, monkeypatch: pytest.Monkey
     """However many agents have something to be written, and whatever hangs."""
     monkeypatch.setattr("callspan.receive.agents._EXIT_S", 2.0)
     is_over = threading.Event()
-
-    def hang(record: Any) -> Any:
-        is_over.wait(HANG_S)
-        return record
-
-    instrumented(stores=f"sqlite:///{tmp_path}/c.db", sdks=(), receive="files", redact=hang)
+    instrumented(stores=f"sqlite:///{tmp_path}/c.db", sdks=(), receive="files", redact=waiting_for(is_over))
     agents = WIRING.hook_context.agents
     assert agents is not None
     for _ in range(5):
@@ -352,24 +375,21 @@ def test_command_ends_at_once_beside_open_requests(tmp_path: Path, reading: Read
         assert connection.getresponse().status == 200
         open_ones = [socket.create_connection((host, int(port))) for _ in range(3)]
         head = f"{HEAD.format(port)}content-length: 1000\r\n\r\n{{"
-        for sender, first in zip(open_ones, ("", head[:20], head), strict=True):
+        for sender, first in zip(open_ones, ("GARBAGE\r\n\r\n", head[:20], head), strict=True):
             sender.sendall(first.encode())
         time.sleep(0.5)
         running.process.send_signal(number)
         _, errors = running.process.communicate(timeout=HANG_S)
         for sender in (*open_ones, connection):
             sender.close()
-    assert "Traceback" not in errors
-    assert "Error" not in errors
-    assert "Cancel" not in errors
+    assert errors == ""
     assert len(list(reading(f"sqlite:///{tmp_path}/c.db").calls())) == 1
 
 
-def test_answer_of_a_request_that_the_end_cuts_off(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_of_a_request_that_the_end_cuts_off(serve: Serve) -> None:
     """It is not acknowledged, and sent again to the next receiver."""
-    server = serve()
     is_over = threading.Event()
-    monkeypatch.setattr(Inbox, "_write_what_waits", lambda _: is_over.wait(HANG_S))
+    server = serve(redact=waiting_for(is_over))
     statuses: list[int] = []
     sender = threading.Thread(target=lambda: statuses.append(post(server, "/v1/traces", ONE)[0]))
     sender.start()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MISSING_PACKAGE: Final = 'To receive, callspan needs {name}: pip install "callspan[cli]"'
 _LAST_PORT: Final = 65_535
-_EXIT_S: Final = 10.0
+_EXIT_S: Final = 8.0
 """Time for all that is done at the end. What is not written by then lies on disk."""
 _EPILOG: Final = """\
 callspan receive

@@ -38,7 +38,7 @@ _MISSING: Final = 'The calls of agents are not recorded: pip install "callspan[c
 _GRACE_S: Final = 1.0
 """Time for the last requests of an agent that has ended."""
 _JOIN_S: Final = 2.0
-_EXIT_S: Final = 10.0
+_EXIT_S: Final = 8.0
 """Time for all of `close`. What is not written by then lies on disk, for the next process."""
 _START: Final = fail_open("receive the telemetry of an agent")
 _END: Final = fail_open("end the receiving from an agent")
@@ -139,7 +139,7 @@ class AgentReceiver:
                 remove(bodies)
 
     def close(self) -> None:
-        """Take what has arrived, record what waits, and stop, in 10 seconds."""
+        """Take what has arrived, record what waits, and stop, in 8 seconds."""
         until_s = monotonic_s() + _EXIT_S
         with _END:
             server, running, inbox, files = self._server, self._thread, self._inbox, self._files

@@ -9,6 +9,7 @@ many, the oldest goes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final
 
 import uvicorn
@@ -18,6 +19,10 @@ _MAX_HEAD_S: Final = 5.0
 _MAX_CONNECTIONS: Final = 256
 _GRACE_S: Final = 0.6
 """Time for requests that are being written when the server stops; uvicorn's own limit, which it reports, is longer."""
+
+
+_SILENT: Final = logging.Logger("callspan.receive", logging.CRITICAL + 1)
+"""What anybody sends to the port is not to be seen in the terminal of an agent."""
 
 
 class Connections:
@@ -73,6 +78,7 @@ class Connections:
 class _Connection(H11Protocol):
     def __init__(self, connections: Connections, **options: Any) -> None:
         super().__init__(**options)
+        self.logger = _SILENT
         self._all = connections
         self._limit: asyncio.TimerHandle | None = None
         self.address: object = None

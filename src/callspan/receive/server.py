@@ -80,6 +80,8 @@ class OtlpServer:
         self._senders: LRUCache[str, Sender] = LRUCache(_MAX_SENDERS)
         self._connections = Connections()
         self._requests = 0
+        self._bodies: dict[asyncio.Future[bytes], None] = {}
+        """Those that are being received, oldest first."""
         self._bytes: dict[object, int] = {}
         """Bytes received of the body of each request that is not answered, by the address of its client."""
         self.heard: LRUCache[str, object] = LRUCache(_MAX_SENDERS)
@@ -151,15 +153,33 @@ class OtlpServer:
         if _encoding_of(request) not in ENCODINGS:
             return self._refuse(request, 415, "in other encodings")
         try:
-            if self._requests > _MAX_REQUESTS:
-                raise _BusyError
-            body = await asyncio.wait_for(self._body(request), _MAX_BODY_S)
+            body = await self._whole_body(request)
             self.heard.put(token, sender)
             return await self._take(cast("Signal", signal), body, sender, request)
         except tuple(_REFUSED) as error:
             return self._refuse(request, *_REFUSED[type(error)])
         finally:
             self._bytes.pop(request.client, None)
+
+    async def _whole_body(self, request: Request) -> bytes:
+        """Return the body, which comes within the limit, unless too many others begin meanwhile.
+
+        Raises TooLargeError, _BusyError, asyncio.TimeoutError, ClientDisconnect.
+        """
+        if self._requests > _MAX_REQUESTS:
+            if not self._bodies:
+                raise _BusyError
+            next(iter(self._bodies)).cancel()  # it has taken longest
+        body = asyncio.ensure_future(self._body(request))
+        self._bodies[body] = None
+        try:
+            return await asyncio.wait_for(body, _MAX_BODY_S)
+        except asyncio.CancelledError:
+            if self._server.should_exit or not body.cancelled():
+                raise
+            raise _BusyError from None
+        finally:
+            del self._bodies[body]
 
     async def _body(self, request: Request) -> bytes:
         """Return the body. Raises TooLargeError, _BusyError, ClientDisconnect."""
