@@ -321,9 +321,11 @@ def test_file_that_hangs_is_given_up(kept: Kept, tmp_path: Path, monkeypatch: py
     """As on a network disk that is gone. While some hang, the next ones are not begun."""
     monkeypatch.setattr("callspan.receive.foreign_files._MAX_S", 0.2)
     is_over, real = threading.Event(), os.open
+    hanging: list[object] = []
 
     def hanging_open(path: Any, *args: Any, **options: Any) -> int:
         if "hangs" in str(path):
+            hanging.append(path)
             is_over.wait(HANG_S)
         return real(path, *args, **options)
 
@@ -338,6 +340,7 @@ def test_file_that_hangs_is_given_up(kept: Kept, tmp_path: Path, monkeypatch: py
     took_s = time.monotonic() - begun_s
     is_over.set()
     assert len(kept.calls) == 8
+    assert len(hanging) == 4
     assert took_s < 10
 
 
