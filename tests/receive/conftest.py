@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tests.conftest import Instrument
+from tests.conftest import Instrument, Read
 from tests.support.processes import plain_environment
 from tests.support.waiting import HANG_S
 
@@ -26,8 +27,9 @@ from callspan.cli.doctor import every_check
 from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, StartedAgent, record_all_left
 from callspan.receive.body_files import left_files
 from callspan.receive.claude_records import SCOPE_OF_SPANS
-from callspan.receive.decoding import Signal
+from callspan.receive.decoding import Signal, TooLargeError
 from callspan.receive.inbox import Inbox
+from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader
 from callspan.receive.programs import PROGRAMS, TELEMETRY
 from callspan.receive.senders import Sender
 from callspan.receive.server import OtlpServer
@@ -38,12 +40,14 @@ from callspan.record.merging import merged
 from callspan.records import CallRecord
 from callspan.settings_loader import forget_warnings
 from callspan.spool.losses import read_losses
+from callspan.stores import EmptyStoreError
 from callspan.stores.spools import spool_directory
 from callspan.wiring import WIRING
 
 __all__ = [
     "ELSEWHERE",
     "PROGRAMS",
+    "REQUESTS",
     "SCOPE_OF_SPANS",
     "SILENT",
     "TELEMETRY",
@@ -51,8 +55,10 @@ __all__ = [
     "AgentReceiver",
     "OtlpServer",
     "Place",
+    "ProtobufReader",
     "Sender",
     "StartedAgent",
+    "TooLargeError",
     "WaitingRecords",
     "agents_ended",
     "every_check",
@@ -134,6 +140,27 @@ def span(attributes: Mapping[str, object], ident: int = 1, parent: int = 0, **fi
 def traces(*spans: Mapping[str, Any], scope: str = "theirs", service: str = "web") -> dict[str, Any]:
     resource = {"attributes": pairs({"service.name": service})}
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": scope}, "spans": [*spans]}]}]}
+
+
+ONE = json.dumps(traces(span(GEN_AI))).encode()
+
+
+def post(server: OtlpServer, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
+    sent = {
+        name.replace("_", "-"): content for name, content in {"content_type": JSON["content-type"], **headers}.items()
+    }
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+        connection.request("POST", path, body, sent)
+        answer: HTTPResponse = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def calls(reading: Read, store: str) -> list[Any]:
+    assert WIRING.flush(20)
+    try:
+        return list(reading(store).calls())
+    except EmptyStoreError:
+        return []
 
 
 def unrecorded_of(store: str) -> dict[str, int]:

@@ -22,12 +22,22 @@ from typing import Any
 
 import pytest
 from tests.conftest import Instrument, Read
-from tests.receive.conftest import JSON, WIRING, Kept, OtlpServer, Sender, Serve, logs, receiver, recorded
-from tests.receive.test_server import ONE, post
+from tests.receive.conftest import (
+    JSON,
+    ONE,
+    WIRING,
+    Kept,
+    OtlpServer,
+    Sender,
+    Serve,
+    TooLargeError,
+    logs,
+    post,
+    receiver,
+    recorded,
+)
 from tests.support.rig import until
 from tests.support.waiting import HANG_S
-
-from callspan.receive.decoding import TooLargeError
 
 HEAD = "POST /v1/traces HTTP/1.1\r\nhost: 127.0.0.1:{}\r\ncontent-type: application/json\r\n"
 PROTOBUF = "application/x-protobuf"

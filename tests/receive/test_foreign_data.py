@@ -23,19 +23,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from tests.conftest import Read
 from tests.receive.conftest import (
     GEN_AI,
+    REQUESTS,
     Kept,
+    ProtobufReader,
     Sender,
     Serve,
+    calls,
     logs,
+    post,
     recorded,
     span,
     traces,
     unrecorded_of,
 )
-from tests.receive.test_server import calls, post
 from tests.support.waiting import HANG_S
-
-from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader
 
 CHARACTERS = "characters that are no Unicode"
 NUMBERS = "numbers that have no value"

@@ -11,9 +11,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.conftest import Instrument, Read
@@ -21,14 +20,16 @@ from tests.receive.conftest import (
     CALLSPAN,
     GEN_AI,
     JSON,
+    ONE,
     WIRING,
-    OtlpServer,
     Place,
     Receiver,
     Sender,
     Serve,
+    calls,
     every_check,
     logs,
+    post,
     receiver,
     recorded,
     span,
@@ -39,27 +40,6 @@ from tests.support.processes import plain_environment
 from tests.support.rig import until
 
 import callspan
-from callspan.stores import EmptyStoreError
-
-ONE = json.dumps(traces(span(GEN_AI))).encode()
-
-
-def post(server: OtlpServer, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
-    sent = {
-        name.replace("_", "-"): content for name, content in {"content_type": JSON["content-type"], **headers}.items()
-    }
-    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
-        connection.request("POST", path, body, sent)
-        answer: HTTPResponse = connection.getresponse()
-        return answer.status, answer.read()
-
-
-def calls(reading: Read, store: str) -> list[Any]:
-    assert WIRING.flush(20)
-    try:
-        return list(reading(store).calls())
-    except EmptyStoreError:
-        return []
 
 
 def test_acknowledged_is_written(serve: Serve, reading: Read, store: str) -> None:
