@@ -196,15 +196,15 @@ def test_slow_bodies_give_way_to_others(serve: Serve, monkeypatch: pytest.Monkey
     assert statuses == [200, 200]
 
 
-OBJECTS = b'{"resourceSpans":[' + b"{}," * 1_100_000 + b"{}]}"
+OBJECTS = b'{"resourceSpans":[' + b"{}," * 2_100_000 + b"{}]}"
 BOMBS = {
     "objects": OBJECTS,
-    "arrays": b'{"resourceSpans":[' + b"[]," * 1_100_000 + b"{}]}",
-    "nested": b'{"resourceSpans":' + b"[" * 2_100_000 + b"]" * 2_100_000 + b"}",
-    "numbers": b'{"resourceSpans":[' + b"1," * 2_100_000 + b"1]}",
-    "strings": b'{"resourceSpans":[' + b'"\\",",' * 1_100_000 + b"1]}",
-    "duplicated keys": b"{" + b'"a":{},' * 700_000 + b'"a":1}',
-    "quotes": b'"' * 5_000_000,
+    "arrays": b'{"resourceSpans":[' + b"[]," * 2_100_000 + b"{}]}",
+    "nested": b'{"resourceSpans":' + b"[" * 4_100_000 + b"]" * 4_100_000 + b"}",
+    "numbers": b'{"resourceSpans":[' + b"1," * 4_100_000 + b"1]}",
+    "strings": b'{"resourceSpans":[' + b'"\\",",' * 2_100_000 + b"1]}",
+    "duplicated keys": b"{" + b'"a":{},' * 1_400_000 + b'"a":1}',
+    "quotes": b'"' * 9_000_000,
 }
 
 

@@ -38,7 +38,7 @@ _MAX_DEPTH: Final = 16
 _MAX_UNPACKED_BYTES: Final = 64 << 20
 _MAX_MEMBERS: Final = 16
 """Most gzip files one after the other in one body."""
-_MAX_VALUES: Final = 2_000_000
+_MAX_VALUES: Final = 4_000_000
 """512 spans, which SDKs send at once, with 128 attributes each, as many as they allow, have 600,000 values in JSON."""
 _MAX_READ_S: Final = 5.0
 """CPU time for reading a request."""
