@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from tests.calls.google_clients import MODEL, client_of, part_of, vertex_client
 from tests.support.bodies import endpoint, folded
-from tests.support.calls import body_sent, caught, the_call, usage_of
+from tests.support.calls import body_sent, caught, everywhere, the_call, usage_of
 from tests.support.mode import Mode
 
 from callspan.records import CallRecord
@@ -221,6 +221,28 @@ async def test_fetch_of_an_interaction_that_has_ended_is_no_call(mode: Mode, see
     await mode.wait(interactions_of(mode).get("v1_known"))
     assert not seen.records
     assert not seen.spans
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_key_of_a_server_that_an_interaction_repeats_is_masked(stream: bool, mode: Mode, seen: Capture) -> None:
+    """The request that continues it, and the one that fetches it, do not send the server."""
+    client, identity, headers = interactions_of(mode), f"v1_repeats_{mode.name}_{stream}", {"x-crm": "Zx81kQpa77"}
+    tools = [{"type": "mcp_server", "name": "crm", "url": "https://mcp.test/sse", "headers": headers}]
+    mode.provider.reply(raw={**STEPS.body, "id": f"{identity}_0", "tools": tools}, on="/interactions")
+    await mode.wait(client.create(**ASK, previous_interaction_id="v1_first"))
+    mode.provider.reply(raw={**BEGUN, "id": identity, "tools": tools}, on="/interactions")
+    await mode.wait(client.create(**ASK, background=True))
+    ended = {**STEPS.body, "id": identity, "tools": tools}
+    events = [{**event, "interaction": {**event["interaction"], "id": identity, "tools": tools}}
+        if "interaction" in event else event for event in STEPS.events]  # fmt: skip
+    mode.provider.reply(raw=events if stream else ended, on=f"/interactions/{identity}")
+    await mode.whole(client.get(identity, stream=stream))
+    assert [record.outcome for record in seen.records] == ["success", "success"]
+    for record in seen.records:
+        assert record.response is not None
+        assert b'"x-crm":"[secret]"' in bytes(record.response.body)
+        check_answer(record)
+    assert headers["x-crm"] not in everywhere(seen)
 
 
 async def test_vertex_is_the_platform(mode: Mode, seen: Capture) -> None:

@@ -165,6 +165,114 @@ def test_repeated_tools_are_masked_and_text_is_kept(sent: Any, sides: list[str])
     assert not sent or json.loads(bytes(found.request.body))["input"] == [{"token": "said"}]
 
 
+SAID: Final = "see https://ada:pw12345@host.example/x?token=abc123def"
+LONG_SAID: Final = f"{SAID} {'word ' * 70_000}THE END"
+ARGUMENTS: Final = {"password": "hunter22", "headers": {"a": "b"}, "user": "ada"}
+CONTENTS: Final[dict[str, dict[str, Any]]] = {
+    "chat_completions": {"messages": [SAID, LONG_SAID], "prediction": {"type": "content", "content": SAID}},
+    "responses": {"input": SAID, "instructions": LONG_SAID, "prompt": {"id": "p", "variables": ARGUMENTS}},
+    "messages": {"system": SAID, "messages": [{"content": [{"type": "tool_use", "name": "f", "input": ARGUMENTS}]}]},
+    "completions": {"prompt": LONG_SAID, "suffix": SAID},
+    "generate_content": {
+        "systemInstruction": {"parts": [{"text": SAID}]},
+        "contents": [{"parts": [{"text": LONG_SAID}, {"functionCall": {"name": "f", "args": ARGUMENTS}}]}],
+    },
+    "embed_content": {"requests": [{"content": {"parts": [{"text": LONG_SAID}]}}], "content": SAID},
+    "predict": {"instances": [{"content": SAID, **ARGUMENTS}]},
+    "interactions": {"input": [{"steps": [SAID]}], "system_instruction": LONG_SAID},
+    "bidi_generate_content": {"setup": {"systemInstruction": LONG_SAID}},
+    "realtime": {"session": {"instructions": LONG_SAID}},
+    "converse": {
+        "system": [{"text": SAID}], "messages": [{"content": [{"toolUse": {"name": "f", "input": ARGUMENTS}}]}],
+    },
+    "invoke_embeddings": {"inputText": LONG_SAID, "texts": [SAID]},
+    "cohere_chat": {"messages": [], "documents": [{"data": {"text": LONG_SAID, **ARGUMENTS}}]},
+    "cohere_chat_v1": {
+        "message": SAID, "preamble": LONG_SAID, "chat_history": [{"tool_calls": [{"parameters": ARGUMENTS}]}],
+        "tool_results": [{"call": {"parameters": ARGUMENTS}, "outputs": [ARGUMENTS]}],
+    },
+    "rerank": {"query": SAID, "documents": [LONG_SAID]},
+    "ollama_generate": {"prompt": SAID, "system": LONG_SAID, "suffix": SAID},
+    "text_generation": {"inputs": LONG_SAID},
+    "watsonx_rerank": {"query": SAID, "inputs": [{"text": LONG_SAID}]},
+    "decisions": {"questions": [SAID]},
+    "POST /v1/anything": {"utterances": LONG_SAID, "turns": [LONG_SAID]},
+}  # fmt: skip
+"""What is said, by API: with a credential in a text, in the arguments of a tool, and longer than any setting."""
+
+
+@pytest.mark.parametrize("api", CONTENTS)
+def test_content_beside_a_tool_is_whole(api: str) -> None:
+    tools = [{"type": "mcp", "server_label": "s", "authorization": "plainsecret"}]
+    sent = {"model": "m", "tools": tools, **CONTENTS[api]}
+    answer = {"response": SAID, "text": SAID, "message": {"content": [SAID]}, "output": [ARGUMENTS]}
+    record = made(
+        api=api, request=Request(tool_names=["s"], body=raw(sent), params={"documents": [ARGUMENTS]}),
+        response=Response(body=raw({**answer, "tools": tools})),
+    )  # fmt: skip
+    found = kept(record)
+    masked = [{**tools[0], "authorization": MASK}]
+    assert json.loads(bytes(found.request.body)) == {**sent, "tools": masked}
+    assert json.loads(bytes(found.response.body)) == {**answer, "tools": masked}
+    assert found.request.params == record.request.params
+
+
+UNKNOWN: Final = [
+    ({"extra": {"api_key": "plainsecret"}}, {"extra": {"api_key": MASK}}),
+    ({"authorization": "plainsecret"}, {"authorization": MASK}),
+    ({"callback": "https://u:plainsecret@h/x"}, {"callback": "https://h/x"}),
+    ({"large": {"text": "x" * 5000, "password": "plainsecret"}}, {"large": {"text": "x" * 5000, "password": MASK}}),
+    ({"extra_headers": {"x": "plainsecret"}}, {"extra_headers": {"x": MASK}}),
+    ({"setup": {"tools": [{"headers": {"x": "plainsecret"}}]}}, {"setup": {"tools": [{"headers": {"x": MASK}}]}}),
+]
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "generate_content", "POST /v1/anything"])
+@pytest.mark.parametrize(("sent", "masked"), UNKNOWN, ids=str)
+def test_key_in_an_unknown_member_is_masked(api: str, sent: dict[str, Any], masked: dict[str, Any]) -> None:
+    """Also in one that is too large to be a parameter, of a request without tools."""
+    found = kept(made(api=api, request=Request(body=raw({"model": "m", "messages": [SAID], **sent}))))
+    assert json.loads(bytes(found.request.body)) == {"model": "m", "messages": [SAID], **masked}
+
+
+SERVER: Final = "https://mcp.test/s/a1plainsecretZ9/mcp?k=plainsecret"
+MASKED_SERVER: Final = f"https://mcp.test/s/{MASK}/mcp?k={MASK}"
+SERVERS: Final[list[tuple[dict[str, Any], dict[str, Any]]]] = [
+    ({"tools": [{"type": "mcp_server", "url": SERVER, "headers": {"A": "plainsecret"}}]},
+     {"tools": [{"type": "mcp_server", "url": MASKED_SERVER, "headers": {"A": MASK}}]}),
+    ({"tools": [{"mcpServers": [{"streamableHttpTransport": {"url": SERVER, "headers": {"A": "plainsecret"}}}]}]},
+     {"tools": [{"mcpServers": [{"streamableHttpTransport": {"url": MASKED_SERVER, "headers": {"A": MASK}}}]}]}),
+    ({"mcp_servers": [{"name": "s", "url": SERVER}]}, {"mcp_servers": [{"name": "s", "url": MASKED_SERVER}]}),
+    ({"environment": {"network": {"allowlist": [{"domain": "d", "credential": "plainsecret"}]}}},
+     {"environment": {"network": {"allowlist": [{"domain": "d", "credential": MASK}]}}}),
+    ({"tools": [{"googleMaps": {"authConfig": {"apiKeyConfig": {"apiKeyString": "plainsecret"}}}}]},
+     {"tools": [{"googleMaps": {"authConfig": {"apiKeyConfig": {"apiKeyString": MASK}}}}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("api", ["interactions", "responses", "messages", "realtime", "POST /v1/anything"])
+@pytest.mark.parametrize(("sent", "masked"), SERVERS, ids=str)
+def test_credentials_that_an_answer_repeats_are_masked(api: str, sent: Any, masked: Any) -> None:
+    """Also those of another request: the answer continues or fetches what that began."""
+    said = {"steps": [{"content": [{"text": SAID}]}], "output": [ARGUMENTS], "session": sent}
+    expected = {**said, "session": masked, **masked}
+    found = kept(made(api=api, response=Response(body=raw({**said, **sent}))))
+    assert json.loads(bytes(found.response.body)) == expected
+    sent_found = kept(made(api=api, request=Request(body=raw({"model": "m", **sent, "input": SAID}))))
+    assert json.loads(bytes(sent_found.request.body)) == {"model": "m", **masked, "input": SAID}
+
+
+def test_tools_that_a_search_offers_are_masked() -> None:
+    """The result of a search for tools is content, and has servers with their headers."""
+    server, text = GUARDED["tools"][0], {"type": "message", "content": [{"text": SAID}]}
+    items = [text, {"type": "tool_search_output", "tools": [server]}]
+    masked = [text, {"type": "tool_search_output", "tools": [{**server, "headers": {"X-Key": MASK}}]}]
+    request = Request(tool_names=["s"], body=raw({"input": items, "tools": []}))
+    found = kept(made(api="responses", request=request, response=Response(body=raw({"output": items}))))
+    assert json.loads(bytes(found.request.body))["input"] == masked
+    assert json.loads(bytes(found.response.body)) == {"output": masked}
+
+
 SIZES: Final = (10_000, 40_000)
 """Lengths of texts."""
 NOISE_S: Final = 0.02

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 import msgspec
 
 from callspan.process.content import decoded, encoded, with_bodies
 from callspan.process.known_keys import MASK, fields_without_known_keys
+from callspan.providers.base import Api
 from callspan.providers.error_kinds import FIRST_ERROR
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction
 from callspan.record.codec import encode_json
@@ -20,6 +21,12 @@ from callspan.safe_urls import whole_words
 _R = TypeVar("_R", bound=CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord)
 
 _WORD_BREAK: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _KEYS: Final = (
     "api access account auth functions? master private secret subscription signing encryption webhook shared ssh hmac"
     " openai anthropic byok licen[cs]e provider"
@@ -27,7 +34,8 @@ _KEYS: Final = (
 _TOKENS_OF: Final = "access ad api authorization auth bearer bot id refresh sas security session csrf"
 _SECRET_NAME: Final = re.compile(
     # Matches the last words of a name, in lower case and joined by `_`; long words match even without a separator.
-    rf"(?:{_KEYS.replace(' ', '|')})_?keys?$|access_?key_?id$|(?:_|{_TOKENS_OF.replace(' ', '|')})token$"
+    rf"(?:{_KEYS.replace(' ', '|')})_?keys?$|access_?key_?id$|api_?key_?string$"
+    rf"|(?:_|{_TOKENS_OF.replace(' ', '|')})token$"
     r"|(?:authorization|connection_?string|cookies?|credentials?|pass_?code|pass_?phrase|passwd|passwords?|secrets?)$"
     r"|(?:^|_)(?:admin|db|pg|redis|root|smtp|ssh|user)_?pass$"
     r"|(?:^|_)(?:bearer|jwt|[ht]?otp|pin|pwd|sas|x?_?amz_?signature)$"
@@ -53,25 +61,42 @@ _NAMES_OF_SCHEMAS: Final = frozenset({"properties", "$defs", "definitions"})
 _SCHEMA_WORDS: Final = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "title", "description"})
 _PAIRS: Final = (("name", "value"), ("key", "value"), ("type", "value"), ("type", "key"))
 """The members of an object that name a secret, and those with its value."""
-_MESSAGES: Final = frozenset({"messages", "input", "prompt", "system", "instructions"})
-_REPEATED: Final = frozenset({"tools", "mcp_servers", "metadata", "headers"})
-"""Request settings that an answer repeats; the rest of an answer is content."""
+_CONTENT: Final = _words(
+    "chat_history content contents documents images input inputText inputs instances instructions message messages"
+    " prediction preamble prompt queries query questions requests steps suffix system systemInstruction"
+    " system_instruction texts tool_results"
+)
+"""Members of requests, on any wire, with what is said. They are not searched, however long they are."""
+_WITHOUT_SECRETS: Final = _CONTENT | {"model", "stream", "generationConfig", "generation_config", "inferenceConfig"}
+"""Members of requests that need no search: content, words, and objects whose members are parameters of the record."""
+_REPEATED: Final = _words(
+    "agent_config environment functions headers mcpServers mcp_servers metadata toolConfig tool_config tools"
+    " webhook_config"
+)
+"""Settings that may have credentials anywhere, and which an answer may repeat; the rest of an answer is content."""
+_ENVELOPES: Final = frozenset({"interaction", "response", "session", "setup"})
+"""Members that hold content and settings as a body does."""
+_OFFERED: Final = (b'"mcp', b'"tools"')
+"""Byte strings in all content that offers the tools of an MCP server, as the result of a search for tools does."""
 _CREDENTIAL_MARKS: Final = (
     *(b'key"', b'keys"', b'token"', b'otp"', b'pin"', b'pwd"', b'jwt"', b'sas"', b'headers"', b"://", b"access"),
     *(b'pat"', b'dsn"', b'hmac"', b'byok"'),
     *(b"auth", b"bearer", b"connection", b"cookie", b"credential", b"pass", b"secret", b"signature"),
 )
 """Lower-case byte strings, one of which is present in all settings with a secret."""
-_REPEATED_MARKS: Final = (b'"mcp', b'_secrets"')
-CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
-"""APIs whose answers may repeat tools and MCP servers with their credentials."""
 _SESSIONS: Final = frozenset({"bidi_generate_content", "live", "realtime", "realtime_translations"})
 """APIs whose settings may have credentials anywhere."""
+_REPEATING: Final = _SESSIONS | {"interactions", "messages", "responses"}
+"""APIs whose answers repeat settings, perhaps those of an earlier request."""
+_WITHOUT_SETTINGS: Final = frozenset(get_args(Api)) - _REPEATING
+"""APIs whose answers repeat no settings."""
 
 MAX_SEARCHED: Final = 65_536
 """Characters of one error that are searched for secrets; the rest is cut."""
 MAX_SETTINGS_SEARCHED: Final = 262_144
 """Characters of one record's settings and metadata that are searched for secrets in URLs; the rest is cut."""
+_MAX_SETTING: Final = 4096
+"""Characters of a text in a member of a body that callspan does not know; a longer one is no setting, but content."""
 _CUT: Final = "…[cut: {} characters]"
 _ERROR_TEXTS: Final = ("type", "code", "param", "request_id", "frames", "message")
 """Fields of an error with foreign text; the longest last, so that it does not use up the limit for the others."""
@@ -108,7 +133,9 @@ _ASSIGNED: Final = re.compile(r"""(?<![\w.-])([A-Za-z][\w-]{1,63})(["']?\s?[:=]\
 """A name before its value, in prose, code, a connection string or JSON."""
 _VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){_V}")
 _URL_PARTS: Final = re.compile("[/?#&=@:]+")
-_SERVER_URLS: Final = ("server_url", "url")
+_SERVER_URLS: Final = ("server_url", "serverUrl", "url")
+_SERVERS: Final = frozenset({"mcpservers", "streamablehttptransport"})
+"""Plain names of members that hold MCP servers, which need not say that they are."""
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
 """A path segment of plain words."""
 _WITHOUT_ERROR: Final = (RewardRecord, MessageRecord)
@@ -208,7 +235,7 @@ def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
         if _NUMBERS.issuperset(map(type, value.values())) and not any(map(_is_secret, value)):
             return value
         masked = {key: safe for key, item in value.items() if (safe := _masked_item(key, item, search)) is not item}
-        if value.get("type") in ("mcp", "url"):
+        if _is_server(value.get("type")):
             masked |= _masked_servers(value | masked)
         if "value" in value or "key" in value:
             masked |= _masked_pairs(value)
@@ -225,15 +252,9 @@ def mask_record(record: Record) -> Record:
     In the bodies of a call, settings are masked, messages never. At most `MAX_SEARCHED` characters of the error and
     `MAX_SETTINGS_SEARCHED` of everything else are searched.
     """
-    may_hold_secrets = isinstance(record, CallRecord) and (
-        record.request.params
-        or record.request.tool_names is not None
-        or record.api in CARRIES_CREDENTIALS
-        or record.api in _SESSIONS
-    )
-    if may_hold_secrets or record.metadata:
+    if record.metadata or isinstance(record, CallRecord):
         search = BoundedSearch(MAX_SETTINGS_SEARCHED)
-        if may_hold_secrets and isinstance(record, CallRecord):
+        if isinstance(record, CallRecord):
             record = _mask_call(record, search)
         if record.metadata:
             record = _mask_metadata(record, search)
@@ -284,6 +305,8 @@ class BoundedSearch(msgspec.Struct, eq=False):
     """Masks texts up to a total number of characters, and truncates the rest."""
 
     _remaining: int
+    _longest: int | None = None
+    """Length of the longest text that is masked; longer ones, and those beyond the limit, stay. None: all are."""
 
     def masked(self, text: str) -> str:
         """Return the masked text, truncated at the limit."""
@@ -298,6 +321,8 @@ class BoundedSearch(msgspec.Struct, eq=False):
 
     def _searched(self, text: str, mask: Callable[[str], str]) -> str:
         room = max(0, self._remaining)
+        if self._longest is not None and len(text) > min(self._longest, room):
+            return text
         self._remaining -= len(text)
         return mask(text) if len(text) <= room else mask(whole_words(text, room)) + _CUT.format(len(text))
 
@@ -320,13 +345,16 @@ class BoundedSearch(msgspec.Struct, eq=False):
 
 def _mask_call(record: CallRecord, search: BoundedSearch) -> CallRecord:
     params = record.request.params
-    safe = mask_settings(params, search) if params else params
+    safe = _masked_params(params, search) if params else params
     if safe is not params:
         record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, params=safe))
-    request = _masked_body(record.request.body, search) if safe is not params or _has_settings_in_body(record) else None
-    answer = NO_BODY if record.response is None else record.response.body
-    repeats = request is not None or (record.api in CARRIES_CREDENTIALS and _is_marked(bytes(answer), _REPEATED_MARKS))
-    response = _masked_body(answer, search, _REPEATED) if repeats else None
+    sent = _members(record.request.body)
+    request = None
+    if safe is not params or _has_unsearched(sent, params):
+        request = _masked_body(sent, search)
+    response = None
+    if record.response is not None and (request is not None or record.api not in _WITHOUT_SETTINGS):
+        response = _masked_body(_members(record.response.body), search, is_answer=True)
     notes = [
         Redaction(what=f"{side}.body", why="secret")
         for side, body in (("request", request), ("response", response))
@@ -336,6 +364,22 @@ def _mask_call(record: CallRecord, search: BoundedSearch) -> CallRecord:
         return record
     record = with_bodies(record, request, response)
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
+
+
+def _has_unsearched(members: dict[str, msgspec.Raw], params: dict[str, object]) -> bool:
+    """Return whether a request has settings besides its parameters, in which nothing was masked."""
+    for key in members:  # noqa: SIM110 - a generator calls as many functions as there are members
+        if key not in _WITHOUT_SECRETS and key not in params:
+            return True
+    return False
+
+
+def _masked_params(params: dict[str, object], search: BoundedSearch) -> dict[str, object]:
+    safe = mask_settings(params, search)
+    if safe is params or not isinstance(safe, dict):
+        return params
+    masked = safe | {key: params[key] for key in params.keys() & _CONTENT}
+    return params if masked == params else masked
 
 
 def _mask_metadata(record: _R, search: BoundedSearch) -> _R:
@@ -372,7 +416,12 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
             return _masked_schemas(item, search)
         if _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:
             return item if all(value == MASK for value in item.values()) else dict.fromkeys(item, MASK)
-    return mask_settings(item, search) if isinstance(item, dict | list) else item
+    if not isinstance(item, dict | list):
+        return item
+    masked = mask_settings(item, search)
+    return (
+        _with_masked_servers(masked) if isinstance(key, str) and _plain_name(key[-_NAME_END:]) in _SERVERS else masked
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -414,6 +463,19 @@ def _masked_pairs(pair: dict[object, object]) -> dict[object, object]:
     return {value_name: MASK for value_name, text in values.items() if isinstance(text, str) and text != MASK}
 
 
+def _is_server(kind: object) -> bool:
+    """Return whether an object of this type is an MCP server."""
+    return isinstance(kind, str) and (kind == "url" or kind.startswith("mcp"))
+
+
+def _with_masked_servers(servers: object) -> object:
+    """Return MCP servers, or one, with their URLs masked; the same object if nothing is."""
+    if isinstance(servers, list):
+        masked = [*map(_with_masked_servers, servers)]
+        return masked if any(new is not old for new, old in zip(masked, servers, strict=True)) else servers
+    return {**servers, **urls} if isinstance(servers, dict) and (urls := _masked_servers(servers)) else servers
+
+
 def _masked_servers(server: dict[object, object]) -> dict[object, object]:
     """Return the masked URLs of an MCP server, if masking changes them."""
     urls = {name: url for name in _SERVER_URLS if isinstance(url := server.get(name), str)}
@@ -450,10 +512,8 @@ def is_secret_name(name: str) -> bool:
 
 def secrets_of_settings(body: msgspec.Raw) -> list[str]:
     """Return the texts that are masked in the settings of a request, also those in URLs."""
-    settings = _settings(body)
-    if settings is None:
-        return []
-    return [*_removed(settings, mask_settings(settings))]
+    settings = _settings(_members(body))
+    return [*_removed(settings, _masked_members(settings, BoundedSearch(MAX_SETTINGS_SEARCHED)))]
 
 
 def _removed(before: object, after: object) -> Iterator[str]:
@@ -482,11 +542,6 @@ def _plain_name(key: str) -> str:
     return key.lower().replace("-", "").replace("_", "")
 
 
-def _has_settings_in_body(record: CallRecord) -> bool:
-    request = record.request
-    return request.tool_names is not None or record.api in _SESSIONS or b'"mcp_servers"' in bytes(request.body)
-
-
 def _is_marked(text: bytes, marks: tuple[bytes, ...]) -> bool:
     for mark in marks:  # noqa: SIM110 - a generator calls as many functions as there are marks
         if mark in text:
@@ -494,29 +549,74 @@ def _is_marked(text: bytes, marks: tuple[bytes, ...]) -> bool:
     return False
 
 
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _members(body: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """Return the members of a body; none if it is no JSON object."""
+    if body is NO_BODY:
+        return {}
+    try:
+        return _decode_members(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
 
 
 def _masked_body(
-    body: msgspec.Raw, search: BoundedSearch, included: frozenset[str] | None = None
+    members: dict[str, msgspec.Raw], search: BoundedSearch, *, is_answer: bool = False
 ) -> msgspec.Raw | None:
-    """Return the body with its settings (or those in `included`) masked; None if nothing was masked."""
-    settings = _settings(body, included)
-    if settings is None:
-        return None
-    masked = mask_settings(settings, search)
-    return None if masked is settings or not isinstance(masked, dict) else encoded({**_members(body), **masked})
+    """Return the body with its settings masked; None if nothing was masked."""
+    settings = _settings(members, is_answer=is_answer)
+    masked = _masked_members(settings, search, is_answer=is_answer)
+    return None if masked == settings else encoded({**members, **masked})
 
 
-def _settings(body: msgspec.Raw, included: frozenset[str] | None = None) -> dict[str, object] | None:
-    """Return the settings of a body (or those in `included`); None if they can have no secret."""
-    try:
-        members = _members(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    raw_settings = {
-        key: item for key, item in members.items() if key not in _MESSAGES and (included is None or key in included)
+def _settings(members: dict[str, msgspec.Raw], *, is_answer: bool = False) -> dict[str, object]:
+    """Return the members of a body that may have a secret. Most of an answer is content."""
+    settings = {
+        key: item
+        for key, item in members.items()
+        if (_is_repeated(key) if is_answer else key not in _CONTENT) or _offers_servers(bytes(item))
     }
-    if not _is_marked(encode_json(raw_settings).lower(), _CREDENTIAL_MARKS):
-        return None
-    return {key: decoded(item) for key, item in raw_settings.items()}
+    if not settings or not _is_marked(encode_json(settings).lower(), _CREDENTIAL_MARKS):
+        return {}
+    return {key: decoded(item) for key, item in settings.items()}
+
+
+@lru_cache(maxsize=1024)
+def _is_repeated(key: str) -> bool:
+    """Return whether a member of an answer repeats settings."""
+    return key in _REPEATED or key in _ENVELOPES or _is_secret(key) or _plain_name(key[-_NAME_END:]) in _HEADER_MAPS
+
+
+def _offers_servers(content: bytes) -> bool:
+    return all(mark in content for mark in _OFFERED)
+
+
+def _masked_members(members: dict[str, object], search: BoundedSearch, *, is_answer: bool = False) -> dict[str, object]:
+    """Return the members of a body, or of an envelope in it, with settings masked; of content only offered tools.
+
+    Texts that may be content, as they are in a member that callspan does not know, are never cut.
+    """
+    texts = BoundedSearch(MAX_SETTINGS_SEARCHED, _MAX_SETTING)
+    masked = dict[str, object]()
+    for key, item in members.items():
+        if key in _ENVELOPES:
+            masked[key] = _masked_members(item, search, is_answer=is_answer) if isinstance(item, dict) else item
+        elif key in _CONTENT or (is_answer and not _is_repeated(key)):
+            masked[key] = _with_masked_tools(item, search)
+        else:
+            masked[key] = _masked_item(key, item, search if key in _REPEATED else texts)
+    return masked
+
+
+def _with_masked_tools(content: object, search: BoundedSearch) -> object:
+    """Return content in which the tools that its entries offer are masked."""
+    if not isinstance(content, list):
+        return content
+    return [
+        {**entry, "tools": mask_settings(entry["tools"], search)}
+        if isinstance(entry, dict) and isinstance(entry.get("tools"), list)
+        else entry
+        for entry in content
+    ]
