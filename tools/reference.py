@@ -130,6 +130,8 @@ def docstrings(kind: type) -> Iterator[tuple[str, Schema]]:
 def schema(kind: types.Type) -> Schema:
     """Return the schema of a field's type."""
     match kind:
+        case types.Metadata():
+            return schema(kind.type)
         case types.StructType():
             return {"$ref": f"#/$defs/{kind.cls.__name__}"}
         case types.UnionType():

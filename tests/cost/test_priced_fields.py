@@ -21,7 +21,7 @@ from tests.wire import corpus
 from callspan.cost.counters import COUNTED, FREE, unpriced_fields
 from callspan.cost.tools import FREE_TOOLS
 from callspan.providers.tool_runs import requested_kinds, runs_in, runs_in_message
-from callspan.record.content_level import HOSTED_TOOLS
+from callspan.record.vocabulary import HOSTED_TOOLS
 from callspan.records import Usage
 
 SDKS: Final = ("openai", "anthropic", "groq")

@@ -22,8 +22,8 @@ from callspan.agent.arguments import MAX_ENTRIES, as_dict, first_entries, names_
 from callspan.agent.decorators import AdvanceBlock, decorated
 from callspan.fail_open import value_of
 from callspan.record.call import Place
-from callspan.record.events import METADATA_FIELDS
 from callspan.record.plain_json import TRUNCATED_KEY, clean
+from callspan.record.vocabulary import METADATA_FIELDS
 from callspan.settings import STRICTNESS, Content, strictest
 from callspan.settings_loader import content_word
 from callspan.spans.session import SessionSpan, SpanRef

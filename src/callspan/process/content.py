@@ -11,23 +11,20 @@ from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Outcome, Redact
 from callspan.record.codec import encode_json
 from callspan.record.content_level import is_kept, without_content
 from callspan.record.events import Record, Totals
+from callspan.record.vocabulary import EventType, MessageType, Objective
 
 _TEXTS: Final = (
     "name", "user_id", "group_id", "task_id", "user_step_id", "custom_id", "experiment", "label", "source", "sender",
     "receiver", "system", "tool_call_id",
 )  # fmt: skip
 """Fields with text of the application that `withhold` removes in addition to the metadata."""
-OUTCOMES: Final = frozenset({*get_args(Outcome), "failure"})
-"""All words for outcomes."""
 WITHHELD: Final = "withheld"
 """Replaces a word of the application in a required field."""
 _WORDS: Final[dict[str, frozenset[str]]] = {
-    "event_type": frozenset(
-        {"action", "agent", "agent_start", "environment", "guardrail", "handoff", "tool", "tool_start"}
-    ),
-    "message_type": frozenset({"observation"}),
-    "objective": frozenset({"reward", "feedback"}),
-    "outcome": OUTCOMES,
+    "event_type": frozenset(get_args(EventType)),
+    "message_type": frozenset(get_args(MessageType)),
+    "objective": frozenset(get_args(Objective)),
+    "outcome": frozenset({*get_args(Outcome), "failure"}),
 }
 """callspan's own words for fields that may also contain a word of the application."""
 _R = TypeVar("_R", bound=Record)

@@ -102,6 +102,14 @@ _PORTS: Final = {"11434": "ollama"}
 """Default ports that are specific to one server, and more specific than a local host name."""
 _SCHEME_PORTS: Final = {"https": 443, "http": 80}
 
+PROVIDERS: Final = frozenset(
+    {
+        *_CLIENTS.values(), *_DOMAINS.values(), *_WIRE_DOMAINS.values(), *(provider for _, provider in _PATTERNS),
+        *_OWNERS.values(), *_PORTS.values(), UNKNOWN,
+    }
+)  # fmt: skip
+"""All names of providers that a host, client or API states."""
+
 
 def port_of(scheme: str, port: int | None) -> int | None:
     """Return the port of a URL: the stated one, else that of its scheme; None if neither is known."""

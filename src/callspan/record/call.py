@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import repeat
-from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -13,6 +13,7 @@ from callspan.record.formats import FORMAT
 from callspan.record.labels import user_of
 from callspan.record.messages import Conversation, Message, ToolCall, short_texts
 from callspan.record.usage import Cost, Usage
+from callspan.record.vocabulary import WIRE, CachedBy, ErrorKind, ErrorType, HostedTool, MetadataField, own_words
 from callspan.settings import Content
 
 _T = TypeVar("_T")
@@ -81,7 +82,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     start_ns: int
     headers_ns: int | None = None
     status: int | None = None
-    error_kind: str | None = None
+    error_kind: Annotated[str, own_words(ErrorKind)] | None = None
     error_type: str | None = None
     request_id: str | None = None
     retry_after_s: float | None = None
@@ -118,13 +119,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
 
     model: str | None = None
     stream: bool | None = None
-    params: dict[str, object] = {}
+    params: Annotated[dict[str, object], WIRE] = {}
     """Parameters as sent, without messages and tools."""
     message_count: int | None = None
     roles: list[str] | None = None
     """Roles of the messages in order, at the content level `metadata`."""
     tool_names: list[str] | None = None
-    hosted_tools: list[str] | None = None
+    hosted_tools: list[HostedTool] | None = None
     """Types of its tools that the provider may run, without their dates, such as `web_search`; None if there are
     none."""
     cache_ttl: str | None = None
@@ -160,7 +161,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Whether the model refused, or a filter removed the answer."""
     compacted: bool = False
     """Whether the provider shortened the conversation for this response."""
-    cached: str | None = None
+    cached: Annotated[str, own_words(CachedBy)] | None = None
     """The cache that served this answer, which nobody bought: the name of a gateway (`helicone`, `litellm`); `http`;
     `client`: one in the application, which says so; `repeated`: the answer equals an earlier one. Counters and cost are
     absent."""
@@ -187,10 +188,10 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The error of a call."""
 
-    kind: str
+    kind: Annotated[str, own_words(ErrorKind)]
     """The same for all SDKs: rate_limit, quota, timeout, connection, auth, permission, not_found, bad_input,
     context_length, content_filter, overloaded, server, parsing, cancelled, unknown."""
-    type: str
+    type: Annotated[str, own_words(ErrorType)]
     """The provider's type or code, else the exception's class."""
     retryable: bool | None = False
     exception: str | None = None
@@ -202,7 +203,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     request_id: str | None = None
     frames: str | None = None
     """Innermost frames (file, line, function) of an exception raised in a session, timestep or operation."""
-    body: object = None
+    body: Annotated[object, WIRE] = None
     """The error body as received, or only its size if it is large; content."""
 
 
@@ -336,7 +337,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     outcome: Outcome = always_written("success")
     error: ErrorInfo | None = None
     stream: Stream | None = None
-    metadata: dict[str, object] = {}
+    metadata: dict[MetadataField, object] = {}
     content_level: Content = "full"
     """The content level in force when the call began."""
     redactions: list[Redaction] = []

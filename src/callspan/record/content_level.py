@@ -19,6 +19,7 @@ from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Requ
 from callspan.record.codec import encode_json, request_messages
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
 from callspan.record.usage import Usage
+from callspan.record.vocabulary import HOSTED_TOOLS
 from callspan.settings import Content, strictest
 
 CONTENT_FIELDS: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content", RewardRecord: "annotation"}
@@ -241,12 +242,6 @@ OBJECTS: Final = _words(
     "tool_choice web_search_options"
 )
 """Parameters that are objects; their members are listed here too."""
-HOSTED_TOOLS: Final = _words(
-    "advisor browser_search builtin_function code_execution code_interpreter file_search google_search "
-    "image_generation mcp mcp_toolset openrouter:web_search programmatic_tool_calling shell tool_search "
-    "tool_search_tool_bm25 tool_search_tool_regex url_context web_fetch web_search web_search_preview x_search"
-)
-"""Types of tools that a provider runs; any other one might be text of the application."""
 _PERIOD: Final = re.compile("soonest|[0-9]{1,3}[mhd]")
 PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
     "background_options.completion_window": _PERIOD,

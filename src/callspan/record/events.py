@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final, Literal, TypeAlias, TypeGuard, get_args
+from typing import Annotated, Final, Literal, TypeAlias, TypeGuard, get_args
 
 import msgspec
 
-from callspan.record.call import CallRecord, ErrorInfo, Redaction, Trace, always_written, schema_field
+from callspan.record.call import CallRecord, ErrorInfo, Outcome, Redaction, Trace, always_written, schema_field
+from callspan.record.vocabulary import EventType, MessageType, MetadataField, Objective, RewardSource, System, own_words
 from callspan.settings import Content
 
 TOOL_START: Final = "tool_start"
@@ -20,30 +21,8 @@ RUN_TYPES: Final = {AGENT_START: "agent", TOOL_START: "tool"}
 
 Scope: TypeAlias = Literal["event", "session", "call"]
 _EVENT: Final[Scope] = "event"
-METADATA_FIELDS: Final = frozenset(
-    {
-        "application",
-        "environment",
-        "organization_id",
-        "project_id",
-        "user_id",
-        "agent",
-        "agent_id",
-        "tags",
-        "workflow_id",
-        "workflow_name",
-        "run_id",
-        "step",
-        "step_index",
-        "prompt_id",
-        "prompt_version",
-        "purpose",
-        "internal_organization_id",
-        "internal_project_id",
-        "internal_user_id",
-    }
-)
-"""`internal_*` fields identify the platform's operator, the others its customers."""
+AnyOutcome: TypeAlias = Annotated[str, own_words({*get_args(Outcome), "failure"})]
+"""How a session or timestep ended, perhaps in a word of the application."""
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -59,7 +38,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     output_tokens: int | None = None
     """Sum over the calls whose tokens are known."""
     reward: float | None = None
-    rewards: dict[str, float] = {}
+    rewards: dict[Annotated[str, own_words(Objective)], float] = {}
     """Mean of each objective other than `reward`; at most 64."""
     model_ns: int = 0
     tool_ns: int = 0
@@ -95,11 +74,11 @@ class SessionRecord(
     start_ns: int | None = None
     end_ns: int | None = None
     """None while it runs."""
-    outcome: str | None = None
+    outcome: AnyOutcome | None = None
     """success, failure, error, cancelled, or the application's own word; None while it runs."""
     success: bool | None = None
     error: ErrorInfo | None = None
-    metadata: dict[str, object] = {}
+    metadata: dict[MetadataField, object] = {}
     totals: Totals | None = None
     content_level: Content = "full"
     """The content level in force when the session began; it applies to its later records."""
@@ -133,10 +112,10 @@ class TimestepRecord(
     start_ns: int | None = None
     end_ns: int | None = None
     """None while it runs."""
-    outcome: str | None = None
+    outcome: AnyOutcome | None = None
     """success, error, cancelled, or the application's own word; None while it runs."""
     error: ErrorInfo | None = None
-    metadata: dict[str, object] = {}
+    metadata: dict[MetadataField, object] = {}
     totals: Totals | None = None
     terminated: bool | None = None
     """Whether the episode reached a terminal state."""
@@ -158,7 +137,7 @@ class EventRecord(
     timestep: int | None = None
     call_id: str | None = None
     """The model's call that it belongs to; of a tool or handoff the call that requested it, if known."""
-    event_type: str
+    event_type: Annotated[str, own_words(EventType)]
     """`action`, `environment`, `tool`, `tool_start`, `agent`, `agent_start`, `guardrail`, `handoff`, or the
     application's own type."""
     name: str | None = None
@@ -181,7 +160,7 @@ class EventRecord(
     truncated: bool | None = None
     """Whether the episode was ended from outside, for example by a step limit."""
     error: ErrorInfo | None = None
-    metadata: dict[str, object] = {}
+    metadata: dict[MetadataField, object] = {}
     redactions: list[Redaction] = []
     trace_id: str | None = None
     span_id: str | None = None
@@ -203,10 +182,10 @@ class MessageRecord(
     timestep_id: str | None = None
     timestep: int | None = None
     call_id: str | None = None
-    message_type: str
+    message_type: Annotated[str, own_words(MessageType)]
     """`observation`, `action`, `feedback`, or the application's own."""
-    sender: str | None = None
-    receiver: str | None = None
+    sender: Annotated[str, own_words(System)] | None = None
+    receiver: Annotated[str, own_words(System)] | None = None
     time_ns: int
     sequence: int | None = None
     """Position among the session's events and messages of this process."""
@@ -214,7 +193,7 @@ class MessageRecord(
     """The application's own number."""
     content: object = None
     causal_influence: list[str] = []
-    metadata: dict[str, object] = {}
+    metadata: dict[MetadataField, object] = {}
     redactions: list[Redaction] = []
 
 
@@ -231,15 +210,15 @@ class RewardRecord(
     timestep: int | None = None
     event_id: str | None = None
     call_id: str | None = None
-    objective: str = always_written("reward")
+    objective: Annotated[str, own_words(Objective)] = always_written("reward")
     value: float | None = None
     label: str | None = None
     scope: Scope = always_written(_EVENT)
-    source: str | None = None
+    source: Annotated[str, own_words(RewardSource)] | None = None
     """`environment`, `evaluator`, `human`, or the application's own."""
     annotation: str | None = None
     time_ns: int
-    metadata: dict[str, object] = {}
+    metadata: dict[MetadataField, object] = {}
     redactions: list[Redaction] = []
     trace_id: str | None = None
     span_id: str | None = None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+
+from callspan.record.vocabulary import WIRE, CostSource, HostedTool, own_words
 
 ADDITIVE_COUNTERS: Final = (
     "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
@@ -19,7 +21,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     """Exact money: a decimal, in JSON as text."""
 
     usd: Decimal
-    source: str
+    source: Annotated[str, own_words(CostSource)]
     """`provider`, or the name and version of the price table."""
     estimated: bool = False
     """True if counts or prices are uncertain."""
@@ -80,7 +82,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Predicted tokens that it does not contain, counted as output."""
     web_search_requests: int | None = None
     web_fetch_requests: int | None = None
-    hosted_tools: dict[str, int | None] = {}
+    hosted_tools: dict[HostedTool, int | None] = {}
     """Runs of hosted tools that appear in the answer but not in its usage, such as `file_search`; None for an unknown
     number."""
     output_images: int | None = None
@@ -92,7 +94,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Whether a counter was estimated from the text (`estimate_usage`), derived from the total, contradicted by another
     counter, or lacks the tokens of a model that declined."""
     iterations: list[UsageIteration] = []
-    raw: dict[str, object] | None = None
+    raw: Annotated[dict[str, object], WIRE] | None = None
     """The provider's usage object of the last attempt, as received."""
 
 

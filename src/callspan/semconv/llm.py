@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.record.call import CallRecord
-from callspan.record.events import METADATA_FIELDS, ScopeRecord
+from callspan.record.events import ScopeRecord
 from callspan.record.finish_reasons import normalised
 from callspan.record.labels import EXTRA, requested_user
 from callspan.record.messages import Part, Text, ToolResult
+from callspan.record.vocabulary import METADATA_FIELDS
 from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.content_attributes import (
     Attributes,
