@@ -142,6 +142,7 @@ LONG: Final = "mB4/q0+7e1r5t9zz7Q"
 REPEATED: Final = {
     "percent": quote(LONG, safe=""), "base64": base64.b64encode(LONG.encode()).decode(), "upper": LONG.upper(),
     "end": LONG[-13:], "JSON": json.dumps({"a": json.dumps([LONG])}).replace("/", r"\/"),
+    "hexadecimal": LONG.encode().hex(), "hexadecimal, upper": LONG.encode().hex().upper(),
     "beginning": f"{LONG[:14]}...", "hidden": f"{LONG[:13]}****{LONG[-2:]}",
 }  # fmt: skip
 
@@ -152,6 +153,69 @@ async def test_key_is_nowhere_in_any_form(form: str, streamed: bool, mode: Mode,
     mode.provider.reply(status=401, raw={"error": {"message": f"({REPEATED[form]})", REPEATED[form]: [REPEATED[form]]}})
     await refused(mode, client_of(mode, "openai", default_headers={"x-api-key": LONG}), stream=streamed)
     assert not shown(seen, LONG, REPEATED[form])
+
+
+HEX: Final = "9f86d081884c7d659a2feaa0c55ad015"
+UNNAMED: Final = {
+    "hexadecimal": HEX, "mixed": KEY, "dashes": "8f3e2a1b-7c4d-4f6e-9a8b-1c2d3e4f5a6b", "scheme": f"Bearer {LONG}",
+    "JSON": json.dumps({"strategy": "x", "via": HEX}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", UNNAMED)
+@pytest.mark.parametrize("name", ["x-tenant", "x-gateway", "ocp-apim", "x-portkey-config", "X-Access"])
+async def test_key_in_a_header_without_a_secret_name_is_nowhere(
+    name: str, form: str, mode: Mode, seen: Capture
+) -> None:
+    key = {"scheme": LONG, "JSON": HEX}.get(form, UNNAMED[form])
+    mode.provider.reply(status=401, raw=refusal(key))
+    client = client_of(mode, "openai", default_headers={name: UNNAMED[form]})
+    assert key in await refused(mode, client)
+    assert not shown(seen, key)
+
+
+PLAIN_HEADERS: Final = {
+    "x-tenant": "customer-42", "x-region": "us-east-1", "x-api-version": "2026-11-30-preview", "x-model": "gpt-5.1-a",
+    "x-request-id": HEX, "traceparent": f"00-{HEX}-9f86d081884c7d65-01", "x-correlation-id": HEX, "x-mode": "fast",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLAIN_HEADERS)
+async def test_plain_words_of_headers_stay_in_errors(name: str, mode: Mode, seen: Capture) -> None:
+    told = f"{PLAIN_HEADERS[name]} is not served"
+    mode.provider.reply(status=400, raw={"error": {"message": told}})
+    await refused(mode, client_of(mode, "openai", default_headers={name: PLAIN_HEADERS[name]}))
+    error = the_call(seen).error
+    assert error is not None
+    assert error.message == told
+
+
+SENT_AS: Final = {
+    "authorization": {"authorization": f"Bearer {KEY}"}, "x-api-key": {"x-api-key": KEY}, "x-tenant": {"x-tenant": KEY},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("level", ["off", "full"])
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("way", SENT_AS)
+async def test_key_that_an_answer_has_as_its_id_is_nowhere(
+    way: str, sdk: str, streamed: bool, level: Any, mode: Mode
+) -> None:
+    headers = {"x-request-id": KEY, "request-id": KEY}
+    mode.provider.reply(status=500, raw={"error": {"message": "busy"}}, headers=headers, retry_after_s=0.001)
+    mode.provider.reply(text="Hi", headers=headers)
+    with capture(content=level) as seen:
+        client = client_of(mode, sdk, default_headers=SENT_AS[way], max_retries=1)
+        await mode.whole(ask(client, stream=streamed))
+    assert [attempt.request_id for attempt in the_call(seen).attempts] == ["[secret]", "[secret]"]
+    assert not shown(seen, KEY)
+
+
+async def test_id_that_the_client_has_sent_itself_stays(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(text="Hi", headers={"x-request-id": HEX})
+    await mode.wait(ask(client_of(mode, "openai", default_headers={"x-request-id": HEX})))
+    assert the_call(seen).request_id == HEX
 
 
 async def test_former_key_of_a_client_is_nowhere(mode: Mode, seen: Capture) -> None:

@@ -235,6 +235,31 @@ def test_receiver_errors_hide_secrets(
     assert receiver.headers[-1]["authorization"] == "Bearer sesame-123"
 
 
+KEYS: Final = {
+    "header": "sesame-123", "known format": "sk-ant-abcdefgh12345678", "name": "api_key=a1b2c3d4e5",
+    "hexadecimal": b"sesame-123".hex(), "URL": "https://u:pw12345@host/x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", KEYS)
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_reason_of_a_partial_rejection_has_no_secret(
+    protocol: str, form: str, url: str, record: Play, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(loose)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=Bearer%20sesame-123")
+    address = f"http://{receiver.serve_grpc()}" if protocol == "grpc" else receiver.url
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    receiver.rejects = (1, f"no room for {KEYS[form]} today")
+    for answer in (ask("--store", url, "send"), ask("--store", url, "send", "--json")):
+        assert answer.code == 1
+        assert "no room for" in answer.out + answer.err
+        assert "today" in answer.out + answer.err
+        secret = KEYS[form].rpartition("=")[2].removeprefix("https://").partition("@")[0]
+        assert secret not in answer.out + answer.err
+
+
 def following(url: str, receiver: OtlpReceiver) -> AbstractContextManager[subprocess.Popen[str]]:
     return interrupted("--store", url, "send", "--follow", "--otlp", receiver.url)
 

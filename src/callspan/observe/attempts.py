@@ -11,7 +11,7 @@ import msgspec
 from callspan.fail_open import fail_open, value_of
 from callspan.process.known_keys import fields_without_known_keys, remember
 from callspan.process.secrets import masked_error
-from callspan.process.sent_keys import remember_request, sent_keys
+from callspan.process.sent_keys import remember_request, sent_keys, without_sent_keys
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import FIRST_ERROR, classify, error_info, known_base
 from callspan.providers.stated_cost import cost_of_attempt
@@ -24,6 +24,8 @@ _BROKEN: Final = ("connection", "timeout")
 _READ: Final = fail_open("read the attempts of a call")
 _CONNECTION: Final = "network_stream"
 """The extension with which httpcore names the connection of a response."""
+_OWN_ID: Final = "req_"
+"""How OpenAI's and Anthropic's ids of requests begin, and no key does."""
 _FROM_CACHE: Final = frozenset({"from_cache", "hishel_from_cache"})
 """hishel's extension; its version 1.0 renamed it."""
 
@@ -150,7 +152,13 @@ class AttemptLog:
                 if is_last:
                     attempt.body = None
                 limits = record.rate_limits or limits
-                records.append(record if record.error_type is None else fields_without_known_keys(record))
+                ident = record.request_id
+                if record.error_type is not None:
+                    record = fields_without_known_keys(record)
+                elif ident is not None and not ident.startswith(_OWN_ID):
+                    # A gateway may repeat a key as the id of the request.
+                    record = msgspec.structs.replace(record, request_id=without_sent_keys(ident, self.request))
+                records.append(record)
             if error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
                 records[-1] = msgspec.structs.replace(records[-1], error_kind=error.kind, error_type=error.type)
         except Exception as failure:

@@ -15,7 +15,9 @@ from opentelemetry.util.re import parse_env_headers
 
 from callspan.otlp.answers import Answers, Rejection
 from callspan.otlp.providers import otlp_variable, protocol_of
-from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name, without_passwords
+from callspan.process.known_keys import remember
+from callspan.process.sent_keys import keys_in, without_secrets
+from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name
 from callspan.settings import SettingError
 
 _LIMIT_S: Final = 10.0
@@ -58,7 +60,9 @@ class Receiver:
         self.name = safe_name(address)
         """Its URL without user, password and query."""
         user = address.rpartition("@")[0].rpartition("/")[2]
-        self._secrets = [*_secrets(otlp_variable("HEADERS", "traces")), *filter(None, [user])]
+        headers = otlp_variable("HEADERS", "traces")
+        self._secrets = [*_secrets(headers), *filter(None, [user])]
+        remember(key for value in _values(headers) for key in keys_in(value))
         try:
             self._limit_s = float(otlp_variable("TIMEOUT", "traces") or _LIMIT_S)
             self._answers = Answers(protocol, address)
@@ -123,10 +127,14 @@ class Receiver:
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         line = "".join(character if character.isprintable() else " " for character in text)
-        return without_passwords(" ".join(line.split()))[:_MAX_LINE]
+        return without_secrets(" ".join(line.split()))[:_MAX_LINE]
 
 
 def _secrets(headers: str) -> Iterator[str]:
     """Yield the header values and their words: a receiver may quote `Bearer TOKEN` or only the token."""
-    for value in parse_env_headers(headers, liberal=True).values():
+    for value in _values(headers):
         yield from (word for word in (value, *value.split()) if len(word) >= _MIN_SECRET_LENGTH)
+
+
+def _values(headers: str) -> list[str]:
+    return [*parse_env_headers(headers, liberal=True).values()]

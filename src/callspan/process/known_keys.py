@@ -49,6 +49,12 @@ def without_known_keys(value: Any) -> Any:
     return _masked(value, sorted(KNOWN.copy(), key=len, reverse=True)) if KNOWN else value
 
 
+def without_keys(text: str, keys: Iterable[str]) -> str:
+    """Return a text with these keys masked."""
+    masked: str = _masked(text, sorted(keys, key=len, reverse=True))
+    return masked
+
+
 def fields_without_known_keys(value: _S) -> _S:
     """Return an error, or a failed attempt, without known keys; the same object if it has none."""
     if not KNOWN:
@@ -65,7 +71,7 @@ def _forms(key: str) -> frozenset[str]:
     return frozenset({
         key, json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1], key.replace("/", r"\/"),
         quote(key, safe="", errors="replace"), quote(key, errors="replace"), quote_plus(key, errors="replace"),
-        coded, coded.replace("+", "-").replace("/", "_"),
+        coded, coded.replace("+", "-").replace("/", "_"), key.encode("utf-8", "replace").hex(),
     })  # fmt: skip
 
 

@@ -13,9 +13,10 @@ import msgspec
 
 from callspan.fail_open import fail_open, value_of
 from callspan.process.content import decoded, encoded, with_bodies
-from callspan.process.known_keys import is_key, remember, without_known_keys
-from callspan.process.secrets import is_secret_name, secrets_of_settings
+from callspan.process.known_keys import is_key, remember, without_keys, without_known_keys
+from callspan.process.secrets import is_secret_name, mask_text, secrets_of_settings
 from callspan.record.call import CallRecord, Redaction
+from callspan.safe_urls import without_passwords
 
 _READ: Final = fail_open("mask the keys of a request")
 _PIECE: Final = re.compile(r"[^\s,;\"'=]{8,}=*")
@@ -34,6 +35,15 @@ _WORDS: Final = re.compile(
     r"(?:$|[^a-z])"
 )
 _NO_KEYS: Final = frozenset({"idempotency-key", "x-idempotency-key", "sec-websocket-key", "x-max-tokens"})
+_PLAIN_HEADER: Final = re.compile(
+    r"accept(?:-.*)?|amz-sdk-.*|anthropic-.*|b3|baggage|cache-control|connection|content-.*|date|expect|forwarded|host|if-.*"
+    r"|openai-.*|origin|range|referer|sec-.*|te|trace(?:parent|state)|sentry-trace|transfer-encoding|upgrade|user-agent|via"
+    r"|x-amz-(?:content-sha256|date)|x-b3-.*|x-cloud-trace-context|x-forwarded-.*|x-goog-api-client|x-stainless-.*"
+    r"|.*-?(?:request|trace|correlation|span|session|conversation|message|invocation|user|org|organization|project)-?id"
+)
+"""Headers whose values may look like keys, and are none."""
+_RANDOM: Final = re.compile(r"(?=.{12})(?:.*?(?:[A-Za-z][0-9]|[0-9][A-Za-z])){3}")
+"""A value that is no name, date or version: a key in a header whose name does not say that it has one."""
 _LONG: Final = 12
 """Characters of a password that are unlikely in other text."""
 _MAX_CAUSES: Final = 8
@@ -48,11 +58,27 @@ def sent_keys(request: Any) -> list[str]:
     return sorted(keys, key=len, reverse=True)
 
 
+def without_sent_keys(text: str, request: Any) -> str:
+    """Return a text of an answer, such as its id, without the keys of its request, where it repeats one."""
+    if request is None or value_of(partial(_is_in_headers, text, request)) is False:
+        return text
+    return without_keys(text, sent_keys(request))
+
+
+def _is_in_headers(text: str, request: Any) -> bool:
+    headers = request.headers
+    pairs = getattr(headers, "raw", None)
+    for _, value in headers.items() if pairs is None else pairs:  # noqa: SIM110 - faster than a generator
+        if text in _text(value):
+            return True
+    return False
+
+
 def remember_request(request: object, body: msgspec.Raw) -> None:
     """Mask the keys of a failed request, and the secrets in the settings of its body, in errors."""
     remember(sent_keys(request))
     with _READ:
-        remember(key for value in secrets_of_settings(body) for key in _of_value(value))
+        remember(key for value in secrets_of_settings(body) for key in keys_in(value))
 
 
 def remember_failure(error: BaseException) -> None:
@@ -65,6 +91,14 @@ def remember_failure(error: BaseException) -> None:
         if cause is None:
             return
         error = cause
+
+
+def without_secrets(text: str) -> str:
+    """Return what another program says, such as a store or a receiver, without secrets, for logs and messages.
+
+    It is cut after 4,096 characters.
+    """
+    return mask_text(without_known_keys(without_passwords(text)))
 
 
 def answer_without_keys(record: CallRecord) -> CallRecord:
@@ -91,15 +125,22 @@ def _keys(request: Any) -> Iterator[str]:
         if name == _PROTOCOLS:
             yield from filter(is_key, _OF_PROTOCOL.findall(_text(raw_value)))
         elif _has_key(name):
-            yield from _of_value(_text(raw_value))
+            yield from keys_in(_text(raw_value))
+        elif not _is_plain(name):
+            yield from filter(_RANDOM.match, keys_in(_text(raw_value)))
     # The handshake of a websocket has a path.
     url = str(getattr(request, "url", None) or getattr(request, "path", ""))
     for name, value in _PARAMETER.findall(url):
         if _has_key(unquote(name).lower()) or name.lower() == "code":
             for text in {value, unquote(value), unquote_plus(value)}:
-                yield from _of_value(text)
+                yield from keys_in(text)
     for match in _USER.finditer(url):
         yield from _of_login(unquote(match[1]), unquote(match[2]))
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(name: str) -> bool:
+    return name in _NO_KEYS or _PLAIN_HEADER.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=1024)
@@ -112,7 +153,7 @@ def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _of_value(value: str) -> Iterable[str]:
+def keys_in(value: str) -> Iterable[str]:
     """Return the value without its scheme, and the parts of it that look like keys."""
     if value.startswith(_SIGNED):
         return [*filter(is_key, _SIGNER.findall(value))]

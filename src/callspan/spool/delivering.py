@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.fail_open import fail_open
-from callspan.safe_urls import error_text, first_line, without_passwords
+from callspan.fail_open import fail_open, value_of
+from callspan.process.sent_keys import without_secrets
+from callspan.safe_urls import first_line
 from callspan.spool.directory import REJECTED_FILE
 from callspan.spool.losses import Kind
 from callspan.spool.segment import Line, Segment, lines_in, opened
@@ -166,9 +168,9 @@ class Destination:
 
 
 def reason(error: BaseException) -> str:
-    """Return the reason for a store's failure, as a short text without passwords."""
+    """Return the reason for a store's failure, as a short text without secrets."""
     if isinstance(error, OSError) and error.strerror:
-        text = without_passwords(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     else:
-        text = error_text(error)
-    return first_line(text, _MAX_REASON) or type(error).__name__
+        text = value_of(partial(str, error)) or ""
+    return first_line(without_secrets(text), _MAX_REASON) or type(error).__name__
