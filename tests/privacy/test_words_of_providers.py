@@ -9,7 +9,8 @@ import openai
 import pytest
 from tests.support.calls import CHAT, everywhere
 
-from callspan.records import CallRecord
+import callspan
+from callspan.records import CallRecord, EventRecord
 from callspan.testing import Capture, ScriptedProvider, capture
 
 SENTENCES: Final = ["A question of a user", "\u8ab0\u306b\u3082\u8a00\u308f\u306a\u3044\u3067", "b" * 513]
@@ -80,3 +81,59 @@ def test_sentences_are_kept_with_all_content(provider: ScriptedProvider) -> None
     with capture(chunk_log=9) as seen:
         asked(provider, SENTENCES[0])
     assert everywhere(seen).count(SENTENCES[0]) > 20
+
+
+def sent(provider: ScriptedProvider, text: str) -> None:
+    """Let the application state a text where a model, a provider or an id is expected, and an answer in its tools."""
+    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+    output = [
+        {"type": "mcp_call", "id": text, "name": text, "server_label": text, "arguments": "{}", "output": "o"},
+        {"type": "web_search_call", "id": text, "status": "completed", "action": {"type": text}},
+        {"type": f"{text}_call", "id": f"{text} 2", "name": text, "status": "completed", "output": "o"},
+    ]
+    provider.reply(text="A")
+    provider.reply(raw={"id": "r", "object": "response", "model": "m", "status": "completed", "output": output,
+        "usage": usage})  # fmt: skip
+    with openai.OpenAI(api_key="sk-1", base_url=provider.openai_url) as client, callspan.session("s"):
+        client.chat.completions.create(**{**CHAT, "model": text, "messages": [{"role": text, "content": "A"}]})
+        client.responses.create(model="m", input="A", previous_response_id=text, conversation=text)
+        with callspan.record_call(provider=text, client=text, model=text) as call:
+            call.request({"model": text, "messages": [{"role": text, "content": "A"}]})
+            call.response({"choices": [{"message": {"role": "assistant", "content": "A"}}]})
+        asked = {"id": text, "type": "function", "function": {"name": "t", "arguments": "{}"}}
+        # The session API takes no longer id.
+        with callspan.tool("t", call=asked if len(text) <= 512 else None):
+            pass
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_sentences_in_place_of_words_of_a_request_are_removed(text: str, provider: ScriptedProvider) -> None:
+    with capture(content="off", attempt_spans=True) as seen:
+        sent(provider, text)
+    everything = everywhere(seen)
+    assert text not in everything
+    assert text.encode("unicode-escape").decode() not in everything
+    own, plain = calls(seen)[-1], calls(seen)[0]
+    assert (own.provider, own.sdk, own.request.model) == ("unknown", None, None)
+    assert "request.model" in {note.what for note in plain.redactions}
+    tools = [one.name for one in seen.everything if isinstance(one, EventRecord) and one.duration_ns is None]
+    assert {*tools} >= {"mcp", "web_search", "other"}
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_ids_and_roles_that_are_sentences_are_removed_beside_names(text: str, provider: ScriptedProvider) -> None:
+    with capture(content="metadata") as seen:
+        sent(provider, text)
+    records = [one for one in seen.everything if isinstance(one, CallRecord)]
+    assert {one.request.model for one in records} <= {None, "m"}
+    assert {role for one in records for role in one.request.roles or ()} <= {"unknown", "user"}
+    events = [one for one in seen.everything if isinstance(one, EventRecord)]
+    assert not [one for one in events if text in f"{one.event_id} {one.tool_call_id}"]
+
+
+def test_words_of_a_request_are_kept(provider: ScriptedProvider) -> None:
+    with capture(content="off") as seen:
+        sent(provider, WORD)
+    plain, own = calls(seen)[0], calls(seen)[-1]
+    assert (plain.request.model, own.provider, own.request.model) == (WORD, WORD, WORD)
+    assert "request.model" not in {note.what for note in plain.redactions}

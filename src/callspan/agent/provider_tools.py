@@ -19,12 +19,15 @@ from callspan.process.processors import with_span
 from callspan.providers import registry
 from callspan.providers.hosted_tools import PAUSED, SERVERS, ProviderRun, runs_at_provider, unanswered
 from callspan.record.call import CallRecord
+from callspan.record.content_level import is_word
 from callspan.record.events import EventRecord
 from callspan.record.messages import Conversation, Message, ToolCall, ToolResult, parse_arguments
 from callspan.settings import Content
 from callspan.spans.session import NO_SPAN, SpanRef
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")
+_OTHER_TOOL: Final = "other"
+"""The name of a tool whose type is no word, at a reduced content level."""
 _RUNNING: Final[LRUCache[str, Message]] = LRUCache(256)
 """The tools that were running when answers were paused, by the id of the answer: what continues it may name only that.
 """
@@ -40,7 +43,8 @@ def record_provider_tools(runtime: Runtime, conversation: Conversation, record: 
     if record.finish_reason == PAUSED:
         _note_running(conversation, record)
     for run in runs_at_provider(conversation, record.api):
-        id_suffix = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
+        is_id = record.content_level == "full" or is_word(run.call.id)
+        id_suffix = str(run.position) if run.call.id is None or run.call.id in seen or not is_id else run.call.id
         seen.add(id_suffix)
         with _RECORD:
             processed = runtime.process(_event(run, record, id_suffix), record.content_level, "event")
@@ -79,6 +83,7 @@ def _event(run: ProviderRun, record: CallRecord, id_suffix: str) -> EventRecord:
     place, tool_call = record.place, run.call
     # Names of tools and MCP servers are content at the level `off`; the type is the provider's word.
     name, server = (None, None) if record.content_level == "off" else (tool_call.name, run.server)
+    is_kind = record.content_level == "full" or is_word(tool_call.tool_type)
     own_metadata = {"provider": record.provider, "tool_type": run.kind, "server": server}
     data = {"arguments": parse_arguments(tool_call.arguments), "result": run.result}
     return EventRecord(
@@ -88,7 +93,7 @@ def _event(run: ProviderRun, record: CallRecord, id_suffix: str) -> EventRecord:
         timestep=place.timestep,
         call_id=record.call_id,
         event_type="tool",
-        name=name or tool_call.tool_type,
+        name=name or (tool_call.tool_type if is_kind else _OTHER_TOOL),
         time_ns=record.timing.start_ns + (record.timing.duration_ns or 0),
         data=without_none(data) or None,
         tool_call_id=tool_call.id,

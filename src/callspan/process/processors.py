@@ -145,12 +145,12 @@ class Processor(NamedTuple):
 class Processors:
     """A list of processors. Safe from any thread."""
 
-    __slots__ = ("_processors", "_redacts")
+    __slots__ = ("_changes_starts", "_processors")
 
-    def __init__(self, processors: Sequence[Processor], *, redacts: bool = True) -> None:
-        """`redacts` states that a processor may change records without content, settings, metadata and error."""
+    def __init__(self, processors: Sequence[Processor], *, changes_starts: bool = True) -> None:
+        """`changes_starts` states that a processor may change records without content, settings, metadata and error."""
         self._processors = tuple(processors)
-        self._redacts = redacts
+        self._changes_starts = changes_starts
 
     def process(self, record: _R, point: Point | None = None) -> ProcessedRecord[_R]:
         """Return the record as it may be exported and stored, after the callbacks of `point` and of `before_record`.
@@ -176,9 +176,9 @@ class Processors:
     def started(self, record: CallRecord) -> ProcessedRecord[CallRecord]:
         """Process the record of a call that starts, for its span and the count of calls in progress.
 
-        Without a redactor the metadata is dropped instead of processed: neither of the two uses it.
+        Without a redactor, and with all content, the metadata is dropped instead of processed: neither uses it.
         """
-        if self._redacts:
+        if self._changes_starts:
             return self._processed(record)
         return ProcessedRecord(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
 
@@ -235,7 +235,7 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
     limit = partial(within, max_bytes=settings.max_record_bytes)
     steps.append(Processor(fail_open("limit the size of a record"), limit))
     steps.append(Processor(_PRICE, with_provider_cost, _unchanged))
-    return Processors(steps, redacts=redactor is not None)
+    return Processors(steps, changes_starts=redactor is not None or settings.content != "full")
 
 
 def delivery_processors(prices: Path | None) -> Processors:

@@ -41,6 +41,9 @@ def without_content(record: Record, *, keep_outline: bool, why: str = "content")
     if name is not None and (content := getattr(record, name)) is not None:
         notes.append(_note(name, encode_json(content), keep_outline, why))
         replacements[name] = None
+    if isinstance(record, EventRecord) and not is_word(record.tool_call_id):
+        notes.append(Redaction(what="tool_call_id", why=why))
+        replacements["tool_call_id"] = None
     error = getattr(record, "error", None)
     if isinstance(error, ErrorInfo) and (bare := _bare(error)) is not error:
         notes.append(Redaction(what="error", why=why))
@@ -87,6 +90,10 @@ def _call(record: CallRecord, keep_outline: bool, why: str) -> CallRecord:
         )
         if not is_kept_whole
     )  # fmt: skip
+    called = _replaced_texts(record, _OF_CALL)
+    if isinstance(record.api, str) and _API.fullmatch(record.api) is None:
+        called["api"] = _DEFAULTS["api"]
+    notes.extend(Redaction(what=name, why=why) for name in called)
     earlier = (
         record.redactions if keep_outline else [replace(redaction, sha256=None) for redaction in record.redactions]
     )
@@ -94,7 +101,7 @@ def _call(record: CallRecord, keep_outline: bool, why: str) -> CallRecord:
     redactions = sorted({*earlier, *notes}, key=_order) if notes or earlier else []
     return replace(
         record, request=request, response=response, error=error, conversation=None, redactions=redactions, usage=usage,
-        stream=stream, attempts=attempts,
+        stream=stream, attempts=attempts, **called,
     )  # fmt: skip
 
 
@@ -107,6 +114,9 @@ def _request(request: Request, keep_outline: bool, why: str, notes: list[Redacti
         roles = _roles(request.body) if keep_outline else None
     names = request.tool_names if keep_outline else None
     hosted = request.hosted_tools and sorted({_known_kind(kind) for kind in request.hosted_tools})
+    sent = _replaced_texts(request, _SENT)
+    notes.extend(Redaction(what=f"request.{name}", why=why) for name in sent)
+    request = replace(request, **sent) if sent else request
     return replace(request, body=NO_BODY, params=params, roles=roles, tool_names=names, hosted_tools=hosted)
 
 
@@ -127,41 +137,55 @@ def _response(response: Response, keep_outline: bool, why: str, notes: list[Reda
 
 def _bare(error: ErrorInfo) -> ErrorInfo:
     error = without_texts(error)
-    if _is_word(error.type) or error.type == error.exception:
+    if is_word(error.type) or error.type == error.exception:
         return _worded(error)
     return _worded(replace(error, type=error.exception or ("_OTHER" if error.status is None else str(error.status))))
 
 
 def _stream(stream: Stream | None) -> Stream | None:
-    if stream is None or all(_is_word(text) for text in (stream.last_event, *(note.event for note in stream.log))):
+    if stream is None or all(is_word(text) for text in (stream.last_event, *(note.event for note in stream.log))):
         return stream
     return replace(_worded(stream), log=[*map(_worded, stream.log)])
 
 
 def _usage(usage: Usage | None) -> Usage | None:
-    if usage is None or not usage.raw or (raw := _words_of(usage.raw)) == usage.raw:
+    if usage is None or not (usage.raw or usage.iterations):
         return usage
-    return replace(usage, raw=cast("dict[str, object]", raw))
+    iterations = [
+        replace(iteration, **removed) if (removed := _replaced_texts(iteration, _OF_ITERATION)) else iteration
+        for iteration in usage.iterations
+    ]
+    raw = None if usage.raw is None else cast("dict[str, object]", _words_of(usage.raw))
+    is_whole = raw == usage.raw and iterations == usage.iterations
+    return usage if is_whole else replace(usage, raw=raw, iterations=iterations)
 
 
 def _words_of(value: object) -> object:
     """Return JSON without the texts and names that are no words."""
     if isinstance(value, dict):
-        return {name: _words_of(item) for name, item in value.items() if _is_word(name) and _is_word(item)}
-    return [_words_of(item) for item in value if _is_word(item)] if isinstance(value, list) else value
+        return {name: _words_of(item) for name, item in value.items() if is_word(name) and is_word(item)}
+    return [_words_of(item) for item in value if is_word(item)] if isinstance(value, list) else value
 
 
 def _worded(said: _S) -> _S:
     """Return what a provider says of an answer without texts that are no words; the same object if it has none."""
-    texts = {name: getattr(said, name) for name in said.__struct_fields__ if name in _SAID}
-    removed: dict[str, object] = {name: None for name, text in texts.items() if not _is_word(text)}
+    removed = _replaced_texts(said, _SAID)
     reasons = getattr(said, "finish_reasons", ())
-    if not all(map(_is_word, reasons)):
-        removed["finish_reasons"] = [reason if _is_word(reason) else "other" for reason in reasons]
+    if not all(map(is_word, reasons)):
+        removed["finish_reasons"] = [reason if is_word(reason) else "other" for reason in reasons]
     return replace(said, **removed) if removed else said
 
 
-def _is_word(value: object) -> bool:
+def _replaced_texts(part: msgspec.Struct, names: frozenset[str]) -> dict[str, object]:
+    """Return what stands in place of the texts in these fields that are no words."""
+    return {
+        name: _DEFAULTS.get(name)
+        for name in part.__struct_fields__
+        if name in names and not is_word(getattr(part, name))
+    }
+
+
+def is_word(value: object) -> bool:
     """Return whether a text is an id or a word of a provider; so is anything but a text."""
     return not isinstance(value, str) or _SAID_WORD.fullmatch(value) is not None
 
@@ -182,7 +206,10 @@ def _roles(body: msgspec.Raw) -> list[str] | None:
         turns = [_typed_message(message) for message in messages] if isinstance(messages, list) else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return None if turns is None else [turn.type or "unknown" if turn.role is None else turn.role for turn in turns]
+    if turns is None:
+        return None
+    roles = [turn.type or _UNKNOWN if turn.role is None else turn.role for turn in turns]
+    return [role if is_word(role) else _UNKNOWN for role in roles]
 
 
 class _TypedMessage(msgspec.Struct):
@@ -203,6 +230,16 @@ _SAID: Final = frozenset({
     "service_tier", "status", "system_fingerprint",
 })  # fmt: skip
 """Fields with what a provider says of an answer, an attempt or an error."""
+_SENT: Final = frozenset({"cache_ttl", "continues", "conversation_id", "model"})
+"""Fields of a request with a word or an id of the provider."""
+_OF_ITERATION: Final = frozenset({"kind", "model"})
+_OF_CALL: Final = frozenset({"batch_id", "operation", "provider", "sdk", "server_address"})
+"""Fields that say who was called, and for what; other programs, and `record_call`, may state any text."""
+_UNKNOWN: Final = "unknown"
+_DEFAULTS: Final = {"operation": "_OTHER", "provider": _UNKNOWN, "api": _UNKNOWN, "kind": "other"}
+"""What stands in place of a text that is required."""
+_API: Final = re.compile("(?:[A-Z]{1,16} )?[!-~]{1,512}")
+"""A word, or the method and path of an endpoint."""
 _SAID_WORD: Final = re.compile("[!-~]{1,512}")
 """A word or an id: a text without spaces, of no other script."""
 
