@@ -14,8 +14,9 @@ from typing import Any, Final, TypeAlias, get_args
 from msgspec import inspect as types
 
 from callspan.forks import late_attribute
-from callspan.providers.base import Api, Operation
+from callspan.providers.base import Operation
 from callspan.providers.hosts import PROVIDERS
+from callspan.record.apis import APIS
 from callspan.record.events import Record
 from callspan.record.vocabulary import DATA_FIELDS, KEYS, METADATA_FIELDS, WORDS
 
@@ -29,7 +30,7 @@ _IDENTITY: Final = frozenset(
 )
 """Fields that identify a record or its process; a redactor must not change them."""
 _PROVIDERS_WORDS: Final = {
-    "api": frozenset(get_args(Api)),
+    "api": frozenset(APIS),
     "operation": frozenset(get_args(Operation)),
     "provider": PROVIDERS,
 }

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Final, TypeVar, get_args
+from typing import Final, TypeVar
 
 import msgspec
 
 from callspan.process.content import decoded, encoded, with_bodies
 from callspan.process.known_keys import MASK, fields_without_known_keys
-from callspan.providers.base import Api
 from callspan.providers.error_kinds import FIRST_ERROR
+from callspan.record.apis import APIS
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -88,7 +88,7 @@ _SESSIONS: Final = frozenset({"bidi_generate_content", "live", "realtime", "real
 """APIs whose settings may have credentials anywhere."""
 _REPEATING: Final = _SESSIONS | {"interactions", "messages", "responses"}
 """APIs whose answers repeat settings, perhaps those of an earlier request."""
-_WITHOUT_SETTINGS: Final = frozenset(get_args(Api)) - _REPEATING
+_WITHOUT_SETTINGS: Final = frozenset(APIS) - _REPEATING
 """APIs whose answers repeat no settings."""
 
 MAX_SEARCHED: Final = 65_536

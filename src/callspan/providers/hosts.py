@@ -105,7 +105,7 @@ _SCHEME_PORTS: Final = {"https": 443, "http": 80}
 PROVIDERS: Final = frozenset(
     {
         *_CLIENTS.values(), *_DOMAINS.values(), *_WIRE_DOMAINS.values(), *(provider for _, provider in _PATTERNS),
-        *_OWNERS.values(), *_PORTS.values(), UNKNOWN,
+        *(row.owner for row in APIS.values() if row.owner), *_PORTS.values(), UNKNOWN,
     }
 )  # fmt: skip
 """All names of providers that a host, client or API states."""
