@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import closing
-from itertools import chain
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,14 +13,14 @@ import msgspec
 
 from callspan.conversion import converter
 from callspan.delivery import leftovers
+from callspan.delivery.waiting_erasure import WaitingErasure
 from callspan.receive import body_files
-from callspan.record.events import record_key
+from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import directory as spool_files
-from callspan.stores.base import DeletionScope, StoreError
-from callspan.stores.erased import is_in_scope
+from callspan.stores.base import DeletionScope, EmptyStoreError, StoreError
 from callspan.stores.facts import TABLES
 from callspan.stores.filters import SESSION_CONDITIONS, CallFilter
 from callspan.stores.protocol import SqlStore
@@ -86,8 +86,9 @@ def erase(
     dry_run: bool = False,
     vacuum: bool = False,
 ) -> Receipt:
-    """Delete records from SQLite and Postgres stores, after delivering to them what ended processes left.
+    """Delete records from SQLite and Postgres stores, after delivering to them what waits, also in running processes.
 
+    Only the newest version of a record decides: a session that names another user by now stays, without this name.
     A session that matches the filter is deleted with all its records, a matching call by itself. If the filter has a
     condition on calls (a model, an error, a text), only calls are deleted. If its only condition is a user, timesteps,
     events, messages and rewards with that user in their own metadata are deleted too. Earlier records of the sessions,
@@ -125,15 +126,21 @@ def erase(
     named_ids = _ids(sessions), _ids(calls)
     _require_one_selection(selection, named_ids, older_than_ns)
     urls = split_urls(stores)
-    sql_stores = _sql_stores(urls, selection)
+    sql_stores, user = _sql_stores(urls, selection), _only_user(selection, named_ids)
     failures = {store: error for url, store in sql_stores.items() if (error := _delivery_error(url, urls)) is not None}
+    # The newest version of a record, which decides, may be one that no store has yet.
+    ends, unsearched = _waiting(urls)
+    failures |= {store: error for url, store in sql_stores.items() if (error := _storing_error(url, ends)) is not None}
     if older_than_ns is not None:
-        scope = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns())
+        scope, unsearched = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), None
     else:
-        scope = _select(sql_stores.values(), selection, named_ids, failures)
-    scope, unsearched = _without_waiting(urls, scope, dry_run=dry_run)
+        scope = _select(sql_stores.values(), selection, named_ids, failures)._replace(user=user)
+        scope, error = _without_waiting(ends, scope, sql_stores.values(), dry_run=dry_run)
+        unsearched = error or unsearched
+    # A store decides in the transaction of the deletion what is the user's: another process may just deliver.
+    removed = scope if user is None else DeletionScope(user=user, erased_ns=scope.erased_ns)
     erased = [
-        _attempt(store, scope, failures.get(store), dry_run=dry_run, vacuum=vacuum) for store in sql_stores.values()
+        _attempt(store, removed, failures.get(store), dry_run=dry_run, vacuum=vacuum) for store in sql_stores.values()
     ]
     if unsearched is not None:
         erased.append(ErasureCounts(store=SPOOL, left=unsearched))
@@ -188,40 +195,48 @@ def _ids(argument: str | Collection[str] | None) -> frozenset[str] | None:
     return None if argument is None else frozenset(map(clean, [argument] if isinstance(argument, str) else argument))
 
 
-def _without_waiting(urls: Sequence[str], scope: DeletionScope, *, dry_run: bool) -> tuple[DeletionScope, str | None]:
-    """Overwrite the waiting records of a scope; return it with their sessions and calls, and what remains, if any."""
-    if scope.older_than_ns is not None:
-        return scope, None
-    directories = list(dict.fromkeys(directory for url in urls for directory in directories_for(url, urls)))
+def _storing_error(url: str, ends: Mapping[Path, int]) -> str | None:
+    """Store what running processes have not delivered yet; return the error if that fails."""
     try:
-        if not dry_run:
-            scope = _with_waiting(scope, directories)
-            for directory in directories:
-                spool_files.erase(directory, lambda payload: is_in_scope(payload, scope))
-            for root in {directory.parent for directory in directories}:
-                body_files.erase(root, scope.covers)
+        return leftovers.store_waiting(url, ends)
+    except _errors() as error:
+        return error_text(error)
+
+
+def _waiting(urls: Sequence[str]) -> tuple[dict[Path, int], str | None]:
+    """Return the files of records that wait for stores, with their sizes, and what cannot be searched, if anything."""
+    directories = dict.fromkeys(directory for url in urls for directory in directories_for(url, urls))
+    try:
+        ends = spool_files.ends_in(directories)
     except OSError as error:
-        return scope, error_text(error)
+        return {}, error_text(error)
     unread = [str(finding) for finding in findings_for(urls) if finding.holds_records]
-    return scope, f"not searched: {'; '.join(unread)}" if unread else None
+    return ends, f"not searched: {'; '.join(unread)}" if unread else None
 
 
-def _with_waiting(scope: DeletionScope, directories: Sequence[Path]) -> DeletionScope:
-    """Return the scope with the waiting records that it covers, and those that these cover, and so on.
+def _without_waiting(
+    ends: Mapping[Path, int], scope: DeletionScope, stores: Collection[SqlStore], *, dry_run: bool
+) -> tuple[DeletionScope, str | None]:
+    """Overwrite the waiting records of a scope; return it with their sessions and calls, and why some remain, if any.
 
-    A user's waiting session is in no store, and what another process records in it does not name the user.
+    If a store cannot be read, all remain: their newest versions may be there.
     """
-    while True:
-        sessions, calls, targets = {*scope.sessions}, {*scope.calls}, {*scope.targets}
-        ids = {"session": sessions, "call": calls, "timestep": targets, "event": targets}
-        for record in chain.from_iterable(map(spool_files.records_in, directories)):
-            kind, ident = record_key(record)
-            if kind in ids and scope.covers(record):
-                ids[kind].add(ident)
-        extended = scope._replace(sessions=sessions, calls=calls, targets=targets)
-        if extended == scope:
-            return scope
-        scope = extended
+    try:
+        erasure = WaitingErasure(ends, scope, partial(_stored, stores))
+        if not dry_run:
+            erasure.run()
+            for root in {path.parent.parent for path in ends}:
+                body_files.erase(root, erasure.erases)
+    except _errors() as error:
+        return scope, error_text(error)
+    return erasure.scope, None
+
+
+def _stored(stores: Iterable[SqlStore], kind: str, ids: Collection[str]) -> Iterator[Record]:
+    """Yield the records of a kind with these ids from all stores."""
+    for store in stores:
+        with suppress(EmptyStoreError), closing(store.reader()) as reader:
+            yield from reader.stored(RECORD_TYPES[kind], [*ids])
 
 
 def _select(
@@ -240,8 +255,12 @@ def _select(
         session_ids = _in_each(stores, lambda reader: reader.session_ids(selection), failures) if of_sessions else set()
         session_ids = session_ids & sessions if sessions else session_ids
     call_ids |= _in_each(stores, lambda reader: (call.call_id for call in reader.ids_in(session_ids)), failures)
-    user = selection.user_id if selection == CallFilter(user_id=selection.user_id) and not (sessions or calls) else None
-    return DeletionScope(session_ids, call_ids, user=user, erased_ns=time.time_ns())
+    return DeletionScope(session_ids, call_ids, erased_ns=time.time_ns())
+
+
+def _only_user(selection: CallFilter, named_ids: Iterable[frozenset[str] | None]) -> str | None:
+    """Return the user, if that is the only condition."""
+    return selection.user_id if selection == CallFilter(user_id=selection.user_id) and not any(named_ids) else None
 
 
 def _in_each(

@@ -6,8 +6,9 @@ Records that other stores still lack stay in the spool. Lists the records that s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -20,7 +21,7 @@ from callspan.safe_urls import error_text
 from callspan.settings import Settings
 from callspan.settings_loader import load
 from callspan.spool import directory as spool_files
-from callspan.spool.delivering import BatchResult, Delivery, Destination
+from callspan.spool.delivering import DATA_ERRORS, BatchResult, Delivery, Destination, Rejected
 from callspan.spool.directory import Target, WaitingSegment
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import Segment
@@ -62,6 +63,36 @@ def deliver(
         return Result()
     target = target_of(find_store(url))  # which also has the name by which earlier records may wait
     return Leftovers(target, StoreSink(store, settings.prices), timeout_s, progress).deliver(segments)
+
+
+def store_waiting(url: str, ends: Mapping[Path, int], timeout_s: float = TIMEOUT_S) -> str | None:
+    """Store what running processes have not yet delivered to a store, up to these sizes of segments; return an error.
+
+    These processes deliver it again, which changes nothing, and reject what the store does not accept. Raises
+    SettingError for an invalid URL.
+    """
+    settings, target = load(warn=False), target_of(find_store(url))
+    payloads = spool_files.waiting_payloads(ends, lambda directory: target.key(directory.parent))
+    deadline, guard = monotonic_s() + timeout_s, Guard(f"store the waiting records of {target.name}")
+    with guard, closing(StoreSink(store_of(url, settings), settings.prices)) as sink:
+        batch = [*islice(payloads, sink.batch_records)]
+        if batch:
+            sink.open()
+        while batch:
+            if monotonic_s() > deadline:
+                return _TIME_OVER
+            _store(sink, batch)
+            batch = [*islice(payloads, sink.batch_records)]
+    return None if guard.error is None else f"{type(guard.error).__name__}: {error_text(guard.error)}"
+
+
+def _store(sink: StoreSink, payloads: Sequence[bytes]) -> None:
+    """Store what the store accepts."""
+    try:
+        sink.deliver(payloads)
+    except (Rejected, *DATA_ERRORS):
+        for payload in payloads if len(payloads) > 1 else ():
+            _store(sink, [payload])
 
 
 class Leftovers:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,10 @@ from callspan.fail_open import fail_open, log
 from callspan.process.processors import delivery_processors
 from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode
-from callspan.record.events import Record
+from callspan.record.events import Record, TimestepRecord, record_key
 from callspan.settings import Settings, absolute
-from callspan.spool.delivering import Destination, Rejected
+from callspan.spool.delivering import Destination, Rejected, Waiting
+from callspan.stores.base import session_of, start_of
 from callspan.stores.protocol import ServerStore, SqlStore, Store
 from callspan.stores.removal import RetentionTimes
 from callspan.stores.urls import find_store
@@ -111,9 +113,9 @@ class StoreSink(Destination):
         except NO_RECORD as error:
             raise Rejected(f"not a record: {error}", payload) from error
 
-    def maintain(self, waits_since_ns: Callable[[], int | None]) -> bool:
+    def maintain(self, waiting: Waiting) -> bool:
         """Delete a batch of expired records; return whether there may be more."""
-        return self._retention is not None and self._retention.maintain(waits_since_ns)
+        return self._retention is not None and self._retention.maintain(waiting)
 
     def close(self) -> None:
         """Close files and connections."""
@@ -142,13 +144,13 @@ class Retention:
         self._has_deleted = False
         self._failing = fail_open(f"delete old records from {store.name}")
 
-    def maintain(self, waits_since_ns: Callable[[], int | None]) -> bool:
+    def maintain(self, waiting: Waiting) -> bool:
         """Delete a batch if due; return whether there may be more. Deliveries come first."""
         if monotonic_s() < self._next:
             return False
         self._next, count = monotonic_s() + self._pause_s, None
         with self._failing:
-            self._pass = self._pass or self._store.retain(self._times(waits_since_ns()))
+            self._pass = self._pass or self._store.retain(self._times(waiting))
             count = next(self._pass, None)
         if count is None:
             self.close()
@@ -169,11 +171,24 @@ class Retention:
         if isinstance(steps, Generator):
             steps.close()
 
-    def _times(self, waits_since_ns: int | None) -> RetentionTimes:
+    def _times(self, waiting: Waiting) -> RetentionTimes:
         """Return until when records and contents have expired, except those that may still wait in the spool."""
-        now_ns = time.time_ns()
-        until = now_ns if waits_since_ns is None else min(now_ns, waits_since_ns)
+        now_ns, since_ns = time.time_ns(), waiting.since_ns()
+        until = now_ns if since_ns is None else min(now_ns, since_ns)
         before_ns, content_before_ns = (
             None if days is None else min(until, now_ns - int(days * _DAY_NS)) for days in self._days
         )
-        return RetentionTimes(now_ns - _QUIET_NS, before_ns, content_before_ns)
+        return RetentionTimes(now_ns - _QUIET_NS, before_ns, content_before_ns, _old_ids(waiting.payloads(), until))
+
+
+def _old_ids(payloads: Iterable[bytes], until_ns: int) -> set[str]:
+    """Return the ids of the sessions of records, and of the calls and timesteps that began before a time."""
+    ids = set[str]()
+    for payload in payloads:
+        with suppress(*NO_RECORD):
+            record = decode(payload)
+            if (session_id := session_of(record)) is not None:
+                ids.add(session_id)
+            if isinstance(record, CallRecord | TimestepRecord) and start_of(record) < until_ns:
+                ids.add(record_key(record)[1])
+    return ids

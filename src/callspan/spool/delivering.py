@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -133,6 +133,15 @@ class NoFreeConnectionError(Exception):
     """A server that works has no connection to spare: other processes have them, for a moment each."""
 
 
+class Waiting(NamedTuple):
+    """The records of any process that wait for a store, read when they are asked for."""
+
+    since_ns: Callable[[], int | None]
+    """Returns since when the oldest one waits, Unix time; None if none waits."""
+    payloads: Callable[[], Iterator[bytes]]
+    """Returns all of them."""
+
+
 class Destination:
     """The destination of records. Used by one thread at a time, never by the application's threads.
 
@@ -155,12 +164,12 @@ class Destination:
         """
         raise NotImplementedError
 
-    def maintain(self, waits_since_ns: Callable[[], int | None]) -> bool:
+    def maintain(self, waiting: Waiting) -> bool:
         """Do a short piece of maintenance while nothing is to be delivered; return whether there is more to do now.
 
-        It must not delete anything newer than `waits_since_ns()` (Unix time), parts of which may still wait.
+        It must not delete anything newer than what waits, nor anything of which a newer version waits.
         """
-        del waits_since_ns
+        del waiting
         return False
 
     def close(self) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, takewhile
 from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,9 +23,11 @@ from callspan.record.events import Record, end_of
 from callspan.spool.losses import Losses, add_losses
 from callspan.spool.segment import (
     OWN_SUFFIX,
+    Line,
     Segment,
     created_ns,
     is_locked,
+    line_of,
     lines_in,
     lines_of,
     opened,
@@ -334,33 +336,60 @@ def adopt(path: Path) -> Segment | None:
     return Segment.adopt(path, keys) if keys else None
 
 
-def records_in(directory: Path) -> Iterator[Record]:
-    """Yield the undamaged records of all segments, delivered or not. Raises OSError."""
-    for path in segments_in(directory):
-        for line in lines_of(path):
+def ends_in(directories: Iterable[Path]) -> dict[Path, int]:
+    """Return the files with records in these directories, delivered or not, with their sizes. Raises OSError.
+
+    Includes the segments of running processes, which grow, and rejected records.
+    """
+    paths = (path for directory in directories for path in (*segments_in(directory), directory / REJECTED_FILE))
+    return {path: file_size(path) for path in paths}
+
+
+def lines_before(path: Path, end: int, offset: int = 0) -> Iterator[Line]:
+    """Yield the complete lines of a segment between two offsets. Raises OSError."""
+    return takewhile(lambda line: line.end <= end, lines_of(path, offset))
+
+
+def records_in(ends: Mapping[Path, int]) -> Iterator[Record]:
+    """Yield the undamaged records of segments up to these sizes, delivered or not. Raises OSError."""
+    for path, end in ends.items():
+        for line in lines_before(path, end) if path.name.endswith(OWN_SUFFIX) else ():
             with suppress(*NO_RECORD):
                 yield decode(line.payload or b"")
 
 
-def erase(directory: Path, is_erased: Callable[[bytes], bool]) -> int:
-    """Erase the records for which `is_erased` is true, delivered or not; return their number. Raises OSError.
+def waiting_payloads(ends: Mapping[Path, int], key: Callable[[Path], str]) -> Iterator[bytes]:
+    """Yield the undamaged lines of segments up to these sizes that a store lacks. Raises OSError.
 
-    Includes the segments of running processes. A line is overwritten with spaces, so that offsets stay and readers skip
-    it. Damaged lines and rejected records, which have no checksum, are passed to `is_erased` as they are.
+    `key` returns the short name of the store's cursors, given a directory.
     """
-    return sum(_erase_in(path, is_erased) for path in (*segments_in(directory), directory / REJECTED_FILE))
+    for path, end in ends.items():
+        if path.name.endswith(OWN_SUFFIX) and has_pending(path, name := key(path.parent), end):
+            yield from (line.payload for line in lines_before(path, end, read_cursor(path, name)) if line.payload)
 
 
-def _erase_in(path: Path, is_erased: Callable[[bytes], bool]) -> int:
-    erased = 0
+def rewrite(ends: Mapping[Path, int], change: Callable[[bytes], bytes]) -> int:
+    """Replace records by what `change` returns, delivered or not; return the number of changed ones. Raises OSError.
+
+    Includes the segments of running processes, up to these sizes. Offsets stay: a record is filled with spaces, and
+    becomes a line of spaces, which readers skip, if `change` returns no bytes or more than there were. Damaged lines
+    and rejected records, which have no checksum, are passed as they are, and can only be erased.
+    """
+    return sum(_rewrite(path, end, change) for path, end in ends.items())
+
+
+def _rewrite(path: Path, file_end: int, change: Callable[[bytes], bytes]) -> int:
+    changed = 0
     # A separate descriptor: a write through an appending one would append.
     with suppress(FileNotFoundError), opened(path, os.O_RDWR) as descriptor:
-        data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        data = os.pread(descriptor, file_end, 0)
         for start, end, intact_payload in lines_in(data, 0):
-            payload = data[start : end - 1] if intact_payload is None else intact_payload
-            if payload and is_erased(payload):
-                os.pwrite(descriptor, b" " * (end - 1 - start), start)
-                erased += 1
-        if erased:
+            size, payload = end - 1 - start, data[start : end - 1] if intact_payload is None else intact_payload
+            if payload and (new_payload := change(payload)) != payload:
+                is_kept = intact_payload is not None and 0 < len(new_payload) <= len(payload)
+                line = line_of(new_payload.ljust(len(payload)))[:size] if is_kept else b" " * size
+                os.pwrite(descriptor, line, start)
+                changed += 1
+        if changed:
             os.fsync(descriptor)
-    return erased
+    return changed

@@ -315,7 +315,7 @@ class Shipper:
         """Let the sink do maintenance; return whether it has more to do now."""
         if self._delivery is not None:
             with fail_open(f"maintain {self.target.name}"), self._using:
-                return self._delivery.sink.maintain(partial(self._spool.waits_since_ns, self.target))
+                return self._delivery.sink.maintain(self._spool.waiting(self.target))
         return False
 
     def _sleep(self, seconds: float, *, also_urgent: bool = False) -> None:

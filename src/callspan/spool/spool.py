@@ -35,6 +35,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -44,7 +45,7 @@ from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log
 from callspan.safe_urls import error_text
 from callspan.spool import directory as spool_files
-from callspan.spool.delivering import Destination
+from callspan.spool.delivering import Destination, Waiting
 from callspan.spool.directory import Target
 from callspan.spool.losses import Kind, LossCounter
 from callspan.spool.segment import LINE_BYTES, Segment, created_ns, is_locked, is_own
@@ -353,6 +354,14 @@ class Spool:
         """Return since when the oldest record of any process waits for a store; None if none waits."""
         times = (spool_files.oldest(directory, target.key(directory.parent)) for directory in self._directories)
         return min((since_ns for since_ns in times if since_ns is not None), default=None)
+
+    def waiting(self, target: Target) -> Waiting:
+        """Return the records of any process that wait for a store."""
+        return Waiting(partial(self.waits_since_ns, target), partial(self._waiting_payloads, target))
+
+    def _waiting_payloads(self, target: Target) -> Iterator[bytes]:
+        ends = spool_files.ends_in(self._directories)
+        return spool_files.waiting_payloads(ends, lambda directory: target.key(directory.parent))
 
     def count(self, kind: Kind, name: str) -> None:
         """Count a call without a record in the file of losses."""

@@ -14,11 +14,19 @@ import msgspec
 
 from callspan.background import on_own_thread
 from callspan.record.call import CallRecord
-from callspan.record.events import SCOPE_TYPES, EventRecord, MessageRecord, Record, RewardRecord, SessionRecord
+from callspan.record.events import (
+    SCOPE_TYPES,
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+)
 from callspan.record.formats import FORMAT, check_format
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
-from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, Score
+from callspan.stores.owners import users_of
 
 _E = TypeVar("_E", bound=Exception)
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
@@ -105,13 +113,6 @@ def session_of(record: Record) -> str | None:
     return record.place.session_id if isinstance(record, CallRecord) else record.session_id
 
 
-def users_of(record: Record) -> list[str]:
-    """Return the users named by the record itself, not by its session."""
-    if isinstance(record, CallRecord | SessionRecord):
-        return [] if record.user_id is None else [record.user_id]
-    return labels(record.metadata, "user_id")
-
-
 class DeletionScope(NamedTuple):
     """Records to delete: sessions with all their records and single calls, by full id, or everything before a time."""
 
@@ -120,7 +121,7 @@ class DeletionScope(NamedTuple):
     calls: Set[str] = frozenset()
     """Deleted with the events, messages and rewards that name them. They may include calls of `sessions`."""
     targets: Set[str] = frozenset()
-    """Timesteps and events that wait in a spool: deleted with the rewards that name them."""
+    """Timesteps and events, deleted with the rewards that name them."""
     user: str | None = None
     """Also deletes events, timesteps, messages and rewards with this user in their own metadata."""
     older_than_ns: int | None = None
@@ -129,9 +130,17 @@ class DeletionScope(NamedTuple):
     """Unix time of the decision. The store remembers the ids and rejects their records from before it."""
 
     def covers(self, record: Record) -> bool:
-        """Return whether a record belongs to the user, a session, a call or a target of the scope, or refers to one."""
+        """Return whether a record belongs to the user, a session or a call, is a target, or is a reward of one.
+
+        Ask for the newest version of a record: an earlier one may name another session or user.
+        """
         is_named = getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
-        is_named |= any(getattr(record, name, None) in self.targets for name in ("timestep_id", "event_id"))
+        if isinstance(record, TimestepRecord):
+            is_named |= record.timestep_id in self.targets
+        elif isinstance(record, EventRecord):
+            is_named |= record.event_id in self.targets
+        elif isinstance(record, RewardRecord):
+            is_named |= record.timestep_id in self.targets or record.event_id in self.targets
         return is_named or self.user in users_of(record)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.record.codec import NO_RECORD, decode, encode_json
-from callspan.record.events import Record, RewardRecord, record_key
+from callspan.record.codec import NO_RECORD, encode_json
+from callspan.record.events import RECORD_TYPES, Record, RewardRecord, TimestepRecord, record_key
+from callspan.record.labels import labels
+from callspan.record.merging import Order, version_order
 from callspan.record.plain_json import clean
-from callspan.stores.base import DeletionScope, session_of, start_of, users_of
+from callspan.stores.base import DeletionScope, session_of, start_of
 from callspan.stores.database import Database
+from callspan.stores.owners import newest, users_of, without_users
 
 _NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id":\s*"((?:[^"\\]|\\.)*)')
 _BYTES: Final = 16
@@ -24,9 +28,15 @@ TARGET: Final = "target"
 """Kind of a timestep or event, which a reward may name without its session."""
 _OWN: Final = {_CALL: _CALL, _SESSION: _SESSION, "timestep": TARGET, "event": TARGET}
 """The kind of the hash of a record, by its own kind."""
+_OF_USER: Final = {kind: f"{kind}-of-user" for kind in (_SESSION, _CALL, "timestep")}
+"""The kind of a second hash, by that of what was erased because its newest version named the user. It has the order of
+that version instead of a time: a later version may show that the record is another user's."""
+_SEEN_BITS: Final = 61
 _REMEMBER: Final = """
 INSERT INTO erased (id, time_ns) VALUES (:id, :time_ns)
   ON CONFLICT (id) DO UPDATE SET time_ns = :time_ns WHERE erased.time_ns < :time_ns"""
+_FORGET: Final = "DELETE FROM erased WHERE id = :id"
+_Key: TypeAlias = tuple[str, str]
 
 
 def digests(scope: DeletionScope) -> list[bytes]:
@@ -37,32 +47,142 @@ def digests(scope: DeletionScope) -> list[bytes]:
 
 
 def digests_of(record: Record) -> list[bytes]:
+    """Return every hash that decides about a record: of its call, session, users and target, and second ones."""
+    second = [of_user(*record_key(record))] if record_key(record)[0] in _OF_USER else []
+    return [
+        *_named(record),
+        *second,
+        *(of_user(_SESSION, ident) for ident in [session_of(record)] if ident is not None),
+    ]
+
+
+def _named(record: Record) -> list[bytes]:
     """Return the hashes of a record's call, session, users and target."""
     ids = [(_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record))]
     ids += ((_USER, user) for user in users_of(record))
+    if isinstance(record, TimestepRecord | RewardRecord):
+        ids.append((TARGET, record.timestep_id))
     if isinstance(record, RewardRecord):
-        ids += ((TARGET, ident) for ident in (record.timestep_id, record.event_id))
+        ids.append((TARGET, record.event_id))
     return [digest_of_id(kind, ident) for kind, ident in ids if ident is not None]
 
 
-def without_erased(records: Iterable[Record], erased_ns: dict[bytes, int]) -> Iterator[Record]:
-    """Yield the records that do not belong to an id that was erased after they began. Later records may reuse it.
+def of_user(kind: str, ident: str) -> bytes:
+    """Return the second hash of a session or call that is erased for its user."""
+    return digest_of_id(_OF_USER[kind], ident)
 
-    `erased_ns` has the Unix time at which each hash was erased. The hashes of the other records, such as the session of
-    an erased user, are added to it, because what another process records in the session does not name the user.
+
+def as_number(order: Order) -> int:
+    """Return the order of a version as one number of 63 bits."""
+    rank, seen_ns = order
+    return rank << _SEEN_BITS | max(0, min(seen_ns, (1 << _SEEN_BITS) - 1))
+
+
+class LateRecords:
+    """The records of one delivery, of which those that were erased are left out. Later records may reuse an id.
+
+    A record is late if it began before an erasure of its own id, its session, its user or its target. The newest
+    version decides whether it was erased, of those in the store and in this delivery. If not, its earlier versions are
+    stored without the names of erased users.
     """
-    for record in records:
-        last_erased_ns = max((erased_ns[digest] for digest in digests_of(record) if digest in erased_ns), default=None)
-        if last_erased_ns is None or start_of(record) >= last_erased_ns:
-            yield record
-        elif (own_digest := _own_digest(record)) is not None:
-            erased_ns[own_digest] = last_erased_ns
 
+    def __init__(
+        self, records: Sequence[Record], erased_ns: Mapping[bytes, int], stored: Callable[[str, str], Record | None]
+    ) -> None:
+        """`erased_ns` has what is remembered of the hashes `digests_of`; `stored` returns a record of the store."""
+        self.remembered = dict[bytes, int]()
+        """What is to be remembered besides: the hashes of left out sessions, calls and targets. What another process
+        records in the session of an erased user does not name the user."""
+        self.forgotten = set[bytes]()
+        """Hashes to forget, because another user's version of what was erased for its user has come."""
+        self._erased_ns, self._stored = dict(erased_ns), stored
+        self.accepted = self._without_erased(records)
+        """The other records, in order."""
 
-def _own_digest(record: Record) -> bytes | None:
-    """Return the hash of the id by which other records may name a record."""
-    kind, ident = record_key(record)
-    return digest_of_id(_OWN[kind], ident) if kind in _OWN else None
+    def _without_erased(self, records: Sequence[Record]) -> list[Record]:
+        versions: defaultdict[_Key, list[Record]] = defaultdict(list)
+        for record in records:
+            versions[record_key(record)].append(record)
+        # What belongs to others comes after them.
+        kinds = list(dict.fromkeys([*_OF_USER, *RECORD_TYPES]))
+        accepted = dict[int, Record]()
+        for key in sorted(versions, key=lambda key: kinds.index(key[0])):
+            accepted |= self._decide(key, versions[key])
+        return [accepted[id(record)] for record in records if id(record) in accepted]
+
+    def _decide(self, key: _Key, versions: Sequence[Record]) -> dict[int, Record]:
+        """Return the versions of one record to store, by the identity of the given ones."""
+        late = [version for version in versions if start_of(version) < self._last(_named(version))]
+        if not late:
+            return {id(version): version for version in versions}
+        kind, ident = key
+        self._revoke(key, late)
+        record = late[0]
+        if kind in _OF_USER:
+            stored = self._stored(kind, ident)
+            record = newest([*versions] if stored is None else [stored, *versions])
+        erased_ns = self._last(_named(record))
+        left_out = [version for version in versions if start_of(version) < erased_ns]
+        if left_out:
+            self._leave_out(key, record, left_out, erased_ns)
+        remaining = (version for version in versions if start_of(version) >= erased_ns)
+        return {id(version): self._without_names(version) for version in remaining}
+
+    def _last(self, hashes: Iterable[bytes]) -> int:
+        """Return the latest time at which one of these was erased; 0 if none was."""
+        return max((self._erased_ns.get(digest, 0) for digest in hashes), default=0)
+
+    def _revoke(self, key: _Key, late: Sequence[Record]) -> None:
+        """Forget that a session or call was erased for its user, if a newer version names another one."""
+        kind, ident = key
+        erased_order = self._erased_ns.get(of_user(kind, ident)) if kind in _OF_USER else None
+        naming = [version for version in late if users_of(version)]
+        if erased_order is None or not naming:
+            return
+        version = max(naming, key=version_order)
+        order = as_number(version_order(version))
+        if order <= erased_order:
+            return
+        if self._erased_among(users_of(version), version):
+            self._remember(of_user(kind, ident), order)
+        else:
+            self._forget(digest_of_id(_OWN[kind], ident))
+            self._forget(of_user(kind, ident))
+
+    def _leave_out(self, key: _Key, record: Record, versions: Sequence[Record], erased_ns: int) -> None:
+        """Remember the id by which other records may name one that is left out."""
+        kind, ident = key
+        if kind not in _OWN:
+            return
+        own = digest_of_id(_OWN[kind], ident)
+        if kind in _OF_USER and own not in self._erased_ns and self._is_for_user(record):
+            deciding = [version for version in versions if users_of(version)] or [record]
+            self._remember(of_user(kind, ident), as_number(max(map(version_order, deciding))))
+        self._remember(own, erased_ns)
+
+    def _is_for_user(self, record: Record) -> bool:
+        """Return whether a record is left out only for its user, or for that of its session."""
+        session_id = session_of(record)
+        if session_id is None or digest_of_id(_SESSION, session_id) not in self._erased_ns:
+            return True
+        return of_user(_SESSION, session_id) in self._erased_ns
+
+    def _remember(self, digest: bytes, number: int) -> None:
+        self.remembered[digest] = self._erased_ns[digest] = max(number, self._erased_ns.get(digest, 0))
+
+    def _forget(self, digest: bytes) -> None:
+        if self._erased_ns.pop(digest, None) is not None:
+            self.remembered.pop(digest, None)
+            self.forgotten.add(digest)
+
+    def _erased_among(self, users: Iterable[str], version: Record) -> list[str]:
+        """Return those of these users who were erased after a version began."""
+        return [user for user in users if start_of(version) < self._last([digest_of_id(_USER, user)])]
+
+    def _without_names(self, version: Record) -> Record:
+        named = {*users_of(version), *labels(version.metadata, "user_id")}
+        users = self._erased_among(named, version)
+        return without_users(version, users) if users else version
 
 
 def remember(database: Database, erased_ns: Mapping[bytes, int]) -> None:
@@ -70,15 +190,17 @@ def remember(database: Database, erased_ns: Mapping[bytes, int]) -> None:
     database.run_many(_REMEMBER, [{"id": digest, "time_ns": time_ns} for digest, time_ns in sorted(erased_ns.items())])
 
 
-def is_in_scope(payload: bytes, scope: DeletionScope) -> bool:
-    """Return whether a record, as JSON, is in a scope. Damaged JSON is if it contains one of the ids or the user."""
-    try:
-        return scope.covers(decode(payload))
-    except NO_RECORD:
-        text = _text_of(payload)
-        ids = set(map(_unescaped, _NAMED.findall(text)))
-        has_user = scope.user is not None and encode_json(scope.user)[1:-1] in text
-        return has_user or not all(map(ids.isdisjoint, (scope.sessions, scope.calls, scope.targets)))
+def forget(database: Database, hashes: Iterable[bytes]) -> None:
+    """Delete hashes from a store."""
+    database.run_many(_FORGET, [{"id": digest} for digest in sorted(hashes)])
+
+
+def names_scope(damaged: bytes, scope: DeletionScope) -> bool:
+    """Return whether JSON that is no record contains an id or the user of a scope."""
+    text = _text_of(damaged)
+    ids = set(map(_unescaped, _NAMED.findall(text)))
+    has_user = scope.user is not None and encode_json(scope.user)[1:-1] in text
+    return has_user or not all(map(ids.isdisjoint, (scope.sessions, scope.calls, scope.targets)))
 
 
 class _Rejected(msgspec.Struct):

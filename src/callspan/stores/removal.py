@@ -5,20 +5,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from callspan.record.content_level import at_level
 from callspan.record.events import Record
+from callspan.record.merging import order_key
 from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope
 from callspan.stores.call_rows import keyed_records
 from callspan.stores.contents import trim
-from callspan.stores.database import Database, Values, in_batches, items
-from callspan.stores.erased import TARGET, digest_of_id, digests, remember
-from callspan.stores.facts import CALL_IDS, CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
+from callspan.stores.database import NO_VALUES, Database, Values, in_batches, items
+from callspan.stores.erased import TARGET, as_number, digest_of_id, digests, forget, of_user, remember
+from callspan.stores.facts import (
+    CALL_IDS,
+    CALLS,
+    CONTENTS,
+    EVENTS,
+    MESSAGES,
+    REFERENCES,
+    REWARDS,
+    SESSIONS,
+    TABLES,
+    TIMESTEPS,
+    Table,
+)
 from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_SESSIONS, exited_processes
+from callspan.stores.owners import without_users
 from callspan.stores.payloads import owner_of, row_of
 from callspan.stores.score_tables import refresh, scored, scored_by
 
@@ -55,6 +69,8 @@ _CONDITIONS: Final = {
     "sessions": _SESSION,
 }
 """Conditions by table. Sessions and calls go last, so that an interrupted deletion finds the rest by them."""
+_VERSIONED: Final = {SESSIONS: _SESSION, CALLS: _CALL, TIMESTEPS: _SESSION}
+"""Conditions on records with several versions."""
 _WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
 """Tables that have a user only in the metadata of their rows, in the order of deletion."""
 _ALSO_OF_USER: Final = (
@@ -103,8 +119,8 @@ _CONTENTS: Final = (
 _REDUCED_SESSIONS: Final = f"SELECT DISTINCT session_id FROM calls WHERE {_CALL} AND session_id IS NOT NULL"
 """Sessions that remain but lose calls."""
 _NEXT: Final = (
-    f"{_OLD_SESSIONS} AND s.session_id > :after ORDER BY s.session_id LIMIT {_CALLS_AT_ONCE}",
-    f"{_OLD_CALLS} AND c.call_id > :after ORDER BY c.call_id LIMIT {_CALLS_AT_ONCE}",
+    f"{{}} AND s.session_id > :after ORDER BY s.session_id LIMIT {_CALLS_AT_ONCE}",
+    f"{{}} AND c.call_id > :after ORDER BY c.call_id LIMIT {_CALLS_AT_ONCE}",
 )
 """Queries for the ids of the next old sessions and calls behind the id `:after`."""
 _TO_REDUCE: Final = """
@@ -122,6 +138,18 @@ class RetentionTimes(NamedTuple):
     """Delete sessions that ended before this time; None: no session."""
     content_before_ns: int | None = None
     """Delete the content of sessions that ended before this time; None: of no session."""
+    waiting_ids: Set[str] = frozenset()
+    """Sessions, calls and timesteps of which a newer version may wait for the store: they stay, with all in them."""
+
+
+class _OldRecords(NamedTuple):
+    """Queries for the records from before a time."""
+
+    sessions: str
+    calls: str
+    others: Mapping[Table, str]
+    """Conditions by table."""
+    values: Values
 
 
 class _Selection(NamedTuple):
@@ -139,6 +167,8 @@ class _Selection(NamedTuple):
     """The named sessions and calls that are left; the queries find the next of them in the parameter `:items`."""
     erased_ns: int | None = None
     """Unix time of the decision, stored with the ids; None: the ids are not remembered."""
+    user: str | None = None
+    """The user to whom everything belongs; None: it was selected by other conditions."""
 
 
 def remove(
@@ -156,7 +186,11 @@ def remove(
         return _counted(database, selection), None
     with database.transaction(exclusive=True):
         remember(database, dict.fromkeys(digests(scope), scope.erased_ns))
+        forget(database, [of_user("session", ident) for ident in scope.sessions])
+        forget(database, [of_user("call", ident) for ident in scope.calls])
     counts = sum(_deleted(database, selection), Counter[str]())
+    if scope.user is not None:
+        _delete_names(database, scope.user, scope.erased_ns)
     return counts, database.finish(vacuum=vacuum)
 
 
@@ -168,7 +202,7 @@ def _scope_selection(database: Database, scope: DeletionScope) -> _Selection:
     values = {"user": scope.user, "erased": scope.erased_ns}
     # Not in a temporary table: behind a pooler, the next transaction may not see it.
     named_ids = {*map(clean, scope.sessions)}, {*map(clean, scope.calls)}
-    return _Selection(sessions, calls, conditions, values, named_ids, scope.erased_ns)
+    return _Selection(sessions, calls, conditions, values, named_ids, scope.erased_ns, scope.user)
 
 
 def _of_user(database: Database) -> dict[Table, str]:
@@ -180,10 +214,29 @@ def _of_user(database: Database) -> dict[Table, str]:
     return conditions | {REWARDS: " OR ".join(conditions[table] for table in (REWARDS, EVENTS, TIMESTEPS))}
 
 
-def _old_selection(database: Database, before_ns: int, quiet_ns: int) -> _Selection:
+def _old_selection(
+    database: Database, before_ns: int, quiet_ns: int, waiting_ids: Set[str] = frozenset()
+) -> _Selection:
     """Return the records from before a time."""
+    old = _old_records(database, before_ns, quiet_ns, waiting_ids)
+    return _Selection(f"{old.sessions} ORDER BY {_ENDED}", old.calls, old.others, old.values, (set(), set()))
+
+
+def _old_records(database: Database, before_ns: int, quiet_ns: int, waiting_ids: Set[str]) -> _OldRecords:
     values = {"before": before_ns, "quiet": min(before_ns, quiet_ns), **exited_processes(database, [OF_SESSIONS])}
-    return _Selection(f"{_OLD_SESSIONS} ORDER BY {_ENDED}", _OLD_CALLS, _OLD_OTHERS, values, (set(), set()))
+    if not waiting_ids:
+        return _OldRecords(_OLD_SESSIONS, _OLD_CALLS, _OLD_OTHERS, values)
+    waiting = database.dialect.items.replace(":items", ":waiting")
+    in_no_waiting_session = f"coalesce(session_id, '') NOT IN ({waiting})"
+    return _OldRecords(
+        f"{_OLD_SESSIONS} AND s.session_id NOT IN ({waiting})",
+        f"{_OLD_CALLS} AND {in_no_waiting_session} AND call_id NOT IN ({waiting})",
+        {
+            table: f"{condition} AND {in_no_waiting_session} AND {table.key} NOT IN ({waiting})"
+            for table, condition in _OLD_OTHERS.items()
+        },
+        {**values, "waiting": items(waiting_ids)["items"]},
+    )
 
 
 def _counted(database: Database, selection: _Selection) -> Counter[str]:
@@ -241,6 +294,7 @@ def _delete_chosen(database: Database, selection: _Selection) -> Counter[str]:
     if selection.erased_ns is not None:
         erased = {digest_of_id(kind, str(row[0])) for kind, sql in _REMEMBERED for row in database.tuples(sql)}
         remember(database, dict.fromkeys(erased, selection.erased_ns))
+        _remember_orders(database, selection.user, _VERSIONED)
     changed = scored(database, _CONDITIONS["rewards"], _CONDITIONS["events"])
     counts = Counter(
         {table: database.run(f"DELETE FROM {table} WHERE {condition}") for table, condition in _CONDITIONS.items()}
@@ -253,6 +307,43 @@ def _delete_chosen(database: Database, selection: _Selection) -> Counter[str]:
     return counts
 
 
+def _remember_orders(
+    database: Database, user: str | None, conditions: Mapping[Table, str], values: Values = NO_VALUES
+) -> None:
+    """Remember the order of the versions that decide that these records are the user's.
+
+    Without a user, forget those of records that are deleted by other conditions: no later version brings them back.
+    """
+    orders = dict[bytes, int]()
+    for table, condition in conditions.items():
+        stage = "part" if table is CALLS else "NULL"
+        sql = f"SELECT {table.key}, {stage}, seen_ns FROM {table.name} WHERE {condition}"
+        for key, part, seen_ns in database.tuples(sql, values):
+            orders[of_user(table.kind, str(key))] = as_number(order_key(part or "ended", seen_ns))
+    if user is None:
+        forget(database, orders)
+    else:
+        remember(database, orders)
+
+
+def _delete_names(database: Database, user: str, erased_ns: int) -> None:
+    """Delete a user from the metadata of sessions that are another user's: an earlier version named this one."""
+    has = database.dialect.has.format(at="metadata, 'user_id'", value=":user")
+    sql = f"""SELECT * FROM sessions WHERE session_id > :last AND metadata IS NOT NULL AND {has}
+        AND coalesce(start_ns, seen_ns) < :erased ORDER BY session_id LIMIT {_ROWS_AT_ONCE}"""
+    last_key: str | None = ""
+    while last_key is not None:
+        with database.transaction(exclusive=True):
+            values = {"last": last_key, "user": user, "erased": erased_ns}
+            rows = list(keyed_records(database, SESSIONS, sql, values))
+            for key, record in rows:
+                if record is not None:
+                    _update(
+                        database, SESSIONS, key, dict.fromkeys(SESSIONS.names) | row_of(without_users(record, [user]))
+                    )
+        last_key = rows[-1][0] if rows else None
+
+
 def _delete_others(database: Database, selection: _Selection) -> Counter[str] | None:
     """Delete a batch of other records from the first table that has any; return its count, None if none is left."""
     for table, condition in selection.conditions.items():
@@ -262,6 +353,8 @@ def _delete_others(database: Database, selection: _Selection) -> Counter[str] | 
             remember(database, {digest_of_id(TARGET, key): selection.erased_ns for key in keys})
         changed = scored_by(database, keys)
         for batch_condition, parameters in in_batches(keys, table.key):
+            if selection.erased_ns is not None and table is TIMESTEPS:
+                _remember_orders(database, selection.user, {table: batch_condition}, parameters)
             database.run(f"DELETE FROM {table.name} WHERE {batch_condition}", parameters)
         refresh(database, changed)
         if keys:
@@ -303,7 +396,8 @@ def retain(database: Database, times: RetentionTimes) -> Iterator[int]:
 
 def _removed(database: Database, times: RetentionTimes) -> Iterator[int]:
     if times.before_ns is not None:
-        for counts in _deleted(database, _old_selection(database, times.before_ns, times.quiet_ns)):
+        selection = _old_selection(database, times.before_ns, times.quiet_ns, times.waiting_ids)
+        for counts in _deleted(database, selection):
             yield counts.total()
 
 
@@ -318,14 +412,14 @@ def _reduced(database: Database, times: RetentionTimes) -> Iterator[int]:
     """Delete expired contents; yield the number of changed records of each transaction."""
     if times.content_before_ns is None:
         return
-    values = _old_selection(database, times.content_before_ns, times.quiet_ns).values
+    old = _old_records(database, times.content_before_ns, times.quiet_ns, times.waiting_ids)
     conditions = {table: _CONDITIONS[table.name] for table in TABLES.values()}
-    for name, query in zip(_GONE, _NEXT, strict=True):
+    for name, query, of_old in zip(_GONE, _NEXT, (old.sessions, old.calls), strict=True):
         last_id = ""
-        while ids := [str(row[0]) for row in database.tuples(query, {**values, "after": last_id})]:
-            yield from _reduce_rows(database, conditions, {**values, **items(ids)}, f"INSERT INTO {name} {{items}}")
+        while ids := [str(row[0]) for row in database.tuples(query.format(of_old), {**old.values, "after": last_id})]:
+            yield from _reduce_rows(database, conditions, {**old.values, **items(ids)}, f"INSERT INTO {name} {{items}}")
             last_id = ids[-1]
-    yield from _reduce_rows(database, _OLD_OTHERS, values)
+    yield from _reduce_rows(database, old.others, old.values)
 
 
 def _reduce_rows(
@@ -380,9 +474,13 @@ def _reduce(database: Database, table: Table, key: str, record: Record | None) -
         return False
     else:
         cells = dict.fromkeys(table.names) | row_of(reduced)
-        cells.pop(table.key)
     if table.kind == "call":
         cells |= {"content_level": getattr(reduced, "content_level", "metadata"), **dict.fromkeys(REFERENCES)}
-    sets = ", ".join(f"{name} = :{name}" for name in cells)
-    database.run(f"UPDATE {table.name} SET {sets} WHERE {table.key} = :key", {**cells, "key": key})
+    _update(database, table, key, cells)
     return True
+
+
+def _update(database: Database, table: Table, key: str, cells: Mapping[str, object]) -> None:
+    """Change the cells of a row, except its key."""
+    sets = ", ".join(f"{name} = :{name}" for name in cells if name != table.key)
+    database.run(f"UPDATE {table.name} SET {sets} WHERE {table.key} = :key", {**cells, "key": key})

@@ -21,7 +21,7 @@ from callspan.spool.delivering import Rejected
 from callspan.stores.call_rows import exact_call, record_of
 from callspan.stores.contents import NewContent, StoredCall, release, stored_calls, version_to_write
 from callspan.stores.database import Database, in_batches
-from callspan.stores.erased import digests_of, remember, without_erased
+from callspan.stores.erased import LateRecords, digests_of, forget, remember
 from callspan.stores.facts import CALLS, TABLES, Table
 from callspan.stores.payloads import PreparedCall, prepared, row_of
 from callspan.stores.rewards import join
@@ -154,16 +154,16 @@ def _replace(database: Database, table: Table, stored_keys: Sequence[str], rows:
 
 def _not_erased(database: Database, records: Sequence[Record]) -> Sequence[Record]:
     """Return the records that do not belong to an erased id; remember the ids of the others."""
-    if not (stored_times := _erased_of(database, records)):
+    if not (erased_ns := _erased_of(database, records)):
         return records
-    all_times = dict(stored_times)
-    accepted = list(without_erased(records, all_times))
-    remember(database, dict(all_times.items() - stored_times.items()))
-    return accepted
+    late = LateRecords(records, erased_ns, partial(_stored, database))
+    remember(database, late.remembered)
+    forget(database, late.forgotten)
+    return late.accepted
 
 
 def _erased_of(database: Database, records: Sequence[Record]) -> dict[bytes, int]:
-    """Return the time of erasure of each erased call, session, user and target of a batch, by digest."""
+    """Return what is remembered of erased calls, sessions, users and targets of a batch, by digest."""
     erased_ns: dict[bytes, int] = {}
     if next(database.tuples(_ANY_ERASED), None) is not None:
         for condition, parameters in in_batches(
@@ -172,3 +172,11 @@ def _erased_of(database: Database, records: Sequence[Record]) -> dict[bytes, int
             rows = database.tuples(f"SELECT id, time_ns FROM erased WHERE {condition}", parameters)
             erased_ns.update((bytes(digest), time_ns) for digest, time_ns in rows)
     return erased_ns
+
+
+def _stored(database: Database, kind: str, ident: str) -> Record | None:
+    """Return a record of the store, without bodies; None if it is not there."""
+    table = TABLES[kind]
+    sql = f"SELECT * FROM {table.name} WHERE {table.key} = :key"
+    row = next(database.rows(sql, {"key": ident}), None)
+    return None if row is None else record_of(table, row, RECORD_TYPES[kind])

@@ -1,0 +1,61 @@
+"""Owners: whose a record is. Its newest version decides that, in a store, in the spool and in a late delivery alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import reduce
+from typing import Final
+
+from msgspec.structs import replace
+
+from callspan.record.call import CallRecord
+from callspan.record.events import SCOPE_TYPES, Record, SessionRecord
+from callspan.record.labels import EXTRA, label, labels
+from callspan.record.merging import merged, merged_scope, version_order
+
+_USER: Final = "user_id"
+
+
+def users_of(record: Record) -> list[str]:
+    """Return the users named by the record itself, not by its session."""
+    if isinstance(record, CallRecord | SessionRecord):
+        return [] if record.user_id is None else [record.user_id]
+    return labels(record.metadata, _USER)
+
+
+def newest(versions: Iterable[Record]) -> Record:
+    """Return what a store has of a record once it has these versions. Raises TypeError if there are none."""
+    return reduce(_merged, sorted(versions, key=version_order))
+
+
+def _merged(older: Record, newer: Record) -> Record:
+    if isinstance(older, CallRecord) and isinstance(newer, CallRecord):
+        return merged([older, newer])
+    if isinstance(older, SCOPE_TYPES) and isinstance(newer, SCOPE_TYPES):
+        return merged_scope(older, newer)
+    return older
+
+
+def without_users(record: Record, users: Collection[str]) -> Record:
+    """Return a record that does not name these users as its own; the same object if it names none of them.
+
+    What a request sent to its provider stays.
+    """
+    metadata = _without(record.metadata, users)
+    if isinstance(record, SessionRecord) and record.user_id in users:
+        return replace(record, user_id=None, metadata=metadata)
+    return record if metadata == record.metadata else replace(record, metadata=metadata)
+
+
+def _without(metadata: Mapping[str, object], users: Collection[str]) -> dict[str, object]:
+    kept = dict[str, object]()
+    for key, value in metadata.items():
+        if key == EXTRA and isinstance(value, Mapping):
+            kept[key] = _without(value, users)
+        elif key != _USER:
+            kept[key] = value
+        elif not isinstance(value, list):
+            kept |= {} if label(value) in users else {key: value}
+        elif (others := [item for item in value if label(item) not in users]) or not value:
+            kept[key] = others
+    return kept

@@ -1,0 +1,346 @@
+"""Whose a record is, its newest version decides: for a dry run, a deletion, and what is delivered late."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from tests.support.left_behind import cursors_of, directory_of, leave_behind, open_spool
+from tests.support.records import keep
+from tests.support.scale import scaled
+from tests.support.waiting import HANG_MS
+
+import callspan
+from callspan import Settings, erase, open_store
+from callspan.delivery.store_sink import Retention, StoreSink
+from callspan.records import Place, Record, Timing, encode
+from callspan.spool.directory import segments_in
+from callspan.stores import CallFilter, find_store
+from callspan.stores.spools import target_of
+
+from .conftest import SECOND, START_NS, Records, event, left, message, reward, step
+
+EXAMPLES = count(1)
+"""Examples share a store: each has ids and users of its own."""
+HERS, OTHER = "visitor", "other"
+RANKS = ("started", "requested", "ended", "answered")
+TEN_DAYS = Settings(retain_days=10)
+KINDS = ("session", "call", "timestep", "event", "message", "reward")
+
+
+class Version(NamedTuple):
+    """What decides about one version of a record."""
+
+    kind: str
+    number: int
+    user: str | None
+    session: int | None
+    seen: int
+    process: int
+    part: str = "ended"
+    target: int | None = None
+    """The call that an event or message names; the call, timestep or event, by the remainder of 3, of a reward."""
+
+
+@st.composite
+def histories(draw: Any) -> list[Version]:
+    """The versions that two processes write, in order; each has a clock of its own."""
+    users = st.sampled_from([HERS, OTHER, None])
+    size = draw(st.integers(2, 14))
+    clock = draw(st.permutations(range(10, 10 + size)))
+    versions = []
+    for place in range(size):
+        kind, part = draw(st.sampled_from([*KINDS, "session", "call"])), draw(st.sampled_from(RANKS))
+        is_filled = kind in ("session", "timestep") or (kind == "call" and part == "answered")
+        user = draw(users if not is_filled or kind != "call" else st.sampled_from([HERS, OTHER]))
+        version = Version(
+            kind,
+            draw(st.integers(0, 2)) if kind in ("session", "call", "timestep") else place,
+            user,
+            draw(st.integers(0, 2) if kind != "session" and is_filled else st.none() | st.integers(0, 2)),
+            # A version that names no user says nothing of it: a store keeps what it has, were that newer or not.
+            place - size if is_filled and user is None else clock[place],
+            draw(st.integers(0, 1)),
+            part if kind == "call" else "ended",
+            draw(st.none() | st.integers(0, 2 if kind != "reward" else 8)),
+        )
+        versions.append(version)
+    return versions
+
+
+def as_record(version: Version, name: str, records: Records) -> Record:
+    """The record of a version; `name` is in every id and user."""
+    user = None if version.user is None else f"{version.user}-{name}"
+    metadata = {} if user is None else {"user_id": user}
+    session_id = None if version.session is None else f"s{version.session}-{name}"
+    ident, seen_ns = f"{version.kind[0]}{version.number}-{name}", START_NS + version.seen
+    at: dict[str, Any] = {"session_id": session_id, "metadata": metadata}
+    target = version.target
+    if version.kind == "session":
+        return records.session(ident, version=seen_ns, start_ns=START_NS, user_id=user, metadata=metadata)
+    if version.kind == "call":
+        place, timing = Place(session_id=session_id), Timing(start_ns=START_NS, duration_ns=1)
+        seen: dict[str, Any] = {"part": version.part, "seen_ns": seen_ns}
+        return records.call(call_id=ident, place=place, timing=timing, metadata=metadata, **seen)
+    if version.kind == "timestep":
+        return step(ident, seen_ns=seen_ns, start_ns=START_NS, **at)
+    if version.kind == "reward":
+        name_of = {} if target is None else {("call_id", "timestep_id", "event_id")[target % 3]: target // 3}
+        kinds = {"call_id": "c", "timestep_id": "t", "event_id": "e"}
+        return reward(ident, **{key: f"{kinds[key]}{number}-{name}" for key, number in name_of.items()}, **at)
+    at["call_id"] = None if target is None else f"c{target}-{name}"
+    return event(ident, **at) if version.kind == "event" else message(ident, **at)
+
+
+def newest(versions: Sequence[Version]) -> dict[tuple[str, int], Version]:
+    """The newest version of each record, with the user of the newest one that names any."""
+    decisive: dict[tuple[str, int], Version] = {}
+    for version in sorted(versions, key=lambda one: (RANKS.index(one.part), one.seen)):
+        earlier = decisive.get((version.kind, version.number))
+        if earlier is not None and version.user is None and version.kind != "call":
+            version = version._replace(user=earlier.user)  # noqa: PLW2901
+        decisive[version.kind, version.number] = version
+    return decisive
+
+
+def erased_of(versions: Sequence[Version]) -> set[tuple[str, int]]:
+    """What the erasure of the user deletes, by definition."""
+    decisive = newest(versions)
+    gone = {key for key, one in decisive.items() if one.user == HERS}
+    sessions = {number for kind, number in gone if kind == "session"}
+    gone |= {key for key, one in decisive.items() if key[0] != "session" and one.session in sessions}
+    gone |= {key for key, one in decisive.items() if key[0] in ("event", "message") and ("call", one.target) in gone}
+    for key, one in decisive.items():
+        if key[0] == "reward" and one.target is not None:
+            target = ("call", "timestep", "event")[one.target % 3], one.target // 3
+            gone |= {key} if target in gone else set()
+    return gone
+
+
+def stored(url: str, name: str) -> dict[str, Record]:
+    """The stored records of an example by id."""
+    with closing(open_store(url)) as reader:
+        sessions = [summary.session for summary in reader.sessions()]
+        found: list[Record] = [*(one for one in sessions if one.seen_ns), *reader.calls(), *reader.rewards()]
+        for session_id in [*(one.session_id for one in sessions), *(f"s{number}-{name}" for number in range(3)), None]:
+            if session_id is not None:
+                found += reader.timesteps(session_id)
+            found += reader.events(session_id)
+    ids = {getattr(one, f"{one.__struct_config__.tag}_id"): one for one in found}
+    return {ident: one for ident, one in ids.items() if ident.endswith(f"-{name}")}
+
+
+@contextmanager
+def held(url: str, writers: Sequence[Sequence[Record]], delivered: Sequence[int]) -> Iterator[list[Path]]:
+    """The spool of running processes, each of which has delivered the first of its records."""
+    with ExitStack() as files:
+        segments = []
+        for written, number in zip(writers, delivered, strict=True):
+            segment = leave_behind(url, *written)
+            file = files.enter_context(segment.open("rb"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = sum(len(file.readline()) for _ in range(number))
+            for cursor in cursors_of(segment):
+                cursor.write_text(f"{end:020d}")
+            segments.append(segment)
+        try:
+            yield segments
+        finally:
+            for path in directory_of(url).iterdir():
+                if ".segment" in path.name:
+                    path.unlink()
+
+
+def batches(records: Sequence[Record], sizes: Sequence[int]) -> Iterator[Sequence[Record]]:
+    remaining = [*records]
+    for size in [*sizes, len(remaining) or 1]:
+        if remaining:
+            yield remaining[:size]
+            remaining = remaining[size:]
+
+
+@settings(
+    max_examples=scaled(4, 300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    versions=histories(),
+    parts=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    sizes=st.lists(st.integers(1, 4), max_size=6),
+    order=st.randoms(use_true_random=False),
+)
+def test_newest_version_decides(
+    versions: list[Version], parts: tuple[float, float], sizes: list[int], order: Any, url: str
+) -> None:
+    """Before, during and after a flush, and for what is delivered again."""
+    name, records = f"{next(EXAMPLES):06}", Records()
+    keep(url, records.call(call_id="nobody's"))
+    made = [as_record(version, name, records) for version in versions]
+    writers = [
+        [one for one, version in zip(made, versions, strict=True) if version.process == number] for number in (0, 1)
+    ]
+    delivered = [int(part * len(written)) for part, written in zip(parts, writers, strict=True)]
+    for written, number in zip(writers, delivered, strict=True):
+        keep(url, *written[:number])
+    user = f"{HERS}-{name}"
+    gone, every = erased_of(versions), newest(versions)
+    with held(url, writers, delivered) as segments:
+        planned = erase(url, CallFilter(user_id=user), dry_run=True).stores[0]
+        receipt = erase(url, CallFilter(user_id=user))
+        assert receipt.is_complete
+        counts = {kind: getattr(receipt.stores[0], f"{kind}s") for kind in KINDS}
+        assert counts == {kind: sum(of == kind for of, _ in gone) for kind in KINDS}
+        assert counts == {kind: getattr(planned, f"{kind}s") for kind in KINDS}
+        kept = ids(every.keys() - gone, name)
+        assert stored(url, name).keys() == kept
+        assert user not in "".join(segment.read_text() for segment in segments)
+        for batch in batches(merged_by_chance(made, versions, order), sizes):
+            keep(url, *batch)
+    assert stored(url, name).keys() == kept
+    assert user.encode() not in b"".join(map(encode, stored(url, name).values()))
+
+
+@settings(
+    max_examples=scaled(4, 300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(versions=histories(), sizes=st.lists(st.integers(1, 4), max_size=6), order=st.randoms(use_true_random=False))
+def test_newest_version_decides_what_late_records_are_refused(
+    versions: list[Version], sizes: list[int], order: Any, url: str
+) -> None:
+    """Records that no store and no spool had at the erasure, of two processes, in any order."""
+    name, records = f"{next(EXAMPLES):06}", Records()
+    keep(url, records.call(call_id="nobody's"))
+    made = [as_record(version, name, records) for version in versions]
+    assert erase(url, CallFilter(user_id=f"{HERS}-{name}")).is_complete
+    gone, every = erased_of(versions), newest(versions)
+    for batch in batches(merged_by_chance(made, versions, order), sizes):
+        keep(url, *batch)
+    found = stored(url, name)
+    assert f"{HERS}-{name}".encode() not in b"".join(map(encode, found.values()))
+    others = {(version.kind, version.number) for version in versions if version.user != HERS}
+    assert found.keys().isdisjoint(ids({key for key in gone - others if every[key].user == HERS}, name))
+    hers = {(version.kind, version.number) for version in versions if version.user == HERS}
+    # What is in a session may be the user's as long as no later version of the session says otherwise.
+    has_hers = any(kind == "session" for kind, _ in hers)
+    sure = {
+        key for key, one in every.items()
+        if key not in gone and (key not in hers or one.user == OTHER) and (key[0] == "session" or not has_hers)
+        and (key[0] not in ("event", "message", "reward") or one.target is None)
+    }  # fmt: skip
+    assert found.keys() >= ids(sure, name)
+
+
+def merged_by_chance(made: Sequence[Record], versions: Sequence[Version], order: Any) -> list[Record]:
+    """The records of both processes, those of each in their order."""
+    written = [[one for one, version in zip(made, versions, strict=True) if version.process == by] for by in (0, 1)]
+    return [written[order.randrange(2)].pop(0) if all(written) else (written[0] or written[1]).pop(0) for _ in made]
+
+
+def ids(keys: Any, name: str) -> set[str]:
+    return {f"{kind[0]}{number}-{name}" for kind, number in keys}
+
+
+def test_visitor_who_logs_in_keeps_her_session(url: str) -> None:
+    """In a process that records on: the name of the visitor goes, and what was recorded as his."""
+    handle = callspan.instrument(stores=url)
+    try:
+        for user, session_id in [
+            (HERS, "c0"),
+            ("mara", "c0"),
+            (HERS, "c1"),
+            ("ben", "c1"),
+            ("ben", "c2"),
+            (HERS, "c3"),
+        ]:
+            ask(user, session_id)
+        with callspan.session("chat", session_id="c4", user_id=HERS) as anonymous:
+            anonymous.event("seen")
+            anonymous.update(user_id="mara")
+            assert handle.force_flush(HANG_MS)
+            ask("ben", "c5")
+            planned, removed = (erase(url, CallFilter(user_id=HERS), dry_run=dry).stores[0] for dry in (True, False))
+            assert replace(removed, copies=False) == planned
+            counts = (
+                removed.sessions,
+                removed.calls,
+                removed.timesteps,
+                removed.events,
+                removed.messages,
+                removed.rewards,
+            )
+            assert counts == (1, 3, 3, 7, 3, 3)
+            assert HERS not in "".join(segment.read_text() for segment in segments_in(directory_of(url)))
+            ask(HERS, "c0")
+            ask("mara", "c0")
+        assert handle.force_flush(HANG_MS)
+        with closing(open_store(url)) as reader:
+            owners = {summary.session.session_id: summary.session.user_id for summary in reader.sessions()}
+            calls = sorted((one.place.session_id, one.user_id) for one in reader.calls())
+        assert owners == {"c0": "mara", "c1": "ben", "c2": "ben", "c4": "mara", "c5": "ben"}
+        assert calls == [("c0", "mara"), ("c0", "mara"), ("c0", HERS), ("c1", "ben"), ("c2", "ben"), ("c5", "ben")]
+    finally:
+        handle.uninstrument()
+
+
+def ask(user: str, session_id: str) -> None:
+    """A request of a chat service, with a call, a tool, a message and a reward."""
+    with callspan.session("chat", session_id=session_id, user_id=user) as session, session.timestep("answer") as step:
+        with callspan.record_call(provider="mine", model="m") as call:
+            call.request({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
+        with step.tool("search", {"q": user}):
+            pass
+        step.message(user, "question")
+        callspan.reward(1.0, session_id=session_id)
+
+
+def test_newest_version_decides_for_every_condition(url: str, records: Records) -> None:
+    """Also if only a running process has it: no condition asks an earlier version."""
+    trial, running = {"tags": "trial"}, {"part": "started", "outcome": "in_progress"}
+    versions = [
+        (records.session("s1", start_ns=1, end_ns=2, metadata=trial), {"metadata": {"tags": "kept"}}),
+        (records.session("s2", start_ns=1, metadata={"tags": "kept"}), {"metadata": trial}),
+        (records.call(call_id="c1", session_id="s1", **running), {"part": "ended", "outcome": "success"}),
+        (records.call(call_id="c2", session_id="s1", **running), {"part": "ended", "outcome": "error"}),
+        (records.session("s3", start_ns=1, end_ns=2), {"end_ns": START_NS + SECOND}),
+        (records.session("s4", start_ns=1, end_ns=2), {"name": "old"}),
+    ]
+    earlier = [version for version, _ in versions]
+    later = [replace(version, seen_ns=9, **fields) for version, fields in versions]
+    keep(url, *earlier)
+    with held(url, [[*earlier, *later]], [len(earlier)]):
+        for options, expected in [
+            ({"selection": CallFilter(metadata=(("tags", "trial"),))}, {"s2"}),
+            ({"selection": CallFilter(errors=True)}, {"c2"}),
+            ({"selection": CallFilter(outcome="in_progress")}, set()),
+            ({"older_than_ns": START_NS}, {"s4"}),
+        ]:
+            before = set().union(*left(url))
+            planned, removed = (erase(url, dry_run=dry, **options).stores[0] for dry in (True, False))
+            assert (replace(removed, copies=False), before - set().union(*left(url))) == (planned, expected)
+
+
+def test_retention_waits_for_newer_versions(sqlite_url: str, records: Records) -> None:
+    """Those that another process has not delivered yet."""
+    old = [records.session(f"s{number}", start_ns=1, end_ns=2) for number in (1, 2)]
+    calls = [records.call(call_id=f"c{number}", timing=Timing(start_ns=2)) for number in (1, 2)]
+    goes_on = replace(old[0], seen_ns=time.time_ns(), end_ns=None, outcome=None)
+    answered = replace(calls[0], part="answered", seen_in="fetch", seen_ns=3)
+    keep(sqlite_url, *old, *calls)
+    with held(sqlite_url, [[goes_on, answered]], [0]):
+        target = target_of(find_store(sqlite_url))
+        spool = open_spool(directory_of(sqlite_url).parent, sqlite_url)
+        with closing(StoreSink(find_store(sqlite_url), retention=Retention(find_store(sqlite_url), TEN_DAYS))) as sink:
+            while sink.maintain(spool.waiting(target)):
+                pass
+        assert left(sqlite_url) == ({"s1"}, {"c1"})
