@@ -128,9 +128,13 @@ def erase(
     urls = split_urls(stores)
     sql_stores, user = _sql_stores(urls, selection), _only_user(selection, named_ids)
     failures = {store: error for url, store in sql_stores.items() if (error := _delivery_error(url, urls)) is not None}
-    # The newest version of a record, which decides, may be one that no store has yet.
+    # The newest version of a record, which decides, may be one that no store has yet. Without it, only ids say what to
+    # delete.
     ends, unsearched = _waiting(urls)
     failures |= {store: error for url, store in sql_stores.items() if (error := _storing_error(url, ends)) is not None}
+    is_named = selection == _EVERY and older_than_ns is None
+    if failures and not is_named:
+        ends = {}
     if older_than_ns is not None:
         scope, unsearched = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), None
     else:
@@ -140,7 +144,10 @@ def erase(
     # A store decides in the transaction of the deletion what is the user's: another process may just deliver.
     removed = scope if user is None else DeletionScope(user=user, erased_ns=scope.erased_ns)
     erased = [
-        _attempt(store, removed, failures.get(store), dry_run=dry_run, vacuum=vacuum) for store in sql_stores.values()
+        _attempt(store, removed, failures.get(store), dry_run=dry_run, vacuum=vacuum)
+        if is_named or store not in failures
+        else ErasureCounts(store=store.name, left=failures[store])
+        for store in sql_stores.values()
     ]
     if unsearched is not None:
         erased.append(ErasureCounts(store=SPOOL, left=unsearched))

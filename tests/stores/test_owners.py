@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import count
@@ -21,12 +23,14 @@ from tests.support.waiting import HANG_MS
 import callspan
 from callspan import Settings, erase, open_store
 from callspan.delivery.store_sink import Retention, StoreSink
-from callspan.records import Place, Record, Timing, encode
+from callspan.record.events import record_key
+from callspan.records import Place, Record, Timing, decode, encode
 from callspan.spool.directory import segments_in
+from callspan.spool.segment import lines_of
 from callspan.stores import CallFilter, find_store
 from callspan.stores.spools import target_of
 
-from .conftest import SECOND, START_NS, Records, event, left, message, reward, step
+from .conftest import SECOND, START_NS, Delivery, Records, event, left, message, reward, step
 
 EXAMPLES = count(1)
 """Examples share a store: each has ids and users of its own."""
@@ -168,7 +172,7 @@ def batches(records: Sequence[Record], sizes: Sequence[int]) -> Iterator[Sequenc
 
 
 @settings(
-    max_examples=scaled(4, 300),
+    max_examples=scaled(6, 300),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -179,18 +183,18 @@ def batches(records: Sequence[Record], sizes: Sequence[int]) -> Iterator[Sequenc
     order=st.randoms(use_true_random=False),
 )
 def test_newest_version_decides(
-    versions: list[Version], parts: tuple[float, float], sizes: list[int], order: Any, url: str
+    versions: list[Version], parts: tuple[float, float], sizes: list[int], order: Any, store: Delivery
 ) -> None:
     """Before, during and after a flush, and for what is delivered again."""
-    name, records = f"{next(EXAMPLES):06}", Records()
-    keep(url, records.call(call_id="nobody's"))
+    name, records, url = f"{next(EXAMPLES):06}", Records(), store.url
+    store.write(records.call(call_id="nobody's"))
     made = [as_record(version, name, records) for version in versions]
     writers = [
         [one for one, version in zip(made, versions, strict=True) if version.process == number] for number in (0, 1)
     ]
     delivered = [int(part * len(written)) for part, written in zip(parts, writers, strict=True)]
     for written, number in zip(writers, delivered, strict=True):
-        keep(url, *written[:number])
+        store.write(*written[:number])
     user = f"{HERS}-{name}"
     gone, every = erased_of(versions), newest(versions)
     with held(url, writers, delivered) as segments:
@@ -203,29 +207,34 @@ def test_newest_version_decides(
         kept = ids(every.keys() - gone, name)
         assert stored(url, name).keys() == kept
         assert user not in "".join(segment.read_text() for segment in segments)
+        lines = [line.payload for segment in segments for line in lines_of(segment) if line.payload]
+        staying = [
+            one for one, version in zip(made, versions, strict=True) if (version.kind, version.number) not in gone
+        ]
+        assert Counter(record_key(decode(line)) for line in lines) == Counter(map(record_key, staying))
         for batch in batches(merged_by_chance(made, versions, order), sizes):
-            keep(url, *batch)
+            store.write(*batch)
     assert stored(url, name).keys() == kept
     assert user.encode() not in b"".join(map(encode, stored(url, name).values()))
 
 
 @settings(
-    max_examples=scaled(4, 300),
+    max_examples=scaled(6, 300),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(versions=histories(), sizes=st.lists(st.integers(1, 4), max_size=6), order=st.randoms(use_true_random=False))
 def test_newest_version_decides_what_late_records_are_refused(
-    versions: list[Version], sizes: list[int], order: Any, url: str
+    versions: list[Version], sizes: list[int], order: Any, store: Delivery
 ) -> None:
     """Records that no store and no spool had at the erasure, of two processes, in any order."""
-    name, records = f"{next(EXAMPLES):06}", Records()
-    keep(url, records.call(call_id="nobody's"))
+    name, records, url = f"{next(EXAMPLES):06}", Records(), store.url
+    store.write(records.call(call_id="nobody's"))
     made = [as_record(version, name, records) for version in versions]
     assert erase(url, CallFilter(user_id=f"{HERS}-{name}")).is_complete
     gone, every = erased_of(versions), newest(versions)
     for batch in batches(merged_by_chance(made, versions, order), sizes):
-        keep(url, *batch)
+        store.write(*batch)
     found = stored(url, name)
     assert f"{HERS}-{name}".encode() not in b"".join(map(encode, found.values()))
     others = {(version.kind, version.number) for version in versions if version.user != HERS}
@@ -280,7 +289,8 @@ def test_visitor_who_logs_in_keeps_her_session(url: str) -> None:
                 removed.rewards,
             )
             assert counts == (1, 3, 3, 7, 3, 3)
-            assert HERS not in "".join(segment.read_text() for segment in segments_in(directory_of(url)))
+            spool = "".join(segment.read_text() for segment in segments_in(directory_of(url)))
+            assert (HERS in spool, "mara" in spool) == (False, True)
             ask(HERS, "c0")
             ask("mara", "c0")
         assert handle.force_flush(HANG_MS)
@@ -344,3 +354,31 @@ def test_retention_waits_for_newer_versions(sqlite_url: str, records: Records) -
             while sink.maintain(spool.waiting(target)):
                 pass
         assert left(sqlite_url) == ({"s1"}, {"c1"})
+
+
+def test_nothing_is_decided_without_the_newest_versions(sqlite_url: str, records: Records) -> None:
+    """Where they cannot be stored, only ids say what is to be deleted."""
+    visited = records.session("s", start_ns=1, user_id=HERS)
+    keep(sqlite_url, visited, records.call(call_id="c", session_id="t"))
+    now_hers = replace(visited, seen_ns=9, user_id="mara")
+    with held(sqlite_url, [[now_hers]], [0]), closing(sqlite3.connect(find_store(sqlite_url).path)) as database:
+        database.execute("CREATE TRIGGER broken BEFORE INSERT ON sessions BEGIN DELETE FROM nowhere; END")
+        for dry_run in (True, False):
+            receipt = erase(sqlite_url, CallFilter(user_id=HERS), dry_run=dry_run)
+            assert (receipt.is_complete, receipt.stores[0].total) == (False, 0)
+        assert erase(sqlite_url, calls="c").stores[0].calls == 1
+        database.execute("DROP TRIGGER broken")
+        assert erase(sqlite_url, CallFilter(user_id=HERS)).stores[0].total == 0
+        assert left(sqlite_url) == ({"s"}, set())
+
+
+def test_earlier_name_in_metadata_goes(store: Delivery, records: Records) -> None:
+    """From rows, and from versions that come late, also where the session names its user otherwise."""
+    late = records.session("s", start_ns=1, metadata={"user_id": HERS, "tenant": "clinic"})
+    store.write(late, replace(late, seen_ns=9, user_id="mara", metadata={}))
+    assert erase(store.url, CallFilter(user_id=HERS)).stores[0].total == 0
+    for _ in range(2):
+        session = store.read().session("s").session
+        assert (session.user_id, session.metadata) == ("mara", {"tenant": "clinic"})
+        store.write(late, records.session("t", start_ns=1, user_id="ben", metadata={"user_id": [HERS, "ben"]}))
+    assert store.read().session("t").session.metadata == {"user_id": ["ben"]}

@@ -48,12 +48,11 @@ def digests(scope: DeletionScope) -> list[bytes]:
 
 def digests_of(record: Record) -> list[bytes]:
     """Return every hash that decides about a record: of its call, session, users and target, and second ones."""
-    second = [of_user(*record_key(record))] if record_key(record)[0] in _OF_USER else []
-    return [
-        *_named(record),
-        *second,
-        *(of_user(_SESSION, ident) for ident in [session_of(record)] if ident is not None),
-    ]
+    own, session_id = record_key(record), session_of(record)
+    others = [(_USER, user) for user in labels(record.metadata, "user_id")]
+    others += [(_OF_USER[kind], ident) for kind, ident in [own] if kind in _OF_USER]
+    others += [] if session_id is None else [(_OF_USER[_SESSION], session_id)]
+    return [*_named(record), *(digest_of_id(kind, ident) for kind, ident in others)]
 
 
 def _named(record: Record) -> list[bytes]:
@@ -114,7 +113,7 @@ class LateRecords:
         """Return the versions of one record to store, by the identity of the given ones."""
         late = [version for version in versions if start_of(version) < self._last(_named(version))]
         if not late:
-            return {id(version): version for version in versions}
+            return {id(version): self._without_names(version) for version in versions}
         kind, ident = key
         self._revoke(key, late)
         record = late[0]
