@@ -32,6 +32,8 @@ class WaitingErasure:
     def __init__(self, ends: Mapping[Path, int], scope: DeletionScope, stored: Stored) -> None:
         """Read them. Raises OSError, and what `stored` raises."""
         self._ends, self._stored = ends, stored
+        self._staying = set[tuple[str, str]]()
+        """Records that stay, although the scope covers an earlier version."""
         self.scope = self._extended(scope)
         """The scope with the waiting sessions, calls, timesteps and events that it covers, and those that these cover,
         and so on. A user's waiting session may be in no store, and what another process records in it does not name
@@ -44,9 +46,8 @@ class WaitingErasure:
     def erases(self, record: Record) -> bool:
         """Return whether a version of a record is deleted."""
         kind, ident = record_key(record)
-        if kind in _VERSIONED:
-            return ident in self._ids(self.scope)[kind]
-        return self.scope.covers(record)
+        is_known = kind in _VERSIONED and ident in self._ids(self.scope)[kind]
+        return is_known or ((kind, ident) not in self._staying and self.scope.covers(record))
 
     def _changed(self, payload: bytes) -> bytes:
         try:
@@ -64,7 +65,9 @@ class WaitingErasure:
             ids = {"session": sessions, "call": calls, "timestep": targets, "event": targets}
             for record in self._decisive_records(scope):
                 kind, ident = record_key(record)
-                if kind in ids and scope.covers(record):
+                if not scope.covers(record):
+                    self._staying.add((kind, ident))
+                elif kind in ids:
                     ids[kind].add(ident)
             extended = scope._replace(sessions=sessions, calls=calls, targets=targets)
             if extended == scope:
