@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ import callspan
 from callspan import Settings, erase, open_store
 from callspan.delivery.store_sink import Retention, StoreSink
 from callspan.record.events import record_key
-from callspan.records import Place, Record, Timing, decode, encode
+from callspan.records import Cost, Place, Record, Timing, decode, encode
 from callspan.spool.directory import segments_in
 from callspan.spool.segment import lines_of
 from callspan.stores import CallFilter, find_store
@@ -85,7 +86,7 @@ def as_record(version: Version, name: str, records: Records) -> Record:
     user = None if version.user is None else f"{version.user}-{name}"
     metadata = {} if user is None else {"user_id": user}
     session_id = None if version.session is None else f"s{version.session}-{name}"
-    ident, seen_ns = f"{version.kind[0]}{version.number}-{name}", START_NS + version.seen
+    ident, seen_ns = f"{version.kind[0]}{version.number}-{name}", START_NS + 100 * version.seen
     at: dict[str, Any] = {"session_id": session_id, "metadata": metadata}
     target = version.target
     if version.kind == "session":
@@ -382,3 +383,35 @@ def test_earlier_name_in_metadata_goes(store: Delivery, records: Records) -> Non
         assert (session.user_id, session.metadata) == ("mara", {"tenant": "clinic"})
         store.write(late, records.session("t", start_ns=1, user_id="ben", metadata={"user_id": [HERS, "ben"]}))
     assert store.read().session("t").session.metadata == {"user_id": ["ben"]}
+
+
+def test_calls_keep_the_prices_of_their_process(url: str, records: Records) -> None:
+    """An erasure stores what a running process has not delivered, but does not know its prices."""
+    call = records.call(call_id="c", cost=None, model="of nobody's list")
+    own = Cost(usd=Decimal(7), source="own")
+    with held(url, [[call]], [0]):
+        assert erase(url, CallFilter(user_id=HERS)).is_complete
+        assert left(url) == (set(), {"c"})
+        keep(url, replace(call, cost=own))
+    with closing(open_store(url)) as reader:
+        assert [(one.cost, one.seen_ns) for one in reader.calls()] == [(own, call.seen_ns)]
+
+
+def test_newer_version_of_another_user_takes_an_erasure_back(store: Delivery, records: Records) -> None:
+    """Of a session and a timestep that were erased as the user's, not of those that were erased by id."""
+
+    def write(user: str, seen_ns: int) -> set[str]:
+        """Deliver a version, then what the user records there; return what the store has."""
+        mine = {"metadata": {"user_id": user}}
+        store.write(records.session("s", version=seen_ns, start_ns=1, user_id=user))
+        store.write(step("t", session_id="u", seen_ns=seen_ns, start_ns=1, **mine))
+        store.write(records.call(call_id=f"c{seen_ns}", session_id="s", **mine))
+        return left(store.url)[0] | {one.timestep_id for one in store.read().timesteps("u")}
+
+    assert write(HERS, 5) == {"s", "t"}
+    assert erase(store.url, CallFilter(user_id=HERS)).stores[0].total == 3
+    assert write("mara", 4) == write(HERS, 7) == write("mara", 6) == set()
+    assert write("mara", 8) == write(HERS, 5) == {"s", "t"}
+    assert left(store.url) == ({"s"}, {"c8"})
+    assert erase(store.url, sessions=["s", "u"]).stores[0].sessions == 1
+    assert write("mara", 9) == set()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -17,6 +17,8 @@ import msgspec
 from callspan.clock import monotonic_s
 from callspan.delivery.store_sink import StoreSink, store_of
 from callspan.fail_open import Guard
+from callspan.record.call import CallRecord
+from callspan.record.codec import NO_RECORD, decode, encode
 from callspan.safe_urls import error_text
 from callspan.settings import Settings
 from callspan.settings_loader import load
@@ -68,11 +70,12 @@ def deliver(
 def store_waiting(url: str, ends: Mapping[Path, int], timeout_s: float = TIMEOUT_S) -> str | None:
     """Store what running processes have not yet delivered to a store, up to these sizes of segments; return an error.
 
-    These processes deliver it again, which changes nothing, and reject what the store does not accept. Raises
-    SettingError for an invalid URL.
+    These processes deliver it themselves later, with their own prices, and reject what the store does not accept.
+    Raises SettingError for an invalid URL.
     """
     settings, target = load(warn=False), target_of(find_store(url))
-    payloads = spool_files.waiting_payloads(ends, lambda directory: target.key(directory.parent))
+    waiting = spool_files.waiting_payloads(ends, lambda directory: target.key(directory.parent))
+    payloads = map(_provisional, waiting)
     deadline, guard = monotonic_s() + timeout_s, Guard(f"store the waiting records of {target.name}")
     with guard, closing(StoreSink(store_of(url, settings), settings.prices)) as sink:
         batch = [*islice(payloads, sink.batch_records)]
@@ -84,6 +87,15 @@ def store_waiting(url: str, ends: Mapping[Path, int], timeout_s: float = TIMEOUT
             _store(sink, batch)
             batch = [*islice(payloads, sink.batch_records)]
     return None if guard.error is None else f"{type(guard.error).__name__}: {error_text(guard.error)}"
+
+
+def _provisional(payload: bytes) -> bytes:
+    """Return a record that the same one replaces: the process of a call prices it, perhaps by a file of its own."""
+    with suppress(*NO_RECORD):
+        record = decode(payload)
+        if isinstance(record, CallRecord):
+            return encode(msgspec.structs.replace(record, seen_ns=(record.seen_ns or 0) - 1))
+    return payload
 
 
 def _store(sink: StoreSink, payloads: Sequence[bytes]) -> None:
