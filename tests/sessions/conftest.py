@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from tests.sessions import sdk_clients
 
 from callspan.agent import misuse, runtime
 from callspan.agent.registry import REGISTRY, isolated_ids
@@ -32,6 +33,14 @@ def logged_misuse() -> Iterator[None]:
         yield
     finally:
         misuse._raising[:] = raising
+
+
+@pytest.fixture
+def no_clients_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the clients of a test at its end."""
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # its import would ask the network
+    yield
+    sdk_clients.KEPT.clear()
 
 
 def open_scopes() -> int:

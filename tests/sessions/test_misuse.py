@@ -52,6 +52,16 @@ def end_before_the_start(own: Session) -> None:
     own.timestep(at=10**18).start(current=False).end(at=10**18 - 1)
 
 
+LOST: dict[str, Callable[[Session], object]] = {
+    "feedback for a flag": lambda own: feedback(True, 1),
+    "feedback for no call": lambda own: feedback("x" * 201, 1),
+    "feedback without a call": lambda own: feedback(value=1),
+    "feedback for a span that cannot be": lambda own: feedback(value=1, trace_id="x", span_id="y"),
+    "feedback for a tool call of nobody": lambda own: feedback({"id": "call_1", "name": "f", "arguments": {}}, 1),
+    "feedback for JSON of another program": lambda own: feedback({"id": "chatcmpl-1", "choices": []}, 1),
+    "a reward for what can be no call": lambda own: reward(1, call_id=object()),
+}
+"""Ratings whose call cannot be known."""
 ODD: Any = "now"
 NAIVE = datetime(2026, 11, 20)  # noqa: DTZ001 - the zone is what it lacks
 NOT_STARTED, OVER = "with `with` before recording", "has ended"
@@ -75,9 +85,6 @@ MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
     "a reward by id that is no number": ("finite", lambda own: reward(ODD, session_id="x")),
     "a result that is no number": ("finite", set_wrong_result),
     "feedback that is no number": ("finite", lambda own: feedback("c", ODD)),
-    "feedback for a flag": ("feedback needs a call", lambda own: feedback(True, 1)),
-    "feedback for no call": ("feedback needs a call", lambda own: feedback("x" * 201, 1)),
-    "a reward for what can be no call": ("feedback needs a call", lambda own: reward(1, call_id=object())),
     "a time without a zone": ("a time must be", lambda own: own.event("x", at=NAIVE)),
     **{
         f"{at} as a time": ("a time must be", lambda own, at=at: own.event("x", at=at))
@@ -113,6 +120,27 @@ def test_misuse_raises_if_requested(seen: Seen, what: str) -> None:
         do(own)
     assert current_session() is None
     assert [record.outcome for record in seen.ended(SessionRecord) if record.name == "s"] == ["success"]
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_lost_rating_is_logged_each_time(seen: Seen, caplog: pytest.LogCaptureFixture, what: str) -> None:
+    with session("s") as own:
+        assert [LOST[what](own) for _ in range(3)] == [None] * 3
+    assert [("feedback needs a call" in line, "once" in line) for line in lines(caplog)] == [(True, False)] * 3
+    assert seen.of(RewardRecord) == []
+    with raised_misuse(), session("s") as own, pytest.raises(UsageError, match="feedback needs a call"):
+        LOST[what](own)
+
+
+@pytest.mark.parametrize("use", ["event", "message", "tool", "handoff"])
+def test_unknown_call_is_logged_each_time(seen: Seen, caplog: pytest.LogCaptureFixture, use: str) -> None:
+    with session("s") as own:
+        for _ in range(3):
+            made = getattr(own, use)("x", call=object())
+            if use == "tool":
+                once(made)
+    assert ["a call is named by" in line and "last_call_id()" in line for line in lines(caplog)] == [True] * 3
+    assert {one.call_id for one in [*seen.of(EventRecord), *seen.of(MessageRecord)]} == {None}
 
 
 def test_non_numeric_reward_is_dropped_alone(seen: Seen) -> None:

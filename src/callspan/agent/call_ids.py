@@ -19,6 +19,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from callspan.agent.arguments import as_text
 from callspan.agent.context import SCOPE
 from callspan.agent.registry import REGISTRY
+from callspan.agent.sdk_objects import request_id, response_ids
 from callspan.agent.tree import current_scope
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
@@ -27,9 +28,10 @@ from callspan.sdk_profiles import PROVIDERS
 from callspan.spans.session import SpanRef
 
 _SPAN_ID: Final = re.compile("[0-9a-f]{16}")
-_TIMES: Final = ("created", "created_at")
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Attributes with the HTTP response, in the readers, raw responses and stream helpers of the SDKs."""
+_SEVERAL: Final = CallIdCell(None)
+"""Stands for the calls whose answers have one request id, as those of a stub."""
 _LAST_CALL: Final[ContextVar[CallIdCell | None]] = ContextVar("callspan_last_call", default=None)
 """The id of the newest call outside of sessions, timesteps and operations."""
 
@@ -55,6 +57,13 @@ def remember_result(result: object, id_cell: CallIdCell) -> None:
     REGISTRY.call_ids[key] = (reference, id_cell)
 
 
+def remember_request(answer: object, id_cell: CallIdCell) -> None:
+    """Note the request id in a dict that botocore returns, because nothing can refer to a dict weakly."""
+    identity = request_id(answer)
+    if identity is not None and REGISTRY.call_requests.setdefault(identity, id_cell) is not id_cell:
+        REGISTRY.call_requests.put(identity, _SEVERAL)
+
+
 def remember_span(record: CallRecord) -> None:
     """Keep a reference to the span of a call."""
     place, response = record.place, record.response
@@ -74,9 +83,10 @@ def remember_span(record: CallRecord) -> None:
 def call_id(of: object) -> str | None:
     """Return the id of the call that returned an object: a response, raw response or stream; None if unknown.
 
-    Works in any task or thread of the process, during a stream and after its end. Objects that an SDK derives from a
-    stream or raw response (a final message, the parsed object) are found by their provider id once the call has ended,
-    among the last 4,096 calls of the process.
+    Works in any task or thread of the process, during a stream and after its end. Chunks, and objects that an SDK
+    derives from a stream or raw response (a final message, the parsed object, JSON), are found by the provider's id
+    that they state, once the call has ended, among the last 4,096 calls of the process. Objects of LiteLLM and ollama,
+    and generators, state none: `callspan.last_call_id()` has the id of their call.
 
     Example:
         >>> answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
@@ -88,9 +98,11 @@ def call_id(of: object) -> str | None:
         entry = REGISTRY.call_ids.get(id(holder))
         if entry is not None and entry[0]() is holder:
             return entry[1].value
-    provider_ids = (value_of(partial(getattr, of, name, None)) for name in ("_request_id", "id"))
-    created = next(filter(None, (value_of(partial(getattr, of, name, None)) for name in _TIMES)), None)
-    return next((call for ident in provider_ids if (call := call_of(ident, created)) is not None), None)
+    requested = REGISTRY.call_requests.get(request_id(of) or "")
+    if requested is not None and requested is not _SEVERAL:
+        return requested.value
+    calls = (call_of(identity, created) for identity, created in response_ids(of))
+    return next(filter(None, calls), None)
 
 
 def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:

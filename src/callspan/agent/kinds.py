@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,7 +20,7 @@ from callspan.agent.context import metadata_of, with_metadata
 from callspan.agent.misuse import current_runtime_or_warn
 from callspan.agent.references import requesting_call
 from callspan.agent.registry import REGISTRY, open_level
-from callspan.agent.tool_requests import find_tool_call, mark_started
+from callspan.agent.tool_requests import Answer, requested_once, requests_of, requests_with_id
 from callspan.agent.totals import RunningTotals
 from callspan.agent.tree import Node, scope_of
 from callspan.errors import application_error, outcome_of
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 ABSENT: Final = msgspec.UNSET
 """The output of an operation before it is set."""
 TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
+_NO_ANSWERS: Final[Sequence[Answer]] = ()
 _ONE_TOOL: Final = {"tools": 1}
 _READ_ARGUMENTS: Final = fail_open("read the arguments of a tool")
 
@@ -335,14 +336,22 @@ def read_input(operation: Operation) -> None:
 
 
 def join_tool_call(tool: Tool) -> None:
-    """Find the model's tool call of a tool: the only open one with its name and arguments in the latest answers."""
-    scope = tool.above
-    while scope is not None and not scope.answers:
+    """Find the model's tool call of a tool: the only open one with its name and arguments in the latest answers.
+
+    Several that are the same, without ids, are requested by the same call.
+    """
+    scope, answers = tool.above, _NO_ANSWERS
+    while scope is not None and not (answers := scope.latest_answers()):
         scope = scope.above
-    if scope is not None:
-        tool.requested_id = tool.requested_id or find_tool_call(scope.answers, tool.name, tool.input_value)
-        if tool.requested_id is not None:
-            mark_started(scope.answers, tool.requested_id)
+    if tool.requested_id is None:
+        answers = [answer for answer in answers if tool.call_id in (None, answer.call_id)]
+        requests = [request for request in requests_of(answers, tool.name, tool.input_value) if request.is_open]
+        request = requested_once(requests)
+    else:
+        request = next(iter(requests_with_id(answers, tool.requested_id)), None)
+    if request is not None:
+        request.start()
+        tool.requested_id, tool.call_id = request.tool_call.id, tool.call_id or request.answer.call_id
     find_requester(tool)
 
 

@@ -1,4 +1,7 @@
-"""Misuse of the session API: it is logged once and has no effect; inside `callspan.testing.capture()` it raises."""
+"""Misuse of the session API: it is logged and has no effect; inside `callspan.testing.capture()` it raises.
+
+Each misuse is logged once, but for what names no call: that is logged each time, because each time a rating is lost.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,19 @@ class UsageError(RuntimeError):
     """
 
 
+class UnknownCallError(UsageError):
+    """An argument names no call."""
+
+
 def report_misuse(error: UsageError) -> None:
-    """Raise the error inside `usage_errors()`; otherwise log it once, if anything is recorded."""
+    """Raise the error inside `usage_errors()`; otherwise log it, if anything is recorded."""
     if _raising:
         raise error
-    if current_runtime_or_warn() is not None and _warned.first(str(error)):
+    if current_runtime_or_warn() is None:
+        return
+    if isinstance(error, UnknownCallError):
+        log(logging.WARNING, "%s; ignored", error)
+    elif _warned.first(str(error)):
         log(logging.WARNING, "%s; ignored (logged once)", error)
 
 
@@ -50,6 +61,20 @@ def ignore_misuse(function: Callable[_P, str]) -> Callable[_P, str]:
         except UsageError as error:
             report_misuse(error)
             return new_id()
+
+    return call
+
+
+def none_on_misuse(function: Callable[_P, str]) -> Callable[_P, str | None]:
+    """Decorate a function that returns the id of its record: on misuse it records nothing and returns None."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> str | None:
+        try:
+            return function(*args, **kwargs)
+        except UsageError as error:
+            report_misuse(error)
+            return None
 
     return call
 

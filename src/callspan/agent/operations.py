@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple, SupportsFloat
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text, reward_value
 from callspan.agent.kinds import ABSENT, AGENT, ENVIRONMENT, GUARDRAIL, HANDOFF, TOOL
 from callspan.agent.misuse import UsageError, ignore_misuse, report_misuse
-from callspan.agent.references import Reference, id_text, reference_or_none, tool_call_field
+from callspan.agent.references import Reference, reference_or_none
+from callspan.agent.sdk_objects import id_text, tool_call_field
 from callspan.agent.totals import RunningTotals
 from callspan.agent.tree import Node
 from callspan.record.ids import new_id
@@ -203,10 +204,10 @@ class Operations:
 
         Args:
             name: The tool's name; by default that of `call`, or of the decorated function.
-            call: The model's tool call (a chat tool call, a Responses tool call item or a Messages tool use block,
-                as object or dict), which provides id, name and arguments; or its id; or the response or record of
-                which it is the only one. By default the only open tool call of the latest answer with this name and
-                these arguments.
+            call: The model's tool call as object or dict (a chat tool call, a Responses item, a block with a tool
+                use, a function call), which provides id, name and arguments; or its id; or the response or record of
+                which it is the only one. By default, or if it has no id, the only open tool call of the latest answer
+                with this name and these arguments.
             arguments: Override those of `call`; for a decorated function its arguments.
             system: The component that acts; by default the enclosing agent.
             metadata: Any JSON values, merged into those of `callspan.metadata`; None values are omitted.

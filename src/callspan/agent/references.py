@@ -6,17 +6,16 @@ Anything else is misuse: it is logged without its text, and kept nowhere.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 from uuid import UUID
 
 from callspan.agent.arguments import MAX_ENTRIES, as_text
 from callspan.agent.call_ids import call_id, call_of
-from callspan.agent.misuse import UsageError, report_misuse
-from callspan.agent.tool_requests import Answer
+from callspan.agent.misuse import UnknownCallError, UsageError, report_misuse
+from callspan.agent.sdk_objects import id_text, providers_id, tool_call_field, tool_call_in
+from callspan.agent.tool_requests import Answer, requested_once, requests_of
 from callspan.agent.tree import Node, current_scope
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
@@ -29,20 +28,8 @@ from callspan.record.events import (
     TimestepRecord,
     record_key,
 )
-from callspan.record.messages import ToolCall
-
-MAX_ID_LENGTH: Final = 200
-_TOOL_CALL_PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    "id": (("call_id",), ("id",)),
-    "name": (("name",), ("function", "name"), ("custom", "name")),
-    "arguments": (
-        ("arguments",), ("input",), ("action",), ("actions",), ("operation",), ("function", "arguments"),
-        ("custom", "input"),
-    ),
-}  # fmt: skip
-"""Paths of the fields of a provider's tool call: Responses items, Anthropic blocks, chat tool calls."""
-_TOOL_TYPES: Final = ("call", "tool_use")
-"""Endings of the types of tool calls without a name."""
+from callspan.record.messages import ToolCall, parse_arguments
+from callspan.record.plain_json import plain
 
 
 class Reference(NamedTuple):
@@ -81,8 +68,9 @@ def reference(of: object, what: str = "a call") -> Reference:
         return NOTHING
     call_reference = _named(of)
     if call_reference is None:
-        raise UsageError(
+        raise UnknownCallError(
             f"{what} is named by the SDK's response, its tool call, a record, or an id as text, not by {_kind(of)}"
+            " (callspan.last_call_id() has the id of the newest call)"
         )
     return call_reference
 
@@ -128,14 +116,21 @@ def _of_record(record: EventRecord | MessageRecord | RewardRecord) -> Reference 
 
 def _of_object(of: object) -> Reference | None:
     """Return what an object of an SDK, or such a dict, names that is no response of a known call."""
-    stated = tool_call_field(of, "id")
-    identity = id_text(stated) if isinstance(stated, str | UUID) else None
-    if identity is None:
-        return None
-    kind = _member(of, "type")
-    if isinstance(tool_call_field(of, "name"), str) or (isinstance(kind, str) and kind.endswith(_TOOL_TYPES)):
-        return Reference(requesting_call(identity, current_scope()), tool_call=of)
-    return Reference(call_of(identity) or identity)
+    tool_call = tool_call_in(of)
+    if tool_call is not None:
+        return Reference(_requester(tool_call), tool_call=tool_call)
+    identity = providers_id(of)
+    return None if identity is None else Reference(identity)
+
+
+def _requester(tool_call: object) -> str | None:
+    """Return the id of the call whose answer has a tool call, which servers of their own may give no id."""
+    identity, scope = id_text(tool_call_field(tool_call, "id")), current_scope()
+    if identity is not None:
+        return requesting_call(identity, scope)
+    name, arguments = tool_call_field(tool_call, "name"), parse_arguments(tool_call_field(tool_call, "arguments"))
+    request = requested_once(requests_of(_answers(scope), name, plain(arguments)))
+    return None if request is None else request.answer.call_id
 
 
 def requesting_call(tool_call_id: str, scope: Node | None) -> str | None:
@@ -155,35 +150,10 @@ def _answers(scope: Node | None) -> Iterable[Answer]:
     """Return the latest answers in a scope and around it, each of which may be in several."""
     answers = dict[str, Answer]()
     while scope is not None:
-        for answer in scope.answers:
+        for answer in scope.latest_answers():
             answers.setdefault(answer.call_id, answer)
         scope = scope.above
     return answers.values()
-
-
-def tool_call_field(call: object, field: str) -> object:
-    """Return the `id`, `name` or `arguments` of a provider's tool call (an object or dict), or None."""
-    for path in () if call is None else _TOOL_CALL_PATHS[field]:
-        value = functools.reduce(_member, path, call)
-        if value is not None:
-            return value
-    return None
-
-
-def _member(value: object, name: str) -> object:
-    if value is None or isinstance(value, str):
-        return None
-    read: Any = value.get if isinstance(value, Mapping) else partial(getattr, value)
-    return value_of(partial(read, name, None))
-
-
-def id_text(value: object) -> str | None:
-    """Return an id as text; None if it cannot be one: no text, integer or UUID, blank, of several lines, too long."""
-    if isinstance(value, bool) or not isinstance(value, str | int | UUID):
-        return None
-    text = as_text(value)
-    is_id = text is not None and text.strip() and len(text) <= MAX_ID_LENGTH and "\n" not in text
-    return text if is_id else None
 
 
 def record_id(of: object) -> str | None:

@@ -94,16 +94,18 @@ class Registry:
         """The spans of recently ended timesteps by id."""
         self.call_spans: LRUCache[str, SpanRef] = LRUCache(4096)
         """The spans of recent calls by call id, for feedback and later answers."""
+        self.call_requests: LRUCache[str, CallIdCell] = LRUCache(4096)
+        """The ids of recent calls whose answers are dicts, by the provider's id of the request."""
 
     @contextmanager
     def isolated(self) -> Iterator[None]:
         """Context manager that starts without the ids of ended scopes and of sessions, and restores them. For tests."""
-        before = self.episodes, self.ended_episodes, self.step_spans, self.call_spans
+        before = self.episodes, self.ended_episodes, self.step_spans, self.call_spans, self.call_requests
         self._begin()
         try:
             yield
         finally:
-            self.episodes, self.ended_episodes, self.step_spans, self.call_spans = before
+            self.episodes, self.ended_episodes, self.step_spans, self.call_spans, self.call_requests = before
 
 
 REGISTRY: Final = Registry()

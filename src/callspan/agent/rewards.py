@@ -14,7 +14,7 @@ import msgspec
 from callspan.agent.arguments import Time, as_text, moment, reward_value
 from callspan.agent.call_ids import target_of_span
 from callspan.agent.context import current_context, metadata_of, read_carrier
-from callspan.agent.misuse import UsageError, current_runtime_or_warn, ignore_misuse
+from callspan.agent.misuse import UnknownCallError, UsageError, current_runtime_or_warn, none_on_misuse
 from callspan.agent.references import record_id, reference
 from callspan.agent.registry import REGISTRY, open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.tree import Node, current_scope
@@ -31,7 +31,7 @@ _LABEL_VALUES: Final = {"thumbs_up": 1.0, "thumbs_down": 0.0, "true": 1.0, "fals
 """The values of yes/no labels, in lower case."""
 
 
-@ignore_misuse
+@none_on_misuse
 def reward(  # noqa: PLR0913 - its target and its fields
     value: SupportsFloat | None,
     *,
@@ -48,9 +48,9 @@ def reward(  # noqa: PLR0913 - its target and its fields
 ) -> str:
     """Give a reward to a session, timestep, event or call, by default to the current timestep; return the reward's id.
 
-    `call_id` may be anything that `callspan.feedback` accepts as a call, the other ids also the session, timestep or
-    record itself. Rewards are append-only. `carrier`, from `Session.carrier()`, names the session, and its trace for
-    processes that do not know it. `at` is the time, now by default.
+    None if nothing was recorded. `call_id` may be anything that `callspan.feedback` accepts as a call, the other ids
+    also the session, timestep or record itself. Rewards are append-only. `carrier`, from `Session.carrier()`, names the
+    session, and its trace for processes that do not know it. `at` is the time, now by default.
 
     Raises:
         UsageError: There is no target, `value` is not a finite number, or `at` is not a valid time; only inside
@@ -99,12 +99,14 @@ def _call_id(of: object) -> str | None:
     """Return the id of the call that `of` names; None for None. Raises UsageError."""
     try:
         call_reference = reference(of)
-    except UsageError:
-        raise UsageError(_NO_CALL) from None
-    return call_reference.call_id or call_reference.tool_call_id
+    except UnknownCallError as error:
+        raise UnknownCallError(f"feedback needs a call: {error}") from None
+    if of is not None and call_reference.call_id is None:
+        raise UnknownCallError(f"{_NO_CALL}; the call that requested this tool call is unknown")
+    return call_reference.call_id
 
 
-@ignore_misuse
+@none_on_misuse
 def feedback(  # noqa: PLR0913 - its target and its fields
     call: object = None,
     value: SupportsFloat | None = None,
@@ -120,10 +122,11 @@ def feedback(  # noqa: PLR0913 - its target and its fields
 ) -> str:
     """Record feedback on a call's response: a number, a label, a comment; return the reward's id.
 
-    The labels `thumbs_up` and True have the value 1, `thumbs_down` and False the value 0, unless a value is given.
-    `call` is the SDK's result (a response, raw response or stream), its tool call, a record, the provider's id of the
-    response or request, or a call id of callspan; alternatively, `trace_id` and `span_id` name the call's span. Unknown
-    ids are accepted.
+    None if nothing was recorded: `call` names no call, which is logged each time. The labels `thumbs_up` and True have
+    the value 1, `thumbs_down` and False the value 0, unless a value is given.
+    `call` is the SDK's result (a response, raw response, stream or body), its tool call, a record, the provider's id of
+    the response or request, or a call id of callspan; alternatively, `trace_id` and `span_id` name the call's span.
+    Unknown ids are accepted. Objects of LiteLLM and ollama name no call: pass `callspan.last_call_id()`.
     `carrier` and `at` are as for `callspan.reward`.
 
     Raises:
@@ -139,7 +142,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     if call is None and trace_id is not None and span_id is not None:
         call_id = target_of_span(trace_id, span_id)
     if not call_id:
-        raise UsageError(_NO_CALL)
+        raise UnknownCallError(_NO_CALL)
     span = REGISTRY.call_spans.get(call_id)
     record = reward_record(
         (span or remote).place,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from callspan.fail_open import fail_open
 from callspan.providers import registry
@@ -19,7 +19,7 @@ _READ: Final = fail_open("read the tool calls of an answer")
 class Answer:
     """The answer of an ended call; its tool calls are read on first use."""
 
-    __slots__ = ("_api", "_response", "_tool_calls", "call_id", "end_ns", "provider", "started_ids")
+    __slots__ = ("_api", "_response", "_tool_calls", "call_id", "end_ns", "provider", "started")
 
     def __init__(self, record: CallRecord) -> None:
         self._api = record.api
@@ -27,12 +27,12 @@ class Answer:
         self.call_id, self.provider = record.call_id, record.provider
         self._tool_calls: list[ToolCall] | None = None
         self.end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
-        self.started_ids: set[str | None] = {None}
-        """The ids of the tool calls whose tools have started."""
+        self.started: set[int] = set()
+        """The positions of the tool calls whose tools have started; by position, because some have no id."""
 
-    def open(self) -> list[ToolCall]:
-        """Return the tool calls for the application whose tools have not started."""
-        return [tool_call for tool_call in self.tool_calls() if tool_call.id not in self.started_ids]
+    def requests(self) -> list[ToolRequest]:
+        """Return the tool calls for the application, each with its place."""
+        return [ToolRequest(self, position, tool_call) for position, tool_call in enumerate(self.tool_calls())]
 
     def tool_calls(self) -> list[ToolCall]:
         """Return the tool calls for the application."""
@@ -46,14 +46,40 @@ class Answer:
         return self._tool_calls
 
 
-def mark_started(answers: Iterable[Answer], tool_call_id: str) -> None:
-    """Note the start of the tool for a tool call."""
-    for answer in answers:
-        answer.started_ids.add(tool_call_id)
+class ToolRequest(NamedTuple):
+    """A tool call of an answer, for which a tool may run."""
+
+    answer: Answer
+    position: int
+    tool_call: ToolCall
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its tool has not started."""
+        return self.position not in self.answer.started
+
+    def start(self) -> None:
+        """Note the start of its tool."""
+        self.answer.started.add(self.position)
 
 
-def find_tool_call(answers: Iterable[Answer], name: str | None, arguments: object) -> str | None:
-    """Return the id of the open tool call with this name and these arguments; None unless there is exactly one."""
-    calls = [call for answer in answers for call in answer.open() if call.name == name]
-    ids = [call.id for call in calls if (parse_arguments(call.arguments) or {}) == (arguments or {})]
-    return ids[0] if len(ids) == 1 else None
+def requests_with_id(answers: Iterable[Answer], tool_call_id: str) -> list[ToolRequest]:
+    """Return the tool calls with this id, those whose tools have not started first."""
+    requests = [request for answer in answers for request in answer.requests() if request.tool_call.id == tool_call_id]
+    return sorted(requests, key=lambda request: not request.is_open)
+
+
+def requests_of(answers: Iterable[Answer], name: object, arguments: object) -> list[ToolRequest]:
+    """Return the tool calls with this name and these arguments."""
+    return [
+        request
+        for answer in answers
+        for request in answer.requests()
+        if request.tool_call.name == name and (parse_arguments(request.tool_call.arguments) or {}) == (arguments or {})
+    ]
+
+
+def requested_once(requests: Sequence[ToolRequest]) -> ToolRequest | None:
+    """Return the first of several tool calls that are the same, also by id and call; None if either may be meant."""
+    identities = {(request.answer.call_id, request.tool_call.id) for request in requests}
+    return requests[0] if len(identities) == 1 else None

@@ -386,6 +386,17 @@ class Node(AsyncWithMixin):
             # The tools requested by the calls of a tool run inside it.
             scope = None if scope.kind.name == "tool" else scope.above
 
+    def latest_answers(self) -> Sequence[Answer]:
+        """Return the latest answers, with that of the newest call if its stream is complete but not read to its end."""
+        newest = self.last_call
+        call = None if newest is None or newest.stream is None else newest.stream()
+        if newest is None or call is None or self.level != "full":
+            return self.answers
+        record = None if any(answer.call_id == newest.value for answer in self.answers) else call.answered()
+        if record is None:
+            return self.answers
+        return [*(answer for answer in self.answers if answer.end_ns > record.timing.start_ns), Answer(record)]
+
     def count_reward(self, record: Record) -> None:
         """Add the reward of a processed record, if any, to the totals of this scope and the enclosing ones.
 

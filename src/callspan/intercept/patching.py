@@ -216,7 +216,7 @@ class Patches:
             return HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
         patch = self._patch_of(owner, hook, original)
         patch.sdks.add(sdk)
-        state: Literal["on", "changed"] = "changed" if _lacks_parameters(patch.original, hook) else "on"
+        state: Literal["on", "changed"] = "changed" if _lacks_parameters(_function(patch.original), hook) else "on"
         return HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
     def _patch_of(self, owner: type, hook: Hook, original: Any) -> _Patch:
@@ -227,20 +227,27 @@ class Patches:
             return patch
         if patch is not None and patch.code is None:
             # Code that was put over the earlier hook may still call it: without this, calls would be counted twice.
-            covered = _callable(patch.original, owner)
-            CodeHook(patch.replacement, lambda _: covered)
+            covered = _callable(_function(patch.original), owner)
+            CodeHook(_function(patch.replacement), lambda _: covered)
         make = partial(hook.make, reads=hook.reads, is_async=hook.is_async)
         if function is not None:
             code = CodeHook(function, make)
             patch = _Patch(owner, hook, code.original, function, code)
         else:
-            replacement = make(_callable(original, owner))
+            replacement: Any = make(_callable(_function(original), owner))
             if hook.is_public and inspect.iscoroutinefunction(original):
                 replacement = bound_like(original, replacement)
+            if isinstance(original, classmethod):
+                replacement = classmethod(replacement)
             patch = _Patch(owner, hook, original, replacement)
             setattr(owner, hook.attribute, patch.replacement)
         self._patches[owner, hook.attribute] = patch
         return patch
+
+
+def _function(attribute: Any) -> Any:
+    """Return an attribute of a class as a function, which a class method holds."""
+    return attribute.__func__ if isinstance(attribute, classmethod) else attribute
 
 
 def _callable(original: Any, owner: type) -> Any:
@@ -280,11 +287,9 @@ def _defining(owner: Any, attribute: str) -> Any:
 
 
 def _is_method(attribute: object) -> bool:
-    """Return whether a class attribute is a function that takes the instance."""
-    return (
-        callable(attribute)
-        and hasattr(attribute, "__get__")
-        and not isinstance(attribute, type | staticmethod | classmethod)
+    """Return whether a class attribute is a function that takes the instance or the class."""
+    return isinstance(attribute, classmethod) or (
+        callable(attribute) and hasattr(attribute, "__get__") and not isinstance(attribute, type | staticmethod)
     )
 
 

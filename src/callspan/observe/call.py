@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from copy import copy
@@ -66,6 +67,7 @@ from callspan.record.call import (
     Outcome,
     Place,
     Request,
+    Response,
     SeenIn,
     Stream,
     StreamEnd,
@@ -89,6 +91,8 @@ _READ_AMBIENT: Final = fail_open("read the session and metadata around a call")
 _NOTHING_AROUND: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
 _NOWHERE: Final = Place()
 _now_ns: Final = time.perf_counter_ns
+_ENDING_S: Final = 0.2
+"""Seconds to wait for an end on another thread."""
 _LARGE_BYTES: Final = 65_536
 """Larger requests are not in first versions, and no media bytes are kept beside them while the call runs."""
 
@@ -183,6 +187,8 @@ class Call:
         self.id_cell = CallIdCell(self.record.call_id)
         """Shared with everything that refers to the call, because the provider may name it later."""
         self.streaming = info.stream is True
+        if self.streaming:
+            self.id_cell.stream = weakref.ref(self)
         self.is_raw = info.raw
         self.hides_usage = False
         """Whether callspan requested the last chunk of the stream and hides it from the caller."""
@@ -238,6 +244,25 @@ class Call:
     def answer_complete(self) -> bool:
         """True once the stream has signalled its end."""
         return self._answer_complete or (self._accumulator is not None and self._accumulator.complete)
+
+    @property
+    def is_over(self) -> bool:
+        """True once the stream has sent its last event, after which its reader may stop."""
+        return getattr(self._accumulator, "ended", False)
+
+    def answered(self) -> CallRecord | None:
+        """Return its record with an answer that is complete while more may be read; None otherwise.
+
+        Waits for an end that runs on another thread, but not for long.
+        """
+        accumulator = self._accumulator
+        if accumulator is not None and accumulator.complete:
+            with _READ_RESPONSE:
+                answer = Response(body=msgspec.Raw(encode_json(accumulator.body())))
+                return msgspec.structs.replace(self.record, response=answer)
+        if self._endings:
+            self._factory.ends.drain(_ENDING_S)
+        return None
 
     def offset_ns(self) -> int:
         """Return the monotonic time since the start."""

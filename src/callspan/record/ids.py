@@ -9,9 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from random import Random
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from callspan.record.call import CallRecord
 
 _RANDOM_BYTES = 9
 
@@ -30,6 +35,15 @@ class CallIdCell(msgspec.Struct, eq=False, gc=False):
 
     value: str | None
     """None as long as the provider has not named a call whose id is derived from its name."""
+    stream: Callable[[], OpenStream | None] | None = None
+    """Returns a call whose answer is streamed; None if it was collected."""
+
+
+class OpenStream(Protocol):
+    """A call whose answer may still be read."""
+
+    def answered(self) -> CallRecord | None:
+        """Return its record with an answer that is complete, as far as it was read; None if there is none."""
 
 
 def new_id() -> str:

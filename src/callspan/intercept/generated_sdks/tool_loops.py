@@ -12,7 +12,7 @@ from callspan import private_names as names
 from callspan.agent.arguments import as_text
 from callspan.agent.decorators import around_async_generator, around_generator
 from callspan.agent.loops import Loop, LoopTool, running_loop
-from callspan.agent.references import tool_call_field
+from callspan.agent.sdk_objects import tool_call_field
 from callspan.agent.tree import current_scope
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, parameters, position, silenced

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
+from callspan.agent.call_ids import remember_request, remember_result
 from callspan.fail_open import fail_open
 from callspan.intercept.hooked_sdks.bedrock_answers import BodyReader, observe_events, wire_json
 from callspan.intercept.hooked_sdks.bedrock_errors import error_bytes, fail
@@ -81,11 +82,14 @@ class BedrockCall(OpenCall):
         self.leave()
         self._show_request()
         call, source = self.call, answer.get(self.operation.answer)
+        remember_request(answer, call.id_cell)
         if source is None:
             body = {key: value for key, value in answer.items() if key != _METADATA}
             call.take_body(wire_json(body))
             call.end(how=None)
-        elif call.streaming:
+            return
+        remember_result(source, call.id_cell)
+        if call.streaming:
             observe_events(source, call)
         else:
             length = integer(dig(answer, _METADATA, "HTTPHeaders"), "content-length")

@@ -2,7 +2,8 @@
 
 `BaseApiClient._request` sends each request of `models`, `chats`, `caches` and the rest, with its retries. Its result
 parses the chunks of a stream in `segments` or `async_segments`, whatever library reads the bytes; both are looked up on
-the instance, where they are replaced. Nothing is sent before a stream is iterated.
+the instance, where they are replaced. Nothing is sent before a stream is iterated. The SDK then makes an object of each
+answer and chunk, in the same context and before anything else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +20,7 @@ from urllib.parse import urlsplit
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
+from callspan.agent.call_ids import remember_result
 from callspan.errors import outcome_of, qualified_name
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
@@ -35,11 +38,13 @@ from callspan.providers.rate_limits import relevant_text_headers
 from callspan.providers.wire_json import integer
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
+from callspan.record.ids import CallIdCell
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe a request of google-genai")
 _ATTEMPT: Final = fail_open("observe an attempt of google-genai")
 _STREAM: Final = fail_open("observe a stream of google-genai")
+_OBJECT: Final = fail_open("note the call of an answer of google-genai")
 _RESULTS: Final = fail_open("read the results of a batch of google-genai")
 _FILE: Final = re.compile("files/([^/:?]+):download")
 _PROFILE: Final = PROFILES["google"]
@@ -49,6 +54,8 @@ _STREAM_AT: Final = 3
 """Position of `stream` in the arguments of `_request`, after the client, the request and its options."""
 _OK: Final = 200
 _MAX_URLS: Final = 128
+_ANSWERED: Final[ContextVar[CallIdCell | None]] = ContextVar("callspan_google_answered", default=None)
+"""The call of the answer or chunk that the SDK makes an object of next."""
 
 
 class _Address(NamedTuple):
@@ -69,6 +76,7 @@ class GoogleCall(OpenCall):
         """End a plain call, or observe the segments of a stream."""
         self.leave()
         call, body = self.call, answer.response_stream
+        _ANSWERED.set(call.id_cell)
         if call.streaming and not isinstance(body, list):
             _observe_segments(answer, call)
             return
@@ -155,6 +163,7 @@ def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> Goog
     """Start a call; return None if the request is none, or must not be observed."""
     context = otel_context.get_current()
     factory = HOOK_CONTEXT.factory()
+    _ANSWERED.set(None)
     if factory is None:
         return None
     url = _address(request.url)
@@ -225,6 +234,7 @@ def _failed(opened: GoogleCall, error: BaseException) -> None:
 def _take(segment: object, call: Call) -> None:
     """Record a chunk. The SDK raises an error that is stated in a chunk above the reader of the segments."""
     call.chunk(segment)
+    _ANSWERED.set(call.id_cell)
     if isinstance(segment, dict) and "error" in segment and (stated := error_in(segment)) is not None:
         call.end("error", error=error_info(status=integer(stated, "code"), body={"error": stated}))
 
@@ -289,6 +299,20 @@ class _AsyncSegments:
             self._call.lost()
 
 
+def _made(_args: object, _: object, _kwargs: object) -> CallIdCell | None:
+    """Return the call whose answer becomes an object; None if it is no answer."""
+    id_cell = _ANSWERED.get()
+    if id_cell is not None:
+        _ANSWERED.set(None)
+    return id_cell
+
+
+def _remember(id_cell: CallIdCell, result: object) -> None:
+    remember_result(result, id_cell)
+
+
+OBJECT: Final = HookSteps(step=_OBJECT, before=_made, on_return=_remember)
+"""Notes the call of each answer and chunk around `BaseModel._from_response`."""
 DOWNLOAD: Final = HookSteps(
     step=_RESULTS, before=_downloading, on_return=_downloaded,
     on_error=lambda results, error: results.fail(error, in_stream=False),

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from opentelemetry import context as otel_context
 
+from callspan.agent.call_ids import remember_result
 from callspan.fail_open import fail_open
 from callspan.intercept.generated_sdks.client_info import call_info
 from callspan.intercept.hooked_sdks.google_genai import VERTEX
@@ -32,6 +33,13 @@ _PROJECTS: Final = "/projects/"
 """In the paths of Vertex, which may be behind a host of any name."""
 
 
+class InteractionObserver(ResponseObserver):
+    """Observes an open response, whose stream the SDK reads until its last event."""
+
+    ends_with_last_event = True
+    __slots__ = ()
+
+
 class Interaction(OpenCall):
     """An interaction while `do_request` runs."""
 
@@ -41,8 +49,9 @@ class Interaction(OpenCall):
         """End a call whose answer was read, or observe the answer while it is read."""
         self.leave()
         call, status = self.call, response.status_code
+        remember_result(response, call.id_cell)
         if not response.is_closed:
-            self.observer = ResponseObserver(call, response, is_open=True)
+            self.observer = InteractionObserver(call, response, is_open=True)
             self.observer.release()
             return
         body = registry.decoded(response.content)

@@ -97,6 +97,10 @@ HOOKS: Final[tuple[Hook, ...]] = (
         reads={"http_request": 1, "stream": 3}, is_async=True,
     ),
     Hook(
+        "_from_response", ("google.genai._common:BaseModel",), google_genai.OBJECT.around,
+        "ids of calls by the objects of their answers",
+    ),
+    Hook(
         "download_file", _CLIENT, google_genai.DOWNLOAD.around, "results of batches", reads={"path": 1}, late=True
     ),
     Hook(
