@@ -218,6 +218,11 @@ def chunks_in(payloads: Iterable[bytes]) -> Iterator[Any]:
                 yield chunk
 
 
+def ends_stream(payload: bytes) -> bool:
+    """Return whether a payload says that the stream is over, after which a reader may stop."""
+    return payload.startswith(_DONE)
+
+
 def _error_outside(line: bytes) -> bytes | None:
     """Return the error in a line that is JSON or a field `error`; None if it states none."""
     if line.startswith(_ERROR_FIELD):

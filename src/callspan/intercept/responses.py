@@ -63,6 +63,9 @@ class Reading:
 class ResponseObserver:
     """Observes one response of a call. Methods raise nothing but interrupts, unless documented."""
 
+    ends_with_last_event: ClassVar[bool] = False
+    """Whether nothing above its bytes can fail once its last event was read, so that the call ends there."""
+
     __slots__ = (
         "_held_end", "_identity", "_is_held", "_is_open", "call", "flush_copied_bytes", "is_read_by_sdk", "on_data",
         "reader", "reading", "response", "tail", "tail_is_whole",

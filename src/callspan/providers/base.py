@@ -71,7 +71,8 @@ class Accumulator(Protocol):
     def complete(self) -> bool:
         """True once the stream has signalled its end (finish reason, terminal event).
 
-        If a terminal event must still follow, as in Messages, `terminated` is whether it was received.
+        If a terminal event must still follow, as in Messages, `terminated` is whether it was received. `ended`, of
+        wires whose last event says so, is whether nothing follows, not even usage.
         """
 
     def add(self, chunk: object) -> bool:

@@ -114,6 +114,8 @@ class _StreamObserver:
             self.call.chunk(wire_json(event))
         elif isinstance(content, bytes):
             take_invoked(self.call, registry.decoded(content), self.call.chunk)
+        if self.call.is_over:
+            self.completed()
 
     def _detach(self) -> None:
         """Release the stream, which has ended."""

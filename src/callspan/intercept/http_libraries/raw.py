@@ -19,6 +19,7 @@ from callspan.intercept.body_parsers import (
     FileBody,
     UntypedParser,
     chunks_in,
+    ends_stream,
     file_body_of,
     is_json,
     is_media,
@@ -209,7 +210,8 @@ class _Copy:
     """The data read so far: pieces of one body, or server-sent events, which are passed on as they arrive."""
 
     __slots__ = (
-        "_chunks_before", "_events", "_file", "_is_whole", "_left", "_observer", "_parsed_by_sdk", "_pieces", "_size",
+        "_chunks_before", "_events", "_file", "_is_over", "_is_whole", "_left", "_observer", "_parsed_by_sdk",
+        "_pieces", "_size",
     )  # fmt: skip
 
     def __init__(self, observer: ResponseObserver) -> None:
@@ -223,6 +225,8 @@ class _Copy:
         """Whether the caller lets the SDK parse the data, where each chunk is observed."""
         self._chunks_before = 0
         """Number of chunks of the call when the last payload was passed on."""
+        self._is_over = False
+        """Whether the last event was read."""
         self._size = 0
         self._left = None if observer.is_read_by_sdk else stated_length(observer.response())
         """Number of bytes that have not been read yet; None if unknown. A reader may stop after the last one."""
@@ -240,8 +244,8 @@ class _Copy:
                 self._add(piece)
         if self._left is not None:
             self._left -= len(piece)
-            if self._left == 0:
-                self.completed()
+        if self._left == 0 or self._is_over:
+            self.completed()
 
     def _add(self, piece: bytes) -> None:
         if self._file is not None:
@@ -256,6 +260,8 @@ class _Copy:
         elif payloads := self._events.feed(piece):
             self._size = 0
             self._take(payloads)
+            if self._observer.ends_with_last_event and not self._parsed_by_sdk:
+                self._is_over = ends_stream(payloads[-1]) or self._observer.call.is_over
 
     def completed(self) -> None:
         """Report that the last piece was read."""

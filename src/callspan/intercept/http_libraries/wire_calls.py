@@ -153,6 +153,7 @@ class WireCall:
 class WireObserver(ResponseObserver):
     """Observes an open response of such a call."""
 
+    ends_with_last_event = True
     __slots__ = ("_invokes", "_left", "_status")
 
     def __init__(self, opened: WireCall, response: Any) -> None:

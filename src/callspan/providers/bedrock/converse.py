@@ -51,6 +51,11 @@ class ConverseFold:
         """Whether the last event was received."""
 
     @property
+    def ended(self) -> bool:
+        """True once the counters were received, which come last."""
+        return self.terminated
+
+    @property
     def complete(self) -> bool:
         """True once the model has stopped."""
         return "stopReason" in self._body

@@ -93,6 +93,11 @@ class InvokedFold:
         """True once an answer has a finish reason, a guardrail has blocked it, or the counts were received."""
         return METRICS in self._body or _is_blocked(self._body) or any(map(finish_reason, answers(self._body)))
 
+    @property
+    def ended(self) -> bool:
+        """True once the counts were received, which come last."""
+        return METRICS in self._body
+
     def add(self, event: object) -> bool:
         """Fold in one event; return True if it carried content."""
         return _merge(self._body, event) if isinstance(event, dict) else False

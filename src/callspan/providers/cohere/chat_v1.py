@@ -52,6 +52,11 @@ class ChatV1Fold:
         self.complete = False
         """True once the last event was received."""
 
+    @property
+    def ended(self) -> bool:
+        """True once the last event was received."""
+        return self.complete
+
     def add(self, event: object) -> bool:
         """Fold in one event; return True if it carried content."""
         if not isinstance(event, dict):

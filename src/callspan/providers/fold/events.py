@@ -61,6 +61,8 @@ class EventFold:
     """Event types that begin a body; one with another id discards what came before."""
     ends: ClassVar[frozenset[str]] = frozenset()
     """Event types that end the stream."""
+    has_one_end: ClassVar[bool] = True
+    """Whether nothing follows such an event."""
     entries: ClassVar[str] = ""
     """The list of the body that is built entry by entry."""
     carrying: ClassVar[frozenset[Verb]] = frozenset({"begin", "grow", "last", "whole", "done"})
@@ -72,6 +74,8 @@ class EventFold:
 
     def _forget(self) -> None:
         """Begin with an empty body, also after an attempt that the server gave up."""
+        self.ended = False
+        """True once the event was received after which nothing follows."""
         self.terminated = False
         """True once the terminal event was received, which some APIs send after `complete`."""
         self._has_started = False
@@ -120,7 +124,8 @@ class EventFold:
             target = EventTarget(BLOCK, "", "delta", "grow", (kind.removesuffix("_delta"),))
         if target is None:
             return isinstance(kind, str) and kind.endswith(".delta") and bool(event.get("delta"))
-        self.terminated = self.terminated or kind in self.ends
+        if kind in self.ends:
+            self.terminated, self.ended = True, self.has_one_end
         value: Any = update.get(target.field) if target.field else update
         fits = isinstance(value, str if target.name and target.name not in LISTED else dict)
         if target.has_body_fields and (fits or kind is not None):
@@ -155,7 +160,8 @@ class EventFold:
             is_body = isinstance(body.get(self.entries), list) or body.get("object", "") == self.defaults.get("object")
             if not target.field and not is_body:
                 return False
-            self.terminated, self._final = True, detached(body)
+            self.ended = self.terminated = True
+            self._final = detached(body)
         elif self._has_started:
             # Each of these events repeats instructions and tools; only the status is new.
             merge(self._body, {"status": body.get("status")}, last=True)

@@ -38,6 +38,8 @@ from callspan.record.usage import Usage, contradicts_itself
 _CONTENT: Final = frozenset({"model", "stream", "input", "system_instruction", "tools", "generation_config"})
 _ENDS: Final = frozenset({"completed", "failed", "cancelled", "incomplete", "requires_action", "requires_continuation"})
 """The states in which a stream is over."""
+_LAST: Final = frozenset({"interaction.completed", "interaction.complete"})
+"""The types of the event after which nothing follows."""
 _UNDER_WAY: Final = "in_progress"
 _OUTCOMES: Final[dict[str, Outcome]] = {
     _UNDER_WAY: "in_progress", "failed": "error", "cancelled": "cancelled",
@@ -68,6 +70,8 @@ class InteractionFold:
 
     def __init__(self) -> None:
         self._body: Json = {}
+        self.ended = False
+        """True once the event was received after which nothing follows."""
         self._steps: dict[int, Json] = {}
         self._has_outputs = False
         """Whether they are contents instead, as in the older form."""
@@ -88,6 +92,7 @@ class InteractionFold:
             if counted is not None:
                 self._body["usage"] = merge_usage(self._body.get("usage") or {}, counted, self.usage_rule)
         if isinstance(interaction, dict):
+            self.ended = word(event, "event_type") in _LAST
             fields = {key: value for key, value in interaction.items() if value is not None and key != "usage"}
             self._body.update(detached_object(fields))
         elif word(event, "status") is not None:

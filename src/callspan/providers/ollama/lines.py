@@ -29,6 +29,11 @@ class LinesFold:
         """True once the last line was received."""
         return self._body.get("done") is True
 
+    @property
+    def ended(self) -> bool:
+        """True once the last line was received."""
+        return self.complete
+
     def add(self, line: object) -> bool:
         """Fold in one line; return True if it carried content."""
         return isinstance(line, dict) and _merge(self._body, line)

@@ -210,6 +210,7 @@ class ImageFold(EventFold):
     entries = "data"
     usage_rule = "last of each"
     ends = frozenset(f"{kind}.completed" for kind in _IMAGE_STREAMS)
+    has_one_end = False  # there is one for each image
     targets: ClassVar = {
         **{
             f"{kind}.partial_image": EventTarget(_DATA, _IMAGE, _IMAGE, "last", has_body_fields=True)
