@@ -1,7 +1,7 @@
 """SDK objects: where the objects and dicts of SDKs state the provider's ids, and a tool call its name and arguments.
 
-A new SDK has a row here, and one in `tests/sessions/test_sdk_objects.py`. Objects of other code (frameworks, plain JSON)
-may state an id of anybody: they are a call only if this process knows one with that id.
+A new SDK has a row here, and one in `tests/sessions/test_sdk_objects.py`. Objects of other code (frameworks, JSON) may
+state an id of anybody: they are a call only if this process knows one with that id.
 """
 
 from __future__ import annotations

@@ -37,11 +37,6 @@ class TokensFold:
         """True once the last event was received."""
         return _TEXT in self._body
 
-    @property
-    def ended(self) -> bool:
-        """True once the last event was received."""
-        return self.complete
-
     def add(self, event: object) -> bool:
         """Fold in one event; return True if it carried content."""
         if not isinstance(event, dict):
