@@ -47,6 +47,11 @@ def open_scopes() -> int:
     return len(REGISTRY.episodes) + len(REGISTRY.open_steps)
 
 
+def known_objects() -> int:
+    """The number of objects of SDKs whose call is known."""
+    return len(REGISTRY.call_ids)
+
+
 def failed() -> dict[str, int]:
     """Return what has failed inside callspan since it was last asked."""
     found = failures()

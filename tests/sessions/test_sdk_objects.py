@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 import pytest
-from tests.sessions.conftest import elsewhere, logged_misuse
+from tests.sessions.conftest import elsewhere, known_objects, logged_misuse
 from tests.sessions.sdk_clients import (
     ASK,
     CONVERSE,
@@ -342,14 +342,13 @@ def test_sdk_object_of_another_process_names_its_providers_id(name: str, provide
 def test_no_object_is_kept_alive(provider: ScriptedProvider) -> None:
     script(provider, ROWS["google"])
     with capture():
-        table = callspan.agent.registry.REGISTRY.call_ids
-        before = len(table)
+        before = known_objects()
         answers = [of_google(provider).models.generate_content(model="m", contents="q") for _ in range(5)]
         streams = [of_bedrock(provider).converse_stream(**CONVERSE) for _ in range(5)]
-        assert len(table) >= before + 10
+        assert known_objects() >= before + 10
         del answers, streams
         gc.collect()
-        assert len(table) <= before
+        assert known_objects() <= before
 
 
 REQUESTS: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
