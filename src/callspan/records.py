@@ -22,7 +22,6 @@ from callspan.record.call import (
 )
 from callspan.record.codec import decode, encode, encode_json
 from callspan.record.events import (
-    Agents,
     EventRecord,
     MessageRecord,
     Record,
@@ -51,13 +50,13 @@ from callspan.record.messages import (
     tool_name,
 )
 from callspan.record.reward_sums import REWARD, difference, mean_of
+from callspan.record.tree import Tree, TreeLinks, TreeRecord, links_of, task_of
 from callspan.record.usage import Cost, Usage, UsageIteration
 
 __all__ = [
     "FORMAT",
     "INSTRUCTION_ROLES",
     "REWARD",
-    "Agents",
     "Attempt",
     "CallRecord",
     "ChunkNote",
@@ -92,6 +91,9 @@ __all__ = [
     "ToolResult",
     "Totals",
     "Trace",
+    "Tree",
+    "TreeLinks",
+    "TreeRecord",
     "UnknownPart",
     "Usage",
     "UsageIteration",
@@ -101,8 +103,10 @@ __all__ = [
     "encode_json",
     "is_agent",
     "labels",
+    "links_of",
     "mean_of",
     "new_id",
     "parse_arguments",
+    "task_of",
     "tool_name",
 ]

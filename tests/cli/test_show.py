@@ -96,7 +96,7 @@ def test_agent_precedes_its_calls_with_their_sums(store: str) -> None:
     )
     shown = [line[17:] for line in found]
     assert shown[0] == "agent triage  1 call  3→2  $0.50  9.00 s"
-    assert [len(line) - len(line.lstrip()) for line in shown] == [0, 4, 4, 0]
+    assert [len(line) - len(line.lstrip()) for line in shown] == [0, 4, 8, 0]
 
 
 def test_long_line_is_cut_before_measuring(store: str) -> None:

@@ -9,8 +9,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.cli.agent_selection import inside_agents
 from callspan.cost.unknown import cost_reason
-from callspan.records import CallRecord, EventRecord, MessageRecord, TimestepRecord
+from callspan.records import CallRecord, EventRecord, MessageRecord, TimestepRecord, Tree, links_of
 from callspan.stores import (
     CallFilter,
     Entry,
@@ -98,16 +99,37 @@ def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]
     return {ident: short if short == ident else short + mark for ident, short in shorter.items()}
 
 
-def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Entry]) -> Row:
-    """Return a session with its entries by time, in lists by kind, for each step and outside of steps."""
+def session_json(reader: Reader, summary: SessionSummary, limit: int | None, agent: str | None) -> Row | None:
+    """Return a session with its first `limit` entries, in lists by kind, for each step and outside of steps.
+
+    Lists are in the order of the tree, and an entry names what it is below. `agent`: only what is inside the agents
+    with this name, task, or beginning of an id; None without such an agent.
+    """
     steps = list(reader.timesteps(summary.session.session_id))
     positions = {step.timestep_id: position for position, step in enumerate(steps)}
-    lists: list[dict[str, list[Row]]] = [{name: [] for name in _LISTS} for _ in range(len(steps) + 1)]
-    for entry in entries:
+    members: list[tuple[int | None, str, Row]] = []
+    # Calls are not kept, because they have their messages.
+    links, events = [*map(links_of, steps)], list[EventRecord | None]([None] * len(steps))
+    entries = reader.entries(summary.session.session_id)
+    for entry in entries if agent is not None else itertools.islice(entries, limit):
         position = positions.get(step_of(entry) or "")
-        name, row = _member(entry, position)
-        lists[-1 if position is None else position][name].append(row)
-    rows = [_step(step, position) | lists[position] for position, step in enumerate(steps)]
+        members.append((position, *_member(entry, position)))
+        links.append(links_of(entry))
+        events.append(entry if isinstance(entry, EventRecord) else None)
+    tree = Tree(links)
+    numbers = range(len(links)) if agent is None else inside_agents(tree, events, agent)
+    if agent is not None and not numbers:
+        return None
+    lists: list[dict[str, list[Row]]] = [{name: [] for name in _LISTS} for _ in range(len(steps) + 1)]
+    shown = (number for number, _ in tree if number >= len(steps) and number in numbers)
+    for number in itertools.islice(shown, limit):
+        position, name, row = members[number - len(steps)]
+        lists[-1 if position is None else position][name].append(row | {"parent_id": tree.parent_id(number)})
+    rows = [
+        _step(step, position) | {"parent_id": tree.parent_id(position)} | lists[position]
+        for position, step in enumerate(steps)
+        if position in numbers or any(lists[position].values())
+    ]
     return {
         **session_row(summary),
         "steps": rows,

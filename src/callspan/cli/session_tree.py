@@ -1,33 +1,35 @@
-"""Session tree: a session with its steps, and in each step its calls, tools, events and messages in order of time."""
+"""Session tree: a session with its steps, calls, tools, events and messages, each below what was around it."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
 from rich.console import Group
 from rich.text import Text
-from rich.tree import Tree
+from rich.tree import Tree as ScreenTree
 
+from callspan.cli.agent_selection import inside_agents
 from callspan.cli.call_text import call_tokens, other_outcome, retried, turn_lines
 from callspan.cli.screen import cost_text, least, marks, reward_style, session_style, styled
 from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, duration, json_text, money, plural, reward, score, tokens
 from callspan.records import (
     REWARD,
-    Agents,
     CallRecord,
     EventRecord,
     MessageRecord,
     RewardRecord,
     SessionRecord,
     TimestepRecord,
+    Tree,
+    TreeRecord,
     is_agent,
+    links_of,
+    task_of,
 )
 from callspan.stores import (
     CallFilter,
@@ -35,14 +37,12 @@ from callspan.stores import (
     Reader,
     SessionSummary,
     Summary,
-    VoiceTurn,
     duration_of,
     end_of,
     is_realtime,
     is_voice,
     minute_cost,
     start_of,
-    step_of,
     voice_turns,
 )
 
@@ -59,72 +59,83 @@ _MOMENT: Final = "\N{MIDDLE DOT}"
 _BAR_STYLES: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
-def session_tree(excerpt: SessionExcerpt, width: int) -> Tree:
-    """Return the tree for a screen of the given width. Entries without a known step are placed below the session."""
-    tree = Tree(_session_line(excerpt), guide_style=_GUIDE)
-    positions = {step.timestep_id: position for position, step in excerpt.steps.items()}
-    ruler = _Ruler.of(excerpt, width)
-    calls: dict[str | None, list[CallRecord]] = defaultdict(list)
-    for call in excerpt.calls:
-        calls[call.place.timestep_id].append(call)
-    entries_by_step = _entries_by_step([*excerpt.steps.values()], excerpt.items)
-    agents, turns = Agents(excerpt.items), voice_turns(excerpt.items)
-    order = partial(_start_order, turns)
-    leaves: list[tuple[int, Tree, Entry]] = []
-
-    while entries_by_step:
-        # A step occurs twice only in a cycle of parents.
-        branches: list[tuple[Tree, str | None, int]] = [
-            (tree, None if None in entries_by_step else next(iter(entries_by_step)), 0)
-        ]
-        while branches:
-            branch, step_id, depth = branches.pop()
-            for entry in sorted(entries_by_step.pop(step_id, ()), key=order):
-                if isinstance(entry, TimestepRecord):
-                    inside = None if excerpt.is_part else calls[entry.timestep_id]
-                    line = _step_line(entry, positions[entry.timestep_id], inside)
-                    branches.append((branch.add(line), entry.timestep_id, depth + 1))
-                else:
-                    leaves.append((depth, branch.add(""), entry))
-    deepest = max((depth for depth, _, _ in leaves), default=0)
-    for depth, leaf, item in leaves:
+def session_tree(excerpt: SessionExcerpt, width: int) -> ScreenTree:
+    """Return the tree for a screen of the given width: each record below what was around it."""
+    root = _Branch(ScreenTree(_session_line(excerpt), guide_style=_GUIDE), 0, 0)
+    contents, ruler = _Contents(excerpt), _Ruler.of(excerpt, width)
+    above: list[_Branch] = []
+    leaves: list[tuple[_Branch, ScreenTree, int, Entry]] = []
+    for number, depth in contents.tree:
+        del above[depth:]
+        parent, record = above[-1] if above else root, contents.records[number]
+        if isinstance(record, TimestepRecord):
+            branch = parent.tree.add(styled(_INDENT * parent.entries, contents.step_line(number, record)))
+            above.append(_Branch(branch, parent.steps + 1, parent.entries))
+        else:
+            leaves.append((parent, parent.tree.add(""), number, record))
+            above.append(parent._replace(entries=parent.entries + 1))
+    deepest = max((parent.steps for parent, *_ in leaves), default=0)
+    for parent, leaf, number, entry in leaves:
         # All bars share one column: entries nearer to the root get more padding.
-        indent = _INDENT * (deepest - depth) if ruler.cells else ""
-        prefix = styled(indent, ruler.bar(item), _INDENT * agents.depth(item))
-        *above, line = _lines(item, agents, turns)
-        rows = [*(styled(" " * len(prefix), text) for text in above), styled(prefix, line)]
+        indent = _INDENT * (deepest - parent.steps) if ruler.cells else ""
+        prefix = styled(indent, ruler.bar(entry), _INDENT * parent.entries)
+        *earlier, last = contents.lines(number, entry)
+        rows = [*(styled(" " * len(prefix), line) for line in earlier), styled(prefix, last)]
         leaf.label = Text("\n", no_wrap=True, overflow="ellipsis").join(rows)
-    return tree
+    return root.tree
 
 
-def _lines(item: Entry, agents: Agents, turns: Mapping[str, VoiceTurn]) -> list[Text]:
-    """Return the lines of an entry. A turn in a voice session may have several."""
-    if isinstance(item, CallRecord) and item.call_id in turns:
-        return [*turn_lines(item, turns[item.call_id])]
-    return [_agent_line(item, agents.calls(item)) if is_agent(item) else _line(item)]
+class _Branch(NamedTuple):
+    """Where the records below one are drawn."""
+
+    tree: ScreenTree
+    """The branch of the nearest step, or the whole tree."""
+    steps: int
+    """The number of steps around them."""
+    entries: int
+    """The number of other records around them, for each of which they are indented."""
 
 
-def _entries_by_step(
-    steps: Sequence[TimestepRecord], items: Sequence[Entry]
-) -> defaultdict[str | None, list[Entry | TimestepRecord]]:
-    """Return the entries by id of their step; None for entries without a known step."""
-    step_ids = {step.timestep_id for step in steps}
-    entries_by_step: defaultdict[str | None, list[Entry | TimestepRecord]] = defaultdict(list)
-    for step in steps:
-        parent = step.parent_timestep_id
-        entries_by_step[parent if parent in step_ids and parent != step.timestep_id else None].append(step)
-    for item in items:
-        step_id = step_of(item)
-        entries_by_step[step_id if step_id in step_ids else None].append(item)
-    return entries_by_step
+class _Contents:
+    """The records of an excerpt by their number in the tree, and their lines."""
 
+    def __init__(self, excerpt: SessionExcerpt) -> None:
+        self.records: list[TreeRecord] = [*excerpt.steps.values(), *excerpt.items]
+        self._excerpt, self._turns = excerpt, voice_turns(excerpt.items)
+        times = {call_id: turn.at_ns for call_id, turn in self._turns.items()}
+        self.tree = Tree(map(links_of, self.records), times)
+        self._positions = [*excerpt.steps]
 
-def _start_order(turns: Mapping[str, VoiceTurn], entry: Entry | TimestepRecord) -> tuple[int, bool]:
-    """Sort key of entries under one parent: by start time, steps before other entries of the same time."""
-    if isinstance(entry, TimestepRecord):
-        return entry.start_ns or 0, False
-    turn = turns.get(entry.call_id) if isinstance(entry, CallRecord) else None
-    return start_of(entry) if turn is None else turn.at_ns, True
+    def step_line(self, number: int, step: TimestepRecord) -> Text:
+        """Return the line of a step, with the sums of its record if not all calls in it are known."""
+        return _step_line(step, self._positions[number], None if self._excerpt.is_part else self._calls_in(number))
+
+    def lines(self, number: int, item: Entry) -> list[Text]:
+        """Return the lines of an entry. A turn in a voice session may have several."""
+        match item:
+            case CallRecord(call_id=call_id):
+                return [*turn_lines(item, self._turns[call_id])] if call_id in self._turns else [_call_line(item)]
+            case EventRecord():
+                return [_run_line(item, self._calls_in(number) if self._is_whole(item) else (), self._task_of(number))]
+            case MessageRecord():
+                route = f"{item.sender or '?'} → {item.receiver or '?'}"
+                return [styled((f"{item.message_type} ", "blue"), (f"{route}  ", _FAINT), json_text(item.content))]
+            case RewardRecord():
+                return [reward_line(item)]
+
+    def _is_whole(self, event: EventRecord) -> bool:
+        """Return whether this excerpt has all that began inside an entry."""
+        return not self._excerpt.is_part or end_of(event) < start_of(self._excerpt.items[-1])
+
+    def _calls_in(self, number: int) -> list[CallRecord]:
+        records = (self.records[inner] for inner, _ in self.tree.below(number))
+        return [record for record in records if isinstance(record, CallRecord)]
+
+    def _task_of(self, number: int) -> str | None:
+        """Return the task for which a tool started an agent, in the words of its arguments; None for anything else."""
+        parent = self.tree.parents[number]
+        tool = None if parent is None or not is_agent(self.records[number]) else self.records[parent]
+        return task_of(tool) if isinstance(tool, EventRecord) else None
 
 
 class _Ruler(NamedTuple):
@@ -248,17 +259,6 @@ def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] 
     )
 
 
-def _line(item: Entry) -> Text:
-    if isinstance(item, CallRecord):
-        return _call_line(item)
-    if isinstance(item, MessageRecord):
-        route = f"{item.sender or '?'} → {item.receiver or '?'}"
-        return styled((f"{item.message_type} ", "blue"), (f"{route}  ", _FAINT), json_text(item.content))
-    if isinstance(item, RewardRecord):
-        return reward_line(item)
-    return _tool_line(item) if item.event_type == "tool" else _event_line(item)
-
-
 def _call_line(call: CallRecord) -> Text:
     first_token_ns = call.timing.first_token_ns
     text = " ".join(call.answer_texts or ()) or (call.error.message if call.error else None)
@@ -279,19 +279,18 @@ def _call_line(call: CallRecord) -> Text:
     )
 
 
-def _agent_line(event: EventRecord, calls: Sequence[CallRecord]) -> Text:
-    """Return the line of an agent with the sums of its calls."""
+def _run_line(event: EventRecord, calls: Sequence[CallRecord], task: str | None) -> Text:
+    """Return the line of an event with the sums of the calls inside it; `task`: what an agent was started for."""
     sums = summary(calls)
-    token_counts, cost = tokens(sums.input_tokens, sums.output_tokens), sums.cost_usd
-    return styled(
-        _event_line(event),
-        f" {plural(len(calls), 'call')}  {token_counts}" if calls else "",
-        f"  {money(cost)}" if cost is not None else "",
-        f"  {duration(event.duration_ns)}" if event.duration_ns is not None else "",
-    )
+    cost = f"  {money(sums.cost_usd)}" if sums.cost_usd is not None else ""
+    inside = f" {plural(len(calls), 'call')}  {tokens(sums.input_tokens, sums.output_tokens)}{cost}" if calls else ""
+    if event.event_type == "tool":
+        return _tool_line(event, inside)
+    lasted = f"  {duration(event.duration_ns)}" if event.duration_ns is not None and (calls or is_agent(event)) else ""
+    return styled(_event_line(event, task), inside, lasted)
 
 
-def _tool_line(event: EventRecord) -> Text:
+def _tool_line(event: EventRecord, inside: str) -> Text:
     data = event.data if isinstance(event.data, dict) else {}
     failed = f"  {event.error.message or event.error.type}" if event.error else ""
     result = f" → {json_text(data['result'])}" if "result" in data else ""
@@ -299,14 +298,15 @@ def _tool_line(event: EventRecord) -> Text:
         ("tool ", "magenta"),
         (event.name or "tool", "bold magenta"),
         f" {json_text(data.get('arguments'))}" if data.get("arguments") is not None else "",
+        f" {inside}" if inside else "",
         (f"  {duration(event.duration_ns)}" if event.duration_ns is not None else "", _FAINT),
         (failed, "red"),
         result,
     )
 
 
-def _event_line(event: EventRecord) -> Text:
-    name, data = event.name, event.data
+def _event_line(event: EventRecord, task: str | None) -> Text:
+    name, data = event.name if task is None else f"{event.name or '?'}: {task}", event.data
     if event.event_type == "handoff":
         name = f"{event.system or '?'} → {name or '?'}"
     if event.event_type == "environment" and isinstance(data, dict):
@@ -354,8 +354,8 @@ class SessionExcerpt(NamedTuple):
     """The first words of the session; None if there are none or they were not kept."""
 
     @classmethod
-    def of(cls, reader: Reader, summary: SessionSummary, limit: int) -> SessionExcerpt:
-        """Read the first `limit` entries. Only these are kept in memory."""
+    def of(cls, reader: Reader, summary: SessionSummary, limit: int | None) -> SessionExcerpt:
+        """Read the first `limit` entries, or all. Only these are kept in memory."""
         session_id = summary.session.session_id
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
         items = list(islice(reader.entries(session_id, content="response"), limit))
@@ -366,6 +366,17 @@ class SessionExcerpt(NamedTuple):
         steps = takewhile(lambda step: (step.start_ns or 0) <= until_ns, reader.timesteps(session_id))
         first_words = reader.first_words([session_id]).get(session_id)
         return cls(summary, sums, dict(enumerate(steps)), items, total, first_words)
+
+    def of_agents(self, name: str, limit: int) -> SessionExcerpt:
+        """Return the first `limit` entries of the agents with this name, task, or beginning of an id.
+
+        Without such an agent it has none.
+        """
+        contents = _Contents(self)
+        numbers = inside_agents(contents.tree, contents.records, name)
+        items = [item for number, item in enumerate(self.items, len(self.steps)) if number in numbers]
+        steps = {position: step for number, (position, step) in enumerate(self.steps.items()) if number in numbers}
+        return self._replace(items=items[:limit], steps=steps, total=len(items))
 
     @property
     def is_part(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Final
 
 import click
@@ -62,6 +62,8 @@ _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green"
 
 _AROUND: Final = 60
 """Number of equal characters shown on each side of a difference."""
+_NO_AGENT: Final = "No agent of this session has the name, the task or an id that begins with {!r}."
+_NO_SESSION: Final = "--agent selects from one session: name a session"
 _MARKS: Final = {"a": ("[-", "-]", "red"), "b": ("{+", "+}", "green"), "both": ("", "", "")}
 
 
@@ -69,7 +71,8 @@ _MARKS: Final = {"a": ("[-", "-]", "red"), "b": ("{+", "+}", "green"), "both": (
 @click.argument("ident", metavar="[ID]", default="last")
 @click.argument("other", metavar="[ID]", default="")
 @click.option("--limit", type=POSITIVE, metavar="N", help=f"Show N entries. Default: {_LIMIT:,}; --json has all.")
-def show_command(context: CommandContext, ident: str, other: str, limit: int | None) -> None:
+@click.option("--agent", metavar="NAME", help="Show only what is inside this agent: its name, task, or id.")
+def show_command(context: CommandContext, ident: str, other: str, limit: int | None, agent: str | None) -> None:
     """Show a session as a tree of steps, calls, tools and events, one call in full, or the differences of two ids.
 
     ID is the id of a session or call, a unique prefix of one, the span id of a call, the provider's response or request
@@ -77,6 +80,8 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
     session, or a later call outside of sessions.
     """
     call = _from_clickhouse(context, ident)
+    if agent is not None and (other or call is not None):
+        raise click.UsageError(_NO_SESSION)
     if call is not None:
         _show_call(context, call, _NO_HISTORY)
         return
@@ -86,8 +91,10 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
             return
         session_or_call = context.named(reader, ident)
         if isinstance(session_or_call, SessionSummary):
-            _show_session(context, reader, session_or_call, limit)
+            _show_session(context, reader, session_or_call, limit, agent)
             return
+        if agent is not None:
+            raise click.UsageError(_NO_SESSION)
         history, rewards, row = (
             reader.history(session_or_call),
             list(reader.rewards(session_or_call)),
@@ -123,12 +130,17 @@ def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
     return call
 
 
-def _show_session(context: CommandContext, reader: Reader, summary: SessionSummary, limit: int | None) -> None:
+def _show_session(
+    context: CommandContext, reader: Reader, summary: SessionSummary, limit: int | None, agent: str | None
+) -> None:
     if context.json:
-        entries = islice(reader.entries(summary.session.session_id), limit)
-        context.emit(session_json(reader, summary, entries))
+        context.emit(session_json(reader, summary, limit, agent) or context.no_match(_NO_AGENT.format(agent)))
         return
-    excerpt = SessionExcerpt.of(reader, summary, limit or _LIMIT)
+    excerpt = SessionExcerpt.of(reader, summary, limit or _LIMIT if agent is None else None)
+    if agent is not None:
+        excerpt = excerpt.of_agents(agent, limit or _LIMIT)
+        if not excerpt.items:
+            context.no_match(_NO_AGENT.format(agent))
     screen = context.screen
     screen.print(session_tree(excerpt, screen.console.width))
     if excerpt.is_part:

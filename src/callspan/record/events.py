@@ -1,9 +1,7 @@
-"""Records of the agent and its environment: sessions, timesteps, events, messages, rewards; the agents of a session."""
+"""Records of the agent and its environment: sessions, timesteps, events, messages, rewards."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from typing import Annotated, Final, Literal, TypeAlias, TypeGuard, get_args
 
 import msgspec
@@ -265,56 +263,6 @@ def record_key(record: Record) -> tuple[str, str]:
     return kind, getattr(record, name)
 
 
-class Agents:
-    """The agents of one session. Calls of a nested agent also count as calls of the agents around it."""
-
-    def __init__(self, records: Iterable[object]) -> None:
-        nodes = [(self.ids(record), record) for record in records if isinstance(record, CallRecord | EventRecord)]
-        self._parents = {ident: parent for (ident, parent), _ in nodes if ident is not None}
-        self._agents = {ident for (ident, _), record in nodes if ident is not None and is_agent(record)}
-        self._parents_by_call = {node.call_id: parent for (_, parent), node in nodes if isinstance(node, CallRecord)}
-        self._calls: dict[str | None, list[CallRecord]] = defaultdict(list)
-        for _, call in nodes:
-            if isinstance(call, CallRecord):
-                for agent in self._enclosing_agents(call):
-                    self._calls[agent].append(call)
-
-    def depth(self, record: object) -> int:
-        """Return the number of agents around a record."""
-        return len(self._enclosing_agents(record))
-
-    def calls(self, agent: EventRecord) -> list[CallRecord]:
-        """Return the calls made inside an agent."""
-        ident, _ = self.ids(agent)
-        return self._calls[ident] if ident is not None else []
-
-    @staticmethod
-    def ids(record: object) -> tuple[str | None, str | None]:
-        """Return the id of a record in the tree of its session's agents, and that of what is around it.
-
-        They are the ids of spans. What other programs report has no spans: there an agent has its own id, which its
-        calls name.
-        """
-        ident, parent = getattr(record, "span_id", None), getattr(record, "parent_span_id", None)
-        agent_id = record.metadata.get("agent_id") if isinstance(record, CallRecord | EventRecord) else None
-        if ident is not None or not isinstance(agent_id, str):
-            return ident, parent
-        return (agent_id, parent) if is_agent(record) else (None, agent_id)
-
-    def _enclosing_agents(self, record: object) -> list[str | None]:
-        agents: list[str | None] = []
-        ident, parent = self.ids(record)
-        if ident is None and isinstance(record, EventRecord):
-            # Without a span, a tool is where the call is that requested it.
-            parent = self._parents_by_call.get(record.call_id or "") or parent
-        for _ in self._parents:  # bounded, even if parents form a cycle
-            if parent is None:
-                break
-            agents += [parent] if parent in self._agents else []
-            parent = self._parents.get(parent)
-        return agents
-
-
 def is_agent(record: object) -> TypeGuard[EventRecord]:
-    """Return whether a record is the event of an agent."""
-    return isinstance(record, EventRecord) and record.event_type == "agent"
+    """Return whether a record is the event of an agent's end or, while it runs, of its start."""
+    return isinstance(record, EventRecord) and RUN_TYPES.get(record.event_type, record.event_type) == "agent"

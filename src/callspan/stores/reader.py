@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
+from callspan.record.tree import TreeLinks
 from callspan.stores import aggregates, filters, rewards, session_summaries
 from callspan.stores.base import (
     MAX_CALLS,
@@ -38,6 +39,7 @@ from callspan.stores.interrupted import mark_unended
 from callspan.stores.listing import Listing
 from callspan.stores.rewards import Labels, Scores
 from callspan.stores.sums import TIMESTEP, checked_groupings, summed
+from callspan.stores.tree_links import tree_links
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -276,6 +278,10 @@ class Reader:
         """Yield the calls and events of a session in the order of their start. For the parameters see `CallFilter`."""
         selection = CallFilter(session_id=session_id, newest_first=False, since_ns=since_ns, content=content)
         return heapq.merge(self.calls(selection), self.events(session_id, since_ns=since_ns), key=start_of)
+
+    def tree_links(self, session_id: str, until_ns: int) -> Iterator[TreeLinks]:
+        """Yield what places the timesteps of a session, and its calls and events before a time, in its tree."""
+        return tree_links(self._database, session_id, until_ns)
 
     def _children(self, table: Table, condition: str, parameters: Values) -> Iterator[Values]:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
 from typing import Final, TypeAlias
@@ -11,7 +11,6 @@ import msgspec
 
 from callspan.formatting import exact
 from callspan.records import (
-    Agents,
     CallRecord,
     EventRecord,
     Message,
@@ -19,6 +18,8 @@ from callspan.records import (
     RewardRecord,
     SessionRecord,
     TimestepRecord,
+    Tree,
+    links_of,
     tool_name,
 )
 from callspan.stores import (
@@ -86,9 +87,8 @@ class EntryRow(msgspec.Struct):
     turn: TurnRow | None = None
     record: dict[str, object] | None = None
     """The record, except for calls."""
-    tree_id: str | None = None
-    """Its id and that of what is around it, by which the browser finds its agents, also on other pages."""
-    tree_parent: str | None = None
+    parent: str | None = None
+    """The id of the entry or timestep that it is below, of this page or an earlier one; None for the session."""
 
 
 class SessionPage(msgspec.Struct):
@@ -134,8 +134,18 @@ def _part(reader: Reader, session_id: str, since_ns: int, *, has_all_steps: bool
     items, next_start = _entries(reader, session_id, since_ns)
     instructions_by_key: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, since_ns), instructions_by_key)
-    steps = _steps(reader, session_id, rows, has_all_steps=has_all_steps)
+    parents = _parents(reader, session_id, since_ns, items)
+    for row in rows:
+        row.parent = parents[row.id]
+    steps = _steps(reader, session_id, rows, parents, has_all_steps=has_all_steps)
     return SessionPage(rows, steps, instructions_by_key, next_start, any(map(is_voice, items)))
+
+
+def _parents(reader: Reader, session_id: str, since_ns: int, items: Sequence[Entry]) -> dict[str, str | None]:
+    """Return by the id of each timestep, of each entry of a page and before it, the id of what it is below."""
+    links = [*reader.tree_links(session_id, since_ns), *map(links_of, items)]
+    tree = Tree(links)
+    return {link.ident: tree.parent_id(number) for number, link in enumerate(links)}
 
 
 def _entries(reader: Reader, session_id: str, since_ns: int) -> tuple[list[Entry], str | None]:
@@ -171,7 +181,6 @@ def call_entry(
     call: CallRecord, turns: ConversationReader, instructions_by_key: Instructions, voice: VoiceTurn | None = None
 ) -> EntryRow:
     """Return the row of the next call; its instructions are added to the known ones."""
-    tree_id, tree_parent = Agents.ids(call)
     return EntryRow(
         id=call.call_id,
         kind="call",
@@ -180,8 +189,6 @@ def call_entry(
         duration_ns=call.timing.duration_ns,
         call=call_row(call),
         turn=turn_row(call, turns.add(call).messages, instructions_key(call, instructions_by_key), voice),
-        tree_id=tree_id,
-        tree_parent=tree_parent,
     )
 
 
@@ -225,7 +232,6 @@ def event_row(item: Event) -> EntryRow:
     """Return the row of an event, message or reward."""
     kind = "message" if isinstance(item, MessageRecord) else "reward"
     kind = item.event_type if isinstance(item, EventRecord) else kind
-    tree_id, tree_parent = Agents.ids(item)
     return EntryRow(
         id=_id_of(item),
         kind=kind,
@@ -233,8 +239,6 @@ def event_row(item: Event) -> EntryRow:
         start_ns=item.time_ns,
         duration_ns=duration_of(item),
         record=msgspec.to_builtins(item),
-        tree_id=tree_id,
-        tree_parent=tree_parent,
     )
 
 
@@ -244,18 +248,40 @@ def _id_of(item: Event) -> str:
             return ident
 
 
-def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, has_all_steps: bool) -> list[Row]:
+def _steps(
+    reader: Reader,
+    session_id: str,
+    rows: Sequence[EntryRow],
+    parents: Mapping[str, str | None],
+    *,
+    has_all_steps: bool,
+) -> list[Row]:
+    """Return the timesteps around the entries of a page, or all; each names what it is below."""
     positions, sums = reader.step_positions([session_id]), reader.step_sums(session_id)
     if has_all_steps:
         steps: list[TimestepRecord] = list(reader.timesteps(session_id))
     else:
-        ids = list(dict.fromkeys(row.timestep_id for row in rows if row.timestep_id is not None))
-        steps = list(reader.stored(TimestepRecord, ids))
+        steps = list(reader.stored(TimestepRecord, [*_steps_around(rows, positions, parents)]))
     positioned = [(positions.get(step.timestep_id, step.index), step) for step in steps]
     return [
-        _step(step, position, sums.get(step.timestep_id, _NO_CALLS))
+        _step(step, position, sums.get(step.timestep_id, _NO_CALLS)) | {"parent": parents.get(step.timestep_id)}
         for position, step in sorted(positioned, key=lambda pair: pair[0])
     ]
+
+
+def _steps_around(
+    rows: Sequence[EntryRow], positions: Mapping[str, int], parents: Mapping[str, str | None]
+) -> dict[str, None]:
+    """Return the ids of the timesteps that are above entries in the tree."""
+    step_ids, checked = dict[str, None](), set[str]()
+    for row in rows:
+        above = row.parent
+        while above is not None and above not in checked:
+            checked.add(above)
+            if above in positions:
+                step_ids[above] = None
+            above = parents.get(above)
+    return step_ids
 
 
 def _step(step: TimestepRecord, position: int, sums: StepSums) -> Row:

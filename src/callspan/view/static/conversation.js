@@ -100,7 +100,7 @@ const briefText = data => {
   const text = typeof data === "string" ? data : typeof only === "string" && !others.length ? `${key} ${only}` : JSON.stringify(data);
   return oneLine(text ?? "");
 };
-const brief = data => soft(data === undefined || data === null ? "" : briefText(data).slice(0, 300));
+export const brief = data => soft(data === undefined || data === null ? "" : briefText(data).slice(0, 300));
 const afterOf = data => (data && typeof data === "object" && "after" in data ? data.after : data);
 const observed = after => (after === undefined || after === null ? null : typeof after === "string" ? text(after) : value(after));
 export const rewardText = number => h(`b.${number > 0 ? "good" : number < 0 ? "bad" : "none"}`, null, signed(number));
@@ -118,10 +118,11 @@ export const scoreLine = record => [
 export const turnOf = (entry, context) => {
   const { join, called, told } = context;
   if (entry.kind === "call") {
-    const start = clock(ms(entry.start_ns));
+    const start = [context.agent, clock(ms(entry.start_ns))].filter(Boolean).join(" ");
     const before = context.instructions !== undefined && entry.turn.instructions !== context.instructions && entry.turn.instructions ? [
-      instructionsBox(context.all[entry.turn.instructions], "other instructions from here on")
+      instructionsBox(context.all[entry.turn.instructions], context.isNew ? "of this agent" : "other instructions from here on")
     ] : [];
+    context.isNew = false;
     if (entry.turn.instructions) context.instructions = entry.turn.instructions;
     return [...before, ...newMessages(entry, called, told), turnBox(entry.turn.voice?.speaker || "assistant", start, [answers(entry, join), footLine(entry.call)], { data: { entry: entry.id } })];
   }
@@ -151,5 +152,5 @@ export const instructionsBox = (found, sub) => {
 export const contextOf = (entries, instructions) => {
   const known = joins(entries), called = asked(entries);
   const told = new Set(entries.filter(entry => entry.kind === "message" && typeof entry.record.content === "string").map(entry => entry.record.content));
-  return { join: one => known.get(one), called, told, all: instructions, instructions: undefined };
+  return { join: one => known.get(one), called, told, all: instructions, instructions: undefined, agent: "", isNew: false };
 };

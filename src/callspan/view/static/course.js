@@ -1,4 +1,4 @@
-// Course: the tree of a session: its steps with their calls, tools and events, and when each ran.
+// Course: the tree of a session: its steps, calls, tools and events, each below what was around it, and when each ran.
 import { h, mark, right, soft, strong, button } from "./dom.js";
 import { clock, count, known, least, money, most, ms, oneLine, plural, sum, time } from "./format.js";
 import { axisOf, callPieces, dot, gapsOf, span, toolPiece } from "./bars.js";
@@ -11,12 +11,16 @@ const NAMES = { guardrail: "check", environment: "env", tool_start: "tool", agen
 // Sessions with more steps have them folded at first.
 const MOST_OPEN = 20;
 const CONTAINERS = ["agent", "agent_start"];
+export const isAgent = node => CONTAINERS.includes(node.entry?.kind);
 
-const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.inside ? sum(entry.inside.map(call => call.cost_usd)) : null);
+// The calls inside an entry; null if not all of them are loaded.
+export const callsIn = node => (node.isWhole ? entriesIn(node.inside).filter(entry => entry.call).map(entry => entry.call) : null);
+// The sum of the costs of the calls inside; a call has its own cost.
+export const costOf = node => (node.entry.call ? node.entry.call.cost_usd : sum((callsIn(node) || []).map(call => call.cost_usd)));
 const toolLabel = ({ kind, record }, runs) => {
   const text = record.error ? record.error.message || record.error.type : textParts(record.data?.result ?? record.data?.arguments);
   const state = record.error ? mark("error", "failed") : kind === "tool_start" && runs && mark("in progress");
-  return [state, oneLine(record.name || "tool"), " ", soft(oneLine(typeof text === "string" ? text : JSON.stringify(text ?? "")))];
+  return [state, oneLine(record.name || "tool"), " ", soft(oneLine(typeof text === "string" ? text : known(text) ? JSON.stringify(text) : ""))];
 };
 const LABELS = {
   call: ({ call, turn }) => [turn.voice?.is_barge_in ? mark("cancelled", "barge-in") : callMarks(call), call.error && !call.output ? soft(oneLine(call.error)) : oneLine(call.output || "")],
@@ -26,10 +30,18 @@ const LABELS = {
   tool_start: toolLabel,
   guardrail: ({ record }) => [record.metadata?.triggered ? mark("triggered") : soft("passed "), " ", oneLine(record.name || "")],
   environment: entry => [entry.record.reward !== undefined && [rewardText(entry.record.reward), " "], soft(observationText(entry))],
-  agent: ({ record, inside }) => [strong(oneLine(record.name || "")), " ", record.error && mark("error", record.error.type), soft(inside?.length ? ` ${plural(inside.length, "call")}` : "")],
 };
 const otherLabel = entry => [oneLine(entry.record.name || ""), " ", entry.record.error && mark("error", entry.record.error.type), soft(entry.record.data === undefined ? "" : actionText(entry))];
-const label = (entry, runs) => (LABELS[entry.kind] || otherLabel)(entry, runs);
+const agentLabel = (node, runs) => {
+  const { kind, record } = node.entry, calls = callsIn(node) || [];
+  return [strong(agentName(node)), " ", record.error && mark("error", record.error.type), kind === "agent_start" && runs && mark("in progress"), soft(calls.length ? ` ${plural(calls.length, "call")}` : "")];
+};
+// The name of an agent, and the task for which a tool started it.
+export const agentName = ({ entry, above }) => {
+  const task = above?.entry?.kind.startsWith("tool") && above.entry.record.data?.arguments?.description;
+  return oneLine([entry.record.name || "agent", typeof task === "string" && task].filter(Boolean).join(": "));
+};
+const label = (node, runs) => (isAgent(node) ? agentLabel(node, runs) : (LABELS[node.entry.kind] || otherLabel)(node.entry, runs));
 const nameOf = entry => {
   if (entry.turn?.voice) return SPEAKERS[entry.turn.voice.speaker];
   if (entry.kind === "message") return entry.record.message_type === "question" ? "user" : entry.record.message_type;
@@ -45,62 +57,65 @@ const bar = (entry, axis, now) => {
 const INDENT = 14, STEP_INDENT = 16;
 // The duration of an entry; null if it is unknown. Only a call that runs is measured by the clock.
 const entryMs = (entry, now) => (entry.kind === "call" ? elapsedMs(ms(entry.duration_ns), ms(entry.start_ns), isRunning(entry.call), now) : ms(entry.duration_ns));
-const entryRow = (entry, axis, { now, runs }, depth) => h("div.entry", { role: "treeitem", tabindex: "-1", "aria-level": depth + entry.depth + 2, data: { id: entry.id }, style: { "--in": `${INDENT * (Math.max(1, depth) + entry.depth)}px` } },
-  h("span", null, nameOf(entry)),
-  h("span", null, label(entry, runs)),
-  h("span.track", null, bar(entry, axis, now)),
-  h("span.right.quiet", null, known(entryMs(entry, now)) ? time(entryMs(entry, now)) : ""),
-  h("span.right.quiet", null, costOf(entry) === null ? "" : money(costOf(entry))));
-
-// Sets the number of agents around each entry, by their ids on all pages, and the calls inside each agent that ended before `last`.
-const nested = (entries, last) => {
-  const nodes = new Map(entries.filter(entry => entry.tree_id).map(entry => [entry.tree_id, entry])), calls = new Map(entries.filter(entry => entry.call).map(entry => [entry.id, entry]));
-  // Without a span, a tool is where the call is that requested it.
-  const parentOf = entry => (!entry.tree_id && entry.record?.event_type && calls.get(entry.record.call_id)?.tree_parent) || entry.tree_parent;
-  for (const entry of entries) entry.inside = entry.kind === "agent" && ms(entry.start_ns) + (ms(entry.duration_ns) || 0) < last ? [] : null;
-  for (const entry of entries) {
-    const passed = new Set();
-    entry.depth = 0;
-    for (let above = parentOf(entry); above && !passed.has(above); above = nodes.get(above)?.tree_parent) {
-      const around = nodes.get(above);
-      passed.add(above);
-      if (around?.kind === "agent") entry.depth += 1;
-      if (entry.call) around?.inside?.push(entry.call);
-    }
-  }
-  return entries;
+// `depth` is the number of rows above one in the tree. Where there are no steps, entries stand as if they were in one.
+const entryRow = (node, axis, { now, runs }, depth, indent) => {
+  const { entry } = node, cost = costOf(node);
+  return h("div.entry", { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, data: { id: entry.id }, style: { "--in": `${INDENT * indent}px` } },
+    h("span", null, nameOf(entry)),
+    h("span", null, label(node, runs)),
+    h("span.track", null, bar(entry, axis, now)),
+    h("span.right.quiet", null, known(entryMs(entry, now)) ? time(entryMs(entry, now)) : ""),
+    h("span.right.quiet", null, cost === null ? "" : money(cost)));
 };
 
+// The nodes of the tree: steps and entries, each below what the server says, by time. Scores after the end are apart.
+const treeOf = data => {
+  const { rows, steps, next, record } = data, ended = ms(record.end_ns) ?? Infinity, last = ms(rows.at(-1)?.start_ns);
+  const nodes = [
+    ...steps.map(step => ({ step, inside: [], id: step.timestep_id, parent: step.parent, at: ms(step.start_ns) ?? 0 })),
+    ...rows.map(entry => ({
+      entry, inside: [], id: entry.id, parent: entry.parent, at: entry.turn?.voice ? ms(entry.turn.voice.at_ns) : ms(entry.start_ns),
+      isWhole: !next || (known(entry.duration_ns) && ms(entry.start_ns) + ms(entry.duration_ns) < last),
+    })),
+  ];
+  const byId = new Map(nodes.map(node => [node.id, node])), isLate = ({ entry }) => entry?.kind === "reward" && (ms(entry.start_ns) >= ended || entry.record.scope === "session");
+  const top = [], late = [];
+  for (const node of nodes) {
+    node.above = byId.get(node.parent) || null;
+    (isLate(node) ? late : node.above?.inside || top).push(node);
+  }
+  const byTime = (a, b) => a.at - b.at;
+  for (const siblings of [top, ...nodes.map(node => node.inside)]) siblings.sort(byTime);
+  return { top, late, byId };
+};
 // Joins the pages of a session. Of an entry or step that several pages have, the last page counts.
 export const merged = pages => {
   const { session, record, curve, is_voice } = pages[0], all = name => pages.flatMap(page => page[name]);
   pages.forEach((page, number) => { for (const row of page.rows) row.page = number; });
   const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.timestep_id, step])), entries = [...rows.values()];
-  const { next } = pages.at(-1), last = ms(entries.at(-1)?.start_ns), used = new Set(entries.map(entry => entry.timestep_id));
+  const { next } = pages.at(-1), last = ms(entries.at(-1)?.start_ns), used = new Set(entries.flatMap(entry => [entry.timestep_id, entry.parent]));
   // Steps without entries are shown between the loaded ones.
   const shown = [...steps.values()].filter(step => used.has(step.timestep_id) || !next || ms(step.start_ns) <= last).sort((a, b) => a.timestep_position - b.timestep_position);
-  return { session, record, curve, is_voice, next, rows: nested(entries, next ? last : Infinity), steps: shown, instructions: Object.assign({}, ...all("instructions")) };
+  const data = { session, record, curve, is_voice, next, rows: entries, steps: shown, instructions: Object.assign({}, ...all("instructions")) };
+  return { ...data, tree: treeOf(data) };
 };
 
-// The nodes of the tree by time: steps with what is inside them, and entries of no step. Scores after the end are apart.
-export const order = data => {
-  const steps = new Map(data.steps.map(step => [step.timestep_id, { step, inside: [] }])), top = [];
-  const ended = ms(data.record.end_ns) ?? Infinity;
-  for (const { step, inside } of steps.values()) {
-    const parent = steps.get(step.parent_timestep_id);
-    (parent && parent.inside !== inside ? parent.inside : top).push({ step, inside, at: ms(step.start_ns) ?? 0 });
+// The entries below these nodes, in the order of the tree.
+export const entriesIn = (nodes, found = []) => {
+  for (const node of nodes) {
+    if (node.entry) found.push(node.entry);
+    entriesIn(node.inside, found);
   }
-  const late = [];
-  for (const entry of data.rows) {
-    const node = { entry, at: entry.turn?.voice ? ms(entry.turn.voice.at_ns) : ms(entry.start_ns) };
-    if (entry.kind === "reward" && (ms(entry.start_ns) >= ended || entry.record.scope === "session")) late.push(node);
-    else (steps.get(entry.timestep_id)?.inside || top).push(node);
-  }
-  const sort = nodes => { nodes.sort((a, b) => a.at - b.at); for (const node of nodes) if (node.inside) sort(node.inside); return nodes; };
-  return { top: sort(top), late };
+  return found;
 };
-const entriesIn = nodes => nodes.flatMap(node => (node.entry ? [node.entry] : entriesIn(node.inside)));
-const stepsIn = node => [node.step, ...node.inside.filter(one => one.step).flatMap(stepsIn)];
+const stepsIn = (node, found = []) => {
+  if (node.step) found.push(node.step);
+  for (const one of node.inside) stepsIn(one, found);
+  return found;
+};
+// The agents, outer ones first, and the nearest one around a node, which may be that agent.
+export const agentsIn = nodes => nodes.flatMap(node => [...(isAgent(node) ? [node] : []), ...agentsIn(node.inside)]);
+export const agentOf = node => (!node || isAgent(node) ? node : agentOf(node.above));
 
 // The store's sums of the calls of a step and of the steps inside it.
 export const totalOf = node => {
@@ -142,18 +157,18 @@ const axisRow = (axis, number) => {
 
 // What a folded step contains, in one line.
 const inOneLine = (node, total, runs) => {
-  const entries = entriesIn(node.inside), main = entries.find(entry => entry.kind === "call") || entries[0], broken = entries.filter(entry => entry.kind === "tool" && entry.record.error).length;
+  const entries = entriesIn(node.inside), main = entries.find(entry => entry.kind === "call"), [first] = node.inside, broken = entries.filter(entry => entry.kind === "tool" && entry.record.error).length;
   return [
     total.errors ? mark("error", callsFailed(total.errors)) : "", broken ? mark("error", `${plural(broken, "tool")} failed`) : "", total.retries ? mark("retried", retriesWord(total.retries)) : "",
-    soft(" ", [total.calls === 1 ? "" : plural(total.calls, "call"), total.context !== null && `${count(total.context)} tokens in`, ""].filter((one, at) => one || (at === 2 && main)).join(" · ")),
-    main ? soft(main.kind === "call" ? oneLine(main.call.output || "") : label(main, runs)) : ""
+    soft(" ", [total.calls === 1 ? "" : plural(total.calls, "call"), total.context !== null && `${count(total.context)} tokens in`, ""].filter((one, at) => one || (at === 2 && entries.length)).join(" · ")),
+    main ? soft(oneLine(main.call.output || "")) : first?.entry ? soft(label(first, runs)) : ""
   ];
 };
 export const stepMs = (step, runs, now) => elapsedMs(ms(step.duration_ns), ms(step.start_ns), runs, now);
-const stepRow = (node, { shut, runs, now, toggle, names }, axis, depth) => {
+const stepRow = (node, { shut, runs, now, toggle, names }, axis, depth, indent) => {
   const { step } = node, lasted = stepMs(step, runs, now), total = totalOf(node);
   const drawn = shut ? entriesIn(node.inside).filter(entry => !CONTAINERS.includes(entry.kind)).flatMap(entry => bar(entry, axis, now)) : [];
-  return h("div.entry.step", { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.timestep_id, step: "1" }, style: { "--in": `${STEP_INDENT * depth}px` } },
+  return h("div.entry.step", { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.timestep_id, step: "1" }, style: { "--in": `${STEP_INDENT * indent}px` } },
     h("span", null, button(shut ? "▸" : "▾", () => toggle(step.timestep_id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step), " ", names.map(name => [h("span.tag", null, name), " "]), shut ? inOneLine(node, total, runs) : ""),
     h("span.track", null, step.start_ns === null ? "" : span(ms(step.start_ns), ms(step.start_ns) + (lasted ?? 0), axis), drawn),
     right(time(lasted)), right(total.cost === null ? "" : money(total.cost)));
@@ -163,36 +178,42 @@ export const isLong = data => data.session.timesteps > MOST_OPEN;
 
 // The rows of the tree. `toggled` has the steps that were folded or opened by hand, `names` words for notable steps.
 export const courseOf = (data, toggled, toggle, names) => {
-  const now = Date.now(), { top, late } = order(data), axes = axesOf(data, late, now), rows = [], runs = data.session.outcome === "in_progress";
+  const now = Date.now(), { top, late } = data.tree, axes = axesOf(data, late, now), rows = [], runs = data.session.outcome === "in_progress";
   let page = -1;
-  const add = row => {
+  const add = (row, axis) => {
     row.querySelector(".track")?.prepend(
-      ...axes[page].cut.map(([from, to]) => h("i.gap", { style: { left: `${axes[page].at(from)}%`, width: `${axes[page].at(to) - axes[page].at(from)}%` } }))
+      ...axis.cut.map(([from, to]) => h("i.gap", { style: { left: `${axis.at(from)}%`, width: `${axis.at(to) - axis.at(from)}%` } }))
     );
     rows.push(row);
   };
-  // A page begins with its axis.
+  // The rows of each page follow its axis. What runs at once on several pages alternates.
   const turn = number => {
-    if (number <= page || !axes[number]) return;
+    if (number === page || !axes[number]) return;
     page = number;
-    add(axisRow(axes[page], page));
+    add(axisRow(axes[page], page), axes[page]);
   };
-  const addEntry = (entry, depth) => add(entryRow(entry, axes[page], { now, runs }, depth));
-  const walk = (nodes, depth) => {
+  const addEntry = (node, depth, indent) => add(entryRow(node, axes[node.entry.page], { now, runs }, depth, indent), axes[node.entry.page]);
+  const walk = (nodes, depth, indent) => {
     for (const node of nodes) {
-      if (node.entry) { turn(node.entry.page); addEntry(node.entry, depth); continue; }
+      if (node.entry) {
+        const own = Math.max(1, indent);
+        turn(node.entry.page);
+        addEntry(node, depth, own);
+        walk(node.inside, depth + 1, own + 1);
+        continue;
+      }
       const shut = toggled.has(node.step.timestep_id) !== isLong(data);
-      turn(entriesIn(node.inside)[0]?.page ?? 0);
-      add(stepRow(node, { shut, runs, now, toggle, names: names.get(node.step.timestep_id) || [] }, axes[page], depth));
-      if (!shut) walk(node.inside, depth + 1);
+      turn(entriesIn(node.inside)[0]?.page ?? page);
+      add(stepRow(node, { shut, runs, now, toggle, names: names.get(node.step.timestep_id) || [] }, axes[page], depth, indent), axes[page]);
+      if (!shut) walk(node.inside, depth + 1, indent + 1);
     }
   };
   if (!axes.length) axes.push(axisOf(0, 1));
   turn(0);
-  walk(top, 0);
+  walk(top, 0, 0);
   if (late.length) {
     rows.push(h("div.entry.step", { role: "presentation" }, strong("after the end")));
-    for (const { entry } of late) addEntry(entry, 0);
+    for (const node of late) addEntry(node, 0, 1);
   }
   return rows;
 };

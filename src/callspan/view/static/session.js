@@ -2,12 +2,12 @@
 import { address, become, copy, h, link, mark, right, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, known, money, oneLine, plural, time, ms } from "./format.js";
-import { courseOf, isLong, merged, order, stepFacts, stepName, totalOf } from "./course.js";
+import { agentName, agentOf, agentsIn, callsIn, costOf, courseOf, entriesIn, isAgent, isLong, merged, stepFacts, stepName, totalOf } from "./course.js";
 import { namesOf, notable, stepStrip } from "./strip.js";
 import { roving } from "./keys.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
 import { cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
-import { contextOf, instructionsBox, turnOf } from "./conversation.js";
+import { brief, contextOf, instructionsBox, turnOf } from "./conversation.js";
 import { ratingBox } from "./rate.js";
 import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
@@ -40,29 +40,70 @@ const minuteOf = ({ session: row, rows, is_voice }) => {
   return h("span", null, strong(cost({ ...row, cost_usd: usd })), " a minute", rows.some(entry => entry.call?.cost_estimated) && soft(", estimated"));
 };
 const allCalls = calls => (calls === 1 ? "" : `all ${count(calls)} calls`);
-const conversationOf = data => {
-  const { top, late } = order(data), context = contextOf(data.rows, data.instructions), found = [];
-  const instructed = data.rows.filter(entry => entry.turn?.instructions).map(entry => entry.turn.instructions), [first] = instructed;
-  if (first) {
-    found.push(instructionsBox(data.instructions[first], new Set(instructed).size === 1 && !data.next ? allCalls(data.session.calls) : ""));
-    context.instructions = first;
-  }
-  const walk = nodes => {
+// The words of what the conversation is narrowed to, beside the agents.
+const ALL = "", OUTSIDE = "-";
+const callsOf = node => { const calls = callsIn(node); return calls?.length ? plural(calls.length, "call") : ""; };
+const agentLine = (node, props, action) => {
+  const { record, duration_ns: lasted } = node.entry, cost = costOf(node);
+  const sums = [callsOf(node), cost === null ? "" : money(cost), known(lasted) ? time(ms(lasted)) : ""].filter(Boolean).join("  ");
+  return h("div.stepline.agentline", { data: { entry: node.id }, ...props },
+    h("span", null, soft("agent "), strong(agentName(node)), " ", record.error ? mark("error", record.error.message || record.error.type) : "", " ", brief(record.data)),
+    h("span.right.soft", null, sums), action);
+};
+// The turns of the tree. Narrowed to an agent, those inside it, or outside of all agents, each agent inside is one line.
+const NEST = 14;
+const conversationOf = (data, narrowed, narrow) => {
+  const { top, late, byId } = data.tree, agent = byId.get(narrowed), from = agent ? [agent] : top, found = [];
+  const entries = entriesIn(from), context = contextOf(entries, data.instructions);
+  const instructed = entries.filter(entry => entry.turn?.instructions).map(entry => entry.turn.instructions), [first] = instructed;
+  const walk = (nodes, depth) => {
+    const style = depth ? { "--nest": `${NEST * depth}px` } : {};
     for (const node of nodes) {
-      if (node.entry) { found.push(...turnOf(node.entry, context)); continue; }
-      const { step } = node, all = totalOf(node);
-      const sum = [all.calls ? plural(all.calls, "call") : "", all.cost === null ? "" : money(all.cost), time(ms(step.duration_ns))].filter(Boolean).join("  ");
-      found.push(h("div.stepline", { data: { entry: step.timestep_id } }, h("span", null, stepName(step), stepFacts(step)), soft(clock(ms(step.start_ns))), h("span.right.soft", null, sum)));
-      walk(node.inside);
+      if (isAgent(node)) {
+        const isOpen = narrowed === ALL || node === agent;
+        found.push(agentLine(node, { style }, button(node === agent ? "everyone" : "only this agent", () => narrow(node === agent ? ALL : node.id), { class: "plain linked" })));
+        if (!isOpen) continue;
+        const outer = { agent: context.agent, instructions: context.instructions };
+        Object.assign(context, { agent: oneLine(node.entry.record.name || "agent"), isNew: true });
+        walk(node.inside, depth + (node !== agent));
+        Object.assign(context, outer);
+      } else if (node.entry) {
+        const turns = turnOf(node.entry, context);
+        if (depth) for (const turn of turns) turn.style.setProperty("--nest", style["--nest"]);
+        found.push(...turns);
+        walk(node.inside, depth + 1);
+      } else {
+        const { step } = node, all = totalOf(node);
+        const sum = [all.calls ? plural(all.calls, "call") : "", all.cost === null ? "" : money(all.cost), time(ms(step.duration_ns))].filter(Boolean).join("  ");
+        found.push(h("div.stepline", { data: { entry: step.timestep_id } }, h("span", null, stepName(step), stepFacts(step)), soft(clock(ms(step.start_ns))), h("span.right.soft", null, sum)));
+        walk(node.inside, depth);
+      }
     }
   };
-  walk(top);
-  if (late.length) found.push(h("div.stepline", null, strong("after the end"), h("span.right.soft", null, plural(late.length, "score"))), ...late.flatMap(node => turnOf(node.entry, context)));
+  if (first) {
+    found.push(instructionsBox(data.instructions[first], new Set(instructed).size === 1 && !data.next && !agent ? allCalls(data.session.calls) : ""));
+    context.instructions = first;
+  }
+  walk(from, 0);
+  if (late.length && !agent) found.push(h("div.stepline", null, strong("after the end"), h("span.right.soft", null, plural(late.length, "score"))), ...late.flatMap(node => turnOf(node.entry, context)));
   return found;
+};
+
+// Whose conversation is shown.
+const narrowing = (data, narrowed, narrow) => {
+  const agents = agentsIn(data.tree.top);
+  if (!agents.length) return [];
+  const depthOf = node => (node.above ? depthOf(node.above) + isAgent(node.above) : 0);
+  const labels = agents.map(agentName), again = labels.filter((one, at) => labels.indexOf(one) !== at);
+  const option = (value, words) => h("option", { value, selected: value === narrowed }, words);
+  const named = (node, at) => [labels[at], again.includes(labels[at]) && clock(ms(node.entry.start_ns)), callsOf(node)].filter(Boolean).join(", ");
+  return [h("div.narrow", null, h("label", null, soft("conversation of "), h("select.chip", { "aria-label": "Conversation of", onchange: event => narrow(event.target.value) },
+    option(ALL, "everyone"), option(OUTSIDE, "outside of agents"), agents.map((node, at) => option(node.id, "\u2003".repeat(depthOf(node)) + named(node, at))))))];
 };
 
 export default ({ place, app, signal }) => {
   const { id } = place, toggled = new Set();
+  let narrowed = place.values.agent || ALL;
   let data = null, table = null, reasoningOpen = false, raw = false, least = 1;
   const titlebar = h("div.titlebar"), course = h("div", { "aria-label": "Course", tabindex: "-1" }), end = h("div.pad.end");
   const above = h("div"), left = h("div", null, above, course, end), right = h("section", { "aria-label": "Conversation", tabindex: "0" }), panes = h("div.panes.two", null, left, right);
@@ -75,12 +116,13 @@ export default ({ place, app, signal }) => {
   const rowOf = of => course.querySelector(`[data-id="${CSS.escape(of)}"]`), turnIn = of => right.querySelector(`[data-entry="${CSS.escape(of)}"]`);
   const choose = (row, block) => {
     if (table) { drawRight(); return; }
+    if (narrowed !== ALL && !turnIn(row.dataset.id) && !turnIn(joined(row.dataset.id) || "")) narrow(agentOf(data.tree.byId.get(row.dataset.id))?.id || OUTSIDE);
     for (const one of right.querySelectorAll(".picked")) one.classList.remove("picked");
     const turn = turnIn(row.dataset.id) || turnIn(joined(row.dataset.id) || "");
     if (!turn) return;
     turn.classList.add("picked");
     // The line of a step sticks to the top and is in view from then on, wherever its step is.
-    (turn.matches(".stepline") && turn.nextElementSibling || turn).scrollIntoView({ block });
+    (turn.matches(".stepline:not(.agentline)") && turn.nextElementSibling || turn).scrollIntoView({ block });
   };
   const stepOf = of => data.rows.find(entry => entry.id === of)?.timestep_id || "";
   // The run of a tool is shown with the call that requested it, the last one before it.
@@ -106,9 +148,17 @@ export default ({ place, app, signal }) => {
     end.hidden = !data.next;
     become(end, data.next && button(`the next ${table ? "steps" : "entries"}`, readMore));
   };
+  // Shows only the turns of an agent, those outside of agents, or all; the address names it.
+  const narrow = to => {
+    narrowed = to;
+    history.replaceState(null, "", address("session", id, { agent: narrowed }));
+    drawRight();
+    right.scrollTop = 0;
+  };
+  const narrowToChosen = () => narrow(narrowed === ALL ? agentOf(data.tree.byId.get(cursor.chosen()?.dataset.id))?.id || OUTSIDE : ALL);
   const drawRight = () => {
     const row = cursor.chosen();
-    become(right, !table ? conversationOf(data) : row ? table.detail(data, row) : table.opening(data));
+    become(right, !table ? [narrowing(data, narrowed, narrow), conversationOf(data, narrowed, narrow)] : row ? table.detail(data, row) : table.opening(data));
     if (table && row) table.showBand(course, data, row);
     if (reasoningOpen) openReasoning();
     if (raw) for (const box of right.querySelectorAll(".box")) if (!box.nextElementSibling?.matches(".raw")) box.after(h("pre.raw", null, box.dataset.raw || ""));
@@ -133,7 +183,8 @@ export default ({ place, app, signal }) => {
   const read = async known => {
     const pages = known ? [...known] : [await get("session", { id }, signal)];
     if (known) least = pages.length + 1;
-    while (pages.length < least && pages.at(-1).next) pages.push(await get("session", { id, after: pages.at(-1).next }, signal));
+    const isMissing = () => ![ALL, OUTSIDE].includes(narrowed) && !pages.some(page => page.rows.some(row => row.id === narrowed));
+    while ((pages.length < least || isMissing()) && pages.at(-1).next) pages.push(await get("session", { id, after: pages.at(-1).next }, signal));
     return pages;
   };
   const neighbour = by => { const at = app.order.indexOf(id), other = at >= 0 && app.order[at + by]; if (other) location.hash = address("session", other); };
@@ -164,6 +215,7 @@ export default ({ place, app, signal }) => {
     keys: () => [...cursor.keys(table ? "step" : "row"),
       ["h l", table ? "" : "fold, open"], ["h", "", fold], ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
       ...(!table && isLong(data) ? [["d s e", "dearest, slowest, failed step"], ["d", "", () => goTo("dearest")], ["s", "", () => goTo("slowest")], ["e", "", () => goTo("failed")]] : []),
+      ...(!table && agentsIn(data.tree.top).length ? [["a", narrowed === ALL ? "only this agent" : "everyone", () => { narrowToChosen(); showKeys(); }]] : []),
       ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; openReasoning(); }], ["b", "bodies", bodies],
       ...cursor.marks(isMark, table ? "reward" : "mark"),
       ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)],

@@ -1,14 +1,15 @@
 // Strip: the cost and the context of each step of a long session, and its dearest, slowest and failed steps.
 import { button, h, soft, strong, svg } from "./dom.js";
 import { brief, known, money, most, ms, time } from "./format.js";
-import { order, stepMs, totalOf } from "./course.js";
+import { stepMs, totalOf } from "./course.js";
 
 const WIDTH = 600, HEIGHT = 56, EDGE = 2;
 const top = (rows, measure) => rows.reduce((best, row) => (known(measure(row)) && (!best || Number(measure(row)) > Number(measure(best))) ? row : best), null);
 
-// The steps that are not inside others, with their sums.
-const stepsOf = data => order(data).top.filter(node => node.step).map(node => ({ node, step: node.step, total: totalOf(node) }));
-const toolFailed = node => node.inside.some(one => (one.entry ? one.entry.kind === "tool" && one.entry.record.error : toolFailed(one)));
+// The steps that are not inside other steps, with their sums.
+const outermost = nodes => nodes.flatMap(node => (node.step ? [node] : outermost(node.inside)));
+const stepsOf = data => outermost(data.tree.top).sort((a, b) => a.step.timestep_position - b.step.timestep_position).map(node => ({ node, step: node.step, total: totalOf(node) }));
+const toolFailed = node => node.inside.some(one => (one.entry?.kind === "tool" && one.entry.record.error) || toolFailed(one));
 
 // The dearest, the slowest, and the failed steps.
 export const notable = data => {
