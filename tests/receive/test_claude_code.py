@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.receive.conftest import Events, Kept, Place, Sender, logs, recorded
 
+from callspan.receive.claude_records import with_result
 from callspan.records import CallRecord, EventRecord, SessionRecord
 
 RUN = recorded("tools")
@@ -113,6 +114,29 @@ def test_subagent_is_an_agent_and_names_its_calls(kept: Kept) -> None:
     assert agent.name == "general-purpose"
     assert [call.metadata["agent_id"] for call in inside] == [agent.metadata["agent_id"]]
     assert {call.metadata["purpose"] for call in calls.values()} == {"sdk", "agent:builtin:general-purpose"}
+    started = {
+        tool.name: tool.metadata.get("subagent_id") for tool in kept.of(EventRecord) if tool.event_type == "tool"
+    }
+    assert started == {"Bash": None, "Agent": agent.metadata["agent_id"]}
+
+
+SAID = "agentId: a7 (use SendMessage with to: 'a7')\n<usage>subagent_tokens: 19</usage>"
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "subagent_id"),
+    [
+        ("Task", f"It wrote agentId: made_up\n{SAID}", "a7"),
+        ("Agent", [{"type": "text", "text": "agentId: made_up"}, {"type": "text", "text": SAID}], "a7"),
+        ("Agent", [{"type": "text", "text": "no id"}, {"type": "image"}, "odd", None], None),
+        ("Agent", None, None),
+        ("Bash", SAID, None),
+    ],
+)
+def test_tool_names_the_agent_that_it_started(name: str, result: object, subagent_id: str | None) -> None:
+    """The program states the id after the agent's own words."""
+    tool = with_result(EventRecord(event_id="e", event_type="tool", time_ns=1, name=name, metadata={"a": 1}), result)
+    assert tool.metadata == {"a": 1} | ({} if subagent_id is None else {"subagent_id": subagent_id})
 
 
 @pytest.mark.parametrize("place", [Place(), Place(session_id="ours", session_name="coding")])

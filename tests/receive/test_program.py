@@ -27,8 +27,8 @@ from tests.support.waiting import HANG_S, until_async
 
 import callspan
 from callspan import Handle
-from callspan.records import CallRecord
-from callspan.testing import ScriptedProvider
+from callspan.records import CallRecord, Tree, is_agent, links_of, task_of
+from callspan.testing import Reply, ScriptedProvider
 
 sdk = pytest.importorskip("claude_agent_sdk")
 CANARY = "canary-5f2e"
@@ -62,7 +62,7 @@ class Lab:
     """Runs the program in a directory, and reads what was recorded."""
 
     def __init__(self, directory: Path, provider: ScriptedProvider, handle: Handle, read: Callable[[], Any]) -> None:
-        self.directory, self.provider, self.handle, self._read = directory, provider, handle, read
+        self.directory, self.provider, self.handle, self.read = directory, provider, handle, read
         self.total = 0.0
         """The sum of the costs that the program states."""
         (directory / "work").mkdir()
@@ -124,7 +124,7 @@ class Lab:
 
     def records(self) -> tuple[list[CallRecord], list[Any]]:
         assert self.handle.force_flush()
-        reader = self._read()
+        reader = self.read()
         calls = sorted(reader.calls(), key=lambda call: call.timing.start_ns)
         return calls, [event for event in reader.events("ours") if getattr(event, "event_type", "") == "tool"]
 
@@ -232,6 +232,35 @@ def test_every_request_is_one_exact_record(
     assert list((running.directory / "c.db.spool" / "agents").rglob("*.json")) == []
     if run.expected is not None:
         assert ([call.retries for call in calls], [call.outcome for call in calls]) == run.expected
+
+
+def two_tasks(request: Any) -> Reply:
+    """Two subagents at once, each of which runs a tool; their last words name an agent that is not there."""
+    first, whole = (json.dumps(part) for part in (request.body["messages"][0], request.body["messages"]))
+    task = next((task for task in ("alpha", "beta") if f"Do {task}." in first), None)
+    if '"tool_result"' in whole:
+        return Reply(text=f"Done: {task}, agentId: made_up")
+    if task is not None:
+        return Reply(tool_calls=[{"name": "Bash", "arguments": {"command": f"echo {task}", "description": task}}])
+    tasks = (TASK["arguments"] | {"description": f"the {task}", "prompt": f"Do {task}."} for task in ("alpha", "beta"))
+    return Reply(tool_calls=[{"name": "Task", "arguments": {**task, "run_in_background": False}} for task in tasks])
+
+
+def test_subagents_at_once_are_below_their_tasks(lab: Callable[..., Lab], provider: ScriptedProvider) -> None:
+    running = lab()
+    provider.reply(responder=two_tasks, repeat=True)
+    running.run(Run())
+    assert running.handle.force_flush()
+    records = [*running.read().entries("ours")]
+    tree = Tree(map(links_of, records))
+    agents = [number for number, record in enumerate(records) if is_agent(record)]
+    tasks = {task_of(records[tree.parents[number]]): number for number in agents}
+    assert set(tasks) == {"the alpha", "the beta"}
+    for task, number in tasks.items():
+        inside = [records[inner] for inner, _ in tree.below(number)]
+        assert sum(isinstance(record, CallRecord) for record in inside) == 2
+        (tool,) = (record for record in inside if not isinstance(record, CallRecord))
+        assert f"the {tool.data['arguments']['description']}" == task
 
 
 def json_of(call: CallRecord) -> str | None:

@@ -44,14 +44,29 @@ def test_reminders_are_folded(reported: Delivery, tab: Open) -> None:
     assert said.locator("details:not([open])").inner_text().startswith("added by the program")
 
 
-def test_calls_of_a_subagent_are_inside_it(reported: Delivery, tab: Open) -> None:
+def test_subagent_is_below_the_tool_that_started_it(reported: Delivery, tab: Open) -> None:
+    """It has the description of its task, and its calls are inside it."""
     page = tab(reported.url, f"session/{session_id(reported)}", ".entry").tab
-    assert page.inner_text(".entry:has(> span:text-is('agent'))").split()[1:4] == ["general-purpose", "1", "call"]
-    indents = page.locator(".entry:has(> span:text-is('call'))").evaluate_all(
-        "all => all.map(one => parseInt(one.style.getPropertyValue('--in')))"
+    rows = page.locator(".entry[role=treeitem]").evaluate_all(
+        "all => all.map(row => [row.children[0].textContent, Number(row.getAttribute('aria-level'))])"
     )
-    assert sorted(indents) == [14, 14, 14, 14, 28]
-    assert "agent general-purpose  1 call" in ask("--store", reported.url, "show", session_id(reported)).out
+    assert [kind for kind, _ in rows] == "call tool tool call tool agent call call call".split()
+    assert [level for _, level in rows] == [1, 1, 1, 1, 1, 2, 3, 1, 1]
+    assert page.inner_text(".entry:has(> span:text-is('agent'))").split()[1:5] == [
+        "look",
+        "general-purpose",
+        "1",
+        "call",
+    ]
+    out = ask("--store", reported.url, "show", session_id(reported)).out
+    lines = [
+        line for line in out.splitlines() if "tool Agent" in line or "agent look (general-purpose)  1 call" in line
+    ]
+    starts = [max(line.find("tool Agent"), line.find("agent look")) for line in lines]
+    assert starts == [starts[0], starts[0] + 4]
+    for name in ("look", "general-purpose"):
+        narrowed = ask("--store", reported.url, "show", session_id(reported), "--agent", name).out
+        assert [line.count("chat") for line in narrowed.splitlines()[3:]] == [0, 1]
 
 
 def test_tools_of_a_subagent_are_inside_it(reported: Delivery, tab: Open) -> None:
@@ -75,12 +90,12 @@ def test_tools_of_a_subagent_are_inside_it(reported: Delivery, tab: Open) -> Non
         row = page.locator(f".entry:has(> span:text-is('tool')):has-text('{name}')").first
         return str(row.evaluate("one => one.style.getPropertyValue('--in')"))
 
-    assert (indent("NotebookEdit"), indent("Bash")) == ("28px", "14px")
+    assert (indent("NotebookEdit"), indent("Bash")) == ("42px", "14px")
     lines = ask("--store", reported.url, "show", session_id(reported)).out.splitlines()
     starts = {
         name: next(line.index(name) for line in lines if name in line) for name in ("tool NotebookEdit", "tool Bash")
     }
-    assert starts["tool NotebookEdit"] == starts["tool Bash"] + 4
+    assert starts["tool NotebookEdit"] == starts["tool Bash"] + 8
 
 
 def test_session_of_codex_is_named_by_the_words_of_the_user(store: Delivery, tab: Open) -> None:

@@ -237,7 +237,7 @@ def test_agents_are_of_sessions(conversed: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [{"width": 1440, "height": 900}, {"width": 1280, "height": 600}, PHONE])
 def test_everybody_can_read_it(conversed: str, tab: Open, viewport: dict[str, int], scheme: str) -> None:
-    one = tab(conversed, "session/s1", ".entry.step", viewport=viewport, color_scheme=scheme)
+    one = tab(conversed, "session/s1", "[data-entry]", viewport=viewport, color_scheme=scheme)
     one.drawn()
     assert faults(one.tab) == []
     if viewport == PHONE:

@@ -306,7 +306,7 @@ def _tool_line(event: EventRecord, inside: str) -> Text:
 
 
 def _event_line(event: EventRecord, task: str | None) -> Text:
-    name, data = event.name if task is None else f"{event.name or '?'}: {task}", event.data
+    name, data = event.name if task is None else f"{task} ({event.name or 'agent'})", event.data
     if event.event_type == "handoff":
         name = f"{event.system or '?'} → {name or '?'}"
     if event.event_type == "environment" and isinstance(data, dict):

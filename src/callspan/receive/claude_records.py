@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from callspan.providers import registry
 from callspan.providers.anthropic.messages import usage
 from callspan.providers.base import NOT_RECOGNIZED
 from callspan.providers.error_kinds import error_info
-from callspan.providers.wire_json import count, integer, text
+from callspan.providers.wire_json import count, integer, objects, text
 from callspan.receive.decoding import Attributes, LogEvent, duration_ns
 from callspan.receive.foreign_files import content_of, size_of
 from callspan.receive.senders import Sender
@@ -24,6 +25,7 @@ from callspan.record.events import TOOL_START, EventRecord, start_id
 from callspan.record.ids import response_call_id
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import parse_arguments
+from callspan.record.tree import SUBAGENT_ID
 from callspan.record.usage import Usage
 from callspan.semconv.records_from_spans import ForeignSpan, call_of
 
@@ -48,6 +50,9 @@ _METADATA: Final = {"query_source": "purpose", "agent.name": "agent", "agent_id"
 _EXTRA: Final = {"prompt.id": "prompt_id", "effort": "effort", "cost_usd": "stated_cost_usd"}
 _ACCEPTED: Final = "accept"
 _NORMAL: Final = "normal"
+_AGENT_TOOLS: Final = frozenset({"Agent", "Task"})
+"""Tools that start an agent."""
+_AGENT_ID: Final = re.compile(r"\bagentId: (\w+)")
 _FILE_S: Final = 0.5
 _POLL_S: Final = 0.01
 _SUCCESS: Final = "success"
@@ -349,9 +354,18 @@ def tool_start(tool: EventRecord) -> EventRecord:
 
 
 def with_result(tool: EventRecord, result: object) -> EventRecord:
-    """Return a tool's run with the result that the model got."""
+    """Return a tool's run with the result that the model got, and with the id of the agent that it started."""
     data = tool.data if isinstance(tool.data, dict) else {}
-    return msgspec.structs.replace(tool, data={**data, "result": result})
+    agent_id = _started_agent(result) if tool.name in _AGENT_TOOLS else None
+    metadata = tool.metadata if agent_id is None else {**tool.metadata, SUBAGENT_ID: agent_id}
+    return msgspec.structs.replace(tool, data={**data, "result": result}, metadata=metadata)
+
+
+def _started_agent(result: object) -> str | None:
+    """Return the id that the program adds after the agent's own words, or says as it starts an agent; None without."""
+    texts = [result] if isinstance(result, str) else [text(part, "text") or "" for part in objects(result)]
+    ids = [match for part in texts for match in _AGENT_ID.findall(part)]
+    return ids[-1] if ids else None
 
 
 def agent_record(event: LogEvent, sender: Sender) -> EventRecord:

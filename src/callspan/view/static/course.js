@@ -34,13 +34,12 @@ const LABELS = {
 const otherLabel = entry => [oneLine(entry.record.name || ""), " ", entry.record.error && mark("error", entry.record.error.type), soft(entry.record.data === undefined ? "" : actionText(entry))];
 const agentLabel = (node, runs) => {
   const { kind, record } = node.entry, calls = callsIn(node) || [];
-  return [strong(agentName(node)), " ", record.error && mark("error", record.error.type), kind === "agent_start" && runs && mark("in progress"), soft(calls.length ? ` ${plural(calls.length, "call")}` : "")];
+  return [strong(agentName(node)), " ", soft(agentType(node)), " ", record.error && mark("error", record.error.type), kind === "agent_start" && runs && mark("in progress"), soft(calls.length ? ` ${plural(calls.length, "call")}` : "")];
 };
-// The name of an agent, and the task for which a tool started it.
-export const agentName = ({ entry, above }) => {
-  const task = above?.entry?.kind.startsWith("tool") && above.entry.record.data?.arguments?.description;
-  return oneLine([entry.record.name || "agent", typeof task === "string" && task].filter(Boolean).join(": "));
-};
+// An agent is named by the task for which a tool started it, else by its own name.
+const taskOf = ({ above }) => (above?.entry?.kind.startsWith("tool") && typeof above.entry.record.data?.arguments?.description === "string" ? above.entry.record.data.arguments.description : "");
+export const agentName = node => oneLine(taskOf(node) || node.entry.record.name || "agent");
+export const agentType = node => oneLine((taskOf(node) && node.entry.record.name) || "");
 const label = (node, runs) => (isAgent(node) ? agentLabel(node, runs) : (LABELS[node.entry.kind] || otherLabel)(node.entry, runs));
 const nameOf = entry => {
   if (entry.turn?.voice) return SPEAKERS[entry.turn.voice.speaker];

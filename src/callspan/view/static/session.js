@@ -2,7 +2,7 @@
 import { address, become, copy, h, link, mark, right, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, known, money, oneLine, plural, time, ms } from "./format.js";
-import { agentName, agentOf, agentsIn, callsIn, costOf, courseOf, entriesIn, isAgent, isLong, merged, stepFacts, stepName, totalOf } from "./course.js";
+import { agentName, agentOf, agentType, agentsIn, callsIn, costOf, courseOf, entriesIn, isAgent, isLong, merged, stepFacts, stepName, totalOf } from "./course.js";
 import { namesOf, notable, stepStrip } from "./strip.js";
 import { roving } from "./keys.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
@@ -47,7 +47,7 @@ const agentLine = (node, props, action) => {
   const { record, duration_ns: lasted } = node.entry, cost = costOf(node);
   const sums = [callsOf(node), cost === null ? "" : money(cost), known(lasted) ? time(ms(lasted)) : ""].filter(Boolean).join("  ");
   return h("div.stepline.agentline", { data: { entry: node.id }, ...props },
-    h("span", null, soft("agent "), strong(agentName(node)), " ", record.error ? mark("error", record.error.message || record.error.type) : "", " ", brief(record.data)),
+    h("span", null, soft("agent "), strong(agentName(node)), " ", soft(agentType(node)), " ", record.error ? mark("error", record.error.message || record.error.type) : "", " ", brief(record.data)),
     h("span.right.soft", null, sums), action);
 };
 // The turns of the tree. Narrowed to an agent, those inside it, or outside of all agents, each agent inside is one line.
@@ -64,7 +64,7 @@ const conversationOf = (data, narrowed, narrow) => {
         found.push(agentLine(node, { style }, button(node === agent ? "everyone" : "only this agent", () => narrow(node === agent ? ALL : node.id), { class: "plain linked" })));
         if (!isOpen) continue;
         const outer = { agent: context.agent, instructions: context.instructions };
-        Object.assign(context, { agent: oneLine(node.entry.record.name || "agent"), isNew: true });
+        Object.assign(context, { agent: agentName(node), isNew: true });
         walk(node.inside, depth + (node !== agent));
         Object.assign(context, outer);
       } else if (node.entry) {
