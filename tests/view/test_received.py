@@ -50,7 +50,7 @@ def test_subagent_is_below_the_tool_that_started_it(reported: Delivery, tab: Ope
     rows = page.locator(".entry[role=treeitem]").evaluate_all(
         "all => all.map(row => [row.children[0].textContent, Number(row.getAttribute('aria-level'))])"
     )
-    assert [kind for kind, _ in rows] == "call tool tool call tool agent call call call".split()
+    assert [kind for kind, _ in rows] == ["call", "tool", "tool", "call", "tool", "agent", "call", "call", "call"]
     assert [level for _, level in rows] == [1, 1, 1, 1, 1, 2, 3, 1, 1]
     assert page.inner_text(".entry:has(> span:text-is('agent'))").split()[1:5] == [
         "look",
