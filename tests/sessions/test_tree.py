@@ -151,7 +151,7 @@ CASES: dict[str, tuple[list[TreeRecord], Lines]] = {
         ],
         ["t1", " a", "t2", " note"],
     ),
-    "its own parent": ([run("a", above="a"), step("t1", parent_timestep_id="t1")], ["t1", "a"]),
+    "its own parent": ([run("a", above="a", timestep_id="t1"), step("t1", parent_timestep_id="t1")], ["t1", " a"]),
     "a circle": (
         [run("c", 3, "b"), run("a", 1, "c"), run("b", 2, "a"), call("x", 4, "b"), run("d", 0)],
         ["d", "a", " b", "  c", "  x"],
