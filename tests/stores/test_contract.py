@@ -40,6 +40,7 @@ from callspan.records import (
     Timing,
     Usage,
     encode,
+    links_of,
 )
 from callspan.stores import CallFilter, Grouping, Rejected, find_store
 from callspan.stores.facts import CALLS, TABLES
@@ -111,6 +112,36 @@ def test_every_kind_of_record_round_trips(store: Delivery, records: Records) -> 
     assert list(reader.events("s1")) == placed, "the reward is in the step of its event"
     # It began long ago, and nobody knows whether its process runs.
     assert reader.session("s1").session == replace(session, outcome="unknown")
+
+
+def test_links_of_the_tree_are_those_of_the_records(store: Delivery, records: Records) -> None:
+    """All steps, and what began before a time; of a run its end alone."""
+    agent = {"event_type": "agent", "metadata": {"agent_id": "g1"}}
+    task = {"event_type": "tool", "call_id": "c1", "metadata": {"subagent_id": "g1"}}
+    kept = [
+        TimestepRecord(timestep_id="t1", session_id="s1", seen_ns=1, index=0, span_id="a", parent_span_id="b"),
+        TimestepRecord(
+            timestep_id="t2", session_id="s1", seen_ns=1, index=1, start_ns=START_NS + SECOND, parent_timestep_id="t1"
+        ),
+        records.call(call_id="c1", place=Place(session_id="s1", timestep_id="t1"), span_id="c", parent_span_id="a"),
+        records.call(call_id="c2", session_id="s1", at_s=1, metadata={"agent_id": "g1"}),
+        EventRecord(event_id="e1", session_id="s1", time_ns=START_NS + 1, **agent),
+        EventRecord(event_id="e2", session_id="s1", time_ns=START_NS + 2, timestep_id="t1", **task),
+        EventRecord(event_id="e3", session_id="s1", time_ns=START_NS + 3, span_id="d", **agent),
+        EventRecord(event_id="e4-start", session_id="s1", time_ns=START_NS + 4, event_type="tool_start", span_id="e"),
+    ]  # fmt: skip
+    start = EventRecord(
+        event_id="e3-start", session_id="s1", time_ns=START_NS + 3, event_type="agent_start", span_id="d"
+    )
+    late = [
+        records.call(call_id="c3", session_id="s1", at_s=2),
+        EventRecord(event_id="e9", session_id="s1", time_ns=START_NS + 2 * SECOND, event_type="note"),
+        records.call(call_id="c4", session_id="s2"),
+    ]
+    store.write(SessionRecord(session_id="s1", seen_ns=1), *kept, start, *late)
+    with closing(open_store(store.url)) as reader:
+        links = [*reader.tree_links("s1", START_NS + 2 * SECOND)]
+    assert sorted(links) == sorted(map(links_of, kept))
 
 
 def test_records_are_found_only_by_complete_ids(store: Delivery, records: Records) -> None:
