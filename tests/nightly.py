@@ -203,6 +203,9 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_secret_across_a_cut_is_removed_completely": 10,
         "test_secret_search_time_is_linear": 7,
     },
+    "tests/receive/test_waiting.py": {
+        "test_the_next_receiver_goes_on_with_the_call": 1,
+    },
     "tests/sessions/test_content_levels.py": {
         "test_later_records_keep_the_level": 16,
     },

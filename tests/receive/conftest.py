@@ -28,6 +28,7 @@ from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, S
 from callspan.receive.body_files import left_files
 from callspan.receive.claude_records import SCOPE_OF_SPANS
 from callspan.receive.decoding import Signal, TooLargeError
+from callspan.receive.history import History
 from callspan.receive.inbox import Inbox
 from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader
 from callspan.receive.programs import PROGRAMS, TELEMETRY
@@ -46,6 +47,7 @@ from callspan.wiring import WIRING
 
 __all__ = [
     "ELSEWHERE",
+    "HANG_S",
     "PROGRAMS",
     "REQUESTS",
     "SCOPE_OF_SPANS",
@@ -53,6 +55,8 @@ __all__ = [
     "TELEMETRY",
     "WIRING",
     "AgentReceiver",
+    "History",
+    "Inbox",
     "OtlpServer",
     "Place",
     "ProtobufReader",

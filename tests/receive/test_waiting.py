@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Read
 from tests.receive.conftest import JSON, Kept, WaitingRecords, logs, receiver, recorded, records_in
 
+import callspan
 from callspan.records import EventRecord
 
 RUN = recorded("tools")
@@ -111,3 +112,39 @@ def test_killed_receiver_loses_nothing_that_it_acknowledged(tmp_path: Path, read
     (call,) = reading(store).calls()
     assert (call.outcome, CANARY in str(bytes(call.request.body))) == ("interrupted", content == "full")
     assert not list((spool / "agents").rglob("*.record"))
+
+
+@pytest.mark.parametrize("how", ["terminate", "kill"])
+@pytest.mark.parametrize("content", ["full", "metadata"])
+def test_the_next_receiver_goes_on_with_the_call(tmp_path: Path, reading: Read, how: str, content: str) -> None:
+    """One record, that of the answer, whichever of its events came to which receiver."""
+    for events in ([REQUEST], ANSWER[:1], ANSWER[1:], [REQUEST, *ANSWER]):
+        with receiver(tmp_path, CALLSPAN_CONTENT=content) as running:
+            assert _post(running.url, events) == 200
+            getattr(running.process, how)()
+            running.process.wait(90)
+    with receiver(tmp_path, CALLSPAN_CONTENT=content) as last:
+        last.process.terminate()
+        last.process.wait(90)
+    (call,) = reading(f"sqlite:///{tmp_path}/c.db").calls()
+    assert call.usage is not None
+    assert (call.outcome, call.usage.output_tokens) == ("success", ANSWER[0]["output_tokens"])
+    assert (bool(bytes(call.request.body)), bool(call.response and bytes(call.response.body))) == (
+        (True, True) if content == "full" else (False, False)
+    )
+
+
+def test_what_is_erased_is_not_kept_for_the_next_receiver(tmp_path: Path, reading: Read) -> None:
+    store = f"sqlite:///{tmp_path}/c.db"
+    other = {"session.id": "another", "request_body_id": "another", "request_id": "another"}
+    with receiver(tmp_path) as running:
+        assert _post(running.url, [REQUEST, *ANSWER]) == 200
+        assert _post(running.url, [{**event, **other} for event in (REQUEST, *ANSWER)]) == 200
+        running.process.terminate()
+        running.process.wait(90)
+    assert len(list(reading(store).calls())) == 2
+    assert callspan.erase(store, sessions=REQUEST["session.id"]).is_complete
+    (history,) = (tmp_path / "c.db.spool" / "agents").rglob("history.jsonl")
+    assert REQUEST["session.id"] not in history.read_text()
+    assert ANSWER[0]["request_id"] not in history.read_text()
+    assert "another" in history.read_text()

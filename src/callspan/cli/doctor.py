@@ -240,9 +240,11 @@ def _agents(settings: Settings) -> Iterator[Check]:
 
 def _left_bodies(root: Path) -> Iterator[Check]:
     """Report what agents of ended processes left below the root of a spool."""
-    from callspan.receive.body_files import abandoned, left_files
+    from callspan.receive.body_files import abandoned, is_continued, left_files
 
     for directory in abandoned(root):
+        if is_continued(directory):
+            continue
         count = sum(1 for _ in left_files(directory))
         detail = f"{plural(count, 'file')} of agents of an ended process in {directory}"
         yield Check("agents", "bodies", "warning", detail, f"{_LEFT_BODIES}: rm -r {quote(str(directory))}")

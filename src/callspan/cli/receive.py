@@ -38,7 +38,7 @@ def receive_command(context: CommandContext, port: int) -> None:
     from callspan.wiring import WIRING
 
     try:
-        from callspan.receive.agents import own_directory
+        from callspan.receive.agents import receiver_directory
         from callspan.receive.inbox import Inbox
         from callspan.receive.senders import Sender
         from callspan.receive.server import OtlpServer
@@ -51,22 +51,25 @@ def receive_command(context: CommandContext, port: int) -> None:
     inbox = Inbox(WIRING.write, unrecorded)
     root = spool_directory(handle.settings, handle.settings.stores).parent
     try:
-        files = own_directory(root, WIRING.write)
+        files = receiver_directory(root, port, WIRING.write)
     except OSError as error:
         context.fail(f"{root}: {error.strerror or error}. Set CALLSPAN_SPOOL_DIR to a directory that can be written")
-    inbox.waiting = files.waiting(WIRING.processed)
+    anybody = Sender(level=handle.settings.content)
     try:
-        anybody = Sender(level=handle.settings.content)
         server = OtlpServer(inbox, port, anybody=anybody, unrecorded=unrecorded)
     except OSError as error:
         context.fail(f"127.0.0.1:{port}: {error.strerror or error}. Another receiver may have this port; see --port")
-    if context.json:
-        context.emit({"url": server.url(), "store": context.store_name})
-    else:
-        click.echo(f"Calls reported to\n  {server.url()}\nare recorded to {context.store_name}. Ctrl-C ends it.")
+    try:
+        inbox.resume(files.waiting(WIRING.processed), files.history(), anybody)
+    except OSError as error:
+        context.fail(f"{root}: {error.strerror or error}")
     # The default action of a signal, which uvicorn raises again at its end, would leave what waits unwritten.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
+        if context.json:
+            context.emit({"url": server.url(), "store": context.store_name})
+        else:
+            click.echo(f"Calls reported to\n  {server.url()}\nare recorded to {context.store_name}. Ctrl-C ends it.")
         server.serve()
     finally:
         until_s = monotonic_s() + _EXIT_S

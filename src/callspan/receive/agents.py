@@ -13,8 +13,10 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -23,7 +25,15 @@ from callspan.background import Worker, thread
 from callspan.clock import monotonic_s
 from callspan.fail_open import fail_open, log
 from callspan.forks import in_child, late_attribute
-from callspan.receive.body_files import BodyFiles, abandoned, agents_in, events_of_files, remove, waiting_in
+from callspan.receive.body_files import (
+    BodyFiles,
+    abandoned,
+    agents_in,
+    events_of_files,
+    is_continued,
+    remove,
+    waiting_in,
+)
 from callspan.receive.inbox import MAX_WAIT_S, Inbox, Write
 from callspan.receive.programs import CLAUDE, AgentProgram, named_session
 from callspan.receive.senders import Sender
@@ -40,6 +50,8 @@ _GRACE_S: Final = 1.0
 _JOIN_S: Final = 2.0
 _EXIT_S: Final = 8.0
 """Time for all of `close`. What is not written by then lies on disk, for the next process."""
+_LOCKS: Final = 10
+_LOCKED_S: Final = 0.1
 _START: Final = fail_open("receive the telemetry of an agent")
 _END: Final = fail_open("end the receiving from an agent")
 _LEFT: Final = fail_open("read what an agent of an ended process left")
@@ -207,9 +219,17 @@ def _rest_s(until_s: float) -> float:
     return max(0.0, min(MAX_WAIT_S, until_s - monotonic_s()))
 
 
-def own_directory(root: Path, write: Write) -> BodyFiles:
-    """Return a directory for this process, after recording what ended ones left in theirs. Raises OSError."""
+def receiver_directory(root: Path, port: int, write: Write) -> BodyFiles:
+    """Return the directory of the receiver at a port; 0: any. Record what others left in theirs before.
+
+    Raises OSError.
+    """
     record_all_left(root, write)
+    name = f"receive-{port}"
+    for _ in range(_LOCKS if port else 1):
+        with suppress(BlockingIOError):
+            return BodyFiles(root, name)
+        time.sleep(_LOCKED_S)  # another process looks into it
     return BodyFiles(root)
 
 
@@ -219,7 +239,8 @@ def record_all_left(root: Path, write: Write, goes_on: Callable[[], bool] = lamb
         for directory in abandoned(root):
             if not goes_on():
                 return
-            record_left(directory, write)
+            if not is_continued(directory):
+                record_left(directory, write)
 
 
 def record_left(directory: Path, write: Write) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import groupby
@@ -26,19 +27,26 @@ from callspan.providers.wire_json import text
 from callspan.receive.claude_code import ClaudeCode
 from callspan.receive.decoding import LogEvent
 from callspan.receive.foreign_files import content_of, size_of
+from callspan.receive.history import Entry, History, WrittenRecord, entries_in, replace_entries
+from callspan.receive.programs import SESSION
 from callspan.receive.senders import Sender
 from callspan.receive.waiting import Process, WaitingRecords, records_in
-from callspan.record.events import Record
+from callspan.record.events import EventRecord, Record
 
 NAME: Final = "agents"
 """The directory below the root of a spool."""
 _LOCK: Final = "lock"
 _WAITING: Final = "waiting"
 """The directory of records that wait, in that of a process."""
+_HISTORY: Final = "history.jsonl"
+"""What the next receiver at the same port needs to go on. Only the directory of `callspan receive` has it."""
+_CONTINUED_S: Final = 3600.0
+"""How long such a directory waits for the next one."""
 _SENDER: Final = "sender.json"
 _INDEX: Final = "index.jsonl"
 """Written by the program: a line for each answer, with the ids of the call and the names of its files."""
 _REQUEST: Final = ".request.json"
+_SESSION_IDS: Final = ("session.id", "conversation.id")
 _INDEXED: Final = {"session_id": "session.id", "query_source": "query_source", "model": "model"}
 _decode_sender: Final = msgspec.json.Decoder(Sender).decode
 
@@ -46,9 +54,12 @@ _decode_sender: Final = msgspec.json.Decoder(Sender).decode
 class BodyFiles:
     """The directories of the agents of this process."""
 
-    def __init__(self, root: Path) -> None:
-        """`root` is that of the spool. Raises OSError if no directory can be made there."""
-        self._directory = root / NAME / f"{os.getpid()}-{os.urandom(6).hex()}"
+    def __init__(self, root: Path, name: str | None = None) -> None:
+        """`root` is that of the spool. Raises OSError if no directory can be made there.
+
+        With a `name`, it is that of an ended process with the same name.
+        """
+        self._directory = root / NAME / (name or f"{os.getpid()}-{os.urandom(6).hex()}")
         make_private(self._directory)
         self.lock = _open_lock(self._directory)
         if not try_lock(self.lock):  # taken for an abandoned one
@@ -60,6 +71,10 @@ class BodyFiles:
         """Return the records that wait in this process."""
         return WaitingRecords(self._directory / _WAITING, process)
 
+    def history(self) -> History:
+        """Return what the next process with the name needs to go on."""
+        return History(self._directory / _HISTORY)
+
     def add(self, sender: Sender) -> Sender:
         """Return the sender with a directory of its own."""
         directory = self._directory / os.urandom(6).hex()
@@ -70,11 +85,11 @@ class BodyFiles:
         return msgspec.structs.replace(sender, bodies=directory)
 
     def close(self) -> None:
-        """Give up the directory; delete it, unless an agent still has one in it."""
-        has_agents = any(entry.name not in (_LOCK, _WAITING) for entry in self._directory.iterdir())
+        """Give up the directory; delete it, unless an agent still has one in it, or another process goes on with it."""
+        has_agents = any(entry.name not in (_LOCK, _WAITING, _HISTORY) for entry in self._directory.iterdir())
         has_records = any(True for _ in waiting_in(self._directory))
         os.close(self.lock)
-        if not (has_agents or has_records):
+        if not (has_agents or has_records or entries_in(self._directory / _HISTORY)):
             remove(self._directory)
 
     def abandon(self) -> None:
@@ -107,6 +122,13 @@ def abandoned(root: Path) -> Iterator[Path]:
                 os.close(descriptor)
 
 
+def is_continued(directory: Path) -> bool:
+    """Return whether the next receiver at the same port may go on with a directory."""
+    with suppress(OSError):
+        return time.time() - (directory / _HISTORY).stat().st_mtime < _CONTINUED_S
+    return False
+
+
 def waiting_in(directory: Path) -> Iterator[tuple[Path, Record]]:
     """Yield the files of an ended process with the records that waited in it."""
     return records_in(directory / _WAITING)
@@ -127,9 +149,26 @@ def erase(root: Path, is_erased: Callable[[Record], bool]) -> None:
         for path, record in waiting_in(directory):
             if is_erased(record):
                 path.unlink()
+        _erase_history(directory / _HISTORY, is_erased)
         for sender in agents_in(directory):
             if sender.bodies is not None:
                 _erase_bodies(sender, sender.bodies, is_erased)
+
+
+def _erase_history(path: Path, is_erased: Callable[[Record], bool]) -> None:
+    entries = entries_in(path)
+    kept = [entry for entry in entries if not is_erased(_named_by(entry))]
+    if len(kept) < len(entries):
+        replace_entries(path, kept)
+
+
+def _named_by(entry: Entry) -> Record:
+    """Return a record of the session or call that an entry names."""
+    if isinstance(entry, WrittenRecord):
+        return EventRecord(event_id=entry.record_id, event_type="", time_ns=0, call_id=entry.record_id)
+    event = entry.event
+    names = (text(event.resource, SESSION), *(text(event.attributes, name) for name in _SESSION_IDS))
+    return EventRecord(event_id="", event_type="", time_ns=0, session_id=next(filter(None, names), None))
 
 
 def _erase_bodies(sender: Sender, agent: Path, is_erased: Callable[[Record], bool]) -> None:

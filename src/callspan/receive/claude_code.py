@@ -9,14 +9,16 @@
 | `tool_result` | that it ran, with its arguments, without its result | the same |
 | `subagent_completed` | an agent within the agent has ended | `agent_id` |
 
-They come in batches, seconds apart, perhaps twice, and some may be missing. So each batch writes what is known of the
-calls it names, as a version of a record whose id is made of the provider's request id: what comes later, or again, is
-a version of the same record. Only a request whose answer has not come has no such id. It waits: here, in bounded
-memory, and on disk, see `waiting`, or in the file of the program. If nothing ever answers it, that is recorded too.
+They come in batches, seconds apart, perhaps twice, in any order, and some may be missing. So what is known of the calls
+of one purpose and agent is kept, and after each batch `claude_calls` says anew which events are of one call. What
+changed becomes a version of its record. Its id is made of the provider's request id; where there is none, of the id of
+the request's body; without one, of the session, time and sequence of the event. It never changes: see `WrittenRecords`.
 
-The program sends one request at a time for each purpose and agent (`_lane`). So what was sent before an answered
-request, and waits, has failed: with the same body it was an attempt of the same call, else a call of its own. But if
-counters came without the body of their answer, they state when its request was sent.
+A request without an answer has no record yet. It waits: here, in bounded memory, and on disk, see `waiting`, or in the
+file of the program. It failed if a later one of its purpose and agent was answered: with the same body it was an
+attempt of the same call, else a call of its own. If nothing ever answers it, that is recorded too.
+
+`callspan receive` also keeps the events, see `history`: the next one goes on as if it were the same process.
 
 The result of a tool is in the next request. Until then only `tool_start` is written.
 
@@ -25,21 +27,25 @@ No body is forgotten, and no file deleted, before `settle` is called: until then
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from callspan.fail_open import fail_open
 from callspan.lock_free import LRUCache
 from callspan.providers import registry
-from callspan.providers.wire_json import integer, objects, text
+from callspan.providers.wire_json import flag, items, objects, text
+from callspan.receive.claude_calls import Lane, counters_in, event_order
 from callspan.receive.claude_records import (
+    Counters,
     LoggedBody,
     ObservedCall,
     agent_record,
-    call_id_of,
+    call_id_from,
     call_record,
     place_of,
     tool_record,
@@ -47,8 +53,9 @@ from callspan.receive.claude_records import (
     with_result,
 )
 from callspan.receive.decoding import Attributes, LogEvent
+from callspan.receive.history import Entry, Names, ReadEvent, WrittenRecord, WrittenRecords
 from callspan.receive.senders import ProgramSession, Sender
-from callspan.receive.waiting import Leveled
+from callspan.receive.waiting import Leveled, assigned_id, record_in
 from callspan.record.events import EventRecord
 from callspan.record.ids import response_call_id
 from callspan.record.interrupted import INTERRUPTED
@@ -61,17 +68,30 @@ _NAMES: Final = frozenset(
     }
 )
 SERVICE: Final = "claude-code"
-_MAX_CALLS: Final = 1024
+_MAX_LANES: Final = 1024
+_MAX_CALLS_OF_LANE: Final = 16
+_MAX_TOOLS: Final = 1024
+_MAX_KEYS: Final = 16_384
 _MAX_WAITING: Final = 256
 _MAX_WAITING_BYTES: Final = 64 << 20
-_SAME_TIME_NS: Final = 250_000_000
-"""The program logs a request within some milliseconds of the time from which it measures the answer."""
 _IDLE_NS: Final = 3600 * 10**9
 _ACCEPTED: Final = "accept"
 _OUTCOMES: Final = {
     "api_request_body": INTERRUPTED, "api_request": "success", "api_response_body": "success", "api_error": "error",
 }  # fmt: skip
 """The outcome of a session by its last event of a call. A request that nothing follows was interrupted."""
+_NO_CONTENT: Final = frozenset(
+    {
+        *("session.id", "event.sequence", "query_source", "agent_id", "agent.name", "prompt.id", "effort", "speed"),
+        *("request_body_id", "request_id", "message.id", "body_length", "model", "anthropic.provider"),
+        *("anthropic.custom_base_url", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens"),
+        *("cache_creation_5m_tokens", "cache_creation_1h_tokens", "cost_usd", "duration_ms", "ttft_ms", "attempt"),
+        *("status_code", "error", "tool_use_id", "decision", "source", "tool_source"),
+    }
+)
+"""What is kept of the attributes of an event. The text of an error is processed before."""
+_DIGEST, _STREAM, _MODELS, _TOKENS = (f"callspan.{name}" for name in ("digest", "stream", "models", "tokens"))
+"""What is kept of a body."""
 _WAITING: Final = "waiting"
 _READ: Final = fail_open("read a log event of Claude Code")
 
@@ -79,66 +99,84 @@ _READ: Final = fail_open("read a log event of Claude Code")
 class ClaudeCode:
     """Makes records of log events. Not thread-safe."""
 
-    def __init__(self) -> None:
-        self._waiting: dict[str, tuple[LoggedBody, Sender]] = {}
-        """Requests without an answer, by their id, oldest first."""
-        self._calls: LRUCache[str, ObservedCall] = LRUCache(_MAX_CALLS)
-        self._settled: LRUCache[str, str] = LRUCache(_MAX_CALLS * 4)
-        """The requests of written calls, by their id, so that what comes twice does not wait."""
-        self._decisions: LRUCache[str, Attributes] = LRUCache(_MAX_CALLS)
+    def __init__(self, written: WrittenRecords | None = None) -> None:
+        """`written` has the calls of all programs."""
+        self._written = WrittenRecords() if written is None else written
+        self._lanes: dict[tuple[object, ...], Lane] = {}
+        """The calls of one purpose and agent, those with the newest events last."""
+        self._seen: LRUCache[str, object] = LRUCache(_MAX_KEYS)
+        """Events of calls, by their keys, so that what comes twice is one."""
+        self._decisions: LRUCache[str, Attributes] = LRUCache(_MAX_TOOLS)
         self._tools: dict[str, tuple[EventRecord, Sender]] = {}
         """Tools that wait for their result, by the id of the model's call."""
-        self._recorded: LRUCache[str, object] = LRUCache(_MAX_CALLS * 4)
+        self._recorded: LRUCache[str, object] = LRUCache(_MAX_TOOLS * 4)
         """The ids of recorded tools and agents, of which there is one version."""
         self._sessions: dict[str, ProgramSession] = {}
         """The program's own, by id."""
-        self._with_bodies: LRUCache[str, object] = LRUCache(_MAX_CALLS)
+        self._with_bodies: LRUCache[str, object] = LRUCache(_MAX_LANES)
         """Sessions whose requests come with their bodies, by id."""
-        self._unread: list[tuple[LogEvent, Sender]] = []
-        """Answers whose files were not whole yet."""
-        self._early: LRUCache[str, ObservedCall] = LRUCache(_MAX_CALLS)
-        """Answered calls whose request has not come, by the id of its body."""
+        self._is_continued = False
+        """Whether another receiver will go on."""
         self._batch = _Batch()
 
     def records(self, events: Iterable[LogEvent], sender: Sender) -> Iterator[Leveled]:
         """Yield the records of a batch of events, each once; only calls may have further versions."""
-        unread, self._unread = self._unread[-_MAX_WAITING:], []
-        for event, owner in unread:
-            with _READ:
-                yield from self._api_response_body(event, owner)
         now_ns = 0
-        for event in sorted(filter(is_read, events), key=_order):
+        for event in sorted(filter(is_read, events), key=event_order):
             now_ns = event.time_ns
             with _READ:
                 yield from self._session(event, sender)
                 yield from getattr(self, f"_{event.name}")(event, sender)
-        for call in self._batch.calls.values():
-            with _READ:
-                yield call_record(call, sender), sender.level
-        yield from self._idle_sessions(now_ns)
+        for lane in [*self._lanes.values()]:
+            if lane in self._batch.lanes or not lane.is_whole:
+                with _READ:
+                    yield from self._calls(lane)
+        yield from self._idle(now_ns)
         yield from self._evicted()
 
-    def close(self, sender: Sender | None = None) -> Iterator[Leveled]:
-        """Yield the records of all that waits, or that waits for one sender, as no answer will come, and the ends."""
+    def close(self, sender: Sender | None = None, *, is_final: bool = True) -> Iterator[Leveled]:
+        """Yield the records of all that waits, or that waits for one sender, as no answer will come, and the ends.
+
+        Not `is_final`: another receiver goes on. What waits is recorded as it is; tools still wait for their results.
+        """
         for ident, (_, owner) in list(self._tools.items()):
-            if sender is None or owner is sender:
+            if is_final and (sender is None or owner is sender):
                 yield from self._tool_without_result(ident)
-        for body, owner in [*self._waiting.values()]:
-            if (sender is None or owner is sender) and body.body_id not in self._batch.bodies:
-                content = body.content()
-                others = [other for other in reversed(self._in_lane(body.event)) if other is not body]
-                yield self._unanswered(body, owner, [other for other in others if other.content() == content])
-        self._unread = [] if sender is None else [pair for pair in self._unread if pair[1] is not sender]
+        for lane in [*self._lanes.values()]:
+            if sender is None or lane.sender is sender:
+                with _READ:
+                    yield from self._calls(lane, is_over=True, is_final=is_final)
         for ident, session in list(self._sessions.items()):
             if sender is None or session.sender is sender:
                 yield self._sessions.pop(ident).ended(), session.sender.level
 
+    def resume(self, events: Iterable[LogEvent], files: Mapping[str, Path], sender: Sender) -> None:
+        """Go on where an earlier receiver ended: with the events that it read, and the files of what waited.
+
+        Another one will go on after this one.
+        """
+        self._is_continued = True
+        for event in filter(is_read, events):
+            with _READ:
+                self._restore(event, files, sender)
+        for lane in self._lanes.values():
+            for call in self._named(lane.calls()):
+                if call.waits and any(body.record_path for body in call.sent):
+                    lane.waiting.append(call)
+                    call = _counters_alone(call)  # noqa: PLW2901 - what was written of it
+                for body in call.sent:
+                    body.record_path = None
+                lane.note_written(call.event_keys)
+        self._batch = _Batch()
+
     def waiting(self) -> Mapping[str, Callable[[], Leveled]]:
         """Return how to make the record of each request and tool that waits in memory, if nothing more comes of it."""
         requests = {
-            waiting_id(ident): partial(self._if_unanswered, body, sender)
-            for ident, (body, sender) in self._waiting.items()
-            if body.inline is not None and ident not in self._batch.bodies
+            waiting_id(body.body_id): partial(self._if_unanswered, body, call.call_id, lane.sender)
+            for lane in self._lanes.values()
+            for call in lane.waiting
+            for body in call.sent
+            if body.path is None and not body.is_written
         }
         tools = {
             waiting_id(tool.event_id): partial(_leveled, tool, sender.level) for tool, sender in self._tools.values()
@@ -150,18 +188,19 @@ class ClaudeCode:
         """The ids of the calls in which requests of this batch are, by the ids of `waiting`; "" for tools."""
         return self._batch.written_as
 
+    @property
+    def read(self) -> list[Entry]:
+        """What was read and written in this batch, without content."""
+        return self._batch.read
+
     def settle(self) -> None:
         """Forget the bodies that the records have, and delete their files: they are written."""
         batch, self._batch = self._batch, _Batch()
         for body in batch.bodies.values():
-            self._waiting.pop(body.body_id, None)
-            self._settled.put(body.body_id, body.body_id)
-        answers = (call.response for call in batch.calls.values() if call.response is not None)
-        for body in (*batch.bodies.values(), *answers):
             if body.path is not None:
                 with suppress(OSError):
                     body.path.unlink()
-            body.inline = body.path = None
+            body.inline = body.path = body.record_path = None
 
     def _session(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
         """Yield the start of a session of the program's own; note how it goes on."""
@@ -174,72 +213,60 @@ class ClaudeCode:
             yield session.start, sender.level
         session.go_on(event, _OUTCOMES.get(event.name))
 
-    def _idle_sessions(self, now_ns: int) -> Iterator[Leveled]:
-        """Yield the ends of sessions without an event for long; forget the oldest of too many."""
+    def _idle(self, now_ns: int) -> Iterator[Leveled]:
+        """Yield the ends of sessions without an event for long, and their requests; forget the oldest of too many."""
         idle = [ident for ident, session in self._sessions.items() if session.last_ns < now_ns - _IDLE_NS]
-        for ident in idle or list(self._sessions)[:-_MAX_CALLS]:
+        for ident in idle or list(self._sessions)[:-_MAX_LANES]:
             session = self._sessions.pop(ident)
             yield session.ended(), session.sender.level
+        for key, lane in [*self._lanes.items()]:
+            if lane.last_ns < now_ns - _IDLE_NS or len(self._lanes) > _MAX_LANES:
+                del self._lanes[key]
+                yield from self._calls(lane, is_over=True)
 
     def _api_request_body(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        body_id = text(event.attributes, "request_body_id")
-        if body_id is None or body_id in self._waiting or self._settled.get(body_id) is not None:
+        ident = text(event.attributes, "request_body_id") or own_key(event)
+        if not self._seen.is_first(f"request {ident}"):
             return
-        body = _body(body_id, event, sender)
-        self._waiting[body_id] = body, sender
+        lane = self._lane(event, sender)
+        body = lane.requests[ident] = _body(ident, event, sender)
         self._with_bodies.put(text(event.attributes, "session.id") or "", event)
+        self._note(event, body)
         if self._tools:
             yield from self._results_in(body)
-        if (call := self._early.pop(body_id)) is not None:
-            self._batch.calls[call.call_id] = call
-            yield from self._answer(call, body, sender)
-
-    def _api_request(self, event: LogEvent, _sender: Sender) -> Iterator[Leveled]:
-        if (call := self._call(event)) is not None and call.facts is None:
-            call.facts = event
-            self._batch.calls[call.call_id] = call
-        yield from ()
 
     def _api_response_body(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        body_id = text(event.attributes, "request_body_id")
-        call = self._call(event, body_id)
-        if call is None or call.response is not None:
-            return
-        response = _body(call.call_id, event, sender)
-        if response.is_whole:
-            call.response = response
-        else:
-            self._unread.append((event, sender))
-        self._batch.calls[call.call_id] = call
-        body, _ = self._waiting.get(body_id or "", (None, None))
-        if body is not None and call.request is None:
-            yield from self._answer(call, body, sender)
-        elif body_id is not None and call.request is None:
-            self._early.put(body_id, call)
+        ident = text(event.attributes, "request_body_id") or text(event.attributes, "request_id") or own_key(event)
+        if self._seen.is_first(f"answer {ident}"):
+            body = self._lane(event, sender).answers[ident] = _body(ident, event, sender)
+            self._note(event, body)
+        yield from ()
 
-    def _api_error(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        body = next((body for body in self._in_lane(event) if body.time_ns <= event.time_ns), None)
-        call = self._call(event, None if body is None else body.body_id)
-        if call is None or call.error is not None:
-            return
-        call.error = event
-        self._batch.calls[call.call_id] = call
-        if body is not None:
-            yield from self._answer(call, body, sender)
+    def _api_request(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
+        key = _key_of_facts(event)
+        if self._seen.is_first(key):
+            self._lane(event, sender).facts[key] = event
+            self._note(event)
+        yield from ()
+
+    _api_error = _api_request
 
     def _tool_decision(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
         ident = text(event.attributes, "tool_use_id")
         if ident is not None:
             self._decisions.put(ident, event.attributes)
+            self._note(event)
             if text(event.attributes, "decision") != _ACCEPTED:
                 yield from self._ran(event, sender, event.attributes)
 
     def _tool_result(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
         decision = self._decisions.get(text(event.attributes, "tool_use_id") or "") or {}
+        self._note(event)
         yield from self._ran(event, sender, decision)
 
     def _subagent_completed(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
         agent = agent_record(event, sender)
+        self._note(event)
         if self._recorded.is_first(agent.event_id):
             yield agent, sender.level
 
@@ -261,6 +288,8 @@ class ClaudeCode:
         """Return a tool that waits no longer."""
         tool, sender = self._tools.pop(ident)
         self._batch.written_as[waiting_id(tool.event_id)] = ""
+        if self._is_continued:
+            self._batch.read.append(WrittenRecord(tool.event_id, 0, [f"tool {tool.event_id}"]))
         return tool, sender
 
     def _results_in(self, body: LoggedBody) -> Iterator[Leveled]:
@@ -272,82 +301,147 @@ class ClaudeCode:
                     tool, sender = self._end_wait(ident)
                     yield with_result(tool, part.get("content")), sender.level
 
-    def _call(self, event: LogEvent, fallback: str | None = None) -> ObservedCall | None:
-        call_id = call_id_of(event.attributes, fallback)
-        return None if call_id is None else self._calls.setdefault(call_id, ObservedCall(call_id=call_id))
+    def _lane(self, event: LogEvent, sender: Sender) -> Lane:
+        """Return the lane of an event, as the newest one, with the sender that it has now."""
+        names = ("session.id", "query_source", "agent_id")
+        key = (*(text(event.attributes, name) for name in names), sender.bodies, sender.place)
+        lane = self._lanes.pop(key, None) or Lane(sender)
+        self._lanes[key] = lane
+        lane.sender, lane.last_ns = sender, max(lane.last_ns, event.time_ns)
+        self._batch.lanes[lane] = None
+        return lane
 
-    def _answer(self, call: ObservedCall, body: LoggedBody, sender: Sender) -> Iterator[Leveled]:
-        """Take a request that was answered, and what was sent before it in vain."""
-        before = [earlier for earlier in self._in_lane(body.event) if earlier.time_ns <= body.time_ns]
-        before = [earlier for earlier in before if earlier is not body]
-        call.request = body
-        content = body.content() if before else b""
-        call.retried = [earlier for earlier in reversed(before) if earlier.content() == content]
-        self._batch.take((*call.retried, body), call.call_id)
-        for earlier in before:
-            if earlier.body_id not in self._batch.bodies:
-                yield self._unanswered(earlier, sender)
+    def _note(self, event: LogEvent, body: LoggedBody | None = None) -> None:
+        """Note for the history that an event was read."""
+        if self._is_continued:
+            kept = {name: value for name, value in event.attributes.items() if name in _NO_CONTENT}
+            kept |= {} if body is None else _kept_of(body)
+            self._batch.read.append(ReadEvent(msgspec.structs.replace(event, attributes=kept)))
 
-    def _in_lane(self, event: LogEvent) -> list[LoggedBody]:
-        """Return the waiting requests of the same purpose and agent, newest first."""
-        lane = _lane(event)
-        return [
-            body
-            for body, _ in reversed(self._waiting.values())
-            if body.body_id not in self._batch.bodies and _lane(body.event) == lane
-        ]
+    def _restore(self, event: LogEvent, files: Mapping[str, Path], sender: Sender) -> None:
+        """Take an event that an earlier receiver read. What it wrote is written; what waited is in a file."""
+        attributes = event.attributes
+        match event.name:
+            case "api_request_body":
+                ident = text(attributes, "request_body_id") or own_key(event)
+                path = files.get(waiting_id(ident))
+                call_id = self._written.id_of(f"body {ident}") or self._written.id_of(f"attempt {ident}")
+                if path is None and call_id is None:
+                    return  # It was not acknowledged.
+                if path is not None and call_id is None and assigned_id(path):
+                    self._written.put(WrittenRecord(assigned_id(path), 0, [f"body {ident}"]))
+                self._seen.put(f"request {ident}", event)
+                body = LoggedBody(body_id=ident, event=event, record_path=path)
+                body.digest, body.is_stream = text(attributes, _DIGEST) or "", flag(attributes, _STREAM) is True
+                self._lane(event, sender).requests[ident] = body
+                self._with_bodies.put(text(attributes, "session.id") or "", event)
+            case "api_response_body":
+                ident = text(attributes, "request_body_id") or text(attributes, "request_id") or own_key(event)
+                self._seen.put(f"answer {ident}", event)
+                body = self._lane(event, sender).answers[ident] = LoggedBody(body_id=ident, event=event)
+                models = [model for model in items(attributes, _MODELS) if isinstance(model, str)]
+                tokens = [number for number in items(attributes, _TOKENS) if isinstance(number, int)]
+                body.counters = Counters(models=models, tokens=tokens) if tokens else None
+            case "api_request" | "api_error":
+                self._seen.put(_key_of_facts(event), event)
+                self._lane(event, sender).facts[_key_of_facts(event)] = event
+            case "subagent_completed":
+                self._recorded.put(agent_record(event, sender).event_id, event)
+            case _:
+                self._restore_tool(event, files, sender)
 
-    def _unanswered(self, body: LoggedBody, sender: Sender, repeated: Sequence[LoggedBody] = ()) -> Leveled:
-        """Return the record of a request that failed, or was `repeated` and failed each time.
+    def _restore_tool(self, event: LogEvent, files: Mapping[str, Path], sender: Sender) -> None:
+        ident = text(event.attributes, "tool_use_id") or ""
+        if event.name == "tool_decision":
+            self._decisions.put(ident, event.attributes)
+            if text(event.attributes, "decision") == _ACCEPTED:
+                return
+        event_id = tool_record(event, sender, {}).event_id
+        self._recorded.put(event_id, event)
+        path = None if self._written.id_of(f"tool {event_id}") else files.get(waiting_id(event_id))
+        if path is not None and isinstance(tool := record_in(path), EventRecord):
+            self._tools[ident] = tool, sender
 
-        Or of one of whose answer only the counters came.
-        """
-        attempts = [body, *repeated]
-        call = self._counted(attempts[-1]) or ObservedCall(call_id=_unanswered_id(body))
-        self._batch.take(attempts, call.call_id)
-        call.request, call.retried = attempts.pop(), attempts
-        return call_record(call, sender), sender.level
+    def _calls(self, lane: Lane, *, is_over: bool = False, is_final: bool = True) -> Iterator[Leveled]:
+        """Yield a version of each call of which more is known than was written."""
+        lane.waiting = []
+        lane.is_whole = all(answer.is_whole for answer in lane.answers.values())
+        for answer in lane.answers.values():
+            _count(answer)
+        for call in self._named(lane.calls()):
+            if not is_over and call.waits and call.request is not None and not call.request.is_written:
+                lane.waiting.append(call)
+                if call.facts is None:
+                    continue
+                self._batch.written_as |= {waiting_id(body.body_id): call.call_id for body in call.sent}
+                call = _counters_alone(call)  # noqa: PLW2901 - the same call, as far as it is over
+            is_without_answer = call.request is not None and call.facts is not None and call.response is None
+            call.is_without_answer = is_without_answer and is_final and (is_over or not self._is_continued)
+            yield from self._version(call, lane, is_over=is_over)
+        lane.forget(_MAX_CALLS_OF_LANE)
 
-    def _if_unanswered(self, body: LoggedBody, sender: Sender) -> Leveled:
-        return call_record(ObservedCall(call_id=_unanswered_id(body), request=body), sender), sender.level
+    def _version(self, call: ObservedCall, lane: Lane, *, is_over: bool = False) -> Iterator[Leveled]:
+        """Yield the record of a call, unless it was written with all that is known."""
+        if call.response is not None and not call.response.is_whole:
+            call = msgspec.structs.replace(call, response=None)
+            if call.facts is None and not (is_over and call.sent):
+                return
+        if (keys := call.event_keys) in lane.written:
+            return
+        record = call_record(call, lane.sender)
+        if call.response is None and self._written.is_written(call.call_id):
+            record = msgspec.structs.replace(record, response=None)  # An earlier version may have it.
+        version = WrittenRecord(call.call_id, self._written.version(call.call_id, record.seen_ns or 0), call.keys)
+        lane.note_written(keys)
+        self._written.put(version)
+        self._batch.take(call, version)
+        yield msgspec.structs.replace(record, seen_ns=version.seen_ns), lane.sender.level
 
-    def _counted(self, body: LoggedBody) -> ObservedCall | None:
-        """Return the call whose counters came without a body and state that it began as this request was sent."""
-        lane = _lane(body.event)
-        for _, call in self._calls.items():
-            facts = call.facts
-            if facts is None or call.request or call.response or _lane(facts) != lane:
-                continue
-            if abs(call.began_ns - body.time_ns) <= _SAME_TIME_NS:
-                call.is_without_answer = True
-                return call
-        return None
+    def _named(self, calls: list[ObservedCall]) -> list[ObservedCall]:
+        """Give its id to each call."""
+        for call, ident in zip(calls, self._written.ids_of([_names_of(call) for call in calls]), strict=True):
+            call.call_id = ident
+        return calls
+
+    def _if_unanswered(self, body: LoggedBody, call_id: str, sender: Sender) -> Leveled:
+        return call_record(ObservedCall(call_id=call_id, request=body), sender), sender.level
 
     def _evicted(self) -> Iterator[Leveled]:
         """Yield the oldest requests as unanswered, and the oldest tools without a result, as far as too many wait."""
-        for ident in list(self._tools)[:-_MAX_CALLS]:
+        for ident in list(self._tools)[:-_MAX_TOOLS]:
             yield from self._tool_without_result(ident)
-        waiting = [pair for pair in self._waiting.values() if pair[0].body_id not in self._batch.bodies]
-        size = sum(len(body.inline or b"") for body, _ in waiting)
-        while len(waiting) > _MAX_WAITING or size > _MAX_WAITING_BYTES:
-            body, sender = waiting.pop(0)
-            size -= len(body.inline or b"")
-            yield self._unanswered(body, sender)
+        waiting = [(call, lane) for lane in self._lanes.values() for call in lane.waiting]
+        waiting.sort(key=lambda pair: pair[0].time_ns)
+        bodies = sum(len(call.sent) for call, _ in waiting)
+        size = sum(_size_of(call) for call, _ in waiting)
+        for call, lane in waiting:
+            if bodies <= _MAX_WAITING and size <= _MAX_WAITING_BYTES:
+                break
+            bodies, size = bodies - len(call.sent), size - _size_of(call)
+            lane.waiting.remove(call)
+            call.is_without_answer = call.facts is not None
+            yield from self._version(call, lane, is_over=True)
 
 
 class _Batch:
     """What the records of one batch say."""
 
     def __init__(self) -> None:
-        self.calls: dict[str, ObservedCall] = {}
+        self.lanes: dict[Lane, None] = {}
+        """Those that have another event."""
         self.bodies: dict[str, LoggedBody] = {}
+        """Requests and answers."""
         self.written_as: dict[str, str] = {}
+        self.read: list[Entry] = []
 
-    def take(self, bodies: Iterable[LoggedBody], call_id: str) -> None:
-        """Note in which call bodies are."""
-        for body in bodies:
-            self.bodies[body.body_id] = body
-            self.written_as[waiting_id(body.body_id)] = call_id
+    def take(self, call: ObservedCall, version: WrittenRecord) -> None:
+        """Note the bodies of a written call."""
+        for body in call.sent:
+            self.bodies[f"request {body.body_id}"] = body
+            self.written_as[waiting_id(body.body_id)] = call.call_id
+        if call.response is not None:
+            self.bodies[f"answer {call.response.body_id}"] = call.response
+        self.read.append(version)
 
 
 def waiting_id(ident: str) -> str:
@@ -355,8 +449,49 @@ def waiting_id(ident: str) -> str:
     return response_call_id(_WAITING, ident)
 
 
-def _unanswered_id(body: LoggedBody) -> str:
-    return call_id_of({}, body.body_id) or body.body_id
+def own_key(event: LogEvent) -> str:
+    """Return what an event is known by, the same however often it is sent.
+
+    The sequence begins anew in each process, which may go on with a session.
+    """
+    time_ns, sequence = event_order(event)
+    return f"{text(event.attributes, 'session.id')} {time_ns} {sequence}"
+
+
+def _names_of(call: ObservedCall) -> Names:
+    """Return by what a call may have been written, and the id that it has else."""
+    keys = [key.partition(" ")[2] for key in (*call.id_keys, *call.body_keys)]
+    return Names(call.ranked_keys, call_id_from((keys or [own_key(event) for event in call.events])[0]))
+
+
+def _key_of_facts(event: LogEvent) -> str:
+    return f"{event.name} {text(event.attributes, 'request_id') or own_key(event)}"
+
+
+def _counters_alone(call: ObservedCall) -> ObservedCall:
+    """Return what is over of a call whose request waits for the body of its answer."""
+    return msgspec.structs.replace(call, request=None, retried=(), response=None)
+
+
+def _count(answer: LoggedBody) -> None:
+    """Note the counters of an answer that nothing else joins to what the program counted."""
+    attributes = answer.event.attributes
+    has_id = text(attributes, "request_id") is not None
+    if not (has_id or answer.counters is not None or answer.is_written) and answer.is_whole:
+        answer.counters = counters_in(registry.decoded(answer.content()), text(attributes, "model"))
+
+
+def _kept_of(body: LoggedBody) -> dict[str, object]:
+    """Return what is kept of a body that came with its event."""
+    if body.event.name == "api_request_body":
+        is_stream = flag(registry.decoded(body.content()), "stream") is True
+        return {_DIGEST: body.content_digest(), _STREAM: is_stream}
+    _count(body)
+    return {} if body.counters is None else {_MODELS: body.counters.models, _TOKENS: body.counters.tokens}
+
+
+def _size_of(call: ObservedCall) -> int:
+    return sum(len(body.inline or b"") for body in call.sent)
 
 
 def _leveled(tool: EventRecord, level: Content) -> Leveled:
@@ -376,11 +511,3 @@ def _body(ident: str, event: LogEvent, sender: Sender) -> LoggedBody:
 def is_read(event: LogEvent) -> bool:
     """Return whether an event is one of those that `ClaudeCode` reads."""
     return event.name in _NAMES and text(event.resource, "service.name") == SERVICE
-
-
-def _order(event: LogEvent) -> tuple[int, int]:
-    return event.time_ns, integer(event.attributes, "event.sequence") or 0
-
-
-def _lane(event: LogEvent) -> tuple[str | None, ...]:
-    return tuple(text(event.attributes, name) for name in ("session.id", "query_source", "agent_id"))

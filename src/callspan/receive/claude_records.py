@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from callspan.providers.wire_json import count, integer, objects, text
 from callspan.receive.decoding import Attributes, LogEvent, duration_ns
 from callspan.receive.foreign_files import content_of, size_of
 from callspan.receive.senders import Sender
+from callspan.receive.waiting import record_in
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
 from callspan.record.codec import encode_json, exact_json
 from callspan.record.events import TOOL_START, EventRecord, start_id
@@ -56,21 +58,39 @@ _AGENT_ID: Final = re.compile(r"\bagentId: (\w+)")
 _FILE_S: Final = 0.5
 _POLL_S: Final = 0.01
 _SUCCESS: Final = "success"
+_DIGEST_LENGTH: Final = 16
 _LOST: Final = "not_received"
 _UNANSWERED: Final = ErrorInfo(
     kind="unknown", type=INTERRUPTED, retryable=None, message="The program reported no answer to this request."
 )
 
 
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer's body says of its usage, as the program counts it."""
+
+    models: list[str]
+    """As requested and as answered."""
+    tokens: list[int]
+
+
 class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
     """The body of one request to the provider, or of its answer."""
 
     body_id: str
+    """The id of the request."""
     event: LogEvent
     inline: bytes | None = None
     """Its body, if it came with the event; None too once it was written."""
     path: Path | None = None
     """The file with its body, which stays until the call is written."""
+    record_path: Path | None = None
+    """The file with the record that an earlier receiver made of it, while it waits for its answer."""
+    digest: str = ""
+    """A hash of the body; empty until it is needed."""
+    counters: Counters | None = None
+    """Those of an answer, if nothing else joins it to what the program counted."""
+    is_stream: bool = False
+    """Whether a stream was requested; known once the body was read."""
 
     @property
     def time_ns(self) -> int:
@@ -89,7 +109,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
     @property
     def is_written(self) -> bool:
         """Whether a record has it."""
-        return self.inline is None and self.path is None
+        return self.inline is None and self.path is None and self.record_path is None
 
     def content(self) -> bytes:
         """Return its body; empty if it was not received, is in no file of callspan's, or was written before."""
@@ -97,11 +117,25 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
             return self.inline or b""
         return _whole_file(self.path, self._size, self.event.received_s + _FILE_S)
 
+    def record(self) -> CallRecord | None:
+        """Return the record that an earlier receiver made of it; None if there is none."""
+        record = None if self.record_path is None else record_in(self.record_path)
+        return record if isinstance(record, CallRecord) else None
+
+    def content_digest(self) -> str:
+        """Return a hash of the body. It must not be written yet, or the hash known."""
+        self.digest = self.digest or hashlib.sha256(self.content()).hexdigest()[:_DIGEST_LENGTH]
+        return self.digest
+
+    def has_content_of(self, other: LoggedBody) -> bool:
+        """Return whether two bodies are the same."""
+        return self._size == other._size and self.content_digest() == other.content_digest()
+
 
 class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     """What is known of a call so far."""
 
-    call_id: str
+    call_id: str = ""
     retried: Sequence[LoggedBody] = ()
     """Attempts before the last one, which failed."""
     request: LoggedBody | None = None
@@ -110,13 +144,58 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     error: LogEvent | None = None
     response: LoggedBody | None = None
     """`api_response_body`."""
+    keys_of_facts: tuple[str, ...] = ()
+    """What `facts` and `error` are known by."""
+    waits: bool = False
+    """Whether the body of its answer may still come."""
     is_without_answer: bool = False
     """Whether only its counters came, as the body of its answer was lost."""
 
     @property
-    def began_ns(self) -> int:
-        """When its last attempt began, by its counters."""
-        return 0 if self.facts is None else self.facts.time_ns - _ms(self.facts.attributes, "duration_ms")
+    def events(self) -> list[LogEvent]:
+        """What is known of its end; what says more comes first."""
+        response = None if self.response is None else self.response.event
+        return [event for event in (self.facts, self.error, response) if event is not None]
+
+    @property
+    def sent(self) -> list[LoggedBody]:
+        """The requests, oldest first."""
+        return [*self.retried, *([] if self.request is None else [self.request])]
+
+    @property
+    def event_keys(self) -> frozenset[str]:
+        """What its events are known by."""
+        answer = [] if self.response is None else [f"answer {self.response.body_id}"]
+        return frozenset([*(f"request {body.body_id}" for body in self.sent), *answer, *self.keys_of_facts])
+
+    @property
+    def id_keys(self) -> list[str]:
+        """What it is known by if the provider gave an id to its answer."""
+        ids = (text(event.attributes, "request_id") for event in self.events)
+        return [f"id {ident}" for ident in dict.fromkeys(ids) if ident]
+
+    @property
+    def body_keys(self) -> list[str]:
+        """What it is known by if bodies were received."""
+        bodies = filter(None, (self.response, self.request))
+        return [f"body {ident}" for ident in dict.fromkeys(body.body_id for body in bodies)]
+
+    @property
+    def keys(self) -> list[str]:
+        """All that names this call, and no other one."""
+        attempts = [f"attempt {body.body_id}" for body in self.retried]
+        return [*self.id_keys, *self.body_keys, *attempts, *self.keys_of_facts]
+
+    @property
+    def ranked_keys(self) -> list[Sequence[str]]:
+        """By what it may have been written; what is less certain comes later."""
+        attempts = [f"{kind} {body.body_id}" for body in self.sent for kind in ("attempt", "body")]
+        return [self.id_keys, self.body_keys, self.keys_of_facts, attempts]
+
+    @property
+    def time_ns(self) -> int:
+        """The time of its first event."""
+        return min(event.time_ns for event in (*self.events, *(body.event for body in self.sent)))
 
 
 def _whole_file(path: Path, size: int, until_s: float) -> bytes:
@@ -135,20 +214,23 @@ def _is_whole(path: Path, size: int) -> bool:
     return stored is not None and stored >= size
 
 
-def call_id_of(attributes: Attributes, fallback: str | None = None) -> str | None:
-    """Return the id of the call of an event, derived from the provider's request id; None without any id."""
-    ident = text(attributes, "request_id") or fallback
-    return None if ident is None else response_call_id(_ANTHROPIC, ident)
+def call_id_of(attributes: Attributes) -> str | None:
+    """Return the id of the call of an event, derived from the provider's request id; None without it."""
+    ident = text(attributes, "request_id")
+    return None if ident is None else call_id_from(ident)
+
+
+def call_id_from(ident: str) -> str:
+    """Return the id of a call, derived from an id that the provider or the program gave to it."""
+    return response_call_id(_ANTHROPIC, ident)
 
 
 def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
     """Return the record of a call with all that is known so far. A later version says more."""
-    response_event = None if call.response is None else call.response.event
-    events = [event for event in (call.facts, call.error, response_event) if event is not None]
-    sent = [*call.retried, *([] if call.request is None else [call.request])]
+    events, sent = call.events, call.sent
     main = events[0] if events else sent[-1].event
     attributes = main.attributes
-    request, body, redactions = _request(call, attributes)
+    request, redactions = _request(call, attributes)
     response, counters, error, response_redactions = _response(call)
     timing = _timing(call, sent)
     status = integer(attributes, "status_code")
@@ -156,6 +238,8 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
         message = text(attributes, "error")
         error = error_info(status=status, body=None, message=message, request_id=text(attributes, "request_id"))
     is_unanswered = not events
+    is_answered = call.facts is not None or call.response is not None
+    is_stream = any(body.is_stream for body in sent)
     failed_before = max(len(call.retried), (integer(attributes, "attempt") or 1) - 1)
     return CallRecord(
         call_id=call.call_id,
@@ -178,7 +262,7 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
         retries=failed_before if sent or call.error is not None else None,
         outcome=INTERRUPTED if is_unanswered else _SUCCESS if error is None else "error",
         error=_UNANSWERED if is_unanswered else error,
-        stream=Stream(end="complete", complete=True) if body and response is not None and request.stream else None,
+        stream=Stream(end="complete", complete=True) if is_answered and is_stream else None,
         metadata=_metadata(attributes, sender),
         content_level=sender.level,
         redactions=[*redactions, *response_redactions],
@@ -223,30 +307,36 @@ def _attempts(sent: Sequence[LoggedBody], timing: Timing, status: int | None, re
     return [*(Attempt(number=number, start_ns=start_ns) for number, start_ns in enumerate(starts, 1)), last]
 
 
-def _request(call: ObservedCall, attributes: Attributes) -> tuple[Request, bytes, list[Redaction]]:
-    """Return the request and its body as sent, empty if it was not received whole."""
-    sent = call.request
+def _request(call: ObservedCall, attributes: Attributes) -> tuple[Request, list[Redaction]]:
+    """Return the request; without a body if it was not received whole, or was written before."""
+    # Attempts have the same body, and one of them may have been written before.
+    sent = next((body for body in reversed(call.sent) if not body.is_written), call.request)
     request = Request(model=text(attributes, "model"), conversation_id=text(attributes, "session.id"))
+    if sent is not None and (record := sent.record()) is not None:
+        sent.is_stream = record.request.stream is True
+        return record.request, list(record.redactions)
     content = b"" if sent is None else sent.content()
-    if not isinstance(body := registry.decoded(content), dict):
+    if sent is None or not isinstance(body := registry.decoded(content), dict):
         speed = text(attributes, "speed")
         params: dict[str, object] = {"speed": speed} if speed not in (None, _NORMAL) else {}
-        return msgspec.structs.replace(request, params=params), b"", _not_received("request.body", sent)
+        return msgspec.structs.replace(request, params=params), _not_received("request.body", sent)
     if body.pop(_NOT_OF_THE_WIRE, None) is not None:
         content = encode_json(body)
+    sent.is_stream = body.get("stream") is True
     endpoint = registry.by_api(API)
     read = (endpoint and endpoint.request(body)) or request
     fields = {
         "conversation_id": request.conversation_id,
-        "stream": body.get("stream") is True,
+        "stream": sent.is_stream,
         "body_bytes": len(content),
         "body": msgspec.Raw(exact_json(content, body)),
     }
-    return msgspec.structs.replace(read, **fields), content, []
+    return msgspec.structs.replace(read, **fields), []
 
 
 def _response(call: ObservedCall) -> tuple[Response | None, Usage | None, ErrorInfo | None, list[Redaction]]:
-    if call.facts is None and call.response is None:
+    has_answer = call.facts is not None or call.response is not None
+    if not has_answer or (call.response is not None and call.response.is_written):
         return None, None, None, []
     content = b"" if call.response is None else call.response.content()
     body, endpoint = registry.decoded(content), registry.by_api(API)

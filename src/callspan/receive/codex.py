@@ -10,14 +10,15 @@
 | `codex.tool_result` | that it ran, with its arguments and result |
 
 No event has an id of its call, nor a body. But a conversation sends one request at a time, and waits for all of its
-tools before the next one; subagents are conversations of their own. So what comes belongs to the latest call of its
-conversation. The id of a call is made of the conversation and the time of its first attempt, which are the same however
-often an event comes.
+tools before the next one; subagents are conversations of their own. So what comes belongs to the call whose request was
+the latest by then. Events come in any order, perhaps twice: the newest of a conversation are kept, also on disk for the
+next receiver, see `history`, and after each batch they are read anew, in order of time. The id of a call is made of the
+conversation and the time of its first event, and never changes: see `WrittenRecords`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Final
 
 from msgspec.structs import replace
@@ -29,6 +30,7 @@ from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import count, integer, text
 from callspan.receive.decoding import Attributes, LogEvent, duration_ns
+from callspan.receive.history import Entry, Names, ReadEvent, WrittenRecord, WrittenRecords
 from callspan.receive.senders import ProgramSession, Sender
 from callspan.receive.waiting import Leveled
 from callspan.record.call import (
@@ -61,11 +63,23 @@ _NAMES: Final = frozenset(
         "tool_result",
     }
 )
+_ATTEMPTS: Final = (f"{SCOPE}api_request", f"{SCOPE}websocket_request")
+_NO_CONTENT: Final = frozenset(
+    {
+        *("conversation.id", "provider_name", "model", "endpoint", "attempt", "duration_ms", "auth.request_id"),
+        *("http.response.status_code", "error.message", "event.kind", "input_token_count", "output_token_count"),
+        *("cached_token_count", "cache_write_token_count", "reasoning_token_count", "tool_token_count"),
+        *("call_id", "decision", "source", "tool_name", "agent_name"),
+    }
+)
+"""What is kept of the attributes of an event. The text of an error is processed before."""
 _PURPOSES: Final = {"/responses/compact": "compact"}
 _APPROVED: Final = "approved"
 _WITHHELD: Final = "[REDACTED]"
 _MAX_CONVERSATIONS: Final = 256
-_MAX_EVENTS: Final = 4096
+_MAX_EVENTS: Final = 16_384
+_MAX_CALLS: Final = 16
+_MAX_TOOLS: Final = 256
 _NOT_SENT: Final = [Redaction(what=what, why="not_received") for what in ("request.body", "response.body")]
 _READ: Final = fail_open("read a log event of Codex")
 
@@ -73,93 +87,221 @@ _READ: Final = fail_open("read a log event of Codex")
 class _Call:
     """What is known of a call so far."""
 
-    def __init__(self, call_id: str) -> None:
-        self.call_id = call_id
+    def __init__(self) -> None:
+        self.call_id = ""
         self.attempts: list[LogEvent] = []
+        """Empty if none of them was received."""
         self.first_token_ns: int | None = None
         self.completed: LogEvent | None = None
         self.failed: LogEvent | None = None
         self.is_over = False
         """Whether nothing more of it will come."""
 
+    @property
+    def events(self) -> list[LogEvent]:
+        """Its events but for deltas, in order of time."""
+        ends = [event for event in (self.failed, self.completed) if event is not None and event not in self.attempts]
+        return [*self.attempts, *ends]
+
+    @property
+    def names(self) -> Names:
+        """By what it may have been written, and the id that it has else."""
+        keys = [_key(event) for event in self.events]
+        attempts = len(self.attempts)
+        return Names([keys[:attempts], keys[attempts:]], keys[0])
+
 
 class _Conversation:
-    """One conversation, and its latest call."""
+    """One conversation, its newest calls, and what was written of them."""
 
     def __init__(self, ident: str, sender: Sender, session: ProgramSession | None) -> None:
         self.ident, self.sender, self.session = ident, sender, session
         self.provider = "openai"
-        self.call: _Call | None = None
-        self.changed: list[_Call] = []
-        """Calls of which more is known than was written."""
+        self.events: dict[str, LogEvent] = {}
+        """Those of calls, by their keys; of deltas only the first one after another event."""
+        self.calls: list[_Call] = []
+        """What they say together."""
+        self.written: dict[str, tuple[object, ...]] = {}
+        """What was written of each call."""
+        self.is_changed = False
         self.tools: dict[str, LogEvent] = {}
         """Decisions on tools that have no result yet, by the id of the model's call of the tool."""
+
+    @property
+    def call(self) -> _Call | None:
+        """The latest call."""
+        return self.calls[-1] if self.calls else None
+
+    def call_at(self, time_ns: int) -> _Call | None:
+        """Return the call whose request was the latest at a time."""
+        return next((call for call in reversed(self.calls) if call.events[0].time_ns <= time_ns), self.call)
+
+    def add(self, event: LogEvent) -> bool:
+        """Take an event of a call; return whether that adds something."""
+        if _is_delta(event):
+            before = [other for other in self.events.values() if other.time_ns <= event.time_ns]
+            if not before or _is_delta(max(before, key=_order)):
+                return False
+        self.events[_key(event)] = event
+        self.is_changed = True
+        return True
+
+    def read(self, written: WrittenRecords) -> None:
+        """Say anew what the calls are."""
+        self.calls, self.is_changed = _calls_of(sorted(self.events.values(), key=_order)), False
+        for call, ident in zip(self.calls, written.ids_of([call.names for call in self.calls]), strict=True):
+            call.call_id = ident
+
+    def forget(self) -> None:
+        """Forget the oldest calls, as far as there are too many."""
+        for call in self.calls[:-_MAX_CALLS]:
+            last_ns = call.events[-1].time_ns
+            self.events = {key: event for key, event in self.events.items() if event.time_ns > last_ns}
+            self.written.pop(call.call_id, None)
+        self.calls = self.calls[-_MAX_CALLS:]
 
 
 class Codex:
     """Makes records of log events. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, written: WrittenRecords | None = None) -> None:
+        """`written` has the calls of all programs."""
+        self._written = WrittenRecords() if written is None else written
         self._conversations: dict[str, _Conversation] = {}
         self._seen: LRUCache[str, object] = LRUCache(_MAX_EVENTS)
-        """Events of which there is one record, so that what comes twice makes no second one."""
+        """Events that were read, so that what comes twice makes no second record."""
+        self._is_continued = False
+        """Whether another receiver will go on."""
+        self.read: list[Entry] = []
+        """What was read and written in this batch, without content."""
 
     def records(self, events: Iterable[LogEvent], sender: Sender) -> Iterator[Leveled]:
         """Yield the records of a batch of events."""
-        for event in sorted(filter(is_read, events), key=lambda event: event.time_ns):
+        # Tools belong to a call that may be in the same batch.
+        for event in sorted(filter(is_read, events), key=lambda event: (not _is_of_call(event), _order(event))):
             with _READ:
-                ident = text(event.attributes, "conversation.id") or ""
-                if ident not in self._conversations:
-                    yield from self._begin(ident, event, sender)
-                conversation = self._conversations[ident]
+                conversation = yield from self._conversation(event, sender)
                 if conversation.session is not None:
                     conversation.session.go_on(event)
-                yield from getattr(self, f"_{event.name.removeprefix(SCOPE)}")(event, conversation)
+                if _is_of_call(event):
+                    self._add(event, conversation)
+                else:
+                    yield from self._calls(conversation)
+                    yield from getattr(self, f"_{event.name.removeprefix(SCOPE)}")(event, conversation)
         for conversation in self._conversations.values():
-            yield from _changed(conversation)
+            yield from self._calls(conversation)
+            yield from self._undone(conversation)
 
-    def close(self, sender: Sender | None = None) -> Iterator[Leveled]:
-        """Yield the records of all that waits, or waits for one sender, as nothing more will come, and the ends."""
+    def close(self, sender: Sender | None = None, *, is_final: bool = True) -> Iterator[Leveled]:
+        """Yield the records of all that waits, or waits for one sender, as nothing more will come, and the ends.
+
+        Not `is_final`: another receiver goes on, and may get the results of tools.
+        """
         for ident, conversation in list(self._conversations.items()):
             if sender is None or conversation.sender is sender:
-                yield from self._end(ident)
+                yield from self._end(ident, is_final=is_final)
 
-    def _begin(self, ident: str, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        session, place = None, _place(event, sender)
-        if place.session_id == ident:
-            session = ProgramSession(event, place, sender)
-            yield session.start, sender.level
-        self._conversations[ident] = _Conversation(ident, sender, session)
+    def resume(self, events: Iterable[LogEvent], sender: Sender) -> None:
+        """Go on where an earlier receiver ended, with the events that it read; another one will go on after this."""
+        self._is_continued = True
+        for event in filter(is_read, events):
+            with _READ:
+                conversation = self._restored(event, sender)
+                self._seen.put(_key(event), event)
+                if _is_of_call(event):
+                    conversation.add(event)
+                elif event.name == f"{SCOPE}conversation_starts":
+                    conversation.provider = _provider(event)
+                elif event.name == f"{SCOPE}tool_decision":
+                    conversation.tools[text(event.attributes, "call_id") or ""] = event
+                elif event.name == f"{SCOPE}tool_result":
+                    conversation.tools.pop(text(event.attributes, "call_id") or "", None)
+                    self._seen.put(_tool_id(event), event)
+        for conversation in self._conversations.values():
+            conversation.read(self._written)
+            conversation.written = {call.call_id: _state(call) for call in conversation.calls}
+
+    def settle(self) -> None:
+        """Forget what was read: it is written."""
+        self.read = []
+
+    def _conversation(self, event: LogEvent, sender: Sender) -> Generator[Leveled, None, _Conversation]:
+        """Return the conversation of an event, after yielding the start of its session."""
+        ident = text(event.attributes, "conversation.id") or ""
+        conversation = self._conversations.get(ident)
+        if conversation is None:
+            conversation = self._conversations[ident] = _Conversation(ident, sender, None)
+        if conversation.session is None and (place := _place(event, sender)).session_id == ident:
+            conversation.session = ProgramSession(event, place, sender)
+            yield conversation.session.start, sender.level
         if len(self._conversations) > _MAX_CONVERSATIONS:
             yield from self._end(next(iter(self._conversations)))
+        return conversation
 
-    def _end(self, ident: str) -> Iterator[Leveled]:
+    def _restored(self, event: LogEvent, sender: Sender) -> _Conversation:
+        ident = text(event.attributes, "conversation.id") or ""
+        return self._conversations.setdefault(ident, _Conversation(ident, sender, None))
+
+    def _end(self, ident: str, *, is_final: bool = True) -> Iterator[Leveled]:
         conversation = self._conversations.pop(ident)
-        yield from self._end_call(conversation)
-        yield from _changed(conversation)
+        conversation.is_changed = True
+        yield from self._calls(conversation, is_over=True)
+        yield from self._undone(conversation, is_over=True, is_final=is_final)
         if conversation.session is not None:
             outcome = "success" if conversation.call is None else _outcome(conversation.call)[1]
             session = replace(conversation.session.ended(), outcome=outcome)
             yield session, conversation.sender.level
 
-    def _end_call(self, conversation: _Conversation) -> Iterator[Leveled]:
-        """Note that nothing more of the latest call will come; yield its tools that were refused, or did not end."""
-        decisions, conversation.tools = conversation.tools, {}
-        for event in decisions.values():
-            yield from self._tool(event, event, conversation)
-        call = conversation.call
-        if call is not None and not _is_answered(call):
-            call.is_over = True
-            conversation.changed.append(call)
+    def _undone(
+        self, conversation: _Conversation, *, is_over: bool = False, is_final: bool = False
+    ) -> Iterator[Leveled]:
+        """Yield the tools that were refused before the latest call, and others as far as they will not end."""
+        latest_ns = 0 if conversation.call is None else conversation.call.events[0].time_ns
+        excess = len(conversation.tools) - _MAX_TOOLS
+        for number, (ident, event) in enumerate(list(conversation.tools.items())):
+            is_refused = not (text(event.attributes, "decision") or "").startswith(_APPROVED)
+            if is_final or number < excess or (is_refused and (is_over or event.time_ns < latest_ns)):
+                del conversation.tools[ident]
+                yield from self._tool(event, event, conversation)
+
+    def _add(self, event: LogEvent, conversation: _Conversation) -> None:
+        if self._seen.get(_key(event)) is None and conversation.add(event):
+            self._seen.put(_key(event), event)
+            self._note(event)
+
+    def _calls(self, conversation: _Conversation, *, is_over: bool = False) -> Iterator[Leveled]:
+        """Yield a version of each call of which more is known than was written."""
+        if not conversation.is_changed:
+            return
+        conversation.read(self._written)
+        if is_over and conversation.call is not None and not _is_answered(conversation.call):
+            conversation.call.is_over = True
+        for call in conversation.calls:
+            if conversation.written.get(call.call_id) != (state := _state(call)):
+                record = _call_record(call, conversation)
+                seen_ns = self._written.version(call.call_id, record.seen_ns or 0)
+                version = WrittenRecord(call.call_id, seen_ns, [_key(event) for event in call.events])
+                conversation.written[call.call_id] = state
+                self._written.put(version)
+                self.read.append(version)
+                yield replace(record, seen_ns=seen_ns), conversation.sender.level
+        conversation.forget()
+
+    def _note(self, event: LogEvent) -> None:
+        """Note for the history that an event was read."""
+        if self._is_continued:
+            kept = {name: value for name, value in event.attributes.items() if name in _NO_CONTENT}
+            self.read.append(ReadEvent(replace(event, attributes=kept)))
 
     def _conversation_starts(self, event: LogEvent, conversation: _Conversation) -> Iterator[Leveled]:
-        name = (text(event.attributes, "provider_name") or "openai").lower()
-        conversation.provider = _PROVIDERS.get(name, name)
+        conversation.provider = _provider(event)
+        self._note(event)
         yield from ()
 
     def _user_prompt(self, event: LogEvent, conversation: _Conversation) -> Iterator[Leveled]:
-        prompt, ident = text(event.attributes, "prompt"), _ident(event)
+        prompt, ident = text(event.attributes, "prompt"), _key(event)
         if prompt not in (None, _WITHHELD) and self._seen.is_first(ident):
+            self._note(event)
             sender = conversation.sender
             place = _place(event, sender)
             message = MessageRecord(
@@ -168,54 +310,89 @@ class Codex:
             )  # fmt: skip
             yield message, sender.level
 
-    def _api_request(self, event: LogEvent, conversation: _Conversation) -> Iterator[Leveled]:
-        if text(event.attributes, "endpoint") not in _ENDPOINTS or not self._seen.is_first(ident := _ident(event)):
-            return
-        call = conversation.call
-        if call is None or not count(event.attributes, "attempt") or _is_answered(call):
-            yield from self._end_call(conversation)
-            call = conversation.call = _Call(ident)
-        call.attempts.append(event)
-        call.failed = None if _is_accepted(event) else event
-        conversation.changed.append(call)
-
-    _websocket_request = _api_request
-
-    def _sse_event(self, event: LogEvent, conversation: _Conversation) -> Iterator[Leveled]:
-        call, kind = conversation.call, text(event.attributes, "event.kind") or ""
-        yield from ()
-        if call is None or call.completed is not None or event.time_ns < call.attempts[-1].time_ns:
-            return
-        if kind.endswith(".delta") and call.first_token_ns is None:
-            call.first_token_ns = event.time_ns
-        elif "input_token_count" in event.attributes:
-            call.completed, call.failed = event, None
-            conversation.changed.append(call)
-        elif "error.message" in event.attributes:
-            call.failed = event
-            conversation.changed.append(call)
-
     def _tool_decision(self, event: LogEvent, conversation: _Conversation) -> Iterator[Leveled]:
-        if self._seen.is_first(_ident(event)):
+        if self._seen.is_first(_key(event)):
+            self._note(event)
             conversation.tools[text(event.attributes, "call_id") or ""] = event
         yield from ()
 
     def _tool_result(self, event: LogEvent, conversation: _Conversation) -> Iterator[Leveled]:
         decision = conversation.tools.pop(text(event.attributes, "call_id") or "", None)
+        self._note(event)
         yield from self._tool(event, decision, conversation)
 
     def _tool(self, event: LogEvent, decision: LogEvent | None, conversation: _Conversation) -> Iterator[Leveled]:
-        tool = _tool_record(event, conversation.sender, decision, conversation.call)
+        tool = _tool_record(event, conversation.sender, decision, conversation.call_at(event.time_ns))
         if self._seen.is_first(tool.event_id):
             yield tool, conversation.sender.level
 
 
-def _changed(conversation: _Conversation) -> Iterator[Leveled]:
-    """Yield a version of each call of which more is known."""
-    calls, conversation.changed = dict.fromkeys(conversation.changed), []
-    for call in calls:
-        with _READ:
-            yield _call_record(call, conversation), conversation.sender.level
+def _calls_of(events: Iterable[LogEvent]) -> list[_Call]:
+    """Return the calls of a conversation, by its events in order of time."""
+    calls: list[_Call] = []
+    for event in events:
+        is_open = bool(calls) and not _is_answered(calls[-1])
+        if _is_first(event, is_open=is_open) or (not calls and not _is_delta(event)):
+            if is_open:
+                calls[-1].is_over = True
+            calls.append(_Call())
+            is_open = True
+        if is_open:
+            _add(calls[-1], event)
+    return calls
+
+
+def _is_first(event: LogEvent, *, is_open: bool) -> bool:
+    """Return whether an event begins a call. `is_open`: the one before has no answer yet.
+
+    Of two answers without a request between them, the request of the second was not received.
+    """
+    if event.name in _ATTEMPTS:
+        return not is_open or not count(event.attributes, "attempt")
+    return not is_open and _has_tokens(event)
+
+
+def _add(call: _Call, event: LogEvent) -> None:
+    if event.name in _ATTEMPTS:
+        call.attempts.append(event)
+        call.failed = None if _is_accepted(event) else event
+    elif _is_delta(event):
+        call.first_token_ns = call.first_token_ns or event.time_ns
+    elif _has_tokens(event):
+        call.completed, call.failed = event, None
+    else:
+        call.failed = event
+
+
+def _state(call: _Call) -> tuple[object, ...]:
+    """Return what a version of a call's record says, to be compared."""
+    return (*(_key(event) for event in call.events), call.first_token_ns, call.is_over)
+
+
+def _order(event: LogEvent) -> tuple[int, int]:
+    """Return the sort key of an event: its time, then whether it can be the first one of a call."""
+    return event.time_ns, 0 if event.name in _ATTEMPTS else 1 if _is_delta(event) else 2
+
+
+def _is_of_call(event: LogEvent) -> bool:
+    """Return whether an event says something of a call."""
+    if event.name in _ATTEMPTS:
+        return text(event.attributes, "endpoint") in _ENDPOINTS
+    is_end = _has_tokens(event) or "error.message" in event.attributes
+    return event.name == f"{SCOPE}sse_event" and (is_end or _is_delta(event))
+
+
+def _has_tokens(event: LogEvent) -> bool:
+    return "input_token_count" in event.attributes
+
+
+def _is_delta(event: LogEvent) -> bool:
+    return event.name == f"{SCOPE}sse_event" and (text(event.attributes, "event.kind") or "").endswith(".delta")
+
+
+def _provider(event: LogEvent) -> str:
+    name = (text(event.attributes, "provider_name") or "openai").lower()
+    return _PROVIDERS.get(name, name)
 
 
 def is_read(event: LogEvent) -> bool:
@@ -232,8 +409,8 @@ def _is_answered(call: _Call) -> bool:
     return call.completed is not None
 
 
-def _ident(event: LogEvent) -> str:
-    """Return an id of what an event is about, the same however often it comes."""
+def _key(event: LogEvent) -> str:
+    """Return what an event is known by, the same however often it comes."""
     return response_call_id("codex", f"{text(event.attributes, 'conversation.id')} {event.name} {event.time_ns}")
 
 
@@ -244,10 +421,10 @@ def _place(event: LogEvent, sender: Sender) -> Place:
 def _call_record(call: _Call, conversation: _Conversation) -> CallRecord:
     """Return the version of a call's record that says what is known so far."""
     sender = conversation.sender
-    first, last = call.attempts[0], call.attempts[-1]
+    first, last = call.events[0], (call.attempts or call.events)[-1]
     attributes, end = last.attributes, call.completed or call.failed
     part, outcome, error = _outcome(call)
-    start_ns, answer_ns = _began_ns(first), _began_ns(last)
+    start_ns, answer_ns = (_began_ns(first), _began_ns(last)) if call.attempts else (first.time_ns, None)
     seen_ns = max(event.time_ns for event in (last, end or last)) + call.is_over
     version = text(last.resource, "service.version")
     purpose = _PURPOSES.get(text(attributes, "endpoint") or "")
@@ -269,12 +446,12 @@ def _call_record(call: _Call, conversation: _Conversation) -> CallRecord:
         usage=None if call.completed is None else usage_of({"usage": _counters(call.completed.attributes)}),
         timing=Timing(
             start_ns=start_ns,
-            duration_ns=None if end is None else end.time_ns - start_ns,
-            answer_ns=answer_ns - start_ns,
+            duration_ns=None if end is None or answer_ns is None else end.time_ns - start_ns,
+            answer_ns=None if answer_ns is None else answer_ns - start_ns,
             first_token_ns=None if call.first_token_ns is None else call.first_token_ns - start_ns,
         ),
         attempts=[_attempt(number, event, start_ns) for number, event in enumerate(call.attempts, 1)],
-        retries=len(call.attempts) - 1,
+        retries=len(call.attempts) - 1 if call.attempts else None,
         outcome=outcome,
         error=error,
         stream=Stream(end="complete", complete=True) if call.completed is not None else None,
@@ -327,6 +504,11 @@ def _counters(attributes: Attributes) -> dict[str, object]:
     return counters
 
 
+def _tool_id(event: LogEvent) -> str:
+    conversation_id, tool_call_id = (text(event.attributes, name) for name in ("conversation.id", "call_id"))
+    return response_call_id("codex", f"{conversation_id} {tool_call_id}")
+
+
 def _tool_record(event: LogEvent, sender: Sender, decision: LogEvent | None, call: _Call | None) -> EventRecord:
     """Return the record of a tool's run, or of the refusal of one."""
     attributes, place = event.attributes, _place(event, sender)
@@ -342,7 +524,7 @@ def _tool_record(event: LogEvent, sender: Sender, decision: LogEvent | None, cal
     tool_call_id, arguments = text(attributes, "call_id"), parse_arguments(text(attributes, "arguments"))
     data = {name: value for name, value in (("arguments", arguments), ("result", output)) if value is not None}
     return EventRecord(
-        event_id=response_call_id("codex", f"{text(attributes, 'conversation.id')} {tool_call_id}"),
+        event_id=_tool_id(event),
         session_id=place.session_id,
         timestep_id=place.timestep_id,
         timestep=place.timestep,

@@ -16,6 +16,8 @@ from functools import partial
 from itertools import chain
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
+import msgspec
+
 from callspan.background import Worker
 from callspan.formatting import counted
 from callspan.lock_free import LRUCache
@@ -26,16 +28,19 @@ from callspan.receive.codex import SCOPE as CODEX
 from callspan.receive.codex import Codex
 from callspan.receive.codex import is_read as is_of_codex
 from callspan.receive.decoding import LogEvent, OtlpRequest, Signal, decoded_request
+from callspan.receive.history import Entry, History, ReadEvent, WrittenRecord, WrittenRecords
 from callspan.receive.senders import Sender
 from callspan.receive.spans import SpanReader
 from callspan.receive.waiting import Leveled, WaitingRecords
-from callspan.record.call import CallRecord
-from callspan.record.events import Record, SessionRecord
+from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.events import EventRecord, Record, SessionRecord
 from callspan.settings import Content
 
 _MAX_SESSIONS: Final = 4096
 _MAX_CALLS: Final = 16_384
 MAX_WAIT_S: Final = 60.0
+_ERROR_TEXTS: Final = frozenset({"error", "error.message"})
+"""Attributes with the message of an error."""
 Write: TypeAlias = Callable[[Record, Content], bool]
 """Processes a record at a content level and writes it; returns whether the operating system has it. Thread-safe."""
 _T = TypeVar("_T")
@@ -59,9 +64,13 @@ class Inbox:
         self._worker = Worker("callspan-inbox", exit_timeout_s=0)  # `close` waits
         self.waiting: WaitingRecords | None = None
         """Where requests and tools wait that have no record yet; None: in memory alone. Set before the first one."""
+        self._history: History | None = None
+        """Where events are kept for the next receiver; None: nobody goes on."""
+        self._level: Content = "full"
         self._unwritten: deque[Leveled] = deque()
-        self._claude_code = ClaudeCode()
-        self._codex = Codex()
+        self._written = WrittenRecords()
+        self._claude_code = ClaudeCode(self._written)
+        self._codex = Codex(self._written)
         self._spans = SpanReader()
         self._sessions: LRUCache[str, object] = LRUCache(_MAX_SESSIONS)
         self._call_ids: LRUCache[str, object] = LRUCache(_MAX_CALLS)
@@ -71,6 +80,20 @@ class Inbox:
         """Numbers of spans, log events and requests of metrics that are no part of a call, by kind."""
         self.unread: Counter[str] = Counter()
         """Numbers of what could not be read of acknowledged requests, by kind."""
+
+    def resume(self, waiting: WaitingRecords, history: History, sender: Sender) -> None:
+        """Go on where the receiver before ended, and keep what the next one needs for that. Raises OSError.
+
+        `sender` is who sends.
+        """
+        self.waiting, self._history, self._level = waiting, history, sender.level
+        entries = history.entries()
+        for entry in entries:
+            if isinstance(entry, WrittenRecord):
+                self._written.put(entry)
+        events = [entry.event for entry in entries if isinstance(entry, ReadEvent)]
+        self._claude_code.resume(events, waiting.files, sender)
+        self._codex.resume(events, sender)
 
     def take(
         self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool, encoding: str = ""
@@ -87,7 +110,9 @@ class Inbox:
 
     def close(self, sender: Sender | None = None, *, limit_s: float = MAX_WAIT_S) -> bool:
         """Write what still waits for an answer, of one sender or all; return False if that failed."""
-        write = chain(self._claude_code.close(sender), self._codex.close(sender))
+        is_final = self._history is None
+        readers = (self._claude_code, self._codex)
+        write = chain.from_iterable(reader.close(sender, is_final=is_final) for reader in readers)
         return self._now(lambda: self._write_all(write), limit_s)
 
     def _later(self, work: Callable[[], _T]) -> Future[_T]:
@@ -147,11 +172,29 @@ class Inbox:
             self._unwritten.popleft()
             if isinstance(record, CallRecord):
                 self.calls += self._call_ids.is_first(record.call_id)
+        waits = claude_code.waiting() if waiting is not None else {}
         if waiting is not None:
-            waiting.keep(claude_code.waiting())
-            waiting.drop(claude_code.written_as)
+            waiting.keep(waits)
+        if self._history is not None:
+            self._history.add(map(self._noted, chain(claude_code.read, self._codex.read)))
+        if waiting is not None:
+            waiting.drop_others(waits)
         claude_code.settle()
+        self._codex.settle()
         return True
+
+    def _noted(self, entry: Entry) -> Entry:
+        """Return an entry whose text of an error is as in a record: only that may lie on disk."""
+        if self.waiting is None or not isinstance(entry, ReadEvent):
+            return entry
+        event = entry.event
+        for name in _ERROR_TEXTS & event.attributes.keys():
+            error = ErrorInfo(kind="unknown", type="error", message=text(event.attributes, name))
+            record = EventRecord(event_id="", event_type="error", time_ns=event.time_ns, error=error)
+            processed = getattr(self.waiting.process(record, self._level), "error", None)
+            attributes = {**event.attributes, name: processed and processed.message}
+            event = msgspec.structs.replace(event, attributes=attributes)
+        return ReadEvent(event)
 
     def _records(self, signal: Signal, request: OtlpRequest, sender: Sender) -> Iterator[Leveled]:
         if signal == "logs":

@@ -55,16 +55,20 @@ class ProgramSession:
             start_ns=event.time_ns,
             process=own_identity(),
         )
-        self.last_ns = event.time_ns
-        """The time of the last event."""
+        self._first_ns = self.last_ns = event.time_ns
+        """The times of the first and the last event."""
         self._outcome = _SUCCESS
 
     def go_on(self, event: LogEvent, outcome: str | None = None) -> None:
         """Take an event, and the outcome if nothing follows it; None: that of the event before."""
+        if event.time_ns >= self.last_ns:
+            self._outcome = outcome or self._outcome
+        self._first_ns = min(self._first_ns, event.time_ns)
         self.last_ns = max(self.last_ns, event.time_ns)
-        self._outcome = outcome or self._outcome
 
     def ended(self) -> SessionRecord:
         """Return the record of its end."""
-        end_ns = self.last_ns
-        return msgspec.structs.replace(self.start, seen_ns=end_ns + 1, end_ns=end_ns, outcome=self._outcome)
+        start_ns, end_ns = self._first_ns, self.last_ns
+        return msgspec.structs.replace(
+            self.start, seen_ns=end_ns + 1, start_ns=start_ns, end_ns=end_ns, outcome=self._outcome
+        )

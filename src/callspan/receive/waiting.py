@@ -3,7 +3,7 @@
 What is acknowledged survives `kill -9`. But a request to a model has no record before its answer, of which the id is
 made, and a tool has none before the next request, which has its result. So each lies here until then, as the record
 that it will be if nothing follows: processed as any other, so that content, redactor and secrets are as in a store.
-Only a request whose body is in a file of its own needs no other.
+Only a request whose body is in a file of its own needs no other. The next receiver goes on with these files.
 
 The id of the answer is put into the name of a file before the record is written, and the file is deleted after it. What
 a process leaves that is killed in between is thus a version of the same record.
@@ -35,7 +35,16 @@ class WaitingRecords:
 
     def __init__(self, directory: Path, process: Process) -> None:
         self._directory, self._process = directory, process
-        self._files: dict[str, Path] = {}
+        self._files = {path.stem.partition(".")[0]: path for path, _ in records_in(directory)}
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The files, by the ids of what waits."""
+        return self._files
+
+    def process(self, record: Record, level: Content) -> Record:
+        """Return a record as it may be written at a content level."""
+        return self._process(record, level)
 
     def keep(self, waiting: Mapping[str, Callable[[], Leveled]]) -> None:
         """Write those that are not here yet, by ids that can name files. Raises OSError."""
@@ -46,25 +55,35 @@ class WaitingRecords:
             path.write_bytes(encode(self._process(record, level)))
             self._files[ident] = path
 
+    def drop_others(self, waiting: Mapping[str, object]) -> None:
+        """Delete those that wait no longer. Raises OSError."""
+        for ident in self._files.keys() - waiting.keys():
+            self._files.pop(ident).unlink(missing_ok=True)
+
     def assign(self, call_ids: Mapping[str, str]) -> None:
         """Note the ids of the calls that are about to be written in place of these requests. Raises OSError."""
         for ident in call_ids.keys() & self._files.keys():
             path = self._files[ident]
             self._files[ident] = path.replace(self._directory / f"{ident}.{call_ids[ident]}{_SUFFIX}")
 
-    def drop(self, idents: Mapping[str, str]) -> None:
-        """Delete those that are written."""
-        for ident in idents:
-            if (path := self._files.pop(ident, None)) is not None:
-                path.unlink(missing_ok=True)
-
 
 def records_in(directory: Path) -> Iterator[tuple[Path, Record]]:
     """Yield the files of an ended process with the record of each; not those that it had not written whole."""
     for path in sorted(directory.glob(f"*{_SUFFIX}")):
-        with suppress(OSError, *NO_RECORD):
-            record = decode(path.read_bytes())
-            _, _, call_id = path.stem.partition(".")
-            if call_id and isinstance(record, CallRecord):
-                record = msgspec.structs.replace(record, call_id=call_id)
+        if (record := record_in(path)) is not None:
             yield path, record
+
+
+def record_in(path: Path) -> Record | None:
+    """Return the record in a file; None if it was not written whole."""
+    record = None
+    with suppress(OSError, *NO_RECORD):
+        record = decode(path.read_bytes())
+        if (call_id := assigned_id(path)) and isinstance(record, CallRecord):
+            record = msgspec.structs.replace(record, call_id=call_id)
+    return record
+
+
+def assigned_id(path: Path) -> str:
+    """Return the id of the call that was about to be written in place of a file; empty if there was none."""
+    return path.stem.partition(".")[2]

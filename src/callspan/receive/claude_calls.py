@@ -1,0 +1,194 @@
+"""Claude Code's calls: which of its events are of one call, whatever the order in which they came.
+
+The answer names its request. What else is known of it, `api_request` or `api_error`, names neither, but has the id that
+the provider gave to the answer. Gateways and compatible servers give none. Then it belongs
+
+1. to the answer that has its model and tokens, the nearest in time, if no other has been found for that;
+2. else to the newest request before it, as the program sends one at a time for each purpose and agent;
+3. else it is a call of its own, of which nothing else was received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from callspan.providers.wire_json import count, integer, text
+from callspan.receive.claude_records import Counters, LoggedBody, ObservedCall
+from callspan.receive.decoding import LogEvent
+from callspan.receive.senders import Sender
+
+ERROR: Final = "api_error"
+_SAME_TIME_NS: Final = 5 * 10**9
+"""The program logs a request close to the time from which it measures the answer."""
+
+
+class Lane:
+    """The requests of one purpose and agent, of which the program sends one at a time, and what it says of them."""
+
+    def __init__(self, sender: Sender) -> None:
+        self.sender = sender
+        self.requests: dict[str, LoggedBody] = {}
+        """By their id."""
+        self.answers: dict[str, LoggedBody] = {}
+        """By the id of their request."""
+        self.facts: dict[str, LogEvent] = {}
+        """Each `api_request` and `api_error`, by its key."""
+        self.written: dict[frozenset[str], None] = {}
+        """Which calls were written, as the keys of their events, oldest first."""
+        self.waiting: list[ObservedCall] = []
+        """The calls that are still without an answer."""
+        self.is_whole = True
+        """Whether all of the answers were read."""
+        self.last_ns = 0
+        """The time of the last event."""
+
+    def calls(self) -> list[ObservedCall]:
+        """Return what the events say together, in order of time."""
+        calls = [
+            ObservedCall(request=self.requests.get(ident), response=answer) for ident, answer in self.answers.items()
+        ]
+        facts = sorted(self.facts.items(), key=lambda item: event_order(item[1]))
+        facts = [item for item in facts if not _named(item, calls)]
+        facts = _without_counted(facts, calls)
+        sent = sorted(self.requests.values(), key=lambda body: event_order(body.event))
+        of_request = {call.request.body_id: call for call in calls if call.request is not None}
+        for item in facts:
+            call = _sent_before(item[1], sent, of_request)
+            if call is None or not _takes(call, item[1]):
+                call = ObservedCall()
+            if call not in calls:
+                calls.append(call)
+            if call.request is not None:
+                of_request[call.request.body_id] = call
+            _add(call, item)
+        calls += _unanswered(sent, of_request)
+        return sorted(calls, key=lambda call: call.time_ns)
+
+    def forget(self, limit: int) -> None:
+        """Forget the oldest written calls, as far as there are more."""
+        for keys in list(self.written)[:-limit]:
+            del self.written[keys]
+            for key in keys:
+                ident = key.partition(" ")[2]
+                if key.startswith("request "):
+                    self.requests.pop(ident, None)
+                elif key.startswith("answer "):
+                    self.answers.pop(ident, None)
+                else:
+                    self.facts.pop(key, None)
+
+    def note_written(self, keys: frozenset[str]) -> None:
+        """Note that a call was written with these events, and no longer with some of them."""
+        self.written = {other: None for other in self.written if not other & keys}
+        self.written[keys] = None
+
+
+def event_order(event: LogEvent) -> tuple[int, int]:
+    """Return the sort key of an event: its time, then its number within the process."""
+    return event.time_ns, integer(event.attributes, "event.sequence") or 0
+
+
+def counters_in(body: object, model: str | None) -> Counters | None:
+    """Return the model and the tokens of an answer's body."""
+    if not isinstance(body, dict):
+        return None
+    names = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    return Counters(
+        models=sorted({model or "", text(body, "model") or ""} - {""}),
+        tokens=[count(body, "usage", name) or 0 for name in names],
+    )
+
+
+def _counters_of(event: LogEvent) -> list[int]:
+    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens")
+    return [count(event.attributes, name) or 0 for name in names]
+
+
+def _add(call: ObservedCall, item: tuple[str, LogEvent]) -> None:
+    key, event = item
+    call.keys_of_facts = (*call.keys_of_facts, key)
+    if event.name == ERROR:
+        call.error = event
+    else:
+        call.facts = event
+
+
+def _takes(call: ObservedCall, event: LogEvent) -> bool:
+    """Return whether an event may be of a call, of which there is at most one of each."""
+    if event.name == ERROR and call.response is not None:
+        return False
+    response_id = None if call.response is None else text(call.response.event.attributes, "request_id")
+    has_other_id = response_id is not None and text(event.attributes, "request_id") is not None
+    return call.facts is None and call.error is None and not has_other_id
+
+
+def _named(item: tuple[str, LogEvent], calls: Iterable[ObservedCall]) -> bool:
+    """Give what names the answer to its call; return False if there is none."""
+    if (request_id := text(item[1].attributes, "request_id")) is None:
+        return False
+    for call in calls:
+        if call.response is not None and text(call.response.event.attributes, "request_id") == request_id:
+            _add(call, item)
+            return True
+    return False
+
+
+def _without_counted(facts: list[tuple[str, LogEvent]], calls: list[ObservedCall]) -> list[tuple[str, LogEvent]]:
+    """Give counters to the answers that have them; return the others."""
+    pairs = sorted(
+        (abs(call.response.time_ns - event.time_ns), number, other)
+        for number, (_, event) in enumerate(facts)
+        for other, call in enumerate(calls)
+        if call.response is not None and event.name != ERROR and _counts(event, call.response.counters)
+    )
+    counted: set[int] = set()
+    for _, number, other in pairs:
+        if number not in counted and _takes(calls[other], facts[number][1]):
+            _add(calls[other], facts[number])
+            counted.add(number)
+    return [item for number, item in enumerate(facts) if number not in counted]
+
+
+def _counts(event: LogEvent, counters: Counters | None) -> bool:
+    model = text(event.attributes, "model")
+    return (
+        counters is not None
+        and counters.tokens == _counters_of(event)
+        and (model is None or not counters.models or model in counters.models)
+    )
+
+
+def _sent_before(event: LogEvent, sent: list[LoggedBody], of_request: dict[str, ObservedCall]) -> ObservedCall | None:
+    """Return the call of the newest request before an event."""
+    before = [body for body in sent if body.time_ns <= event.time_ns]
+    if not before:
+        return None
+    body = before[-1]
+    if (call := of_request.get(body.body_id)) is not None:
+        return call
+    # If it began later, its own request was lost.
+    duration_ms = integer(event.attributes, "duration_ms")
+    is_of_it = duration_ms is None or event.time_ns - duration_ms * 1_000_000 <= body.time_ns + _SAME_TIME_NS
+    return ObservedCall(request=body) if is_of_it or event.name == ERROR else None
+
+
+def _unanswered(sent: list[LoggedBody], of_request: dict[str, ObservedCall]) -> Iterator[ObservedCall]:
+    """Yield the calls of requests without an answer.
+
+    What has the body of the next request was an attempt of the same call. What is followed by a request with an answer
+    waits no longer.
+    """
+    later: ObservedCall | None = None
+    is_followed = False
+    for body in reversed(sent):
+        call = of_request.get(body.body_id)
+        if call is None and later is not None and later.sent[0].has_content_of(body):
+            later.retried = [body, *later.retried]
+            continue
+        if call is None:
+            call = ObservedCall(request=body)
+            yield call
+        call.waits = not is_followed and call.response is None and call.error is None
+        is_followed = is_followed or bool(call.response or call.error or call.facts)
+        later = call

@@ -1,0 +1,157 @@
+"""History: which events a receiver has read, without content, so that the next one at its port goes on.
+
+A call is what its events say together. They come in any order, perhaps twice, some to one receiver and some to the one
+after it. So the readers keep the events, and say anew what the calls are whenever one is added. What they keep is here
+on disk too, written before a request is acknowledged: the next receiver reads it, and knows what the one before knew.
+Content is not here: records have it, or the files of `waiting`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from callspan.lock_free import LRUCache
+from callspan.receive.decoding import LogEvent
+from callspan.record.ids import response_call_id
+
+_MAX_ENTRIES: Final = 4096
+_MAX_KEYS: Final = 16_384
+_OTHER: Final = "other"
+
+
+class ReadEvent(msgspec.Struct, frozen=True, tag="event", omit_defaults=True):
+    """An event, with those attributes that are no content."""
+
+    event: LogEvent
+
+
+class WrittenRecord(msgspec.Struct, frozen=True, tag="record"):
+    """The newest version of a call's record, or the record of a tool."""
+
+    record_id: str
+    seen_ns: int
+    keys: list[str]
+    """What its events name it by."""
+
+
+Entry: TypeAlias = ReadEvent | WrittenRecord
+_decode: Final = msgspec.json.Decoder(ReadEvent | WrittenRecord).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Names(NamedTuple):
+    """What a call may have been written by."""
+
+    keys: Sequence[Sequence[str]]
+    """Those that name it for certain come first; of each rank the first one counts most."""
+    new_id: str
+    """Its id, if it was not written."""
+
+
+class WrittenRecords:
+    """The ids of written records. Not thread-safe.
+
+    A call may have been written before it is known by all of its names. It keeps its first id, so that whatever comes
+    later is a version of the same record. What was assigned to another call meanwhile needs a version, too, which is
+    newer than all before it.
+    """
+
+    def __init__(self) -> None:
+        self._ids: LRUCache[str, str] = LRUCache(_MAX_KEYS)
+        self._seen_ns: LRUCache[str, int] = LRUCache(_MAX_KEYS)
+
+    def id_of(self, key: str) -> str | None:
+        """Return the id of the record that was written with this key; None if there is none."""
+        return self._ids.get(key)
+
+    def ids_of(self, calls: Sequence[Names]) -> list[str]:
+        """Return the ids of calls that are not the same: those under which they were written, else new ones."""
+        ids: dict[int, str] = {}
+        for rank in range(max((len(names.keys) for names in calls), default=0)):
+            for number, names in enumerate(calls):
+                for key in names.keys[rank] if rank < len(names.keys) and number not in ids else ():
+                    if (ident := self._ids.get(key)) is not None and ident not in ids.values():
+                        ids[number] = ident
+                        break
+        for number, names in enumerate(calls):
+            ident = ids.pop(number, names.new_id)
+            while ident in ids.values():
+                ident = response_call_id(_OTHER, ident)  # The call that is named so was taken for this one before.
+            ids[number] = ident
+        return [ids[number] for number in range(len(calls))]
+
+    def is_written(self, record_id: str) -> bool:
+        """Return whether there is a version of a record."""
+        return self._seen_ns.get(record_id) is not None
+
+    def version(self, record_id: str, seen_ns: int) -> int:
+        """Return when a version was made: later than all others."""
+        last_ns = self._seen_ns.get(record_id)
+        return seen_ns if last_ns is None else max(seen_ns, last_ns + 1)
+
+    def put(self, record: WrittenRecord) -> None:
+        """Take a version."""
+        self._seen_ns.put(record.record_id, max(record.seen_ns, self._seen_ns.get(record.record_id) or 0))
+        for key in record.keys:
+            self._ids.put(key, record.record_id)
+
+
+class History:
+    """The file of a receiver's history. Not thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries = 0
+
+    def entries(self) -> list[Entry]:
+        """Return what receivers before have read, oldest first, and keep only that. Raises OSError."""
+        entries = entries_in(self._path)[-_MAX_ENTRIES:]
+        self.replace(entries)
+        return entries
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Append entries; forget the oldest of too many. Raises OSError."""
+        lines = [_encode(entry) + b"\n" for entry in entries]
+        if not lines:
+            return
+        # In one write: what is torn by the end of a process is one line, at the end.
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            content = memoryview(b"".join(lines))
+            while content:
+                content = content[os.write(descriptor, content) :]
+        finally:
+            os.close(descriptor)
+        self._entries += len(lines)
+        if self._entries > 2 * _MAX_ENTRIES:
+            self.entries()
+
+    def replace(self, entries: list[Entry]) -> None:
+        """Keep only these. Raises OSError."""
+        replace_entries(self._path, entries)
+        self._entries = len(entries)
+
+
+def entries_in(path: Path) -> list[Entry]:
+    """Return what a file has, without lines that were not written whole."""
+    entries: list[Entry] = []
+    with suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                entries.append(_decode(line))
+    return entries
+
+
+def replace_entries(path: Path, entries: Iterable[Entry]) -> None:
+    """Replace what a file has, at once. Raises OSError."""
+    other = path.with_suffix(".new")
+    other.unlink(missing_ok=True)
+    with os.fdopen(os.open(other, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.writelines(_encode(entry) + b"\n" for entry in entries)
+    other.replace(path)

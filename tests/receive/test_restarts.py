@@ -1,0 +1,247 @@
+"""The next receiver goes on with what one has read: no order of events, restart or repetition changes the records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, permutations, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.receive.conftest import Events, History, Inbox, Kept, Sender, WaitingRecords, logs, recorded
+from tests.support.scale import scaled
+
+from callspan.records import EventRecord
+
+RUN, FAILED, CODEX = recorded("tools"), recorded("failed"), recorded("codex")
+CANARY = "canary-30c4"
+SENDER = Sender()
+
+
+class KilledError(BaseException):
+    """The process is killed here."""
+
+
+class _History(History):
+    """A history before and after each writing of which the process may be killed."""
+
+    def __init__(self, path: Path, step: Callable[[], None]) -> None:
+        super().__init__(path)
+        self._step = step
+
+    def add(self, entries: Iterable[Any]) -> None:
+        self._step()
+        super().add(entries)
+        self._step()
+
+
+class Receivers(Kept):
+    """Receivers at one port, one after the other: only what lies on disk reaches the next one."""
+
+    def __init__(self, directory: Path, service: str = "claude-code") -> None:
+        super().__init__()
+        self._directory, self._service = directory, service
+        directory.mkdir()
+        self._left_steps: int | None = None
+        self.start()
+
+    def start(self) -> None:
+        self.inbox = Inbox(self._write, self.unrecorded.append)
+        waiting = WaitingRecords(self._directory / "waiting", self._process)
+        self.inbox.resume(waiting, _History(self._directory / "history", self._step), SENDER)
+
+    def end(self) -> None:
+        assert self.inbox.close()
+        self.start()
+
+    def send(self, events: Iterable[dict[str, Any]]) -> bool:
+        return self.take(logs(events, self._service), sender=SENDER)
+
+    def killed_after(self, steps: int, events: Events) -> bool:
+        """Kill it after so many writes of a request; return False if it had fewer."""
+        self._left_steps = steps
+        try:
+            self.send(events)
+        except KilledError:
+            return True
+        finally:
+            self._left_steps = None
+        return False
+
+    def _step(self) -> None:
+        if self._left_steps is not None:
+            if self._left_steps == 0:
+                raise KilledError
+            self._left_steps -= 1
+
+    def _write(self, record: Any, level: str) -> bool:
+        self._step()
+        return super()._write(record, level)
+
+    def _process(self, record: Any, _level: str) -> Any:
+        self._step()
+        return record
+
+
+def facts(receivers: Kept) -> Any:
+    """All that the records say, but their ids and when each version was made."""
+    calls = [
+        (
+            call.outcome, call.usage, call.timing, [(a.number, a.start_ns, a.status) for a in call.attempts],
+            call.retries, call.error, call.metadata, call.place, bytes(call.request.body), call.request.model,
+            call.response and (call.response.model, call.response.finish_reasons, bytes(call.response.body)),
+            call.stream, call.redactions,
+        )
+        for call in receivers.calls.values()
+    ]  # fmt: skip
+    tools = {event.event_id: event for event in receivers.of(EventRecord) if event.event_type == "tool"}
+    return calls, [(tool.tool_call_id, tool.data, tool.error, tool.metadata) for tool in tools.values()]
+
+
+def named(requests: list[Events], *names: str) -> Events:
+    return [event for events in requests for event in events if event["event.name"] in names]
+
+
+def without_ids(events: Iterable[dict[str, Any]]) -> Events:
+    """As behind a gateway."""
+    return [{key: value for key, value in event.items() if key != "request_id"} for event in events]
+
+
+def of_answer(number: int) -> Events:
+    """The events of one call: its attempts, counters and answer."""
+    answer = named(RUN, "api_response_body")[number]
+    bodies = named(RUN, "api_request_body")
+    (last,) = (body for body in bodies if body["request_body_id"] == answer["request_body_id"])
+    sent = [body for body in bodies if body["body"] == last["body"]]
+    (counters,) = (event for event in named(RUN, "api_request") if event["request_id"] == answer["request_id"])
+    return [*sent, counters, answer]
+
+
+CALLS = {
+    "answered": of_answer(4),
+    "repeated": of_answer(0),
+    "failed": named(FAILED, "api_request_body", "api_error"),
+    "unanswered": named(RUN, "api_request_body")[-1:],
+    "without bodies": named(RUN, "api_request")[:2],
+    "two": [*of_answer(3), *of_answer(4)],
+}
+CASES = CALLS | {f"{name} without ids": without_ids(events) for name, events in CALLS.items()}
+"""`two` are of a subagent and of what started it."""
+OF_CODEX = [
+    event for event in chain(*CODEX) if event["event.name"] == "codex.api_request" or "input_token_count" in event
+]
+RESTARTS = ("none", "ended", "killed")
+
+
+def orders(events: Events, limit: int) -> Sequence[tuple[dict[str, Any], ...]]:
+    every = list(permutations(events))
+    return every[:: max(1, len(every) // scaled(limit, len(every)))]
+
+
+def is_possible(order: Iterable[dict[str, Any]], how: str) -> bool:
+    """Whether a receiver may end after each of these events.
+
+    A receiver that ends records a request that waits. It cannot know then that this was an attempt, or the request, of
+    a call that was recorded before. So of several requests each comes before what is said of it, as the program sends.
+    """
+    are_requests = [event["event.name"] == "api_request_body" for event in order]
+    return how != "ended" or are_requests == sorted(are_requests, reverse=True)
+
+
+def check(directory: Path, service: str, name: str, events: Events, limit: int) -> None:
+    alone = Receivers(directory / "alone", service)
+    for event in events:
+        assert alone.send([event])
+    alone.inbox.close()
+    expected = facts(alone)
+    assert len(expected[0]) == (2 if "two" in name or "without bodies" in name or "codex" in name else 1)
+    for number, (order, how) in enumerate(product(orders(events, limit), RESTARTS)):
+        if name.startswith(("repeated", "two")) and order != tuple(events) and not is_possible(order, how):
+            continue
+        receivers = Receivers(directory / str(number), service)
+        for event in order:
+            assert receivers.send([event])
+            if how == "ended":
+                receivers.end()
+            elif how == "killed":
+                receivers.start()
+            assert receivers.send([event]), "it is sent again"
+        for event in order:
+            assert receivers.send([event])
+        receivers.end()
+        assert facts(receivers) == expected, ([event["event.name"] for event in order], how)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_order_or_restart_changes_a_call_of_claude_code(tmp_path: Path, name: str) -> None:
+    check(tmp_path, "claude-code", name, CASES[name], 6)
+
+
+def test_no_order_or_restart_changes_a_call_of_codex(tmp_path: Path) -> None:
+    check(tmp_path, "codex_exec", "codex", OF_CODEX, 24)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("how", RESTARTS)
+def test_a_restart_after_each_request_changes_nothing_of_a_run(tmp_path: Path, how: str, ids: bool) -> None:
+    run = RUN if ids else [without_ids(events) for events in RUN]
+    alone, receivers = Receivers(tmp_path / "alone"), Receivers(tmp_path / "restarted")
+    for events in run:
+        assert alone.send(events)
+        half = len(events) // 2
+        for part in (events[:half], events[half:], events):
+            assert receivers.send(part)
+            if how == "ended":
+                receivers.end()
+            elif how == "killed":
+                receivers.start()
+    alone.end()
+    receivers.end()
+    assert facts(receivers) == facts(alone)
+    assert len(alone.calls) == len(named(RUN, "api_request"))
+
+
+@pytest.mark.parametrize(("service", "run"), [
+    ("claude-code", RUN), ("claude-code", [without_ids(events) for events in RUN]), ("codex_exec", CODEX),
+], ids=["claude", "claude without ids", "codex"])  # fmt: skip
+def test_killed_between_any_two_writes(tmp_path: Path, service: str, run: list[Events]) -> None:
+    """What was not acknowledged is sent again."""
+    alone = Receivers(tmp_path / "alone", service)
+    for events in run:
+        assert alone.send(events)
+    alone.end()
+    killed = Receivers(tmp_path / "killed", service)
+    for events in run:
+        steps = 0
+        while killed.killed_after(steps, events):
+            killed.start()
+            steps += 1
+    killed.end()
+    assert facts(killed) == facts(alone)
+
+
+def test_what_is_kept_has_no_content_and_is_bounded(tmp_path: Path) -> None:
+    receivers = Receivers(tmp_path / "r")
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": CANARY}]})
+    first, *_, last = of_answer(4)
+    calls = [
+        [
+            {**first, "request_body_id": f"b{number}", "body": body, "user.email": CANARY},
+            {**last, "request_body_id": f"b{number}", "request_id": f"r{number}"},
+        ]
+        for number in range(3000)
+    ]
+    for number in range(0, 3000, 50):
+        events = [
+            event | {"time_ns": event["time_ns"] + number * 10**9} for event in chain(*calls[number : number + 50])
+        ]
+        assert receivers.send(events)
+    history = (tmp_path / "r" / "history").read_bytes()
+    assert CANARY.encode() not in history
+    assert b"Hello from the scripted provider" not in history
+    assert len(history) < 8 << 20
+    assert history.count(b"\n") <= 2 * 4096
+    for _ in range(2):
+        assert len(receivers.calls) == 3000
+        receivers.end()
