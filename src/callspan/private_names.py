@@ -95,12 +95,11 @@ _METRICS: Final = ("opentelemetry.metrics._internal",)
 INTERNAL: Final = PrivateName("_internal", ("opentelemetry.metrics",), _LOOKED_UP)
 METER_PROVIDER: Final = PrivateName("_METER_PROVIDER", _METRICS, _LOOKED_UP)
 PROXY_METER_PROVIDER: Final = PrivateName("_ProxyMeterProvider", _METRICS, "the placeholder is fed, which costs more")
-_EVENTS: Final = ("botocore.eventstream:EventStream",)
-PARSE_EVENT: Final = PrivateName(
-    "_parse_event", _EVENTS, "its streams are not observed", "the events of Bedrock's streams"
-)
 EVENT_GENERATOR: Final = PrivateName(
-    "_event_generator", _EVENTS, "its streams are not observed", "the ends of Bedrock's streams"
+    "_event_generator",
+    ("botocore.eventstream:EventStream",),
+    "its streams are not observed",
+    "the ends of Bedrock's streams",
 )
 BODY_STREAM: Final = PrivateName(
     "_raw_stream", ("botocore.response:StreamingBody",), "only the body itself is observed",
@@ -122,7 +121,7 @@ AGENT_OPTIONS: Final = PrivateName("_options", _AGENTS, _NOT_RECEIVED, "the call
 READ: Final = (
     RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
-    INTERNAL, INNER_STREAM, URI, PARSE_EVENT, EVENT_GENERATOR, BODY_STREAM,
+    INTERNAL, INNER_STREAM, URI, EVENT_GENERATOR, BODY_STREAM,
     METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS,
 )  # fmt: skip
 """Names that are read or set."""

@@ -85,7 +85,7 @@ HOOKED: Final = (
     ),
     SdkProfile(
         "bedrock", "Bedrock", "botocore >= 1.34.116", "bedrock", "aws.bedrock", "bedrock-runtime.amazonaws.com", "",
-        http=(), other_packages=("botocore", "aiobotocore"), path="botocore", base="client",
+        http=(), other_packages=("botocore", "aiobotocore", "urllib3"), path="botocore", base="client",
     ),
 )  # fmt: skip
 """SDKs with a hook of their own."""

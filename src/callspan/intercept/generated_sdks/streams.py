@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
+from callspan.intercept.foreign_objects import Proxy, named_like
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, observer_of
 
@@ -44,7 +45,7 @@ def _with_end(stream: Any, inner: Any) -> Any:
 def _with_errors(helper: Any, inner: Any) -> Any:
     """Return an iterator over the same events that reports the helper's exceptions."""
     response = _response_of(helper)
-    return _AsyncEvents(inner, response) if hasattr(inner, "__anext__") else _events(inner, response)
+    return _AsyncEvents(inner, response) if hasattr(inner, "__anext__") else named_like(_events(inner, response), inner)
 
 
 def _unfinished(_args: object, helper: object, _kwargs: object) -> ResponseObserver | None:
@@ -79,7 +80,7 @@ def _reader(inner: Any, response: object) -> Any:
     """
     if hasattr(inner, "__anext__"):
         return _AsyncReader(inner, response)
-    return _read(inner, response) if hasattr(inner, "__next__") else inner
+    return named_like(_read(inner, response), inner) if hasattr(inner, "__next__") else inner
 
 
 def _read(inner: Iterator[object], response: object) -> Iterator[object]:
@@ -127,13 +128,13 @@ def _events(inner: Iterator[object], response: object) -> Iterator[object]:
         raise
 
 
-class _AsyncReader:
+class _AsyncReader(Proxy):
     """An async iterator over the SDK's; not a generator, whose finalization would race with that of the inner one."""
 
-    __slots__ = ("__weakref__", "_inner", "_observer", "_response", "running")
+    __slots__ = ("__weakref__", "_observer", "_response", "running")
 
     def __init__(self, inner: AsyncIterator[object], response: object) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._response = response
         self._observer: ResponseObserver | None = None
         self.running = False
@@ -176,9 +177,6 @@ class _AsyncReader:
 
     def _report_error(self, observer: ResponseObserver, error: BaseException) -> None:
         observer.failed(error)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
 
 # The name of the SDK's iterator, by which older versions of Sentry tell sync and async streams apart.

@@ -15,6 +15,7 @@ from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.agent.sdk_objects import tool_call_field
 from callspan.agent.tree import current_scope
 from callspan.fail_open import fail_open, value_of
+from callspan.intercept.foreign_objects import named_like
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, parameters, position, silenced
 
 if TYPE_CHECKING:
@@ -68,9 +69,7 @@ def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: An
 def within(loop: Loop, advances: Any) -> Any:
     """Return an iterator over the same items, in which everything that runs belongs to the agent."""
     wrap = around_async_generator if inspect.isasyncgen(advances) else around_generator
-    generator = wrap(lambda: advances, lambda: loop)()
-    generator.__name__, generator.__qualname__ = advances.__name__, advances.__qualname__
-    return generator
+    return named_like(wrap(lambda: advances, lambda: loop)(), advances)
 
 
 def observe_loop_span(original: Function, *_: object, **__: object) -> Function:

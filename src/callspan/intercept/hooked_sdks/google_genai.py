@@ -1,16 +1,15 @@
 """google-genai: observes the requests of its client, below its loops and above its four HTTP libraries.
 
 `BaseApiClient._request` sends each request of `models`, `chats`, `caches` and the rest, with its retries. Its result
-parses the chunks of a stream in `segments` or `async_segments`, whatever library reads the bytes; both are looked up on
-the instance, where they are replaced. Nothing is sent before a stream is iterated. The SDK then makes an object of each
-answer and chunk, in the same context and before anything else.
+parses the chunks of a stream in `segments` or `async_segments`, whatever library reads the bytes. Nothing is sent
+before a stream is iterated. The SDK then makes an object of each answer and chunk, in the same context and before
+anything else.
 """
 
 from __future__ import annotations
 
 import re
-import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import lru_cache, partial
@@ -23,6 +22,7 @@ from opentelemetry import propagate
 from callspan.agent.call_ids import remember_result
 from callspan.errors import outcome_of, qualified_name
 from callspan.fail_open import fail_open
+from callspan.intercept.foreign_objects import Proxy, StateByObject, named_like
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, parsing_error
@@ -66,6 +66,10 @@ class _Address(NamedTuple):
     port: int | None
 
 
+ANSWERS: Final[StateByObject[Call]] = StateByObject()
+"""The calls of answers that are read in segments."""
+
+
 class GoogleCall(OpenCall):
     """A call while `_request` runs."""
 
@@ -78,7 +82,7 @@ class GoogleCall(OpenCall):
         call, body = self.call, answer.response_stream
         _ANSWERED.set(call.id_cell)
         if call.streaming and not isinstance(body, list):
-            _observe_segments(answer, call)
+            ANSWERS.put(answer, call, call.lost)
             return
         content = body[0] if isinstance(body, list) and body else None
         if isinstance(call, BatchResults):
@@ -125,18 +129,16 @@ def _downloaded(results: BatchResults, content: object) -> None:
     results.end()
 
 
-def _observe_segments(answer: Any, call: Call) -> None:
-    """Let an answer read its segments through observers. A strong reference to itself would keep its connection."""
-    itself = weakref.ref(answer)
-    for name, observer in (("segments", _observed), ("async_segments", _AsyncSegments)):
-        setattr(answer, name, partial(_read, getattr(type(answer), name), itself, observer, call))
+def _streaming_call(args: tuple[Any, ...], _: object, __: object) -> Call | None:
+    call = ANSWERS.get(args[0])
+    return None if call is None or call.ended else call
 
 
-def _read(segments: Callable[[Any], Any], itself: Callable[[], Any], observer: Callable[..., Any], call: Call) -> Any:
-    inner = segments(itself())
-    with _STREAM:
-        return observer(inner, call)
-    return inner
+def _with_segments(call: Call, segments: Any) -> Any:
+    """Return an iterator over the same segments that reports each, and their end."""
+    if hasattr(segments, "__anext__"):
+        return _AsyncSegments(segments, call)
+    return named_like(_observed(segments, call), segments)
 
 
 def _error(error: BaseException) -> ErrorInfo | None:
@@ -260,13 +262,14 @@ def _observed(segments: Iterator[object], call: Call) -> Iterator[object]:
         call.end()
 
 
-class _AsyncSegments:
+class _AsyncSegments(Proxy):
     """As `_observed`; no generator, whose finalization would race with that of the inner one."""
 
-    __slots__ = ("_call", "_inner")
+    __slots__ = ("_call",)
 
     def __init__(self, inner: AsyncIterator[object], call: Call) -> None:
-        self._inner, self._call = inner, call
+        super().__init__(inner)
+        self._call = call
 
     def __aiter__(self) -> AsyncIterator[object]:
         return self
@@ -288,11 +291,6 @@ class _AsyncSegments:
                 call.fail(error)
             raise
         return segment
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.__slots__:  # not set: the constructor was interrupted
-            raise AttributeError(name)
-        return getattr(self._inner, name)
 
     def __del__(self) -> None:
         with suppress(AttributeError), _STREAM:
@@ -323,5 +321,7 @@ REQUEST: Final = HookSteps(
     on_failure=OpenCall.abandon,
 )  # fmt: skip
 """Observes calls around `BaseApiClient._request` and `_async_request`."""
+SEGMENTS: Final = HookSteps(step=_STREAM, before=_streaming_call, on_return=_with_segments)
+"""Observes the chunks of a stream, around `HttpResponse.segments` and `async_segments`."""
 ATTEMPT: Final = HookSteps(step=_ATTEMPT, before=_attempted, on_return=_received, on_error=_failed)
 """Observes attempts around `_request_once` and `_async_request_once`."""

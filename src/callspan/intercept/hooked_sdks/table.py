@@ -39,6 +39,21 @@ _BEDROCK: Final = (
         "_get_response", ("aiobotocore.endpoint:AioEndpoint",), bedrock.ATTEMPT.around, "attempts of async calls",
         reads={"request": 1, "operation_model": 2}, is_async=True, late=True,
     ),
+    Hook(
+        "_parse_event", ("botocore.eventstream:EventStream",), bedrock_answers.PARSE.around, "events of sync streams"
+    ),
+    Hook(
+        "_parse_event", ("aiobotocore.eventstream:AioEventStream",), bedrock_answers.PARSE.around,
+        "events of async streams", is_async=True, late=True,
+    ),
+    Hook(
+        "close", ("botocore.eventstream:EventStream",), bedrock_answers.CLOSE_STREAM.around,
+        "streams that are closed early; they end when collected",
+    ),
+    Hook(
+        "read", ("urllib3.response:HTTPResponse",), bedrock_answers.READ_RAW.around,
+        "bodies of models that were invoked, read in a block or by another instrumentation",
+    ),
     Hook("read", _BODIES, bedrock_answers.READ.around, _SYNC_CONTENT),
     Hook(
         "readinto", _BODIES, bedrock_answers.READ_INTO.around, _SYNC_CONTENT, reads={"b": 1}, with_="readinto"
@@ -111,6 +126,13 @@ HOOKS: Final[tuple[Hook, ...]] = (
     Hook(
         "_async_request_once", _CLIENT, google_genai.ATTEMPT.around, "attempts of async calls",
         reads={"http_request": 1}, is_async=True,
+    ),
+    Hook(
+        "segments", ("google.genai._api_client:HttpResponse",), google_genai.SEGMENTS.around, "content of sync streams"
+    ),
+    Hook(
+        "async_segments", ("google.genai._api_client:HttpResponse",), google_genai.SEGMENTS.around,
+        "content of async streams",
     ),
     Hook(
         "do_request", ("google.genai._gaos.basesdk:BaseSDK",), google_interactions.REQUEST.around, "sync interactions",

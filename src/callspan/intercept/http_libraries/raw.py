@@ -25,6 +25,7 @@ from callspan.intercept.body_parsers import (
     is_media,
     stated_length,
 )
+from callspan.intercept.foreign_objects import Proxy, named_like
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import OBSERVERS, READING, Reading, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
@@ -54,8 +55,8 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
         pieces = _SendingReader(pieces, reading) if is_async else _sending(pieces, reading)
     observer.is_read_by_sdk = observer.call.byte_reader is None and observer.is_reading()
     if observer.is_read_by_sdk and not is_json(observer.response()):
-        return _TailReader(pieces, observer) if is_async else _with_tail(pieces, observer)
-    reader = _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
+        return _TailReader(pieces, observer) if is_async else named_like(_with_tail(pieces, observer), pieces)
+    reader = named_like((_observed_async if is_async else _observed)(pieces, observer), pieces)
     if not observer.is_read_by_sdk:
         observer.reader = weakref.ref(reader)
     return reader
@@ -130,19 +131,13 @@ def _sending(pieces: Iterator[bytes], reading: Reading) -> Iterator[bytes]:
         yield piece
 
 
-class _AsyncPieces:
+class _AsyncPieces(Proxy):
     """Passes on the pieces of another iterator; no generator, whose finalization would race with that of the inner."""
 
-    __slots__ = ("_inner",)
-
-    def __init__(self, inner: AsyncIterator[bytes]) -> None:
-        self._inner = inner
+    __slots__ = ()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
 
 class _SendingReader(_AsyncPieces):
@@ -157,9 +152,10 @@ class _SendingReader(_AsyncPieces):
     async def __anext__(self) -> bytes:
         READING.set(self._reading)
         try:
-            return await self._inner.__anext__()
+            piece: bytes = await self._inner.__anext__()
         finally:
             READING.set(None)
+        return piece
 
 
 def _cut(observer: ResponseObserver) -> None:
@@ -177,7 +173,7 @@ class _TailReader(_AsyncPieces):
         self._observer = observer
 
     async def __anext__(self) -> bytes:
-        piece = await self._inner.__anext__()
+        piece: bytes = await self._inner.__anext__()
         tail = self._observer.tail
         tail += piece
         if len(tail) > _TAIL_BYTES:

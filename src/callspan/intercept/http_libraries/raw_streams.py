@@ -6,11 +6,12 @@ on the same pieces and reports that they begin, end or fail.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
+from callspan.intercept.foreign_objects import Proxy, named_like
 
 if TYPE_CHECKING:
     from callspan.intercept.http_libraries.wire_calls import WireObserver
@@ -26,28 +27,26 @@ def observe(response: Any, observer: WireObserver) -> None:
             setattr(stream, names.INNER_STREAM.name, _RawStream(inner, observer))
 
 
-class _RawStream:
+class _RawStream(Proxy):
     """The same stream, observed."""
 
-    __slots__ = ("_inner", "_observer")
+    __slots__ = ("_observer",)
 
     def __init__(self, inner: Any, observer: WireObserver) -> None:
-        self._inner, self._observer = inner, observer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        super().__init__(inner)
+        self._observer = observer
 
     def __iter__(self) -> Iterator[bytes]:
         with _OBSERVE:
             self._observer.raw_begun()
-        return _observed(iter(self._inner), self._observer)
+        pieces = iter(self._inner)
+        return named_like(_observed(pieces, self._observer), pieces)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         pieces: AsyncIterator[bytes] = aiter(self._inner)
         with _OBSERVE:
             self._observer.raw_begun()
-            kind = _RawGenerator if isinstance(pieces, AsyncGenerator) else _RawPieces
-            return kind(pieces, self._observer)
+            return _RawPieces(pieces, self._observer)
         return pieces
 
 
@@ -67,13 +66,14 @@ def _observed(pieces: Iterator[bytes], observer: WireObserver) -> Iterator[bytes
         observer.raw_ended()
 
 
-class _RawPieces:
-    """As `_observed`. No generator, whose finalization would race with that of the inner one."""
+class _RawPieces(Proxy):
+    """As `_observed`. No generator, whose finalization would race with that of the inner one, which httpx2 closes."""
 
-    __slots__ = ("_inner", "_observer")
+    __slots__ = ("_observer",)
 
     def __init__(self, inner: Any, observer: WireObserver) -> None:
-        self._inner, self._observer = inner, observer
+        super().__init__(inner)
+        self._observer = observer
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -94,18 +94,3 @@ class _RawPieces:
                 self._observer.raw_failed(error)
             raise
         return piece
-
-
-class _RawGenerator(_RawPieces):
-    """One whose inner iterator is a generator, which httpx2 closes."""
-
-    __slots__ = ()
-
-    def asend(self, value: Any) -> Any:
-        return self._inner.asend(value)
-
-    def athrow(self, *error: Any) -> Any:
-        return self._inner.athrow(*error)
-
-    def aclose(self) -> Any:
-        return self._inner.aclose()
