@@ -30,6 +30,7 @@ _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakK
 _EXIT_S: Final = 2.0
 _FORK_S: Final = 0.2
 _POLL_S: Final = 0.001
+_CALLSPAN: Final = "callspan."
 _listeners: Final[weakref.WeakKeyDictionary[ProcessListener, None]] = weakref.WeakKeyDictionary()
 _forks: Final[defaultdict[int, list[_Fork]]] = defaultdict(list)
 """The forks under way by thread; a signal handler may fork within a fork."""
@@ -69,6 +70,10 @@ class _LateImports:
         """End."""
         self._importing.remove(get_ident())
 
+    def is_inner(self) -> bool:
+        """Return whether this thread is in a block within another one."""
+        return self._importing.count(get_ident()) > 1
+
     def before_fork(self, deadline: float) -> None:
         """Wait for the imports of other threads until the deadline."""
         me = get_ident()
@@ -92,10 +97,10 @@ class _LateImports:
 def _forget_imports_of_others() -> None:
     """Have modules that other threads of the parent were importing imported anew, as their locks stay held."""
     locks = getattr(import_module("importlib._bootstrap"), "_module_locks", {})
-    for name, reference in list(locks.items()):
-        if getattr(reference(), "owner", None) not in (None, get_ident()):
+    for name, owner in _importing_threads():
+        if owner not in (None, get_ident()):
             locks.pop(name, None)
-            if getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False):
+            if (module := sys.modules.get(name)) is not None and _is_half(module):
                 del sys.modules[name]
 
 
@@ -104,9 +109,43 @@ LATE_IMPORTS: Final = _LateImports()
 
 
 def late_import(module: str) -> ModuleType:
-    """Import a module; a fork waits for it. Raises ImportError."""
+    """Import a module; a fork waits for it. Raises ImportError.
+
+    A signal handler may interrupt an import of its thread, and needs the module as a whole: it imports that anew, and
+    the interrupted import returns the same.
+    """
+    loaded = sys.modules.get(module)
+    if loaded is not None and not _is_half(loaded):
+        return loaded
     with LATE_IMPORTS:
-        return import_module(module)
+        halves = _interrupted_imports(module.partition(".")[0]) if LATE_IMPORTS.is_inner() else {}
+        for name in halves:
+            del sys.modules[name]
+        try:
+            return import_module(module)
+        finally:
+            for name, half in halves.items():
+                sys.modules.setdefault(name, half)  # its import raises KeyError without one
+
+
+def _interrupted_imports(package: str) -> dict[str, ModuleType]:
+    """Return the modules of callspan and of a package that this thread has begun to import."""
+    return {
+        name: module
+        for name, owner in _importing_threads()
+        if owner == get_ident() and name.startswith((_CALLSPAN, f"{package}."))
+        if (module := sys.modules.get(name)) is not None and _is_half(module)
+    }
+
+
+def _importing_threads() -> list[tuple[str, int | None]]:
+    """Return the names of modules that are being imported, each with the id of its thread."""
+    locks = getattr(import_module("importlib._bootstrap"), "_module_locks", {})
+    return [(name, getattr(reference(), "owner", None)) for name, reference in list(locks.items())]
+
+
+def _is_half(module: ModuleType) -> bool:
+    return getattr(getattr(module, "__spec__", None), "_initializing", False)
 
 
 def late_attribute(reference: str) -> Any:
