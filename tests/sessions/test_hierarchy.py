@@ -18,6 +18,7 @@ from tests.support.records import SECOND
 
 from callspan import add_callback, current_session, current_timestep, feedback, metadata, reward, session, tool
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.testing import capture
 
 
 def test_user_spans_are_nested_between_session_spans(seen: Seen) -> None:
@@ -303,3 +304,12 @@ def test_carrier_contains_the_sampling_decision(seen: Seen, sampled: bool) -> No
         assert "\0" not in f"{hostile.id}{hostile.name}"
     assert len(seen.named("timestep")) == int(sampled)
     assert seen.ended(TimestepRecord)[0].session_id == own.id
+
+
+def test_observations_and_actions_have_the_fields_of_messages_and_events() -> None:
+    with capture() as captured, session("s") as own, own.timestep() as step:
+        step.observation("x", metadata={"depth": 2}, sequence=7)
+        step.action("north", call="call-1", sequence=8)
+    (observation,), (action,) = captured.messages, [event for event in captured.events if event.event_type == "action"]
+    assert (observation.metadata, observation.external_sequence) == ({"depth": 2}, 7)
+    assert (action.call_id, action.external_sequence) == ("call-1", 8)

@@ -90,21 +90,29 @@ class EventRecorder(Node, Operations):
         target.emit(record, "message")
         return record.message_id
 
-    def observation(self, observation: object, *, at: Time | None = None) -> str:
-        """Record an observation of the agent; return the message's id."""
-        return self.message(observation, at=at)
+    def observation(
+        self,
+        observation: object,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+        at: Time | None = None,
+    ) -> str:
+        """Record an observation of the agent; return the message's id. For the arguments see `message`."""
+        return self.message(observation, metadata=metadata, sequence=sequence, at=at)
 
     def action(
         self,
         action: object,
         *,
         system: str | None = None,
+        call: object = None,
         metadata: Mapping[str, object] | None = None,
         sequence: int | None = None,
         at: Time | None = None,
     ) -> str:
         """Record an action of the agent, any JSON value; return the event's id. For other arguments see `event`."""
-        return self.event("action", action, system=system, metadata=metadata, sequence=sequence, at=at)
+        return self.event("action", action, system=system, call=call, metadata=metadata, sequence=sequence, at=at)
 
     @ignore_misuse
     def event(  # noqa: PLR0913 - the fields of an event
