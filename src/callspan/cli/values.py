@@ -30,6 +30,8 @@ _MAX_COUNT: Final = 2**53
 _MAX_NS: Final = 2**63 - 1
 """The largest time that stores can hold, in the year 2262."""
 _NS_PER_S: Final = 1_000_000_000
+_COMPARISONS: Final = ("<", ">", "!", "~")
+"""Characters that make another comparison of `=`."""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?")
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNITS_NS: Final = {"ms": 1_000_000, **{unit: seconds * _NS_PER_S for unit, seconds in _UNITS_S.items()}}
@@ -91,7 +93,7 @@ def _moment(text: str) -> int:
 
 def _key_value(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
-    if not equals or not key:
+    if not equals or not key or key.endswith(_COMPARISONS):
         raise ValueError
     return key, value
 
@@ -149,7 +151,9 @@ USD: Final = Value("usd", _decimal, "write an amount in dollars, such as 0.25")
 NUMBER: Final = Value("number", lambda text: float(_decimal(text)), "write a number, such as 0.5")
 DURATION: Final = Value("time", _duration, "write 500ms, 30s, 2m or 1h")
 MOMENT: Final = Value("time", _moment, "write 30m, 2h, 3d or a time such as 2026-11-20T08:00")
-KEY_VALUE: Final = Value("key=value", _key_value, "write key=value")
+KEY_VALUE: Final = Value(
+    "key=value", _key_value, "write key=value, which selects equal values; no other comparison is possible"
+)
 # Text that is no URL may still contain a password.
 HTTP_URL: Final = Value("url", _http_url, "write http://host:port", is_shown=False)
 TRACE_URL: Final = Value("url", _trace_url, "write http://host/trace/{trace_id}", is_shown=False)
