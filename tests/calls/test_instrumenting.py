@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
@@ -24,6 +25,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider
 from tests.support.calls import ask
 from tests.support.processes import ran
+from tests.support.receiver import OtlpReceiver
 from tests.support.waiting import HANG_MS, HANG_S, until
 
 import callspan
@@ -455,3 +457,25 @@ def test_flush_continues_after_a_failing_provider(answers: tuple[object, object]
     handle = callspan.instrument(tracer_provider=tracers, meter_provider=meters, sdks=NONE)
     assert handle.force_flush(HANG_MS) == flushed
     assert [HANG_S < timeout <= HANG_MS for timeout in (*tracers.requested, *meters.requested)] == [True, True]
+
+
+def test_capture_of_some_sdks(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    callspan.instrument(sdks=("anthropic",))
+    with capture(sdks="openai") as seen:
+        assert {status.sdk for status in callspan.patch_status()} == {"openai"}
+        ask(client)
+        ask(claude)
+        assert [record.sdk.partition("/")[0] for record in seen.records if record.sdk] == ["openai"]
+    assert {status.sdk for status in callspan.patch_status()} == {"anthropic"}
+    with pytest.raises(SettingError, match="sdks='opneai'"), capture(sdks="opneai"):  # type: ignore[arg-type]
+        pass
+
+
+def test_capture_sends_its_spans(client: openai.OpenAI) -> None:
+    with OtlpReceiver() as receiver:
+        with capture(otlp=receiver.url) as seen:
+            ask(client)
+            assert [span.name for span in seen.spans] == ["chat gpt-5"]
+        assert [span.name for span in receiver.spans] == ["chat gpt-5"]
+    with pytest.raises(SettingError, match="otlp"), capture(otlp="nowhere"):
+        pass

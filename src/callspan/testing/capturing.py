@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan.agent.misuse import usage_errors
 from callspan.agent.registry import isolated_ids
+from callspan.intercept.patching import sources_of
+from callspan.otlp.providers import check_otlp, make_provider
 from callspan.otlp.span_ids import SpanIds
 from callspan.process.processed import ProcessedRecord
 from callspan.process.redaction import Redactor
@@ -20,6 +22,7 @@ from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.merging import merged
+from callspan.sdk_profiles import SOURCES, Source
 from callspan.settings import SettingArguments
 from callspan.settings_loader import load
 from callspan.wiring import WIRING
@@ -106,16 +109,24 @@ def _settle() -> None:
 
 
 @contextmanager
-def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Capture]:
+def capture(
+    *,
+    redact: Redactor | None = None,
+    sdks: Source | Sequence[Source] | None = None,
+    otlp: str | bool | None = None,
+    **settings: Unpack[SettingArguments],
+) -> Iterator[Capture]:
     """Instrument the SDKs for a block and collect its spans and records; then restore the previous state.
 
-    `settings` are those of `callspan.instrument()`; environment variables are ignored. Misuse of the session API raises
-    `UsageError`, so that it fails the test. Spans go to a separate provider, not to the global one, and records to no
-    store unless `stores` names one. Captures may be nested; the innermost one gets the calls, and does not know the
-    sessions of outer ones. A capture is of the whole process: threads that capture at once get each other's calls.
+    `redact`, `sdks` and `settings` are those of `callspan.instrument()`; environment variables are ignored. Misuse of
+    the session API raises `UsageError`, so that it fails the test. Spans go to a separate provider, not to the global
+    one, and with `otlp` also to that receiver, at the end of the block at the latest; records go to no store unless
+    `stores` names one. Captures may be nested; the innermost one gets the calls, and does not know the sessions of
+    outer ones. A capture is of the whole process: threads that capture at once get each other's calls.
 
     Raises:
         SettingError: A setting is invalid.
+        ImportError: `otlp` is given and no exporter is installed.
 
     Example:
         >>> with callspan.testing.capture(content="off") as seen:
@@ -123,14 +134,16 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
         >>> seen.records[0].text is None
         True
     """
+    sources = SOURCES if sdks is None else sources_of(sdks)
+    check_otlp(otlp)
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(id_generator=SpanIds())
+    provider = make_provider("traces", otlp) if otlp else TracerProvider(id_generator=SpanIds())
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Capture(exporter)
     loaded = load({**settings}, environment={})
     providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured.add,))
     try:
-        with WIRING.replaced(loaded, providers), isolated_ids(), usage_errors():
+        with WIRING.replaced(loaded, providers, sources), isolated_ids(), usage_errors():
             yield captured
     finally:
         provider.shutdown()

@@ -148,11 +148,16 @@ class Wiring:
         return handle
 
     @contextmanager
-    def replaced(self, settings: Settings, providers: Providers) -> Iterator[None]:
-        """Context manager that uses another pipeline and patches everything, then restores the previous state."""
+    def replaced(
+        self, settings: Settings, providers: Providers, replacing_sources: Sequence[Source] = SOURCES
+    ) -> Iterator[None]:
+        """Context manager that uses another pipeline and these sources alone, then restores the previous state."""
         before, sources = self._pipeline, self._sources
         with self._lock:
-            _, old_pipeline = self._exchange(settings, providers, SOURCES)
+            self._sources = ()
+            for source in set(sources).difference(replacing_sources):
+                self.patches.undo(source)
+            _, old_pipeline = self._exchange(settings, providers, replacing_sources)
         _retire(old_pipeline)
         try:
             yield
@@ -165,6 +170,9 @@ class Wiring:
                     self._set_pipeline(before)
                     for source in set(self._sources).difference(sources):
                         self.patches.undo(source)
+                    if before.settings.enabled:
+                        for source in set(sources).difference(self._sources, (HTTP,)):
+                            self.patches.apply(source)
                     self._sources = sources
                     self._switch_sources()
 
