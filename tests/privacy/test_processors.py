@@ -504,3 +504,27 @@ def test_record_cannot_change_application_objects() -> None:
 
     assert applied(msgspec.structs.replace(EVENT, data=state), wipe).data == {}
     assert state == {"board": ["x"]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_redactor_runs_twice_for_a_call(stream: bool, client: openai.OpenAI) -> None:
+    """Before the request, on what its span and first version show, and at the end, on the whole."""
+    seen_bodies = []
+
+    def redact(record: Any) -> Any:
+        seen_bodies.append(record.request.body is not None)
+        record.metadata.update(dict.fromkeys(record.metadata, "[redacted]"))
+        return record
+
+    create: Any = client.chat.completions.create
+    with capture(redact=redact) as seen, callspan.metadata(user_id="ann@example.com"):
+        answer = create(model="m", messages=[{"role": "user", "content": "q"}], stream=stream)
+        if stream:
+            list(answer)
+        versions = [record for record in seen.everything if isinstance(record, CallRecord)]
+    assert seen_bodies == [False, True]
+    assert [record.is_first_version for record in versions] == ([True, False] if stream else [False])
+    assert {record.metadata["user_id"] for record in versions} == {"[redacted]"}
+    assert {(record.call_id, record.trace_id, record.span_id) for record in versions} == {
+        (versions[-1].call_id, versions[-1].trace_id, versions[-1].span_id)
+    }

@@ -95,6 +95,10 @@ _ENDING_S: Final = 0.2
 """Seconds to wait for an end on another thread."""
 _LARGE_BYTES: Final = 65_536
 """Larger requests are not in first versions, and no media bytes are kept beside them while the call runs."""
+_OF_START: Final = (
+    "call_id", "seen_in", "process", "trace_id", "span_id", "parent_span_id", "sampled", "trace",
+)  # fmt: skip
+"""What a call knows of its start only after the redactor has run."""
 
 
 class Ending(NamedTuple):
@@ -119,8 +123,9 @@ class Call:
         "__weakref__", "_accumulator", "_add", "_answer_complete", "_body", "_call_ended", "_content_ns",
         "_conversation", "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_presumed_left",
         "_is_unread", "_last_event", "_last_ns", "_notes", "_partly_unobserved", "_processed", "_request",
-        "_saw_terminal_event", "_start_context", "_stop_counting", "_tool_messages", "_zero_ns", "attempts", "chunks",
-        "endpoint", "explicit", "has_body", "hides_usage", "id_cell", "is_raw", "record", "span", "streaming",
+        "_saw_terminal_event", "_start_context", "_started", "_stop_counting", "_tool_messages", "_zero_ns",
+        "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage", "id_cell", "is_raw", "record", "span",
+        "streaming",
     )  # fmt: skip
 
     byte_reader: LineReader | None = None
@@ -219,8 +224,11 @@ class Call:
 
     def _begin(self) -> None:
         factory, metrics, processed = self._factory, self._factory.metrics, None
+        self._started: CallRecord | None = None
+        """Its redacted start, which its span and first version show; None without a redactor."""
         if self.has_span_from_start:
             processed = factory.processors.started(self.record)
+            self._started = processed.record if factory.processors.redacts else None
             try:
                 self.span = NO_SPAN if factory.spans is None else factory.spans.start(processed)
             except Exception as error:
@@ -358,7 +366,13 @@ class Call:
             return
         self._start_context = None
         factory = self._factory
-        processed = factory.processors.process(first_version) if factory.recorder.writes_starts() else None
+        processed, redacted_start = None, self._started
+        if factory.recorder.writes_starts():
+            if redacted_start is None or first_version.response is not None:
+                processed = factory.processors.process(first_version)
+            else:
+                ids = {name: getattr(first_version, name) for name in _OF_START}
+                processed = factory.processors.with_callbacks(msgspec.structs.replace(redacted_start, **ids))
         if processed is not None:
             factory.recorder.write(processed)
         factory.keep(first_version)

@@ -145,19 +145,27 @@ class Processor(NamedTuple):
 class Processors:
     """A list of processors. Safe from any thread."""
 
-    __slots__ = ("_changes_starts", "_processors")
+    __slots__ = ("_changes_starts", "_processors", "redacts")
 
-    def __init__(self, processors: Sequence[Processor], *, changes_starts: bool = True) -> None:
+    def __init__(self, processors: Sequence[Processor], *, changes_starts: bool = True, redacts: bool = False) -> None:
         """`changes_starts` states that a processor may change records without content, settings, metadata and error."""
         self._processors = tuple(processors)
         self._changes_starts = changes_starts
+        self.redacts = redacts
+        """Whether one of them is the application's redactor."""
 
     def process(self, record: _R, point: Point | None = None) -> ProcessedRecord[_R]:
         """Return the record as it may be exported and stored, after the callbacks of `point` and of `before_record`.
 
         Raises only interrupts: if a processor raises, the record is kept without its content.
         """
-        result = self._processed(record)
+        return self._called_back(self._processed(record), point)
+
+    def with_callbacks(self, record: _R) -> ProcessedRecord[_R]:
+        """Return the result of `process` for a record that the processors have made."""
+        return self._called_back(ProcessedRecord(record), None)
+
+    def _called_back(self, result: ProcessedRecord[_R], point: Point | None) -> ProcessedRecord[_R]:
         if not callbacks.REGISTERED:
             return result
         processed = result.record
@@ -235,7 +243,8 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
     limit = partial(within, max_bytes=settings.max_record_bytes)
     steps.append(Processor(fail_open("limit the size of a record"), limit))
     steps.append(Processor(_PRICE, with_provider_cost, _unchanged))
-    return Processors(steps, changes_starts=redactor is not None or settings.content != "full")
+    redacts = redactor is not None
+    return Processors(steps, changes_starts=redacts or settings.content != "full", redacts=redacts)
 
 
 def delivery_processors(prices: Path | None) -> Processors:
