@@ -15,10 +15,11 @@ import json, signal, sys
 import callspan
 from callspan.forks import late_import
 from callspan.providers import registry
+from callspan.record.apis import APIS
 from callspan.testing import capture
 
 apis, step = json.loads(sys.argv[1]), int(sys.argv[2])
-vendors = {name.partition(".")[0] for name, _ in registry._ADAPTERS.values()}
+vendors = {row.family for row in APIS.values()}
 spots = []
 
 def record(api):
@@ -49,7 +50,7 @@ def interrupt_at(module, spot):
     return lines
 
 for api in apis:
-    module = "callspan.providers." + registry._ADAPTERS[api][0]
+    module = "callspan.providers." + APIS[api].adapter.partition(":")[0]
     sibling = next(other for other in registry.APIS if registry.wire_of(other) == registry.wire_of(api))
     spot = 0
     while True:
@@ -70,7 +71,7 @@ for api in apis:
         if not got:
             break
         whole = sys.modules[module]
-        assert got[0] is getattr(whole, registry._ADAPTERS[api][1]), (api, spot, got)
+        assert got[0] is getattr(whole, APIS[api].adapter.partition(":")[2]), (api, spot, got)
         assert [record.api for record in seen.records] == [api, sibling, api], (api, spot, seen.records)
         assert late_import(module) is whole and not whole.__spec__._initializing
         spots.append(spot)
