@@ -75,6 +75,7 @@ def test_history_in_an_answer_is_stored_once(tmp_path: Path) -> None:
             rows = "SELECT count(*) FROM contents WHERE role = 'user' AND text = ?"
             assert connection.execute(rows, (f"{turn} {LONG}",)).fetchone()[0] <= 2
         assert connection.execute("SELECT count(*) FROM contents").fetchone()[0] < 30 * 8
+        assert connection.execute("SELECT count(*) FROM call_messages WHERE role IS NULL").fetchone()[0] == 0
 
 
 def test_equal_json_has_the_role_of_its_place(tmp_path: Path) -> None:

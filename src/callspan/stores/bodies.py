@@ -47,7 +47,7 @@ import msgspec
 
 from callspan.record.apis import APIS, Api
 from callspan.record.plain_json import plain
-from callspan.stores.texts import Place, said
+from callspan.stores.texts import Place, Side, said
 
 _INLINE_BYTES: Final = 256
 _HASH_BYTES: Final = 16
@@ -70,6 +70,8 @@ _BEFORE_VALUE: Final = re.compile(rb"\s*:\s*")
 _DIGITS: Final = b"0123456789-"
 _ROLE_CONTENT: Final = ("role", "content")
 _NULL: Final = b"null"
+_TOOLS: Final = "tools"
+_NO_SHARE: Final = msgspec.Raw(_NULL)
 _OTHER: Final = Api(
     "", "", said=("messages", "input", "prompt"), has_plain_messages=True, instructions=("system", "instructions")
 )
@@ -157,47 +159,53 @@ def split(body: bytes, api: str) -> Parts:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Parts(_skeleton([("", "text", msgspec.Raw(body))]), [], 0, [], 0)
     row = APIS.get(api, _OTHER)
-    names = [name for name in row.said if name in fields and bytes(fields[name]) != _NULL]
-    listed = {name: _elements(bytes(fields[name])) for name in names}
-    growing = next((name for name in names if listed[name] is not None), names[0] if names else None)
+    listed: dict[str, list[msgspec.Raw] | None] = {}
     messages: list[Piece] = []
     starts: dict[str, int] = {}
-    for name, elements in listed.items():
-        starts[name] = len(messages)
-        place = Place(api, "message", name, elements is not None, row.has_plain_messages)
-        values = [fields[name]] if elements is None else elements
-        messages += [_cached_piece(bytes(value), place) for value in values]
+    for name in row.said:
+        if (value := fields.get(name)) is not None and (raw := bytes(value)) != _NULL:
+            elements = listed[name] = _elements(raw)
+            starts[name] = len(messages)
+            place = _place(api, "message", name, elements is not None)
+            messages += [_cached_piece(bytes(item), place) for item in ([value] if elements is None else elements)]
     history, history_at = _with_unique_hashes(messages), 0
     others: list[tuple[int, Piece]] = []
-    if growing is not None and len(names) > 1:
+    shares = dict.fromkeys(listed, _NO_SHARE)
+    if len(listed) > 1:
+        growing = next((name for name, elements in listed.items() if elements is not None), next(iter(listed)))
         history_at = starts[growing]
         end = history_at + _count(listed[growing])
-        others = [(at, part) for at, part in enumerate(messages) if not history_at <= at < end]
         history = messages[history_at:end]
+        others = [(at, part) for at, part in enumerate(messages) if not history_at <= at < end]
+        counts = (None if name == growing else _count(elements) for name, elements in listed.items())
+        shares = {name: msgspec.Raw(_encode(share)) for name, share in zip(listed, enumerate(counts), strict=True)}
     skeleton: _Skeleton = []
-    instructions, below = -1, -2
+    below = -2
+    has_instructions = False
     for name, value in fields.items():
-        raw = bytes(value)
-        if name in starts:
-            share = [names.index(name), None if name == growing else _count(listed[name])] if len(names) > 1 else None
-            kind: _Kind = "text" if listed[name] is None else "history"
-            skeleton.append((name, kind, msgspec.Raw(_encode(share))))
+        if name in shares:
+            skeleton.append((name, "text" if listed[name] is None else "history", shares[name]))
             continue
+        raw = bytes(value)
         is_instruction = name in row.instructions
-        if not (is_instruction or name == "tools" or len(raw) > _INLINE_BYTES):
+        if not is_instruction and len(raw) <= _INLINE_BYTES and name != _TOOLS:
             skeleton.append((name, "value", value))
             continue
-        part = _cached_piece(raw, Place(api, "instructions", name) if is_instruction else None)
+        part = _cached_piece(raw, _place(api, "instructions", name, False) if is_instruction else None)
         part.hash += _INSTRUCTIONS if is_instruction else _VALUE
         skeleton.append((name, "piece", msgspec.Raw(_encode(part.hash.hex()))))
-        if is_instruction and instructions == -1:
-            others.append((instructions, part))
-            instructions = 0
+        if is_instruction and not has_instructions:
+            others.append((-1, part))
+            has_instructions = True
         else:
             others.append((below, part))
             below -= 1
-    others.sort(key=itemgetter(0))
     return Parts(_skeleton(skeleton), history, history_at, others, len(messages))
+
+
+@lru_cache(_KNOWN_ENTRIES)
+def _place(api: str, side: Side, field: str, is_element: bool) -> Place:
+    return Place(api, side, field, is_element, side == "message" and APIS.get(api, _OTHER).has_plain_messages)
 
 
 def _elements(raw: bytes) -> list[msgspec.Raw] | None:
@@ -215,7 +223,8 @@ def answer(body: bytes, api: str, request: Parts | None) -> Answer:
 
     Its piece is never shared with a request, even if the JSON is equal.
     """
-    row, repeated = APIS.get(api, _OTHER), dict[bytes, Piece]()
+    row = APIS.get(api, _OTHER)
+    repeated: dict[bytes, Piece] = {}
     if row.repeats and len(body) > _INLINE_BYTES:
         known = {} if request is None else {part.hash[:_HASH_BYTES]: part.hash for part in _pieces(request)}
         for name, raw in _repeated_fields(body, row):
@@ -227,7 +236,7 @@ def answer(body: bytes, api: str, request: Parts | None) -> Answer:
                         part = repeated[digest] = Piece(digest + _REPEATED, value)
                         known[digest] = part.hash
             body = _referring(body, name, raw, elements, known)
-    return Answer(Piece(_digest(body) + _ANSWER, body, Place(api, "answer")), [*repeated.values()])
+    return Answer(Piece(_digest(body) + _ANSWER, body, _place(api, "answer", "", False)), [*repeated.values()])
 
 
 def _pieces(request: Parts) -> Iterator[Piece]:

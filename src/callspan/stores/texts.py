@@ -6,7 +6,7 @@ that have texts in most APIs are taken.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
@@ -33,12 +33,14 @@ _TEXT_KEYS: Final = frozenset(
 )  # fmt: skip
 _ARGUMENTS: Final = ("arguments", "input")
 
+Side: TypeAlias = Literal["message", "instructions", "answer"]
+
 
 class Place(NamedTuple):
     """Where in a body a piece with texts is."""
 
     api: str
-    side: Literal["message", "instructions", "answer"]
+    side: Side
     field: str = ""
     is_element: bool = False
     """Whether it is one element of the list in `field`."""
