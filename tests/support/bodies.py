@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from callspan.providers.registry import by_api, generic, with_conversation
+from callspan.record.apis import APIS
 
-__all__ = ["endpoint", "folded", "with_conversation"]
+__all__ = ["APIS", "endpoint", "folded", "with_conversation"]
 
 
 def endpoint(api: str) -> Any:

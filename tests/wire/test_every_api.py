@@ -18,12 +18,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.bodies import APIS, endpoint
 from tests.support.records import raw
 from tests.wire.corpus import OTHERS, SAMPLE
 
 import callspan
-from callspan.providers import registry
-from callspan.record.apis import APIS
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -36,6 +35,7 @@ from callspan.records import (
     parse_arguments,
 )
 from callspan.stores import CallFilter, bodies
+from callspan.testing import capture
 
 Json = dict[str, Any]
 CASES: dict[str, Json] = yaml.safe_load(Path(__file__).with_name("exchanges.yaml").read_text())
@@ -119,9 +119,8 @@ def thoughts(message: Message) -> Iterator[str]:
 
 
 def sides(api: str, request: Json, response: Any) -> tuple[Conversation, Conversation]:
-    endpoint = registry.by_api(api)
-    assert endpoint is not None
-    return endpoint.conversation(request, None), endpoint.conversation(None, response)
+    reader = endpoint(api)
+    return reader.conversation(request, None), reader.conversation(None, response)
 
 
 @every_exchange
@@ -167,6 +166,29 @@ def test_bodies_are_restored(name: str, tmp_path: Path) -> None:
             assert json.dumps(json.loads(bytes(call.request.body))) == json.dumps(request)
             assert json.dumps(json.loads(bytes(call.response.body))) == json.dumps(response)
         assert call.conversation == calls[0].conversation
+
+
+@every_exchange
+def test_openinference_has_both_sides(name: str) -> None:
+    api, request, response = exchange(name)
+    with capture(vocabularies="openinference") as seen, callspan.record_call(provider="p", api=api) as call:
+        call.request(request)
+        call.response(response)
+    span = next(span for span in seen.spans if span.attributes.get("callspan.call_id") == seen.records[0].call_id)
+    asked, answered = sides(api, request, response)
+    for side, messages in (("input", asked.input), ("output", answered.output)):
+        said = [text for message in messages for text in texts(message) if " " in text]
+        assert not said or span.attributes[f"{side}.mime_type"] == "application/json"
+        value = "\n".join(leaves(json.loads(span.attributes.get(f"{side}.value", "null"))))
+        # A ranking is made of both sides.
+        assert api in ("rerank", "watsonx_rerank") or [text for text in said if text not in value] == []
+
+
+def leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        yield from leaves(item)
 
 
 def varied(value: Any) -> Any:

@@ -14,16 +14,20 @@ from typing import Final, TypeAlias
 from callspan.record.apis import APIS
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.semconv.body_messages import choices_json, messages_json
+from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.semconv.body_messages import ANSWER_PREFIXES, choices_json, messages_json
 from callspan.semconv.content_attributes import (
     Attributes,
     SpanContent,
+    answer_messages,
     put_body,
+    put_json,
     put_text,
+    request_bound,
     select_messages,
     tool_definitions,
 )
+from callspan.semconv.content_attributes import messages_json as conventional_messages
 from callspan.semconv.llm import first_finish_reason, joined_text
 from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, Table, as_text, json_row
 
@@ -48,6 +52,10 @@ _EMBEDDINGS: Final = (
 _SYSTEM_OF: Final = {"openai": "openai", "anthropic": "anthropic", "google": "vertexai", "cohere": "cohere"}
 _SYSTEMS: Final = {api: _SYSTEM_OF.get(row.family) for api, row in APIS.items()} | {"fim_completions": "mistralai"}
 """The AI product whose API a call speaks, where OpenInference has a word for it."""
+_IN_SEVERAL_FIELDS: Final = frozenset(
+    name for name, row in APIS.items() if len(row.said) > 1 or (row.instructions and name not in ANSWER_PREFIXES)
+)
+"""The APIs of which no field has all messages of a request."""
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING", "rerank": "RERANKER"}
 _PROVIDERS: Final = {
     "azure.ai.openai": "azure",
@@ -64,10 +72,23 @@ _Flat: TypeAlias = list[tuple[str, str]]
 
 
 def _put_values(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
-    if put_body(attributes, _OUTPUT_VALUE, choices_json, record, content.budget):
-        attributes[_OUTPUT_MIME_TYPE] = _JSON_TYPE
-    if put_body(attributes, _INPUT_VALUE, messages_json, record, content.budget):
-        attributes[_INPUT_MIME_TYPE] = _JSON_TYPE
+    """Set both sides as on the wire where it has messages, else as messages of the conventions."""
+    conversation, budget = content.conversation, content.budget
+    if not put_body(attributes, _OUTPUT_VALUE, choices_json, record, budget) and conversation.output:
+        put_json(attributes, _OUTPUT_VALUE, answer_messages(record.outcome, conversation.output), budget)
+    is_set = record.api not in _IN_SEVERAL_FIELDS and put_body(attributes, _INPUT_VALUE, messages_json, record, budget)
+    if not is_set and (asked := _asked(conversation)):
+        messages = conventional_messages(select_messages(asked, record, budget))
+        put_json(attributes, _INPUT_VALUE, messages, budget, request_bound(record))
+    for value, mime_type in ((_INPUT_VALUE, _INPUT_MIME_TYPE), (_OUTPUT_VALUE, _OUTPUT_MIME_TYPE)):
+        if value in attributes:
+            attributes[mime_type] = _JSON_TYPE
+
+
+def _asked(conversation: Conversation) -> list[Message]:
+    """Return the messages of a request after its separate instructions."""
+    system = conversation.system
+    return [*([Message(role="system", parts=system)] if system else ()), *conversation.input]
 
 
 def _put_messages(attributes: Attributes, record: CallRecord, content: SpanContent) -> None:
@@ -91,8 +112,7 @@ def _outputs(content: SpanContent) -> Iterator[_Flat]:
 
 def _inputs(record: CallRecord, content: SpanContent) -> Iterator[_Flat]:
     """Yield the first message, which is separate instructions if there are any, then the newest ones."""
-    system = content.conversation.system
-    messages = [*([Message(role="system", parts=system)] if system else ()), *content.conversation.input]
+    messages = _asked(content.conversation)
     selected = select_messages(messages, record, content.budget)
     for position in (*range(min(1, len(selected))), *range(len(selected) - 1, 0, -1)):
         index = position and position + len(messages) - len(selected)
