@@ -123,6 +123,12 @@ def sides(api: str, request: Json, response: Any) -> tuple[Conversation, Convers
     return reader.conversation(request, None), reader.conversation(None, response)
 
 
+def list_in(name: str) -> str | None:
+    """Return the field of a request whose list of messages grows; None if it has none."""
+    api, request, _ = exchange(name)
+    return next((field for field in APIS[api].said if isinstance(request.get(field), list)), None)
+
+
 @every_exchange
 def test_messages_have_every_text_with_its_role(name: str, tmp_path: Path) -> None:
     api, request, response = exchange(name)
@@ -184,6 +190,62 @@ def test_openinference_has_both_sides(name: str) -> None:
         assert api in ("rerank", "watsonx_rerank") or [text for text in said if text not in value] == []
 
 
+WITHOUT_ROLES = (
+    "cohere_embed",
+    "embed_content",
+    "invoke_embeddings",
+    "decisions",
+    "predict",
+    "rerank",
+    "watsonx_rerank",
+)
+"""APIs whose lists are texts, documents or questions, which have no role."""
+
+
+@pytest.mark.parametrize("name", [*filter(list_in, CASES)])
+def test_roles_stay_without_content(name: str) -> None:
+    api, request, response = exchange(name)
+    with capture(content="metadata") as seen, callspan.record_call(provider="p", api=api) as call:
+        call.request(request)
+        call.response(response)
+    roles = seen.records[0].request.roles or []
+    asked, _ = sides(api, request, None)
+    spoken = [message.role for message in asked.input]
+    if api not in WITHOUT_ROLES and any(isinstance(item, dict) for item in request[list_in(name) or ""]):
+        # Items of the Responses API without a role are named by their type.
+        assert {"user", "assistant"} & {*spoken} <= {*roles, *(["assistant"] if api == "responses" else [])}
+        assert len(roles) >= len(spoken)
+    assert not any(text in json.dumps(roles) for message in asked.input for text in texts(message) if " " in text)
+
+
+KEYS = "My password=hunter22222 opens https://ann:hunter22222@example.com/a?token=hunter22222 at once."
+"""What would be masked in a setting."""
+
+
+def with_keys(value: Any) -> Any:
+    """Return JSON with sentences that name keys."""
+    if isinstance(value, str):
+        return f"{value} {KEYS}" if " " in value else value
+    if isinstance(value, list):
+        return list(map(with_keys, value))
+    return {key: with_keys(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+@every_exchange
+def test_what_is_said_is_not_masked_beside_a_tool(name: str) -> None:
+    api, request, response = exchange(name)
+    said = {
+        field: with_keys(request[field]) for field in (*APIS[api].said, *APIS[api].instructions) if field in request
+    }
+    tools = {"tools": [{"type": "function", "name": "get_token", "function": {"name": "get_token", "parameters": {}}}]}
+    with capture() as seen, callspan.record_call(provider="p", api=api) as call:
+        call.request({**request, **said, **tools})
+        call.response(response)
+    body = json.loads(bytes(seen.records[0].request.body))
+    if not any("media" in redaction.why for redaction in seen.records[0].redactions):
+        assert {field: body[field] for field in said} == said
+
+
 def leaves(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -198,12 +260,6 @@ def varied(value: Any) -> Any:
     if isinstance(value, list):
         return list(map(varied, value))
     return {key: varied(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def list_in(name: str) -> str | None:
-    """Return the field of a request whose list of messages grows; None if it has none."""
-    api, request, _ = exchange(name)
-    return next((field for field in APIS[api].said if isinstance(request.get(field), list)), None)
 
 
 @pytest.mark.parametrize("name", [*filter(list_in, CASES)])

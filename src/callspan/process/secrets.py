@@ -61,10 +61,8 @@ _NAMES_OF_SCHEMAS: Final = frozenset({"properties", "$defs", "definitions"})
 _SCHEMA_WORDS: Final = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "title", "description"})
 _PAIRS: Final = (("name", "value"), ("key", "value"), ("type", "value"), ("type", "key"))
 """The members of an object that name a secret, and those with its value."""
-_CONTENT: Final = _words(
-    "chat_history content contents documents images input inputText inputs instances instructions message messages"
-    " prediction preamble prompt queries query questions requests steps suffix system systemInstruction"
-    " system_instruction texts tool_results"
+_CONTENT: Final = frozenset(name for row in APIS.values() for name in (*row.said, *row.instructions)) | _words(
+    "chat_history documents images message messages prediction queries requests steps suffix system texts"
 )
 """Members of requests, on any wire, with what is said. They are not searched, however long they are."""
 _WITHOUT_SECRETS: Final = _CONTENT | {"model", "stream", "generationConfig", "generation_config", "inferenceConfig"}
@@ -84,11 +82,7 @@ _CREDENTIAL_MARKS: Final = (
     *(b"auth", b"bearer", b"connection", b"cookie", b"credential", b"pass", b"secret", b"signature"),
 )
 """Lower-case byte strings, one of which is present in all settings with a secret."""
-_SESSIONS: Final = frozenset({"bidi_generate_content", "live", "realtime", "realtime_translations"})
-"""APIs whose settings may have credentials anywhere."""
-_REPEATING: Final = _SESSIONS | {"interactions", "messages", "responses"}
-"""APIs whose answers repeat settings, perhaps those of an earlier request."""
-_WITHOUT_SETTINGS: Final = frozenset(APIS) - _REPEATING
+_WITHOUT_SETTINGS: Final = frozenset(name for name, row in APIS.items() if not row.repeats_credentials)
 """APIs whose answers repeat no settings."""
 
 MAX_SEARCHED: Final = 65_536

@@ -47,8 +47,12 @@ class Api(NamedTuple):
     """Whether most of these elements have only a role and a text, named `role` and `content`."""
     instructions: tuple[str, ...] = ()
     """Fields of a request with instructions apart from the conversation."""
+    role_of_model: str = "assistant"
+    """The word for the role of the model's messages, in lower case."""
     repeats: tuple[str, ...] = ()
     """Fields of an answer that repeat those of its request, or what the provider has kept of earlier ones."""
+    repeats_credentials: bool = False
+    """Whether an answer may repeat settings with credentials, perhaps those of an earlier request."""
     media_marks: tuple[bytes, ...] | None = None
     """Byte strings, one of which is present in every body with media; few, since every body is searched. None:
     unknown."""
@@ -93,6 +97,7 @@ _ROWS: Final = (
         has_plain_messages=True,
         instructions=("instructions",),
         repeats=("instructions", "tools", "text", "prompt", "metadata", "tool_choice"),
+        repeats_credentials=True,
     ),
     Api(
         "realtime",
@@ -102,6 +107,7 @@ _ROWS: Final = (
         has_plain_messages=True,
         instructions=("instructions",),
         repeats=("instructions", "tools", "metadata"),
+        repeats_credentials=True,
     ),
     Api(
         "messages",
@@ -114,6 +120,7 @@ _ROWS: Final = (
         said=("messages",),
         has_plain_messages=True,
         instructions=("system",),
+        repeats_credentials=True,
     ),
     Api(
         "embeddings",
@@ -215,6 +222,7 @@ _ROWS: Final = (
         has_plain_messages=True,
         instructions=("instructions",),
         repeats=("instructions", "tools"),
+        repeats_credentials=True,
     ),
     Api(
         "realtime_translations",
@@ -224,6 +232,7 @@ _ROWS: Final = (
         said=("input",),
         instructions=("instructions",),
         repeats=("instructions",),
+        repeats_credentials=True,
     ),
     Api(
         "generate_content",
@@ -234,6 +243,7 @@ _ROWS: Final = (
         media_marks=_INLINE_DATA,
         said=("contents",),
         instructions=("systemInstruction", "system_instruction"),
+        role_of_model="model",
     ),
     Api(
         "embed_content",
@@ -255,6 +265,8 @@ _ROWS: Final = (
         said=("input",),
         instructions=("system_instruction",),
         repeats=("system_instruction", "tools", "response_format"),
+        repeats_credentials=True,
+        role_of_model="model",
     ),
     Api(
         "bidi_generate_content",
@@ -267,6 +279,8 @@ _ROWS: Final = (
         media_marks=_INLINE_DATA,
         said=("contents",),
         instructions=("systemInstruction", "system_instruction"),
+        repeats_credentials=True,
+        role_of_model="model",
     ),
     Api(
         "predict",
@@ -331,6 +345,7 @@ _ROWS: Final = (
         said=("chat_history", "message", "tool_results"),
         instructions=("preamble",),
         repeats=("chat_history",),
+        role_of_model="chatbot",
     ),
     Api(
         "cohere_embed",
@@ -420,3 +435,8 @@ _ROWS: Final = (
 )
 APIS: Final[dict[str, Api]] = {row.name: row for row in _ROWS}
 """The rows by name, in order of how common they are."""
+
+OTHER: Final = Api(
+    "", "", said=("messages", "input", "prompt"), has_plain_messages=True, instructions=("system", "instructions")
+)
+"""What is assumed of the bodies of an API without a row."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
 
+from callspan.record.apis import APIS, OTHER, Api
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response, Stream
-from callspan.record.codec import encode_json, request_messages
+from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
 from callspan.record.usage import Usage
 from callspan.record.vocabulary import HOSTED_TOOLS
@@ -75,7 +76,7 @@ def without_texts(error: ErrorInfo) -> ErrorInfo:
 
 def _call(record: CallRecord, keep_outline: bool, why: str) -> CallRecord:
     notes: list[Redaction] = []
-    request = _request(record.request, keep_outline, why, notes)
+    request = _request(record.request, record.api, keep_outline, why, notes)
     response = None if record.response is None else _response(record.response, keep_outline, why, notes)
     error = record.error
     if error is not None and (bare := _bare(error)) is not error:
@@ -105,13 +106,13 @@ def _call(record: CallRecord, keep_outline: bool, why: str) -> CallRecord:
     )  # fmt: skip
 
 
-def _request(request: Request, keep_outline: bool, why: str, notes: list[Redaction]) -> Request:
+def _request(request: Request, api: str, keep_outline: bool, why: str, notes: list[Redaction]) -> Request:
     params, reduced = allowed_params(request.params)
     notes.extend(Redaction(what=f"request.params.{name}", why=why) for name in reduced)
     roles = request.roles if keep_outline else None
     if is_kept(request.body):
         notes.append(_note("request.body", bytes(request.body), keep_outline, why))
-        roles = _roles(request.body) if keep_outline else None
+        roles = _roles(request.body, api) if keep_outline else None
     names = request.tool_names if keep_outline else None
     hosted = request.hosted_tools and sorted({_known_kind(kind) for kind in request.hosted_tools})
     sent = _replaced_texts(request, _SENT)
@@ -199,17 +200,27 @@ def _order(redaction: Redaction) -> tuple[str, str, int, str]:
     return redaction.what, redaction.why, redaction.original_bytes or 0, redaction.sha256 or ""
 
 
-def _roles(body: msgspec.Raw) -> list[str] | None:
-    """Return the roles of the messages in order, or the type of those without a role."""
+def _roles(body: msgspec.Raw, api: str) -> list[str] | None:
+    """Return the roles of the messages in order, or the type of those without a role; None if they are in no list."""
+    row = APIS.get(api, OTHER)
     try:
-        messages = request_messages(body)
-        turns = [_typed_message(message) for message in messages] if isinstance(messages, list) else None
+        fields = _members(body)
+        row = OTHER if fields.keys().isdisjoint(row.said) else row
+        values = [bytes(fields[name]) for name in row.said if name in fields]
+        lists = [_typed_messages(value) if value[:1] == b"[" else None for value in values if value != b"null"]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if turns is None:
+    if all(messages is None for messages in lists):
         return None
-    roles = [turn.type or _UNKNOWN if turn.role is None else turn.role for turn in turns]
-    return [role if is_word(role) else _UNKNOWN for role in roles]
+    return [role for messages in lists for role in ([_USER] if messages is None else _roles_of(messages, row))]
+
+
+def _roles_of(messages: list[_TypedMessage], row: Api) -> Iterator[str]:
+    for message in messages:
+        role = message.type or (_UNKNOWN if row.has_plain_messages else _USER) if message.role is None else message.role
+        if row.role_of_model != _ASSISTANT:
+            role = role.casefold().replace(row.role_of_model, _ASSISTANT)
+        yield role if is_word(role) else _UNKNOWN
 
 
 class _TypedMessage(msgspec.Struct):
@@ -217,7 +228,9 @@ class _TypedMessage(msgspec.Struct):
     type: str | None = None
 
 
-_typed_message: Final = msgspec.json.Decoder(_TypedMessage).decode
+_typed_messages: Final = msgspec.json.Decoder(list[_TypedMessage]).decode
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_USER, _ASSISTANT = "user", "assistant"
 
 
 def is_kept(body: msgspec.Raw) -> bool:

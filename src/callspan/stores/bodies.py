@@ -45,7 +45,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.record.apis import APIS, Api
+from callspan.record.apis import APIS, OTHER, Api
 from callspan.record.plain_json import plain
 from callspan.stores.texts import Place, Side, said
 
@@ -72,10 +72,6 @@ _ROLE_CONTENT: Final = ("role", "content")
 _NULL: Final = b"null"
 _TOOLS: Final = "tools"
 _NO_SHARE: Final = msgspec.Raw(_NULL)
-_OTHER: Final = Api(
-    "", "", said=("messages", "input", "prompt"), has_plain_messages=True, instructions=("system", "instructions")
-)
-"""The row of APIs without one."""
 _Kind: TypeAlias = Literal["value", "piece", "history", "text"]
 _Skeleton: TypeAlias = list[tuple[str, _Kind, msgspec.Raw]]
 
@@ -158,7 +154,7 @@ def split(body: bytes, api: str) -> Parts:
         fields = _raw_object.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Parts(_skeleton([("", "text", msgspec.Raw(body))]), [], 0, [], 0)
-    row = APIS.get(api, _OTHER)
+    row = APIS.get(api, OTHER)
     listed: dict[str, list[msgspec.Raw] | None] = {}
     messages: list[Piece] = []
     starts: dict[str, int] = {}
@@ -205,7 +201,7 @@ def split(body: bytes, api: str) -> Parts:
 
 @lru_cache(_KNOWN_ENTRIES)
 def _place(api: str, side: Side, field: str, is_element: bool) -> Place:
-    return Place(api, side, field, is_element, side == "message" and APIS.get(api, _OTHER).has_plain_messages)
+    return Place(api, side, field, is_element, side == "message" and APIS.get(api, OTHER).has_plain_messages)
 
 
 def _elements(raw: bytes) -> list[msgspec.Raw] | None:
@@ -223,7 +219,7 @@ def answer(body: bytes, api: str, request: Parts | None) -> Answer:
 
     Its piece is never shared with a request, even if the JSON is equal.
     """
-    row = APIS.get(api, _OTHER)
+    row = APIS.get(api, OTHER)
     repeated: dict[bytes, Piece] = {}
     if row.repeats and len(body) > _INLINE_BYTES:
         known = {} if request is None else {part.hash[:_HASH_BYTES]: part.hash for part in _pieces(request)}
