@@ -6,6 +6,7 @@ import contextlib
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,10 @@ import pytest
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from tests.conftest import Instrument
 from tests.support.launching import APPS, Stage
 from tests.support.receiver import OtlpReceiver, items, plain
@@ -363,3 +367,54 @@ def test_failures_as_events(
     assert exception.attributes["error.type"] == span.attributes["error.type"]
     assert exception.attributes["gen_ai.request.model"] == "gpt-5"
     assert "no question" in named["exception.message"]
+
+
+class Reading(Sampler):
+    """Records what it is asked."""
+
+    def __init__(self) -> None:
+        self.attributes: list[dict[str, Any]] = []
+
+    def should_sample(
+        self,
+        parent_context: Any,
+        trace_id: int,
+        name: str,
+        kind: Any = None,
+        attributes: Any = None,
+        *_: Any,
+        **__: Any,
+    ) -> SamplingResult:
+        self.attributes.append(dict(attributes))
+        return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+
+    def get_description(self) -> str:
+        return "reading"
+
+
+@pytest.mark.parametrize(
+    "around", [lambda sampler: sampler, ParentBased, lambda sampler: ParentBased(ParentBased(sampler))]
+)
+def test_sampler_reads_the_attributes_of_every_vocabulary(
+    around: Callable[[Sampler], Sampler], instrumented: Instrument
+) -> None:
+    """Also one to which another delegates; whatever the sampler, the finished span has them."""
+    sampler, exporter = Reading(), InMemorySpanExporter()
+    for used in (around(sampler), TraceIdRatioBased(1.0)):
+        provider = TracerProvider(sampler=used)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        with ScriptedProvider() as scripted:
+            scripted.reply("hi")
+            handle = instrumented(tracer_provider=provider, vocabularies=("llm", "gen_ai", "openinference"))
+            client = openai.OpenAI(base_url=scripted.openai_url, api_key="k")
+            client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "q"}])
+            handle.uninstrument()
+    (read,) = sampler.attributes
+    assert (read["llm.vendor"], read["llm.request.model"], read["openinference.span.kind"]) == (
+        "openai",
+        "gpt-5",
+        "LLM",
+    )
+    spans = [dict(span.attributes or {}) for span in exporter.get_finished_spans()]
+    assert [span["llm.item_id"] == span["callspan.call_id"] for span in spans] == [True, True]
+    assert {name for name, value in read.items() if spans[0].get(name) != value} == set()

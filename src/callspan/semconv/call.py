@@ -283,7 +283,7 @@ class Projection:
         self._is_only = settings.vocabularies == ("llm",)
         tables = [_VOCABULARIES[name] for name in settings.vocabularies]
         starts, ends = tuple(start for start, _ in tables), tuple(end for _, end in tables)
-        # Start attributes cost several times as much as end attributes, and samplers need only one vocabulary.
+        # Start attributes cost several times as much as end attributes.
         first = (gen_ai.START,) if gen_ai.START in starts else starts
         self._starts: Sequence[Table] = (START, *first)
         self._later: Sequence[Table] = [start for start in starts if start not in first]
@@ -306,10 +306,14 @@ class Projection:
         bare = cast("CallRecord", without_content(bare, keep_outline=level == "metadata"))
         return msgspec.structs.replace(bare, redactions=record.redactions)
 
-    def start(self, record: CallRecord) -> Attributes:
-        """Return the attributes for samplers, known before the call is sent."""
+    def start(self, record: CallRecord, *, is_read: bool = False) -> Attributes:
+        """Return the attributes that are known before the call is sent, for samplers.
+
+        `is_read`: whether a sampler reads them, and so needs those of every vocabulary; else those of one suffice, and
+        `end` returns the others.
+        """
         attributes: Attributes = {}
-        for table in self._starts:
+        for table in (*self._starts, *self._later) if is_read else self._starts:
             table.put(attributes, record, NO_CONTENT)
         return attributes
 

@@ -59,6 +59,8 @@ _LOOK: Final = fail_open("check the span around a call")
 _ONE_STEP: Final = fail_open("set attributes on a span in one step")
 _ABSENT: Final = object()
 _SDK: Final = "opentelemetry.sdk.trace"
+_SDK_SAMPLING: Final = "opentelemetry.sdk.trace.sampling"
+"""The module of samplers that decide by the parent or the trace's id alone."""
 _SCALARS: Final = frozenset({str, bool, int, float})
 
 _INFERENCE: Final = "opentelemetry.genai.client.inference.context"
@@ -205,6 +207,8 @@ class CallSpans:
     ) -> None:
         # The global provider is looked up late, because an application may set it after `instrument()`.
         self.tracer = tracer_of(version, tracer_provider)
+        self._sampler: object = None
+        self._is_start_read = False
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
@@ -261,7 +265,7 @@ class CallSpans:
             gen_ai.span_name(record),
             context=context,
             kind=SpanKind.CLIENT,
-            attributes=self.projection.start(record),
+            attributes=self.projection.start(record, is_read=self._reads_start()),
             links=links,
             start_time=record.timing.start_ns,
         )
@@ -269,6 +273,22 @@ class CallSpans:
             self._is_prepared = True
             prepare(self.projection.end_tables)
         return span
+
+    def _reads_start(self) -> bool:
+        """Return whether the sampler may read the attributes with which a span starts."""
+        # Behind a proxy, as before the application sets its provider, the sampler is not known.
+        sampler = getattr(self.tracer, "sampler", None)
+        if sampler is not self._sampler or sampler is None:
+            self._sampler, self._is_start_read = sampler, not _ignores_attributes(sampler)
+        return self._is_start_read
+
+
+def _ignores_attributes(sampler: object) -> bool:
+    """Return whether a sampler, with those to which it delegates, is one of OpenTelemetry's own that reads none."""
+    if type(sampler).__module__ != _SDK_SAMPLING:
+        return False
+    inner = (value for value in vars(sampler).values() if hasattr(value, "should_sample"))
+    return all(map(_ignores_attributes, inner))
 
 
 def _link_to(to: SpanContext) -> SpanLink:
