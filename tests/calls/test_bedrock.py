@@ -23,15 +23,13 @@ from tests.support.waiting import HANG_MS, HANG_S
 import callspan
 from callspan.testing import Capture, ScriptedProvider, capture
 
+from .bedrock_clients import ASK, LLAMA, NOVA, QUESTION, client_of
+
 boto3: Any = pytest.importorskip("boto3", reason="boto3 is not installed")
 config: Any = pytest.importorskip("botocore.config")
 
 pytestmark = pytest.mark.usefixtures("no_settings", "keys")
-NOVA: Final = "us.amazon.nova-micro-v1:0"
 CLAUDE: Final = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-LLAMA: Final = "meta.llama3-8b-instruct-v1:0"
-QUESTION: Final[list[Any]] = [{"role": "user", "content": [{"text": "How are you?"}]}]
-ASK: Final[dict[str, Any]] = {"modelId": NOVA, "messages": QUESTION}
 KEY, SECRET, TOKEN = "AKIACANARYCANARY0001", "canary-of-a-secret-key", "canary-of-a-session-token"
 COUNTS: Final[dict[str, Any]] = {
     "text": "I am quite well.", "reasoning": "Hm, well.", "input_tokens": 20, "output_tokens": 9,
@@ -48,28 +46,6 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("random.random", lambda: 0.0)  # the wait before a retry
-
-
-class Kept:
-    """A client until the end of its test."""
-
-    def __init__(self, manager: Any) -> None:
-        self._manager = manager
-
-    async def close(self) -> None:
-        await self._manager.__aexit__(None, None, None)
-
-
-async def client_of(mode: Mode, provider: ScriptedProvider | None = None, **options: Any) -> Any:
-    """A client of boto3, or of aiobotocore."""
-    settings = {"endpoint_url": (provider or mode.provider).bedrock_url, "config": config.Config(**options)}
-    if not mode.is_async:
-        return mode.keep(boto3.Session().client("bedrock-runtime", **settings))
-    session = pytest.importorskip("aiobotocore.session", reason="aiobotocore is not installed").get_session()
-    asynchronous = pytest.importorskip("aiobotocore.config").AioConfig
-    manager = session.create_client("bedrock-runtime", **{**settings, "config": asynchronous(**options)})
-    mode.keep(Kept(manager))
-    return await manager.__aenter__()
 
 
 async def answered(mode: Mode, client: Any = None, **given: Any) -> Any:

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 import pytest
+from tests.calls.bedrock_clients import ASK, LLAMA
+from tests.calls.bedrock_clients import client_of as bedrock_client
 from tests.calls.google_clients import client_of as google_client
-from tests.calls.test_bedrock import ASK, LLAMA
-from tests.calls.test_bedrock import client_of as bedrock_client
 from tests.support.mode import Mode
 
 from callspan.testing import capture

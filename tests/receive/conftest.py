@@ -26,7 +26,7 @@ from tests.support.waiting import HANG_S
 from callspan.cli.doctor import every_check
 from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, StartedAgent, record_all_left
 from callspan.receive.body_files import left_files
-from callspan.receive.claude_records import SCOPE_OF_SPANS
+from callspan.receive.claude_records import SCOPE_OF_SPANS, with_result
 from callspan.receive.decoding import Signal, TooLargeError
 from callspan.receive.history import History
 from callspan.receive.inbox import Inbox
@@ -71,7 +71,7 @@ __all__ = [
     "record_all_left",
     "records_in",
     "response_call_id",
-    "unrecorded_of",
+    "unrecorded_of", "with_result",
 ]  # fmt: skip
 
 JSON = {"content-type": "application/json"}

@@ -10,9 +10,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.receive.conftest import Events, Kept, Place, Sender, logs, recorded
+from tests.receive.conftest import Events, Kept, Place, Sender, logs, recorded, with_result
 
-from callspan.receive.claude_records import with_result
 from callspan.records import CallRecord, EventRecord, SessionRecord
 
 RUN = recorded("tools")

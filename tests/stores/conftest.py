@@ -21,9 +21,12 @@ from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, step
 from tests.support.waiting import HANG_S, until
 
+from callspan.stores.removal import RetentionTimes
+from callspan.stores.scores import Kind, definitions
+
 __all__ = [
-    "SECOND", "START_NS", "Deliver", "Delivery", "PostgresServer", "Records", "TcpProxy", "clickhouse", "event", "left",
-    "message", "new_schema", "pooled", "raw", "reward", "run", "step",
+    "SECOND", "START_NS", "Deliver", "Delivery", "Kind", "PostgresServer", "Records", "RetentionTimes", "TcpProxy",
+    "clickhouse", "definitions", "event", "left", "message", "new_schema", "pooled", "raw", "reward", "run", "step",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)

@@ -26,9 +26,8 @@ from tests.view.conftest import Page, Show, show
 from callspan import open_store
 from callspan.records import Attempt, ErrorInfo, Place, Record
 from callspan.stores import CallFilter, Reader
-from callspan.stores.scores import Kind, definitions
 
-from .conftest import PostgresServer, clickhouse, new_schema
+from .conftest import Kind, PostgresServer, clickhouse, definitions, new_schema
 
 CALLS = 1_000_000
 RSS_MB = 300

@@ -16,20 +16,26 @@ from typing import Any, NamedTuple
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.support.left_behind import cursors_of, directory_of, leave_behind, open_spool
+from tests.support.left_behind import (
+    Retention,
+    StoreSink,
+    cursors_of,
+    directory_of,
+    leave_behind,
+    lines_of,
+    open_spool,
+    record_key,
+    segments_in,
+    target_of,
+)
 from tests.support.records import keep
 from tests.support.scale import scaled
 from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import Settings, erase, open_store
-from callspan.delivery.store_sink import Retention, StoreSink
-from callspan.record.events import record_key
 from callspan.records import Cost, Place, Record, Timing, decode, encode
-from callspan.spool.directory import segments_in
-from callspan.spool.segment import lines_of
 from callspan.stores import CallFilter, find_store
-from callspan.stores.spools import target_of
 
 from .conftest import SECOND, START_NS, Delivery, Records, event, left, message, reward, step
 

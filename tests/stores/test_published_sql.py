@@ -23,10 +23,8 @@ from tests.support.scale import scaled
 from callspan import erase, open_store
 from callspan.records import CallRecord, Cost, Place, Record, Response, RewardRecord, Timing, Usage
 from callspan.stores import CallFilter, Reader, find_store
-from callspan.stores.removal import RetentionTimes
-from callspan.stores.scores import definitions
 
-from .conftest import new_schema
+from .conftest import RetentionTimes, definitions, new_schema
 
 STORES = scaled(15, 500)
 VALUES = [-1.0, -0.1, 0.0, 0.1, 0.25, 0.3, 0.8, 1 / 3, 2 / 3, 5.0, 1e9, 1e-7]

@@ -25,10 +25,23 @@ import callspan
 from callspan import SettingError, erase, open_store
 from callspan.records import FORMAT, CallRecord, ErrorInfo, EventRecord, Place, Record, Request, Timing, encode
 from callspan.stores import CallFilter, StoreError, find_store
-from callspan.stores.removal import RetentionTimes
 from callspan.testing import capture
 
-from .conftest import SECOND, START_NS, Deliver, Delivery, Records, event, left, message, raw, reward, run, step
+from .conftest import (
+    SECOND,
+    START_NS,
+    Deliver,
+    Delivery,
+    Records,
+    RetentionTimes,
+    event,
+    left,
+    message,
+    raw,
+    reward,
+    run,
+    step,
+)
 
 CANARY = "the canary sings at dawn"
 

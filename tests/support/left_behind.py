@@ -12,15 +12,19 @@ from tests.support.waiting import HANG_S
 
 import callspan
 from callspan import Settings
-from callspan.delivery.store_sink import StoreSink
+from callspan.delivery.store_sink import Retention, StoreSink
+from callspan.record.events import record_key
 from callspan.records import FORMAT, Record, encode
 from callspan.spool import directory as spool_files
+from callspan.spool.directory import segments_in
 from callspan.spool.losses import Kind, Loss, Losses, add_losses, read_losses
-from callspan.spool.segment import Segment
+from callspan.spool.segment import Segment, lines_of
 from callspan.spool.spool import Spool
 from callspan.stores import find_store, split_urls
 from callspan.stores.spools import spool_directory, target_of
 from callspan.wiring import WIRING
+
+__all__ = ["Retention", "StoreSink", "lines_of", "record_key", "segments_in", "target_of"]
 
 _PROGRAM = """
 import os, sys, callspan
