@@ -18,8 +18,12 @@ import anthropic
 import msgspec
 import openai
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from tests.conftest import Instrument
 from tests.support.records import event, made, message, raw, reward, session, step
 from tests.support.rig import until
+from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import Settings, redact_texts
@@ -528,3 +532,32 @@ def test_redactor_runs_twice_for_a_call(stream: bool, client: openai.OpenAI) -> 
     assert {(record.call_id, record.trace_id, record.span_id) for record in versions} == {
         (versions[-1].call_id, versions[-1].trace_id, versions[-1].span_id)
     }
+
+
+def test_redactor_does_not_run_where_nothing_is_shown_or_kept(
+    client: openai.OpenAI, instrumented: Instrument, tmp_path: Path
+) -> None:
+    """Neither a store, a span, a metric nor a callback: a second `instrument()` may add them."""
+    runs = []
+
+    def redact(record: Any) -> Any:
+        runs.append(record)
+        return record
+
+    def ask() -> int:
+        runs.clear()
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "q"}])
+        return len(runs)
+
+    handle = instrumented(redact=redact)
+    assert ask() == 0
+    with trace.use_span(
+        TracerProvider().get_tracer("theirs").start_span("chat m", attributes={"gen_ai.operation.name": "chat"})
+    ):
+        assert ask() == 2
+    remove = callspan.add_callback("after_record", lambda _: None)
+    assert ask() == 2
+    remove()
+    handle = instrumented(redact=redact, stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    assert ask() == 2
+    assert handle.force_flush(HANG_MS)

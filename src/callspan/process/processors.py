@@ -226,8 +226,17 @@ def with_ids(processed: ProcessedRecord[_R], ids: dict[str, Any]) -> ProcessedRe
     return ProcessedRecord(msgspec.structs.replace(record, **ids), processed.interrupt)
 
 
-def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
-    """Return the processors that run on the caller's thread."""
+def _always() -> bool:
+    return True
+
+
+def caller_processors(
+    settings: Settings, redactor: Redactor | None = None, is_shown: Callable[[], object] = _always
+) -> Processors:
+    """Return the processors that run on the caller's thread.
+
+    `is_shown` tells whether anything would show or keep a record now; else the redactor need not run.
+    """
     steps = [
         Processor(fail_open("convert the values of a record"), with_plain_values),
         Processor(fail_open("mask the secrets of a record"), mask_record),
@@ -235,7 +244,7 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
     if settings.media == "reference" and (settings.content == "full" or redactor is not None):
         steps.append(Processor(fail_open("replace the media of a record"), media_by_reference))
     if redactor is not None:
-        redact = partial(redacted, redactor=redactor)
+        redact = partial(_redacted_if_shown, redactor=redactor, is_shown=is_shown)
         steps.append(Processor(fail_open("redact a record with the application's redactor"), redact, _REDACTOR_FAILED))
     if settings.content != "full":
         reduce_content = partial(at_level, level=settings.content)
@@ -245,6 +254,11 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
     steps.append(Processor(_PRICE, with_provider_cost, _unchanged))
     redacts = redactor is not None
     return Processors(steps, changes_starts=redacts or settings.content != "full", redacts=redacts)
+
+
+def _redacted_if_shown(record: Record, redactor: Redactor, is_shown: Callable[[], object]) -> Record:
+    """Return the redacted record, or one without content where nothing would show or keep it."""
+    return redacted(record, redactor) if is_shown() else withhold(record, why="not_shown")
 
 
 def delivery_processors(prices: Path | None) -> Processors:

@@ -13,7 +13,7 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import SpanContext, TracerProvider
+from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, SpanContext, TracerProvider
 
 from callspan.agent.call_ids import remember_span
 from callspan.agent.context import content_of
@@ -31,6 +31,7 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.earlier_answers import EarlierAnswers
 from callspan.observe.factory import CallFactory
 from callspan.otlp.providers import SIGNALS, Signal
+from callspan.process import callbacks
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
@@ -56,6 +57,8 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
 
 _MAX_SEEN: Final = 16_384
 _FLUSHES: Final = Worker("callspan-flush")
+_WITHOUT_SPANS: Final = (NoOpTracerProvider, ProxyTracerProvider)
+"""The providers whose spans show nothing; the second one stands for that which the application may set later."""
 _LOAD_STORES: Final = fail_open("import the delivery to stores")
 
 
@@ -73,7 +76,7 @@ class Pipeline:
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder, instrument_names)
         self._workers = ForkedWorkers(providers.flush, self.recorder.flush)
         self._processors = {
-            level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact)
+            level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact, self._is_shown)
             for level in {strictest(settings.content, level) for level in get_args(Content)}
         }
         spans = {level: self._spans(level) for level in self._processors}
@@ -116,6 +119,15 @@ class Pipeline:
         session = record.place if isinstance(record, CallRecord) else record
         level = strictest(level, open_level(getattr(session, "session_id", None)))
         return self._processors_at(level).process(record)
+
+    def _is_shown(self) -> bool:
+        """Return whether a store, listener, callback, metric, log event or span would have a record now."""
+        if self.recorder.writes_starts() or callbacks.REGISTERED or self.settings.log_events:
+            return True
+        provider = self.providers.tracer_provider or trace.get_tracer_provider()
+        if not isinstance(provider, _WITHOUT_SPANS) or trace.get_current_span().is_recording():
+            return True
+        return bool(self._metrics.are_wanted())
 
     def _write_and_measure(self, record: ProcessedRecord[Record]) -> None:
         self.recorder.write(record)
