@@ -111,7 +111,7 @@ WAYS: Final[dict[str, tuple[Way, dict[str, Any]]]] = {
         _misdirected, {"status": 307, "raw": b"", "headers": {"location": f"ftp://h.example/?key={QUERY_KEY}"}},
     ),
     "cut": (lambda client, request: client.send(request, stream=True).read(), {"cut_after": 2}),
-    "broken": (lambda client, request: client.send(request, stream=True).read(), {"error_after": 2}),
+    "broken": (lambda client, request: client.send(request, stream=True).read(), {"error_after": 1}),
 }  # fmt: skip
 STREAMED: Final = ("read", "left", "raw", "cut", "broken")
 READ, TOLD = ("plain", "read"), ("refused", "limited", "broken")
