@@ -250,6 +250,45 @@ def _reading_raw(args: tuple[Any, ...], _: object, kwargs: dict[str, Any]) -> _R
     return None if reader is None or reader.is_own else _Read(reader, _amount(args[1:], kwargs))
 
 
+def _iterating_raw(args: tuple[Any, ...], _: object, __: object) -> BodyReader | None:
+    reader = _active(RAW_STREAMS.get(args[0]))
+    return None if reader is None or reader.is_own else reader
+
+
+class _RawPieces(Proxy):
+    """Passes on the pieces of a stream, and reports each, and their end."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, inner: Any, reader: BodyReader) -> None:
+        super().__init__(inner)
+        self._reader = reader
+
+    def __iter__(self) -> _RawPieces:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            piece: bytes = next(self._inner)
+        except StopIteration:
+            self._add(b"", is_last=True)
+            raise
+        except BaseException as error:
+            _report_failure(self._reader, error)
+            raise
+        self._add(piece, is_last=False)
+        return piece
+
+    def _add(self, piece: bytes, *, is_last: bool) -> None:
+        if not self._reader.has_ended:
+            with _BODY:
+                self._reader.add(piece, is_last=is_last)
+
+
+def _raw_pieces(reader: BodyReader, pieces: Any) -> _RawPieces:
+    return _RawPieces(pieces, reader)
+
+
 def _watched(args: tuple[Any, ...], _: object, __: object) -> BodyReader | None:
     return _active(BODIES.get(args[0]))
 
@@ -260,6 +299,11 @@ def _report_piece(reading: _Read, piece: bytes) -> None:
     is_all = amount is None or (isinstance(amount, int) and amount < 0)
     with _BODY:
         reading.reader.add(piece, is_last=is_all or (not piece and amount != 0))
+
+
+def _report_part(reading: _Read, piece: bytes) -> None:
+    with _BODY:
+        reading.reader.add(piece, is_last=not piece and reading.amount != 0)
 
 
 def _report_buffer(reading: _Read, size: int) -> None:
@@ -295,7 +339,14 @@ READ_INTO: Final = HookSteps(step=_BODY, before=_reading_into, on_return=_report
 READ_LINES: Final = HookSteps(step=_BODY, before=_reading, on_return=_report_lines, on_error=_read_failed)
 """Copies what `readlines` of a body returns."""
 READ_RAW: Final = HookSteps(step=_BODY, before=_reading_raw, on_return=_report_piece, on_error=_read_failed)
-"""Copies what others read of the stream inside a body: `with` blocks, or bodies that other instrumentations make."""
+"""Copies what others read of the stream inside a body: `with` blocks, or bodies that other instrumentations make.
+
+All of its methods read by `read`, `read1` or, if it is chunked, `read_chunked`.
+"""
+READ_RAW_PART: Final = HookSteps(step=_BODY, before=_reading_raw, on_return=_report_part, on_error=_read_failed)
+"""As `READ_RAW`, around `read1`, which returns what there is."""
+ITERATE_RAW: Final = HookSteps(step=_BODY, before=_iterating_raw, on_return=_raw_pieces)
+"""As `READ_RAW`, around `read_chunked`, a generator."""
 ENTER: Final = HookSteps(step=_BODY, before=_watched, on_return=BodyReader.entered)
 """Notes a `with` block of a body, which reads the stream inside."""
 CLOSE: Final = HookSteps(step=_BODY, before=_watched, on_return=_closed, on_error=_closed)
