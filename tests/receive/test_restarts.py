@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import chain, permutations, product
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ class _History(History):
         super().__init__(path)
         self._step = step
 
-    def add(self, entries: Iterable[Any]) -> None:
+    def add(self, entries: Iterable[Any], waiting: Container[str]) -> None:
         self._step()
-        super().add(entries)
+        super().add(entries, waiting)
         self._step()
 
 
@@ -245,3 +245,36 @@ def test_what_is_kept_has_no_content_and_is_bounded(tmp_path: Path) -> None:
     for _ in range(2):
         assert len(receivers.calls) == 3000
         receivers.end()
+
+
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_what_waits_is_remembered_however_much_comes_after_it(tmp_path: Path, how: str) -> None:
+    receivers = Receivers(tmp_path / "r")
+    first, *_, last = of_answer(4)
+    lonely = {**first, "request_body_id": "lonely", "query_source": "lonely", "session.id": "lonely"}
+    tool = named(RUN, "tool_result")[0] | {"tool_use_id": "t", "session.id": "lonely", "request_id": "before"}
+    tool["time_ns"] = lonely["time_ns"] + 1
+    assert receivers.send([lonely, tool])
+    body = json.dumps({"model": "m", "messages": []})
+    for number in range(0, 4500, 100):
+        events: Events = []
+        for call in map(str, range(number, number + 100)):
+            time_ns = first["time_ns"] + int(call) * 10**8
+            events += [
+                {**first, "request_body_id": f"b{call}", "body": body, "time_ns": time_ns},
+                {**last, "request_body_id": f"b{call}", "request_id": f"r{call}", "time_ns": time_ns + 10**7},
+            ]
+        assert receivers.send(events)
+    for _ in range(2):
+        (receivers.end if how == "ended" else receivers.start)()
+        assert receivers.send([first | {"request_body_id": "another", "time_ns": events[-1]["time_ns"] + 1}])
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "42"}]}
+    later = {**lonely, "request_body_id": "later", "time_ns": lonely["time_ns"] + 10**9}
+    assert receivers.send([later | {"body": json.dumps({"model": "m", "messages": [result]})}])
+    answer = {**last, "request_body_id": "lonely", "request_id": "r", "query_source": "lonely", "session.id": "lonely"}
+    assert receivers.send([answer])
+    receivers.end()
+    tools = [event for event in receivers.of(EventRecord) if event.tool_call_id == "t" and event.event_type == "tool"]
+    assert [tool.data["result"] for tool in tools if isinstance(tool.data, dict)] == ["42"]
+    (call,) = [call for call in receivers.calls.values() if call.place.session_id == "lonely" and call.response]
+    assert json.loads(bytes(call.request.body))["messages"] == json.loads(lonely["body"])["messages"]

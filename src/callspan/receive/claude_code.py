@@ -48,6 +48,7 @@ from callspan.receive.claude_records import (
     call_id_from,
     call_record,
     place_of,
+    tool_event_id,
     tool_record,
     tool_start,
     with_result,
@@ -231,7 +232,7 @@ class ClaudeCode:
         lane = self._lane(event, sender)
         body = lane.requests[ident] = _body(ident, event, sender)
         self._with_bodies.put(text(event.attributes, "session.id") or "", event)
-        self._note(event, body)
+        self._note(event, body, waits_as=waiting_id(ident))
         if self._tools:
             yield from self._results_in(body)
 
@@ -255,13 +256,13 @@ class ClaudeCode:
         ident = text(event.attributes, "tool_use_id")
         if ident is not None:
             self._decisions.put(ident, event.attributes)
-            self._note(event)
+            self._note(event, waits_as=waiting_id(tool_event_id(event, sender)))
             if text(event.attributes, "decision") != _ACCEPTED:
                 yield from self._ran(event, sender, event.attributes)
 
     def _tool_result(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
         decision = self._decisions.get(text(event.attributes, "tool_use_id") or "") or {}
-        self._note(event)
+        self._note(event, waits_as=waiting_id(tool_event_id(event, sender)))
         yield from self._ran(event, sender, decision)
 
     def _subagent_completed(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
@@ -311,12 +312,12 @@ class ClaudeCode:
         self._batch.lanes[lane] = None
         return lane
 
-    def _note(self, event: LogEvent, body: LoggedBody | None = None) -> None:
-        """Note for the history that an event was read."""
+    def _note(self, event: LogEvent, body: LoggedBody | None = None, *, waits_as: str = "") -> None:
+        """Note for the history that an event was read. `waits_as`: the id by which its request or tool may wait."""
         if self._is_continued:
             kept = {name: value for name, value in event.attributes.items() if name in _NO_CONTENT}
             kept |= {} if body is None else _kept_of(body)
-            self._batch.read.append(ReadEvent(msgspec.structs.replace(event, attributes=kept)))
+            self._batch.read.append(ReadEvent(msgspec.structs.replace(event, attributes=kept), waits_as))
 
     def _restore(self, event: LogEvent, files: Mapping[str, Path], sender: Sender) -> None:
         """Take an event that an earlier receiver read. What it wrote is written; what waited is in a file."""
@@ -356,7 +357,7 @@ class ClaudeCode:
             self._decisions.put(ident, event.attributes)
             if text(event.attributes, "decision") == _ACCEPTED:
                 return
-        event_id = tool_record(event, sender, {}).event_id
+        event_id = tool_event_id(event, sender)
         self._recorded.put(event_id, event)
         path = None if self._written.id_of(f"tool {event_id}") else files.get(waiting_id(event_id))
         if path is not None and isinstance(tool := record_in(path), EventRecord):

@@ -399,6 +399,12 @@ def _ms(attributes: Attributes, name: str) -> int:
     return duration_ns(attributes, name) or 0
 
 
+def tool_event_id(event: LogEvent, sender: Sender) -> str:
+    """Return the id of the record of a tool's run."""
+    attributes = event.attributes
+    return f"{call_id_of(attributes) or place_of(event, sender).session_id}-{text(attributes, 'tool_use_id')}"
+
+
 def tool_record(event: LogEvent, sender: Sender, decision: Attributes) -> EventRecord:
     """Return the record of a tool's run, without its result, which only the next request to the model has."""
     attributes, duration_ns = event.attributes, _ms(event.attributes, "duration_ms")
@@ -415,7 +421,7 @@ def tool_record(event: LogEvent, sender: Sender, decision: Attributes) -> EventR
     place = place_of(event, sender)
     arguments = parse_arguments(text(attributes, "tool_input") or text(attributes, "tool_parameters"))
     return EventRecord(
-        event_id=f"{call_id or place.session_id}-{tool_call_id}",
+        event_id=tool_event_id(event, sender),
         session_id=place.session_id,
         timestep_id=place.timestep_id,
         timestep=place.timestep,

@@ -3,13 +3,14 @@
 A call is what its events say together. They come in any order, perhaps twice, some to one receiver and some to the one
 after it. So the readers keep the events, and say anew what the calls are whenever one is added. What they keep is here
 on disk too, written before a request is acknowledged: the next receiver reads it, and knows what the one before knew.
+It is bounded: the oldest events are forgotten, but never one whose request or tool still waits.
 Content is not here: records have it, or the files of `waiting`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -29,6 +30,8 @@ class ReadEvent(msgspec.Struct, frozen=True, tag="event", omit_defaults=True):
     """An event, with those attributes that are no content."""
 
     event: LogEvent
+    waits_as: str = ""
+    """The id by which its request or tool may wait, see `waiting`; empty for other events."""
 
 
 class WrittenRecord(msgspec.Struct, frozen=True, tag="record"):
@@ -109,14 +112,17 @@ class History:
         self._path = path
         self._entries = 0
 
-    def entries(self) -> list[Entry]:
-        """Return what receivers before have read, oldest first, and keep only that. Raises OSError."""
-        entries = entries_in(self._path)[-_MAX_ENTRIES:]
+    def entries(self, waiting: Container[str]) -> list[Entry]:
+        """Return what receivers before have read, oldest first, and keep only that. Raises OSError.
+
+        `waiting` has the ids of what waits.
+        """
+        entries = _remembered(entries_in(self._path), waiting)
         self.replace(entries)
         return entries
 
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries; forget the oldest of too many. Raises OSError."""
+    def add(self, entries: Iterable[Entry], waiting: Container[str]) -> None:
+        """Append entries; forget the oldest of too many, but not of what waits by these ids. Raises OSError."""
         lines = [_encode(entry) + b"\n" for entry in entries]
         if not lines:
             return
@@ -130,12 +136,17 @@ class History:
             os.close(descriptor)
         self._entries += len(lines)
         if self._entries > 2 * _MAX_ENTRIES:
-            self.entries()
+            self.entries(waiting)
 
     def replace(self, entries: list[Entry]) -> None:
         """Keep only these. Raises OSError."""
         replace_entries(self._path, entries)
         self._entries = len(entries)
+
+
+def _remembered(entries: list[Entry], waiting: Container[str]) -> list[Entry]:
+    older, newest = entries[:-_MAX_ENTRIES], entries[-_MAX_ENTRIES:]
+    return [*(entry for entry in older if isinstance(entry, ReadEvent) and entry.waits_as in waiting), *newest]
 
 
 def entries_in(path: Path) -> list[Entry]:

@@ -87,7 +87,7 @@ class Inbox:
         `sender` is who sends.
         """
         self.waiting, self._history, self._level = waiting, history, sender.level
-        entries = history.entries()
+        entries = history.entries(waiting.files)
         for entry in entries:
             if isinstance(entry, WrittenRecord):
                 self._written.put(entry)
@@ -176,7 +176,7 @@ class Inbox:
         if waiting is not None:
             waiting.keep(waits)
         if self._history is not None:
-            self._history.add(map(self._noted, chain(claude_code.read, self._codex.read)))
+            self._history.add(map(self._noted, chain(claude_code.read, self._codex.read)), waits)
         if waiting is not None:
             waiting.drop_others(waits)
         claude_code.settle()
@@ -194,7 +194,7 @@ class Inbox:
             processed = getattr(self.waiting.process(record, self._level), "error", None)
             attributes = {**event.attributes, name: processed and processed.message}
             event = msgspec.structs.replace(event, attributes=attributes)
-        return ReadEvent(event)
+        return msgspec.structs.replace(entry, event=event)
 
     def _records(self, signal: Signal, request: OtlpRequest, sender: Sender) -> Iterator[Leveled]:
         if signal == "logs":
