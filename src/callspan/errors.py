@@ -6,7 +6,7 @@ import re
 import traceback
 from collections import deque
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -14,7 +14,8 @@ from callspan.fail_open import value_of
 from callspan.process.sent_keys import remember_failure
 from callspan.providers.error_kinds import FIRST_ERROR, RETRYABLE, capped, error_info, kind_of_close, known_base
 from callspan.record.call import ErrorInfo, Outcome
-from callspan.record.codec import encodable
+from callspan.record.codec import encodable, json_text
+from callspan.record.plain_json import plain
 
 _MAX_FRAMES, _MAX_LINE = 20, 500
 _CONNECTION: Final = "connection"
@@ -23,11 +24,13 @@ _DEADLINE: Final = re.compile(r"\b(deadline|time[ -]?out|timed[ -]?out)\b", re.I
 """Words of a cancellation's message, as in anyio's `Cancelled via cancel scope ...; reason: deadline exceeded`."""
 
 
-def call_error(error: BaseException) -> ErrorInfo:
-    """Return the error of a call from the exception of the SDK or HTTP library.
+def call_error(error: BaseException | str) -> ErrorInfo:
+    """Return the error of a call from the exception of the SDK or HTTP library, or from a text of the application.
 
     Never raises, whatever the exception's `__str__` and properties do.
     """
+    if not isinstance(error, BaseException):
+        return _text_error(error)
     remember_failure(error)
     request_id, body = (value_of(partial(getattr, error, name, None)) for name in ("request_id", "body"))
     info = error_info(
@@ -75,16 +78,32 @@ def error_status(error: BaseException) -> int | None:
     return None
 
 
-def application_error(error: BaseException | str | None) -> ErrorInfo | None:
-    """Return the error of a session, timestep, tool or event, from an exception or a message; None for None.
+def stated_error(value: object) -> BaseException | str | None:
+    """Return what an application gives as an error, which may be anything: an exception, or a text.
+
+    A message is as it was given, any other value the text of its JSON. None, False and 0 state no error: they are what
+    flags and exit codes say of a success.
+    """
+    # `isinstance` would ask the value for its class.
+    if value is None or issubclass(type(value), BaseException):
+        return cast("BaseException | None", value)
+    if issubclass(type(value), str):
+        return str.__str__(cast("str", value))
+    stated = plain(value)
+    return None if stated == 0 else json_text(stated) or ""
+
+
+def application_error(value: object) -> ErrorInfo | None:
+    """Return the error of a session, timestep, tool or event; None if `stated_error` has none.
 
     Only class, message and frames are used: other attributes of the application's exceptions may mean anything. The
     keys of a request that it names are masked.
     """
+    error = stated_error(value)
     if error is None:
         return None
-    if isinstance(error, str):
-        return ErrorInfo(kind="unknown", type="error", message=capped(error))
+    if not isinstance(error, BaseException):
+        return _text_error(error)
     remember_failure(error)
     name = qualified_name(type(error))
     kind = "unknown" if isinstance(error, Exception) else "timeout" if is_deadline(error) else "cancelled"
@@ -95,8 +114,12 @@ def application_error(error: BaseException | str | None) -> ErrorInfo | None:
     )  # fmt: skip
 
 
-def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Outcome:
-    """Return the outcome for an exception: `success` for None, `timeout` if `info` states it, else `error`.
+def _text_error(message: str) -> ErrorInfo:
+    return ErrorInfo(kind="unknown", type="error", message=capped(message))
+
+
+def outcome_of(error: BaseException | str | None, info: ErrorInfo | None = None) -> Outcome:
+    """Return the outcome for an error: `success` for None, `timeout` if `info` states it, else `error`.
 
     Cancellation, a closed generator, an interrupt and an exit are `cancelled`, but that by a deadline is a `timeout`.
     """
@@ -104,9 +127,9 @@ def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Ou
         return "success"
     if info is not None and info.kind == "timeout":
         return "timeout"
-    if not isinstance(error, Exception):
-        return "timeout" if is_deadline(error) else "cancelled"
-    return "error"
+    if isinstance(error, Exception | str):
+        return "error"
+    return "timeout" if is_deadline(error) else "cancelled"
 
 
 def qualified_name(kind: type[BaseException]) -> str:

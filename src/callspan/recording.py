@@ -17,6 +17,7 @@ from callspan.agent.arguments import Time, as_text, moment, offset
 from callspan.agent.call_ids import remember_call
 from callspan.agent.context import AsyncWithMixin, current_context
 from callspan.agent.misuse import UsageError, current_runtime_or_warn, report_misuse
+from callspan.errors import stated_error
 from callspan.fail_open import fail_open
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo, ExplicitTimes
@@ -121,10 +122,11 @@ class RecordedCall(AsyncWithMixin):
         with _END:
             self._restore()
         with _END:
-            if error is None:
+            failure = stated_error(error)
+            if failure is None:
                 call.end(at_ns=duration_ns)
             else:
-                call.fail(error, at_ns=duration_ns)
+                call.fail(failure, at_ns=duration_ns)
 
     def chunk(self, data: object) -> None:
         """Record one parsed event of a stream."""

@@ -17,7 +17,16 @@ from tests.support.scale import scaled
 
 import callspan
 from callspan import Session, Timestep, UsageError, current_session, feedback, reward, session, timestep
-from callspan.records import EventRecord, MessageRecord, RewardRecord, SessionRecord, decode, encode
+from callspan.records import (
+    CallRecord,
+    EventRecord,
+    MessageRecord,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    decode,
+    encode,
+)
 from callspan.testing import capture
 
 
@@ -300,6 +309,70 @@ VALUES: Final[dict[str, Callable[[], object]]] = {
     "complex": lambda: 1j,
     "old time": lambda: datetime(1, 1, 1, tzinfo=timezone.utc),
 }
+
+
+class Cause(Exception):  # noqa: N818 - named for what it has
+    """An exception of a library that names its own cause."""
+
+    @property
+    def __cause__(self) -> Any:  # type: ignore[override]
+        return {"code": 7}
+
+    @property
+    def __context__(self) -> Any:  # type: ignore[override]
+        raise OSError("no connection")
+
+
+class Closed(Exception):  # noqa: N818 - named for what it is
+    """An exception of which nothing can be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+ERRORS: Final[dict[str, tuple[Callable[[], object], str | None]]] = {
+    "no error": (lambda: None, None),
+    "a flag that is off": (lambda: False, None),
+    "an exit code of a success": (lambda: 0, None),
+    "a flag": (lambda: True, "true"),
+    "an exit code": (lambda: 137, "137"),
+    "a text": (lambda: "no such file", "no such file"),
+    "an unspeakable text": (lambda: Text("no such file"), "no such file"),
+    "bytes": (lambda: b"no such file", "no such file"),
+    "JSON": (lambda: {"code": -32603, "message": "no such tool"}, '{"code":-32603,"message":"no such tool"}'),
+    "a class": (lambda: ValueError, "<class 'ValueError'>"),
+    "an exception": (lambda: ValueError("no such file"), "no such file"),
+    "an exception with a cause of its own": (lambda: Cause("no such file"), "no such file"),
+    "an exception that cannot be read": (lambda: Closed("no such file"), "no such file"),
+}
+"""What an application gives as an error, and the message of its record."""
+
+
+@pytest.mark.parametrize("what", ERRORS)
+def test_any_value_states_an_error(seen: Seen, nothing_warned: None, what: str) -> None:
+    make, message = ERRORS[what]
+    error: Any = make()
+    failed()
+    with session("s") as own:
+        step = own.timestep().start()
+        step.event("e", error=error)
+        with step.tool("t") as tool:
+            tool.error = error
+        step.tool("t").start().end(error)
+        step.end(error)
+    call = callspan.record_call(provider="p").__enter__()
+    call.end(error)
+    assert failed() == {}
+    events = [one for one in seen.of(EventRecord) if one.event_type in ("e", "tool")]
+    ended = [*seen.ended(TimestepRecord), *(one for one in seen.of(CallRecord) if one.outcome is not None)]
+    assert [(len(events), len(ended))] == [(3, 2)]
+    assert {one.outcome for one in ended} == {"success" if message is None else "error"}
+    for record in (*events, *ended):
+        assert (record.error is None) is (message is None)
+        if record.error is not None:
+            assert record.error.message == message
+
+
 NAMES: Final = {
     "callspan": "session timestep tool invoke_agent guardrail handoff reward feedback",
     "session": "timestep outcome",

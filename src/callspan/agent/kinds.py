@@ -23,7 +23,7 @@ from callspan.agent.registry import REGISTRY, open_level
 from callspan.agent.tool_requests import Answer, requested_once, requests_of, requests_with_id
 from callspan.agent.totals import RunningTotals
 from callspan.agent.tree import Node, scope_of
-from callspan.errors import application_error, outcome_of
+from callspan.errors import application_error, outcome_of, stated_error
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.process.processed import ProcessedRecord
@@ -259,11 +259,13 @@ def timestep_record(step: Timestep) -> TimestepRecord:
 
 def _ended(node: Any, error: BaseException | None, duration_ns: int) -> Any:
     """Return the last record of a session or timestep."""
+    failure = stated_error(error)
+    is_error = isinstance(failure, Exception | str)
     return msgspec.structs.replace(
         node.kind.record(node),
         end_ns=node.start_ns + duration_ns,
-        outcome=node.status or outcome_of(error),
-        error=application_error(error) if isinstance(error, Exception) else None,
+        outcome=node.status or outcome_of(failure),
+        error=application_error(failure) if is_error else None,
         totals=totals_of(node),
     )
 
@@ -303,7 +305,7 @@ def event_of(operation: Operation, error: BaseException | None, duration_ns: int
     data = {} if operation.input_value is None else {input_name: operation.input_value}
     if operation.output_value is not ABSENT:
         data[output_name] = operation.output_value
-    failure = application_error(error if error is not None else operation.error)
+    failure = application_error(error) or application_error(operation.error)
     record = msgspec.structs.replace(
         operation.event_record(operation.kind.name, operation.start_ns, event_id=operation.id),
         name=operation.name,

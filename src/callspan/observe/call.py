@@ -473,7 +473,7 @@ class Call:
         """Record that part of the stream was not observed, so that it may have signalled its end."""
         self._partly_unobserved = True
 
-    def fail(self, error: BaseException, *, in_stream: bool = True, at_ns: int | None = None) -> None:
+    def fail(self, error: BaseException | str, *, in_stream: bool = True, at_ns: int | None = None) -> None:
         """End the call with an exception; `in_stream` False: the request failed before there was a stream."""
         self.end(*failure(error, in_stream=in_stream), at_ns=at_ns)
 
@@ -765,8 +765,8 @@ def _bodies(record: CallRecord) -> tuple[int, int]:
     return id(record.request.body), id(record.response.body if record.response is not None else None)
 
 
-def failure(error: BaseException, *, in_stream: bool = True) -> tuple[StreamEnd | None, Outcome, ErrorInfo]:
-    """Return the arguments of `Call.end` for an exception."""
+def failure(error: BaseException | str, *, in_stream: bool = True) -> tuple[StreamEnd | None, Outcome, ErrorInfo]:
+    """Return the arguments of `Call.end` for an exception, or the text of an error."""
     info = call_error(error)
     outcome = outcome_of(error, info)
     how: StreamEnd = "cancelled" if outcome == "cancelled" else "error"

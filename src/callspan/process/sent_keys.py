@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import unquote, unquote_plus
@@ -47,6 +47,9 @@ _RANDOM: Final = re.compile(r"(?=.{12})(?:.*?(?:[A-Za-z][0-9]|[0-9][A-Za-z])){3}
 _LONG: Final = 12
 """Characters of a password that are unlikely in other text."""
 _MAX_CAUSES: Final = 8
+_CAUSE: Final[Callable[[BaseException], BaseException | None]] = vars(BaseException)["__cause__"].__get__
+_CONTEXT: Final[Callable[[BaseException], BaseException | None]] = vars(BaseException)["__context__"].__get__
+"""Read what Python keeps: the attributes are any value where a class of the application has its own."""
 
 
 def sent_keys(request: Any) -> list[str]:
@@ -87,7 +90,7 @@ def remember_failure(error: BaseException) -> None:
         request = value_of(partial(getattr, error, "request", None))
         if request is not None:
             remember(value_of(partial(_list_of_keys, request)) or ())
-        cause = error.__cause__ or error.__context__
+        cause = _CAUSE(error) or _CONTEXT(error)
         if cause is None:
             return
         error = cause
