@@ -22,7 +22,7 @@ import callspan
 from callspan.process.known_keys import KNOWN
 from callspan.process.sent_keys import sent_keys
 from callspan.records import encode
-from callspan.testing import Capture, capture
+from callspan.testing import Capture, ScriptedProvider, capture
 
 KEY: Final = "mB4-q0w7e1r5t9"
 CHAT: Final = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]}
@@ -143,6 +143,8 @@ REPEATED: Final = {
     "percent": quote(LONG, safe=""), "base64": base64.b64encode(LONG.encode()).decode(), "upper": LONG.upper(),
     "end": LONG[-13:], "JSON": json.dumps({"a": json.dumps([LONG])}).replace("/", r"\/"),
     "hexadecimal": LONG.encode().hex(), "hexadecimal, upper": LONG.encode().hex().upper(),
+    "base64 within other text": base64.b64encode(f"x={LONG}".encode()).decode(),
+    "base64 of a login": base64.urlsafe_b64encode(f"user:{LONG}".encode()).decode(),
     "beginning": f"{LONG[:14]}...", "hidden": f"{LONG[:13]}****{LONG[-2:]}",
 }  # fmt: skip
 
@@ -210,6 +212,30 @@ async def test_key_that_an_answer_has_as_its_id_is_nowhere(
         await mode.whole(ask(client, stream=streamed))
     assert [attempt.request_id for attempt in the_call(seen).attempts] == ["[secret]", "[secret]"]
     assert not shown(seen, KEY)
+
+
+CODED: Final = base64.b64encode(f"Bearer {KEY}".encode()).decode()
+REPEATED_IN_ID: Final = {
+    "within": f"gw-{KEY}-7", "behind a prefix": f"req_{KEY}", "hexadecimal": KEY.encode().hex(), "end": f"{KEY[-12:]}",
+    "base64": base64.b64encode(KEY.encode()).decode(), "base64 with its scheme": CODED,
+}  # fmt: skip
+SENT_BY: Final[dict[str, dict[str, Any]]] = {
+    "a header": {"headers": {"authorization": f"Bearer {KEY}"}}, "a login": {"auth": ("user", KEY)},
+    "a header without a secret name": {"headers": {"x-tenant": KEY}}, "a parameter": {"params": {"key": KEY}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", REPEATED_IN_ID)
+@pytest.mark.parametrize("way", SENT_BY)
+def test_key_that_an_answer_has_in_its_id_is_nowhere(
+    way: str, form: str, provider: ScriptedProvider, seen: Capture
+) -> None:
+    ident = REPEATED_IN_ID[form]
+    provider.reply(text="Hi", headers={"x-request-id": ident})
+    httpx.post(f"{provider.url}/v1/chat/completions", json=CHAT, **SENT_BY[way])
+    assert the_call(seen).outcome == "success"
+    assert "[secret]" in str(the_call(seen).request_id)
+    assert not shown(seen, KEY, ident)
 
 
 async def test_id_that_the_client_has_sent_itself_stays(mode: Mode, seen: Capture) -> None:

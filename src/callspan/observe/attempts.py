@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -24,8 +25,8 @@ _BROKEN: Final = ("connection", "timeout")
 _READ: Final = fail_open("read the attempts of a call")
 _CONNECTION: Final = "network_stream"
 """The extension with which httpcore names the connection of a response."""
-_OWN_ID: Final = "req_"
-"""How OpenAI's and Anthropic's ids of requests begin, and no key does."""
+_OWN_ID: Final = re.compile("req_(?:[0-9a-f]{32}|01[0-9A-Za-z]{22})")
+"""OpenAI's and Anthropic's ids of requests, which repeat no key."""
 _FROM_CACHE: Final = frozenset({"from_cache", "hishel_from_cache"})
 """hishel's extension; its version 1.0 renamed it."""
 
@@ -155,7 +156,7 @@ class AttemptLog:
                 ident = record.request_id
                 if record.error_type is not None:
                     record = fields_without_known_keys(record)
-                elif ident is not None and not ident.startswith(_OWN_ID):
+                elif ident is not None and not _OWN_ID.fullmatch(ident):
                     # A gateway may repeat a key as the id of the request.
                     record = msgspec.structs.replace(record, request_id=without_sent_keys(ident, self.request))
                 records.append(record)

@@ -67,12 +67,19 @@ def fields_without_known_keys(value: _S) -> _S:
 @lru_cache(maxsize=_MAX_KNOWN)
 def _forms(key: str) -> frozenset[str]:
     """Return how a key may be written in a text."""
-    coded = base64.b64encode(key.encode("utf-8", "replace")).decode().rstrip("=")
+    written = key.encode("utf-8", "replace")
+    coded = {base64.b64encode(written).decode().rstrip("="), *(_coded_after(before, written) for before in range(3))}
     return frozenset({
         key, json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1], key.replace("/", r"\/"),
         quote(key, safe="", errors="replace"), quote(key, errors="replace"), quote_plus(key, errors="replace"),
-        coded, coded.replace("+", "-").replace("/", "_"), key.encode("utf-8", "replace").hex(),
+        *coded, *(text.replace("+", "-").replace("/", "_") for text in coded), written.hex(),
     })  # fmt: skip
+
+
+def _coded_after(before: int, key: bytes) -> str:
+    """Return the characters of base64 that a key alone decides if it stands behind so many bytes, and before others."""
+    bits_before, bits = 8 * before, 8 * (before + len(key))
+    return base64.b64encode(bytes(before) + key).decode()[-(-bits_before // 6) : bits // 6]
 
 
 @lru_cache(maxsize=_MAX_KNOWN)

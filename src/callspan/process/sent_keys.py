@@ -47,6 +47,8 @@ _RANDOM: Final = re.compile(r"(?=.{12})(?:.*?(?:[A-Za-z][0-9]|[0-9][A-Za-z])){3}
 _LONG: Final = 12
 """Characters of a password that are unlikely in other text."""
 _MAX_CAUSES: Final = 8
+_MAX_REMEMBERED: Final = 128
+"""Number of headers and URLs whose keys are not looked for again."""
 _CAUSE: Final[Callable[[BaseException], BaseException | None]] = vars(BaseException)["__cause__"].__get__
 _CONTEXT: Final[Callable[[BaseException], BaseException | None]] = vars(BaseException)["__context__"].__get__
 """Read what Python keeps: the attributes are any value where a class of the application has its own."""
@@ -63,18 +65,8 @@ def sent_keys(request: Any) -> list[str]:
 
 def without_sent_keys(text: str, request: Any) -> str:
     """Return a text of an answer, such as its id, without the keys of its request, where it repeats one."""
-    if request is None or value_of(partial(_is_in_headers, text, request)) is False:
-        return text
-    return without_keys(text, sent_keys(request))
-
-
-def _is_in_headers(text: str, request: Any) -> bool:
-    headers = request.headers
-    pairs = getattr(headers, "raw", None)
-    for _, value in headers.items() if pairs is None else pairs:  # noqa: SIM110 - faster than a generator
-        if text in _text(value):
-            return True
-    return False
+    keys = sent_keys(request)
+    return without_keys(text, keys) if keys else text
 
 
 def remember_request(request: object, body: msgspec.Raw) -> None:
@@ -123,27 +115,40 @@ def _keys(request: Any) -> Iterator[str]:
     headers = request.headers
     # httpx decodes all headers for a look at one; those of websockets may be there twice.
     pairs = getattr(headers, "raw", None)
-    for raw_name, raw_value in getattr(headers, "raw_items", headers.items)() if pairs is None else pairs:
-        name = _text(raw_name).lower()
-        if name == _PROTOCOLS:
-            yield from filter(is_key, _OF_PROTOCOL.findall(_text(raw_value)))
-        elif _has_key(name):
-            yield from keys_in(_text(raw_value))
-        elif not _is_plain(name):
-            yield from filter(_RANDOM.match, keys_in(_text(raw_value)))
+    for name, value in getattr(headers, "raw_items", headers.items)() if pairs is None else pairs:
+        if not _is_plain(name):
+            yield from _keys_of_header(_text(name).lower(), _text(value))
     # The handshake of a websocket has a path.
-    url = str(getattr(request, "url", None) or getattr(request, "path", ""))
-    for name, value in _PARAMETER.findall(url):
-        if _has_key(unquote(name).lower()) or name.lower() == "code":
-            for text in {value, unquote(value), unquote_plus(value)}:
-                yield from keys_in(text)
-    for match in _USER.finditer(url):
-        yield from _of_login(unquote(match[1]), unquote(match[2]))
+    yield from _keys_of_url(str(getattr(request, "url", None) or getattr(request, "path", "")))
 
 
 @lru_cache(maxsize=1024)
-def _is_plain(name: str) -> bool:
+def _is_plain(raw_name: object) -> bool:
+    """Return whether a header of this name has no key."""
+    name = _text(raw_name).lower()
+    if name == _PROTOCOLS or _has_key(name):
+        return False
     return name in _NO_KEYS or _PLAIN_HEADER.fullmatch(name) is not None
+
+
+# A client sends the same keys with each request.
+@lru_cache(maxsize=_MAX_REMEMBERED)
+def _keys_of_header(name: str, value: str) -> tuple[str, ...]:
+    if name == _PROTOCOLS:
+        return (*filter(is_key, _OF_PROTOCOL.findall(value)),)
+    return (*(keys_in(value) if _has_key(name) else filter(_RANDOM.match, keys_in(value))),)
+
+
+@lru_cache(maxsize=_MAX_REMEMBERED)
+def _keys_of_url(url: str) -> tuple[str, ...]:
+    keys: list[str] = []
+    for name, value in _PARAMETER.findall(url):
+        if _has_key(unquote(name).lower()) or name.lower() == "code":
+            for text in {value, unquote(value), unquote_plus(value)}:
+                keys += keys_in(text)
+    for match in _USER.finditer(url):
+        keys += _of_login(unquote(match[1]), unquote(match[2]))
+    return (*keys,)
 
 
 @lru_cache(maxsize=1024)
