@@ -233,7 +233,7 @@ def test_scopes_and_hosted_tools_are_recorded_under_a_hash(
     provider: ScriptedProvider, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = [
-        {"type": "mcp_call", "id": "mc", "name": "mn", "server_label": "l", "arguments": "{}", "output": "mo"},
+        {"type": "mcp_call", "id": TEXT, "name": "mn", "server_label": "l", "arguments": "{}", "output": "mo"},
         {"type": "web_search_call", "id": "w", "status": "completed", "action": {"type": "search", "query": TEXT}},
     ]
     usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}

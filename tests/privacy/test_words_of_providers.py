@@ -98,7 +98,8 @@ def sent(provider: ScriptedProvider, text: str) -> None:
         client.chat.completions.create(**{**CHAT, "model": text, "messages": [{"role": text, "content": "A"}]})
         client.responses.create(model="m", input="A", previous_response_id=text, conversation=text)
         with callspan.record_call(provider=text, client=text, model=text) as call:
-            call.request({"model": text, "messages": [{"role": text, "content": "A"}]})
+            own = {text: 1, f"{text}!": {text: text}, "reasoning": {text: 1}, "x_own": text}
+            call.request({"model": text, "messages": [{"role": text, "content": "A"}], **own})
             call.response({"choices": [{"message": {"role": "assistant", "content": "A"}}]})
         asked = {"id": text, "type": "function", "function": {"name": "t", "arguments": "{}"}}
         # The session API takes no longer id.
@@ -116,6 +117,9 @@ def test_sentences_in_place_of_words_of_a_request_are_removed(text: str, provide
     own, plain = calls(seen)[-1], calls(seen)[0]
     assert (own.provider, own.sdk, own.request.model) == ("unknown", None, None)
     assert "request.model" in {note.what for note in plain.redactions}
+    assert [note.what for note in own.redactions if note.what.startswith("request.params")] == [
+        "request.params", "request.params.reasoning", "request.params.x_own"
+    ]  # fmt: skip
     tools = [one.name for one in seen.everything if isinstance(one, EventRecord) and one.duration_ns is None]
     assert {*tools} >= {"mcp", "web_search", "other"}
 

@@ -43,7 +43,8 @@ def record_provider_tools(runtime: Runtime, conversation: Conversation, record: 
     if record.finish_reason == PAUSED:
         _note_running(conversation, record)
     for run in runs_at_provider(conversation, record.api):
-        is_id = record.content_level == "full" or is_word(run.call.id)
+        # A redactor changes no id of an event.
+        is_id = is_word(run.call.id)
         id_suffix = str(run.position) if run.call.id is None or run.call.id in seen or not is_id else run.call.id
         seen.add(id_suffix)
         with _RECORD:

@@ -108,7 +108,9 @@ def _call(record: CallRecord, keep_outline: bool, why: str) -> CallRecord:
 
 def _request(request: Request, api: str, keep_outline: bool, why: str, notes: list[Redaction]) -> Request:
     params, reduced = allowed_params(request.params)
-    notes.extend(Redaction(what=f"request.params.{name}", why=why) for name in reduced)
+    # An application may send parameters of its own, named as it likes.
+    paths = dict.fromkeys(f"request.params.{name}" if is_word(name) else "request.params" for name in reduced)
+    notes.extend(Redaction(what=path, why=why) for path in paths)
     roles = request.roles if keep_outline else None
     if is_kept(request.body):
         notes.append(_note("request.body", bytes(request.body), keep_outline, why))
