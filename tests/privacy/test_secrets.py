@@ -223,6 +223,18 @@ UNKNOWN: Final = [
     ({"callback": "https://u:plainsecret@h/x"}, {"callback": "https://h/x"}),
     ({"large": {"text": "x" * 5000, "password": "plainsecret"}}, {"large": {"text": "x" * 5000, "password": MASK}}),
     ({"extra_headers": {"x": "plainsecret"}}, {"extra_headers": {"x": MASK}}),
+    ({"headers": [["x-own", "plainsecret"], ["y", "plainsecret"]]}, {"headers": [["x-own", MASK], ["y", MASK]]}),
+    ({"headers": [{"name": "x", "value": "plainsecret"}]}, {"headers": [{"name": "x", "value": MASK}]}),
+    ({"headers": ["x: plainsecret", "A1plainsecretZ9x8"]}, {"headers": [MASK, MASK]}),
+    ({"headers": "x: plainsecret"}, {"headers": MASK}),
+    (
+        {"run": {"args": ["-y", "--api-key", "plainsecret", "--port", "80"]}},
+        {"run": {"args": ["-y", "--api-key", MASK, "--port", "80"]}},
+    ),
+    (
+        {"run": {"args": ["--auth-token=plainsecret", "--header", "x:plainsecret", "-H", "y: plainsecret"]}},
+        {"run": {"args": [f"--auth-token={MASK}", "--header", f"x:{MASK}", "-H", f"y:{MASK}"]}},
+    ),
     ({"setup": {"tools": [{"headers": {"x": "plainsecret"}}]}}, {"setup": {"tools": [{"headers": {"x": MASK}}]}}),
 ]
 
@@ -233,6 +245,24 @@ def test_key_in_an_unknown_member_is_masked(api: str, sent: dict[str, Any], mask
     """Also in one that is too large to be a parameter, of a request without tools."""
     found = kept(made(api=api, request=Request(body=raw({"model": "m", "messages": [SAID], **sent}))))
     assert json.loads(bytes(found.request.body)) == {"model": "m", "messages": [SAID], **masked}
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "generate_content", "converse", "POST /v1/anything"])
+@pytest.mark.parametrize(("sent", "masked"), UNKNOWN, ids=str)
+def test_setting_that_an_answer_repeats_under_its_name_is_masked(api: str, sent: Any, masked: Any) -> None:
+    """Azure and gateways repeat what only they know, such as sources of data."""
+    said = {"text": SAID, "choices": [{"message": {"content": SAID}}], "output": [ARGUMENTS]}
+    request = Request(body=raw({"model": "m", "messages": [SAID], **sent}))
+    found = kept(made(api=api, request=request, response=Response(body=raw({**said, **sent}))))
+    assert json.loads(bytes(found.response.body)) == {**said, **masked}
+
+
+LISTS: Final = ["- the password", "hunter", "--", "x", "-1", "--n=1", "-", "key"]
+
+
+def test_lines_that_begin_with_a_dash_are_whole() -> None:
+    settings = {"lines": LISTS, "args": ["--tokens", "5", "-v", "key"]}
+    assert mask_settings(settings) == settings
 
 
 SERVER: Final = "https://mcp.test/s/a1plainsecretZ9/mcp?k=plainsecret"

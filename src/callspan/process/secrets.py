@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache, partial
 from typing import Final, TypeVar
 
@@ -56,6 +56,10 @@ _NAME_END: Final = 64
 _HEADER_MAPS: Final = frozenset(
     {"headers", "extraheaders", "defaultheaders", "httpheaders", "requestheaders", "customheaders"}
 )
+_OPTION: Final = re.compile(r"--?([A-Za-z][\w-]{0,63})(=|$)")
+"""An option of a command, as of those that start an MCP server, perhaps with the beginning of its value."""
+_HEADER_OPTIONS: Final = frozenset({"H", "header", "headers"})
+_HEADER_NAME: Final = re.compile(r"[\w-]{1,64}")
 _NAMES_OF_SCHEMAS: Final = frozenset({"properties", "$defs", "definitions"})
 """Members of a JSON Schema that hold schemas by name, so that a secret name there has no value."""
 _SCHEMA_WORDS: Final = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "title", "description"})
@@ -78,7 +82,7 @@ _OFFERED: Final = (b'"mcp', b'"tools"')
 """Byte strings in all content that offers the tools of an MCP server, as the result of a search for tools does."""
 _CREDENTIAL_MARKS: Final = (
     *(b'key"', b'keys"', b'token"', b'otp"', b'pin"', b'pwd"', b'jwt"', b'sas"', b'headers"', b"://", b"access"),
-    *(b'pat"', b'dsn"', b'hmac"', b'byok"'),
+    *(b'pat"', b'dsn"', b'hmac"', b'byok"', b'"args"'),
     *(b"auth", b"bearer", b"connection", b"cookie", b"credential", b"pass", b"secret", b"signature"),
 )
 """Lower-case byte strings, one of which is present in all settings with a secret."""
@@ -235,7 +239,7 @@ def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
             masked |= _masked_pairs(value)
         return {**value, **masked} if masked else value
     if isinstance(value, list):
-        items = [mask_settings(item, search) for item in value]
+        items = [mask_settings(item, search) for item in _with_masked_options(value)]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return search.without_credentials(value)
 
@@ -343,12 +347,15 @@ def _mask_call(record: CallRecord, search: BoundedSearch) -> CallRecord:
     if safe is not params:
         record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, params=safe))
     sent = _members(record.request.body)
-    request = None
+    masked: dict[str, object] = {}
     if safe is not params or _has_unsearched(sent, params):
-        request = _masked_body(sent, search)
+        masked = _changed_members(sent, search)
+    request = encoded({**sent, **masked}) if masked else None
     response = None
-    if record.response is not None and (request is not None or record.api not in _WITHOUT_SETTINGS):
-        response = _masked_body(_members(record.response.body), search, is_answer=True)
+    if record.response is not None and (masked or record.api not in _WITHOUT_SETTINGS):
+        received = _members(record.response.body)
+        repeated = _changed_members(received, search, masked.keys())
+        response = encoded({**received, **repeated}) if repeated else None
     notes = [
         Redaction(what=f"{side}.body", why="secret")
         for side, body in (("request", request), ("response", response))
@@ -397,6 +404,9 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     kind = type(item)
     if kind in _NUMBERS:
         return MASK if kind is int and _is_secret(key) else item
+    if isinstance(key, str) and _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:
+        masked_headers = _masked_headers(item)
+        return item if masked_headers == item else masked_headers
     if kind is str:
         is_secret = _is_secret_setting(key) or (_may_be_key(key) and _looks_like_key(item))
         return MASK if is_secret and item != MASK else search.without_credentials(item)
@@ -405,17 +415,33 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     if isinstance(item, dict | list) and _is_secret_setting(key):
         masked = _masked_values(item, partial(mask_settings, search=search))
         return item if masked == item else masked
-    if isinstance(item, dict) and isinstance(key, str):
-        if key in _NAMES_OF_SCHEMAS:
-            return _masked_schemas(item, search)
-        if _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:
-            return item if all(value == MASK for value in item.values()) else dict.fromkeys(item, MASK)
+    if isinstance(item, dict) and isinstance(key, str) and key in _NAMES_OF_SCHEMAS:
+        return _masked_schemas(item, search)
     if not isinstance(item, dict | list):
         return item
     masked = mask_settings(item, search)
     return (
         _with_masked_servers(masked) if isinstance(key, str) and _plain_name(key[-_NAME_END:]) in _SERVERS else masked
     )
+
+
+def _masked_headers(headers: object) -> object:
+    """Return headers with their values masked: a mapping, or a list of pairs or of objects with a name and a value."""
+    if isinstance(headers, list):
+        return [*map(_masked_header, headers)]
+    return dict.fromkeys(headers, MASK) if isinstance(headers, dict) else headers if headers is None else MASK
+
+
+def _masked_header(header: object) -> object:
+    match header:
+        case [str(name), _] if _HEADER_NAME.fullmatch(name):
+            return [name, MASK]
+        case {"name": str(name), **others} if "value" in others and _HEADER_NAME.fullmatch(name):
+            return {"name": name, **dict.fromkeys(others, MASK)}
+        case str(name) if _HEADER_NAME.fullmatch(name) and not _looks_like_key(name):
+            return name
+        case _:
+            return _masked_headers(header)
 
 
 @lru_cache(maxsize=1024)
@@ -449,6 +475,27 @@ def _masked_schemas(schemas: dict[object, object], search: BoundedSearch) -> obj
 
 def _is_schema(value: object) -> bool:
     return isinstance(value, dict) and not _SCHEMA_WORDS.isdisjoint(value)
+
+
+def _with_masked_options(items: list[object]) -> list[object]:
+    """Return a list with the secrets in the options of a command line masked; the same object if it has no options."""
+    if not any(isinstance(item, str) and item[:1] == "-" for item in items):
+        return items
+    return [_masked_option(before, item) for before, item in zip(["", *items], items, strict=False)]
+
+
+def _masked_option(before: object, item: object) -> object:
+    """Return an item of a command line masked if it is the value of a secret option, or has one; `before` precedes."""
+    if not isinstance(item, str):
+        return item
+    if (own := _OPTION.match(item)) is not None:
+        return f"{own[0]}{MASK}" if own[2] and _is_secret_setting(own[1]) else item
+    option = _OPTION.fullmatch(before) if isinstance(before, str) else None
+    if option is None or option[2]:
+        return item
+    if option[1] in _HEADER_OPTIONS:
+        return "".join((*item.partition(":")[:2], MASK)) if ":" in item else MASK
+    return MASK if _is_secret_setting(option[1]) else item
 
 
 def _masked_pairs(pair: dict[object, object]) -> dict[object, object]:
@@ -556,21 +603,25 @@ def _members(body: msgspec.Raw) -> dict[str, msgspec.Raw]:
         return {}
 
 
-def _masked_body(
-    members: dict[str, msgspec.Raw], search: BoundedSearch, *, is_answer: bool = False
-) -> msgspec.Raw | None:
-    """Return the body with its settings masked; None if nothing was masked."""
-    settings = _settings(members, is_answer=is_answer)
-    masked = _masked_members(settings, search, is_answer=is_answer)
-    return None if masked == settings else encoded({**members, **masked})
+def _changed_members(
+    members: dict[str, msgspec.Raw], search: BoundedSearch, repeated: Collection[str] | None = None
+) -> dict[str, object]:
+    """Return the members of a body that masking its settings changes, masked.
+
+    `repeated` are the members of the request in which something was masked, if the body is its answer.
+    """
+    settings = _settings(members, repeated)
+    masked = _masked_members(settings, search, repeated)
+    return {key: item for key, item in masked.items() if item != settings[key]}
 
 
-def _settings(members: dict[str, msgspec.Raw], *, is_answer: bool = False) -> dict[str, object]:
+def _settings(members: dict[str, msgspec.Raw], repeated: Collection[str] | None = None) -> dict[str, object]:
     """Return the members of a body that may have a secret. Most of an answer is content."""
     settings = {
         key: item
         for key, item in members.items()
-        if (_is_repeated(key) if is_answer else key not in _CONTENT) or _offers_servers(bytes(item))
+        if (key not in _CONTENT if repeated is None else _is_repeated(key) or key in repeated)
+        or _offers_servers(bytes(item))
     }
     if not settings or not _is_marked(encode_json(settings).lower(), _CREDENTIAL_MARKS):
         return {}
@@ -587,7 +638,9 @@ def _offers_servers(content: bytes) -> bool:
     return all(mark in content for mark in _OFFERED)
 
 
-def _masked_members(members: dict[str, object], search: BoundedSearch, *, is_answer: bool = False) -> dict[str, object]:
+def _masked_members(
+    members: dict[str, object], search: BoundedSearch, repeated: Collection[str] | None = None
+) -> dict[str, object]:
     """Return the members of a body, or of an envelope in it, with settings masked; of content only offered tools.
 
     Texts that may be content, as they are in a member that callspan does not know, are never cut.
@@ -596,8 +649,8 @@ def _masked_members(members: dict[str, object], search: BoundedSearch, *, is_ans
     masked = dict[str, object]()
     for key, item in members.items():
         if key in _ENVELOPES:
-            masked[key] = _masked_members(item, search, is_answer=is_answer) if isinstance(item, dict) else item
-        elif key in _CONTENT or (is_answer and not _is_repeated(key)):
+            masked[key] = _masked_members(item, search, repeated) if isinstance(item, dict) else item
+        elif key in _CONTENT or (repeated is not None and key not in repeated and not _is_repeated(key)):
             masked[key] = _with_masked_tools(item, search)
         else:
             masked[key] = _masked_item(key, item, search if key in _REPEATED else texts)
