@@ -213,6 +213,8 @@ def _doubts(record: CallRecord, usage: Usage) -> Iterator[str]:
     """Yield the reasons for which the counts of an answer may not be those that are charged."""
     if usage.estimated:
         yield "estimated tokens"
+    if usage.cost_estimated:
+        yield "unknown cached tokens"
     if record.is_answer_alone:
         yield "the parameters of the request are unknown"
     if usage.output_tokens is None and usage.input_tokens is not None and record.operation in _ANSWERING:

@@ -25,7 +25,7 @@ from callspan.providers.wire_json import integer, items, mapping, number, object
 from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader, TooManyValuesError
 from callspan.record.foreign_json import BRANCHES, CHARACTERS, NUMBERS, read_json
 from callspan.record.plain_json import clean
-from callspan.semconv.records_from_spans import ForeignSpan
+from callspan.semconv.records_from_spans import EXCEPTION, ForeignSpan
 
 Signal: TypeAlias = Literal["logs", "traces", "metrics"]
 SIGNALS: Final[tuple[Signal, ...]] = ("logs", "traces", "metrics")
@@ -184,17 +184,26 @@ class OtlpRequest:
                 start_ns = self._time_ns(span, "startTimeUnixNano", "endTimeUnixNano")
                 end_ns = integer(span, "endTimeUnixNano")
                 has_end = end_ns is not None and start_ns <= end_ns <= start_ns + _MAX_SPAN_NS
+                message = text(span, "status", "message")
                 yield ForeignSpan(
                     attributes=self._attributes(span),
+                    name=self._clean(text(span, "name") or ""),
                     trace_id=trace_id,
                     span_id=span_id,
                     parent_span_id=_hex_id(span, "parentSpanId"),
                     start_ns=start_ns,
                     end_ns=end_ns if has_end else None,
                     failed=(mapping(span, "status") or {}).get("code") in _ERROR_CODES,
+                    status_message=None if message is None else self._clean(message),
+                    exception=self._exception(span),
                     scope=None if scope is None else self._clean(scope),
                     service=text(resource, "service.name"),
                 )
+
+    def _exception(self, span: Mapping[str, object]) -> Attributes:
+        """Return the attributes of a span's last event `exception`; empty without one."""
+        exceptions = [event for event in objects(span, "events") if text(event, "name") == EXCEPTION]
+        return self._attributes(exceptions[-1]) if exceptions else {}
 
     def _scopes(self, groups: str, scopes: str) -> Iterator[tuple[dict[str, object], dict[str, object]]]:
         for group in objects(self._tree, groups):

@@ -84,15 +84,19 @@ _ANY.update(
 )
 _RESOURCE: Final = Message({1: _lists("attributes", _PAIR)})
 _SCOPE: Final = Message({1: _Field("name")})
+_EVENT: Final = Message({2: _Field("name"), 3: _lists("attributes", _PAIR)})
+_STATUS: Final = Message({2: _Field("message"), 3: _Field("code", wire_type=_VARINT, read=int)})
 _SPAN: Final = Message(
     {
         1: _identifier("traceId"),
         2: _identifier("spanId"),
         4: _identifier("parentSpanId"),
+        5: _Field("name"),
         7: _fixed64("startTimeUnixNano"),
         8: _fixed64("endTimeUnixNano"),
         9: _lists("attributes", _PAIR),
-        15: _Field("status", Message({3: _Field("code", wire_type=_VARINT, read=int)})),
+        11: _lists("events", _EVENT),
+        15: _Field("status", _STATUS),
     }
 )
 _LOG_RECORD: Final = Message(

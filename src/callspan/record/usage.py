@@ -90,6 +90,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Seconds of audio, where the provider counts no tokens; of a live session its billable seconds."""
     cost_usd: Decimal | None = None
     cost_estimated: bool = False
+    """Whether the stated cost is an estimate; without one, whether a counter that has a price of its own is unknown, as
+    is the cached input of some spans of other instrumentations."""
     estimated: bool = False
     """Whether a counter was estimated from the text (`estimate_usage`), derived from the total, contradicted by another
     counter, or lacks the tokens of a model that declined."""

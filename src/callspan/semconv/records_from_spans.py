@@ -1,91 +1,60 @@
 """Records from spans: makes call records from the spans of other GenAI instrumentations, as far as possible.
 
-It reads `gen_ai.*` (current and deprecated), OpenInference, OpenLLMetry, Logfire and Vercel's AI SDK, but no content.
+What they say, and under which names, is in `vocabularies`. No content is read.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 import msgspec
 
 from callspan.conversion import converter
+from callspan.providers.anthropic import messages
+from callspan.providers.error_kinds import FIRST_ERROR, MAX_WORD_BYTES, RETRYABLE, capped, classify, error_info
 from callspan.providers.finishing import Finish, finish_of
+from callspan.providers.google import usage as google_usage
+from callspan.providers.wire_json import LARGEST_COUNT, count, integer, mapping
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
+from callspan.record.foreign_json import read_json
 from callspan.record.plain_json import plain
-from callspan.record.usage import Usage
+from callspan.record.usage import Usage, contradicts_itself
+from callspan.semconv.vocabularies import (
+    CALLS,
+    COST,
+    COUNTERS,
+    ERROR_TYPE,
+    FINISH_REASONS,
+    METADATA,
+    REQUEST_MODEL,
+    RESPONSE_ID,
+    RESPONSE_MODEL,
+    SESSION,
+    STATUS,
+    STREAM,
+    UNKNOWN,
+    VERCEL,
+    VERCEL_INPUT_DETAILS,
+    VERCEL_METADATA,
+    WITH_CACHES,
+    SpanKind,
+    first_text,
+    kind_of,
+    provider_of,
+)
 
-_OPERATIONS: Final = {
-    "chat": ("chat", "chat_completions"),
-    "generate_content": ("chat", "chat_completions"),
-    "text_completion": ("text_completion", "completions"),
-    "embeddings": ("embeddings", "embeddings"),
-}
-_KINDS: Final = {"LLM": "chat", "EMBEDDING": "embeddings"}
-_REQUEST_TYPES: Final = {"chat": "chat", "completion": "text_completion", "embedding": "embeddings"}
-_VERCEL: Final = "ai.operationId"
-_VERCEL_REQUESTS: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": "embeddings"}
-"""The last word of its operations that send a request; others are around them."""
-_VERCEL_PROVIDERS: Final = {
-    "amazon-bedrock": "aws.bedrock", "azure-openai": "azure.ai.openai", "google": "gcp.gemini", "xai": "x_ai",
-}  # fmt: skip
-"""Vercel's names that are not those of the conventions, without the part after the dot, as in `openai.chat`."""
-
-_PROVIDER: Final = (
-    "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "llm.vendor", "ai.model.provider",
-)  # fmt: skip
-_REQUEST_MODEL: Final = (
-    "gen_ai.request.model", "llm.request.model_name", "llm.model_name", "llm.request.model", "ai.model.id",
-)  # fmt: skip
-_RESPONSE_MODEL: Final = ("gen_ai.response.model", "llm.response.model_name", "llm.response.model")
-_STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
-_OPENLLMETRY: Final = "traceloop.association.properties."
-"""Prefix under which OpenLLMetry sets what the application says of a span."""
-_SESSION: Final = (
-    "session.id", "gen_ai.conversation.id", f"{_OPENLLMETRY}session_id", "langfuse.session.id",
-    "ai.telemetry.metadata.sessionId",
-)  # fmt: skip
-_METADATA: Final[Mapping[str, tuple[str, ...]]] = {
-    "user_id": (
-        "user.id",
-        "enduser.id",
-        "langfuse.user.id",
-        "gen_ai.user",
-        "llm.user",
-        f"{_OPENLLMETRY}user_id",
-        "ai.telemetry.metadata.userId",
-    ),
-    "agent_id": ("gen_ai.agent.id",),
-    "workflow_name": ("gen_ai.workflow.name", "traceloop.workflow.name"),
-    "prompt_id": ("gen_ai.prompt.name", "traceloop.prompt.key"),
-    "prompt_version": ("gen_ai.prompt.version", "traceloop.prompt.version", "llm.prompt_template.version"),
-    "tags": ("tag.tags", "logfire.tags", "langfuse.trace.tags"),
-}
-"""Metadata fields by the attribute names of other instrumentations."""
+EXCEPTION: Final = "exception"
+"""Name of the event of a span that an exception has ended."""
+_EXCEPTION_TYPE: Final = "exception.type"
+_EXCEPTION_MESSAGE: Final = "exception.message"
+_ANSWERING: Final = frozenset({"chat", "text_completion"})
+_EXCLUSIVE: Final = frozenset({"anthropic", "aws.bedrock"})
+"""Providers whose own counter of input leaves out what was read from a cache or written to it."""
+_MAX_DIGITS: Final = 40
 _convert_usage: Final = converter(Usage)
-_COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "input_tokens": (
-        "gen_ai.usage.input_tokens",
-        "gen_ai.usage.prompt_tokens",
-        "llm.token_count.prompt",
-        "ai.usage.tokens",
-    ),
-    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion"),
-    "total_tokens": ("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total"),
-    "cache_read_tokens": ("gen_ai.usage.cache_read.input_tokens", "llm.token_count.prompt_details.cache_read"),
-    "cache_write_tokens": (
-        "gen_ai.usage.cache_write.input_tokens",
-        "gen_ai.usage.cache_creation.input_tokens",
-        "llm.token_count.prompt_details.cache_write",
-    ),
-    "reasoning_tokens": (
-        "gen_ai.usage.reasoning.output_tokens",
-        "gen_ai.usage.reasoning_tokens",
-        "llm.token_count.completion_details.reasoning",
-    ),
-}
 
 
 class ForeignSpan(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,34 +69,41 @@ class ForeignSpan(msgspec.Struct, frozen=True, kw_only=True):
     failed: bool
     scope: str | None
     """Name of the instrumentation."""
+    name: str = ""
+    status_message: str | None = None
+    exception: Mapping[str, object] = {}
+    """The attributes of its last event `exception`."""
     service: str | None = None
     """Name of the service, if another process sent it."""
+
+    @property
+    def kind(self) -> SpanKind | None:
+        """What it is; None if no vocabulary says so."""
+        return kind_of(self.attributes, self.scope, self.name)
 
 
 def call_of(span: ForeignSpan) -> CallRecord | None:
     """Return the record of an LLM call's span, with an id derived from the span's ids; None for other spans."""
-    attributes = span.attributes
-    operation = _operation(attributes)
-    if operation is None:
+    attributes, span_kind = span.attributes, span.kind
+    if span_kind is None or span_kind.kind not in CALLS:
         return None
-    kind, api = _OPERATIONS[operation]
-    error_type = _text(attributes, ("error.type",))
+    provider = provider_of(attributes) or UNKNOWN
     response, finish = _response(attributes)
-    error = ErrorInfo(kind="unknown", type=error_type or "unknown") if span.failed or error_type else finish.error
+    error = _error(span) or finish.error
     return CallRecord(
         call_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{span.trace_id}/{span.span_id}")),
-        provider=_provider(attributes),
-        api=api,
-        operation=kind,
+        provider=provider,
+        api=span_kind.api,
+        operation=span_kind.kind,
         sdk=span.scope,
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=span.parent_span_id,
-        place=Place(session_id=_text(attributes, _SESSION)),
+        place=Place(session_id=first_text(attributes, SESSION)),
         service=span.service,
-        request=Request(model=_text(attributes, _REQUEST_MODEL), stream=_flag(attributes, _STREAM)),
+        request=Request(model=first_text(attributes, REQUEST_MODEL), stream=_stream(attributes)),
         response=response,
-        usage=_usage(attributes),
+        usage=_usage(attributes, provider, span_kind.kind),
         timing=Timing(start_ns=span.start_ns, duration_ns=_duration_ns(span)),
         metadata=_metadata(attributes),
         outcome="error" if error is not None else "success",
@@ -139,42 +115,47 @@ def _duration_ns(span: ForeignSpan) -> int | None:
     return None if span.end_ns is None or span.end_ns < span.start_ns else span.end_ns - span.start_ns
 
 
-def _operation(attributes: Mapping[str, object]) -> str | None:
-    operation = _text(attributes, ("gen_ai.operation.name",))
-    if operation is not None:
-        return operation if operation in _OPERATIONS else None
-    kind = _text(attributes, ("openinference.span.kind",))
-    if kind is not None:
-        return _KINDS.get(kind)
-    if (vercel := _text(attributes, (_VERCEL,))) is not None:
-        return _VERCEL_REQUESTS.get(vercel.rpartition(".")[2])
-    return _REQUEST_TYPES.get(_text(attributes, ("llm.request.type",)) or "")
-
-
-def _provider(attributes: Mapping[str, object]) -> str:
-    provider = _text(attributes, _PROVIDER) or "unknown"
-    if _VERCEL not in attributes:
-        return provider
-    name = provider.partition(".")[0]
-    return _VERCEL_PROVIDERS.get(name, name)
-
-
 def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
     """Return user, agent, workflow, prompt and tags as `callspan.metadata(...)` has them."""
     values = {
         field: next((value for name in names if (value := attributes.get(name)) not in (None, "")), None)
-        for field, names in _METADATA.items()
+        for field, names in METADATA.items()
     }
     return {field: plain(value) for field, value in values.items() if value is not None}
 
 
+def _stream(attributes: Mapping[str, object]) -> bool | None:
+    if str(attributes.get(VERCEL)).endswith(".doStream"):
+        return True
+    return next((value for name in STREAM if isinstance(value := attributes.get(name), bool)), None)
+
+
+def _error(span: ForeignSpan) -> ErrorInfo | None:
+    """Return what a failed span says of its error, in an attribute, an event or its status; None if it is a success."""
+    attributes = span.attributes
+    error_type = first_text(attributes, (ERROR_TYPE,))
+    if not span.failed and error_type is None:
+        return None
+    exception = first_text(span.exception, (_EXCEPTION_TYPE,))
+    message = first_text(span.exception, (_EXCEPTION_MESSAGE,)) or span.status_message or None
+    stated = (integer(dict(attributes), name) for name in (*STATUS, ERROR_TYPE))
+    status = next((number for number in stated if number is not None and number >= FIRST_ERROR), None)
+    error = error_info(status=status, body=None, exception=exception, message=message)
+    if error_type is None:
+        return error if exception or status else msgspec.structs.replace(error, type=UNKNOWN)
+    word = None if error_type.isdigit() else error_type
+    kind = classify(status, word, None, message, exception)
+    return msgspec.structs.replace(
+        error, kind=kind, type=capped(error_type, MAX_WORD_BYTES), retryable=kind in RETRYABLE
+    )
+
+
 def _response(attributes: Mapping[str, object]) -> tuple[Response, Finish]:
-    listed_reasons = attributes.get("gen_ai.response.finish_reasons")
-    reasons = [str(reason) or None for reason in listed_reasons] if isinstance(listed_reasons, list | tuple) else []
+    reasons = next((reasons for name in FINISH_REASONS if (reasons := _listed(attributes.get(name)))), [])
     finish = finish_of(tuple(reasons))
     response = Response(
-        id=_text(attributes, ("gen_ai.response.id",)),
-        model=_text(attributes, _RESPONSE_MODEL),
+        id=first_text(attributes, RESPONSE_ID),
+        model=first_text(attributes, RESPONSE_MODEL),
         finish_reasons=reasons,
         truncated=finish.truncated,
         refused=finish.refused,
@@ -183,18 +164,100 @@ def _response(attributes: Mapping[str, object]) -> tuple[Response, Finish]:
     return response, finish
 
 
-def _usage(attributes: Mapping[str, object]) -> Usage | None:
-    counters = {
-        name: next((value for key in keys if type(value := attributes.get(key)) is int), None)
-        for name, keys in _COUNTERS.items()
-    }
-    counts = {name: value for name, value in counters.items() if value is not None}
-    return _convert_usage(counts) if counts else None
+def _listed(value: object) -> list[str | None]:
+    """Return finish reasons that are a list, JSON text of a list, or one word."""
+    if isinstance(value, str) and value.startswith(("[", '"')) and (reading := read_json(value)) is not None:
+        value = reading.value
+    if isinstance(value, str):
+        return [value] if value else []
+    return [str(reason) if reason else None for reason in value] if isinstance(value, list | tuple) else []
 
 
-def _flag(attributes: Mapping[str, object], names: tuple[str, ...]) -> bool | None:
-    return next((value for name in names if isinstance(value := attributes.get(name), bool)), None)
+def _usage(attributes: Mapping[str, object], provider: str, operation: str) -> Usage | None:
+    of_provider = _of_provider(attributes)
+    usage = of_provider or _counted(attributes, provider)
+    cost = next((usd for name in COST if (usd := _usd(attributes.get(name))) is not None), None)
+    if cost is not None:
+        return msgspec.structs.replace(usage or Usage(), cost_usd=cost)
+    if usage is None or usage is of_provider:
+        return usage
+    return msgspec.structs.replace(usage, cost_estimated=has_unknown_cache(usage, provider, operation))
 
 
-def _text(attributes: Mapping[str, object], names: tuple[str, ...]) -> str | None:
-    return next((value for name in names if isinstance(value := attributes.get(name), str) and value), None)
+def has_unknown_cache(usage: Usage, provider: str, operation: str) -> bool:
+    """Return whether some of the input may have had the price of cached input, as no counter says how much."""
+    return (
+        usage.cost_usd is None
+        and usage.input_tokens is not None
+        and usage.cache_read_tokens is None
+        and operation in _ANSWERING
+        and provider in WITH_CACHES
+    )
+
+
+def _of_provider(attributes: Mapping[str, object]) -> Usage | None:
+    """Return the usage of the provider's own object, which Vercel's SDK 5 hands on; None without one."""
+    metadata = attributes.get(VERCEL_METADATA)
+    reading = read_json(metadata) if isinstance(metadata, str) else None
+    if reading is None:
+        return None
+    of_anthropic = mapping(reading.value, "anthropic", "usage")
+    of_google = mapping(reading.value, "google", "usageMetadata") or mapping(reading.value, "vertex", "usageMetadata")
+    return messages.usage(of_anthropic) if of_anthropic else google_usage.usage(of_google) if of_google else None
+
+
+def _counted(attributes: Mapping[str, object], provider: str) -> Usage | None:
+    stated = {field: _first_count(attributes, names) for field, names in COUNTERS.items()}
+    counts = {field: number for field, number in stated.items() if number is not None}
+    if not counts:
+        return None
+    is_exclusive = VERCEL in attributes and VERCEL_INPUT_DETAILS not in attributes and provider in _EXCLUSIVE
+    usage = _convert_usage(_inclusive(counts, is_exclusive=is_exclusive))
+    return msgspec.structs.replace(usage, estimated=True) if contradicts_itself(usage) else usage
+
+
+def _inclusive(counts: dict[str, int], *, is_exclusive: bool) -> dict[str, int]:
+    """Return counters of which input and output include their parts, as some leave them out: the total shows that.
+
+    Without a total, so do parts that are larger than the whole. `is_exclusive`: the input is known to leave them out.
+    """
+    cached = counts.get("cache_read_tokens", 0) + counts.get("cache_write_tokens", 0)
+    reasoning, total = counts.get("reasoning_tokens", 0), counts.get("total_tokens")
+    sent, answered = counts.get("input_tokens"), counts.get("output_tokens")
+    rest = None if total is None or sent is None or answered is None else total - sent - answered
+    whole = dict(counts)
+    if sent is not None and cached and (is_exclusive or cached > sent or rest in (cached, cached + reasoning)):
+        whole["input_tokens"] = sent + cached
+    if answered is not None and reasoning and (reasoning > answered or rest in (reasoning, cached + reasoning)):
+        whole["output_tokens"] = answered + reasoning
+    if rest is not None and rest >= 0 and whole != counts:
+        whole["total_tokens"] = (
+            whole["input_tokens"] + whole["output_tokens"]
+        )  # of some it is the sum of what they state
+    return whole
+
+
+def _first_count(attributes: Mapping[str, object], names: tuple[str, ...]) -> int | None:
+    return next((number for name in names if (number := _count(attributes.get(name))) is not None), None)
+
+
+def _count(value: object) -> int | None:
+    """Return a counter that is an integer, a double or a text; None for what is none."""
+    if isinstance(value, str):
+        number = _decimal(value)
+        is_whole = number is not None and number <= LARGEST_COUNT and number == number.to_integral_value()
+        return int(number) if number is not None and is_whole else None
+    return None if value is None else count({"": value}, "")
+
+
+def _usd(value: object) -> Decimal | None:
+    """Return an amount that is a number or a text, exactly as it is written; None for what is none."""
+    return _decimal(repr(value)) if type(value) in (int, float) else _decimal(value) if isinstance(value, str) else None
+
+
+def _decimal(text: str) -> Decimal | None:
+    try:
+        number = Decimal(text) if len(text) <= _MAX_DIGITS else None
+    except InvalidOperation:
+        return None
+    return number if number is not None and number.is_finite() and number >= 0 else None

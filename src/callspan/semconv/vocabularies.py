@@ -1,0 +1,288 @@
+"""Vocabularies: under which names the spans of other instrumentations state what they are and what they count.
+
+These are the GenAI conventions, current and deprecated, OpenInference, OpenLLMetry in Python and TypeScript, Vercel's
+AI SDK 4 to 6, pydantic-ai, Logfire and Langfuse. A new vocabulary is a row in these tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+Kind: TypeAlias = Literal["chat", "text_completion", "embeddings", "scope", "step"]
+"""What a span stands for: a call of a model, by its operation; a `scope`, whose calls are its own, such as an agent or
+a tool; or a `step`, which only groups spans."""
+CALLS: Final[frozenset[Kind]] = frozenset({"chat", "text_completion", "embeddings"})
+UNKNOWN: Final = "unknown"
+
+
+class SpanKind(NamedTuple):
+    """What a span is, and the API of its call if it says so."""
+
+    kind: Kind
+    api: str = UNKNOWN
+
+
+OPERATIONS: Final[Mapping[str, Kind]] = {
+    "chat": "chat", "generate_content": "chat", "text_completion": "text_completion", "embeddings": "embeddings",
+    "invoke_workflow": "scope", "invoke_agent": "scope", "create_agent": "scope", "execute_tool": "scope",
+    "plan": "scope", "retrieval": "scope", "search_memory": "scope",
+}  # fmt: skip
+_SPAN_KINDS: Final[Mapping[str, Kind]] = {
+    "LLM": "chat", "EMBEDDING": "embeddings", "CHAIN": "step", "PROMPT": "step", "AGENT": "scope", "TOOL": "scope",
+    "RETRIEVER": "scope", "RERANKER": "scope", "GUARDRAIL": "scope", "EVALUATOR": "scope", "DECISION": "scope",
+}  # fmt: skip
+_REQUEST_TYPES: Final[Mapping[str, Kind]] = {
+    "chat": "chat", "completion": "text_completion", "embedding": "embeddings", "rerank": "scope",
+}  # fmt: skip
+_ENTITY_KINDS: Final[Mapping[str, Kind]] = {"task": "step", "workflow": "scope", "agent": "scope", "tool": "scope"}
+
+VERCEL: Final = "ai.operationId"
+_VERCEL_KINDS: Final[Mapping[str, Kind]] = {
+    "doGenerate": "chat", "doStream": "chat", "doEmbed": "embeddings", "toolCall": "scope", "doRerank": "scope",
+}  # fmt: skip
+"""By the last word of its operation. Others are around these: they send no request."""
+KINDS: Final[tuple[tuple[str, Mapping[str, Kind]], ...]] = (
+    ("gen_ai.operation.name", OPERATIONS),
+    ("openinference.span.kind", _SPAN_KINDS),
+    (VERCEL, _VERCEL_KINDS),
+    ("llm.request.type", _REQUEST_TYPES),
+    ("traceloop.span.kind", _ENTITY_KINDS),
+)
+"""The attributes that say what a span is; the first one that a span has decides."""
+
+_OPENLLMETRY: Final = "opentelemetry.instrumentation."
+_OPENINFERENCE: Final = "openinference.instrumentation."
+NAMED: Final[Mapping[tuple[str, str], SpanKind]] = {
+    (f"{_OPENLLMETRY}openai", "openai.chat"): SpanKind("chat", "chat_completions"),
+    (f"{_OPENLLMETRY}openai", "openai.response"): SpanKind("chat", "responses"),
+    (f"{_OPENLLMETRY}openai", "openai.completion"): SpanKind("text_completion", "completions"),
+    (f"{_OPENLLMETRY}openai", "openai.embeddings"): SpanKind("embeddings", "embeddings"),
+    (f"{_OPENLLMETRY}anthropic", "anthropic.chat"): SpanKind("chat", "messages"),
+    (f"{_OPENINFERENCE}openai", "ChatCompletion"): SpanKind("chat", "chat_completions"),
+    (f"{_OPENINFERENCE}openai", "Response"): SpanKind("chat", "responses"),
+    (f"{_OPENINFERENCE}openai", "Completion"): SpanKind("text_completion", "completions"),
+    (f"{_OPENINFERENCE}openai", "CreateEmbeddings"): SpanKind("embeddings", "embeddings"),
+    (f"{_OPENINFERENCE}anthropic", "messages.create"): SpanKind("chat", "messages"),
+    (f"{_OPENINFERENCE}anthropic", "messages.stream"): SpanKind("chat", "messages"),
+    (f"{_OPENINFERENCE}anthropic", "beta.messages.create"): SpanKind("chat", "messages"),
+}
+"""What the names of spans say beyond their attributes, by the instrumentation that gives them. OpenLLMetry's spans of
+Responses had no attribute that says what they are, and those of Anthropic's messages said `completion`."""
+_VERSION: Final = re.compile(r"\.v\d+$")
+API_TYPE: Final = "openai.api.type"
+API_TYPES: Final = frozenset({"chat_completions", "responses"})
+VERCEL_APIS: Final[Mapping[str, str]] = {
+    **{
+        f"{provider}.{suffix}": api
+        for provider in ("openai", "azure", "azure-openai")
+        for suffix, api in (
+            ("chat", "chat_completions"), ("responses", "responses"), ("completion", "completions"),
+            ("embedding", "embeddings"), ("embeddings", "embeddings"),
+        )
+    },
+    **dict.fromkeys(("groq.chat", "mistral.chat", "xai.chat", "deepseek.chat", "togetherai.chat"), "chat_completions"),
+    "xai.responses": "responses",
+    "anthropic.messages": "messages", "vertex.anthropic.messages": "messages",
+    "google.generative-ai": "generate_content", "google.vertex.chat": "generate_content",
+}  # fmt: skip
+"""The API that the name of a Vercel provider says."""
+
+PROVIDER: Final = (
+    "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "llm.vendor", "ai.model.provider",
+)  # fmt: skip
+PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "openai": ("openai",),
+    "anthropic": ("anthropic", "claude"),
+    "azure.ai.openai": ("azure.ai.openai", "az.ai.openai", "azure", "azure_openai", "microsoft"),
+    "azure.ai.inference": ("azure.ai.inference", "az.ai.inference", "azure_ai", "azure_ai_inference"),
+    "aws.bedrock": ("aws.bedrock", "aws", "bedrock", "amazon", "amazon_bedrock", "bedrock_converse"),
+    "gcp.gemini": (
+        "gcp.gemini", "gcp.gen_ai", "gcp", "google", "gemini", "google_ai", "google_genai", "google_gla",
+        "google_ai_studio", "google_generative_ai", "google.generative-ai",
+    ),
+    "gcp.vertex_ai": (
+        "gcp.vertex_ai", "vertex_ai", "vertex", "google_vertex", "google_vertex_ai", "google.vertex", "vertex_ai_beta",
+    ),
+    "mistral_ai": ("mistral_ai", "mistral"),
+    "x_ai": ("x_ai", "grok"),
+    "moonshot_ai": ("moonshot_ai", "moonshot", "kimi"),
+    "ibm.watsonx.ai": ("ibm.watsonx.ai", "watsonx", "watsonx_ai", "ibm_watsonx", "ibm"),
+    "cohere": ("cohere",),
+    "deepseek": ("deepseek",),
+    "groq": ("groq",),
+    "perplexity": ("perplexity", "perplexity_ai"),
+    "together": ("together", "together_ai"),
+    "fireworks": ("fireworks", "fireworks_ai"),
+    "cerebras": ("cerebras",),
+    "openrouter": ("openrouter",),
+    "huggingface": ("hugging_face",),
+    "z_ai": ("z_ai", "zhipu", "zhipu_ai"),
+    "alibaba": ("alibaba", "dashscope", "qwen"),
+    "voyageai": ("voyage_ai", "voyage"),
+    "ollama": ("ollama",),
+    "minimax": ("minimax",),
+    "nvidia": ("nvidia", "nvidia_nim"),
+    "sambanova": ("sambanova",),
+    "deepinfra": ("deepinfra",),
+    "snowflake": ("snowflake",),
+}  # fmt: skip
+"""Every provider's names in these vocabularies, without regard to case, dots, hyphens and underscores. A name that has
+more parts, as in `openai.chat`, is that of its first ones."""
+_SEPARATORS: Final = str.maketrans("", "", "._- ")
+_BY_NAME: Final = {
+    name.translate(_SEPARATORS): provider for provider, names in PROVIDERS.items() for name in (provider, *names)
+}
+WITH_CACHES: Final = frozenset(
+    {
+        "openai", "anthropic", "azure.ai.openai", "azure.ai.inference", "aws.bedrock", "gcp.gemini", "gcp.vertex_ai",
+        "deepseek", "groq", "x_ai", "moonshot_ai", "openrouter", "fireworks", "z_ai", "alibaba", "mistral_ai",
+    }
+)  # fmt: skip
+"""Providers with another price for cached input."""
+
+REQUEST_MODEL: Final = (
+    "gen_ai.request.model", "llm.request.model_name", "llm.model_name", "llm.request.model", "embedding.model_name",
+    "ai.model.id",
+)  # fmt: skip
+RESPONSE_MODEL: Final = (
+    "gen_ai.response.model", "llm.response.model_name", "llm.response.model", "ai.response.model",
+)  # fmt: skip
+RESPONSE_ID: Final = ("gen_ai.response.id", "llm.response.id", "ai.response.id")
+STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
+FINISH_REASONS: Final = (
+    "gen_ai.response.finish_reasons", "gen_ai.response.finish_reason", "llm.response.finish_reason",
+    "llm.finish_reason", "gen_ai.completion.0.finish_reason", "llm.completions.0.finish_reason",
+    "ai.response.finishReason",
+)  # fmt: skip
+"""Each is a list, a list as JSON text, or one word."""
+ERROR_TYPE: Final = "error.type"
+STATUS: Final = ("http.response.status_code", "http.status_code")
+_OF_APPLICATION: Final = "traceloop.association.properties."
+"""Prefix under which OpenLLMetry sets what the application says of a span."""
+SESSION: Final = (
+    "session.id", "gen_ai.conversation.id", f"{_OF_APPLICATION}session_id", "langfuse.session.id",
+    "ai.telemetry.metadata.sessionId",
+)  # fmt: skip
+METADATA: Final[Mapping[str, tuple[str, ...]]] = {
+    "user_id": (
+        "user.id", "enduser.id", "langfuse.user.id", "gen_ai.user", "llm.user", f"{_OF_APPLICATION}user_id",
+        "ai.telemetry.metadata.userId",
+    ),
+    "agent_id": ("gen_ai.agent.id",),
+    "workflow_name": ("gen_ai.workflow.name", "traceloop.workflow.name"),
+    "prompt_id": ("gen_ai.prompt.name", "traceloop.prompt.key"),
+    "prompt_version": ("gen_ai.prompt.version", "traceloop.prompt.version", "llm.prompt_template.version"),
+    "tags": ("tag.tags", "logfire.tags", "langfuse.trace.tags"),
+}  # fmt: skip
+"""Fields of callspan's metadata, by the attributes that state them."""
+
+_USAGE: Final = "gen_ai.usage."
+_DETAILS: Final = "gen_ai.usage.details."
+_TOKENS: Final = "llm.token_count."
+COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "input_tokens": (
+        f"{_USAGE}input_tokens", f"{_USAGE}prompt_tokens", f"{_TOKENS}prompt", "ai.usage.inputTokens",
+        "ai.usage.promptTokens", "llm.usage.prompt_tokens", "ai.usage.tokens",
+    ),
+    "output_tokens": (
+        f"{_USAGE}output_tokens", f"{_USAGE}completion_tokens", f"{_TOKENS}completion", "ai.usage.outputTokens",
+        "ai.usage.completionTokens", "llm.usage.completion_tokens",
+    ),
+    "total_tokens": (
+        f"{_USAGE}total_tokens", "llm.usage.total_tokens", f"{_TOKENS}total", "ai.usage.totalTokens",
+    ),
+    "cache_read_tokens": (
+        f"{_USAGE}cache_read.input_tokens", f"{_USAGE}cache_read_input_tokens", f"{_USAGE}cached_input_tokens",
+        f"{_USAGE}cache_read_tokens", f"{_TOKENS}prompt_details.cache_read",
+        "ai.usage.inputTokenDetails.cacheReadTokens", "ai.usage.cachedInputTokens",
+        f"{_DETAILS}cache_read_tokens", f"{_DETAILS}cache_read_input_tokens", f"{_DETAILS}cached_tokens",
+        f"{_DETAILS}cached_content_tokens", f"{_TOKENS}prompt_details.cache_input",
+    ),
+    "cache_write_tokens": (
+        f"{_USAGE}cache_write.input_tokens", f"{_USAGE}cache_creation.input_tokens",
+        f"{_USAGE}cache_creation_input_tokens", f"{_USAGE}cache_write_tokens", f"{_TOKENS}prompt_details.cache_write",
+        "ai.usage.inputTokenDetails.cacheWriteTokens", f"{_DETAILS}cache_write_tokens",
+        f"{_DETAILS}cache_creation_input_tokens",
+    ),
+    "reasoning_tokens": (
+        f"{_USAGE}reasoning.output_tokens", f"{_USAGE}reasoning_tokens", "llm.usage.reasoning_tokens",
+        f"{_TOKENS}completion_details.reasoning", "ai.usage.outputTokenDetails.reasoningTokens",
+        "ai.usage.reasoningTokens", f"{_DETAILS}reasoning_tokens", f"{_DETAILS}thoughts_tokens",
+    ),
+    "input_text_tokens": (f"{_USAGE}text.input_tokens",),
+    "input_image_tokens": (f"{_USAGE}image.input_tokens",),
+    "input_audio_tokens": (
+        f"{_USAGE}audio.input_tokens", f"{_TOKENS}prompt_details.audio", f"{_DETAILS}input_audio_tokens",
+    ),
+    "output_text_tokens": (f"{_USAGE}text.output_tokens",),
+    "output_image_tokens": (f"{_USAGE}image.output_tokens",),
+    "output_audio_tokens": (
+        f"{_USAGE}audio.output_tokens", f"{_TOKENS}completion_details.audio", f"{_DETAILS}output_audio_tokens",
+    ),
+    "cache_read_text_tokens": (f"{_USAGE}text.cache_read.input_tokens",),
+    "cache_read_image_tokens": (f"{_USAGE}image.cache_read.input_tokens",),
+    "cache_read_audio_tokens": (f"{_USAGE}audio.cache_read.input_tokens",),
+}  # fmt: skip
+"""Counters of `Usage`, by the attributes that state them: integers, doubles, or texts."""
+COST: Final = (
+    "gen_ai.cost.total_cost", "operation.cost", "llm.cost.total", "gen_ai.usage.cost", "gen_ai.usage.total_cost",
+)  # fmt: skip
+"""The cost of the call in US dollars."""
+VERCEL_METADATA: Final = "ai.response.providerMetadata"
+"""JSON text, in which Vercel's SDK 5 keeps the usage objects of Anthropic and Google."""
+VERCEL_INPUT_DETAILS: Final = "ai.usage.inputTokenDetails.noCacheTokens"
+"""Counter of Vercel's SDK 6, whose input includes what was cached on every provider; that of SDK 5 is the provider's
+own."""
+
+
+def kind_of(attributes: Mapping[str, object], scope: str | None, name: str) -> SpanKind | None:
+    """Return what a span is by the name of its instrumentation (`scope`), its own name, and its attributes; else None.
+
+    None too for a kind that is in no table, which is no call.
+    """
+    named = NAMED.get((_VERSION.sub("", scope or ""), name))
+    for attribute, kinds in KINDS:
+        value = attributes.get(attribute)
+        if not isinstance(value, str) or not value:
+            continue
+        kind = kinds.get(value.rpartition(".")[2] if attribute == VERCEL else value)
+        if kind not in CALLS:
+            return None if kind is None else SpanKind(kind)
+        if named is not None and attribute == "llm.request.type":
+            return named
+        return SpanKind(
+            kind, _stated_api(attributes) or (UNKNOWN if named is None or named.kind != kind else named.api)
+        )
+    return named
+
+
+def _stated_api(attributes: Mapping[str, object]) -> str | None:
+    """Return the API that the attributes of a call name; None if they do not."""
+    if (api := attributes.get(API_TYPE)) in API_TYPES:
+        return str(api)
+    if attributes.get("gen_ai.operation.name") == "generate_content":
+        is_of_google = (provider_of(attributes) or "gcp.").startswith("gcp.")
+        return "generate_content" if is_of_google else None
+    return VERCEL_APIS.get(str(attributes.get("ai.model.provider"))) if VERCEL in attributes else None
+
+
+def provider_of(attributes: Mapping[str, object]) -> str | None:
+    """Return the provider's name as callspan's records have it; as stated if it is in no table; None without one."""
+    stated = first_text(attributes, PROVIDER)
+    return None if stated is None else provider_named(stated)
+
+
+def provider_named(name: str) -> str:
+    """Return the provider that a vocabulary names so; the name itself if it is in no table."""
+    parts = name.casefold().split(".")
+    for length in range(len(parts), 0, -1):
+        if (provider := _BY_NAME.get("".join(parts[:length]).translate(_SEPARATORS))) is not None:
+            return provider
+    return name
+
+
+def first_text(attributes: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+    """Return the first text that is not empty under these names, or None."""
+    return next((value for name in names if isinstance(value := attributes.get(name), str) and value), None)
