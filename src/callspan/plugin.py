@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
 from callspan.fail_open import fail_open
-from callspan.receive.spans import SpanReader
+from callspan.receive.spans import RECORDED_TWICE, SpanReader
 from callspan.sdk_profiles import HTTP, PROFILES, Source
-from callspan.semconv.records_from_spans import ForeignSpan
+from callspan.semconv.records_from_spans import EXCEPTION, ForeignSpan
 from callspan.settings_loader import enabled_sources
 
 _READ: Final = fail_open("record a span of another instrumentation")
@@ -128,12 +128,16 @@ class CallRecordExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Record spans of other instrumentations; callspan's own already have a record."""
+        foreign_spans: list[ForeignSpan] = []
         for span in spans:
             with _READ:
-                foreign_span = _foreign(span)
-                record = None if foreign_span is None else self._spans.call_of(foreign_span)
-                if record is not None:
-                    self._wiring.write(record)
+                foreign_spans += _foreign(span)
+        with _READ:
+            records = self._spans.read(foreign_spans)
+            for record, _ in records.calls:
+                self._wiring.write(record)
+            for _ in range(records.repeated):
+                self._wiring.note_unrecorded(RECORDED_TWICE)
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -145,17 +149,21 @@ class CallRecordExporter(SpanExporter):
         self._wiring.flush(2.0)
 
 
-def _foreign(span: ReadableSpan) -> ForeignSpan | None:
+def _foreign(span: ReadableSpan) -> Iterator[ForeignSpan]:
     scope, context = span.instrumentation_scope, span.get_span_context()
     if context is None or span.start_time is None:
-        return None
-    return ForeignSpan(
+        return
+    exceptions = [event for event in span.events if event.name == EXCEPTION]
+    yield ForeignSpan(
         attributes=dict(span.attributes or {}),
+        name=span.name,
         trace_id=f"{context.trace_id:032x}",
         span_id=f"{context.span_id:016x}",
         parent_span_id=f"{span.parent.span_id:016x}" if span.parent is not None else None,
         start_ns=span.start_time,
         end_ns=span.end_time,
         failed=not span.status.is_ok and not span.status.is_unset,
+        status_message=span.status.description,
+        exception=dict(exceptions[-1].attributes or {}) if exceptions else {},
         scope=scope.name if scope is not None else None,
     )

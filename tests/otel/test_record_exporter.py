@@ -57,6 +57,35 @@ def test_only_llm_spans_of_other_libraries_become_records(kept: Kept) -> None:
     assert call.usage.input_tokens == 3
 
 
+@pytest.mark.parametrize("between", [None, {"http.request.method": "POST"}, {"gen_ai.operation.name": "execute_tool"}])
+def test_spans_of_one_call_are_one_record(kept: Kept, between: dict[str, str] | None) -> None:
+    tracer, calls = kept
+    outer = {**CHAT, "gen_ai.response.id": "a1", "operation.cost": 0.5, "gen_ai.conversation.id": "c1"}
+    with ExitStack() as spans:
+        spans.enter_context(tracer.start_as_current_span("framework", attributes=outer))
+        if between is not None:
+            spans.enter_context(tracer.start_as_current_span("between", attributes=between))
+        tracer.start_span("chat other-1", attributes=CHAT).end()
+    found = calls()
+    if between is not None and "gen_ai.operation.name" in between:
+        assert [call.usage.input_tokens for call in found] == [3, 3]
+        return
+    (call,) = found
+    assert (call.response.id, call.place.session_id, str(call.cost.usd)) == ("a1", "c1", "0.5")
+    assert call.usage.input_tokens == 3
+
+
+def test_spans_that_end_before_those_within_are_one_record(kept: Kept) -> None:
+    tracer, calls = kept
+    outer = tracer.start_span("framework", attributes=CHAT)
+    inner = tracer.start_span("chat other-1", trace.set_span_in_context(outer), attributes=CHAT)
+    outer.end()
+    assert len(calls()) == 1
+    inner.end()
+    (call,) = calls()
+    assert call.span_id == f"{inner.get_span_context().span_id:016x}"
+
+
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("around", [[], ["chat gpt-5"], ["framework", "chat gpt-5"]], ids=len)
 def test_one_record_among_other_spans(kept: Kept, client: openai.OpenAI, around: list[str], count: int) -> None:

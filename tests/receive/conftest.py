@@ -24,6 +24,8 @@ from tests.support.processes import plain_environment
 from tests.support.waiting import HANG_S
 
 from callspan.cli.doctor import every_check
+from callspan.cost import pricer_for
+from callspan.providers.hosts import PROVIDERS as PROVIDERS_OF_HOSTS
 from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, StartedAgent, record_all_left
 from callspan.receive.body_files import left_files
 from callspan.receive.claude_records import SCOPE_OF_SPANS, with_result
@@ -39,6 +41,7 @@ from callspan.record.call import Place
 from callspan.record.ids import response_call_id
 from callspan.record.merging import merged
 from callspan.records import CallRecord
+from callspan.semconv.vocabularies import COST, COUNTERS, PROVIDER, PROVIDERS
 from callspan.settings_loader import forget_warnings
 from callspan.spool.losses import read_losses
 from callspan.stores import EmptyStoreError
@@ -46,9 +49,14 @@ from callspan.stores.spools import spool_directory
 from callspan.wiring import WIRING
 
 __all__ = [
+    "COST",
+    "COUNTERS",
     "ELSEWHERE",
     "HANG_S",
     "PROGRAMS",
+    "PROVIDER",
+    "PROVIDERS",
+    "PROVIDERS_OF_HOSTS",
     "REQUESTS",
     "SCOPE_OF_SPANS",
     "SILENT",
@@ -68,6 +76,7 @@ __all__ = [
     "every_check",
     "forget_warnings",
     "left_files",
+    "pricer_for",
     "record_all_left",
     "records_in",
     "response_call_id",

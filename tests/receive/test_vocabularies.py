@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
-from tests.receive.conftest import Kept, span, traces
+from tests.receive.conftest import (
+    COST,
+    COUNTERS,
+    PROVIDER,
+    PROVIDERS,
+    PROVIDERS_OF_HOSTS,
+    Kept,
+    pricer_for,
+    span,
+    traces,
+)
 
-from callspan.cost import pricer_for
-from callspan.providers.hosts import PROVIDERS as OF_HOSTS
 from callspan.records import CallRecord
-from callspan.semconv.vocabularies import COST, COUNTERS, PROVIDER, PROVIDERS
 
 GPT, CLAUDE, GEMINI = "gpt-4o", "claude-sonnet-4-5", "gemini-2.5-flash"
 NAMES: dict[str, tuple[str | None, str]] = {
@@ -58,10 +65,14 @@ def call_of(kept: Kept, attributes: dict[str, Any], **fields: Any) -> CallRecord
     return call
 
 
-@pytest.mark.parametrize(("provider", "model", "name"), STATED)
 @pytest.mark.parametrize("attribute", PROVIDER)
-def test_names_of_providers(kept: Kept, attribute: str, provider: str, model: str | None, name: str) -> None:
-    call = call_of(kept, {**CHAT, "gen_ai.request.model": model or "m", attribute: name})
+def test_attributes_of_providers(kept: Kept, attribute: str) -> None:
+    assert call_of(kept, {**CHAT, attribute: "xai"}).provider == "x_ai"
+
+
+@pytest.mark.parametrize(("provider", "model", "name"), STATED)
+def test_names_of_providers(kept: Kept, provider: str, model: str | None, name: str) -> None:
+    call = call_of(kept, {**CHAT, "gen_ai.request.model": model or "m", "gen_ai.system": name})
     assert call.provider == provider
     if model is not None:
         cost = pricer_for(None).priced(call).cost
@@ -73,7 +84,7 @@ def test_every_name_of_the_conventions_is_known() -> None:
     enums = (gen_ai_attributes.GenAiProviderNameValues, gen_ai_attributes.GenAiSystemValues)
     names = {member.value for enum in enums for member in enum}
     assert names <= {name for _, _, name in STATED}
-    assert PROVIDERS.keys() <= OF_HOSTS
+    assert PROVIDERS.keys() <= PROVIDERS_OF_HOSTS
 
 
 def test_a_name_in_no_table_is_kept(kept: Kept) -> None:

@@ -27,10 +27,12 @@ from callspan.providers.wire_json import text
 from callspan.receive.claude_code import ClaudeCode
 from callspan.receive.decoding import LogEvent
 from callspan.receive.foreign_files import content_of, size_of
-from callspan.receive.history import Entry, History, WrittenRecord, entries_in, replace_entries
+from callspan.receive.history import Entry, History, ReadSpan, WrittenRecord, entries_in, replace_entries
 from callspan.receive.programs import SESSION
 from callspan.receive.senders import Sender
 from callspan.receive.waiting import Process, WaitingRecords, records_in
+from callspan.record.call import CallRecord
+from callspan.record.codec import decode
 from callspan.record.events import EventRecord, Record
 
 NAME: Final = "agents"
@@ -166,6 +168,11 @@ def _named_by(entry: Entry) -> Record:
     """Return a record of the session or call that an entry names."""
     if isinstance(entry, WrittenRecord):
         return EventRecord(event_id=entry.record_id, event_type="", time_ns=0, call_id=entry.record_id)
+    if isinstance(entry, ReadSpan):
+        record = decode(bytes(entry.record)) if bytes(entry.record) else None
+        if isinstance(record, CallRecord):
+            return msgspec.structs.replace(record, call_id=entry.call_id)
+        return EventRecord(event_id="", event_type="", time_ns=0)
     event = entry.event
     names = (text(event.resource, SESSION), *(text(event.attributes, name) for name in _SESSION_IDS))
     return EventRecord(event_id="", event_type="", time_ns=0, session_id=next(filter(None, names), None))

@@ -1,4 +1,4 @@
-"""History: which events a receiver has read, without content, so that the next one at its port goes on.
+"""History: which events and spans a receiver has read, without content, so that the next one at its port goes on.
 
 A call is what its events say together. They come in any order, perhaps twice, some to one receiver and some to the one
 after it. So the readers keep the events, and say anew what the calls are whenever one is added. What they keep is here
@@ -19,7 +19,10 @@ import msgspec
 
 from callspan.lock_free import LRUCache
 from callspan.receive.decoding import LogEvent
+from callspan.record.call import NO_BODY
 from callspan.record.ids import response_call_id
+from callspan.semconv.vocabularies import Kind
+from callspan.settings import Content
 
 _MAX_ENTRIES: Final = 4096
 _MAX_KEYS: Final = 16_384
@@ -43,8 +46,23 @@ class WrittenRecord(msgspec.Struct, frozen=True, tag="record"):
     """What its events name it by."""
 
 
-Entry: TypeAlias = ReadEvent | WrittenRecord
-_decode: Final = msgspec.json.Decoder(ReadEvent | WrittenRecord).decode
+class ReadSpan(msgspec.Struct, frozen=True, kw_only=True, tag="span", omit_defaults=True):
+    """A span that is a call's, or is around some, and what became of it."""
+
+    key: str
+    parent: str | None
+    kind: Kind | None
+    is_call: bool = False
+    record: msgspec.Raw = NO_BODY
+    """The record that its span alone makes; empty for none, and if callspan itself records the call."""
+    level: Content = "full"
+    call_id: str = ""
+    is_written: bool = False
+    is_replaced: bool = False
+
+
+Entry: TypeAlias = ReadEvent | WrittenRecord | ReadSpan
+_decode: Final = msgspec.json.Decoder(ReadEvent | WrittenRecord | ReadSpan).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 

@@ -28,11 +28,12 @@ from callspan.receive.codex import SCOPE as CODEX
 from callspan.receive.codex import Codex
 from callspan.receive.codex import is_read as is_of_codex
 from callspan.receive.decoding import LogEvent, OtlpRequest, Signal, decoded_request
-from callspan.receive.history import Entry, History, ReadEvent, WrittenRecord, WrittenRecords
+from callspan.receive.history import Entry, History, ReadEvent, ReadSpan, WrittenRecord, WrittenRecords
 from callspan.receive.senders import Sender
-from callspan.receive.spans import SpanReader
+from callspan.receive.spans import RECORDED_TWICE, SpanReader
 from callspan.receive.waiting import Leveled, WaitingRecords
 from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record, SessionRecord
 from callspan.settings import Content
 
@@ -94,6 +95,7 @@ class Inbox:
         events = [entry.event for entry in entries if isinstance(entry, ReadEvent)]
         self._claude_code.resume(events, waiting.files, sender)
         self._codex.resume(events, sender)
+        self._spans.resume(entry for entry in entries if isinstance(entry, ReadSpan))
 
     def take(
         self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool, encoding: str = ""
@@ -176,17 +178,23 @@ class Inbox:
         if waiting is not None:
             waiting.keep(waits)
         if self._history is not None:
-            self._history.add(map(self._noted, chain(claude_code.read, self._codex.read)), waits)
+            self._history.add(map(self._noted, chain(claude_code.read, self._codex.read, self._spans.noted())), waits)
         if waiting is not None:
             waiting.drop_others(waits)
         claude_code.settle()
         self._codex.settle()
+        self._spans.settle()
         return True
 
     def _noted(self, entry: Entry) -> Entry:
-        """Return an entry whose text of an error is as in a record: only that may lie on disk."""
-        if self.waiting is None or not isinstance(entry, ReadEvent):
+        """Return an entry of which all is as in a record: only that may lie on disk."""
+        if self.waiting is None or isinstance(entry, WrittenRecord):
             return entry
+        if isinstance(entry, ReadSpan):
+            if not bytes(entry.record):
+                return entry
+            processed_record = encode(self.waiting.process(decode(bytes(entry.record)), entry.level))
+            return msgspec.structs.replace(entry, record=msgspec.Raw(processed_record))
         event = entry.event
         for name in _ERROR_TEXTS & event.attributes.keys():
             error = ErrorInfo(kind="unknown", type="error", message=text(event.attributes, name))
@@ -212,15 +220,18 @@ class Inbox:
             self.unused["requests of metrics"] += 1
 
     def _of_spans(self, request: OtlpRequest, sender: Sender) -> Iterator[Leveled]:
-        for span in list(request.spans()):
-            is_of_claude_code = span.scope == SCOPE_OF_SPANS
-            call = call_of_span(span, sender) if is_of_claude_code else self._spans.call_of(span)
-            if call is None:
-                self.unused["spans"] += 1
-                continue
+        spans = list(request.spans())
+        of_claude_code = [span for span in spans if span.scope == SCOPE_OF_SPANS]
+        called = [call for span in of_claude_code if (call := call_of_span(span, sender)) is not None]
+        others = self._spans.read((span for span in spans if span.scope != SCOPE_OF_SPANS), sender.level)
+        if unused := others.unused + len(of_claude_code) - len(called):
+            self.unused["spans"] += unused
+        for _ in range(others.repeated):
+            self._unrecorded(RECORDED_TWICE)
+        for call, level in (*((call, sender.level) for call in called), *others.calls):
             if (session := self._session_of(call)) is not None:
-                yield session, sender.level
-            yield call, sender.level
+                yield session, level
+            yield call, level
 
     def _session_of(self, call: CallRecord) -> SessionRecord | None:
         """Return the record of a session that a span names for the first time."""

@@ -1,47 +1,346 @@
 """Spans: makes records of calls from spans of other instrumentations, in this process or received by OTLP.
 
 A call may have several spans: callspan's own, one of an instrumentation of the SDK, one of a framework around both.
-Only one of them is a record. Spans arrive after their children, so the innermost decides.
+The innermost is the record. One around it, of the same operation and with no agent or tool between them, is no call of
+its own: what it states and the innermost lacks is added to the record, but no counters or cost if it is around several.
+
+Spans come in any order. What comes later makes a newer version of a record; where the outer span had become a record
+first, the inner one takes its id, and so replaces it.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
+import msgspec
+
+from callspan.forks import renew_locks
 from callspan.lock_free import LRUCache
-from callspan.record.call import CallRecord
+from callspan.receive.history import ReadSpan
+from callspan.record.call import NO_BODY, CallRecord, Response
+from callspan.record.codec import decode, encode
+from callspan.record.usage import Usage, contradicts_itself
 from callspan.semconv.call import CALL_ID
-from callspan.semconv.records_from_spans import ForeignSpan, call_of
+from callspan.semconv.records_from_spans import ForeignSpan, call_of, has_unknown_cache
+from callspan.semconv.vocabularies import OPERATIONS, UNKNOWN, Kind
+from callspan.settings import Content, strictest
 
-_MAX_SPANS: Final = 4096
+_MAX_CALLS: Final = 4096
+_MAX_SPANS: Final = 16_384
+_MAX_INNER: Final = 64
+"""Most calls of one operation beneath a span that get what it states of their session."""
+_MAX_DEPTH: Final = 64
+_COUNTERS: Final = tuple(name for name in Usage.__struct_fields__ if name.endswith("_tokens"))
+RECORDED_TWICE: Final = "spans of calls that were recorded by another span before"
+
+
+class SpanRecords(NamedTuple):
+    """What spans became."""
+
+    calls: list[tuple[CallRecord, Content]]
+    """New versions of records, each with the strictest content level of its spans."""
+    unused: int
+    """Number of spans that are no part of a call."""
+    repeated: int
+    """Number of calls that two records have, as their spans came too late to be recognised as one."""
+
+
+class _Span(msgspec.Struct, eq=False):
+    """What is known of a span; nothing of one that has not come, but may be around others."""
+
+    key: str
+    parent: str | None = None
+    has_come: bool = False
+    kind: Kind | None = None
+    inner: dict[Kind, list[str]] = {}
+    """The keys of the calls beneath it, by operation: without those beneath an agent, a tool or another operation."""
+    call: _Call | None = None
+
+
+class _Call(msgspec.Struct, eq=False):
+    """The record of a span that is an LLM call's, or is around one."""
+
+    record: CallRecord | None
+    """None if callspan itself records it."""
+    level: Content
+    call_id: str = ""
+    is_written: bool = False
+    is_replaced: bool = False
+    """Whether a record of an inner span has its id."""
 
 
 class SpanReader:
-    """Makes the records of spans. Not thread-safe. Reading a span again gives the same result."""
+    """Makes the records of spans. Thread-safe. Reading spans again gives the same result, as long as they are kept."""
 
     def __init__(self) -> None:
-        self._around_calls: LRUCache[str, object] = LRUCache(_MAX_SPANS)
-        """The spans around those of recorded calls."""
-        self._span_of_answer: LRUCache[str, str] = LRUCache(_MAX_SPANS)
+        self._lock = threading.RLock()
+        renew_locks(self, "_lock")
+        self._calls: LRUCache[str, _Span] = LRUCache(_MAX_CALLS)
+        self._others: LRUCache[str, _Span] = LRUCache(_MAX_SPANS)
+        """Spans that are no calls, or have not come."""
+        self._span_of_answer: LRUCache[str, str] = LRUCache(_MAX_CALLS)
         """The span that has an answer, by trace and id of the answer; servers repeat ids, but not within a trace."""
+        self._touched: dict[str, _Span] = {}
+        """The spans of calls, and around them, that were read or changed last."""
 
-    def call_of(self, span: ForeignSpan) -> CallRecord | None:
-        """Return the record of a call; None for other spans, and if another span has the same call."""
+    def read(self, spans: Iterable[ForeignSpan], level: Content = "full") -> SpanRecords:
+        """Return what becomes of spans that came together."""
+        with self._lock:
+            self._touched.clear()
+            unused = repeated = 0
+            arrived = []
+            for span in spans:
+                node = self._add(span, level)
+                arrived.append(node)
+                if node.call is not None or node.inner:
+                    self._touched[node.key] = node
+                unused += node.call is None
+                repeated += self._forget_missing(node)
+            changed = {called.key: called for node in arrived for called in self._changed_by(node)}
+            records: list[tuple[CallRecord, Content]] = []
+            for called in changed.values():
+                if called.call is None:
+                    continue
+                outers = list(self._outer(called))
+                self._touched |= {node.key: node for node in (called, *outers)}
+                repeats = [outer for outer in outers if self._takes_id(called.call, outer.call)]
+                repeated += len(repeats)
+                records += [version for outer in repeats for version in _without_usage(outer.call)]
+                if (version := self._version(called, called.call)) is not None:
+                    records.append(version)
+            return SpanRecords(records, unused, repeated)
+
+    def noted(self) -> Iterator[ReadSpan]:
+        """Yield what the next reader must know of the spans that were read last."""
+        for node in self._touched.values():
+            call = node.call
+            if call is None:
+                yield ReadSpan(key=node.key, parent=node.parent, kind=node.kind)
+                continue
+            record = NO_BODY if call.record is None else msgspec.Raw(encode(call.record))
+            yield ReadSpan(
+                key=node.key,
+                parent=node.parent,
+                kind=node.kind,
+                is_call=True,
+                record=record,
+                level=call.level,
+                call_id=call.call_id,
+                is_written=call.is_written,
+                is_replaced=call.is_replaced,
+            )
+
+    def settle(self) -> None:
+        """Forget what is noted."""
+        self._touched.clear()
+
+    def resume(self, spans: Iterable[ReadSpan]) -> None:
+        """Go on with what a reader before has noted, oldest first."""
+        for span in spans:
+            node = self._find(span.key) or _Span(span.key)
+            node.has_come, node.parent, node.kind = True, span.parent, span.kind
+            if span.is_call:
+                record = decode(bytes(span.record)) if bytes(span.record) else None
+                if not isinstance(record, CallRecord | None):
+                    continue
+                record = None if record is None else msgspec.structs.replace(record, cost=None)
+                node.call = _Call(record, span.level, span.call_id, span.is_written, span.is_replaced)
+                if record is not None and (answer := _answer(record)) is not None and span.is_written:
+                    self._span_of_answer.put(_key(str(record.trace_id), answer), span.key)
+            self._keep(node)
+
+    def _add(self, span: ForeignSpan, level: Content) -> _Span:
+        """Add a span to those that are known, and to the calls beneath the spans around it."""
+        key, span_kind = _key(span.trace_id, span.span_id), span.kind
         record, is_own = call_of(span), CALL_ID in span.attributes
-        if is_own or self._around_calls.get(_key(span.trace_id, span.span_id)) is not None:
-            if span.parent_span_id is not None:
-                self._around_calls.put(_key(span.trace_id, span.parent_span_id), span)
-            if is_own and record is not None:
-                self._has_answer(span, record)
-            return None
-        return record if record is None or self._has_answer(span, record) else None
+        node = self._find(key) or _Span(key)
+        node.has_come, node.parent = True, self._parent(key, span)
+        node.kind = None if span_kind is None else span_kind.kind
+        if is_own:
+            node.call = _Call(None, level, is_written=True)
+            if record is None:  # whatever vocabulary it has, its name begins with the operation
+                node.kind = OPERATIONS.get(span.name.partition(" ")[0], "chat")
+            elif (answer := _answer(record)) is not None:
+                self._span_of_answer.put(_key(span.trace_id, answer), key)
+        elif record is not None and node.call is not None:
+            node.call.record, node.call.level = record, strictest(node.call.level, level)
+        elif record is not None:
+            node.call = _Call(record, level, record.call_id)
+        self._keep(node)
+        return node
 
-    def _has_answer(self, span: ForeignSpan, record: CallRecord) -> bool:
-        """Return whether no other span had the answer of a call before."""
-        answer_id = None if record.response is None else record.response.id
-        return answer_id is None or span.span_id == self._span_of_answer.setdefault(
-            _key(span.trace_id, answer_id), span.span_id
-        )
+    def _keep(self, node: _Span) -> None:
+        self._others.pop(node.key)
+        (self._others if node.call is None else self._calls).put(node.key, node)
+        self._tell_outer(node)
+
+    def _parent(self, key: str, span: ForeignSpan) -> str | None:
+        """Return the key of the span around one; None without one, or if that is beneath it."""
+        parent = None if span.parent_span_id is None else _key(span.trace_id, span.parent_span_id)
+        above = parent
+        for _ in range(_MAX_DEPTH):
+            if above is None:
+                return parent
+            if above == key:
+                return None
+            around = self._find(above)
+            above = None if around is None else around.parent
+        return parent
+
+    def _find(self, key: str) -> _Span | None:
+        return self._calls.get(key) or self._others.get(key)
+
+    def _tell_outer(self, node: _Span) -> None:
+        """Tell the spans around one which calls are beneath them, instead of those that have turned out to be none."""
+        no_calls: set[str] = set()
+        for _ in range(_MAX_DEPTH):
+            if node.parent is None or node.kind == "scope" or not node.has_come:
+                return
+            if (outer := self._find(node.parent)) is None:
+                outer = _Span(node.parent)
+                self._others.put(outer.key, outer)
+            for operation, keys in _seen_from_above(node).items():
+                if keys != [node.key]:
+                    no_calls.add(node.key)
+                known = [key for key in outer.inner.get(operation, ()) if key not in no_calls]
+                outer.inner[operation] = [*known, *(key for key in keys if key not in known)][:_MAX_INNER]
+            node = outer
+
+    def _forget_missing(self, node: _Span) -> bool:
+        """Forget calls beneath a span that memory has let go of; return whether the span is therefore a second record.
+
+        A call that had no record before is one even so.
+        """
+        if node.call is None or node.kind is None:
+            return False
+        calls = _calls_of(node)
+        known = [key for key in calls if self._calls.get(key) is not None]
+        if known == calls:
+            return False
+        node.inner[node.kind] = known
+        self._tell_outer(node)
+        return not known and not node.call.is_written
+
+    def _changed_by(self, node: _Span) -> Iterator[_Span]:
+        """Yield the calls whose record may be another one now that a span has come."""
+        if node.call is not None and not _calls_of(node):
+            yield node
+        for outer in (node, *self._outer(node)):
+            yield from (called for key in _calls_of(outer) if (called := self._calls.get(key)) is not None)
+
+    def _outer(self, node: _Span) -> Iterator[_Span]:
+        """Yield the calls' spans around one, the nearest first, that are no calls of their own."""
+        operation = node.kind if node.call is not None else None
+        for _ in range(_MAX_DEPTH):
+            above = None if node.parent is None or node.kind == "scope" else self._find(node.parent)
+            if above is None or not above.has_come:
+                return
+            if above.call is not None:
+                if operation not in (None, above.kind):
+                    return
+                operation = above.kind
+                yield above
+            node = above
+
+    def _takes_id(self, call: _Call, outer: _Call | None) -> bool:
+        """Give a call the id under which a span around it was recorded; return whether both are recorded already."""
+        if outer is None or outer.record is None or not outer.is_written or outer.is_replaced:
+            return False
+        outer.is_replaced = True
+        if call.is_written:
+            return True
+        call.call_id, call.is_written = outer.call_id, True
+        return False
+
+    def _version(self, node: _Span, call: _Call) -> tuple[CallRecord, Content] | None:
+        """Return the record of a call with all that is known of it; None if it is, or has become, another's."""
+        record, spans, levels = call.record, 1, [call.level]
+        if record is None or _calls_of(node):
+            return None
+        keys = {node.key}
+        for outer in self._outer(node):
+            siblings = len(_calls_of(outer))
+            spans += siblings
+            keys.add(outer.key)
+            if outer.call is not None and outer.call.record is not None:
+                levels.append(outer.call.level)
+                record = _added(record, outer.call.record, with_numbers=siblings == 1)
+        if (answer := _answer(record)) is not None:
+            of_answer = _key(str(record.trace_id), answer)
+            if self._span_of_answer.setdefault(of_answer, node.key) not in keys:
+                return None
+            self._span_of_answer.put(of_answer, node.key)
+        call.is_written = True
+        # Of two versions the one of more spans wins, whichever comes last.
+        order = None if spans == 1 else spans
+        return msgspec.structs.replace(record, call_id=call.call_id, seen_ns=order), strictest(*levels)
+
+
+def _calls_of(node: _Span) -> list[str]:
+    """Return the calls beneath the span of a call that make it none; empty for other spans."""
+    return [] if node.kind is None or node.call is None else node.inner.get(node.kind, [])
+
+
+def _seen_from_above(node: _Span) -> dict[Kind, list[str]]:
+    """Return the calls beneath a span, or itself, as the spans around it see them: of its own operation alone."""
+    if node.call is None or node.kind is None:
+        return node.inner
+    return {node.kind: _calls_of(node) or [node.key]}
+
+
+def _without_usage(call: _Call | None) -> Iterator[tuple[CallRecord, Content]]:
+    """Yield a version of a record that counts nothing, since another record has its call."""
+    if call is not None and call.record is not None:
+        yield msgspec.structs.replace(call.record, call_id=call.call_id, usage=None, seen_ns=_MAX_SPANS), call.level
+
+
+def _added(record: CallRecord, outer: CallRecord, *, with_numbers: bool) -> CallRecord:
+    """Return a record with what the span around it states, and it lacks."""
+    request = msgspec.structs.replace(record.request, model=record.request.model or outer.request.model)
+    if request.stream is None:
+        request = msgspec.structs.replace(request, stream=outer.request.stream)
+    record = msgspec.structs.replace(
+        record,
+        provider=outer.provider if record.provider == UNKNOWN else record.provider,
+        api=outer.api if record.api == UNKNOWN else record.api,
+        place=outer.place if record.place.session_id is None else record.place,
+        request=request,
+        metadata=outer.metadata | record.metadata,
+    )
+    if not with_numbers:
+        return record
+    return msgspec.structs.replace(
+        record, response=_response_added(record.response, outer.response), usage=_usage_added(record, outer)
+    )
+
+
+def _response_added(response: Response | None, outer: Response | None) -> Response | None:
+    if response is None or outer is None:
+        return response or outer
+    added = msgspec.structs.replace(response, id=response.id or outer.id, model=response.model or outer.model)
+    if response.finish_reasons:
+        return added
+    words = ("finish_reasons", "truncated", "refused", "unknown_finish")
+    return msgspec.structs.replace(added, **{name: getattr(outer, name) for name in words})
+
+
+def _usage_added(record: CallRecord, outer: CallRecord) -> Usage | None:
+    """Return a usage with the counters and the cost that only the outer span states."""
+    usage, of_outer = record.usage, outer.usage
+    if usage is None or of_outer is None:
+        return usage or of_outer
+    lacking = {name: value for name in (*_COUNTERS, "cost_usd")
+               if getattr(usage, name) is None and (value := getattr(of_outer, name)) is not None}  # fmt: skip
+    added = msgspec.structs.replace(usage, **lacking)
+    added = msgspec.structs.replace(added, estimated=usage.estimated or contradicts_itself(added))
+    is_unknown = usage.cost_estimated and has_unknown_cache(added, record.provider, record.operation)
+    return msgspec.structs.replace(added, cost_estimated=is_unknown)
+
+
+def _answer(record: CallRecord) -> str | None:
+    return None if record.response is None else record.response.id
 
 
 def _key(trace_id: str, ident: str) -> str:

@@ -270,6 +270,10 @@ class Wiring:
         """Process and store a record made from telemetry of others, see `Pipeline.write`."""
         return (self._pipeline or self._exporter_pipeline()).write(record, level)
 
+    def note_unrecorded(self, what: str) -> None:
+        """Count what telemetry of others says that no record says rightly, see `Recorder.note_unrecorded`."""
+        (self._pipeline or self._exporter_pipeline()).recorder.note_unrecorded(what)
+
     def processed(self, record: Record, level: Content = "full") -> Record:
         """Return such a record as it would be written now."""
         return (self._pipeline or self._exporter_pipeline()).processed(record, level).record
