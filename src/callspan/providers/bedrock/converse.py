@@ -15,6 +15,7 @@ from callspan.providers.bedrock.parts import conversation, tools
 from callspan.providers.bedrock.usage import usage
 from callspan.providers.error_kinds import error_info
 from callspan.providers.finishing import finish_of
+from callspan.providers.fold.blocks import Blocks
 from callspan.providers.fold.merge import Json, finished_copy, grow, is_json
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.wire_json import detached, mapping, text, word
@@ -35,18 +36,23 @@ _ANSWER: Final = frozenset({"output", "stopReason", "usage"})
 _PADDING: Final = "p"
 """The field of each event with letters without meaning."""
 _EXCEPTION: Final = "Exception"
+_TOOL: Final = "toolUse"
+_ID: Final = "toolUseId"
+_NAMED: Final = frozenset({_ID, "name", "type"})
+"""What a tool is, which a piece may repeat."""
+_KINDS: Final = {"reasoningContent": "reasoning", "citation": "text"}
+"""The kinds of blocks by the members of their pieces, where they differ."""
 
 
 class ConverseFold:
-    """Joins the events of a stream by the index of their block."""
+    """Joins the events of a stream. Only tools have a start; the last event before the counters closes all blocks."""
 
     usage_rule: ClassVar[UsageRule] = "last whole"
 
     def __init__(self) -> None:
         self._body: Json = {}
         self._role: str | None = None
-        self._blocks: dict[int, Json] = {}
-        self._open: set[int] = set()
+        self._blocks = Blocks()
         self.terminated = False
         """Whether the last event was received."""
 
@@ -77,26 +83,23 @@ class ConverseFold:
         return False
 
     def _begun(self, payload: Json) -> bool:
-        index = self._index(payload)
         start = mapping(payload, "start") or {}
-        self._blocks[index] = detached(start)
-        self._open.add(index)
-        return "toolUse" in start
+        kind, member = next(iter(start.items()), (None, None))
+        block = self._blocks.begin(_index(payload), _identity(member), kind).fields
+        for key, value in start.items():
+            block[key] = {**detached(value), **(mapping(block, key) or {})} if isinstance(value, dict) else value
+        return _TOOL in start
 
     def _grown(self, payload: Json) -> bool:
-        index = self._index(payload)
-        block = self._blocks.setdefault(index, {})
-        self._open.add(index)
-        return _grow(block, mapping(payload, "delta") or {})
+        has_content, index = False, _index(payload)
+        for key, value in (mapping(payload, "delta") or {}).items():
+            block = self._blocks.grow(index, _identity(value), _KINDS.get(key, key)).fields
+            has_content = _grow(block, key, value) or has_content
+        return has_content
 
     def _stopped(self, payload: Json) -> bool:
-        self._open.discard(self._index(payload))
+        self._blocks.stop(_index(payload))
         return False
-
-    def _index(self, payload: Json) -> int:
-        """Return the index of the block of an event; of one without, that of the newest block."""
-        index = payload.get("contentBlockIndex")
-        return index if type(index) is int else next(reversed(self._blocks), 0)
 
     def _noted(self, payload: Json) -> bool:
         self._body.update({key: detached(item) for key, item in payload.items() if key != _PADDING})
@@ -110,7 +113,9 @@ class ConverseFold:
         """Return the body so far; None if nothing was received."""
         if not (self._body or self._blocks or self._role):
             return None
-        content = [_finished(self._blocks[index], is_open=index in self._open) for index in sorted(self._blocks)]
+        content = [
+            _finished(block.fields, is_open=block.is_open and not self.complete) for block in self._blocks.in_order()
+        ]
         if not content and not self._role:
             return detached(self._body)
         message = {"role": self._role or "assistant", "content": content}
@@ -126,22 +131,33 @@ class ConverseFold:
     }
 
 
-def _grow(block: Json, delta: Json) -> bool:
-    """Add a delta to its block; return True if it carried content."""
-    has_content = False
-    for key, value in delta.items():
-        if key == "reasoningContent":
-            has_content = _grow_reasoning(_member(block, key), value) or has_content
-        elif key == "citation":
-            block.setdefault("citations", []).append(detached(value))
-        elif isinstance(value, str):
-            has_content = grow(block, key, value) or has_content
-        elif isinstance(value, list):
-            _member(block, key).setdefault("content", []).extend(detached(value))
-        elif isinstance(value, dict):
-            pieces = [_put(_member(block, key), name, item) for name, item in value.items()]
-            has_content = any(pieces) or has_content
-    return has_content
+def _index(payload: Json) -> int | None:
+    index = payload.get("contentBlockIndex")
+    return index if type(index) is int else None
+
+
+def _identity(member: object) -> str | None:
+    """Return the id of a tool, which its start states, and perhaps its pieces."""
+    return word(member, _ID)
+
+
+def _grow(block: Json, key: str, value: object) -> bool:
+    """Add a member of a delta to its block; return True if it carried content."""
+    if key == "reasoningContent":
+        return _grow_reasoning(_member(block, key), value)
+    if key == "citation":
+        block.setdefault("citations", []).append(detached(value))
+    elif isinstance(value, str):
+        return grow(block, key, value)
+    elif isinstance(value, list):
+        _member(block, key).setdefault("content", []).extend(detached(value))
+    elif isinstance(value, dict):
+        holder = _member(block, key)
+        pieces = [
+            _put(holder, name, item) for name, item in value.items() if name not in _NAMED or not holder.get(name)
+        ]
+        return any(pieces)
+    return False
 
 
 def _grow_reasoning(thought: Json, delta: object) -> bool:
@@ -169,8 +185,8 @@ def _member(holder: Json, key: str) -> Json:
 
 def _finished(block: Json, *, is_open: bool) -> Json:
     """Return a block as in a complete body."""
-    finished: Json = finished_copy(block)
-    use = finished.get("toolUse")
+    finished: Json = finished_copy({key: value for key, value in block.items() if key != "type"})
+    use = finished.get(_TOOL)
     if isinstance(use, dict):
         _finish_input(use, is_open=is_open)
     if "citations" in finished:

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Final
 
 from callspan.providers.cohere.base import CohereEndpoint
 from callspan.providers.error_kinds import error_in
+from callspan.providers.fold.blocks import Blocks
+from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.merge import GrowingText, Json, finished_copy, is_json, merge
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.openai.chat import request_message, response_message
@@ -19,10 +21,13 @@ from callspan.record.messages import Conversation
 
 _PLAN: Final = "tool_plan"
 _MARKS: Final = "citations"
+_TEXTS: Final = ("text", "thinking")
+"""The types of parts of the content, each with its text in a field of this name."""
+_STARTS: Final = frozenset({"content-start", "tool-call-start"})
 
 
 class ChatFold:
-    """Joins the events of a stream: parts of the content and tool calls by their index."""
+    """Joins the events of a stream, whose parts of the content and tool calls are two lists."""
 
     usage_rule: ClassVar[UsageRule] = "last whole"
 
@@ -30,9 +35,8 @@ class ChatFold:
         self._body: Json = {}
         self._role: str | None = None
         self._plan = GrowingText()
-        self._content: dict[int, Json] = {}
-        self._calls: dict[int, Json] = {}
-        self._ended_calls: set[int] = set()
+        self._content = Blocks()
+        self._calls = Blocks()
         self._citations: list[Any] = []
         self.complete = False
         """True once the last event was received."""
@@ -64,17 +68,17 @@ class ChatFold:
             self._body.setdefault("logprobs", []).extend(
                 detached(logprobs if isinstance(logprobs, list) else [logprobs])
             )
-        return self._merged(self._content, event, message.get("content"))
+        return _merged(self._content, event, mapping(message, "content"))
 
     def _called(self, event: Json, message: Json) -> bool:
-        return self._merged(self._calls, event, message.get("tool_calls"))
+        return _merged(self._calls, event, mapping(message, "tool_calls"))
 
-    @staticmethod
-    def _merged(entries: dict[int, Json], event: Json, piece: object) -> bool:
-        return isinstance(piece, dict) and merge(entries.setdefault(_index(entries, event), {}), piece)
+    def _content_ended(self, event: Json, _: Json) -> bool:
+        self._content.stop(_index(event))
+        return False
 
     def _call_ended(self, event: Json, _: Json) -> bool:
-        self._ended_calls.add(_index(self._calls, event))
+        self._calls.stop(_index(event))
         return False
 
     def _planned(self, _: Json, message: Json) -> bool:
@@ -95,8 +99,8 @@ class ChatFold:
         """Return the body so far; None if nothing was received."""
         message: Json = {
             _PLAN: self._plan.text(),
-            "content": [finished_copy(self._content[index]) for index in sorted(self._content)],
-            "tool_calls": [self._finished_call(index) for index in sorted(self._calls)],
+            "content": [finished_copy(part.fields) for part in self._content.in_order()],
+            "tool_calls": list(map(self._finished_call, self._calls.in_order())),
             _MARKS: list(self._citations),
         }
         stated = {name: value for name, value in message.items() if value}
@@ -106,17 +110,18 @@ class ChatFold:
             return detached(self._body)
         return {**detached(self._body), "message": {"role": self._role or "assistant", **stated}}
 
-    def _finished_call(self, index: int) -> Json:
+    def _finished_call(self, entry: Entry) -> Json:
         """Return a call as in a plain answer, marked if incomplete."""
-        call: Json = finished_copy(self._calls[index])
+        call: Json = finished_copy(entry.fields)
         arguments = (mapping(call, "function") or {}).get("arguments")
-        is_whole = index in self._ended_calls or (isinstance(arguments, str) and is_json(arguments))
+        is_whole = not entry.is_open or (is_json(arguments) if arguments else self.complete)
         return call if is_whole else {**call, "incomplete": True}
 
     _handlers: ClassVar[dict[str, Callable[[ChatFold, Json, Json], bool]]] = {
         "message-start": _started,
         "content-start": _grown,
         "content-delta": _grown,
+        "content-end": _content_ended,
         "tool-plan-delta": _planned,
         "tool-call-start": _called,
         "tool-call-delta": _called,
@@ -126,10 +131,18 @@ class ChatFold:
     }
 
 
-def _index(entries: dict[int, Json], event: Json) -> int:
-    """Return the index of the entry of an event; of one without, that of the newest entry."""
+def _merged(blocks: Blocks, event: Json, piece: Json | None) -> bool:
+    """Add a piece to the block that it begins or continues; return True if it carried content."""
+    if piece is None:
+        return False
+    about = _index(event), word(piece, "id"), next(filter(piece.__contains__, _TEXTS), word(piece, "type"))
+    entry = blocks.begin(*about) if word(event, "type") in _STARTS else blocks.grow(*about)
+    return merge(entry.fields, piece)
+
+
+def _index(event: Json) -> int | None:
     index = event.get("index")
-    return index if type(index) is int else next(reversed(entries), 0)
+    return index if type(index) is int else None
 
 
 class Chat(CohereEndpoint):

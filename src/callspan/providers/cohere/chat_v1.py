@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from callspan.providers.cohere.base import CohereEndpoint
 from callspan.providers.error_kinds import error_in
-from callspan.providers.fold.merge import Json, finished_copy, grow
+from callspan.providers.fold.merge import Json, finished_copy, grow, merge
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.openai.parts import list_or_none
@@ -32,6 +32,7 @@ _ROLES: Final = {"user": "user", "chatbot": "assistant", "system": "system", "to
 _LISTS: Final = ("citations", "documents", "search_results", "search_queries")
 """Lists of an answer that events extend."""
 _END: Final = "stream-end"
+_CALLS: Final = "tool_calls"
 _PARAMETERS: Final = "parameter_definitions"
 _TYPES: Final = {
     "str": "string", "string": "string", "int": "integer", "integer": "integer", "float": "number", "number": "number",
@@ -47,8 +48,8 @@ class ChatV1Fold:
 
     def __init__(self) -> None:
         self._body: Json = {}
-        self._calls: dict[int, Json] = {}
-        """Tool calls under construction, by their index."""
+        self._message: Json = {}
+        """A message of chat completions with the tool calls under construction, whose pieces are alike."""
         self.complete = False
         """True once the last event was received."""
 
@@ -69,7 +70,7 @@ class ChatV1Fold:
         if kind == "tool-calls-chunk":
             return self._grow_call(mapping(event, "tool_call_delta") or {})
         if kind == "tool-calls-generation":
-            self._body["tool_calls"] = detached(items(event, "tool_calls"))
+            self._body[_CALLS] = detached(items(event, _CALLS))
             return True
         if (generation := word(event, "generation_id")) is not None:
             self._body["generation_id"] = generation
@@ -85,10 +86,8 @@ class ChatV1Fold:
         return isinstance(piece, str) and piece != "" and grow(holder, key, piece)
 
     def _grow_call(self, delta: Json) -> bool:
-        index = integer(delta, "index")
-        call = self._calls.setdefault(next(reversed(self._calls), 0) if index is None else index, {})
-        name = self._grow(call, "name", delta.get("name"))
-        return self._grow(call, "parameters", delta.get("parameters")) or name
+        piece = {"name": delta.get("name"), "arguments": delta.get("parameters")}
+        return merge(self._message, {_CALLS: [{"index": integer(delta, "index"), "function": piece}]})
 
     def _end(self, event: Json) -> bool:
         self.complete = True
@@ -99,12 +98,15 @@ class ChatV1Fold:
 
     def body(self) -> Json | None:
         """Return the body so far; None if nothing was received."""
-        if not (self._body or self._calls):
+        if not (self._body or self._message):
             return None
         folded: Json = finished_copy(self._body)
-        if self._calls and not folded.get("tool_calls"):
-            calls = [finished_copy(self._calls[index]) for index in sorted(self._calls)]
-            folded["tool_calls"] = [{**call, "incomplete": True} for call in calls]
+        if self._message and not folded.get(_CALLS):
+            folded[_CALLS] = [
+                {"name": text(call, "name"), "parameters": text(call, "arguments"), "incomplete": True}
+                for piece in finished_copy(self._message[_CALLS])
+                if (call := mapping(piece, "function"))
+            ]
         return folded
 
 

@@ -16,8 +16,8 @@ MAX_SEARCHED: Final = 128
 """Limit on the entries that are looked through, so that an event takes constant time."""
 TEXTUAL: Final = frozenset(
     {
-        "audio", "message", "output_audio", "output_text", "reasoning", "reasoning_text", "redacted_thinking",
-        "refusal", "summary_text", "text", "thinking",
+        "audio", "message", "model_output", "output_audio", "output_text", "reasoning", "reasoning_text",
+        "redacted_thinking", "refusal", "summary_text", "text", "thinking", "thought",
     }
 )  # fmt: skip
 """Types of entries with text. A delta of one of these types belongs to no other type."""
@@ -83,6 +83,9 @@ class Entries:
         """The newest entry of each index."""
         self._by_id: dict[str, Entry] = {}
         """The newest entry of each id."""
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
 
     def in_order(self) -> list[Entry]:
         """Return the entries in the order of their indexes if each has its own, else as they began."""

@@ -161,12 +161,7 @@ def _append(parts: list[Any], part: object) -> bool:
 def _append_other(parts: list[Any], last: object, part: object) -> bool:
     """Add a part that is no text; the arguments of a function may come in several."""
     function_call, last_call = mapping(part, "functionCall"), mapping(last, "functionCall")
-    if (
-        function_call is not None
-        and last_call is not None
-        and last_call.get("willContinue") is True
-        and "name" not in function_call
-    ):
+    if function_call is not None and last_call is not None and _is_continued(last_call, function_call):
         pieces = last_call.get("partialArgs")
         if not isinstance(pieces, list):
             pieces = last_call["partialArgs"] = []
@@ -175,6 +170,17 @@ def _append_other(parts: list[Any], last: object, part: object) -> bool:
         return True
     parts.append(detached(part))
     return isinstance(part, dict) and part.keys() != {"thoughtSignature"}
+
+
+def _is_continued(call: Json, piece: Json) -> bool:
+    """Return whether a piece is of the call before it: it names none, or this one, and is neither whole nor a start."""
+    if call.get("willContinue") is not True or "args" in piece:
+        return False
+    if not piece.get("name"):
+        return True
+    is_own = piece["name"] == call.get("name") and piece.get("id") == call.get("id")
+    is_start = piece.get("willContinue") is True and not piece.get("partialArgs")
+    return is_own and (piece.get("id") is not None or not is_start)
 
 
 class GenerateContent:

@@ -14,6 +14,8 @@ import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.fold.blocks import Blocks
+from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.merge import GrowingText, Json, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.google.usage import estimated
@@ -52,7 +54,9 @@ _TEXT_DELTAS: Final = {"text": "text", "arguments_delta": "arguments"}
 """The field of a step's text by the type of its deltas."""
 _PARTIAL_ARGUMENTS: Final = "partial_arguments"
 """The name of that field in the deltas of google-genai 2.0."""
+_TYPE: Final = "event_type"
 _CONTENT_EVENTS: Final = "content."
+_STOP: Final = ".stop"
 _BEGUN_BY: Final = {
     "thought_summary": "thought", "thought_signature": "thought", "arguments_delta": "function_call",
 }  # fmt: skip
@@ -72,10 +76,10 @@ class InteractionFold:
         self._body: Json = {}
         self.ended = False
         """True once the event was received after which nothing follows."""
-        self._steps: dict[int, Json] = {}
+        self._steps = Blocks()
         self._has_outputs = False
         """Whether they are contents instead, as in the older form."""
-        self._audio: dict[int, tuple[str | None, Audio]] = {}
+        self._audio: dict[Entry, tuple[str | None, Audio]] = {}
         """Type and size of the sound of a step whose bytes are not kept, as of a websocket."""
 
     @property
@@ -102,29 +106,22 @@ class InteractionFold:
         return self._add_to_step(event)
 
     def _add_to_step(self, event: Json) -> bool:
-        index, delta = event.get("index"), event.get("delta")
-        if type(index) is not int:
-            return False
+        stated_index, delta, kind = event.get("index"), event.get("delta"), word(event, _TYPE) or ""
+        index = stated_index if type(stated_index) is int else None
         if isinstance(start := event.get("step") or event.get("content"), dict):
             self._has_outputs = "step" not in event
-            self._steps[index] = detached_object(start)
-            return False
-        if isinstance(delta, dict) and BYTES in delta:
-            self._steps.setdefault(index, {"type": "model_output"})
-            self._audio.setdefault(index, (word(delta, "mime_type"), Audio()))[1].add(delta)
-            return True
+            step = self._steps.begin(index, word(start, "id"), word(start, "type")).fields
+            step.update(detached_object({key: value for key, value in start.items() if key not in step}))
+        elif kind.endswith(_STOP):
+            self._steps.stop(index)
         if not isinstance(delta, dict):
             return False
-        if index not in self._steps:
-            self._steps[index] = self._unbegun(word(event, "event_type") or "", word(delta, "type") or "")
-        return _grow(self._steps[index], delta)
-
-    def _unbegun(self, event: str, delta: str) -> Json:
-        """Return a step whose beginning was not received, as in a stream that is resumed, by its first delta."""
-        is_content = event.startswith(_CONTENT_EVENTS)
-        self._has_outputs = self._has_outputs or is_content
-        is_itself = is_content or delta.endswith(("_call", "_result"))
-        return {"type": _BEGUN_BY.get(delta, delta if is_itself else "model_output")}
+        self._has_outputs = self._has_outputs or kind.startswith(_CONTENT_EVENTS)
+        entry = self._steps.grow(index, word(delta, "id"), _step_of(kind, word(delta, "type") or ""))
+        if BYTES in delta:
+            self._audio.setdefault(entry, (word(delta, "mime_type"), Audio()))[1].add(delta)
+            return True
+        return _grow(entry.fields, delta)
 
     def body(self) -> Json | None:
         """Return the interaction so far; None if nothing was received."""
@@ -133,17 +130,23 @@ class InteractionFold:
         body: Json = {**self._body}
         name = _OUTPUTS if self._has_outputs else _STEPS
         if self._steps and not body.get(name):
-            body[name] = [self._step(index) for index in sorted(self._steps)]
+            body[name] = list(map(self._step, self._steps.in_order()))
         return body if self.complete else {**body, _INCOMPLETE: True}
 
-    def _step(self, index: int) -> Json:
+    def _step(self, entry: Entry) -> Json:
         """Return a copy of a step, with a reference to its sound."""
-        step: Json = finished_copy(self._steps[index])
-        if index in self._audio:
-            mime, audio = self._audio[index]
+        step: Json = finished_copy(entry.fields)
+        if entry in self._audio:
+            mime, audio = self._audio[entry]
             sound = {"type": "audio", "mime_type": mime, "data": audio.reference({"type": mime})}
             step["content"] = [*items(step, "content"), sound]
         return step
+
+
+def _step_of(event: str, delta: str) -> str:
+    """Return the type of the step that a delta of this type belongs to."""
+    is_itself = event.startswith(_CONTENT_EVENTS) or delta.endswith(("_call", "_result"))
+    return _BEGUN_BY.get(delta, delta if is_itself else "model_output")
 
 
 def _running_usage(event: Json) -> Json | None:
