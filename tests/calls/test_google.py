@@ -563,6 +563,17 @@ async def test_results_that_a_batch_states_itself_are_calls(mode: Mode, seen: Ca
     check_results(seen, "b1", ["first", "1"])
 
 
+@pytest.mark.filterwarnings("default:BATCH_STATE_.* is not a valid JobState:UserWarning")  # of the oldest versions
+async def test_results_of_a_batch_whose_keys_repeat_are_calls(mode: Mode, seen: Capture) -> None:
+    output = {"inlinedResponses": {"inlinedResponses": [{**one, "metadata": {"key": "k"}} for one in RESULTS]}}
+    done = {"name": "batches/b1", "metadata": {"state": "BATCH_STATE_SUCCEEDED", "model": MODEL, "output": output}}
+    for _ in range(2):
+        mode.provider.reply(raw=done, on="/batches/b1")
+        await mode.wait(client_of(mode).batches.get(name="batches/b1"))
+    check_results(seen, "b1", ["k", "k"])
+    assert {(record.api, record.request.model) for record in seen.records} == {("generate_content", MODEL)}
+
+
 async def test_results_in_a_file_are_calls(mode: Mode, seen: Capture) -> None:
     first, second = RESULTS
     lines = [{"key": "a", "response": first["response"]}, {"key": "b", **second}]

@@ -183,6 +183,31 @@ async def test_error_in_a_stream_is_that_of_the_call(form: Form, mode: Mode, see
     assert (record.outcome, record.error.message, record.text) == ("error", "Too many.", "I am ")
 
 
+@pytest.mark.parametrize("received", [0, 8])
+async def test_error_before_the_last_event_of_a_stream_is_that_of_the_call(
+    received: int, form: Form, mode: Mode, seen: Capture
+) -> None:
+    failure = of("error", error={"code": "resource_exhausted", "message": "Too many."})
+    mode.provider.reply(raw=[*form.events[:received], failure, "[DONE]"], on="/interactions")
+
+    async def failing() -> None:
+        await mode.whole(interactions_of(mode).create(**ASK, stream=True))
+
+    await caught(failing())
+    record = the_call(seen)
+    assert (record.outcome, record.error and record.error.message) == ("error", "Too many.")
+
+
+@pytest.mark.parametrize("received", [0, 8])
+async def test_stream_that_ends_without_its_status_is_cut_off(
+    received: int, form: Form, mode: Mode, seen: Capture
+) -> None:
+    mode.provider.reply(raw=[*form.events[:received], "[DONE]"], on="/interactions")
+    await mode.whole(interactions_of(mode).create(**ASK, stream=True))
+    record = the_call(seen)
+    assert (record.outcome, record.stream and record.stream.end) == ("success", "cut_off")
+
+
 async def test_fetch_completes_an_interaction_in_the_background(
     form: Form, mode: Mode, stream: bool, seen: Capture
 ) -> None:

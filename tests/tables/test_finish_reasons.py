@@ -109,3 +109,34 @@ def test_imported_span_with_a_failed_answer_is_an_error(word: str, kind: str) ->
     record = call_of(ForeignSpan(attributes=attributes, **ids, failed=False))
     assert record is not None
     assert (record.outcome, record.error and record.error.kind) == ("error", kind)
+
+
+def test_choice_of_a_model_in_bedrock_ends_by_its_stop_reason() -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "stop_reason": "length"}
+    info = endpoint("chat_completions").response_info({"choices": [choice]})
+    assert (info.response.finish_reasons, info.response.truncated) == (["length"], True)
+    (message,) = endpoint("chat_completions").conversation(None, {"choices": [choice]}).output
+    assert message.finish_reason == "length"
+    of_vllm = {**choice, "finish_reason": "stop", "stop_reason": "length"}
+    assert endpoint("chat_completions").response_info({"choices": [of_vllm]}).response.finish_reasons == ["stop"]
+
+
+@pytest.mark.parametrize("api", ["messages", "chat_completions", "invoke_model"])
+@pytest.mark.parametrize("action", ["INTERVENED", "NONE"])
+def test_guardrail_that_replaces_an_invoked_answer_is_a_refusal(api: str, action: str) -> None:
+    answers = {"messages": body("messages", "end_turn"), "invoke_model": {"generation": "No.", "stop_reason": "stop"}}
+    answer = answers.get(api, body("chat_completions", "stop"))
+    info = endpoint(api).response_info({**answer, "amazon-bedrock-guardrailAction": action})
+    assert info.response.refused == (action == "INTERVENED")
+
+
+def test_guardrail_at_the_end_of_an_invoked_stream_is_a_refusal() -> None:
+    started = {"type": "message_start", "message": {"id": "m", "content": []}}
+    stopped = {"type": "message_stop", "amazon-bedrock-guardrailAction": "INTERVENED"}
+    assert endpoint("messages").response_info(folded("messages", started, stopped)).response.refused
+
+
+def test_blocked_interaction_is_a_refusal() -> None:
+    error = {"code": "content_blocked", "message": "No."}
+    info = endpoint("interactions").response_info({"id": "i", "status": "failed", "steps": [], "error": error})
+    assert (info.response.refused, info.error and info.error.kind) == (True, "content_filter")

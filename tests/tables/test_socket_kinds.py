@@ -193,3 +193,14 @@ def test_unsent_create_is_not_answered(path: str) -> None:
     (first, own), *_ = steps(kind, {"type": "response.created", "response": {"id": "resp_1"}})
     assert (first, own is withdrawn) == ("begin", False)
     assert steps(kind, event("error", error={"code": "server_error", "param": None})) in ([], [("fail", own)])
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_event_whose_response_nobody_announced_begins_no_call(is_running: bool) -> None:
+    kind = registry.socket_kind("/realtime")
+    assert kind is not None
+    begun = kind.received(created("resp_1"), 0) if is_running else []
+    about = {"response_id": "other", "item_id": "i", "output_index": 0, "content_index": 0}
+    steps = kind.received(event("response.output_text.delta", **about, delta="Hi"), 0)
+    assert [step.action for step in steps] == (["chunk"] if is_running else [])
+    assert {step.turn for step in steps} == {step.turn for step in begun}

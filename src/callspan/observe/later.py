@@ -26,12 +26,14 @@ from callspan.providers.batches import ResultLine, endpoint_of, result_in
 from callspan.providers.generic_body import has_running_total, stating_usage
 from callspan.providers.hosted_tools import has_runs
 from callspan.providers.wire_json import unix_ns, word
-from callspan.record.call import Attempt, CallRecord, Response, Timing
+from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
 from callspan.record.ids import batch_call_id, response_call_id
 from callspan.record.span_handle import with_span_ids
 
 _LINES: Final = fail_open("read the lines of a batch")
+_MAX_IDS: Final = 100_000
+"""Lines of a batch of which it is known whether they repeat an id."""
 _COUNT: Final = fail_open("count a request that leaves no record")
 
 
@@ -162,7 +164,7 @@ class GenericCall(Call):
 class BatchResults(Call):
     """A request for batch results: each line that is read is recorded as a call. It has no record of its own."""
 
-    __slots__ = ("_owner", "byte_reader")
+    __slots__ = ("_owner", "_repetitions", "byte_reader")
     has_span_from_start = False
     byte_reader: LineReader
 
@@ -170,6 +172,8 @@ class BatchResults(Call):
         """`owner` is the id of the batch, or of a file that may not contain results."""
         del context
         self._owner = owner
+        self._repetitions: dict[str, int] = {}
+        """How often lines have repeated each id, which Gemini lets the application choose."""
         self.byte_reader = LineReader(self._take)
         super().__init__(factory, registry.generic("batch_results"), info)
 
@@ -185,7 +189,10 @@ class BatchResults(Call):
         return result is not None
 
     def _write(self, result: ResultLine) -> None:
-        factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, result)
+        factory, repetition = self._factory, self._repetitions.get(result.custom_id, -1) + 1
+        if repetition or len(self._repetitions) < _MAX_IDS:
+            self._repetitions[result.custom_id] = repetition
+        record, endpoint = _answered(self.record, self._owner, result, repetition)
         if factory.recorded_calls.get(record.call_id) is not None:
             return
         processed = factory.processors.process(record)
@@ -207,7 +214,7 @@ def object_call_id(provider: str, answer: Response) -> str:
     return response_call_id(provider, f"{answer.id}\n{answer.created or answer.model or ''}")
 
 
-def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRecord, Endpoint]:
+def _answered(reading: CallRecord, owner: str, line: ResultLine, repetition: int) -> tuple[CallRecord, Endpoint]:
     """Return the record of a line and the endpoint for its answer. Providers state no duration of lines."""
     endpoint = endpoint_of(line)
     info = NOT_RECOGNIZED if line.body is None else endpoint.response_info(line.body)
@@ -216,7 +223,10 @@ def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRe
     attempts = [Attempt(number=1, start_ns=0, status=line.status, request_id=line.request_id)]
     record = version_of(
         reading,
-        call_id=batch_call_id(reading.provider, owner, line.custom_id),
+        call_id=batch_call_id(
+            reading.provider, owner, f"{line.custom_id}\n{repetition}" if repetition else line.custom_id
+        ),
+        request=Request(model=line.model),
         part="answered",
         seen_in="batch",
         seen_ns=time.time_ns(),

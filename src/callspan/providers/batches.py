@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Final, NamedTuple
 
 from callspan.providers import registry
@@ -26,8 +27,9 @@ _GEMINI: Final = {
     "candidates": "generate_content", "promptFeedback": "generate_content", "embedding": "embed_content",
 }  # fmt: skip
 """The API of an answer of Gemini by one of its fields."""
-_INLINE: Final = ("inlinedResponses", "inlinedEmbedContentResponses")
-"""Where a batch of Gemini has results of its own, if they are in no file."""
+_INLINE: Final = {"inlinedResponses": "generate_content", "inlinedEmbedContentResponses": "embed_content"}
+"""Where a batch of Gemini has results of its own, if they are in no file, and their API."""
+_MODELS: Final = "models/"
 _UNKNOWN: Final = "unknown"
 
 
@@ -43,6 +45,8 @@ class ResultLine(NamedTuple):
     request_id: str | None = None
     api: str | None = None
     """The API, if the form of the line determines it; None: the answer does."""
+    model: str | None = None
+    """The model of the batch, if it names one; a line without an answer has no other."""
 
 
 def result_in(line: bytes) -> ResultLine | None:
@@ -60,10 +64,14 @@ def result_in(line: bytes) -> ResultLine | None:
 
 def inline_results(batch: object) -> list[bytes]:
     """Return the results that a batch of Gemini states itself as the lines of a file; without keys, by position."""
-    lists = (items(batch, "metadata", "output", name, _INLINE[0]) for name in _INLINE)
+    model = (text(batch, "metadata", "model") or "").removeprefix(_MODELS)
+    lists = ((api, items(batch, "metadata", "output", name, "inlinedResponses")) for name, api in _INLINE.items())
+    api, results = next(filter(operator.itemgetter(1), lists), ("", ()))
     return [
-        encode_json({**result, "key": text(result, "metadata", "key") or str(position)})
-        for position, result in enumerate(next(filter(None, lists), ()))
+        encode_json(
+            {**result, "key": text(result, "metadata", "key") or str(position), "api": api, "model": model or None}
+        )
+        for position, result in enumerate(results)
         if isinstance(result, dict)
     ]
 
@@ -72,10 +80,12 @@ def _gemini_result(key: str | None, result: dict[str, object]) -> ResultLine | N
     answer, error = mapping(result, "response"), result.get("error")
     if key is None:
         return None
+    stated_api, model = text(result, "api"), text(result, "model")
     if answer is None:
-        return ResultLine(key, None, "error", error_info(body={"error": error})) if error else None
+        about = error_info(body={"error": error})
+        return ResultLine(key, None, "error", about, api=stated_api, model=model) if error else None
     api = next((api for name, api in _GEMINI.items() if name in answer), None)
-    return None if api is None else ResultLine(key, answer, "success", api=api)
+    return None if api is None else ResultLine(key, answer, "success", api=api, model=model)
 
 
 def _messages_result(custom_id: str, result: dict[str, object]) -> ResultLine:

@@ -70,7 +70,7 @@ _WORDS: Final = {
         " tokens_limit_reached"
     ),
     "content_filter": (
-        "content_filter content_policy_violation image_content_policy_violation moderation_blocked"
+        "content_filter content_blocked content_policy_violation image_content_policy_violation moderation_blocked"
         " ResponsibleAIPolicyViolation data_inspection_failed SensitiveContentDetected bio_policy"
         " misalignment_policy_violation"
     ),

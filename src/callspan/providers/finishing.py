@@ -9,7 +9,10 @@ from callspan.providers.error_kinds import MAX_WORD_BYTES, RETRYABLE, capped
 from callspan.record.call import ErrorInfo
 from callspan.record.finish_reasons import CONTENT_FILTER, LENGTH, failure_kind, is_in_table, normalised
 
+STOP_REASON: Final = "stop_reason"
+"""Where a choice of Mistral's models in Bedrock has its finish reason."""
 _MAX_ANSWERS: Final = 128
+_GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
 
 
 class Finish(NamedTuple):
@@ -33,6 +36,11 @@ def finish_of(reasons: tuple[str | None, ...]) -> Finish:
         unknown_finish=not all(map(is_in_table, present_reasons)),
         error=next((error for reason in present_reasons if (error := _failure(reason)) is not None), None),
     )
+
+
+def is_blocked(body: object) -> bool:
+    """Return whether a guardrail of Bedrock has replaced the answer of the model that it invoked."""
+    return isinstance(body, dict) and body.get(_GUARDRAIL) == "INTERVENED"
 
 
 def _failure(reason: str) -> ErrorInfo | None:

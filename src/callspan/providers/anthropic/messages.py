@@ -17,7 +17,7 @@ import msgspec
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import finish_of, is_blocked
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import BLOCK, EventFold, EventTarget
 from callspan.providers.fold.merge import Json, is_json
@@ -131,7 +131,7 @@ class Messages:
                 finish_reasons=[reason] if is_message else [],
                 service_tier=text(counters, "service_tier"),
                 truncated=finish.truncated,
-                refused=finish.refused,
+                refused=finish.refused or is_blocked(body),
                 unknown_finish=finish.unknown_finish,
                 compacted=_is_compacted(body),
                 prompt_cache_miss=None if missed is None else word(missed, "type"),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, cast
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.bedrock.usage import METRICS, invoked_usage
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import STOP_REASON, finish_of, is_blocked
 from callspan.providers.fold.last import LastBody
 from callspan.providers.fold.merge import Json, finished_copy, grow
 from callspan.providers.fold.usage_merge import UsageRule
@@ -74,7 +74,7 @@ def as_chunk(event: object) -> object:
     if not any("message" in choice and "delta" not in choice for choice in objects(event, "choices")):
         return event
     choices = [
-        {**choice, "delta": choice.get("message"), "finish_reason": choice.get("stop_reason")}
+        {**choice, "delta": choice.get("message"), "finish_reason": choice.get(STOP_REASON)}
         for choice in objects(event, "choices")
     ]
     return {**(mapping(event) or {}), "choices": choices}
@@ -91,7 +91,7 @@ class InvokedFold:
     @property
     def complete(self) -> bool:
         """True once an answer has a finish reason, a guardrail has blocked it, or the counts were received."""
-        return METRICS in self._body or _is_blocked(self._body) or any(map(finish_reason, answers(self._body)))
+        return METRICS in self._body or is_blocked(self._body) or any(map(finish_reason, answers(self._body)))
 
     @property
     def ended(self) -> bool:
@@ -152,11 +152,6 @@ def _text(answer: object) -> str | None:
     )  # fmt: skip
 
 
-def _is_blocked(body: object) -> bool:
-    """Return whether a guardrail has replaced the answer."""
-    return text(body, "amazon-bedrock-guardrailAction") == "INTERVENED"
-
-
 class InvokeModel:
     """`invoke_model` and its stream, of models that continue a prompt. Stateless."""
 
@@ -186,7 +181,7 @@ class InvokeModel:
                 id=word(body, "id"),
                 finish_reasons=reasons,
                 truncated=finish.truncated,
-                refused=finish.refused or _is_blocked(body),
+                refused=finish.refused or is_blocked(body),
                 unknown_finish=finish.unknown_finish,
             ),
             usage=invoked_usage(body, stated),

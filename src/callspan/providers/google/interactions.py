@@ -24,6 +24,7 @@ from callspan.providers.streamed_audio import BYTES, Audio
 from callspan.providers.wire_json import count, detached, detached_object, flag, items, mapping, objects, text, word
 from callspan.record.call import Outcome, Request, Response
 from callspan.record.codec import json_text
+from callspan.record.finish_reasons import CONTENT_FILTER
 from callspan.record.messages import (
     Conversation,
     Message,
@@ -79,12 +80,17 @@ class InteractionFold:
         self._steps = Blocks()
         self._has_outputs = False
         """Whether they are contents instead, as in the older form."""
+        self._has_failed = False
         self._audio: dict[Entry, tuple[str | None, Audio]] = {}
         """Type and size of the sound of a step whose bytes are not kept, as of a websocket."""
 
     @property
     def complete(self) -> bool:
-        """True once the interaction has ended, or waits for its application."""
+        """True once the interaction has ended, waits for its application, or an error has ended it."""
+        return self._has_failed or self._is_whole
+
+    @property
+    def _is_whole(self) -> bool:
         return word(self._body, "status") in _ENDS
 
     def add(self, event: object) -> bool:
@@ -103,6 +109,7 @@ class InteractionFold:
             self._body["status"] = event["status"]
         if (error := event.get("error")) is not None:
             self._body["error"] = detached(error)
+            self._has_failed = event.get(_TYPE) == "error"
         return self._add_to_step(event)
 
     def _add_to_step(self, event: Json) -> bool:
@@ -131,7 +138,7 @@ class InteractionFold:
         name = _OUTPUTS if self._has_outputs else _STEPS
         if self._steps and not body.get(name):
             body[name] = list(map(self._step, self._steps.in_order()))
-        return body if self.complete else {**body, _INCOMPLETE: True}
+        return body if self._is_whole else {**body, _INCOMPLETE: True}
 
     def _step(self, entry: Entry) -> Json:
         """Return a copy of a step, with a reference to its sound."""
@@ -232,7 +239,8 @@ class Interactions:
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return identity, status, usage and error of an interaction; accepts any JSON."""
-        error, status = error_in(body) if isinstance(body, dict) else None, word(body, "status")
+        stated, status = error_in(body) if isinstance(body, dict) else None, word(body, "status")
+        error = error_info(body={"error": stated}) if stated else None
         tokens = usage(mapping(body, "usage"))
         background = self._is_background(body)
         return ResponseInfo(
@@ -243,13 +251,14 @@ class Interactions:
                 finish_reasons=[status] if status in _ENDS else [],
                 service_tier=word(body, "service_tier"),
                 truncated=status == "incomplete",
+                refused=error is not None and error.kind == CONTENT_FILTER,
             ),
             background=background,
             continues=word(body, "previous_interaction_id") if background else None,
             outcome=_OUTCOMES.get(status or "") if background else None,
             usage=estimated(tokens) if tokens is not None and flag(body, _INCOMPLETE) else tokens,
-            error=error_info(body={"error": error}) if error else None,
-            recognized=isinstance(body, dict) and (bool(error) or not _ANSWER.isdisjoint(body)),
+            error=error,
+            recognized=isinstance(body, dict) and (error is not None or not _ANSWER.isdisjoint(body)),
         )
 
     def _is_background(self, body: object) -> bool:

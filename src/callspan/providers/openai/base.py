@@ -7,7 +7,7 @@ from typing import Final
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import STOP_REASON, finish_of, is_blocked
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.tool_runs import requested_kinds
 from callspan.providers.wire_json import (
@@ -138,6 +138,8 @@ class OpenAIEndpoint:
         refused = False
         for choice in in_order(body):
             reason, message = word(choice, "finish_reason"), choice.get("message")
+            if reason is None and "finish_reason" not in choice:
+                reason = word(choice, STOP_REASON)
             reasons.append(reason)
             if _NATIVE in choice or _SPECIFIC in choice:
                 native += _native_reasons(choice)
@@ -159,7 +161,7 @@ class OpenAIEndpoint:
                 service_tier=word(body, "service_tier"),
                 system_fingerprint=word(body, "system_fingerprint"),
                 truncated=finish.truncated,
-                refused=refused or finish.refused,
+                refused=refused or finish.refused or is_blocked(body),
                 unknown_finish=finish.unknown_finish,
             ),
             usage=self._usage(body),

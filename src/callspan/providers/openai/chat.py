@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from callspan.providers.base import Operation
+from callspan.providers.finishing import STOP_REASON
 from callspan.providers.fold.accounts import normal
 from callspan.providers.fold.chat import ChatFold, CompletionFold
 from callspan.providers.media_parts import media
@@ -86,7 +87,7 @@ def response_message(choice: dict[str, object]) -> Message:
     message = choice.get("message")
     fields = message if isinstance(message, dict) else {}
     parts = _parts(fields)
-    logprobs = choice.get("logprobs")
+    reason, logprobs = choice.get("finish_reason" if "finish_reason" in choice else STOP_REASON), choice.get("logprobs")
     if logprobs and isinstance(logprobs, dict) and any(logprobs.values()):
         at = next((at for at, part in enumerate(parts) if isinstance(part, Text)), None)
         if at is not None:
@@ -95,7 +96,7 @@ def response_message(choice: dict[str, object]) -> Message:
         role=role if isinstance(role := fields.get("role"), str) and role else "assistant",
         parts=parts,
         name=name if isinstance(name := fields.get("name"), str) and name else None,
-        finish_reason=reason if isinstance(reason := choice.get("finish_reason"), str) and reason else None,
+        finish_reason=reason if isinstance(reason, str) and reason else None,
     )
 
 

@@ -95,7 +95,7 @@ class RealtimeEvents(Creates[_Response]):
         return []
 
     def _of_response(self, event: Json, kind: str) -> list[Step]:
-        identity = text(event, "response_id") or text(event, "response", "id")
+        identity = self._identity(event)
         if identity is None:
             return []
         turn, steps = self._running.get(identity), list[Step]()
@@ -123,6 +123,13 @@ class RealtimeEvents(Creates[_Response]):
             is_cancelled = text(event, "response", "status") == "cancelled"
             steps.append(Step("end", turn, outcome="cancelled" if is_cancelled else "success"))
         return steps
+
+    def _identity(self, event: Json) -> str | None:
+        """Return the id of the response of an event; of the newest one if no event announced its id."""
+        identity = text(event, "response_id")
+        if identity in self._running or self._begun_ids.get(identity) is not None or "response" in event:
+            return identity or text(event, "response", "id")
+        return None if identity is None else next(reversed(self._running), None)
 
     def _answered(self, response: Json) -> _Response | None:
         """Take the create that a response answers: of its metadata, or the first if the response states none.
