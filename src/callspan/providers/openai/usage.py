@@ -205,8 +205,9 @@ def _with_cache_beside(usage: Usage) -> Usage:
 def _reconciled(usage: Usage) -> Usage:
     """Return the usage with the tokens added that input or output lacks according to its total or reasoning.
 
-    Grok counts reasoning separately from output, Bedrock behind gateways counts cached input separately from input, and
-    Gemini counts thoughts only in the total. The unexplained rest is counted as output and marked as estimated.
+    Grok counts reasoning separately from output, Bedrock behind gateways counts cached input separately from input,
+    Mistral counts the sound of a prompt beside its text, and Gemini counts thoughts only in the total. The unexplained
+    rest is counted as output and marked as estimated.
     """
     inputs, outputs, total, reasoning = (
         usage.input_tokens,
@@ -224,6 +225,9 @@ def _reconciled(usage: Usage) -> Usage:
         return replace(usage, output_tokens=outputs + reasoning)
     if cached and excess == cached:
         return replace(usage, input_tokens=inputs + cached)
+    heard, seen = usage.input_audio_tokens or 0, usage.input_image_tokens or 0
+    if excess > 0 and excess in (heard, seen, heard + seen):
+        return replace(usage, input_tokens=inputs + excess)
     if excess > 0 and (inputs or outputs):
         return replace(usage, output_tokens=total - inputs, estimated=True)
     if reasoning and not excess and "total_tokens" not in (usage.raw or {}):
