@@ -140,3 +140,37 @@ def test_blocked_interaction_is_a_refusal() -> None:
     error = {"code": "content_blocked", "message": "No."}
     info = endpoint("interactions").response_info({"id": "i", "status": "failed", "steps": [], "error": error})
     assert (info.response.refused, info.error and info.error.kind) == (True, "content_filter")
+
+
+CALL = {"name": "look", "parameters": {}}
+FUNCTION = {"function": {"name": "look", "arguments": {}}}
+STEP = {"type": "function_call", "id": "c", "name": "look", "arguments": {}}
+ENDED: list[tuple[str, Json, str, str]] = [
+    ("generate_content", {"candidates": [{"finishReason": "STOP", "content": {"parts": [{"functionCall": CALL}]}}]},
+     "STOP", "tool_calls"),
+    ("generate_content", {"candidates": [{"finishReason": "STOP", "content": {"parts": [{"text": "Hi"}]}}]},
+     "STOP", "STOP"),
+    ("generate_content", {"candidates": [{"finishReason": "MAX_TOKENS", "content": {"parts": [{"functionCall": 1}]}}]},
+     "MAX_TOKENS", "MAX_TOKENS"),
+    ("ollama_chat", {"done_reason": "stop", "message": {"tool_calls": [FUNCTION]}}, "stop", "tool_calls"),
+    ("ollama_chat", {"done_reason": "stop", "message": {"content": "Hi"}}, "stop", "stop"),
+    ("cohere_chat_v1", {"text": "", "finish_reason": "COMPLETE", "tool_calls": [CALL]}, "COMPLETE", "tool_calls"),
+    ("cohere_chat_v1", {"text": "Hi", "finish_reason": "COMPLETE"}, "COMPLETE", "COMPLETE"),
+    ("interactions", {"status": "completed", "steps": [STEP]}, "completed", "tool_calls"),
+    ("interactions", {"status": "requires_action", "steps": [STEP]}, "requires_action", "requires_action"),
+    ("interactions", {"status": "incomplete", "steps": []}, "incomplete", "length"),
+    ("interactions", {"status": "completed", "steps": [STEP, {"type": "model_output"}]}, "completed", "completed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("api", "answer", "reason", "finish"), ENDED)
+def test_finish_says_what_the_word_of_a_provider_hides(
+    api: str, answer: Json, reason: str, finish: str, tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    response = endpoint(api).response_info(answer).response
+    keep(store, made(api=api, response=response), made(api=api, response=Response(finish_reasons=["other"])))
+    with closing(callspan.open_store(store)) as reader:
+        (record,) = reader.calls(CallFilter(finish_reason=normalised(finish)))
+    assert (record.finish_reason, record.response and record.response.finish_reasons) == (finish, [reason])
+    assert record.is_cut_by_length == (normalised(finish) == "length")

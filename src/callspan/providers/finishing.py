@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from callspan.providers.error_kinds import MAX_WORD_BYTES, RETRYABLE, capped
-from callspan.record.call import ErrorInfo
-from callspan.record.finish_reasons import CONTENT_FILTER, LENGTH, failure_kind, is_in_table, normalised
+from callspan.record.call import ErrorInfo, FinishWord
+from callspan.record.finish_reasons import CONTENT_FILTER, LENGTH, STOP, failure_kind, is_in_table, normalised
 
 STOP_REASON: Final = "stop_reason"
 """Where a choice of Mistral's models in Bedrock has its finish reason."""
@@ -36,6 +36,11 @@ def finish_of(reasons: tuple[str | None, ...]) -> Finish:
         unknown_finish=not all(map(is_in_table, present_reasons)),
         error=next((error for reason in present_reasons if (error := _failure(reason)) is not None), None),
     )
+
+
+def tool_finish(reason: str | None, *, calls: bool) -> FinishWord | None:
+    """Return the word for an answer that calls the application's tools, if the provider says that it just stopped."""
+    return "tool_calls" if calls and reason is not None and normalised(reason) == STOP else None
 
 
 def is_blocked(body: object) -> bool:

@@ -37,6 +37,7 @@ Unanswered: TypeAlias = Literal["refused", "filtered", "not kept", "empty"]
 it has none."""
 FAILED: Final = frozenset({"error", "timeout"})
 """The outcomes of failed calls; cancelled and running calls have not failed."""
+FinishWord: TypeAlias = Literal["tool_calls", "length"]
 StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
 """How a stream ended: normally, cut off, closed early by the application, by an error, or by cancellation.
 
@@ -151,6 +152,9 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Unix seconds."""
     finish_reasons: list[str | None] = []
     """The provider's own, one for each choice."""
+    finish: FinishWord | None = None
+    """Why the answer ended, if the provider's own word hides it: `tool_calls` of an answer that Gemini, Ollama or
+    Cohere's first version has stopped, `length` of an interaction that is incomplete. None: its own word says it."""
     service_tier: str | None = None
     system_fingerprint: str | None = None
     status: str | None = None
@@ -400,7 +404,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     @property
     def finish_reason(self) -> str | None:
-        """The provider's finish reason; with several choices that of the first choice cut by length, if any."""
+        """Why it ended: `response.finish`, else the provider's word; of several choices that of one cut by length."""
+        if self.response is not None and self.response.finish is not None:
+            return self.response.finish
         reasons = [reason for reason in self.response.finish_reasons if reason is not None] if self.response else []
         if len(reasons) > 1:
             return next((reason for reason in reasons if normalised(reason) == LENGTH), reasons[0])

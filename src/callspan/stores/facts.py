@@ -185,7 +185,12 @@ CALLS: Final = Table(
         _word("stream_end", "stream.end", "list show"),
         _int("chunks", "stream.chunks", "show", has_column=False),
         _word("outcome", shown="list page show"),
-        _word("finish_reason", shown="list show", computed=True, note="of a choice cut by length, else of the first"),
+        _word(
+            "finish_reason",
+            shown="list show",
+            computed=True,
+            note="`response.finish`, else of a choice cut by length, else of the first",
+        ),
         _json("finish_reasons", "response.finish_reasons", "list", has_column=False),
         _flag("cut_off", "is_cut_off", "page", computed=True, has_column=False),
         _flag("cut_by_length", "is_cut_by_length", "page", computed=True, has_column=False),

@@ -7,7 +7,7 @@ from typing import Any, Final
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.cohere.usage import usage
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import finish_of, tool_finish
 from callspan.providers.fold.last import LastBody
 from callspan.providers.wire_json import items, mapping, objects, word
 from callspan.record.call import ErrorInfo, Request, Response
@@ -64,6 +64,7 @@ class CohereEndpoint:
                 id=self._id(body),
                 model=word(body, "model"),
                 finish_reasons=[reason] if is_answer and self.finishes else [],
+                finish=tool_finish(reason, calls=bool(items(body, "tool_calls"))),
                 truncated=finish.truncated,
                 refused=finish.refused,
                 unknown_finish=finish.unknown_finish,

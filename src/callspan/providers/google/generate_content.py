@@ -13,7 +13,7 @@ import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import finish_of, tool_finish
 from callspan.providers.fold.merge import GrowingText, Json, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule, counts_nothing
 from callspan.providers.google.partial_args import with_whole_arguments
@@ -225,6 +225,7 @@ class GenerateContent:
                 id=word(body, "responseId"),
                 model=word(body, "modelVersion"),
                 finish_reasons=reasons or ([blocked] if blocked else []),
+                finish=tool_finish(reasons[0], calls=_calls_function(answers[0])) if reasons else None,
                 service_tier=service_tier(counters),
                 truncated=finish.truncated,
                 refused=bool(blocked) or finish.refused,
@@ -243,6 +244,10 @@ class GenerateContent:
 def _has_content(candidate: Json) -> bool:
     """Return whether a candidate has more than empty texts, so that 0 cannot be the count of its tokens."""
     return any(part != {"text": ""} for part in objects(candidate, "content", "parts"))
+
+
+def _calls_function(candidate: Json) -> bool:
+    return any("functionCall" in part for part in objects(candidate, "content", "parts"))
 
 
 def _with_searches(tokens: Usage | None, answers: list[Json]) -> Usage | None:

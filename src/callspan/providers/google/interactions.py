@@ -14,6 +14,7 @@ import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
+from callspan.providers.finishing import tool_finish
 from callspan.providers.fold.blocks import Blocks
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.merge import GrowingText, Json, finished_copy
@@ -249,6 +250,7 @@ class Interactions:
                 model=word(body, "model") or word(body, "agent"),
                 status=status,
                 finish_reasons=[status] if status in _ENDS else [],
+                finish="length" if status == "incomplete" else tool_finish(status, calls=_calls_function(body)),
                 service_tier=word(body, "service_tier"),
                 truncated=status == "incomplete",
                 refused=error is not None and error.kind == CONTENT_FILTER,
@@ -288,6 +290,12 @@ class InteractionFetch(Interactions):
 
     def _is_background(self, body: object) -> bool:
         return word(body, "id") is not None and flag(body, _INCOMPLETE) is None
+
+
+def _calls_function(body: object) -> bool:
+    """Return whether the application must run a function before the model goes on."""
+    steps = [*objects(body, _STEPS), *objects(body, _OUTPUTS)]
+    return bool(steps) and word(steps[-1], "type") == "function_call"
 
 
 def usage(counted: Json | None) -> Usage | None:

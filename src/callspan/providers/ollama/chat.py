@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import finish_of, tool_finish
 from callspan.providers.media_parts import media
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.ollama.lines import LinesFold
@@ -69,6 +69,7 @@ class OllamaEndpoint:
             response=Response(
                 model=word(body, "model"),
                 finish_reasons=[reason] if is_answer and self.finishes else [],
+                finish=tool_finish(reason, calls=bool(items(body, "message", "tool_calls"))),
                 truncated=finish.truncated,
                 refused=finish.refused,
                 unknown_finish=finish.unknown_finish,
