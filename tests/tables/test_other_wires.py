@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.support.bodies import endpoint, folded
 
+from callspan.providers import registry
 from callspan.records import Conversation, Media, Message, Reasoning, Text, ToolCall, ToolResult, UnknownPart
 
 Json = dict[str, Any]
@@ -255,3 +256,38 @@ def test_generated_text_of_hugging_face() -> None:
     assert (plain.recognized, plain.usage, plain.response.finish_reasons) == (True, None, [None])
     failed = reads.response_info({"error": "Model is overloaded", "error_type": "overloaded"})
     assert (failed.error.kind, failed.error.message) == ("overloaded", "Model is overloaded")
+
+
+# Bedrock
+
+
+@pytest.mark.parametrize(
+    ("model", "cached", "counted"),
+    [
+        ("openai.gpt-5.6", {"cacheWriteInputTokens": 4993, "cacheReadInputTokens": 0}, (4995, 5014, True)),
+        ("us.openai.gpt-5.6", {"cacheReadInputTokens": 4993}, (4995, 5014, True)),
+        (
+            "arn:aws:bedrock:us-east-1::foundation-model/openai.gpt-5.6",
+            {"cacheReadInputTokens": 4993},
+            (4995, 5014, True),
+        ),
+        ("openai.gpt-5.6", {"cacheReadInputTokens": 0}, (4995, 5014, False)),
+        ("us.anthropic.claude-sonnet-4-5", {"cacheReadInputTokens": 4993}, (9988, 10007, False)),
+    ],
+)
+def test_input_of_openai_in_converse_includes_what_is_cached(model: str, cached: Json, counted: Any) -> None:
+    usage = {"inputTokens": 4995, "outputTokens": 19, "totalTokens": 4995 + 19 + sum(cached.values()), **cached}
+    converse = registry.of_call("converse", model)
+    assert converse is not None
+    found = converse.response_info({"usage": usage, "stopReason": "end_turn"}).usage
+    assert found is not None
+    assert (found.input_tokens, found.total_tokens, found.estimated) == counted
+
+
+def test_total_tells_that_input_includes_what_is_cached() -> None:
+    usage = {"inputTokens": 4995, "outputTokens": 19, "totalTokens": 5014, "cacheReadInputTokens": 4993}
+    converse = registry.of_call("converse", "openai.gpt-5.6")
+    assert converse is not None
+    found = converse.response_info({"usage": usage, "stopReason": "end_turn"}).usage
+    assert found is not None
+    assert (found.input_tokens, found.cache_read_tokens, found.estimated) == (4995, 4993, False)

@@ -124,3 +124,14 @@ def test_a_snapshot_without_a_count_is_none_of_an_interaction(last: Json) -> Non
 @pytest.mark.parametrize("api", APIS)
 def test_every_stream_has_a_merge_rule(api: str) -> None:
     assert endpoint(api).accumulator().usage_rule in get_args(UsageRule)
+
+
+@pytest.mark.parametrize("model", ["gemini-3-pro", "models/gemini-3-pro", "gpt-5"])
+def test_a_counter_that_the_last_usage_of_gemini_lacks_is_absent(model: str) -> None:
+    thinking = {"prompt_tokens": 9, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 7}}
+    chunks = [
+        {"model": model, "choices": [], "usage": usage}
+        for usage in (thinking, {"prompt_tokens": 9, "completion_tokens": 12})
+    ]
+    counted = endpoint("chat_completions").response_info(folded("chat_completions", *chunks)).usage
+    assert (counted.output_tokens, counted.reasoning_tokens) == (12, 7 if model == "gpt-5" else None)

@@ -121,6 +121,12 @@ def decoded(body: msgspec.Raw | bytes | str | dict[str, Any] | list[Any] | None)
         return None if reading is None else reading.value
 
 
+def of_call(api: str, model: str | None) -> Endpoint | None:
+    """Return the endpoint of that name for a call of a model, some of which count in another way; or None."""
+    endpoint = by_api(api)
+    return getattr(endpoint, "of_model", lambda _: endpoint)(model) if model and endpoint is not None else endpoint
+
+
 @cache
 def _endpoint(api: str) -> Endpoint:
     return cast("Endpoint", _class(APIS[api].adapter)(api))

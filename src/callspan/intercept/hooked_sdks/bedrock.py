@@ -135,7 +135,7 @@ def _opened(args: tuple[Any, ...], operation: Any, kwargs: dict[str, Any]) -> Be
     params, context = kwargs["api_params"] if "api_params" in kwargs else args[_PARAMS_AT], otel_context.get_current()
     model, url = text(params, "modelId"), urlsplit(client.meta.endpoint_url)
     api = api_of(model, registry.decoded(_content(params))) if "body" in params else "converse"
-    endpoint = registry.by_api(api)
+    endpoint = registry.of_call(api, model)
     if endpoint is None:
         return None
     info = CallInfo(

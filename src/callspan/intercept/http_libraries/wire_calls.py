@@ -267,7 +267,7 @@ def opened(request: Any) -> WireCall | None:
     user_agent = None if wire is None else user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
     if wire is None or user_agent is None:
         return None
-    endpoint = registry.by_api(wire.api)
+    endpoint = registry.of_call(wire.api, wire.model)
     if endpoint is None:
         return None
     if not HOOK_CONTEXT.warned_about_other_tracers:

@@ -7,12 +7,13 @@ model is in the path.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, cast
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.bedrock.parts import conversation, tools
-from callspan.providers.bedrock.usage import usage
+from callspan.providers.bedrock.usage import usage, usage_of_openai
 from callspan.providers.error_kinds import error_info
 from callspan.providers.finishing import finish_of
 from callspan.providers.fold.blocks import Blocks
@@ -21,6 +22,7 @@ from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.wire_json import detached, mapping, text, word
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.messages import Conversation, tool_name
+from callspan.record.usage import Usage
 
 _CONTENT: Final = frozenset(
     {"messages", "system", "toolConfig", "inferenceConfig", "modelId", "promptVariables", "serviceTier"}
@@ -33,6 +35,8 @@ _NAMES: Final = {
     "additionalModelResponseFieldPaths": "additional_model_response_field_paths",
 }  # fmt: skip
 _ANSWER: Final = frozenset({"output", "stopReason", "usage"})
+_OPENAI: Final = re.compile(r"(^|[./])openai\.")
+"""In the ids of OpenAI's models, which may begin with a region or an ARN."""
 _PADDING: Final = "p"
 """The field of each event with letters without meaning."""
 _EXCEPTION: Final = "Exception"
@@ -213,6 +217,10 @@ class Converse:
     def __init__(self, api: str) -> None:
         self.api = api
 
+    def of_model(self, model: str) -> Converse:
+        """Return the adapter of calls of a model."""
+        return ConverseOfOpenAI(self.api) if _OPENAI.search(model) is not None else self
+
     def request(self, body: object) -> Request:
         """Return parameters and counts of a request."""
         if not isinstance(body, dict):
@@ -237,14 +245,24 @@ class Converse:
                 refused=finish.refused,
                 unknown_finish=finish.unknown_finish,
             ),
-            usage=usage(mapping(body, "usage")),
+            usage=self._usage(mapping(body, "usage")),
             error=error or finish.error,
             recognized=is_answer or error is not None,
         )
 
+    def _usage(self, counters: Json | None) -> Usage | None:
+        return usage(counters)
+
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
         return conversation(request, response)
+
+
+class ConverseOfOpenAI(Converse):
+    """Converse with a model of OpenAI, whose input was seen to include what was cached. Stateless."""
+
+    def _usage(self, counters: Json | None) -> Usage | None:
+        return usage_of_openai(counters)
 
 
 def _parameters(fields: Json) -> dict[str, object]:

@@ -42,6 +42,21 @@ def usage(counters: _Json | None) -> Usage | None:
     return msgspec.structs.replace(tokens, estimated=True) if contradicts_itself(tokens) else tokens
 
 
+def usage_of_openai(counters: _Json | None) -> Usage | None:
+    """Return a `usage` of one of OpenAI's models, whose total counts the cached tokens of the input once more.
+
+    Input that is not smaller than what was cached includes it, as was seen in streams; the usage is marked, since the
+    counters do not say so.
+    """
+    tokens, fresh = usage(counters), count(counters, "inputTokens")
+    cached = 0 if tokens is None else (tokens.cache_read_tokens or 0) + (tokens.cache_write_tokens or 0)
+    if tokens is None or fresh is None or not cached or fresh < cached or tokens.input_tokens == fresh:
+        return tokens
+    return msgspec.structs.replace(
+        tokens, input_tokens=fresh, total_tokens=_sum(fresh, tokens.output_tokens), estimated=True
+    )
+
+
 def _cached(counters: _Json, name: str) -> int | None:
     """Return a counter of the cache, by either of its two names."""
     tokens = count(counters, f"{name}s")

@@ -15,6 +15,8 @@ from callspan.providers.wire_json import detached, integer, mapping
 from callspan.record.finish_reasons import ERROR, LENGTH, normalised
 
 _USAGE: Final = "usage"
+_GEMINI: Final = ("gemini", "models/gemini", "google/gemini")
+"""How the names of the models begin whose chunks each state the usage of the present run, as on Gemini's own wire."""
 _GROQ: Final = "x_groq"
 """Groq's field with the usage of a stream."""
 _REPLACED: Final = frozenset({"timings", "extra_fields"})
@@ -140,7 +142,10 @@ class ChatFold:
             self._has_usage_last = True
 
     def _take_usage(self, holder: Json, usage: Json) -> None:
-        holder[_USAGE] = merge_usage(mapping(holder, _USAGE) or {}, usage, self.usage_rule)
+        model = self._body.get("model")
+        is_gemini = isinstance(model, str) and model.startswith(_GEMINI)
+        rule: UsageRule = "last whole" if is_gemini else self.usage_rule
+        holder[_USAGE] = merge_usage(mapping(holder, _USAGE) or {}, usage, rule)
 
     def _take_groq(self, fields: Json) -> None:
         """Take Groq's field, whose usage adds up as the one beside it."""
