@@ -472,3 +472,23 @@ def test_only_content_counts_as_the_first_token(api: str, one: Any, carries: boo
     warm.add(FIRST[api])
     assert warm.add(one) is carries
     assert carries or "a" in str(warm.body())
+
+
+def test_equal_calls_without_arguments_are_paired_with_those_of_the_last_event() -> None:
+    def calls(prefix: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "type": "function_call",
+                "id": f"{prefix}{at}",
+                "call_id": f"c{prefix}{at}",
+                "name": "f",
+                "arguments": "{}",
+            }
+            for at in range(2)
+        ]
+
+    events = [
+        {"type": "response.output_item.done", "output_index": at, "item": call} for at, call in enumerate(calls("a"))
+    ]
+    last = {"type": "response.completed", "response": {"id": "r", "object": "response", "output": calls("b")}}
+    assert [call["id"] for call in folded("responses", *events, last)["output"]] == ["b0", "b1"]

@@ -116,8 +116,10 @@ def _is_equal_by_id(streamed: Content, final: Content) -> bool:
     return bool(streamed.ids & final.ids) and _is_equal(streamed, final)
 
 
-def _is_filled_and_equal(streamed: Content, final: Content) -> bool:
-    return not streamed.is_empty and _is_equal(streamed, final)
+def _is_equal_call_or_text(streamed: Content, final: Content) -> bool:
+    if not streamed.is_empty:
+        return _is_equal(streamed, final)
+    return streamed.name is not None and streamed.name == final.name and streamed.is_like(final) and final.is_empty
 
 
 def _is_part_by_id(streamed: Content, final: Content) -> bool:
@@ -183,7 +185,7 @@ def _is_generic(streamed: Content, final: Content) -> bool:
 
 _TESTS: Final[tuple[_Test, ...]] = (
     _is_equal_by_id,
-    _is_filled_and_equal,
+    _is_equal_call_or_text,
     _is_part_by_id,
     _is_hosted_by_id,
     _is_restated_by_id,
