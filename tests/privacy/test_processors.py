@@ -395,7 +395,7 @@ def test_wire_keys_are_kept_and_never_replaced() -> None:
     body = {"messages": [{"ann": "a", "role": "user", "content": [{"type": "text", "text": "Hi", "bob": 1}]}]}
     kept = applied(made("c", request=Request(body=raw(body))), redact_texts(lambda text: "role"))
     assert json.loads(bytes(kept.request.body)) == {
-        "messages": [{"role 2": "role", "role": "role", "content": [{"type": "role", "text": "role", "role": 1}]}]
+        "messages": [{"role 2": "role", "role": "user", "content": [{"type": "text", "text": "role", "role": 1}]}]
     }
 
 

@@ -220,6 +220,32 @@ def test_keys_of_arguments_in_bodies_are_masked(form: str, side: str) -> None:
     assert all(f'"{key}":' in kept for key in kept_keys if f'"{key}":' in json.dumps(body))
 
 
+WORDS: Final = {"role": "user", "type": "text", "status": "completed"}
+"""Values that a provider's API defines for these members."""
+
+
+@pytest.mark.parametrize("holder", ["arguments", "args", "metadata", "variables", "properties", "content", "text"])
+def test_values_that_an_api_defines_are_kept_at_its_own_places(holder: str) -> None:
+    is_wire = holder in ("content", "text")
+    body = {"messages": [{**WORDS, "name": "user", "model": "text", holder: [WORDS] if is_wire else WORDS}]}
+    kept = json.loads(bytes(masked(made(request=Request(body=raw(body)))).request.body))
+    (message,) = kept["messages"]
+    assert {key: message[key] for key in WORDS} == WORDS
+    assert (message["name"], message["model"]) == (digest("user"), digest("text")), "the application chooses them"
+    below = message[holder][0] if is_wire else message[holder]
+    assert ({*below.values()} == {*WORDS.values()}) == is_wire
+    assert is_wire or {*below.values()} == {*map(digest, WORDS.values())}
+
+
+def test_words_under_other_members_are_texts() -> None:
+    body = {"messages": [{"role": "assistant", "content": "user", "type": "assistant", "note": "text", "text": "text"}]}
+    kept = json.loads(bytes(masked(made(request=Request(body=raw(body)))).request.body))
+    assert kept["messages"] == [
+        {"role": "assistant", "content": digest("user"), "type": digest("assistant"), digest("note"): digest("text"),
+         "text": digest("text")}
+    ]  # fmt: skip
+
+
 def test_references_to_media_are_kept() -> None:
     reference = {"callspan_media": {"sha256": "a", "bytes": 4, "mime": "image/png"}}
     data = {"arguments": {KEY: reference}, "result": {"callspan_truncated": {"bytes": 9}}}

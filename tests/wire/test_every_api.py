@@ -32,6 +32,7 @@ from callspan.records import (
     Text,
     ToolCall,
     ToolResult,
+    encode,
     parse_arguments,
 )
 from callspan.stores import CallFilter, bodies
@@ -244,6 +245,38 @@ def test_what_is_said_is_not_masked_beside_a_tool(name: str) -> None:
     body = json.loads(bytes(seen.records[0].request.body))
     if not any("media" in redaction.why for redaction in seen.records[0].redactions):
         assert {field: body[field] for field in said} == said
+
+
+DERIVED = ("decisions", "moderations", "rerank", "watsonx_rerank")
+"""APIs whose answers have no texts: their numbers are the message."""
+
+
+def shape(messages: list[Message]) -> list[tuple[str, list[str]]]:
+    return [(message.role, [type(part).__name__ for part in message.parts]) for message in messages]
+
+
+@every_exchange
+def test_a_redactor_of_texts_keeps_the_shape(name: str) -> None:
+    api, request, response = exchange(name)
+    with (
+        capture(redact=callspan.redact_texts(lambda text: "x")) as seen,
+        callspan.record_call(provider="p", api=api) as call,
+    ):
+        call.request(request)
+        call.response(response)
+    kept = seen.records[0].conversation or Conversation(system=[], input=[], output=[])
+    asked, answered = sides(api, request, response)
+    messages = [*asked.input, *answered.input, *answered.output]
+    assert shape([*kept.input, *kept.output]) == shape(messages)
+    assert [*map(type, kept.system)] == [*map(type, asked.system)]
+    for message in (*kept.input, *kept.output, Message(role="system", parts=kept.system)):
+        for part in message.parts:
+            # Rankings, decisions and moderations say numbers.
+            assert not isinstance(part, Text) or part.text == "x" or api in DERIVED
+            assert not isinstance(part, ToolCall) or part.tool_type != "function" or part.name == "x"
+    said = {text for message in (*messages, Message(role="system", parts=asked.system)) for text in texts(message)}
+    everything = json.dumps([json.loads(encode(record)) for record in seen.everything], ensure_ascii=False)
+    assert [text for text in said if " " in text and text in everything] == []
 
 
 def leaves(value: Any) -> Iterator[str]:

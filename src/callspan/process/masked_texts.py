@@ -1,8 +1,9 @@
 """Masked texts: applies a function to each text of a record and to each key of the application, and to nothing else.
 
 The types of a record's fields tell texts from ids, numbers and callspan's own words (`callspan.record.vocabulary`), so
-a new field is masked unless its type says otherwise. In bodies, the words of the providers' APIs are kept as keys,
-except where an application defines the keys: in arguments and results of tools, schemas, variables and metadata.
+a new field is masked unless its type says otherwise. In bodies, the words of the providers' APIs are kept, as keys and
+as values of the members that they are defined for (`role`, `type`), except where an application defines the keys: in
+arguments and results of tools, schemas, variables and metadata.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ def _kept(value: Any, _mask: Mask) -> Any:
 
 
 def _text(value: Any, mask: Mask) -> Any:
-    if not isinstance(value, str):
+    # An empty text says nothing, and is no part of a message, which another text in its place would be.
+    if not isinstance(value, str) or not value:
         return value
     masked = mask(value)
     if not isinstance(masked, str):
@@ -183,21 +185,21 @@ def _named(mapping: dict[str, Any], defined: Iterable[str], mask: Mask) -> dict[
 
 
 def _wire(value: Any, mask: Mask, around: str = "") -> Any:
-    """Mask a body, or a part of one in the member `around`: the keys of its API stay."""
+    """Mask a body, or a part of one in the member `around`: the words of its API stay."""
     if isinstance(value, list):
-        return [_wire(item, mask, around) for item in value]
+        return [item if _is_word(around, item) else _wire(item, mask, around) for item in value]
     if not isinstance(value, dict):
         return _text(value, mask)
     if _is_reference(value):
         return _reference(value, mask)
-    defined = _wire_words()
+    defined, _ = _wire_words()
     names = _distinct({key: key if key in defined else _text(key, mask) for key in value})
     return {names[key]: _member(key, item, value, mask, around) for key, item in value.items()}
 
 
 def _member(key: str, item: Any, beside: Mapping[str, Any], mask: Mask, around: str) -> Any:
     if not isinstance(item, dict | list):
-        return _text(item, mask)
+        return item if _is_word(key, item) else _text(item, mask)
     if key == _METADATA and isinstance(item, dict):
         return _named(item, METADATA_FIELDS, mask)
     if key in _NAMED and isinstance(item, dict):
@@ -218,11 +220,18 @@ def _is_application(key: str, item: Any, beside: Mapping[str, Any], around: str)
     return is_of_tool and (key != "parameters" or _SCHEMA_WORDS.isdisjoint(item))
 
 
+def _is_word(key: str, item: object) -> bool:
+    """Return whether the value of a member is one that an API defines for it."""
+    _, values = _wire_words()
+    return isinstance(item, str) and item in values.get(key, ())
+
+
 @cache
-def _wire_words() -> frozenset[str]:
-    """Return the keys that the providers' APIs define."""
+def _wire_words() -> tuple[frozenset[str], dict[str, frozenset[str]]]:
+    """Return the keys that the providers' APIs define, and the values that they define, by the key."""
     words: frozenset[str] = late_attribute("callspan.process.wire_words:WIRE_WORDS")
-    return words
+    values: dict[str, frozenset[str]] = late_attribute("callspan.process.wire_words:WIRE_VALUES")
+    return words, values
 
 
 def prepare() -> None:

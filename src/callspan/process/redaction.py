@@ -29,12 +29,12 @@ _DERIVED: Final = "conversation"
 
 
 def redact_texts(mask: Callable[[str], str]) -> Redactor:
-    """Return a redactor that applies `mask` to every string of a record, for `instrument(redact=...)`.
+    """Return a redactor that applies `mask` to every text of a record, for `instrument(redact=...)`.
 
     It covers all kinds of records at any depth: bodies, errors, names, metadata, arguments and results of tools, and
-    keys of mappings. Ids that join records, words that callspan defines (`tool`, `success`), and the keys that it or
-    the providers' APIs define are not masked; in arguments, results and metadata all other keys are. `mask` may be
-    called from any thread.
+    keys of mappings. Ids that join records, words that callspan defines (`tool`, `success`), and the keys and values
+    that the providers' APIs define (`role`, `user`) are not masked; in arguments, results and metadata all other keys
+    and all values are. `mask` may be called from any thread.
 
     Example:
         >>> handle = callspan.instrument(redact=callspan.redact_texts(lambda text: text.replace("Ada", "[name]")))
