@@ -247,6 +247,54 @@ def test_what_is_said_is_not_masked_beside_a_tool(name: str) -> None:
         assert {field: body[field] for field in said} == said
 
 
+SETTINGS: list[tuple[str, Json, Json]] = [
+    (
+        "generate_content",
+        {"generationConfig": {"topK": 3, "thinkingConfig": {"thinkingBudget": 5, "includeThoughts": True}}},
+        {"top_k": 3, "thinking_config": {"thinkingBudget": 5, "includeThoughts": True}},
+    ),
+    (
+        "generate_content",
+        {"generation_config": {"thinking_config": {"thinking_budget": 5, "thinking_level": "LOW"}}},
+        {"thinking_config": {"thinking_budget": 5, "thinking_level": "LOW"}},
+    ),
+    ("cohere_chat", {"strict_tools": True, "k": 3, "thinking": {"type": "enabled", "token_budget": 5}}, {}),
+    (
+        "text_generation",
+        {"parameters": {"do_sample": True, "max_new_tokens": 9, "repetition_penalty": 1.1, "return_full_text": False}},
+        {"do_sample": True, "max_tokens": 9, "repetition_penalty": 1.1, "return_full_text": False},
+    ),
+    (
+        "watsonx_generation",
+        {"parameters": {"decoding_method": "greedy", "max_new_tokens": 9, "min_new_tokens": 1, "random_seed": 4}},
+        {"decoding_method": "greedy", "min_new_tokens": 1},
+    ),
+    ("ollama_chat", {"options": {"num_ctx": 9, "mirostat": 1, "num_thread": 2}}, {"num_ctx": 9, "mirostat": 1}),
+    (
+        "chat_completions",
+        {"min_tokens": 1, "chat_template_kwargs": {"enable_thinking": False}, "safe_prompt": True},
+        {},
+    ),
+    ("invoke_model", {"textGenerationConfig": {"maxTokenCount": 9, "topP": 0.5}}, {}),
+]
+"""Settings of an API that are numbers, switches and its words, and some of the parameters that are recorded of them."""
+
+
+@pytest.mark.parametrize(("api", "settings", "recorded"), SETTINGS)
+def test_numbers_and_switches_stay_without_content(api: str, settings: Json, recorded: Json) -> None:
+    _, request, response = exchange(api)
+    said = {key: request[key] for key in (*APIS[api].said, *APIS[api].instructions) if key in request}
+    with capture(content="off") as seen, callspan.record_call(provider="p", api=api) as call:
+        call.request({**said, **settings, "patient": {"weight": 81}, "weight": 81})
+        call.response(response)
+    (record,) = seen.records
+    assert {note.what for note in record.redactions if "params" in note.what} <= {
+        "request.params.patient", "request.params.weight",
+    }  # fmt: skip
+    assert {**record.request.params, **recorded} == record.request.params
+    assert "81" not in json.dumps(record.request.params)
+
+
 DERIVED = ("decisions", "moderations", "rerank", "watsonx_rerank")
 """APIs whose answers have no texts: their numbers are the message."""
 
