@@ -295,6 +295,36 @@ def test_numbers_and_switches_stay_without_content(api: str, settings: Json, rec
     assert "81" not in json.dumps(record.request.params)
 
 
+SERVER: Json = {
+    "type": "mcp", "server_label": "s", "server_url": "https://ann:hunter22222@example.com/mcp?token=hunter22222",
+    "authorization": "hunter22222", "headers": {"X-Any": "hunter22222"},
+}  # fmt: skip
+"""A tool with credentials."""
+
+
+KEEP_SETTINGS = (
+    "responses", "realtime", "messages", "live", "realtime_translations", "interactions", "bidi_generate_content",
+)  # fmt: skip
+"""APIs whose answers may have settings that their request has not: those of an earlier one, or of an agent."""
+
+
+@every_exchange
+def test_credentials_in_answers_are_masked(name: str) -> None:
+    api, request, response = exchange(name)
+    if not isinstance(response, dict):
+        pytest.skip("no member of a list repeats settings")
+    answer = {**response, "tools": [SERVER], "mcp_servers": [SERVER], "headers": {"X-Any": "hunter22222"}}
+    for asked in [{**request, "tools": [SERVER]}, *([request] if api in KEEP_SETTINGS else [])]:
+        with capture() as seen, callspan.record_call(provider="p", api=api) as call:
+            call.request(asked)
+            call.response(answer)
+        (record,) = seen.records
+        assert b"hunter2222" not in encode(record)
+        assert record.response is not None
+        assert b"server_label" in bytes(record.response.body)
+        assert "response.body" in {note.what for note in record.redactions if note.why == "secret"}
+
+
 DERIVED = ("decisions", "moderations", "rerank", "watsonx_rerank")
 """APIs whose answers have no texts: their numbers are the message."""
 
