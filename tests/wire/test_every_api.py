@@ -18,6 +18,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import commands
 from tests.support.bodies import APIS, endpoint
 from tests.support.records import raw
 from tests.wire.corpus import OTHERS, SAMPLE
@@ -323,6 +324,18 @@ def test_credentials_in_answers_are_masked(name: str) -> None:
         assert record.response is not None
         assert b"server_label" in bytes(record.response.body)
         assert "response.body" in {note.what for note in record.redactions if note.why == "secret"}
+
+
+@every_exchange
+def test_show_has_every_text(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    api, request, response = exchange(name)
+    (call,) = store(path, api, (request, response))
+    asked, answered = sides(api, request, response)
+    messages = [*asked.input, Message(role="system", parts=asked.system), *answered.input, *answered.output]
+    shown = "".join(commands.ask("--store", str(path), "show", call.call_id).out.split())
+    said = [text for message in messages for text in texts(message) if len(text) < 200]
+    assert [text for text in said if "".join(text.split()) not in shown] == []
 
 
 DERIVED = ("decisions", "moderations", "rerank", "watsonx_rerank")
