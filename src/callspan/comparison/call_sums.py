@@ -29,9 +29,9 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens: int | None
     total_tokens: int | None
     mean_input_tokens: float | None
-    """Mean per call whose number is known."""
+    """Mean over the calls with a known number."""
     mean_output_tokens: float | None
-    """Mean per call whose number is known."""
+    """Mean over the calls with a known number."""
     cost_usd: Decimal | None
     tool_calls: int | None
     """Tool calls requested by the models; None if no record has content."""

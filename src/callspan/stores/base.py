@@ -38,9 +38,9 @@ Order: TypeAlias = Literal["start_ns", "cost_usd", "duration_ns", "tokens", "ret
 """The sort keys of calls and sessions besides their start: cost, duration, tokens in and out, retries, score."""
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Content: TypeAlias = Literal["all", "response", "none"]
-"""The bodies to read of calls: both, that of the response, or none. Conversations have the same parts."""
+"""The bodies to read with each call: both, only the response's, or neither. A conversation gets the same parts."""
 IN_PROGRESS: Final = "in_progress"
-"""The word for the outcome of a session that has none."""
+"""The outcome to show for a session without one."""
 MAX_CALLS: Final = 1000
 """Limit on the earlier calls that are followed back from a call."""
 
@@ -60,7 +60,7 @@ def on_error(close: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def explained(name: object, kind: type[_E], advice: Callable[[_E], str | None]) -> Iterator[None]:
-    """Context manager that replaces errors of a driver for which there is advice by a StoreError."""
+    """Context manager that turns a driver's error into a StoreError if `advice` returns text for it."""
     try:
         yield
     except kind as error:
@@ -86,7 +86,7 @@ class EmptyStoreError(StoreError):
 
 
 def no_file(path: Path) -> StoreError:
-    """Return the error of a store whose file does not exist, or is something else."""
+    """Return the error for a path that does not exist or is no regular file."""
     if path.exists() and not path.is_file():
         return StoreError(f"{path} is {'a directory' if path.is_dir() else 'no regular file'}: name a file")
     spool = Path(f"{os.path.realpath(path)}.spool")
@@ -99,9 +99,9 @@ def no_file(path: Path) -> StoreError:
 
 
 def check_layout(name: str, layout: int, *, earlier: bool = False) -> None:
-    """Raise EmptyStoreError where there are no tables (layout 0), OtherFormatError for those of another format.
+    """Raise EmptyStoreError if there are no tables (layout 0), OtherFormatError if they have another format.
 
-    `earlier`: those of an earlier format are read.
+    `earlier`: accept tables of an earlier format.
     """
     if layout == 0:
         raise EmptyStoreError(f"{name}: no callspan tables yet: nothing was recorded there")
@@ -168,11 +168,11 @@ class CallAggregates(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int = 0
     """Number of calls with outcome cancelled."""
     cut_off: int = 0
-    """Number of calls whose stream stopped without its terminal event."""
+    """Number of streamed calls that stopped without a terminal event."""
     cut_by_length: int = 0
-    """Number of calls whose answer reached the token limit."""
+    """Number of calls with an answer that reached the token limit."""
     refused: int = 0
-    """Number of calls that the model refused, or whose answer a filter removed."""
+    """Number of calls with an answer that the model refused or a filter removed."""
     cached: int = 0
     """Number of calls that a cache answered; the sums have none of their tokens."""
     input_tokens: int | None = None
@@ -184,19 +184,19 @@ class CallAggregates(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens: int | None = None
     """Sum of output tokens of reasoning."""
     mean_input_tokens: float | None = None
-    """Mean per call whose number is known."""
+    """Mean over the calls with a known number."""
     mean_output_tokens: float | None = None
-    """Mean per call whose number is known."""
+    """Mean over the calls with a known number."""
     retries: int | None = None
     """Sum of the SDK's retries."""
     cost_usd: Decimal | None = None
     """Sum in US dollars, exact."""
     calls_without_cost: int = 0
-    """Number of calls whose cost is unknown. A failed call is free if it has no tokens and no answer had begun; so is
-    one that a cache answered."""
+    """Number of calls with unknown cost. A failed call is free if it has no tokens and no answer had begun; so is one
+    that a cache answered."""
     calls_without_usage: int = 0
-    """Number of calls whose tokens are unknown, such as streams without usage and cancelled calls. Calls that failed
-    before an answer had begun have none, nor have answers without a finish reason, such as moderations."""
+    """Number of calls with unknown tokens, such as streams without usage and cancelled calls. Calls that failed before
+    an answer began do not count, nor do answers without a finish reason, such as moderations."""
 
 
 class Summary(CallAggregates, frozen=True, kw_only=True):
@@ -205,7 +205,7 @@ class Summary(CallAggregates, frozen=True, kw_only=True):
     keys: tuple[str | None, ...] = ()
     """Value of each grouping: model, provider, session id, day (UTC, ISO), or a label; None for calls without one."""
     duration_p50_ns: float | None = None
-    """Median latency of successful calls; None if there are none or latencies were not requested."""
+    """Median latency of successful calls; None without such calls or if latencies were not requested."""
     duration_p95_ns: float | None = None
     """95th percentile, as `duration_p50_ns`."""
     first_token_p50_ns: float | None = None
@@ -224,10 +224,10 @@ class Summary(CallAggregates, frozen=True, kw_only=True):
 
 
 class StepSums(CallAggregates, frozen=True, kw_only=True):
-    """Sums over the calls of a timestep, without those of the timesteps inside it."""
+    """Sums over the calls of a timestep; nested timesteps have their own."""
 
     context_tokens: int | None = None
-    """Largest number of input tokens of one of its calls."""
+    """Largest number of input tokens in a single call."""
 
 
 class CallError(msgspec.Struct, frozen=True):
@@ -272,7 +272,7 @@ class SessionSummary(CallAggregates, frozen=True, kw_only=True):
     reward: float | None = None
     """The last reward of the session itself, else the sum of its events' rewards (objective `reward`)."""
     scores: dict[str, Score] = {}
-    """Scores of each other objective, including those of its calls."""
+    """Score of every other objective, its calls' values included."""
     active_ns: int | None = None
     """Nanoseconds during which any of its calls or tools ran, overlaps counted once; None if unknown."""
     last_call_ns: int | None = None
@@ -294,7 +294,7 @@ class SessionSummary(CallAggregates, frozen=True, kw_only=True):
         return session.outcome == "success"
 
     def score(self, objective: str = REWARD) -> float | None:
-        """Return its reward, or the mean score of another objective; None if it has none."""
+        """Return its reward, or its mean score for another objective; None without one."""
         if objective == REWARD:
             return self.reward
         return self.scores[objective].mean if objective in self.scores else None

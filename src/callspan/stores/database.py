@@ -1,4 +1,4 @@
-"""Database: a connection to a SQLite file or a Postgres database, and everything in which the two differ.
+"""Database: a connection to a SQLite file or a Postgres database, and everything that differs between the two.
 
 The reader, the writer and the removal use the same SQL for both.
 """
@@ -56,17 +56,17 @@ class Dialect(NamedTuple):
     has: str
     """Whether the metadata value at `{at}` (column, key) is the text `{value}` or a list that contains it."""
     label_at: str
-    """The metadata value at `{at}` (column, key) by which calls are grouped; NULL for none."""
+    """The metadata value at `{at}` (column, key), to group calls by; NULL without one."""
     label_in: str
-    """The same of a `{column}`."""
+    """As `label_at`, for a metadata key with its own `{column}`."""
     labels: str
-    """The rows with each distinct `value` of such a `{label}`: those of a list, else the value itself."""
+    """One row per distinct `value` of such a `{label}`: the items of a list, or the value itself."""
     arithmetic: Arithmetic
     """How values of rewards are added and rounded."""
     has_score: str
-    """Whether a call `c` has `:min_score` for an `{objective}`: its own score, or without one that of its session."""
+    """Whether a call `c` reaches `:min_score` for an `{objective}`, by its own score or, without one, its session's."""
     in_scored: str
-    """Whether the session of a call `c` is one of those that a query returns, `{sessions}`."""
+    """Whether the query `{sessions}` returns the session of a call `c`."""
     scores: Mapping[str, str]
     """The queries that define the rows of `session_scores` and `call_scores`, by table."""
     temporary: str
@@ -138,7 +138,7 @@ class Database(ABC):
 
     @abstractmethod
     def delivery(self, records: Sequence[Record]) -> AbstractContextManager[None]:
-        """Return the transaction in which these records are written."""
+        """Return the transaction that writes these records."""
 
     def lock(self, names: Iterable[str]) -> None:
         """Hold these names until the transaction ends; other writers of one of them wait."""
@@ -149,7 +149,7 @@ class Database(ABC):
         """Return the numbers of contents by owner of these calls."""
 
     def forget_numbers(self, owner: str) -> None:
-        """Forget the numbers of an owner, some of whose contents were deleted."""
+        """Forget an owner's numbers, because some of its contents were deleted."""
         del owner  # Postgres reads them for each delivery
 
     @abstractmethod
@@ -158,7 +158,7 @@ class Database(ABC):
 
     @abstractmethod
     def insert(self, table: Table, rows: Sequence[Row]) -> None:
-        """Insert rows into a table, except those whose key exists."""
+        """Insert rows into a table; a row with an existing key is ignored."""
 
     @abstractmethod
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:

@@ -29,8 +29,8 @@ TARGET: Final = "target"
 _OWN: Final = {_CALL: _CALL, _SESSION: _SESSION, "timestep": TARGET, "event": TARGET}
 """The kind of the hash of a record, by its own kind."""
 _OF_USER: Final = {kind: f"{kind}-of-user" for kind in (_SESSION, _CALL, "timestep")}
-"""The kind of a second hash, by that of what was erased because its newest version named the user. It has the order of
-that version instead of a time: a later version may show that the record is another user's."""
+"""Kinds of the second hash of a record that was erased because its newest version named the user. Stored with it is not
+a time but the order of that version: a later version may show that the record is another user's."""
 _SEEN_BITS: Final = 61
 _REMEMBER: Final = """
 INSERT INTO erased (id, time_ns) VALUES (:id, :time_ns)
@@ -78,22 +78,22 @@ def as_number(order: Order) -> int:
 
 
 class LateRecords:
-    """The records of one delivery, of which those that were erased are left out. Later records may reuse an id.
+    """The records of one delivery without the erased ones. Later records may reuse an id.
 
-    A record is late if it began before an erasure of its own id, its session, its user or its target. The newest
-    version decides whether it was erased, of those in the store and in this delivery. If not, its earlier versions are
-    stored without the names of erased users.
+    A record is late if it began before an erasure of its own id, its session, its user or its target. Its newest
+    version, in the store or in this delivery, decides whether it was erased. If not, its earlier versions are stored
+    without the names of erased users.
     """
 
     def __init__(
         self, records: Sequence[Record], erased_ns: Mapping[bytes, int], stored: Callable[[str, str], Record | None]
     ) -> None:
-        """`erased_ns` has what is remembered of the hashes `digests_of`; `stored` returns a record of the store."""
+        """`erased_ns` has the remembered numbers of the hashes `digests_of`; `stored` returns a record of the store."""
         self.remembered = dict[bytes, int]()
-        """What is to be remembered besides: the hashes of left out sessions, calls and targets. What another process
-        records in the session of an erased user does not name the user."""
+        """New hashes to remember: of left out sessions, calls and targets. Another process may record in an erased
+        user's session without naming the user."""
         self.forgotten = set[bytes]()
-        """Hashes to forget, because another user's version of what was erased for its user has come."""
+        """Hashes to forget: a newer version shows that the record is another user's."""
         self._erased_ns, self._stored = dict(erased_ns), stored
         self.accepted = self._without_erased(records)
         """The other records, in order."""
@@ -149,7 +149,7 @@ class LateRecords:
             self._forget(of_user(kind, ident))
 
     def _leave_out(self, key: _Key, record: Record, versions: Sequence[Record], erased_ns: int) -> None:
-        """Remember the id by which other records may name one that is left out."""
+        """Remember the id of a record that is left out, because other records may name it."""
         kind, ident = key
         if kind not in _OWN:
             return
@@ -160,7 +160,7 @@ class LateRecords:
         self._remember(own, erased_ns)
 
     def _is_for_user(self, record: Record) -> bool:
-        """Return whether a record is left out only for its user, or for that of its session."""
+        """Return whether a record is left out only because of a user: its own or its session's."""
         session_id = session_of(record)
         if session_id is None or digest_of_id(_SESSION, session_id) not in self._erased_ns:
             return True
@@ -175,7 +175,7 @@ class LateRecords:
             self.forgotten.add(digest)
 
     def _erased_among(self, users: Iterable[str], version: Record) -> list[str]:
-        """Return those of these users who were erased after a version began."""
+        """Return the users who were erased after this version began."""
         return [user for user in users if start_of(version) < self._last([digest_of_id(_USER, user)])]
 
     def _without_names(self, version: Record) -> Record:

@@ -1,10 +1,10 @@
 """Facts: what is known of each kind of record, by its only name, defined once for tables, `--json`, page and exports.
 
 Each fact is one line here: its name, where it is in the record, its form, and where it is shown. The columns of SQLite,
-Postgres and ClickHouse (`callspan.stores.schema`, `callspan.stores.rows`), the rows of `--json`, of the page and of the
+Postgres and ClickHouse (`callspan.stores.schema`, `callspan.stores.rows`), the rows of `--json`, the page and the
 Parquet table, `show`, and the list in `docs/sql.md` are made from these lines. The names are a public interface. A new
-column takes the next `FORMAT`: stores of another format are refused, and loaded by `callspan import`, which knows the
-former names (`callspan.stores.former_names`).
+column takes the next `FORMAT`: stores with another format are refused; `callspan import` loads them, because it knows
+the former names (`callspan.stores.former_names`).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ Surface: TypeAlias = Literal["list", "page", "show"]
 """Where facts are shown. `list`: the rows of `--json` and of the Parquet table; `page`: the rows of the page; `show`:
 `callspan show`, also of two records, in the terminal and on the page."""
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
-"""Columns of `calls` by which a reward may name a call."""
+"""Columns of `calls` with the ids that a reward may name a call by."""
 OTHER_IDS: Final = (*CALL_IDS[1:], "trace_id")
-"""Columns of `calls` by which a call is found besides its own id."""
+"""Columns of `calls` with the other ids that a call can be looked up by."""
 LABELS: Final = ("organization_id", "project_id", "run_id", "agent_id", "workflow_id")
 """Columns of `calls` with a value of its metadata, besides `user_id` and `tags`."""
 MAX_COUNT: Final = 2**40
@@ -67,7 +67,7 @@ class Fact(NamedTuple):
     """Whether it is computed from fields of the record: no row restores it."""
     has_column: bool = True
     sql: str = ""
-    """The expression of other columns from which the database computes its column."""
+    """SQL that computes the column from other columns; empty if the column is written."""
 
 
 class Table(NamedTuple):
@@ -78,7 +78,7 @@ class Table(NamedTuple):
     """Tag of the record."""
     key: str
     facts: tuple[Fact, ...]
-    """In table order. `extra`, a column with the fields that have none, follows them."""
+    """In table order. The column `extra` follows them, with the fields that have no column."""
     merges: bool = False
     """Whether a new version is merged with the stored row; otherwise the stored row stays."""
 
@@ -93,7 +93,7 @@ class Table(NamedTuple):
 
     @property
     def fields(self) -> tuple[Fact, ...]:
-        """The facts from whose columns a record is restored."""
+        """The facts with columns that restore a record."""
         return _fields(self)
 
     @property

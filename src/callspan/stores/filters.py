@@ -25,9 +25,8 @@ from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_CALLS, OF_SESSIO
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects calls or sessions that meet all conditions; None is no condition.
 
-    A session matches if one of its calls matches, but user, metadata, `session_id`, `since_ns`, `until_ns` and the
-    bounds of cost, duration, tokens and scores then refer to the session itself, and `errors=False` requires that none
-    of its calls failed.
+    A session matches if any of its calls matches. Its own values count for user, metadata, `session_id`, `since_ns`,
+    `until_ns` and the bounds of cost, duration, tokens and scores. `errors=False` requires that no call failed.
     """
 
     user_id: str | None = None
@@ -42,7 +41,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """The session's experiment."""
     session_outcome: str | None = None
     """The outcome of the stored session: without one `in_progress`; `interrupted` if its process has exited, `unknown`
-    if it cannot be seen and has shown no sign of life for an hour. Of a call outside of sessions its own outcome."""
+    if it cannot be seen and has shown no sign of life for an hour. For a call outside of sessions, its own outcome."""
     success: bool | None = None
     """Whether the session succeeded, see `SessionSummary.succeeded`."""
     metadata: tuple[tuple[str, str], ...] = ()
@@ -61,9 +60,9 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     """Maximum number of tokens. A session that lacks the usage of some calls matches no maximum."""
     objectives: tuple[str, ...] = ()
-    """Objectives to which `min_score` and the sort key `score` apply; empty: the reward."""
+    """Objectives for `min_score` and the sort key `score`; empty: the reward."""
     min_score: float | None = None
-    """Minimum score for each of the objectives: of a session, or the own score of a call, else that of its session."""
+    """Minimum score for each of the objectives. A call without its own score has its session's."""
     min_reward: float | None = None
     """Minimum reward of the session."""
     label: str | None = None
@@ -72,8 +71,8 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Sort key: largest first, or the lowest score of the first objective, then newest first; unknown values last."""
 
     ids: tuple[str, ...] = ()
-    """Full ids of sessions and calls: these calls, and those of these sessions; these sessions, and those with one of
-    these calls."""
+    """Full ids of sessions and calls. Among calls: these calls, and all calls of these sessions. Among sessions: these
+    sessions, and the sessions of these calls."""
     session_id: str | None = None
     """Full id of the session."""
     in_session: bool | None = None
@@ -93,7 +92,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     until_ns: int | None = None
     """Started before this time, Unix nanoseconds."""
     errors: bool | None = None
-    """True: only calls whose outcome is error or timeout; False: only successes."""
+    """True: only calls with outcome error or timeout; False: only successes."""
     outcome: str | None = None
     """Outcome of the call, one of `callspan.records.Outcome`."""
     finish_reason: str | None = None
@@ -114,7 +113,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     cached: bool | None = None
     """True: only calls that a cache answered, which nobody bought; False: only other calls."""
     batch_id: str | None = None
-    """The provider's id of the batch whose lines the calls are."""
+    """The provider's id of the batch that the calls are lines of."""
     text: str | None = None
     """Substring of a message, case-insensitive."""
     error_text: str | None = None
@@ -225,7 +224,7 @@ _SESSION_FIELDS: Final = frozenset(
 )
 """Fields of a `CallFilter` that apply to a session itself, not to its calls."""
 _OTHERS: Final = ("outcome", "finish_reason", "text", "error_text", "min_score", "min_reward", "label")
-"""Fields with one parameter whose condition depends on their value or on other fields."""
+"""Fields with one parameter, and a condition that depends on their value or on other fields."""
 _OBJECTIVE: Final = ":objective{}"
 _SHARED: Final = {"name": "c.session_name", "user_id": "c.user_id"}
 """The labels that calls and sessions share."""
@@ -262,7 +261,7 @@ def known_first(value: str, selection: CallFilter) -> str:
 
 
 def lowest_first(score: str, selection: CallFilter) -> str:
-    """Return the sort key by which the lowest score comes first, where larger keys do; unknown scores come last."""
+    """Return a sort key that puts the lowest score first and unknown scores last; larger keys come first."""
     return f"coalesce(-({score}), CAST({'-' if selection.newest_first else ''}1e308 AS double precision))"
 
 
@@ -347,11 +346,11 @@ def whole_micro(usd: Decimal) -> tuple[int, int]:
 _CONVERTED: Final[Mapping[str, Callable[[Any], object]]] = {
     "success": int, "text": str.casefold, "error_text": str.casefold,
 }  # fmt: skip
-"""Conversions of fields whose SQL parameters differ from their values."""
+"""Conversions from fields to SQL parameters, where the two differ."""
 
 
 def conditions_on_calls(selection: CallFilter) -> CallFilter | None:
-    """Return the conditions that any call of a session must meet; None if there are none."""
+    """Return the conditions that any call of a session must meet; None without such conditions."""
     fields = {name: getattr(selection, name) for name in CallFilter.__struct_fields__ if name not in _SESSION_FIELDS}
     conditions = CallFilter(**fields | {"errors": selection.errors or None})
     return None if conditions == CallFilter() else conditions
@@ -380,7 +379,7 @@ def _ids(selection: CallFilter) -> str:
 
 
 def session_is_named(selection: CallFilter, session_id: str) -> str:
-    """Return the condition that a session, or one of its calls, has one of the ids of a selection."""
+    """Return the condition that a selection names a session, or one of its calls, by id."""
     with_call = f"SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND c.call_id IN ({_ids(selection)})"  # noqa: S608
     return f"({session_id} IN ({_ids(selection)}) OR {session_id} IN ({with_call}))"
 
@@ -462,7 +461,7 @@ def parameters(selection: CallFilter) -> dict[str, object]:
 
 
 def processes(selection: CallFilter) -> list[str]:
-    """Return the queries for the processes on whose states these conditions depend."""
+    """Return the queries for processes, if these conditions depend on whether a process still runs."""
     outcomes = {OF_SESSIONS: [selection.session_outcome], OF_CALLS: [selection.outcome, selection.session_outcome]}
     return [query for query, words in outcomes.items() if not UNENDED.isdisjoint(words)]
 

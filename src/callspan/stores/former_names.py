@@ -1,4 +1,4 @@
-"""Former names: the names that columns had up to format 18, by which `callspan import` reads older stores."""
+"""Former names: the names of columns up to format 18, so that `callspan import` reads older stores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OF_CALLS: Final = {
 
 
 def with_current_names(table: Table, row: Mapping[str, object]) -> dict[str, object]:
-    """Return a row of any earlier layout under the current names; missing columns are None."""
+    """Return a row from any earlier format by the current names; missing columns are None."""
     current = _SHARED | (_OF_CALLS if table is CALLS else {})
     cells = {current.get(name, name): cell for name, cell in dict(row).items()}
     return {**dict.fromkeys(table.names), **cells, "schema_version": FORMAT}

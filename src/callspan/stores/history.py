@@ -1,7 +1,7 @@
 """History: the recorded calls that a call continues at the provider, and the messages of the whole conversation.
 
 A call names the response that it continues (`request.continues`) or its conversation (`request.conversation_id`). The
-provider prepends their messages to those of the request, which therefore has only the last ones.
+provider prepends the earlier messages, so the request has only the last ones.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _continued(reader: Reader, call: CallRecord, response_id: str) -> CallRecord
 
 
 def whole_conversation(call: CallRecord, history: History) -> Conversation:
-    """Return the messages of the earlier calls, followed by those of a call."""
+    """Return the messages of the earlier calls, then the call's own."""
     conversation = call.conversation or Conversation()
     earlier_messages: list[Message] = []
     for earlier_call in history.calls:

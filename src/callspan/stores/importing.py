@@ -38,7 +38,7 @@ class ImportCounts(msgspec.Struct, kw_only=True):
     unreadable: int = 0
     """Number of lines and rows without a valid record, and of records that the store rejected."""
     mended: int = 0
-    """Number of imported lines of which a part could not be read: lone surrogates, or numbers without a value."""
+    """Number of imported lines that were read in part, because of lone surrogates or numbers without a value."""
     erased: int = 0
     """Number of records that the target refused, because they were erased there after they began."""
     bodies: int = 0

@@ -1,4 +1,4 @@
-"""Interrupted: finds sessions and calls without an end whose process exited, or is not known to run any more."""
+"""Interrupted: finds sessions and calls that did not end before their process exited, or is no longer known to run."""
 
 from __future__ import annotations
 

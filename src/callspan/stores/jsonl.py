@@ -30,7 +30,7 @@ _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 class JsonLines(FileStore):
-    """A file to which lines are appended by its name, so that a renamed file is replaced by a new one.
+    """A file that lines are appended to. It is opened by name each time, so a renamed file is replaced by a new one.
 
     A batch that is delivered again after a crash has its lines twice. At `max_bytes` the file is rotated: renamed to
     `<name>.1`, `.2`, ..., and a new one started. 0 never rotates.
@@ -46,7 +46,7 @@ class JsonLines(FileStore):
             raise self.option_error()
         self._max_bytes = int(self.options.get("max_bytes", "0"))
         self.mended = 0
-        """Number of lines so far of which a part could not be read."""
+        """Number of lines so far that could only be read in part."""
 
     def open(self) -> None:
         """Create the file if needed, for its owner only. Raises OSError, OtherFormatError."""

@@ -1,4 +1,4 @@
-"""Lists: which calls and sessions a filter selects, and in which order.
+"""Lists: the calls and sessions that a filter selects, in their order.
 
 A list is read page by page, each after the keys of the last row, so that few rows are in memory.
 """
@@ -110,8 +110,8 @@ _OF_CALLS: Final = {
     "unpriced": f"max(CASE WHEN {WITHOUT_COST} THEN 1 ELSE 0 END)",
     "uncounted": f"max(CASE WHEN {WITHOUT_USAGE} THEN 1 ELSE 0 END)",
 }
-"""Aggregates over the calls of a session, by which sessions are sorted and filtered. `duration` is the end of its last
-call, unknown if no call has ended; it is read only if the session has no end, otherwise an index suffices."""
+"""Aggregates over the calls of a session, to sort and filter sessions by. `duration` is the end of its last call,
+unknown if no call has ended; it is read only if the session has no end, otherwise an index suffices."""
 _LASTED: Final = "coalesce(max(ended), max(duration)) - coalesce(max(recorded), min(called))"
 _MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} | {
     "duration": f"CASE WHEN {_LASTED} < 0 THEN 0 ELSE {_LASTED} END",
@@ -126,7 +126,7 @@ _COLUMNS: Final = {
 }
 """The aggregates of each measure."""
 _LACKING: Final = {"max_cost_usd": "unpriced", "max_tokens": "uncounted"}
-"""Whether a session lacks some calls in a measure, by the fields for which that matters."""
+"""The aggregate that tells whether a sum leaves out some calls, by the field that then matches no session."""
 
 
 def _query_of_calls(selection: CallFilter, dialect: Dialect) -> _Query:
@@ -163,7 +163,7 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
 
 
 def _aggregates(selection: CallFilter) -> list[str]:
-    """Return the names of the aggregates by which sessions are sorted and filtered."""
+    """Return the names of the aggregates that sessions are sorted and filtered by."""
     bounds = [measure for name, (measure, _) in BOUNDS.items() if getattr(selection, name) is not None]
     names = [column for measure in (selection.sort, *bounds) for column in _COLUMNS.get(measure, ())]
     return [*dict.fromkeys(names), *(flag for name, flag in _LACKING.items() if getattr(selection, name) is not None)]

@@ -33,12 +33,12 @@ def spoken(call: CallRecord) -> list[Message]:
 
 
 def question(call: CallRecord) -> str | None:
-    """Return the last text of the user in a request, on one line and shortened; None if there is or was kept none."""
+    """Return the last text of the user in a request, on one line and shortened; None if no text was sent or kept."""
     return next((excerpt(text, _QUESTION) for text in map(words_of_user, reversed(spoken(call))) if text), None)
 
 
 def words_of_user(message: Message) -> str:
-    """Return the words of a message of the user, without those that its program added; "" if there are none."""
+    """Return the user's own words in a message, without reminders that a program added; "" without such words."""
     if message.role != "user":
         return ""
     texts = (part.text for part in message.parts if isinstance(part, Text))
@@ -50,13 +50,13 @@ class NewMessages(NamedTuple):
 
     call: CallRecord
     instructions: list[Part]
-    """Its instructions, if they differ from those of the previous call."""
+    """Its instructions, if they differ from the previous call's."""
     messages: list[Message]
     """Its new messages, in order."""
     sent_before: int
     """Number of repeated messages, without instructions."""
     before: CallRecord | None
-    """The call that sent or returned the last repeated message; None if there is none or it is unknown."""
+    """The call that sent or returned the last repeated message; None if it is unknown or nothing was repeated."""
     answers: list[Message]
     """Its answers, one per choice."""
 
@@ -64,9 +64,9 @@ class NewMessages(NamedTuple):
 class ConversationReader:
     """Finds the new messages of calls, which are added oldest first.
 
-    A message is repeated if it and all messages before it equal those of an earlier call, including its answer.
-    Reasoning, annotations and finish reasons are ignored, because requests repeat answers without them. In a request
-    that sends only the latest messages, all that were sent before are repeated, except the last.
+    A message is repeated if an earlier call, its answer included, begins with the same messages up to and including it.
+    Reasoning, annotations and finish reasons are ignored, because requests repeat answers without them. If a request
+    sends only the latest messages, each that was sent before is repeated, except the last.
 
     Example:
         >>> reader = ConversationReader()
@@ -84,8 +84,8 @@ class ConversationReader:
     def add(self, call: CallRecord, *, is_whole: bool = False) -> NewMessages:
         """Return the messages that a call adds to the earlier ones.
 
-        `is_whole`: its messages include those of the calls that it continues at the provider; otherwise it has only
-        the new ones.
+        `is_whole`: its messages begin with the calls that it continues at the provider; otherwise it has only the new
+        ones.
         """
         messages, answers = spoken(call), call.conversation.output if call.conversation is not None else []
         node = b"" if is_whole else _root(call)

@@ -1,4 +1,4 @@
-"""Owners: whose a record is. Its newest version decides that, in a store, in the spool and in a late delivery alike."""
+"""Owners: the user of a record. Its newest version decides, in a store, in the spool and in a late delivery alike."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def users_of(record: Record) -> list[str]:
 
 
 def newest(versions: Iterable[Record]) -> Record:
-    """Return what a store has of a record once it has these versions. Raises TypeError if there are none."""
+    """Return the record that a store has after these versions. Raises TypeError without versions."""
     return reduce(_merged, sorted(versions, key=version_order))
 
 

@@ -59,7 +59,7 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """Close files and connections, including those of a failed `open` or `deliver`. `open` may be called again."""
+        """Close files and connections, also after `open` or `deliver` failed. `open` may be called again."""
 
 
 def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:
@@ -228,7 +228,7 @@ class FileStore(PathStore):
 
 
 class ServerStore(Store):
-    """A store on a server, whose URL may have a user and a password. `url` has the form that drivers accept."""
+    """A store on a server. Its URL may have a user and a password; `url` has the form that drivers accept."""
 
     def __init__(self, url: str) -> None:
         """Raises SettingError if user or password are not escaped."""

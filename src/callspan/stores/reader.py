@@ -216,22 +216,22 @@ class Reader:
             yield rewards.with_scores(step, scores.get(step.timestep_id, {}))
 
     def call_scores(self, calls: Sequence[CallIds], objectives: Sequence[str]) -> Mapping[str, Scores]:
-        """Return the scores of each of these calls: its own, else those of its session; without others.
+        """Return the scores of each of these calls, its own or else its session's; calls without scores are left out.
 
         A call also has the reward of its session.
         """
         return rewards.scores_of_calls(self._database, calls, objectives)
 
     def call_labels(self, calls: Sequence[CallIds], objectives: Sequence[str]) -> Mapping[str, Labels]:
-        """Return the labels of each of these calls by objective: its own, else those of its session."""
+        """Return the labels of each of these calls by objective, its own or else its session's."""
         return rewards.labels_of_calls(self._database, calls, objectives)
 
     def score_labels(self, session_ids: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        """Return, by session and objective, the label of its values, those of calls included, if all have the same."""
+        """Return, by session and objective, the label that all its values share, its calls' values included."""
         return rewards.labels_of_scores(self._database, session_ids)
 
     def timestep_scores(self, session_id: str, *, excluding: Collection[str | None] = ()) -> Mapping[str, Scores]:
-        """Return the scores of each timestep that has any, including those of the timesteps inside it.
+        """Return the scores of each timestep that has any. Rewards of nested timesteps count in it.
 
         Rewards of the timesteps in `excluding` do not count in their ancestors.
         """
@@ -242,7 +242,7 @@ class Reader:
     def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the position of each timestep of these sessions, by the timestep's id.
 
-        Positions count all timesteps of a session from 0, by start, then id; `index` counts those of one process.
+        Positions count all timesteps of a session from 0, by start, then id; `index` counts within a process.
         """
         positions: dict[str, int] = {}
         for condition, parameters in in_batches(session_ids):
@@ -252,9 +252,9 @@ class Reader:
         return positions
 
     def events(self, session_id: str | None, *, since_ns: int | None = None) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order in which they happened, unbuffered.
+        """Yield events, messages and rewards of a session by time, unbuffered.
 
-        None: those outside of sessions. `since_ns`: only at this Unix time or later, in nanoseconds.
+        None: only records outside of sessions. `since_ns`: only at this Unix time or later, in nanoseconds.
         """
         condition, parameters = "session_id IS NULL", dict[str, object]()
         if session_id is not None:
@@ -290,7 +290,7 @@ class Reader:
         )
 
     def rewards(self, call: CallRecord | None = None) -> Iterator[RewardRecord]:
-        """Yield rewards and feedback, newest first. `call`: only those of this call."""
+        """Yield rewards and feedback, newest first. `call`: only for this call."""
         where, parameters = ("", {}) if call is None else ("WHERE call_id = :id", {"id": call.call_id})
         sql = f"SELECT * FROM rewards {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
         return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, parameters))

@@ -37,9 +37,9 @@ from callspan.stores.payloads import owner_of, row_of
 from callspan.stores.score_tables import refresh, scored, scored_by
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
-"""Limits per transaction: sessions and calls to delete, rows whose contents are deleted."""
+"""Limits per transaction: sessions and calls to delete, rows to delete contents from."""
 _GONE: Final = ("gone_sessions", "gone_calls")
-"""Temporary tables with the ids to delete, or whose contents to delete, in the current transaction."""
+"""Temporary tables with the ids of the current transaction: to delete the records, or only their contents."""
 _SESSION: Final = "session_id IN (SELECT id FROM gone_sessions)"
 _CALL: Final = "call_id IN (SELECT id FROM gone_calls)"
 _OTHER_IDS: Final = " UNION ".join(
@@ -48,7 +48,7 @@ _OTHER_IDS: Final = " UNION ".join(
         WHERE o.{name} = c.{name} AND (o.start_ns, o.call_id) < (c.start_ns, c.call_id))"""
     for name in CALL_IDS[1:]
 )
-"""The other ids by which late rewards may name the calls, if no earlier call has the id."""
+"""The other ids of the calls that late rewards may name, unless an earlier call has the same id."""
 _REWARDS: Final = f"""{_SESSION} OR {_CALL}
   OR timestep_id IN (SELECT t.timestep_id FROM timesteps t WHERE t.{_SESSION})
   OR event_id IN (SELECT e.event_id FROM events e WHERE e.{_SESSION} OR e.{_CALL})"""
@@ -130,7 +130,7 @@ SELECT * FROM {table} WHERE {key} IN (
 
 
 class RetentionTimes(NamedTuple):
-    """Unix times up to which retention deletes records and contents."""
+    """The ends of retention: records and contents from before these Unix times are deleted."""
 
     quiet_ns: int
     """A session without an end is deleted only if its process has exited and it had no activity since this time."""
@@ -139,7 +139,7 @@ class RetentionTimes(NamedTuple):
     content_before_ns: int | None = None
     """Delete the content of sessions that ended before this time; None: of no session."""
     waiting_ids: Set[str] = frozenset()
-    """Sessions, calls and timesteps of which a newer version may wait for the store: they stay, with all in them."""
+    """Sessions, calls and timesteps that may have a newer version in the spool: they stay, with everything in them."""
 
 
 class _OldRecords(NamedTuple):
@@ -312,7 +312,7 @@ def _remember_orders(
 ) -> None:
     """Remember the order of the versions that decide that these records are the user's.
 
-    Without a user, forget those of records that are deleted by other conditions: no later version brings them back.
+    Without a user, forget the orders: records deleted by other conditions do not come back with a later version.
     """
     orders = dict[bytes, int]()
     for table, condition in conditions.items():
@@ -456,7 +456,7 @@ def _full(table: Table) -> str:
 
 
 def _trim(database: Database, calls: Sequence[str]) -> None:
-    """Delete the contents to which these calls no longer refer."""
+    """Delete the contents that these calls no longer refer to."""
     for condition, parameters in in_batches(calls, "call_id"):
         owners = database.tuples(f"SELECT call_id, session_id FROM calls WHERE {condition}", parameters)
         for owner in {owner_of(*ids) for ids in owners}:

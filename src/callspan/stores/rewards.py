@@ -60,8 +60,8 @@ _JOIN: Final = (
     f"""UPDATE rewards SET timestep_id = coalesce({_TIMESTEP_IN_SESSION})
       WHERE timestep_id IS NULL AND session_id IS NOT NULL AND reward_id IN ({{items}})""",
 )
-"""The session of a reward is that of its narrowest target: event, call, timestep. One that names its session as well
-gets the timestep of a target in that session."""
+"""A reward gets the session of its narrowest target: event, call, timestep. If it names its session as well, it gets
+the timestep of a target in that session."""
 _LAST: Final = """
 SELECT session_id, objective, value FROM (
   SELECT session_id, objective, value,
@@ -90,7 +90,7 @@ def needs_join(record: Record) -> bool:
 
 
 def join(database: Database, records: Sequence[Record]) -> None:
-    """Set the call, session and timestep of rewards that are, or whose targets are, among these new records.
+    """Set the call, session and timestep of the rewards among these new records, and of rewards for these records.
 
     Then compute the scores that these rewards, and the rewards of new events, change.
     """
@@ -106,7 +106,7 @@ def join(database: Database, records: Sequence[Record]) -> None:
 
 
 def _concerned(database: Database, records: Sequence[Record]) -> set[str]:
-    """Return the ids of the rewards that are, or whose targets are, among these new records."""
+    """Return the ids of the rewards among these new records, and of stored rewards for these records."""
     if next(database.tuples("SELECT 1 FROM rewards LIMIT 1"), None) is None:
         return set()
     reward_ids = {record.reward_id for record in records if isinstance(record, RewardRecord)}
@@ -117,7 +117,7 @@ def _concerned(database: Database, records: Sequence[Record]) -> set[str]:
 
 
 def _ids_of(record: Record) -> tuple[str | None, ...]:
-    """Return the ids by which rewards may name a record."""
+    """Return the ids that rewards may name a record by."""
     match record:
         case CallRecord():
             response_id = None if record.response is None else record.response.id

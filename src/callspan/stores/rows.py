@@ -40,11 +40,12 @@ _JSON: Final[Form] = "json"
 
 
 _Field: TypeAlias = tuple[str, str | None, Form, frozenset[type], object]
-"""A field of a record or of a nested struct: its name; its column or None; its form; the types whose values are stored
-unchanged, besides integers in range; the value that is omitted. A plain tuple, because Python unpacks it fastest.
+"""A field of a record or of a nested struct: its name; its column or None; its form; the types of values that are
+stored unchanged, besides integers in range; the value that is omitted. A plain tuple, because Python unpacks it
+fastest.
 """
 _Layout: TypeAlias = tuple[str, Callable[[object], tuple[Any, ...]], Sequence[_Field], Sequence[object], object]
-"""A struct whose fields have columns: its name, empty for the record itself; the getter of its field values; its
+"""A struct with fields that have columns: its name, empty for the record itself; the getter of its field values; its
 fields; their defaults; its own default.
 """
 

@@ -1,6 +1,6 @@
 """Schema: the SQL that creates the tables of SQLite, Postgres and ClickHouse, made from their columns.
 
-`python -m callspan.stores.schema postgres` prints it, for databases whose tables are created manually.
+`python -m callspan.stores.schema postgres` prints it, for databases with manually created tables.
 """
 
 from __future__ import annotations

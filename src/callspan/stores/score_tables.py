@@ -20,28 +20,28 @@ UNION SELECT session_id, NULL FROM events WHERE reward IS NOT NULL AND ({events}
 UNION SELECT session_id, NULL FROM rewards WHERE event_id IN (
   SELECT event_id FROM rewards WHERE event_id IS NOT NULL AND ({rewards})
   UNION SELECT event_id FROM events WHERE reward IS NOT NULL AND ({events}))"""
-"""Sessions and calls with these rewards or events. One of an event may decide whether another reward of it counts."""
+"""Sessions and calls with these rewards or events. A reward for an event may decide whether another one counts."""
 
 
 class Scored(NamedTuple):
-    """The sessions and calls whose scores may depend on some values."""
+    """The sessions and calls with scores that may depend on some values."""
 
     session_ids: frozenset[str] = frozenset()
     call_ids: frozenset[str] = frozenset()
 
     def __or__(self, other: Scored) -> Scored:
-        """Return those of both."""
+        """Return the union."""
         return Scored(self.session_ids | other.session_ids, self.call_ids | other.call_ids)
 
 
 def scored(database: Database, rewards: str, events: str, values: Values = NO_VALUES) -> Scored:
-    """Return the sessions and calls whose scores may depend on rewards and events that match these conditions."""
+    """Return the sessions and calls that may get scores from the rewards and events that match these conditions."""
     rows = [*database.tuples(_SCORED.format(rewards=rewards, events=events), values)]
     return Scored(*(frozenset(ident for ident in ids if ident is not None) for ids in zip(*rows, strict=True)))
 
 
 def scored_by(database: Database, ids: Iterable[str]) -> Scored:
-    """Return the sessions and calls whose scores may depend on rewards and events with these ids."""
+    """Return the sessions and calls that may get scores from the rewards and events with these ids."""
     values, listed = items(ids), database.dialect.items
     return scored(database, f"reward_id IN ({listed})", f"event_id IN ({listed})", values)
 

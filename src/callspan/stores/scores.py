@@ -1,12 +1,12 @@
 """Scores: the only definition of the reward and the scores of sessions and calls, and their tables: see `docs/sql.md`.
 
 The reward of a session is the last one given to the session itself, else the sum of the rewards of its events. Every
-other objective has a score: the mean of its values, those of calls included. A call has its own score, the mean of the
-values given to it, else that of its session.
+other objective has a score: the mean of its values, calls included. A call has its own score, the mean of the values
+given to it, else its session's.
 
 The definition is a query over all values, which takes most of a second in a store of a million. So its rows are kept in
-the tables `session_scores` and `call_scores`: whoever changes a value computes those of its session and call anew, in
-the same transaction (`refresh`).
+the tables `session_scores` and `call_scores`: whoever changes a value computes the rows of its session and call anew,
+in the same transaction (`refresh`).
 """
 
 # ruff: noqa: S608 - SQL text holds only our own names; values are parameters
@@ -125,7 +125,7 @@ SELECT i.ancestor_id, v.objective, CASE WHEN v.objective = 'reward' THEN {total}
 JOINED: Final = "LEFT JOIN {subject}_scores {name} ON {name}.{subject}_id = {key} AND {name}.objective = {of}"
 """A join of calls or sessions with their scores."""
 OF_CALL: Final = "coalesce(own.score, score0.score)"
-"""The score of a call, joined as `own`, else that of its session, joined as `score0`."""
+"""The score of a call, joined as `own`, else its session's, joined as `score0`."""
 OWN: Final = "SELECT o.score FROM call_scores o WHERE o.call_id = c.call_id AND o.objective = {objective}"
 """The own score of a call `c`."""
 CALLS_ABOVE: Final = "SELECT x.call_id FROM call_scores x WHERE x.objective = {objective} AND x.score >= :min_score"
@@ -140,11 +140,11 @@ CALL_HAS_LABEL: Final = """(
   OR (c.session_id IN (SELECT l.session_id FROM rewards l
       WHERE l.label = :label AND l.label <> '' AND l.scope <> 'call'{of})
     AND NOT EXISTS (SELECT 1 FROM rewards l WHERE l.call_id = c.call_id AND l.scope = 'call' AND l.label <> ''{of})))"""
-"""A call with its own labels does not inherit those of its session."""
+"""A call with its own labels does not inherit its session's."""
 
 
 def of_steps(arithmetic: Arithmetic, excluded: str) -> str:
-    """Return the query for the scores of the timesteps of `:session_id`, including those of their descendants.
+    """Return the query for the scores of the timesteps of `:session_id`; values of descendants count in them.
 
     Values of the timesteps `excluded` do not count in their ancestors.
     """

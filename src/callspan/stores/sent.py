@@ -14,7 +14,7 @@ from callspan.stores.facts import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIME
 
 _WRITTEN_AT_ONCE: Final = 1000
 _TIMES: Final = {CALLS: "start_ns", SESSIONS: "start_ns", TIMESTEPS: "start_ns", EVENTS: "time_ns", REWARDS: "time_ns"}
-"""The tables whose rows become spans, with the column of the start time."""
+"""The tables with rows that become spans, and their column of the start time."""
 _MARK: Final = "mark"
 _ADD: Final = (
     "INSERT INTO sent (id, version) VALUES (:id, :version) ON CONFLICT (id) DO UPDATE SET version = excluded.version"
@@ -62,7 +62,7 @@ class SentVersions:
 
     @property
     def mark_ns(self) -> int:
-        """Unix time up to which everything delivered to the store was sent; 0: nothing was."""
+        """Everything delivered to the store before this Unix time was sent; 0: nothing was."""
         return self.versions([_MARK]).get(_MARK, 0)
 
     @mark_ns.setter
@@ -70,7 +70,7 @@ class SentVersions:
         self.add({_MARK: mark_ns})
 
     def written_since(self, since_ns: int) -> Iterator[RowVersion]:
-        """Yield the rows written since a time, except messages, in the order in which they were written.
+        """Yield the rows written since a time, except messages, oldest write first.
 
         A long transaction may later add rows with earlier times.
         """

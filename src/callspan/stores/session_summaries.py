@@ -52,7 +52,7 @@ UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE 
  AND NOT (event_id IN (SELECT event_id || '{start_id("")}' FROM events
   WHERE {{condition}} AND {aggregates.ANNOUNCED})) GROUP BY 2
 """
-"""Number and last time of the records in sessions, without start events of runs whose end is also stored."""
+"""Number and last time of the records in sessions, without start events of runs that are also stored with their end."""
 _IN_RANGE: Final = "{start} BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
 """Until the year 2116, so that no sum overflows."""
 _ACTIVE: Final = f"""
@@ -174,7 +174,7 @@ def _text_of(content: str) -> str:
 
 
 def _question(call: CallRecord) -> str:
-    """Return the first text of the user in a request, or the transcript of a transcription; "" if there is none."""
+    """Return the first text of the user in a request, or the transcript of a transcription; "" without one."""
     if call.api == "transcriptions":
         return excerpt(call.text or "", _WORDS)
     messages = call.conversation.input if call.conversation is not None else []

@@ -1,4 +1,4 @@
-"""Spools: the directories in which records wait for their stores."""
+"""Spools: the directories with records that wait for their stores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from callspan.stores.urls import find_store
 
 _SUFFIX: Final = ".spool"
 _MAX_KNOWN: Final = 6
-"""Number of stores whose sets are compared with the name of a directory that does not state its stores."""
+"""If a directory does not state its stores, its name is compared with the subsets of at most this many stores."""
 
 
 def target_of(store: Store) -> Target:
@@ -39,7 +39,7 @@ def target_of(store: Store) -> Target:
 
 
 def _paths_of(path: Path) -> tuple[Path, ...]:
-    """Return the path of a file and that of the symbolic link which names it, or twice the same.
+    """Return two paths of a file: with symbolic links resolved, and by its own name. Without a link they are equal.
 
     Processes may name one file by different links, and find each other's records beside the file.
     """
@@ -71,9 +71,9 @@ def spool_directory(settings: Settings, urls: Sequence[str]) -> Path:
 
 
 def roots_for(urls: Iterable[str], settings: Settings | None = None) -> list[Path]:
-    """Return the roots under which records for these stores may wait, alone or together with those of the settings.
+    """Return the roots that may hold records for these stores, alone or together with the stores of the settings.
 
-    `settings` None: those of the environment.
+    `settings` None: the environment's.
     """
     settings = settings or load(warn=False)
     roots = [] if settings.spool_dir is None else [settings.spool_dir]
@@ -95,7 +95,7 @@ def _sets_of(urls: Iterable[str]) -> list[tuple[Target, ...]]:
     """Return the sets of stores that a process may have had, given the URLs that are known."""
     targets: list[Target] = []
     for url in dict.fromkeys(urls):
-        with suppress(SettingError):  # of another store
+        with suppress(SettingError):  # another store's URL
             targets.append(target_of(find_store(url)))
     targets = targets[:_MAX_KNOWN]
     return [subset for number in range(len(targets)) for subset in combinations(targets, number + 1)]

@@ -25,7 +25,7 @@ GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 TIMESTEP: Final = "timestep"
 """A grouping that only readers use: the id of the timestep."""
 MODEL: Final = "c.model"
-"""The model by which a call `c` is grouped."""
+"""The model that a call `c` is grouped by."""
 WITHOUT_USAGE: Final = f"""
 coalesce(c.input_tokens, c.output_tokens) IS NULL AND c.cached IS NULL
 AND (coalesce(c.finish_reason, c.stream_end) IS NOT NULL OR c.outcome <> 'success')
@@ -177,7 +177,7 @@ def _group(dialect: Dialect, by: str, number: int) -> str:
 
 
 def _labels(dialect: Dialect, by: str, number: int) -> str:
-    """Return the join of calls with their labels for a metadata key, which are those of the session by default."""
+    """Return the join of calls with their labels for a metadata key; a call without one has its session's."""
     key, of_session = by.removeprefix(META), dialect.label_at.format(at=f"s.metadata, :{_BY}{number}")
     own = (
         dialect.label_in.format(column=f"c.{key}")

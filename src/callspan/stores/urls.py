@@ -37,7 +37,7 @@ _imported: Final[dict[str, type[Store]]] = {}
 def find_store(url: str) -> Store:
     """Return the store of a URL or bare path, without opening it.
 
-    Raises SettingError for an unknown scheme, an invalid URL, and a store of another distribution that fails to load.
+    Raises SettingError if the scheme is unknown, the URL is invalid, or an installed store fails to load.
     """
     url = url.strip()
     if "://" in url:
@@ -73,7 +73,7 @@ def _entry_points(url: str) -> list[metadata.EntryPoint]:
 
 
 def _others(url: str) -> type[Store]:
-    """Return a store of another distribution. Raises SettingError if there is none, several, or loading fails."""
+    """Return another distribution's store. Raises SettingError if none or several provide it, or loading fails."""
     points = _entry_points(url)
     if not points:
         raise _unknown(url)
@@ -142,7 +142,7 @@ def readable(urls: Iterable[str]) -> dict[str, SqlStore]:
 
 
 def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
-    """Return the URL of the first readable store. Raises SettingError if there is none."""
+    """Return the URL of the first readable store. Raises SettingError if no store is readable."""
     listed_urls = split_urls(urls)
     for url in readable(listed_urls):
         return url

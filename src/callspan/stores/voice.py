@@ -20,7 +20,7 @@ _VOICE: Final = _REALTIME | {"live", "realtime_translations"}
 _CUT: Final = "conversation.item.truncated"
 _BARGE_IN: Final = ("turn_detected", "INTERRUPTED")
 _BEFORE_NS: Final = 1_000
-"""Precise enough for a browser, whose times are milliseconds as floats."""
+"""Precise enough for a browser, where times are milliseconds as floats."""
 _MINUTE_NS: Final = 60_000_000_000
 
 
@@ -90,7 +90,7 @@ def cut_of(part: object) -> tuple[str, float] | None:
 
 
 def seconds_of(messages: Iterable[Message]) -> float | None:
-    """Return the seconds of audio in messages; None if unknown or there is none."""
+    """Return the seconds of audio in messages; None if unknown or without audio."""
     sounds = [part.seconds for message in messages for part in message.parts if isinstance(part, Media)]
     durations = [seconds for seconds in sounds if seconds is not None]
     return sum(durations) if durations else None

@@ -164,7 +164,7 @@ class ClickHouseSink:
     def _whole(self, record: Record, calls: dict[str, CallRecord]) -> Record:
         """Return a record, merged with the known call if it is a version from another request.
 
-        `calls` are those of the batch so far, to which it is added.
+        `calls` has the batch's calls so far; a call is added to it.
         """
         if not isinstance(record, CallRecord):
             return record
@@ -192,8 +192,8 @@ class ClickHouseSink:
         except DatabaseError as error:
             if not _is_poison(error):
                 raise
-            # A bad row may fail all inserts that the server collected with it (ClickHouse issue 86651): whose it is
-            # shows an insert of these rows alone.
+            # The server collects inserts, and a bad row of another process may fail this one (ClickHouse issue 86651).
+            # Only an insert of these rows alone shows whether they are bad.
             try:
                 insert(settings=_ALONE)
             except DatabaseError as own:
@@ -252,7 +252,7 @@ def connect(url: str) -> Client:
 
 
 def layout(client: Client) -> int:
-    """Return the format of the tables; 0 if there are none."""
+    """Return the format of the tables; 0 without tables."""
     if not client.command("EXISTS TABLE callspan_layout"):
         return 0
     return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
@@ -272,7 +272,7 @@ def explaining(name: str) -> AbstractContextManager[None]:
 
 
 def _advice(error: ClickHouseError) -> str | None:
-    """Return advice. Raises OperationalError instead of network errors, whose text is a page of the HTTP library's."""
+    """Return advice. Raises OperationalError for network errors, because the HTTP library's text fills a page."""
     code = CODE.search(str(error))
     advice = None if code is None else _ADVICE.get(int(code[1]))
     if advice is None and (errno := _ERRNO.search(str(error))):

@@ -180,13 +180,13 @@ class PostgresDatabase(Database):
         return database
 
     def layout(self) -> int:
-        """Return the format of the tables; 0 if there are none."""
+        """Return the format of the tables; 0 without tables."""
         if next(self.tuples(_LAYOUT), None) is None:
             return 0
         return next((int(version) for (version,) in self.tuples("SELECT version FROM callspan_layout")), 0)
 
     def make_tables(self) -> None:
-        """Create the tables, if there are none, in one transaction, one process at a time."""
+        """Create the tables unless they exist, in one transaction, one process at a time."""
         with self.transaction():
             self.connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             if not self.layout():

@@ -218,7 +218,7 @@ class SQLiteDatabase(Database):
         return self._numbers
 
     def forget_numbers(self, owner: str) -> None:
-        """Forget the numbers of an owner, some of whose contents were deleted."""
+        """Forget an owner's numbers, because some of its contents were deleted."""
         self._numbers.pop(owner, None)
 
     def add_contents(self, new: Sequence[NewContent]) -> None:
@@ -238,7 +238,7 @@ class SQLiteDatabase(Database):
             _insert(cursor, "contents", content)
 
     def insert(self, table: Table, rows: Sequence[Row]) -> None:
-        """Insert rows into a table, except those whose key exists."""
+        """Insert rows into a table; a row with an existing key is ignored."""
         cursor = self.connection.cursor()
         for row in rows:
             _insert(cursor, table.name, row)

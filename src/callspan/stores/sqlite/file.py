@@ -68,7 +68,7 @@ def _refuse_unsafe(path: Path) -> None:
 
 
 def _refuse_others(path: Path) -> None:
-    """Raise StoreError for a file of another application or format, without changing it.
+    """Raise StoreError if another application or format wrote the file, without changing it.
 
     Closing a writable connection would checkpoint the WAL of such a file.
     """
@@ -136,7 +136,7 @@ def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Conn
 def open_any(path: Path, *, damaged: bool) -> sqlite3.Connection:
     """Return a read-only connection to a file of any format, even a damaged one if `damaged`.
 
-    Raises StoreError for a file of another application; sqlite3.Error.
+    Raises StoreError if another application wrote the file; sqlite3.Error.
     """
     connection = _connected(path, "mode=ro")
     connection.row_factory = sqlite3.Row
