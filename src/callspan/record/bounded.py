@@ -28,7 +28,7 @@ _BACKGROUND: Final = (
 _MAX_SHARE: Final = 2
 """An item larger than 1/2 of the limit counts as 1/2: it is truncated, not omitted."""
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
-"""Types whose values take about `_PER_ITEM` bytes."""
+"""Types with values of about `_PER_ITEM` bytes."""
 _LISTS: Final = (list, tuple)
 
 
@@ -94,7 +94,7 @@ def weight(value: object, limit: int) -> int:
 
 
 def newest_that_fit(count: int, size: Callable[[int], int], limit: int) -> int:
-    """Return the index from which the items of a history are kept, in addition to its first item.
+    """Return the index of the first item of a history that is kept after its very first one.
 
     The first item (often the instructions) and the newest are always kept, and as many of the items before the newest
     as fit into `limit`. 1 or 0 means that everything is kept. Only the sizes of the kept items and one more are
@@ -209,7 +209,7 @@ def _collect(value: object, lengths: list[int]) -> None:
 
 
 def _level(lengths: list[int], room: int) -> int:
-    """Return the length to which longer strings must be truncated so that all fit into `room`."""
+    """Return the maximum length of a string so that all fit into `room`."""
     ordered = sorted(lengths)
     for position, length in enumerate(ordered):
         share = room // (len(ordered) - position)

@@ -127,11 +127,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """Roles of the messages in order, at the content level `metadata`."""
     tool_names: list[str] | None = None
     hosted_tools: list[HostedTool] | None = None
-    """Types of its tools that the provider may run, without their dates, such as `web_search`; None if there are
-    none."""
+    """Types of its tools that the provider may run, without their dates, such as `web_search`; None without such
+    tools."""
     cache_ttl: str | None = None
-    """The time, such as `1h`, for which a part of it is to be kept in the prompt cache, if the answer does not say for
-    how long its tokens are kept."""
+    """How long the prompt cache is asked to keep a part of it, such as `1h`, if the answer does not say how long its
+    tokens are kept."""
     compacted: bool = False
     """Whether the messages contain the provider's summary of earlier messages."""
     continues: str | None = None
@@ -236,7 +236,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """The session and timestep in which a call was made."""
+    """The session and timestep that a call was made in."""
 
     session_id: str | None = None
     session_name: str | None = None
@@ -381,7 +381,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     @property
     def text(self) -> str | None:
-        """Text of the first choice of the answer; None if there is none, or the record has no conversation."""
+        """Text of the first choice of the answer; None without a text or without a conversation in the record."""
         first = self._answer_message
         return None if first is None else first.text
 
@@ -392,7 +392,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     @property
     def http_status(self) -> int | None:
-        """The HTTP status of the error, else that of the last attempt; None without a response."""
+        """The HTTP status of the error, else of the last attempt; None without a response."""
         if self.error is not None and self.error.status is not None:
             return self.error.status
         return self.attempts[-1].status if self.attempts else None
@@ -473,13 +473,13 @@ _KEPT: Final[Any] = CallRecord.__dict__["conversation"]
 """The field itself."""
 _NO_BODIES: Final = (NO_BODY, NO_BODY, "", None)
 _last_derived: tuple[msgspec.Raw, msgspec.Raw, str, Conversation | None] = _NO_BODIES
-"""The bodies and API from which a conversation was last derived, and that conversation."""
+"""A request body, response body and API, and the conversation last derived from them."""
 
 
 def _conversation(record: CallRecord) -> Conversation | None:
     """Return the messages of a call as they were read with it, else derived from its bodies; None if it has neither.
 
-    They are derived on access and never stored in the record, so that they always are those of its bodies.
+    They are derived on access and never stored in the record, so that they always agree with its bodies.
     """
     conversation: Conversation | None = _KEPT.__get__(record)
     if conversation is not None or (record.request.body is NO_BODY and record.response is None):

@@ -1,8 +1,8 @@
 """Codec: encodes and decodes records, and extracts the messages of wire bodies without parsing them.
 
 Encoding never fails, even for values JSON cannot represent, see `plain`. The messages of a request are its `messages`,
-`input` or `prompt`; those of a response are its `choices`, its `output`, or the message itself. Their bytes are
-returned as they were sent.
+`input` or `prompt`. A response has them in `choices` or `output`, or is itself a message. Their bytes are returned as
+they were sent.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def exact_json(content: bytes, body: object) -> bytes:
     """Return the bytes as sent if they are one line of valid JSON, else the same value encoded again.
 
     The SDKs encode with the standard library, which writes `NaN` (invalid JSON) and lone surrogates (rejected by
-    stores). Content that is not JSON is kept as a JSON string: text if it is UTF-8, else base64. `body` is None if the
+    stores). Other content than JSON is kept as a JSON string: text if it is UTF-8, else base64. `body` is None if the
     application passed encoded content.
     """
     if not content.startswith(_OPENERS):

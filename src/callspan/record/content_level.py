@@ -289,7 +289,7 @@ CHOICES: Final = _words(
     "response_format search_context_size search_type service_tier speed stream_format style summary think "
     "thinkingLevel thinking_level timestamp_granularities tool_choice truncation type verbosity voice"
 )
-"""Parameters whose value is one of `KEYWORDS`, or a list of them."""
+"""Parameters with one or a list of `KEYWORDS` as value."""
 KEYWORDS: Final = _words(
     "24h HIGH LOW MEDIUM MINIMAL aac adaptive all allowed_tools alloy any ash audio auto b64_json ballad base64 batch "
     "billing_policy cedar classification clustering concise content coral custom default detailed diarized_json "
@@ -325,7 +325,7 @@ PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
 
 
 def allowed_params(params: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
-    """Return the allowed part of the parameters, and the names of those from which something was removed."""
+    """Return the allowed part of the parameters, and the names of parameters that lost something."""
     allowed = _allowed_members("", params)
     return allowed, [name for name, value in params.items() if allowed.get(name) != value]
 

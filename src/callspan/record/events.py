@@ -32,9 +32,9 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     timesteps: int = 0
     """For a timestep, those nested in it."""
     input_tokens: int | None = None
-    """Sum over the calls whose tokens are known."""
+    """Sum over the calls with known tokens."""
     output_tokens: int | None = None
-    """Sum over the calls whose tokens are known."""
+    """Sum over the calls with known tokens."""
     reward: float | None = None
     rewards: dict[Annotated[str, own_words(Objective)], float] = {}
     """Mean of each objective other than `reward`; at most 64."""
@@ -231,7 +231,7 @@ RECORD_TYPES: Final[dict[str, type[Record]]] = {str(kind.__struct_config__.tag):
 """The type of each `kind` of record."""
 _KEYS: Final = {kind: (tag, f"{tag}_id") for tag, kind in RECORD_TYPES.items()}
 ScopeRecord: TypeAlias = SessionRecord | TimestepRecord | EventRecord
-"""The record of a session, timestep or operation, all of which have a span."""
+"""The record of a session, timestep or operation. All of them have a span."""
 SCOPE_TYPES: Final = (SessionRecord, TimestepRecord)
 """Records with a start and an end."""
 

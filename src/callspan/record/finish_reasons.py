@@ -104,7 +104,7 @@ WORDS: Final = {meaning: frozenset(map(folded, words.split())) for meaning, word
 }
 """The folded words by meaning."""
 _REFUSALS: Final = frozenset({"refusal", "refused"})
-"""The words by which a model itself refuses, of those of `CONTENT_FILTER`."""
+"""The words of `CONTENT_FILTER` that mean that the model itself refused."""
 _BY_WORD: Final = {word: meaning for meaning, words in WORDS.items() for word in words}
 _KINDS: Final = {folded(word): kind for kind, words in _FAILURES.items() for word in words.split()} | {
     folded(word): "cancelled" for word in _MEANINGS[CANCELLED].split()

@@ -65,7 +65,7 @@ def read_text(data: bytes, encoding: str = "utf-8") -> tuple[str, int]:
 
 
 def _joined(text: str) -> tuple[str, int]:
-    """Return a text whose halves of a pair are joined, as of an emoji in CESU-8, and all others replaced."""
+    """Return a text with joined surrogate pairs, such as an emoji in CESU-8, and the number of surrogates replaced."""
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return joined, joined.count(_REPLACEMENT) - text.count(_REPLACEMENT)
 

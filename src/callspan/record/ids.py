@@ -34,16 +34,16 @@ class CallIdCell(msgspec.Struct, eq=False, gc=False):
     """The id of a call, shared by everything that refers to the call while it may still change."""
 
     value: str | None
-    """None as long as the provider has not named a call whose id is derived from its name."""
+    """None until the provider has named the call, if the id is derived from that name."""
     stream: Callable[[], OpenStream | None] | None = None
-    """Returns a call whose answer is streamed; None if it was collected."""
+    """Returns the call of a streamed answer; None after it was garbage-collected."""
 
 
 class OpenStream(Protocol):
     """A call whose answer may still be read."""
 
     def answered(self) -> CallRecord | None:
-        """Return its record with an answer that is complete, as far as it was read; None if there is none."""
+        """Return its record with the answer as far as it was read, if the answer is complete; else None."""
 
 
 def new_id() -> str:

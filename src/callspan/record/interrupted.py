@@ -1,4 +1,4 @@
-"""Interrupted records: recognizes records without an end, and ends those whose process is gone."""
+"""Interrupted records: recognizes records without an end, and ends them if their process is gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from callspan.record.events import (
 
 INTERRUPTED: Final[Literal["interrupted"]] = "interrupted"
 UNKNOWN: Final[Literal["unknown"]] = "unknown"
-"""The outcome of what has no end, and whose process cannot be seen and showed no sign of life for long."""
+"""The outcome of a record without an end if its process cannot be seen and showed no sign of life for long."""
 UNENDED: Final = (INTERRUPTED, UNKNOWN)
 """Outcomes that readers show, and no process has recorded."""
 Unended: TypeAlias = Literal["interrupted", "unknown"]

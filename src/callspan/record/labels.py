@@ -27,7 +27,7 @@ def label(value: object) -> str | None:
 
 
 def labels(metadata: Mapping[str, object], key: str) -> list[str]:
-    """Return the values of a metadata key as text; those of a list one by one."""
+    """Return the values of a metadata key as text; a list has a text per item."""
     value = metadata_value(metadata, key)
     texts = map(label, value) if isinstance(value, list) else [label(value)]
     return [text for text in texts if text is not None]
@@ -56,7 +56,7 @@ def label_of(metadata: Mapping[str, object], key: str) -> str | None:
 
 
 def labels_in(text: str) -> list[str]:
-    """Return the labels in what `label_of` returned for a value: those of a list one by one."""
+    """Return the labels in a result of `label_of`: every item of a list, else the text itself."""
     if text.startswith("["):
         with suppress(msgspec.DecodeError):
             return [item for value in msgspec.json.decode(text, type=list) if (item := label(value)) is not None]

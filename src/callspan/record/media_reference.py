@@ -1,6 +1,6 @@
 """Media references: replace the bytes of a media file by its hash, size and type.
 
-That of a WAV or FLAC file also has its duration.
+The reference to a WAV or FLAC file also has its duration.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def described_reference(
 
 
 def header_fields(header: bytes, size: int | None) -> dict[str, object]:
-    """Return those of `mime` and `seconds` that the header of a file states. Never raises.
+    """Return `mime` and `seconds`, as far as the header of a file states them. Never raises.
 
-    `size` is that of the whole file: the header of a streamed WAV recording does not state its length.
+    `size` is the whole file's: the header of a streamed WAV recording does not state its length.
     """
     try:
         for magic, at, mime, reader in _HEADERS:

@@ -1,11 +1,11 @@
-"""Merging: orders the versions of a record, and merges those of a call, session or timestep into one record.
+"""Merging: orders the versions of a record, and merges the versions of a call, session or timestep into one.
 
 The answer to a background response or a batch line is read by another request, possibly in another process, so its call
 has several versions. They merge by the rank of their `part`, then by `seen_ns`; a field that is absent from the later
 version is kept. The result is independent of arrival order and of duplicates, with one exception that no provider is
-known to cause: when two versions state different usage and a later one states none, the last arrival wins.
-Those of a session or timestep merge by `seen_ns`, in any order too; but where three arrive out of order, and only the
-one in the middle changes a field, the oldest value may stay.
+known to cause: when two versions state different usage and a later one states none, the last arrival wins. Versions of
+a session or timestep merge by `seen_ns`, in any order too. But if three arrive out of order and only the middle one
+changes a field, the oldest value may stay.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OF_HIGHER: Final = ("part", "seen_ns", "seen_in", "outcome", "error", "timing",
 """Fields of a call that are never filled in from the lower version."""
 _SUCCESS: Final = "success"
 _BY_DEFAULT: Final = frozenset({_SUCCESS, "failure", "error", "timeout", "cancelled"})
-"""The outcomes of an end of which the application said nothing."""
+"""The outcomes that callspan gives to an end if the application states none."""
 Price: TypeAlias = Callable[[CallRecord], CallRecord]
 """Returns a call with its cost; the same object if it is unknown."""
 _S = TypeVar("_S", bound=SessionRecord | TimestepRecord)
@@ -54,16 +54,16 @@ def version_order(record: Record) -> Order:
 def merged(versions: Iterable[CallRecord]) -> CallRecord:
     """Merge the versions of one call; the strictest content level of any of them applies to the result.
 
-    Raises TypeError if there are none.
+    Raises TypeError without versions.
     """
     return reduce(_within_level, versions)
 
 
 def priced_again(merged: CallRecord, versions: Collection[CallRecord], price: Price) -> CallRecord:
-    """Return a merged call whose cost is that of all its facts.
+    """Return a merged call, priced by all its facts.
 
     A version was priced by what it has: the answer to a background response lacks the parameters of the request. A cost
-    that a provider stated, or of a version with the same facts, stays.
+    stays if a provider stated it, or if a version with the same facts has it.
     """
     cost, facts = merged.cost, _price_facts(merged)
     is_stated = cost is None or merged.usage is None or cost.usd == merged.usage.cost_usd
@@ -86,7 +86,7 @@ def _within_level(version: CallRecord, other: CallRecord) -> CallRecord:
 
 
 def merged_scope(version: _S, other: _S) -> _S:
-    """Merge two versions of a session or timestep: a field or key of metadata is that of the newer one that has it.
+    """Merge two versions of a session or timestep: the newer one that has a field or metadata key decides about it.
 
     The earliest start and the strictest content level apply; the fields of a span stay together, as do end and error.
     A status of the application counts more than an outcome by default, whichever process states it, and when; a
@@ -145,7 +145,7 @@ def _merged(version: CallRecord, other: CallRecord) -> CallRecord:
 
 
 def _filled(higher: _T, lower: _T, but: Collection[str] = ()) -> _T:
-    """Return the higher version; a field that has its default is that of the lower one."""
+    """Return the higher version; where a field has its default, the lower one's value is taken."""
     unknown = [name for name, default in _defaults(type(higher)) if getattr(higher, name) == default]
     return replace(higher, **{name: getattr(lower, name) for name in unknown if name not in but})
 
@@ -160,7 +160,7 @@ def _defaults(kind: type[msgspec.Struct]) -> list[tuple[str, object]]:
 
 
 def _redactions(lower: CallRecord, merged: CallRecord) -> list[Redaction]:
-    """Return the redactions of both versions, without that of the lower version's error, which the merge drops."""
+    """Return the redactions of both versions; the merge drops the lower version's error, with its redaction."""
     lower_redactions = [redaction for redaction in lower.redactions if redaction.what != "error"]
     return [*lower_redactions, *(redaction for redaction in merged.redactions if redaction not in lower_redactions)]
 

@@ -29,7 +29,7 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 class Reasoning(
     msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="reasoning"
 ):
-    """Reasoning of the model. `text` is None if the provider returns it encrypted."""
+    """Reasoning of the model. `text` is None if the provider encrypts it."""
 
     text: str | None = None
     signature: str | None = None
@@ -117,7 +117,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
 
     @property
     def text(self) -> str | None:
-        """The text parts joined; None if there are none, as in a message with only tool calls."""
+        """The text parts joined; None without text, as in a message with only tool calls."""
         texts = [part.text for part in self.parts if isinstance(part, Text)]
         return "".join(texts) if texts else None
 

@@ -59,8 +59,7 @@ def plain(value: object, depth: int = 0, *, keep_raw: bool = False) -> object:
 def plain_within(value: object, max_values: int = MAX_GIVEN) -> tuple[object, bool]:
     """Return `value` as plain JSON with at most `max_values` members and items, and whether anything was left out.
 
-    Each dict or list from which something was left out ends with `{"callspan_truncated": {"values": number}}`. A list
-    of numbers is one value.
+    Each shortened dict or list ends with `{"callspan_truncated": {"values": number}}`. A list of numbers is one value.
     """
     if type(value) is dict and (copied := _copied(value, _COPY_DEPTH)) is not None:
         return copied, TRUNCATED_KEY in value

@@ -1,10 +1,10 @@
 """Reward sums: the reward and scores of sessions and timesteps while they run, for their spans and totals.
 
-`callspan.stores.scores` defines them for stores, in the same way but with the values of calls.
+`callspan.stores.scores` defines them for stores in the same way, but there the values of calls count too.
 
 The reward of a session is the last one given to the session itself, else the sum of the rewards of its events; the
 reward of a timestep is always the sum. Every objective other than `reward` has a score: the mean of its values, their
-number, and the last value. Rewards of calls count in neither; readers add the scores of calls to those of the session.
+number, and the last value. Rewards of calls count in neither; readers add them to the scores of the session.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DECIMAL: Final = decimal_context(40)
 _EVERY_DIGIT: Final = decimal_context(400)
 """Enough for the digits of any float before the point."""
 _THREE_DIGITS: Final = decimal_context(3)
-"""Those by which a size is rounded up to the next power of ten, as databases write it."""
+"""Enough to round a size up to the next power of ten, as databases write it."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -116,7 +116,7 @@ class RewardSums(NamedTuple):
 
     @property
     def reward(self) -> float | None:
-        """The reward; None (not 0) if there is none."""
+        """The reward; None, not 0, without one."""
         if self.session is not None:
             return self.session[2]
         return None if self.events is None else self.events.sum
@@ -171,7 +171,7 @@ def _single(rating: tuple[int, str, float]) -> Ratings:
 
 
 def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
-    """Return the id of the event to which a record gives a reward (objective `reward`); None for other records.
+    """Return the id of the event that a record rewards (objective `reward`); None for other records.
 
     An event has one such reward: its own, else the first given to it.
     """

@@ -23,7 +23,7 @@ from callspan.record.events import (
 
 TreeRecord: TypeAlias = CallRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord
 SUBAGENT_ID: Final = "subagent_id"
-"""Metadata of a tool that started an agent of another program: the agent's id."""
+"""Metadata of a tool that started another program's agent: the agent's id."""
 _NO_TIMES: Final[Mapping[str, int]] = {}
 
 
@@ -42,14 +42,14 @@ class TreeLinks(NamedTuple):
     event_id: str | None = None
     """The event that a reward belongs to."""
     agent_id: str | None = None
-    """Without a span: the agent that another program reports, or in which it made a call."""
+    """Without a span: the id of another program's agent, which is this record or contains it."""
     subagent_id: str | None = None
-    """The agent that a tool of another program started."""
+    """The agent that another program's tool started."""
     is_step: bool = False
     is_call: bool = False
     is_agent: bool = False
     is_start: bool = False
-    """Whether another record, the one of its end, replaces it."""
+    """Whether the record of its end replaces it."""
 
 
 def links_of(record: TreeRecord) -> TreeLinks:
@@ -78,7 +78,7 @@ def links_of(record: TreeRecord) -> TreeLinks:
 
 
 def task_of(tool: EventRecord) -> str | None:
-    """Return the task for which a tool starts an agent, in the words of its arguments; None if they have none."""
+    """Return the task that a tool gives to an agent, as its arguments describe it; None without a description."""
     arguments = tool.data.get("arguments") if isinstance(tool.data, dict) else None
     description = arguments.get("description") if isinstance(arguments, dict) else None
     return description if isinstance(description, str) and description else None
@@ -93,13 +93,13 @@ def _text(metadata: Mapping[str, object], name: str, span_id: str | None) -> str
 class Tree:
     """The records of a session, each below what was around it; they are named by their number in `links`.
 
-    A record whose parent is not among them is below the nearest ancestor that is, at last below the session. Siblings
-    are in the order of their start, a timestep before what started with it. Parents in a circle, which no program
-    makes, are cut open at the earliest. Takes linear time, but for sorting.
+    If a record's parent is not among them, it is below the nearest ancestor that is, in the end below the session.
+    Siblings are in the order of their start, a timestep before what started with it. Parents in a circle, which no
+    program makes, are cut open at the earliest. Takes linear time, except for sorting.
     """
 
     def __init__(self, links: Iterable[TreeLinks], times: Mapping[str, int] = _NO_TIMES) -> None:
-        """`times`: by id, the time of a record in the tree if it is not that of its start."""
+        """`times`: by id, the time that places a record in the tree instead of its start."""
         self._links = [*links]
         orders = [
             (times.get(link.ident, link.start_ns), not link.is_step, number) for number, link in enumerate(self._links)
@@ -154,7 +154,7 @@ class _Index:
                 self._put(self._spans, link.span_id, number)
 
     def _put(self, numbers: dict[str | None, int], key: str, number: int) -> None:
-        """Remember the first record with a key, but the one of an end rather than the one of its start."""
+        """Remember the first record with a key, but prefer the record of an end over the record of its start."""
         if key not in numbers or self._links[numbers[key]].is_start:
             numbers[key] = number
 
@@ -180,7 +180,7 @@ class _Index:
         yield self._steps.get(link.timestep_id)
 
     def _of_agent(self, link: TreeLinks) -> Iterator[int | None]:
-        """Yield the agent of another program in which a record is, then the tool that started the agent."""
+        """Yield another program's agent around a record, then the tool that started the agent."""
         if link.agent_id is not None:
             yield None if link.is_agent else self._agents.get(link.agent_id)
             yield self._starters.get(link.agent_id)
@@ -195,7 +195,7 @@ class _Index:
 
 
 def _without_circles(parents: list[int | None], orders: list[tuple[int, bool, int]]) -> list[int | None]:
-    """Return the parents, without that of the earliest record of each circle."""
+    """Return the parents; in each circle the earliest record has none."""
     checked_in: list[int | None] = [None] * len(parents)
     for start in range(len(parents)):
         number: int | None = start

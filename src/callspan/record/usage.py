@@ -31,7 +31,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One model run inside the provider's server that the provider's own totals omit.
 
-    `input_tokens` is inclusive, as in `Usage`, whose counters include every iteration.
+    `input_tokens` is inclusive, as in `Usage`. The counters of `Usage` include every iteration.
     """
 
     kind: str
@@ -115,10 +115,10 @@ def usage_of_iteration(iteration: UsageIteration) -> Usage:
 
 
 def contradicts_itself(usage: Usage) -> bool:
-    """Return whether a counter is smaller than one of its parts, or writes to the cache are not the sum of theirs.
+    """Return whether a counter is smaller than a part of it, or cache writes are not the sum of their parts.
 
-    Nor is there an answer to an empty prompt, of which some servers' streams state 0 tokens. The last event of a stream
-    states the writes anew, but not how long they are kept.
+    An answer to 0 input tokens also contradicts itself; the streams of some servers state that. The last event of a
+    stream states the writes anew, but not how long they are kept.
     """
     inputs, output, writes = usage.input_tokens, usage.output_tokens, usage.cache_write_tokens
     short, long, total = usage.cache_write_5m_tokens, usage.cache_write_1h_tokens, usage.total_tokens
@@ -141,7 +141,7 @@ def contradicts_itself(usage: Usage) -> bool:
 
 
 def _is_exceeded(total: int | None, *parts: int | None) -> bool:
-    """Return whether a counter is smaller than one of its parts."""
+    """Return whether a counter is smaller than a part of it."""
     if total is not None:
         for part in parts:
             if part is not None and part > total:

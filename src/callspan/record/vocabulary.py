@@ -1,6 +1,7 @@
-"""Vocabulary: callspan's own words in fields of records that may also hold text, and whose the keys of a mapping are.
+"""Vocabulary: marks callspan's own words in fields that may also hold text, and who defines the keys of a mapping.
 
-The types of the fields say so, which a redactor of texts reads: what has no such annotation is the application's.
+The types of the fields say so, and a redactor of texts reads them: a field without such an annotation is the
+application's.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ WORDS: Final = "words"
 KEYS: Final = "keys"
 """The key in `extra` of a field's annotation that says who defines its keys."""
 WIRE: Final = msgspec.Meta(extra={KEYS: "wire"})
-"""Marks JSON of a provider's API, whose keys that defines; those of any other JSON are the application's."""
+"""Marks JSON with keys that a provider's API defines; the keys of any other JSON are the application's."""
 
 
 def own_words(words: Any) -> msgspec.Meta:
