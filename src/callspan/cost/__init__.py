@@ -1,4 +1,4 @@
-"""Cost: exact costs, computed from the usage or stated by the provider. Unknown is None."""
+"""Cost: exact costs, computed from the usage or stated by the provider. None means unknown."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def with_attempts(record: CallRecord, cost: Cost | None) -> CallRecord:
 
 
 def _without_answer(record: CallRecord, cost: Cost) -> Cost:
-    """Return the cost of an attempt as that of a call whose answer has no known one, unless there is no answer."""
+    """Return an attempt's cost as the call's, estimated if there is an answer, because its own cost is unknown."""
     if record.outcome != "success" and record.usage is None:
         return cost
     return msgspec.structs.replace(cost, estimated=True, reason=_ONLY_RETRIED)

@@ -70,7 +70,7 @@ FREE: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (f"{group}.cache_write_tokens_details.ttl_30m_tokens" for group in INPUT_DETAILS), "part of the writes"
     ),
-    # ai.google.dev/api/generate-content: the same tokens by modality, of which images and sound are read
+    # ai.google.dev/api/generate-content: the same tokens by modality; only images and sound are read
     **{
         f"{name}.{field}": "part of the tokens"
         for name in (
@@ -118,7 +118,7 @@ def bills_units_alone(usage: Usage) -> bool:
 
 
 def unpriced_fields(usage: Usage) -> list[str]:
-    """Return the fields of the usage object that state something whose price is unknown."""
+    """Return the fields of the usage object that state something with an unknown price."""
     raw = usage.raw
     if raw is None:
         return []

@@ -52,7 +52,7 @@ _IN_HOST: Final = {
     ),
     _OPENAI: re.compile(r"^(?:([a-z]{2})\.)?api\.openai\.com"),
 }
-"""The region in the host, for providers whose prices depend on it; a host without one is global."""
+"""The region in the host, for providers with regional prices; a host without one is global."""
 
 
 class Dimension(NamedTuple):
@@ -145,9 +145,9 @@ def _unusual_ttl(request: Request, usage: Usage) -> str | None:
 
 
 def as_text(usage: Usage) -> list[tuple[str, Usage]]:
-    """Return each modality of some of the tokens, and the usage in which these count as text.
+    """Return each modality of some of the tokens, with a usage that counts these as text.
 
-    Tokens that are all of one modality are those of a model with one price for them, such as speech.
+    If all tokens are of one modality, the model has one price for them, such as for speech.
     """
     if not any(_counts_of_modalities(usage)):  # saves 5 of 1,090 thousand instructions of storing a record
         return []

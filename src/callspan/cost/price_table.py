@@ -42,10 +42,10 @@ from callspan.record.call import CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 
 _BARE: Final = frozenset({SERVICE_TIER, PROCESSING})
-"""Dimensions whose values alone are keys of `tiers`."""
+"""Dimensions named in `tiers` by their value alone, without the dimension's name."""
 _MILLION: Final = Decimal(1_000_000)
 _ANSWERING: Final = frozenset({"chat", "text_completion"})
-"""Operations whose answers have tokens."""
+"""Operations that answer with tokens."""
 _DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 PROVIDER = "provider"
 """Source of a cost stated by the provider."""
@@ -56,7 +56,7 @@ class PriceFileError(ValueError):
 
 
 class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Prices of one model, US dollars per million tokens. The default of a cache price is that of `input`."""
+    """Prices of one model, US dollars per million tokens. Cache prices default to the price of `input`."""
 
     input: Decimal
     output: Decimal = Decimal(0)
@@ -81,7 +81,7 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise ValueError(f"{name} is {price}: use a non-negative amount")
 
     def of(self, values: dict[str, str]) -> tuple[ModelPrices, dict[str, str]]:
-        """Return the prices for these dimensions, and the dimensions without a price, of which there are fewest."""
+        """Return the prices that fit the most of these dimensions, and the dimensions left without a price."""
         candidates = [(self, values)]
         for name, value in values.items():
             tier = self.tiers.get(value if name in _BARE else f"{name}={value}")
@@ -183,7 +183,7 @@ class Pricer:
         return record if cost is None else msgspec.structs.replace(record, cost=cost)
 
     def _priced_by_run(self, record: CallRecord, usage: Usage) -> CallRecord:
-        """Return the call with its cost and that of each run within the server; unchanged if one of them is unknown."""
+        """Return the call with its cost and the cost of each run within the server; unchanged if any is unknown."""
         usages = list(map(usage_of_iteration, usage.iterations))
         runs = [_of_run(record, run.model, run_usage) for run, run_usage in zip(usage.iterations, usages, strict=True)]
         costs = list(map(self._cost_of_one_run, (_of_answer(record, usage, usages), *runs)))
@@ -210,7 +210,7 @@ class Pricer:
 
 
 def _doubts(record: CallRecord, usage: Usage) -> Iterator[str]:
-    """Yield the reasons for which the counts of an answer may not be those that are charged."""
+    """Yield the reasons why a provider may charge other counts than the answer's."""
     if usage.estimated:
         yield "estimated tokens"
     if usage.cost_estimated:
@@ -274,7 +274,7 @@ def pricer_for(prices: Path | None) -> Pricer:
 
 
 def _of_answer(record: CallRecord, usage: Usage, runs: Sequence[Usage]) -> CallRecord:
-    """Return the call with the usage that is not that of its runs."""
+    """Return the call with the usage that remains without its runs."""
     remainders = {name: _rest(getattr(usage, name), [getattr(run, name) for run in runs]) for name in ADDITIVE_COUNTERS}
     return msgspec.structs.replace(record, usage=msgspec.structs.replace(usage, iterations=[], **remainders))
 

@@ -98,16 +98,16 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "z_ai": "zai",
     "voyageai": "voyageai",
 }
-"""The package's provider names by those of the conventions."""
+"""The package's provider names by the conventions' names."""
 _DECISIONS: Final = "openai-decisions"
-"""The package's provider for OpenAI's decisions, of which only the input is charged, cached or not."""
+"""The package's provider for OpenAI's decisions, which charge only the input, cached or not."""
 _HOSTS: Final[Mapping[str, re.Pattern[str]]] = {
     "openai": re.compile(r"(?:[a-z]{2}\.)?api\.openai\.com"),
     "anthropic": re.compile(r"api\.anthropic\.com"),
 }
 """The hosts of these providers. Any other host is a gateway or a private server that uses the same SDK."""
 _HUGGING_FACE: Final = "huggingface"
-"""Hugging Face's router, of which each provider has prices of its own."""
+"""Hugging Face's router; each provider behind it has its own prices."""
 _GOOGLE: Final = "google"
 """Google, which states one price for "text / image / video" (ai.google.dev/gemini-api/docs/pricing)."""
 _BEDROCK: Final = "aws"
@@ -117,7 +117,7 @@ _AZURE_ROUTER: Final = "model-router"
 _FAMILIES: Final = frozenset({"gpt-4", "gpt-35-turbo", "gpt-3.5-turbo"})
 """Models that answers of Azure state for several versions with different prices."""
 _LISTED_REGIONS: Final = frozenset({"us", "us-east-1"})
-"""Bedrock's regions whose prices the package has."""
+"""Bedrock's regions with prices in the package."""
 _GOVERNMENT: Final = "us-gov"
 """Prefix of regions with separate prices, which the package lacks."""
 _FILE_SEARCH: Final = "file_search"
@@ -199,7 +199,7 @@ class PriceList:
     def usd(self, names: tuple[str, str], context: _Context, start_ns: int, usage: Usage) -> Decimal | None:
         """Return the price of a call; None for an unknown model or contradictory counts.
 
-        `names` are those of the provider in the package and of the model; `start_ns` is Unix time.
+        `names` are the package's name of the provider and the model's name; `start_ns` is Unix time.
         """
         with localcontext(USUAL):
             return self._usd(names, context, start_ns, usage)
@@ -293,7 +293,7 @@ def _listed_name(provider: str, model: str) -> str:
 def _is_priced(usage: Usage) -> bool:
     """Return whether all counts with a price are known."""
     if usage.raw is not None and ("svg_usage" in usage.raw or usage.raw.get("paused_seconds")):
-        return False  # usage of another model, or at another rate
+        return False  # a different model's usage, or a different rate
     return usage.input_tokens is not None or usage.input_audio_seconds is not None
 
 
@@ -320,7 +320,7 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
     if standard is None:
         return None
     total = prices.usd(names, context, start_ns, usage) or standard if context else standard
-    # The package ignores dimensions for which it has no prices.
+    # The package ignores dimensions that it has no prices for.
     ignored = [
         dimension for dimension in context if prices.usd(names, _without(context, dimension), start_ns, usage) == total
     ]
@@ -346,8 +346,8 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
 def _deployment(record: CallRecord) -> Iterator[str]:
     """Yield what a price at Azure depends on and a call does not state.
 
-    It is another one in a region or a data zone than for a global deployment, and nothing per token for reserved
-    capacity. The requested name is that of the deployment, and the answer of some states only the model's family.
+    A region or a data zone has another price than a global deployment, and reserved capacity has none per token. The
+    request names the deployment, and some answers state only the model's family.
     """
     if record.provider not in _AZURE:
         return
@@ -361,7 +361,7 @@ def _deployment(record: CallRecord) -> Iterator[str]:
 
 
 def _are_prompts(usage: Usage) -> bool:
-    """Return whether Anthropic's counts are those of several prompts, as where its tools ran between them."""
+    """Return whether Anthropic counted several prompts, for example because its tools ran between them."""
     runs = (usage.raw or {}).get("iterations")
     return isinstance(runs, list) and sum(isinstance(run, dict) and run.get("type") == "message" for run in runs) > 1
 
@@ -377,7 +377,7 @@ def _without(context: _Context, dimension: tuple[str, str]) -> _Context:
 
 
 def _is_regional(region: str, usd: Decimal, in_global: Decimal | None) -> bool:
-    """Return whether an amount is the price in this region; `in_global` is that of the global profile, if known."""
+    """Return whether an amount is the price in this region; `in_global` is the global profile's price, if known."""
     if region == UNKNOWN or region.startswith(_GOVERNMENT):
         return False
     return region in _LISTED_REGIONS or in_global not in (None, usd)

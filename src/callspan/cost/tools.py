@@ -34,7 +34,7 @@ _STATES_RUNS: Final = frozenset(
         ("groq", "chat_completions"),  # `executed_tools`
     }
 )
-"""Providers and APIs whose answers state each run. Elsewhere a tool that was requested may have run."""
+"""Providers and APIs that state each run in the answer. Elsewhere a requested tool may have run."""
 _OF_PARAMS: Final[Mapping[tuple[str, ...], str]] = {
     ("web_search_options",): WEB_SEARCH,  # OpenAI, Perplexity
     ("search_parameters",): WEB_SEARCH,  # xAI, by source
