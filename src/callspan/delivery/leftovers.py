@@ -46,7 +46,7 @@ class Result(msgspec.Struct):
     rejected: int = 0
     damaged: int = 0
     directories: list[Path] = []
-    """Directories from which records were delivered."""
+    """Directories that delivered records came from."""
     error: str | None = None
     """The error that ended the delivery, if any."""
 
@@ -63,7 +63,7 @@ def deliver(
     store, segments = store_of(url, settings), spool_files.left_segments_in(directories_for(url, other_urls, settings))
     if not segments:
         return Result()
-    target = target_of(find_store(url))  # which also has the name by which earlier records may wait
+    target = target_of(find_store(url))  # also has the other name that earlier records may wait under
     return Leftovers(target, StoreSink(store, settings.prices), timeout_s, progress).deliver(segments)
 
 

@@ -49,10 +49,10 @@ class Recorder:
     def __init__(
         self, settings: Settings, listeners: tuple[Listener, ...] = (), on_priced: Listener | None = None
     ) -> None:
-        """`on_priced` is called with each call whose cost was computed during delivery, once the first store has it."""
+        """`on_priced` is called with each call that was priced during delivery, once the first store has it."""
         self._settings, self._listeners, self._priced = with_absolute_paths(settings), listeners, on_priced
         self._stores: dict[str, Store] = {}
-        """The stores by URL. Each is made once, because a relative path is that of the current directory."""
+        """The stores by URL. Each is made once, because a relative path depends on the current directory."""
         self._roots: list[Path] = []
         """Where records of these stores wait: the roots before stores were added may still have some."""
         self.spool: Spool | None = None

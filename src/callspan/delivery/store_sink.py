@@ -138,7 +138,7 @@ class Retention:
         self._days = settings.retain_days, settings.retain_content_days
         shortest_s = min(days for days in self._days if days is not None) * _DAY_S
         self._pause_s = min(_MAX_PAUSE_S, max(_MIN_PAUSE_S, shortest_s / 100))
-        """Pause between two passes, each of which scans all contents."""
+        """Pause between two passes; a pass scans all contents."""
         self._pass: Iterator[int] | None = None
         self._next = 0.0
         self._has_deleted = False

@@ -75,7 +75,7 @@ class WaitingErasure:
             scope = extended
 
     def _decisive_records(self, scope: DeletionScope) -> Iterable[Record]:
-        """Return the newest version of each record of which the scope covers any version that waits."""
+        """Return the newest version of each record if the scope covers any waiting version of it."""
         versions, known = dict[tuple[str, str], list[Record]](), self._ids(scope)
         for record in filter(scope.covers, spool_files.records_in(self._ends)):
             kind, ident = record_key(record)

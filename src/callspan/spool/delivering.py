@@ -167,7 +167,7 @@ class Destination:
     def maintain(self, waiting: Waiting) -> bool:
         """Do a short piece of maintenance while nothing is to be delivered; return whether there is more to do now.
 
-        It must not delete anything newer than what waits, nor anything of which a newer version waits.
+        It must not delete anything newer than the waiting records, nor anything that waits in a newer version.
         """
         del waiting
         return False

@@ -53,7 +53,7 @@ class Target(NamedTuple):
     identity: str
     """Its URL without user and password; parameters are hashed."""
     paths: tuple[Path, ...] = ()
-    """The path of its file, if it is one, then that of a symbolic link which names it."""
+    """For a file: its path with symbolic links resolved, then the path that names it. Empty for other stores."""
 
     def list_entry(self, root: Path) -> str:
         """Return its line in the list of stores. A file beside the root is listed by name, so that both can move."""
@@ -166,7 +166,8 @@ def _check_own(directory: Path, *, closes: bool = False) -> None:
 
 
 def stores_of(directory: Path) -> list[str]:
-    """Return the list of a directory's stores; empty if missing, unreadable, or not that of the directory's name."""
+    """Return the list of a directory's stores; empty if missing, unreadable, or in conflict with the directory's
+    name."""
     lines = _lines_of(directory / STORES_FILE)
     return lines if _is_named_by(directory, lines) else []
 
@@ -208,7 +209,7 @@ def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
 
 
 def entries_of(root: Path) -> list[Path]:
-    """Return the entries of a root. Raises OSError, also for one in `/tmp` to which another user may have written."""
+    """Return the entries of a root. Raises OSError, also if it is in `/tmp` and another user may have written to it."""
     if root in fallback_roots():
         _check_own(root)
     return sorted(root.iterdir())

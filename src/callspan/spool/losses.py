@@ -91,7 +91,7 @@ class Losses(msgspec.Struct):
         losses_by_name.setdefault(key, Loss()).add(loss)
 
     def add_all(self, losses: Losses) -> None:
-        """Add the losses of another object."""
+        """Add all of these losses."""
         for kind in _KINDS:
             for name, loss in getattr(losses, kind).items():
                 self.add(kind, name, loss)
@@ -207,7 +207,7 @@ class LossCounter:
             del self._unwritten[: len(same_directory)]
 
     def _count_in(self, directory: Path | None, losses: Losses) -> None:
-        """Add losses to the file of a directory, else to that of the one in use, which may be writable."""
+        """Add losses to the file of their directory; if that fails, to the file of the directory in use."""
         try:
             add_losses(directory or self.directory, losses)
         except OSError:

@@ -2,8 +2,8 @@
 
 A line is `crc32 json`: eight hexadecimal digits, a space, one record, a line end. Damage costs only the lines that it
 touches; a line without its end was never acknowledged. The writer holds a lock on the file; after it has exited,
-another process may adopt the file. The file name states when it was made, by which process, and the format of its
-records.
+another process may adopt the file. The file name states when it was made, the process that made it, and the format of
+its records.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def lines_of(path: Path, offset: int = 0) -> Iterator[Line]:
 
 
 def read_lines(descriptor: int, offset: int) -> bytes:
-    """Return complete lines after an offset, about 1 MiB but at least one line; empty if there is none."""
+    """Return complete lines after an offset, about 1 MiB but at least one line; empty without a complete line."""
     window = _WINDOW
     while True:
         data = os.pread(descriptor, window, offset)
@@ -165,9 +165,9 @@ def is_locked(path: Path) -> bool:
 
 
 def _may_be_held_elsewhere(path: Path, descriptor: int) -> bool:
-    """Return whether a process that cannot be seen may hold a segment whose lock is free: on a network file system.
+    """Return whether an unseen process may hold a segment although its lock is free: on a network file system.
 
-    There a lock may be that of one machine only. One that shows no sign of life for long is taken to be gone.
+    There, locks may count on one machine only. A process that shows no sign of life for long is taken to be gone.
     """
     identity = path.name.partition("-")[2].rpartition("-")[0].replace(_SLASH, "/")
     is_silent = time.time() - os.fstat(descriptor).st_mtime >= UNKNOWN_AFTER_S
@@ -175,7 +175,7 @@ def _may_be_held_elsewhere(path: Path, descriptor: int) -> bool:
 
 
 def read_cursor(segment: Path, key: str) -> int:
-    """Return the offset up to which a store has a segment; 0 if unknown, because repeated delivery is harmless."""
+    """Return how far a store has a segment, as an offset; 0 if unknown, because repeated delivery is harmless."""
     return valid_cursor(_cursor_path(segment, key), segment) or 0
 
 
@@ -193,7 +193,7 @@ def valid_cursor(cursor: Path, segment: Path) -> int | None:
 
 
 def segment_of_cursor(cursor: Path) -> Path:
-    """Return the segment to which a cursor belongs."""
+    """Return the segment of a cursor."""
     return cursor.with_name(cursor.name.removesuffix(CURSOR_SUFFIX).rpartition(".")[0])
 
 
@@ -311,11 +311,11 @@ class Segment:
             return read_lines(self._descriptor, offset) if self._descriptor >= 0 else b""
 
     def cursor(self, key: str) -> int:
-        """Return the offset up to which a store has it."""
+        """Return how far a store has it, as an offset."""
         return self._cursors[key]
 
     def move(self, key: str, offset: int) -> None:
-        """Store the offset up to which a store has it. It overwrites the last one, which works on a full disk."""
+        """Write down how far a store has it. The offset overwrites the last one, which works on a full disk."""
         try:
             if self._descriptor >= 0:  # otherwise it was given up during the delivery
                 with opened(_cursor_path(self.path, key), os.O_WRONLY | os.O_CREAT) as descriptor:

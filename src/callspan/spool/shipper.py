@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MIN_WAIT_S: Final = 0.05
 _MAX_WAIT_S: Final = 30.0
 _LINGER_S: Final = 0.5
-"""Time to collect a batch, whose fixed cost is much higher than that of its records."""
+"""Time to collect a batch, because a batch costs far more than each of its records."""
 _SHARED_LINGER_S: Final = 2.0
 """The same for a server, which hundreds of processes may share."""
 _KEEP_OPEN_S: Final = 0.2
@@ -45,7 +45,7 @@ _IDLE_S: Final = 5.0
 _SEARCH_S: Final = 5.0
 """Interval between searches for segments of ended processes."""
 _WARN_S: Final = 300.0
-"""Time in which a reason is logged once, even if the store recovers and fails again."""
+"""A reason is logged once in this time, even if the store recovers and fails again."""
 _MAX_REASONS: Final = 4
 """Maximum number of reasons logged in that time."""
 _VARYING: Final = re.compile(r"\d+")

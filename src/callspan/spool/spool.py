@@ -6,9 +6,9 @@ process with the same stores, or a reading command, delivers the segments of an 
 Why it is a file and not a queue: what is in memory dies with the process. One `writev` gives the record to the kernel,
 which keeps it whatever becomes of the process; only a power failure takes more, see `sync`.
 
-Who may deliver a segment is said by a lock on the file, never by a process id: the kernel releases the lock in every
-way in which a process can end, and a process id may be reused, or belong to another container. Only who holds the lock
-removes the file or moves it to another spool.
+A lock on the file says who may deliver a segment, never a process id: the kernel releases the lock however a process
+ends, and a process id may be reused, or belong to another container. Only who holds the lock removes the file or moves
+it to another spool.
 
 Order in `append`: the line, then the threads, then the wake. If a thread cannot be started, at the limit of threads or
 during shutdown, the record is safe and only late. The lock is held for the line alone. A fork waits for it, so nothing
@@ -126,10 +126,10 @@ class Spool:
         self._limit, self._used, self._measure_at = self._max_bytes, 0, 0.0
         self._bad_until: dict[Path, float] = {}
         self._full_at: dict[Path, int] = {}
-        """The target size of directories whose disk was full, which makes `tidy` delete a segment."""
+        """The target size of directories on a full disk, which makes `tidy` delete a segment."""
         self._tidy_at = self._old_at = 0.0
         self._unsynced: deque[Path] = deque()
-        """Directories whose list of stores was just written."""
+        """Directories with a list of stores that was just written."""
         self._to_log: deque[tuple[int, str]] = deque()
         self._appended = 0
         self.losses = LossCounter(self.directory)
@@ -292,7 +292,7 @@ class Spool:
         return sorted(self._segments.copy().values(), key=lambda segment: segment.path.name)
 
     def waiting_directories(self) -> list[Path]:
-        """Return the directories in which records of this process wait, else the one in use."""
+        """Return the directories with waiting records of this process, else the directory in use."""
         return sorted({segment.path.parent for segment in self.segments()}) or [self.losses.directory]
 
     def remove_if_delivered(self, segment: Segment) -> None:
@@ -304,7 +304,7 @@ class Spool:
                     segment.remove()
 
     def orphaned_segments(self) -> Iterator[Path]:
-        """Yield the segments of all processes whose stores are among these, except those that this spool holds."""
+        """Yield the segments of processes that have only stores of this spool, except the segments that it holds."""
         for root in {directory.parent for directory in self._directories}:
             own_keys = {target.key(root) for target in self._sinks}
             spool_files.restore_stores(root, [self._sinks.keys()])
@@ -439,7 +439,7 @@ class Spool:
             self._to_log.append((logging.DEBUG, _NO_THREAD))
 
     def _log(self) -> None:
-        # Not under the lock, for which forks wait: logging runs handlers of the application.
+        # Not under the lock, because forks wait for it: logging runs handlers of the application.
         with suppress(IndexError):  # another thread may take the last
             while self._to_log:
                 level, text = self._to_log.popleft()
