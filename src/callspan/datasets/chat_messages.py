@@ -91,9 +91,9 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
 
 
 def continuing(chat: ChatCall, prompt: list[ChatMessage]) -> ChatCall:
-    """Return a call with this prompt, whose last message the model continues if it is the assistant's.
+    """Return a call with this prompt. If its last message is the assistant's, the model continues it.
 
-    Anthropic's models do so, which the API of a call says.
+    For calls of Anthropic's API, where models continue such a message.
     """
     prefill = prompt[-1] if prompt else {}
     if prefill.get("role") != "assistant" or not isinstance(prefill["content"], str):
@@ -290,7 +290,7 @@ def flaw(messages: Sequence[ChatMessage]) -> str | None:
     """
     questions = [message["content"] for message in messages if message["role"] == "user"]
     if questions and not any(questions):
-        return "an empty question"  # for example an image of which no bytes were kept
+        return "an empty question"  # for example an image without kept bytes
     waiting: set[str] = set()
     for message in messages:
         if message["role"] == "tool":

@@ -32,7 +32,7 @@ COLUMNS: Final = (
     | dict.fromkeys(_OF_SESSION, "string")
     | {"timestep_position": "int64", "reward": "float64"}
 )
-"""The columns and types of a table: those of `callspan calls --json`, with the content of the call and the labels and
+"""The columns and types of a table: the fields of `callspan calls --json`, the content of the call, and the labels and
 scores of its session. `cost_usd` is exact decimal text; lists and objects are JSON."""
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
 Progress: TypeAlias = Callable[[Statistics], None]

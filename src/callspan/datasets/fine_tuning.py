@@ -55,7 +55,7 @@ def rows_per_session(episodes: Iterable[Episode], options: Options, statistics: 
 
 
 def _valid_turns(episode: Episode, options: Options, statistics: Statistics) -> Iterator[Turn]:
-    """Yield the exported calls whose messages trainers accept; count the others."""
+    """Yield the exported calls with messages that trainers accept; count the others."""
     for turn in turns(episode, options, statistics):
         reason = turn.defect
         if reason is None:

@@ -1,4 +1,4 @@
-"""Lineage: finds the calls whose conversation a call continues, by comparing their messages.
+"""Lineage: finds the call that a call continues, by comparing their messages.
 
 Each message has a node: a hash of itself and all messages before it. The answer of a call has a node too; a call whose
 prompt contains this node continues that call. Retries and forks share nodes as far as their messages are equal.
@@ -36,7 +36,7 @@ class Turn(NamedTuple):
     call: CallRecord
     """Without its conversation and the body of its request."""
     previous: Turn | None
-    """The turn whose messages the provider puts before those of the request."""
+    """The turn that the request continues: the provider puts its messages first."""
     new: list[ChatMessage]
     """The messages after those of `previous`."""
     new_nodes: list[bytes]
@@ -76,7 +76,7 @@ class Turn(NamedTuple):
         """The reason why trainers reject its messages; None if they are valid."""
         if self.call.finish_reason == "pause_turn":
             return "a paused answer"  # the next call continues it
-        # A line of a batch has no request, nor has a call whose request was larger than a record may be.
+        # A line of a batch has no request, nor has a call with a request larger than a record may be.
         return flaw(self.whole) if self.new else "no prompt"
 
     def backwards(self) -> Iterator[tuple[bytes, ChatMessage]]:
@@ -100,7 +100,7 @@ def turns(
 ) -> Iterator[Turn]:
     """Yield the exported calls of one session, in order, each with its whole conversation; count the others.
 
-    `reasoning` replaces that of the options.
+    `reasoning` replaces `options.reasoning`.
     """
     builder = _TurnBuilder(episode, reasoning=options.reasoning if reasoning is None else reasoning)
     for call, is_exported in checked_calls(episode, options, statistics):
@@ -208,9 +208,9 @@ def _bare(call: CallRecord) -> CallRecord:
 
 
 def _continued(previous: Turn, prompt: list[ChatMessage], *, keeps: bool) -> tuple[Turn | None, list[ChatMessage]]:
-    """Return the turn whose messages a call continues, and the messages after them.
+    """Return the turn that a call continues, and the messages after it.
 
-    Instructions are those of the new call, unless the API keeps the old ones. If they differ, all messages are new.
+    The new call's instructions apply, unless the API keeps the old ones. If they differ, all messages are new.
     """
     new_instructions, old_instructions = _instructions(prompt), previous.instructions
     if new_instructions is None and (keeps or old_instructions is None):

@@ -94,7 +94,7 @@ class _Answers:
         return reason
 
     def _turns(self, episode: Episode, dropped: Dropped) -> Iterator[Turn]:
-        """Yield the turns of a session, whose calls have been counted."""
+        """Yield the turns of a session, without counting its calls again."""
         return turns(episode, self._options, Statistics(dropped=dropped))
 
 

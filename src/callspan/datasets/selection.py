@@ -45,7 +45,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     agent_version: str = "unknown"
     """Trajectories: version of the agent, required by the format."""
     objective: str = REWARD
-    """Preference pairs, rollouts: what ranks sessions and timesteps, the reward or the mean of another objective."""
+    """Preference pairs, rollouts: what ranks sessions and timesteps: the reward, or the mean for the given
+    objective."""
     without_cut_off: bool = False
     """Exclude answers that were cut off by the token limit or with their stream."""
     limit: int | None = None
@@ -125,7 +126,7 @@ def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics
 
 
 def _selected_sessions(reader: Reader, selection: CallFilter) -> list[SessionSummary]:
-    """Return the selected sessions in their order, then those of which only calls have the selected metadata."""
+    """Return the selected sessions in their order, then sessions that have the selected metadata only in calls."""
     summaries = list(reader.sessions(selection))
     if selection.metadata:
         session_ids = {summary.session.session_id for summary in summaries}

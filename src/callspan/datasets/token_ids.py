@@ -1,4 +1,4 @@
-"""Token ids: those that inference servers return with an answer, by the field in which each server states them."""
+"""Token ids: reads the ids that inference servers return with an answer, each server in its own fields."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     """The field of the response with the prompt's ids, such as `sglext.input_ids`; `choices` is the first choice."""
     completion_field: str
     misfit: str | None = None
-    """Why the ids cannot be those of the whole call: their number is not the one that the server counted; else None."""
+    """Why the ids cannot belong to the whole call: the server counted another number; None if they can."""
 
 
 def tokens_of(call: CallRecord) -> Tokens | None:

@@ -108,7 +108,7 @@ def _stop_condition(episode: Episode) -> str | None:
 def _step_rewards(
     episode: Episode, objective: str, trained: Collection[str | None]
 ) -> Mapping[str | None, float | None]:
-    """Return the reward of each timestep, or the mean score of another objective.
+    """Return the reward of each timestep, or its mean score for another objective.
 
     Each reward counts at one of the timesteps in `trained`: the innermost that contains it.
     """
@@ -217,7 +217,7 @@ class _Steps:
         self._seen[canonical(answer)] += 1
 
     def add_tool_events(self, events: Iterable[Event]) -> None:
-        """Add the recorded results of tool calls whose results were not sent to a model."""
+        """Add the recorded results of tool calls, if the results were not sent to a model."""
         for event in events if self._callers else ():
             if not isinstance(event, EventRecord) or event.event_type != "tool":
                 continue
