@@ -206,7 +206,7 @@ class TextRun(NamedTuple):
 
 
 def text_changes(a: str, b: str, unit: Unit = "words") -> list[TextRun]:
-    """Return the runs of both texts in order; those of A joined are A, and likewise for B.
+    """Return the runs of both texts in order; the runs of A joined are A, and likewise for B.
 
     Example:
         >>> text_changes("a red tent", "a blue tent")

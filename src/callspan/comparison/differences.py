@@ -43,7 +43,7 @@ class GroupSelector(NamedTuple):
 
 
 def parse_selector(text: str, reference: GroupSelector | None = None) -> GroupSelector:
-    """Parse `KEY=VALUE`, `=VALUE` with the key of another selector, or the name of an experiment.
+    """Parse `KEY=VALUE`, `=VALUE` with the reference's key, or the name of an experiment.
 
     Raises ValueError for an unknown key.
     """

@@ -1,4 +1,4 @@
-"""Groups: groups sessions by experiment, task, model, metadata etc., and the measures by which groups are compared.
+"""Groups: groups sessions by experiment, task, model, metadata etc., and measures groups to compare them.
 
 A measure is a value of a session: its success, each score, and each sum.
 """
@@ -20,7 +20,7 @@ from callspan.stores import META, SessionSummary, exact_sum
 
 SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "user", "tag", "day", "hour")
 """The groupings of sessions besides `meta:KEY`. A session with several models, tags or values is in the group of each;
-days and hours are those of its start, in UTC."""
+its day and hour are when it started, in UTC."""
 _NS_PER_S: Final = 1_000_000_000
 _FIELDS: Final = {"experiment": "experiment", "task": "task_id", "group": "group_id", "name": "name", "user": "user_id"}
 _NAMES: Final = {fact: name for name, fact in _FIELDS.items()}
@@ -116,7 +116,7 @@ SUMS: Final = tuple(
 
 
 class Mean(NamedTuple):
-    """The sum and mean of a measure over the sessions for which it is known."""
+    """The sum and mean of a measure over the sessions that have it."""
 
     sum: Number | None
     """None for scores."""
@@ -141,7 +141,7 @@ def objectives_of(sessions: Iterable[SessionSummary]) -> list[str]:
 
 
 def values_of(measure: Measure, sessions: Iterable[SessionSummary]) -> list[Number]:
-    """Return the values of the sessions for which it is known."""
+    """Return the values of the sessions that have one."""
     return [value for summary in sessions if (value := measure.of(summary)) is not None]
 
 

@@ -51,7 +51,8 @@ def of_shares(first: tuple[int, int], second: tuple[int, int]) -> Interval | Non
 def of_mean(values: Sequence[float]) -> Interval | None:
     """Return the interval of a mean; None for too few values, or if all are equal.
 
-    A BCa bootstrap with a fixed seed, expanded for few values: alone, that of 5 would have the mean in 85 % of cases.
+    A BCa bootstrap with a fixed seed, expanded for few values: unexpanded, 5 values would cover the mean in 85 % of
+    cases.
     """
     return _bootstrap([values], [1])
 
@@ -86,8 +87,8 @@ def _bootstrap(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> Inte
 def _expanded_z(samples: Sequence[Sequence[float]]) -> float:
     """Return the normal quantile for an interval of 95 % from few values (Hesterberg 2015, expanded percentiles).
 
-    Resamples have the variance of the samples, not of the population, whose uncertainty is that of Student's t, with
-    Welch's degrees of freedom.
+    Resamples have the variance of the samples, not of the population. Its uncertainty follows Student's t, with Welch's
+    degrees of freedom.
     """
     errors = [(_squared_error(sample), len(sample)) for sample in samples]
     total = sum(error for error, _ in errors)

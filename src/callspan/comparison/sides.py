@@ -58,7 +58,7 @@ def read_side(reader: Reader, item: SessionSummary | CallRecord, limit: int) -> 
 
 
 def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
-    """Return the side of a call with its whole conversation, including that of the calls it continues."""
+    """Return the side of a call with its whole conversation, including the calls it continues."""
     messages = [*_system(conversation.system), *conversation.input, *conversation.output]
     return Side(
         id=call.call_id,
