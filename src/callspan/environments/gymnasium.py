@@ -167,7 +167,7 @@ class Traced(_Wrapper):
 
 
 def _started(session: Session) -> Session:
-    """Start the session in the scope around all episodes: those of other environments are beside it."""
+    """Start the session in the scope around all episodes, beside the episodes of other environments."""
     current = outer = get_current()
     scope = scope_of(current)
     while scope is not None and scope in _EPISODES and scope.outer is not None:

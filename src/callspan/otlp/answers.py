@@ -36,7 +36,7 @@ class Answers:
         """What the last answer rejected; None if nothing."""
 
     def exporter(self) -> SpanExporter:
-        """Return an exporter whose answers are read. Raises ImportError if it is not installed."""
+        """Return an exporter; this object reads the answers it gets. Raises ImportError if it is not installed."""
         if self._protocol == "grpc":
             return self._listening(make_exporter("traces", self._protocol, self._address))
         options = {} if _has_own_session() else {"session": self._session()}
@@ -85,7 +85,7 @@ class Answers:
 
 
 def _has_own_session() -> bool:
-    """Return whether the exporter's session is that of a provider of credentials, which the environment names."""
+    """Return whether the exporter has its own session, from a provider of credentials that the environment names."""
     return any(
         f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{prefix}CREDENTIAL_PROVIDER" in os.environ for prefix in ("TRACES_", "")
     )

@@ -66,7 +66,7 @@ def check_otlp(otlp: object) -> None:
 
 
 def set_up_global(otlp: str | bool, service: str | None, *, signals: Sequence[Signal]) -> None:
-    """Set the global providers of the requested signals for which the application has none. Never raises.
+    """Set the global providers of the requested signals, unless the application has set them. Never raises.
 
     A global provider can be set once per process: OpenTelemetry rejects one that the application sets later.
     """
@@ -147,7 +147,7 @@ def otlp_is_named() -> bool:
 
 
 def protocol_of(signal: Signal) -> Protocol:
-    """Return the protocol of a signal; http/protobuf instead of one without an exporter for Python."""
+    """Return the protocol of a signal; http/protobuf instead of a protocol that has no exporter for Python."""
     fixed = next((_NAMES[name] for name in _exporters(signal) if name in _NAMES), None)
     return fixed or ("grpc" if otlp_variable("PROTOCOL", signal) == "grpc" else "http/protobuf")
 
@@ -177,7 +177,7 @@ def otlp_variable(name: str, signal: Signal) -> str:
 
 
 def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None = None, **options: object) -> Any:
-    """Return OpenTelemetry's exporter of a signal; `endpoint` None: that of the environment.
+    """Return OpenTelemetry's exporter of a signal; `endpoint` None: the environment's.
 
     Raises ImportError if it is not installed.
     """

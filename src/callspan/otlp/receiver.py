@@ -46,7 +46,7 @@ class RefusedError(Exception):
 class Receiver:
     """An OTLP receiver of spans, for use by one thread.
 
-    Headers, TLS files, compression and time limit are those of OTEL_EXPORTER_OTLP_[TRACES_]*.
+    Headers, TLS files, compression and time limit come from OTEL_EXPORTER_OTLP_[TRACES_]*.
     """
 
     def __init__(self, address: str) -> None:

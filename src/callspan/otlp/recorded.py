@@ -43,7 +43,7 @@ from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 _AT_ONCE: Final = 100
-"""Number of records outside of sessions whose spans are created together."""
+"""Number of records outside of sessions that get their spans together."""
 _UNKNOWN_SERVICE: Final = "unknown_service"
 """OpenTelemetry's name for a service without one."""
 _R = TypeVar("_R", bound=Record)
@@ -56,7 +56,7 @@ class RecordedSpans:
         """`settings` determine the contents of spans."""
         self.reader, self._settings = reader, settings
         self.unsampled: set[str] = set()
-        """Keys of records read so far whose span was not sampled."""
+        """Keys of records read so far with a span that was not sampled."""
         self.unended: set[str] = set()
         """Keys of records read so far that have not ended."""
         self.silent: set[str] = set()
@@ -170,7 +170,7 @@ def _is_unsampled(record: Record) -> bool:
 
 
 def _totals(summary: SessionSummary) -> Totals:
-    """Return the sums of a session whose process did not write any."""
+    """Return the sums of a session if its process did not write them."""
     names = ("calls", "errors", "timesteps", "input_tokens", "output_tokens", "reward")
     rewards = {objective: score.mean for objective, score in summary.scores.items()}
     return Totals(**{name: getattr(summary, name) for name in names}, rewards=rewards)

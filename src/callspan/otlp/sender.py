@@ -50,13 +50,13 @@ class SpanSender:
         self.refusals = Counter[str]()
         """Number of spans of requests that the receiver refused for good, by reason."""
         self.rejections = Counter[str]()
-        """Number of spans that it rejected of requests that it accepted, by reason."""
+        """Number of spans that it rejected in requests that it accepted, by reason."""
         self.late = 0
         """Number of spans that ended after they were sent as `unknown`, and are not sent again under their id."""
         self.receiver, self._sent, self._again, self._on_progress = receiver, versions, again, on_progress
         self._since_ns = 0 if again else max(0, versions.mark_ns - _OVERLAP_NS)
         self._seen: set[RowVersion] = set()
-        """Rows since the last mark whose spans were sent."""
+        """Rows since the last mark with spans that were sent."""
         self._next_unended_s = 0.0
         self._silent: set[str] = set()
         """Keys of spans of this round that are `unknown`."""
