@@ -166,8 +166,7 @@ def _check_own(directory: Path, *, closes: bool = False) -> None:
 
 
 def stores_of(directory: Path) -> list[str]:
-    """Return the list of a directory's stores; empty if missing, unreadable, or in conflict with the directory's
-    name."""
+    """Return the list of a directory's stores; empty if missing, unreadable, or at odds with the directory's name."""
     lines = _lines_of(directory / STORES_FILE)
     return lines if _is_named_by(directory, lines) else []
 

@@ -54,7 +54,7 @@ class Capture:
 
     @property
     def everything(self) -> list[Record]:
-        """All records in the order in which they were written, including `started` records."""
+        """All records in the order they were written in, including `started` records."""
         _settle()
         return list(self._all)
 
@@ -118,11 +118,11 @@ def capture(
 ) -> Iterator[Capture]:
     """Instrument the SDKs for a block and collect its spans and records; then restore the previous state.
 
-    `redact`, `sdks` and `settings` are those of `callspan.instrument()`; environment variables are ignored. Misuse of
-    the session API raises `UsageError`, so that it fails the test. Spans go to a separate provider, not to the global
-    one, and with `otlp` also to that receiver, at the end of the block at the latest; records go to no store unless
-    `stores` names one. Captures may be nested; the innermost one gets the calls, and does not know the sessions of
-    outer ones. A capture is of the whole process: threads that capture at once get each other's calls.
+    `redact`, `sdks` and `settings` are as for `callspan.instrument()`; environment variables are ignored. Misuse of the
+    session API raises `UsageError`, so that it fails the test. Spans go to a separate provider, not to the global one,
+    and with `otlp` also to that receiver, at the end of the block at the latest; records go to no store unless `stores`
+    names one. Captures may be nested; the innermost one gets the calls, and does not know the sessions of outer ones. A
+    capture covers the whole process: threads that capture at once get each other's calls.
 
     Raises:
         SettingError: A setting is invalid.

@@ -44,7 +44,7 @@ class ReplayError(LookupError):
 
 
 class CallQueue:
-    """Recorded calls, each of which is served once. Thread-safe."""
+    """Recorded calls. Each is served once. Thread-safe."""
 
     def __init__(self, calls: list[CallRecord], *, match: Match = "order") -> None:
         """`match` is `body` for requests with an equal body only, `order` to serve other requests the next call."""
@@ -58,12 +58,12 @@ class CallQueue:
 
     @property
     def unused(self) -> list[CallRecord]:
-        """The calls that were not served yet, in the order in which they were recorded."""
+        """The calls that were not served yet, in the order they were recorded in."""
         with self._lock:
             return list(self._unused.values())
 
     def answer(self, request: ReceivedRequest) -> Reply:
-        """Return the recorded answer to a request. Raises ReplayError if there is none."""
+        """Return the recorded answer to a request. Raises ReplayError without one."""
         key = body_hash(request.content)
         with self._lock:
             # A retry of the SDK is the same call.
@@ -137,7 +137,7 @@ def replay(
 
     Raises:
         ReplayError: There is nothing to replay, or a request had no answer.
-        SettingError: The URL is not that of a readable store.
+        SettingError: The URL names no readable store.
         StoreError: The store cannot be opened, for example because its file is missing.
 
     Example:

@@ -25,7 +25,7 @@ from callspan.view.source import PageRequest, Row
 from callspan.view.turns import messages_with, plain_messages
 
 _MAX_BEFORE: Final = 20
-"""Maximum number of earlier calls of the session whose messages are compared."""
+"""Maximum number of earlier calls of the session to compare messages with."""
 _MAX_FOLLOWING: Final = 500
 """Number of entries after the call that are searched for runs of its tools."""
 _MAX_CHARACTERS: Final = 500_000
@@ -77,7 +77,7 @@ class Bodies(msgspec.Struct):
 
 
 def page(request: PageRequest) -> CallPage:
-    """Return call `id`. Raises LookupError if there is none."""
+    """Return call `id`. Raises LookupError if it does not exist."""
     reader, call = request.reader, request.call(request.required("id"))
     instructions_by_key: dict[str, dict[str, object]] = {}
     history = reader.history(call)

@@ -29,7 +29,7 @@ _MINUTES_BELOW_NS: Final = 3 * 3_600 * 1_000_000_000
 """Charts of a shorter period have a value per minute."""
 _MAX_ROWS: Final = 50
 _MAX_SESSIONS: Final = 2_000
-"""Number of newest sessions whose scores are shown."""
+"""Scores are shown for this number of newest sessions."""
 _TABLE_KEYS: Final = ("user", "model", "provider", "name", "experiment")
 
 
@@ -122,7 +122,7 @@ def scores(request: PageRequest) -> Scores:
 def _period(reader: Reader, selection: CallFilter) -> tuple[int, int] | None:
     """Return the first and last start of the selected calls and sessions in Unix nanoseconds: the axis of all charts.
 
-    None if there are none.
+    None without any.
     """
     starts: list[int] = []
     for newest in (False, True):

@@ -11,7 +11,7 @@ from callspan.records import labels
 from callspan.view.source import PageRequest
 
 _MAX_READ: Final = 300
-"""Number of the newest sessions and calls whose metadata are read."""
+"""Metadata are read from this number of newest sessions and calls."""
 _MAX_VALUES: Final = 12
 """Number of values above which a key is no choice."""
 

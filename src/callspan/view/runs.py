@@ -29,7 +29,7 @@ def runs_of(calls: Iterable[CallRecord]) -> Mapping[str, str]:
 
 
 def _answered(call: CallRecord) -> Iterator[_Tool]:
-    """Yield the tools whose results a call sends, the last one first."""
+    """Yield the tools that a call sends results of, the last one first."""
     about = _first_words(call)
     for message in reversed(spoken(call)):
         yield from ((part.id, about) for part in message.parts if isinstance(part, ToolResult) and part.id)

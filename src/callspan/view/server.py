@@ -113,7 +113,7 @@ class _Gate:
         return None if is_browser and is_page else PlainTextResponse(_CLOSED, 403)
 
     def _exchange(self, presented: str, *, is_browser: bool) -> Response:
-        """Return the answer to the printed address, whose token works once.
+        """Return the answer to the printed address; its token works once.
 
         It is a page with a link instead of a redirect, because browsers send strict cookies only from the same address.
         """

@@ -50,7 +50,7 @@ _MAX_CHARACTERS: Final = 20_000
 """Maximum number of characters of each text. The page of the call shows more."""
 _MAX_POINTS: Final = 600
 _MAX_STEPS: Final = 2_000
-"""Number of steps above which only those of the page are read."""
+"""In a session with more steps, only the steps of the page are read."""
 
 
 _NO_CALLS: Final = StepSums(calls=0, errors=0)

@@ -50,7 +50,7 @@ class StreamEvent(NamedTuple):
 
 
 def typed(kind: str, **fields: object) -> StreamEvent:
-    """An event whose name is also the type in its data; a `.delta` has content."""
+    """An event that repeats its name as `type` in its data; a `.delta` has content."""
     return StreamEvent({"type": kind, **fields}, kind, content=kind.endswith(".delta"))
 
 

@@ -50,7 +50,7 @@ _STOP_REASONS = {
 _LLAMA_REASONS = {"max_tokens": "length"}
 _COUNT = "x-amzn-bedrock-{}-token-count"
 _TEXT_HEADER = 7
-"""The type of a header of an event whose value is a text."""
+"""The type of an event's header with a text as value."""
 _METRICS = "amazon-bedrock-invocationMetrics"
 
 

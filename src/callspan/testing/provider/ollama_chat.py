@@ -32,7 +32,7 @@ _FRAMING = Framing("application/x-ndjson", json_line)
 
 
 def _counted(reply: Reply) -> Json:
-    """The counters; that of a prompt which was in the cache is absent."""
+    """The counters; a prompt from the cache has none."""
     prompt = {"prompt_eval_count": reply.input_tokens} if reply.cache_read_tokens < reply.input_tokens else {}
     durations = {"total_duration": 5_000_000, "load_duration": 1_000_000, "eval_duration": 3_000_000}
     return {**prompt, "eval_count": reply.output_tokens, **durations}

@@ -140,7 +140,7 @@ def _shares(values: object, chunks: list[int]) -> dict[int, list[object]]:
 
 
 def _chat_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
-    """The chunks of a choice. Those of text have its tokens, the last what else a provider states."""
+    """The chunks of a choice. Text chunks have its tokens; the last chunk has what else a provider states."""
     deltas = [*_deltas(member(choice, "message")), ({}, False)]
     last, logprobs = len(deltas) - 1, member(choice, "logprobs")
     of_text = [at for at, (delta, _) in enumerate(deltas) if delta.get("content")] or [last]

@@ -48,7 +48,7 @@ _PIECE = 12_000
 
 
 def accept(upgrade: ReceivedRequest, connection: socket.socket) -> WebSocket:
-    """Accept a websocket whose request has been read."""
+    """Accept a websocket after its request has been read."""
     from websockets.http11 import Request
     from websockets.server import ServerProtocol
     from websockets.sync.connection import Connection as WebSocket
@@ -78,7 +78,7 @@ class RealtimeSession:
         self._audio_ms = self._turn_began_ms = 0
         """The length of the audio received, and where in it the user's turn began."""
         self._item_id = f"item_{base62(21)}"
-        """Of the user's next message, whose speech may have begun."""
+        """Of the user's next message; its speech may have begun."""
         self._is_speaking = False
         self._heard: Reply | None = None
         """The reply to the user's last turn, until it is sent."""

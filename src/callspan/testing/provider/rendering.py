@@ -80,7 +80,7 @@ def find_route(request: ReceivedRequest) -> tuple[Route, dict[str, str]] | None:
 
 
 def family_of(request: ReceivedRequest, route: Route | None) -> Family:
-    """The provider of the endpoint, or for an unknown endpoint that of the client."""
+    """The provider of the endpoint, or for an unknown endpoint the client's."""
     if route is not None and route.wire is not _MODELS:
         return route.wire.family
     return ANTHROPIC if "anthropic-version" in request.headers else OPENAI

@@ -84,7 +84,7 @@ class Server(socketserver.ThreadingTCPServer):
             self.handle_request()
 
     def verify_request(self, request: object, client_address: object) -> bool:
-        """Refuse the connection by which `stop` wakes the server."""
+        """Refuse the connection that `stop` makes to wake the server."""
         del request, client_address
         return not self.closing.is_set()
 
@@ -341,9 +341,9 @@ class ScriptedProvider:
     ) -> None:
         """Script the next reply: a `Reply`, a text, or the fields of a `Reply`.
 
-        `on` restricts it to requests whose path ends with a string, or that satisfy a predicate; by default it answers
-        the next inference request. With `repeat` it answers all requests for which there is no single reply; the newest
-        repeated one wins.
+        `on` restricts it to paths that end with a string, or to requests that satisfy a predicate; by default it
+        answers the next inference request. With `repeat` it answers all requests without a single reply of their own;
+        the newest repeated one wins.
 
         Raises:
             TypeError: Both a reply and fields were given, or a field is unknown.
@@ -385,7 +385,7 @@ class ScriptedProvider:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the provider; an exception of the block takes precedence over those of responders."""
+        """Close the provider; an exception of the block takes precedence over exceptions of responders."""
         if error is not None:
             self._server.failures.clear()
         self.close()
