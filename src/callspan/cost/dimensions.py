@@ -1,4 +1,4 @@
-"""Price dimensions: the properties besides model and counts on which a price depends, such as the service tier.
+"""Price dimensions: the properties that a price depends on besides model and counts, such as the service tier.
 
 They are parameters of the request, its host or its model, or fields of the answer's usage, so that records have them at
 every content level (see `record.content_level`). A cost without a price for one of them is marked as an estimate, with

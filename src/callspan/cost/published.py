@@ -404,9 +404,9 @@ def _without_price(
 
 
 def _are_read_as_text(record: CallRecord, provider: str, usage: Usage, text: Usage) -> bool:
-    """Return whether what counts as text in `text` are images that a model of Google reads, which cost as much.
+    """Return whether `text` counts as text the images that a model of Google reads: they cost as much.
 
-    Those that it draws, and those that are embedded, have prices of their own.
+    Images that it draws or embeds have prices of their own.
     """
     return (
         provider == _GOOGLE and record.operation != "embeddings" and text.input_image_tokens != usage.input_image_tokens

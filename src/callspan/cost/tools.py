@@ -74,7 +74,7 @@ def _is_free(provider: str, tool: str) -> bool:
 
 
 def _requested(record: CallRecord) -> Iterator[str]:
-    """Yield the tools that a request asks for, and that ran a number of times that the answer does not state."""
+    """Yield the tools that a request asks for, if the answer does not state how often they ran."""
     request = record.request
     if request.hosted_tools and (record.provider, record.api) not in _STATES_RUNS:
         yield from (tool.rpartition(":")[2] for tool in request.hosted_tools)  # openrouter:web_search

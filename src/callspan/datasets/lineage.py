@@ -115,7 +115,7 @@ class _TurnBuilder:
     def __init__(self, episode: Episode, *, reasoning: bool) -> None:
         self._reader, self._reasoning = episode.reader, reasoning
         self._newest: dict[tuple[str, str], Turn] = {}
-        """By the provider and the id of the response, and of the provider's conversation."""
+        """By provider and id, where the id names a response or the provider's conversation."""
         self._shared: dict[bytes, ChatMessage] = {}
 
     def turn(self, call: CallRecord, dropped: Dropped) -> Turn | None:

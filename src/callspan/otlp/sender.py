@@ -169,7 +169,7 @@ def _of_sessions(spans: RecordedSpans, rows: Iterable[RowVersion]) -> Iterator[l
 
 
 def _outside_sessions(spans: RecordedSpans, rows: list[RowVersion]) -> Iterator[CallRecord | Event]:
-    """Yield the records outside of sessions of these rows."""
+    """Yield the records of these rows that are outside of sessions."""
     starts = {(row.kind, row.ident): row.start_ns for row in rows if row.session_id is None}
     calls = (spans.reader.call(ident) for kind, ident in starts if kind == "call")
     yield from (call for call in calls if call is not None)

@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 NO_BODY: Final = msgspec.Raw(b"")
 """The value of a body that was not kept. Compare by identity; never use another empty Raw."""
 Stage: TypeAlias = Literal["started", "requested", "ended", "answered"]
-"""The stage of a call at which a version of its record was written, see `callspan.record.merging`."""
+"""The stage of a call when a version of its record was written, see `callspan.record.merging`."""
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "import"]
 """The source of a version of a call's record."""

@@ -1,4 +1,4 @@
-"""Finish reasons: the table of the words with which providers and gateways say why an answer ended.
+"""Finish reasons: the words that providers and gateways use to say why an answer ended.
 
 Every word has one meaning: an answer, one that was cut, a refusal, a request for tools or an approval, a failure, or
 one that only its provider has. A word that is in no row is kept as it is, and marked.

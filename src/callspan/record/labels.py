@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 EXTRA: Final = "extra"
-"""The key under which `callspan.metadata(...)` collects names that are not standard fields."""
+"""The key that `callspan.metadata(...)` collects names under if they are not standard fields."""
 _SCALARS: Final = (bool, int, float)
 
 

@@ -129,7 +129,7 @@ class Tree:
 
 
 class _Index:
-    """Finds records by what others say of them."""
+    """Finds records by the ids that other records name."""
 
     def __init__(self, links: list[TreeLinks]) -> None:
         self._links = links

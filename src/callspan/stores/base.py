@@ -274,9 +274,9 @@ class SessionSummary(CallAggregates, frozen=True, kw_only=True):
     scores: dict[str, Score] = {}
     """Score of every other objective, its calls' values included."""
     active_ns: int | None = None
-    """Nanoseconds during which any of its calls or tools ran, overlaps counted once; None if unknown."""
+    """Time that any of its calls or tools ran, in nanoseconds, overlaps counted once; None if unknown."""
     last_call_ns: int | None = None
-    """Unix time in nanoseconds at which its last call ended, or started if it has no end; None if no call has ended."""
+    """When its last call ended, or started if it has no end, in Unix nanoseconds; None if no call has ended."""
     last_ns: int | None = None
     """Unix time in nanoseconds of its last activity."""
 
@@ -312,7 +312,7 @@ class History(NamedTuple):
     calls: list[CallRecord]
     """Oldest first, with their conversations, without the call itself."""
     missing: str | None = None
-    """Id of the response at which the links end because no recorded call has it."""
+    """Id of the response that ends the links, because no recorded call has it."""
     more: bool = False
     """Whether the limit left earlier calls unread."""
 

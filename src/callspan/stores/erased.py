@@ -128,7 +128,7 @@ class LateRecords:
         return {id(version): self._without_names(version) for version in remaining}
 
     def _last(self, hashes: Iterable[bytes]) -> int:
-        """Return the latest time at which one of these was erased; 0 if none was."""
+        """Return when the latest of these was erased; 0 if none was."""
         return max((self._erased_ns.get(digest, 0) for digest in hashes), default=0)
 
     def _revoke(self, key: _Key, late: Sequence[Record]) -> None:

@@ -126,7 +126,7 @@ _COLUMNS: Final = {
 }
 """The aggregates of each measure."""
 _LACKING: Final = {"max_cost_usd": "unpriced", "max_tokens": "uncounted"}
-"""The aggregate that tells whether a sum leaves out some calls, by the field that then matches no session."""
+"""The aggregates that mark incomplete sums, by field: a maximum matches no session with an incomplete sum."""
 
 
 def _query_of_calls(selection: CallFilter, dialect: Dialect) -> _Query:

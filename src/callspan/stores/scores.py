@@ -106,7 +106,7 @@ _TYPES: Final[Mapping[Kind, tuple[str, str, str, str]]] = {
     "sqlite": ("TEXT", "INTEGER", "REAL", " WITHOUT ROWID"),
     "postgres": ('text COLLATE "C"', "bigint", "double precision", ""),
 }
-"""The types of texts, integers and numbers, and the end of the definition of a table with a key of two texts."""
+"""The types of texts, integers and numbers, and the end of a table definition with a key of two texts."""
 _OF_CALLS: Final = """
 SELECT call_id, objective, {mean} AS score, count(*) AS n
   FROM rewards r WHERE r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL GROUP BY call_id, objective

@@ -38,7 +38,7 @@ class BusyError(StoreError):
 
 
 class SentVersions:
-    """The versions that one receiver has, and those written to the store. Not thread-safe."""
+    """The versions that a receiver has, and the versions written to the store. Not thread-safe."""
 
     def __init__(self, database: Database, receiver: str) -> None:
         """`receiver` is its URL. Raises BusyError while another process sends to it."""

@@ -1,4 +1,4 @@
-"""Tree links: what places the records of a session in its tree, without anything else of them."""
+"""Tree links: reads only the fields that place the records of a session in its tree."""
 
 from __future__ import annotations
 

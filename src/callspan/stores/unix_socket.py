@@ -23,7 +23,7 @@ _CONNECT_S, _SEND_S = 5.0, 10.0
 
 
 class UnixSocket(PathStore):
-    """A socket on which another process listens. It may get a record twice, with the same key."""
+    """A socket that another process listens on. It may get a record twice, with the same key."""
 
     example = "unix:///run/receiver.sock"
     _socket: socket.socket | None = None

@@ -26,7 +26,7 @@ from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
 
 Match: TypeAlias = Literal["body", "order"]
 _REPLACED: Final = tuple(f'"{key}"'.encode() for key in (MEDIA_KEY, VECTOR_KEY, TRUNCATED_KEY))
-"""What stands in an answer in place of what was not recorded."""
+"""Placeholder in an answer for content that was not recorded."""
 _BROKEN: Final = frozenset({"connection", "timeout"})
 """The kinds of errors that a provider does not send."""
 _HASH_LENGTH: Final = 12

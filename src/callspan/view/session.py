@@ -142,7 +142,7 @@ def _part(reader: Reader, session_id: str, since_ns: int, *, has_all_steps: bool
 
 
 def _parents(reader: Reader, session_id: str, since_ns: int, items: Sequence[Entry]) -> dict[str, str | None]:
-    """Return by the id of each timestep, of each entry of a page and before it, the id of what it is below."""
+    """Return the parent ids of the timesteps, the entries of a page and the entries before it, by id."""
     links = [*reader.tree_links(session_id, since_ns), *map(links_of, items)]
     tree = Tree(links)
     return {link.ident: tree.parent_id(number) for number, link in enumerate(links)}

@@ -208,7 +208,7 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def _in_transaction(self) -> Iterator[None]:
-        """Run the block in a transaction with the settings; within another one, as a part of that."""
+        """Run the block in a transaction with the settings; inside another transaction, as a part of it."""
         if self.connection.info.transaction_status != TransactionStatus.IDLE:
             yield
             return
