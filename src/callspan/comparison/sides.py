@@ -73,7 +73,7 @@ def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
 def facts_of_call(call: CallRecord) -> dict[str, object]:
     """Return the facts of a call by name; None: unknown, or not of this call.
 
-    Of flags only those that are set, of metadata what no fact of this name has.
+    Flags are included only if set, metadata only if no fact has the same name.
     """
     facts = call_facts(call, "show") | {"cost_reason": call.cost.reason if call.cost else None}
     own_labels = {name: value for name, value in call.metadata.items() if facts.get(name) != value}

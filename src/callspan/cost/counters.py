@@ -112,7 +112,7 @@ _NOTHING: Final = (None, 0, "", "0")
 
 
 def bills_units_alone(usage: Usage) -> bool:
-    """Return whether an answer states all that is charged, and no tokens are among it, as for a ranking of Cohere."""
+    """Return whether an answer states everything that is charged and charges no tokens, such as a Cohere ranking."""
     charged = (usage.raw or {}).get(_BILLED)
     return bool(usage.hosted_tools) and isinstance(charged, dict) and not any("tokens" in name for name in charged)
 

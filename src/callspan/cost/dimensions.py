@@ -135,7 +135,7 @@ def models_of(record: CallRecord) -> list[str]:
 
 
 def _unusual_ttl(request: Request, usage: Usage) -> str | None:
-    """Return for how long some of the writes are kept, if it has a price of its own that their counts do not tell."""
+    """Return how long some of the writes are kept, if that time has its own price and the counts do not tell it."""
     long, params = usage.cache_write_12h_tokens, request.params
     if long if long is not None else _word(params, ("prompt_cache_options", "ttl")) == _LONG_TTL:
         return _LONG_TTL

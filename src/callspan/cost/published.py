@@ -59,7 +59,7 @@ _CACHED: Final[Mapping[str, str]] = {
     "cache_read_audio_tokens": "cache_audio_read_tokens",
     "cache_read_image_tokens": "cache_image_read_tokens",
 }
-"""Those that it needs, even if they are 0, where the input was cached and has several modalities."""
+"""Counters that it needs, even if they are 0, when a cached input has several modalities."""
 _TOKENS: Final = frozenset({"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"})
 _other_counts: Final = attrgetter(*(name for name in (*_COUNTERS, *_CACHED) if name not in _TOKENS))
 _MTOK: Final = 1_000_000
@@ -173,7 +173,7 @@ class _Edition:
     def __init__(self, snapshot: object) -> None:
         self.snapshot = snapshot
         self.prices: dict[_Model, _Prices | None] = {}
-        """None: they do not give the package's amount, as where each request has a price."""
+        """None: they do not give the package's amount, for example if each request has a price."""
         self.unknown: set[_Model] = set()
 
     def keep(self, model: _Model, prices: _Prices, usage: Usage, usd: Decimal) -> None:
@@ -276,7 +276,7 @@ def published_cost(record: CallRecord) -> Cost | None:
 
 
 def _listed_provider(record: CallRecord) -> str | None:
-    """Return the name of a provider in the list: of Hugging Face's that which the requested model names."""
+    """Return the list's name of a provider; at Hugging Face the requested model names the provider."""
     if record.provider != _HUGGING_FACE:
         return _PROVIDERS.get(record.provider)
     inference_provider = (record.request.model or "").partition(":")[2]
@@ -284,7 +284,7 @@ def _listed_provider(record: CallRecord) -> str | None:
 
 
 def _listed_name(provider: str, model: str) -> str:
-    """Return the name in the list of a model that APIs name by its place or with its provider."""
+    """Return the list's name of a model, which APIs may name with its place or its provider."""
     if provider.startswith(_HUGGING_FACE):
         return model.partition(":")[0]
     return model.removeprefix("models/").removeprefix("google/") if provider == _GOOGLE else model

@@ -1,4 +1,4 @@
-"""Answers: the number of spans that a receiver rejected of a request it accepted, with its reason.
+"""Answers: the number of spans that a receiver rejected in a request it accepted, with its reason.
 
 OpenTelemetry's exporters ignore it.
 """
@@ -21,7 +21,7 @@ _READ: Final = fail_open("read the answer of an OTLP receiver")
 
 
 class Rejection(NamedTuple):
-    """A number of spans of a request that the receiver did not take, and its reason."""
+    """The number of spans in a request that the receiver did not take, and its reason."""
 
     spans: int
     reason: str

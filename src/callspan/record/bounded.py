@@ -163,7 +163,7 @@ def _is_background(value: dict[str, object]) -> bool:
 
 
 def _with_background(value: object, share: int) -> object:
-    """Return `value` with at most `share` bytes of each result of a hosted tool; of less room, only its type."""
+    """Return `value` with each result of a hosted tool cut to about `share` bytes; its type always stays."""
     if isinstance(value, dict) and not _is_background(value):
         return {key: _with_background(item, share) for key, item in value.items()}
     if isinstance(value, _LISTS):

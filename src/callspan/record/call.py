@@ -366,7 +366,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     @property
     def is_answer_alone(self) -> bool:
-        """Whether it is an answer that another request fetched, and no version of it that has the call's request."""
+        """Whether it is only the answer, fetched by another request, and lacks the call's own request."""
         return self.seen_in == "fetch" and not self.request.params
 
     @property

@@ -171,7 +171,7 @@ def _words_of(value: object) -> object:
 
 
 def _worded(said: _S) -> _S:
-    """Return what a provider says of an answer without texts that are no words; the same object if it has none."""
+    """Return a provider's statements without texts that are no words; the same object if all are words."""
     removed = _replaced_texts(said, _SAID)
     reasons = getattr(said, "finish_reasons", ())
     if not all(map(is_word, reasons)):
@@ -180,7 +180,7 @@ def _worded(said: _S) -> _S:
 
 
 def _replaced_texts(part: msgspec.Struct, names: frozenset[str]) -> dict[str, object]:
-    """Return what stands in place of the texts in these fields that are no words."""
+    """Return the replacements of texts in these fields that are no words, by field."""
     return {
         name: _DEFAULTS.get(name)
         for name in part.__struct_fields__
@@ -244,7 +244,7 @@ _SAID: Final = frozenset({
     "cached", "code", "error_type", "event", "id", "last_event", "model", "prompt_cache_miss", "request_id",
     "service_tier", "status", "system_fingerprint",
 })  # fmt: skip
-"""Fields with what a provider says of an answer, an attempt or an error."""
+"""Fields that a provider states about an answer, an attempt or an error."""
 _SENT: Final = frozenset({"cache_ttl", "continues", "conversation_id", "model"})
 """Fields of a request with a word or an id of the provider."""
 _OF_ITERATION: Final = frozenset({"kind", "model"})
@@ -256,7 +256,7 @@ _DEFAULTS: Final = {"operation": "_OTHER", "provider": _UNKNOWN, "api": _UNKNOWN
 _API: Final = re.compile("(?:[A-Z]{1,16} )?[!-~]{1,512}")
 """A word, or the method and path of an endpoint."""
 _SAID_WORD: Final = re.compile("[!-~]{1,512}")
-"""A word or an id: a text without spaces, of no other script."""
+"""A word or an id: printable ASCII without spaces."""
 
 
 def _words(text: str) -> frozenset[str]:

@@ -27,7 +27,7 @@ _OPENERS: Final = "[{"
 
 
 class ForeignValue(NamedTuple):
-    """What JSON says, and what it did not say in a way that can be read."""
+    """The value of foreign JSON, and the numbers of parts that could not be read."""
 
     value: object
     replaced: Counter[str]

@@ -1,4 +1,4 @@
-"""Span handle: through which a record obtains the ids of its span.
+"""Span handle: gives a record the ids of its span.
 
 It is the same for calls, sessions, timesteps and operations. `observe` and `spans` extend it.
 """
@@ -13,7 +13,7 @@ from callspan.record.call import Trace
 
 _R = TypeVar("_R", bound=msgspec.Struct)
 OWN_SPAN: Final = "callspan.span_id"
-"""Key in OpenTelemetry's context of the id of the innermost scope or call without a span of OpenTelemetry.
+"""Key in OpenTelemetry's context for the id of the innermost scope or call that has no OpenTelemetry span.
 
 It is no span context, because other tracers would take that as an unsampled parent, and drop their spans.
 """

@@ -166,7 +166,7 @@ class _Index:
         ]
 
     def _candidates(self, link: TreeLinks) -> Iterator[int | None]:
-        """Yield what a record may be below, the nearest first; None for what is not there."""
+        """Yield the records that a record may be below, the nearest first; None for a record that is not there."""
         related = self._related(link)
         if link.span_id is None:
             yield from self._of_agent(link)
@@ -186,7 +186,7 @@ class _Index:
             yield self._starters.get(link.agent_id)
 
     def _related(self, link: TreeLinks) -> TreeLinks | None:
-        """Return the call that a record belongs to, or of a reward the event's, if it is in the same timestep."""
+        """Return the call or event that a record belongs to, if it is in the same timestep."""
         number = self._events.get(link.event_id)
         event = None if number is None else self._links[number]
         number = self._calls.get(link.call_id if event is None else event.call_id)

@@ -93,7 +93,7 @@ WIRE: Final = msgspec.Meta(extra={KEYS: "wire"})
 
 
 def own_words(words: Any) -> msgspec.Meta:
-    """Return what marks a text as one of callspan's words, given as a Literal or as texts, or else any other text."""
+    """Return the mark of a text that is one of callspan's words (a Literal or texts) or any other text."""
     return msgspec.Meta(extra={WORDS: frozenset(get_args(words) or words)})
 
 

@@ -165,7 +165,8 @@ class LossCounter:
     ) -> None:  # fmt: skip
         """Count a loss, written within two seconds. `since_ns`: when its first record was recorded.
 
-        `directory`: where the records were, if not in the one in use; `tried`: all that could not take a record.
+        `directory`: where the records were, if not in the one in use; `tried`: directories that could not take a
+        record.
         """
         now_ns = time.time_ns()
         loss = Loss(count, since_ns or now_ns, now_ns)

@@ -75,7 +75,7 @@ def lines_in(data: bytes, offset: int) -> Iterator[Line]:
 
 
 def _damaged_lines(line: bytes, offset: int) -> Iterator[Line]:
-    """Yield a damaged line, or those that it consists of because the line ends between them are damaged."""
+    """Yield a damaged line; if it is several lines with damaged line ends between them, yield each."""
     starts = [0, *(head.start() for head in _HEAD.finditer(line, 1)), len(line)]
     for start, end in pairwise(starts):
         yield Line(offset + start, offset + end, _payload_of(line[start : end - 1]))

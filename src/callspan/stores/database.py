@@ -70,7 +70,7 @@ class Dialect(NamedTuple):
     scores: Mapping[str, str]
     """The queries that define the rows of `session_scores` and `call_scores`, by table."""
     temporary: str
-    """The statement that makes the temporary table `{name}` of ids for a transaction, which may find it filled."""
+    """The statement that makes the temporary table `{name}` of ids for a transaction; it may exist with rows."""
 
 
 class Database(ABC):

@@ -17,7 +17,7 @@ from callspan.stores.database import Database, Values
 _Run = TypeVar("_Run", SessionRecord, CallRecord)
 IS_HERE: Final = """(coalesce(substr({0}.process, 1, length(CAST(:here AS text))), '') = :here
   OR coalesce(replace({0}.process, :machine, '') <> {0}.process, 1 = 0))"""
-"""Whether this process knows of the process of a row if it runs, with the parameters of `exited_processes`."""
+"""Whether this process would know if a row's process ran, with the parameters of `exited_processes`."""
 HAS_EXITED: Final = f"({IS_HERE} AND replace(:exited, ',' || {{0}}.process || ',', '') <> :exited)"
 """Whether it has exited."""
 OF_SESSIONS: Final = f"SELECT DISTINCT p.process FROM sessions p WHERE p.end_ns IS NULL AND {IS_HERE.format('p')}"  # noqa: S608

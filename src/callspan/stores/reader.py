@@ -280,7 +280,7 @@ class Reader:
         return heapq.merge(self.calls(selection), self.events(session_id, since_ns=since_ns), key=start_of)
 
     def tree_links(self, session_id: str, until_ns: int) -> Iterator[TreeLinks]:
-        """Yield what places the timesteps of a session, and its calls and events before a time, in its tree."""
+        """Yield the tree links of all timesteps of a session, and of its calls and events before a time."""
         return tree_links(self._database, session_id, until_ns)
 
     def _children(self, table: Table, condition: str, parameters: Values) -> Iterator[Values]:

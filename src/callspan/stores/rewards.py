@@ -1,7 +1,7 @@
 """Rewards: joins rewards with their targets when either is written, and reads scores, labels and reward curves.
 
-A reward may name its call by an id of the provider, and its target without the session or timestep that this is in. Its
-row then gets the call's own id and the session and timestep of its target, whichever of the two is stored first.
+A reward may name its call by a provider's id, and its target without the target's session or timestep. Its row then
+gets the call's own id and the session and timestep of its target, whichever of the two is stored first.
 """
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters

@@ -69,7 +69,7 @@ _BY_DATABASE: Final[dict[Dialect, str]] = {
     "postgres": "GENERATED ALWAYS AS ({}) STORED",
     "clickhouse": "ALIAS {}",
 }
-"""How a column is defined that the database computes; only Postgres stores it."""
+"""The definition of a column that the database computes; only Postgres stores its values."""
 _NOW_NS: Final[dict[Dialect, str]] = {
     "sqlite": "(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000000)",
     "postgres": "(CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) * 1000)",

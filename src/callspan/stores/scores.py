@@ -29,7 +29,7 @@ class Arithmetic(NamedTuple):
     size: str
     """The sum of the absolute values of a `{value}`."""
     rounded: str
-    """A `{number}`, rounded to the twelfth digit of a sum or mean of absolute values, the `{size}`."""
+    """A `{number}`, rounded to the twelfth digit of `{size}`, a sum or mean of absolute values."""
 
     def total(self, total: str, size: str, low: str, number: str) -> str:
         """Return the rounded sum of `{number}` values; a single value is not rounded."""

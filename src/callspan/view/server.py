@@ -69,8 +69,8 @@ class _Gate:
     """Admits only requests from the page in the browser that opened the printed address.
 
     A browser sends the cookies of 127.0.0.1 to every port, so that another server on this machine may learn them.
-    Therefore data also requires the page's key, which the page gets after the `#` of its address, keeps in
-    `localStorage`, which is specific to the port, and sends as a header.
+    Therefore data also requires the page's key. The page gets it after the `#` of its address, keeps it in
+    `localStorage`, which is specific to the port, and sends it as a header.
     """
 
     def __init__(self, app: ASGIApp, port: int) -> None:

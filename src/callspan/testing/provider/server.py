@@ -407,7 +407,7 @@ class ScriptedProvider:
         return render(Answer(request, reply, family_of(request, None).request_id(), {}), None)
 
     def _socket(self, request: ReceivedRequest) -> Callable[[Connection], None] | None:
-        """What serves an accepted websocket; subclasses with more of them override it."""
+        """Return what serves a websocket, None for an unknown path; subclasses with more paths override it."""
         if not request.path.endswith("/realtime"):
             return None
         return RealtimeSession(request, self._script, self._record).serve
