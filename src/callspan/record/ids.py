@@ -40,7 +40,7 @@ class CallIdCell(msgspec.Struct, eq=False, gc=False):
 
 
 class OpenStream(Protocol):
-    """A call whose answer may still be read."""
+    """A call with an answer that may still be read."""
 
     def answered(self) -> CallRecord | None:
         """Return its record with the answer as far as it was read, if the answer is complete; else None."""

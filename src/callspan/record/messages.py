@@ -29,7 +29,7 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 class Reasoning(
     msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="reasoning"
 ):
-    """Reasoning of the model. `text` is None if the provider encrypts it."""
+    """Reasoning of the model; without `text` if the provider returns it encrypted."""
 
     text: str | None = None
     signature: str | None = None

@@ -1,4 +1,4 @@
-"""Interrupted: finds sessions and calls that did not end before their process exited, or is no longer known to run."""
+"""Interrupted: finds sessions and calls without an end, if their process has exited or is no longer known to run."""
 
 from __future__ import annotations
 
