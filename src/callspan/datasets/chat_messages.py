@@ -247,7 +247,7 @@ class _Writer:
 
 
 def _is_part(item: object) -> bool:
-    """Return whether an item of a tool result is a part of it, as one with a type, or a block of Bedrock."""
+    """Return whether an item of a tool result is a content part: an object with a type, or a Bedrock block."""
     return isinstance(item, dict) and ("type" in item or (len(item) == 1 and not _BLOCKS.isdisjoint(item)))
 
 

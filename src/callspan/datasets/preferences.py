@@ -72,7 +72,7 @@ def _key(session: SessionRecord, pair_by: str) -> str | None:
 
 
 class _Answers:
-    """The answers of the best session of a task; of several to one prompt, the last is not discarded."""
+    """The answers of the best session of a task. If it answered a prompt several times, the last answer counts."""
 
     def __init__(self, best: Episode, options: Options, dropped: Dropped) -> None:
         self._options = options

@@ -82,7 +82,7 @@ class Episode(NamedTuple):
 
     summary: SessionSummary
     calls: Callable[[], Iterable[CallRecord]]
-    """Reads the calls in order, those that are not selected too, which selected ones may continue."""
+    """Reads the calls in order, also calls that are not selected, because selected ones may continue them."""
     reader: Reader
     selection: CallFilter
 

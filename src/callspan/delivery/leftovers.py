@@ -90,7 +90,7 @@ def store_waiting(url: str, ends: Mapping[Path, int], timeout_s: float = TIMEOUT
 
 
 def _provisional(payload: bytes) -> bytes:
-    """Return a record that the same one replaces: the process of a call prices it, perhaps by a file of its own."""
+    """Return an older version of a call, which its own process replaces later, perhaps with other prices."""
     with suppress(*NO_RECORD):
         record = decode(payload)
         if isinstance(record, CallRecord):

@@ -122,7 +122,7 @@ class SpanSender:
         self._on_progress(self.examined)
 
     def _version(self, key: str, span: ReadableSpan) -> int:
-        """Return a number that changes with the end of a span, which a continued session has again.
+        """Return a number that changes with the end of a span: a continued session ends again.
 
         It is negative for what is sent as `unknown`: nothing is sent after it.
         """

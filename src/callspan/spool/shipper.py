@@ -254,7 +254,7 @@ class Shipper:
         self._sleep(longest_s * _CHANCE.uniform(0.5, 1.0))
 
     def _has_patience(self) -> bool:
-        """Return whether to wait on for a free connection, which is no failure."""
+        """Return whether to keep waiting for a free connection; waiting is no failure."""
         now_s = monotonic_s()
         self._crowded_since = self._crowded_since or now_s
         return now_s - self._crowded_since < _PATIENCE_S
@@ -319,7 +319,7 @@ class Shipper:
         return False
 
     def _sleep(self, seconds: float, *, also_urgent: bool = False) -> None:
-        """Wait regardless of appends; a stop ends the wait, and a flush unless `also_urgent`."""
+        """Wait regardless of appends. A stop ends the wait; so does a flush unless `also_urgent`."""
         self.woken = True
         deadline = monotonic_s() + seconds
         while (remaining_s := deadline - monotonic_s()) > 0 and not (
