@@ -18,8 +18,9 @@ A fork is dangerous because SQLite's locks belong to a process: a child that clo
 two writers damage it. So stores close their files before the fork, within the time that a fork may wait; if one cannot,
 the child leaves its store to other processes. The child starts anew and never touches a segment of its parent.
 
-Above the cap somebody must lose something. The oldest records go that only failing stores lack, and only for those;
-where no store has taken any, the new record is dropped. Both are counted in the file of losses, for `doctor`.
+Above the cap somebody must lose something. The oldest records that only failing stores lack are given up, for these
+stores alone. If no store has taken any, the new record is dropped. Both are counted in the file of losses, for
+`doctor`.
 
 Given up: one directory for several sets of stores, which needed a mark for each record and store; bodies in files of
 their own; syncing at intervals.
