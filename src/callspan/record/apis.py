@@ -19,8 +19,8 @@ class Api(NamedTuple):
     """Its name in records, `CallRecord.api`."""
     adapter: Reader
     asked: tuple[str, ...] = ()
-    """Fields of a request, one of which a body must have, since a path alone may be an application's own; empty: the
-    path tells it, or a connection."""
+    """Request fields. A body must have at least one, since an application may use the same path. Empty: the path or the
+    connection is enough."""
     paths: tuple[str, ...] = ()
     """Last segments of its logical paths, as of the SDKs generated like openai's."""
     path_ends: tuple[str, ...] = ()
@@ -33,16 +33,16 @@ class Api(NamedTuple):
     """What reads the frames of its websockets, by the last segments of their paths; of a gRPC service's method by its
     last name."""
     owner: str = ""
-    """The provider whose API it is; empty: many servers speak it."""
+    """The provider that owns the API; empty: many servers speak it."""
     default_chooser: str = ""
     """The provider that chooses the model itself if a request names none."""
     other: str = ""
-    """The API with the same path whose body has none of the fields in `asked`."""
+    """The API with the same path for bodies without any field in `asked`."""
     is_media: bool = False
-    """Whether it is one of images or sound, whose operation is `generate_content`."""
+    """Whether it is an API of images or sound, with the operation `generate_content`."""
     said: tuple[str, ...] = ()
-    """Fields of a request with what is said, in the order of the conversation. A list of messages, of which the next
-    request usually repeats the first ones, is stored by its elements."""
+    """Fields of a request with what is said, in the order of the conversation. A list of messages is stored by its
+    elements, because the next request usually repeats the first ones."""
     has_plain_messages: bool = False
     """Whether most of these elements have only a role and a text, named `role` and `content`."""
     instructions: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Api(NamedTuple):
     repeats_credentials: bool = False
     """Whether an answer may repeat settings with credentials, perhaps those of an earlier request."""
     media_marks: tuple[bytes, ...] | None = None
-    """Byte strings, one of which is present in every body with media; few, since every body is searched. None:
+    """Byte strings: every body with media has at least one of them. They are few, since every body is searched. None:
     unknown."""
 
     @property

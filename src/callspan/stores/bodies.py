@@ -24,10 +24,10 @@ behind it, from character 0. SQLite stores `data` deflated.
     65536  user       Hi                                         NULL: the message has only its role and text
     65537  assistant  Which city do you mean?                    {"role":"assistant","content":^0,23;,"name":"bot"}
 
-The skeleton (-1) has the keys of the request in their order. A `value` is there itself, a `piece` is named by its hash,
-and the `history` is the messages to which the call's row refers: see `callspan.stores.contents` for its numbers, in
-which a growing history is one range. If several fields have messages, each states its place among them and how many
-it has; null is the rest. A message that occurs several times in a history is a separate piece each time.
+The skeleton (-1) has the keys of the request in their order. A `value` is there itself, a hash names a `piece`, and the
+`history` stands for the messages that the call's row refers to. Their numbers (see `callspan.stores.contents`) make a
+growing history one range. If several fields have messages, each states its place among them and how many it has; null
+is the rest. A message that occurs several times in a history is a separate piece each time.
 
 What an answer repeats of its request is not stored again: `^#918efb...;` stands for the piece with that hash.
 """
@@ -81,7 +81,7 @@ DAMAGE: Final = (zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexE
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 _KNOWN_BYTES, _KNOWN_ENTRIES = 1024, 1024
-"""Size limit and number of pieces whose hashes are cached (at most 1 MB): requests repeat earlier pieces."""
+"""Size limit and number of pieces with a cached hash (at most 1 MB): requests repeat earlier pieces."""
 _encode = msgspec.json.encode
 _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])
 _share = msgspec.json.Decoder(tuple[int, int | None] | None)
@@ -128,7 +128,7 @@ class Answer(NamedTuple):
 
     piece: Piece
     repeated: list[Piece]
-    """Values to which it refers and which its request does not have."""
+    """Values that it refers to and that its request does not have."""
 
 
 def is_hash_of(digest: bytes, json: bytes) -> bool:
@@ -252,7 +252,7 @@ def _repeated_fields(body: bytes, row: Api) -> list[tuple[str, bytes]]:
 def _referring(
     body: bytes, name: str, raw: bytes, elements: Sequence[msgspec.Raw] | None, known: Mapping[bytes, bytes]
 ) -> bytes:
-    """Return the body in which the value of a field, or each of its long elements, is a reference to its piece.
+    """Return the body with references to pieces instead of the value of a field, or instead of its long elements.
 
     A field further inside that has the same name and value may be replaced instead: it is restored in the same way.
     """
@@ -314,7 +314,7 @@ def _with_unique_hashes(history: list[Piece]) -> list[Piece]:
 def join(skeleton: bytes, messages: Sequence[bytes], find: Callable[[bytes], bytes]) -> bytes:
     """Return the request body of a skeleton; `messages` are in their order, `find` gives the JSON of a hash.
 
-    Key order and the exact JSON of every value are those of the original body.
+    Key order and the exact JSON of every value are as in the original body.
     """
     entries = _skeletons.decode(skeleton)
     if len(entries) == 1 and not entries[0][0]:
@@ -389,7 +389,7 @@ def _message_json(role: str, text: str) -> bytes:
 
 
 def _extracted(json: bytes, fragments: Sequence[str]) -> bytes:
-    """Return the JSON in which each long text that occurs once is replaced by its position in the complete text."""
+    """Return the JSON with each long text that occurs once replaced by its position in the complete text."""
     start = 0
     for fragment in fragments:
         length = len(fragment)
@@ -403,7 +403,7 @@ def _extracted(json: bytes, fragments: Sequence[str]) -> bytes:
 
 
 def _only_place(json: bytes, needle: bytes) -> int | None:
-    """Return the index of the only occurrence; None if there is none or more than one."""
+    """Return the index of the only occurrence; None without one, or with several."""
     beginning = needle[:_BEGINNING]
     index = json.find(beginning)
     if index >= 0 and json.find(beginning, index + 1) < 0:

@@ -91,7 +91,7 @@ def call_of(database: Database, row: Values, content: Content = "all") -> CallRe
 
 
 def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgspec.Raw | None) -> CallRecord:
-    """Return a call with its conversation and those of its bodies that are known."""
+    """Return a call with its conversation and the bodies that are known."""
     if request is not None:
         record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=request))
     if response is not None and record.response is not None:
@@ -100,7 +100,7 @@ def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgsp
 
 
 def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
-    """Return the body; None if there is none, or if a part of it was deleted while it was read."""
+    """Return the body; None without one, or if a part of it was deleted while it was read."""
     if row["request"] is None:
         return None
     try:
@@ -116,7 +116,7 @@ def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
 
 
 def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
-    """Return the body; None if there is none, or if it was deleted while it was read."""
+    """Return the body; None without one, or if it was deleted while it was read."""
     output = cast("int | None", row["output"])
     if output is None:
         return None

@@ -18,7 +18,7 @@ deletion costs depends on what is deleted.
 
 Order matters in a batch, see `writer`: the calls are locked and merged with their stored versions first, which decides
 the owner; then the owners are locked, since two processes may number the same session; then contents, and last the rows
-that refer to them. What only the replaced version of a call referred to is deleted at the end.
+that refer to them. Contents that only the replaced version of a call referred to are deleted at the end.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ NewContent: TypeAlias = tuple[str, int, Piece]
 """Owner, number and value of a content."""
 _RUN_BITS: Final = 16
 _REPEATED: Final = -(2**31)
-"""The position of what an answer repeats."""
+"""The position of pieces that an answer repeats."""
 _ranges = msgspec.json.Decoder(list[Range])
 STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output, contents"
 """The columns of a `StoredCall`."""
@@ -90,8 +90,8 @@ def version_to_write(
 class ContentNumbers:
     """The numbers of an owner's contents.
 
-    Those of histories are positive, in runs: a message gets the number after the last one of its history, or starts a
-    new run if another history already continued there. All others are negative.
+    Messages of histories have positive numbers, in runs: a message gets the number after the last one of its history,
+    or starts a new run if another history already continued there. All other numbers are negative.
     """
 
     def __init__(self, by_hash: dict[bytes, int], bounds: Sequence[int]) -> None:
@@ -192,7 +192,7 @@ def stored_calls(database: Database, call_ids: Sequence[str]) -> dict[str, Store
 
 
 def release(database: Database, call_id: str, earlier: StoredCall, later: StoredCall) -> None:
-    """Delete the contents to which only the earlier row of a call referred."""
+    """Delete the contents that only the earlier row of a call referred to."""
     owner, earlier_ranges = owner_of(call_id, earlier.session_id), {*ranges_of_call(earlier)}
     is_same = owner == owner_of(call_id, later.session_id)
     if earlier_ranges and not (is_same and earlier_ranges <= {*ranges_of_call(later)}):

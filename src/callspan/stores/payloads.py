@@ -32,7 +32,7 @@ def bodies_of(call: CallRecord) -> tuple[bytes, bytes]:
 
 
 def row_of(record: Record) -> Row:
-    """Return the columns of a record that are not NULL, without those of its bodies."""
+    """Return the columns of a record that are not NULL, without its bodies."""
     if (
         isinstance(record, EventRecord)
         and record.timestep_id is not None

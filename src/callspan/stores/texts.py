@@ -1,7 +1,7 @@
 """Texts: what a piece of a body says, and who says it, in the same form for every API.
 
-The adapter of the API reads the piece, as it reads the whole body. Where it reads no text, or there is none, the fields
-that have texts in most APIs are taken.
+The adapter of the API reads the piece, as it reads the whole body. If it reads no text, or there is no adapter, the
+fields that have texts in most APIs are taken.
 """
 
 from __future__ import annotations
