@@ -27,7 +27,7 @@ class Backlog:
     """The records that wait for the store a command reads."""
 
     def __init__(self, stores: str) -> None:
-        """`stores` are those of the command, of which it reads the first readable one. Raises SettingError."""
+        """`stores` are the command's stores; the first readable one is read. Raises SettingError."""
         self._store, self._urls = first_readable(stores), split_urls(stores)
         self._directories: Sequence[Path] = directories_for(self._store, self._urls)
         self._error: str | None = None

@@ -1,7 +1,7 @@
 """Bedrock replay: sends a recorded request to a model on Bedrock again, by boto3 and the account of the environment.
 
-The recorded JSON is that of the wire, in which bytes are base64. boto3 encodes them itself, so they are decoded first,
-where its own model of the operation has bytes.
+The recorded JSON is the wire's, so bytes are base64. boto3 encodes them itself; they are decoded first, wherever its
+model of the operation has bytes.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ _LAST: Final = "last"
 
 
 def store_errors(*extra_errors: type[Exception]) -> tuple[type[Exception], ...]:
-    """Return the exceptions of an unavailable store: callspan's, those of the loaded drivers, and `extra_errors`."""
+    """Return the exceptions of an unavailable store: from callspan, from the loaded drivers, and `extra_errors`."""
     return (*extra_errors, StoreError, OSError, *driver_errors())
 
 
@@ -101,7 +101,7 @@ class Command(click.Command):
         return super().parse_args(ctx, list(map(whole_characters, args)))
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command. Errors of settings are wrong usage, those of stores are failures."""
+        """Run the command. An error in a setting is wrong usage, an error in a store a failure."""
         try:
             ctx.params = self._arguments(ctx)
             return super().invoke(ctx)

@@ -61,7 +61,7 @@ class _Commands(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the sub-command of that name; None if there is none."""
+        """Return the sub-command with that name, or None."""
         if cmd_name in _FORMER:
             ctx.fail(f"No such command '{cmd_name}'. It is now: callspan {_FORMER[cmd_name]}")
         if cmd_name not in _COMMANDS:

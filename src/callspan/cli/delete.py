@@ -113,7 +113,7 @@ def _full_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[
 
 
 def _full_id(context: CommandContext, reader: Reader, kind: _Kind, ident: str, *, is_cut: bool) -> str:
-    if reader.is_erased(kind, ident):  # it may also be the prefix of another
+    if reader.is_erased(kind, ident):  # it may also be a prefix of other ids
         return ident
     session_or_call = context.named(reader, ident)
     full_id = id_of(session_or_call)

@@ -46,7 +46,7 @@ _NEXT_COMMANDS: Final = (
     ("view --open", "in the browser"),
 )
 _STORE: Final = "sqlite:///demo.db"
-"""The store of the demo, unless one is named, so that its records are not among those of an application."""
+"""The demo's default store: its records do not mix with an application's."""
 _SEND_COMMAND: Final = "send --otlp http://localhost:4318"
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
 """Prevents the use of the environment's proxy for loopback addresses."""

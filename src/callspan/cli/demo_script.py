@@ -28,7 +28,7 @@ _VOICE_USAGE: Final[Mapping[str, object]] = {
 
 
 def worlds() -> tuple[GridWorld, ...]:
-    """Return the demo's worlds: one for the sync agent, one per async agent, and a copy of another per rollout."""
+    """Return the demo's worlds: one for the sync agent, one per async agent, and two equal ones for the rollouts."""
     return (
         GridWorld(("R.k", ".#.", "..E"), seed=7),
         GridWorld(("k.E", "R#."), seed=11),

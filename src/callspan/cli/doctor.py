@@ -169,7 +169,7 @@ def _hooks() -> Iterator[Check]:
                 continue
             importlib.import_module(profile.anchor)
             for module in late_modules(sdk):
-                with contextlib.suppress(ImportError):  # of another version, or without an extra
+                with contextlib.suppress(ImportError):  # a different version, or a missing extra
                     importlib.import_module(module)
             yield from _hooks_of(sdk, version, callspan.patch_status())
         libraries = {name: version for name in LIBRARIES if (version := _version(name)) is not None}
@@ -196,7 +196,7 @@ def _hooks_of(source: Source, version: str, every_status: list[HookStatus]) -> I
 def _private_names() -> Iterator[Check]:
     """Report private names of the SDKs and OpenTelemetry that callspan uses but the installed versions lack."""
     for module in (*MODULES, "opentelemetry.sdk.trace"):
-        with contextlib.suppress(ImportError):  # not installed, or of another version
+        with contextlib.suppress(ImportError):  # not installed, or a different version
             importlib.import_module(module)
     missing_rows = private_names.missing()
     detail = f"{len(READ) - len({row for _, row in missing_rows})} of {len(READ)} are there"
@@ -284,7 +284,7 @@ def _open_files(url: str) -> Iterator[Check]:
 
 
 def _mode_of(path: Path) -> int:
-    """Return the permissions of a file; 0 if it is none or is missing."""
+    """Return the permissions of a file; 0 if it is missing or not a regular file."""
     with contextlib.suppress(OSError):
         status = path.stat()
         return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else 0
@@ -423,7 +423,7 @@ def refusal_of(directory: Path) -> str | None:
 
     Tries it with a temporary file: for root, permissions look sufficient even in `/proc` and on read-only mounts.
     """
-    # Unlike `exists`, it does not raise below a directory of another user.
+    # Unlike `exists`, it does not raise below another user's directory.
     nearest_parent = next(parent for parent in (directory, *directory.parents) if os.access(parent, os.F_OK))
     try:
         with TemporaryFile(dir=nearest_parent):

@@ -14,14 +14,14 @@ from callspan.records import Outcome, StreamEnd
 from callspan.stores import LISTED, ORDERS, CallFilter
 
 _FACTS: Final = frozenset({*LISTED, "group_id", "task_id", "conversation_id"} - {"metadata"})
-"""The facts by whose names options are also known; `--metadata` is one of `export`."""
+"""The facts that name an option too. Not metadata: `--metadata` is an option of `export`."""
 _UNIT: Final = re.compile("_(?:ns|usd)$")
 _WITH_UNITS: Final = {_UNIT.sub("", name): name for name in ORDERS}
 _OUTCOMES: Final = [outcome for outcome in get_args(Outcome) if outcome != "started"]
 
 
 class Filter(click.Option):
-    """An option that selects records; `--help` lists only its name, with those of similar options.
+    """An option that selects records; `--help` lists only its name, beside similar options.
 
     The name of its fact is an option too: `--user-id` is `--user`.
     """
@@ -40,7 +40,7 @@ class Filter(click.Option):
         fact_options = [f"--{fact.replace('_', '-')}"] if fact in _FACTS and "/" not in option else []
         super().__init__([*dict.fromkeys([option, *fact_options]), field], metavar=metavar, **attributes)
         self.listed = self.opts[0] if listed is None else listed
-        """Its name in `--help`; empty if that of another option names it."""
+        """Its name in `--help`; empty if a similar option's entry includes it."""
 
 
 def _bounds(measure: str, field: str, kind: Value, listed: str = "") -> Iterator[Filter]:
@@ -53,7 +53,7 @@ class SortKey(click.Choice[str]):
     """The name of a fact to sort by; its unit may be left out."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name with its unit. Raises click.BadParameter if there is none."""
+        """Return the name with its unit. Raises click.BadParameter for an unknown name."""
         return super().convert(_WITH_UNITS.get(value, value), param, ctx)
 
 
@@ -108,7 +108,7 @@ _to_call_filter = converter(CallFilter)
 
 
 def filters(*excluded_fields: str, scores: bool = True, sort: bool = False) -> list[click.Option]:
-    """Return the options that select calls, except those of these fields of `CallFilter`."""
+    """Return the options that select calls, without the ones for `excluded_fields` of `CallFilter`."""
     options = [option for option in _CALLS if option.name not in excluded_fields]
     return [*options, *(_SCORES if scores else ()), *([_SORT] if sort else [])]
 

@@ -70,7 +70,7 @@ def _print_table(
 
 
 def _score(name: str, value: Callable[[Group], Cell]) -> Column:
-    """Return the column of an objective, whose name may be that of any other column."""
+    """Return the column of an objective, which may have the same name as any other column."""
     return Column(name, value, right=True, kind=REWARD if name == REWARD else "score")
 
 

@@ -1,6 +1,6 @@
-"""HTTP replay: sends a recorded request again as it was, for APIs whose SDKs have no method that takes a whole body.
+"""HTTP replay: sends a recorded request again as it was, for APIs without an SDK method that takes a whole body.
 
-The key of the environment goes only to the host of the provider whose key it is, or where the user says.
+A provider's key from the environment goes only to that provider's host, or where the user says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class HttpApi(NamedTuple):
     """Where and how an API is asked."""
 
     path: str
-    """`{model}` and `{verb}` are those of Gemini's paths."""
+    """`{model}` and `{verb}` are filled in for Gemini."""
     host: str
     keys: tuple[str, ...] = ()
     """Environment variables with the key; the first one that is set counts."""

@@ -37,7 +37,7 @@ _SHORTEST: Final = 13
 """Length of the timestamp at the start of a time-ordered id."""
 _LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
 _ROWS_AT_ONCE: Final = 500
-"""Rows of calls for which the positions of timesteps are read together."""
+"""Calls per query for the positions of timesteps."""
 
 
 def call_rows(reader: Reader, calls: Iterable[CallRecord], selection: CallFilter = _EVERY) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from callspan.settings_loader import load
 
 
 def configured_pricer(prices: Path | None = None) -> Pricer:
-    """Return the pricer for a price file, by default that of the settings. Raises UsageError for an invalid file."""
+    """Return the pricer for a price file, by default the configured one. Raises UsageError for an invalid file."""
     try:
         return pricer_for(prices or load().prices)
     except PriceFileError as error:

@@ -35,7 +35,7 @@ _REPLAYED: Final = {
 """The paths of the APIs that answer with text."""
 _EMBEDDINGS: Final = "invoke_embeddings"
 _WITHOUT_MODEL: Final = ("responses",)
-"""APIs whose requests may name no model, but a stored prompt."""
+"""APIs that accept a stored prompt instead of a model."""
 
 
 @click.command("replay", cls=Command, short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
@@ -45,7 +45,7 @@ _WITHOUT_MODEL: Final = ("responses",)
 def replay_command(context: CommandContext, ident: str, model: str | None, base_url: str | None) -> None:
     """Send a recorded request again with the same JSON, and show both answers. It may cost money.
 
-    CALL is a call's id, the beginning of it, or its span id. The API key is that of the SDK, as in OPENAI_API_KEY. Exit
+    CALL is a call's id, the beginning of it, or its span id. The API key is the SDK's own, as in OPENAI_API_KEY. Exit
     code 0 if the new call succeeds, also with another answer; 1 if it fails or cannot be sent.
     """
     with context.reader() as reader:
@@ -174,7 +174,7 @@ def _body(call: CallRecord) -> dict[str, object]:
 
 
 def _profile(call: CallRecord) -> SdkProfile:
-    """Return the profile of the SDK that made the call; without a known SDK that of its API."""
+    """Return the profile of the SDK that made the call; for an unknown SDK, of the API's own SDK."""
     name = (call.sdk or "").partition("/")[0]
     return next((profile for profile in GENERATED if profile.distribution == name), PROFILES[wire_of(call.api)])
 

@@ -48,7 +48,7 @@ the environment (CALLSPAN_...).
 Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
 OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics."""
 _PROCESS: Final = "CALLSPAN_RUN_PROCESS"
-"""The id of the application's first process, whose end says how many calls it recorded."""
+"""The id of the application's first process, which says at its end how many calls it recorded."""
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
@@ -212,7 +212,7 @@ def _silences(agents: AgentReceiver | None) -> Sequence[str]:
 
 
 def stores_named(option: str | None) -> str:
-    """Return the stores of `--store`, else those of the environment. Raises SettingError for an option without any."""
+    """Return the stores from `--store`, else from the environment. Raises SettingError for an option without any."""
     if option is None:
         return _stores_of_environment()
     if not split_urls(option):

@@ -1,10 +1,10 @@
 """`callspan run claude`: records the calls of an agent program from the telemetry that it sends to this process.
 
-The program cannot be replaced into, as one in Python is: somebody must receive. So this process stays as its parent,
-which nobody should notice. The program is in the same process group, at the same terminal, with the same standard
-streams. All signals are blocked here and read one by one. Those of the keyboard reach the program by themselves; those
-that another process sends to this one are passed on, and so is SIGHUP: a terminal that is gone tells only the leader of
-its session. This process stops when the program stops, and ends as it ends.
+A Python application replaces this process; an agent program cannot, because something must receive its telemetry. This
+process therefore stays as the program's parent, and nobody should notice. The program is in the same process group, at
+the same terminal, with the same standard streams. All signals are blocked here and read one by one. The terminal sends
+the keyboard's signals to the program too. Signals from other processes are passed on, and so is SIGHUP: when a terminal
+is gone, only the leader of its session learns it. This process stops when the program stops, and ends as it ends.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _blocked_signals() -> Iterator[set[int]]:
     """Context manager that keeps signals for `_wait`; returns the former mask. Ignored ones stay ignored."""
     for number in (*_PASSED_ON, signal.SIGCHLD):
         if signal.getsignal(number) is signal.SIG_DFL:
-            # Never called. Without a handler, those whose default action is none would be lost.
+            # Never called. Without a handler, a signal that is ignored by default would be lost.
             signal.signal(number, lambda _number, _frame: None)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*_PASSED_ON, signal.SIGCHLD))
     try:

@@ -58,7 +58,7 @@ _GAP: Final = 2
 _MIN_WIDTH: Final = 12
 """Minimum width of a column that shrinks."""
 _MIN_KEY_WIDTH: Final = 17
-"""That of a grouping key: a shorter hour or minute is no longer one."""
+"""Minimum width of a grouping key: a truncated hour or minute means nothing."""
 
 
 Part: TypeAlias = Text | str | tuple[str, str]
@@ -117,7 +117,7 @@ class Screen:
 
 
 def _stated_width() -> int | None:
-    """Return the width that the environment states; None if there is none, or it is no number above 0."""
+    """Return the width that the environment states; None if it states no positive number."""
     stated = os.environ.get("COLUMNS", "")
     return int(stated) or None if stated.isdecimal() else None
 
@@ -156,7 +156,7 @@ def errors_cell(counts: SessionSummary | Summary) -> Cell:
 
 
 def cost_text(counts: SessionSummary | Summary) -> str:
-    """Return the cost of calls; `at least` if it lacks that of some."""
+    """Return the cost of calls; `at least` if some calls have no known cost."""
     return least(counts.cost_usd, is_partial=bool(counts.calls_without_cost))
 
 

@@ -43,8 +43,8 @@ callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT""
 def send_command(context: CommandContext, url: str | None, follow: bool, again: bool) -> None:
     """Send recorded sessions and calls to an OTLP receiver, as the traces that their processes had.
 
-    Unfinished and unsampled sessions and calls are not sent; unfinished ones of a process that has ended are sent as
-    interrupted, those of one elsewhere that gave no sign of life for an hour as unknown, once.
+    Unfinished and unsampled sessions and calls are not sent. If their process has ended, unfinished ones are sent as
+    interrupted; if it runs elsewhere and gave no sign of life for an hour, as unknown, once.
     Records of a process without a tracer provider get ids derived from their own. Span attributes follow
     the settings (content_on_spans, vocabularies, …) of the environment.
     """

@@ -93,7 +93,7 @@ class _Branch(NamedTuple):
     steps: int
     """The number of steps around them."""
     entries: int
-    """The number of other records around them, for each of which they are indented."""
+    """The number of other records around them; each indents them once."""
 
 
 class _Contents:
@@ -132,7 +132,7 @@ class _Contents:
         return [record for record in records if isinstance(record, CallRecord)]
 
     def _task_of(self, number: int) -> str | None:
-        """Return the task for which a tool started an agent, in the words of its arguments; None for anything else."""
+        """Return the task that a tool gave the agent it started, as its arguments word it; None for other records."""
         parent = self.tree.parents[number]
         tool = None if parent is None or not is_agent(self.records[number]) else self.records[parent]
         return task_of(tool) if isinstance(tool, EventRecord) else None
@@ -234,7 +234,7 @@ def _scores(scores: Mapping[str, str]) -> str:
 
 
 def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] | None) -> Text:
-    """Return a step's line with the sums of `calls`, or those of its record if `calls` is None (incomplete)."""
+    """Return a step's line with the sums of `calls`; if these are incomplete (None), with the sums in its record."""
     totals = step.totals
     time_ns = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     end_flag = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
@@ -351,7 +351,7 @@ class SessionExcerpt(NamedTuple):
     total: int
     """Calls and events of the whole session."""
     first_words: str | None = None
-    """The first words of the session; None if there are none or they were not kept."""
+    """The first words of the session; None if it has no words or they were not kept."""
 
     @classmethod
     def of(cls, reader: Reader, summary: SessionSummary, limit: int | None) -> SessionExcerpt:

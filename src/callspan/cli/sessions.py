@@ -47,8 +47,8 @@ def sessions_command(
 ) -> None:
     """List sessions, newest first, or groups of them.
 
-    Times, bounds (--max-cost, ...), user and metadata are those of sessions, --no-failed is about all their calls,
-    other filters about one.
+    Times, bounds (--max-cost, ...), user and metadata apply to the session, --no-failed to all its calls, other filters
+    to any one of them.
     """
     if keys and selection.sort != "start_ns":
         raise click.UsageError("--by lists the largest groups first; it cannot be combined with --sort.")

@@ -175,7 +175,7 @@ def print_call(
 ) -> None:
     """Print a complete call and the messages of the calls before it, with cleaned text.
 
-    `position` is that of its timestep; None if unknown.
+    `position` is its timestep's position in the session; None if unknown.
     """
     screen.line((f"{call.operation} {call.model or UNKNOWN}", "bold cyan"), "  ", outcome_text(call))
     facts = Table.grid(padding=(0, 1, 0, 0))

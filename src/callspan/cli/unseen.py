@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 
 
 class Unseen(NamedTuple):
-    """A package whose calls, or part of them, are not recorded."""
+    """A package that makes calls, all or some of them unrecorded."""
 
     distribution: str
     module: str
-    """The one whose import shows that a process uses it."""
+    """The module that a process imports if it uses the package."""
     what: str
     """Which of its calls, and why."""
     is_whole: bool = True
@@ -44,7 +44,7 @@ def installed() -> Iterator[Unseen]:
 
 
 def line() -> str | None:
-    """Return a line that names them; None if there are none."""
+    """Return a line that names the installed ones, or None."""
     names = [
         package.distribution if package.is_whole else f"parts of {package.distribution}" for package in installed()
     ]
@@ -52,7 +52,7 @@ def line() -> str | None:
 
 
 def line_of_process() -> str | None:
-    """Return a line that names those that this process has imported; None if there are none."""
+    """Return a line that names the ones this process has imported, or None."""
     return _line([package.distribution for package in _PACKAGES if package.is_whole and package.module in sys.modules])
 
 

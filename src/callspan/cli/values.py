@@ -112,7 +112,7 @@ def _trace_url(text: str) -> str:
 
 
 def grouping(names: Sequence[str]) -> Value:
-    """Return the type of groupings: these names, those of their facts or `meta:KEY`, separated by commas."""
+    """Return the type of groupings: these names, their facts' names or `meta:KEY`, separated by commas."""
     names_by_fact = {fact: name for name, fact in _IDS.items()}
 
     def parse(text: str) -> list[str]:

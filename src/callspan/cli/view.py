@@ -82,7 +82,7 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
 
 
 def _ready(context: CommandContext, exits: ExitStack | None, url: str, *, is_empty: bool) -> None:
-    """Print the address; open it in the browser unless `exits` is None. `is_empty`: the store has no records yet."""
+    """Print the address. With `exits`, also open it in the browser. `is_empty`: the store has no records yet."""
     if context.json:
         context.emit({"url": url, "store": context.store_name})
     else:
