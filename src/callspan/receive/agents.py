@@ -87,7 +87,7 @@ class AgentReceiver:
         self.silences: list[str] = []
         """Why nothing came from agents, each reason once."""
         self.root: Path | None = None
-        """The root of the spool, below which lies what waits; None: there is none."""
+        """The root of the spool, which holds the waiting records; None without a spool."""
         self.has_body_files = True
         """Whether bodies may lie there in clear; otherwise they come in log lines."""
         self.calls = 0

@@ -39,7 +39,7 @@ NAME: Final = "agents"
 """The directory below the root of a spool."""
 _LOCK: Final = "lock"
 _WAITING: Final = "waiting"
-"""The directory of records that wait, in that of a process."""
+"""The directory of waiting records, inside a process's directory."""
 _HISTORY: Final = "history.jsonl"
 """What the next receiver at the same port needs to go on. Only the directory of `callspan receive` has it."""
 _CONTINUED_S: Final = 3600.0
@@ -57,9 +57,9 @@ class BodyFiles:
     """The directories of the agents of this process."""
 
     def __init__(self, root: Path, name: str | None = None) -> None:
-        """`root` is that of the spool. Raises OSError if no directory can be made there.
+        """Make a directory below `root`, the root of the spool. Raises OSError if that fails.
 
-        With a `name`, it is that of an ended process with the same name.
+        With a `name`, continue the directory that an ended process with this name left.
         """
         self._directory = root / NAME / (name or f"{os.getpid()}-{os.urandom(6).hex()}")
         make_private(self._directory)

@@ -1,11 +1,11 @@
-"""Claude Code's calls: which of its events are of one call, whatever the order in which they came.
+"""Claude Code's calls: which of its events belong to one call, in whatever order they came.
 
-The answer names its request. What else is known of it, `api_request` or `api_error`, names neither, but has the id that
-the provider gave to the answer. Gateways and compatible servers give none. Then it belongs
+The answer names its request. The other events, `api_request` and `api_error`, name neither, but have the id that the
+provider gave to the answer. Gateways and compatible servers give none. Then such an event belongs
 
-1. to the answer that has its model and tokens, the nearest in time, if no other has been found for that;
+1. to the answer with its model and tokens, the nearest in time, if that answer has no such event yet;
 2. else to the newest request before it, as the program sends one at a time for each purpose and agent;
-3. else it is a call of its own, of which nothing else was received.
+3. else to a call of its own: nothing else of that call was received.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from callspan.receive.senders import Sender
 
 ERROR: Final = "api_error"
 _SAME_TIME_NS: Final = 5 * 10**9
-"""The program logs a request close to the time from which it measures the answer."""
+"""The program logs a request at about the time when it starts to measure the answer."""
 
 
 class Lane:
-    """The requests of one purpose and agent, of which the program sends one at a time, and what it says of them."""
+    """The requests of one purpose and agent, and their events. The program sends these requests one at a time."""
 
     def __init__(self, sender: Sender) -> None:
         self.sender = sender
@@ -115,7 +115,7 @@ def _add(call: ObservedCall, item: tuple[str, LogEvent]) -> None:
 
 
 def _takes(call: ObservedCall, event: LogEvent) -> bool:
-    """Return whether an event may be of a call, of which there is at most one of each."""
+    """Return whether a call may have this event: it has at most one of each kind."""
     if event.name == ERROR and call.response is not None:
         return False
     response_id = None if call.response is None else text(call.response.event.attributes, "request_id")
@@ -124,7 +124,7 @@ def _takes(call: ObservedCall, event: LogEvent) -> bool:
 
 
 def _named(item: tuple[str, LogEvent], calls: Iterable[ObservedCall]) -> bool:
-    """Give what names the answer to its call; return False if there is none."""
+    """Add an event to the call with the answer that it names; return False if there is no such call."""
     if (request_id := text(item[1].attributes, "request_id")) is None:
         return False
     for call in calls:

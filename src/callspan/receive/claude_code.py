@@ -9,14 +9,14 @@
 | `tool_result` | that it ran, with its arguments, without its result | the same |
 | `subagent_completed` | an agent within the agent has ended | `agent_id` |
 
-They come in batches, seconds apart, perhaps twice, in any order, and some may be missing. So what is known of the calls
-of one purpose and agent is kept, and after each batch `claude_calls` says anew which events are of one call. What
-changed becomes a version of its record. Its id is made of the provider's request id; where there is none, of the id of
-the request's body; without one, of the session, time and sequence of the event. It never changes: see `WrittenRecords`.
+They come in batches, seconds apart, perhaps twice, in any order, and some may be missing. So the events of one purpose
+and agent are kept, and after each batch `claude_calls` decides anew which belong to one call. Each changed call becomes
+a version of its record. The record's id is made from the provider's request id; without one, from the id of the
+request's body; else from the session, time and sequence of the event. It never changes: see `WrittenRecords`.
 
 A request without an answer has no record yet. It waits: here, in bounded memory, and on disk, see `waiting`, or in the
-file of the program. It failed if a later one of its purpose and agent was answered: with the same body it was an
-attempt of the same call, else a call of its own. If nothing ever answers it, that is recorded too.
+program's own file. It failed if a later request with its purpose and agent was answered: with the same body it was an
+attempt of the same call, else a call of its own. If nothing ever answers it, it is recorded too.
 
 `callspan receive` also keeps the events, see `history`: the next one goes on as if it were the same process.
 
@@ -111,11 +111,11 @@ class ClaudeCode:
         self._tools: dict[str, tuple[EventRecord, Sender]] = {}
         """Tools that wait for their result, by the id of the model's call."""
         self._recorded: LRUCache[str, object] = LRUCache(_MAX_TOOLS * 4)
-        """The ids of recorded tools and agents, of which there is one version."""
+        """The ids of recorded tools and agents; each has one version."""
         self._sessions: dict[str, ProgramSession] = {}
         """The program's own, by id."""
         self._with_bodies: LRUCache[str, object] = LRUCache(_MAX_LANES)
-        """Sessions whose requests come with their bodies, by id."""
+        """Sessions that send requests with their bodies, by id."""
         self._is_continued = False
         """Whether another receiver will go on."""
         self._batch = _Batch()
@@ -186,7 +186,7 @@ class ClaudeCode:
 
     @property
     def written_as(self) -> Mapping[str, str]:
-        """The ids of the calls in which requests of this batch are, by the ids of `waiting`; "" for tools."""
+        """For each id in `waiting` that this batch has settled, the id of the call; "" for tools."""
         return self._batch.written_as
 
     @property
@@ -294,7 +294,7 @@ class ClaudeCode:
         return tool, sender
 
     def _results_in(self, body: LoggedBody) -> Iterator[Leveled]:
-        """Yield the tools whose results a request has."""
+        """Yield the tools that have their results in a request."""
         for message in objects(registry.decoded(body.content()), "messages"):
             for part in objects(message, "content"):
                 ident = text(part, "tool_use_id") or ""
@@ -364,7 +364,7 @@ class ClaudeCode:
             self._tools[ident] = tool, sender
 
     def _calls(self, lane: Lane, *, is_over: bool = False, is_final: bool = True) -> Iterator[Leveled]:
-        """Yield a version of each call of which more is known than was written."""
+        """Yield a version of each call with events that are not yet in its record."""
         lane.waiting = []
         lane.is_whole = all(answer.is_whole for answer in lane.answers.values())
         for answer in lane.answers.values():
@@ -470,7 +470,7 @@ def _key_of_facts(event: LogEvent) -> str:
 
 
 def _counters_alone(call: ObservedCall) -> ObservedCall:
-    """Return what is over of a call whose request waits for the body of its answer."""
+    """Return a call's counters without its bodies, because the request still waits for the body of its answer."""
     return msgspec.structs.replace(call, request=None, retried=(), response=None)
 
 

@@ -9,10 +9,10 @@
 | `codex.tool_decision` | whether a tool may run |
 | `codex.tool_result` | that it ran, with its arguments and result |
 
-No event has an id of its call, nor a body. But a conversation sends one request at a time, and waits for all of its
-tools before the next one; subagents are conversations of their own. So what comes belongs to the call whose request was
-the latest by then. Events come in any order, perhaps twice: the newest of a conversation are kept, also on disk for the
-next receiver, see `history`, and after each batch they are read anew, in order of time. The id of a call is made of the
+No event has its call's id, nor a body. But a conversation sends one request at a time, and waits for all of its tools
+before the next one; subagents are conversations of their own. So an event belongs to the call with the latest request
+at that time. Events come in any order, perhaps twice: the newest of a conversation are kept, also on disk for the next
+receiver, see `history`, and after each batch they are read anew, in order of time. A call's id is made from the
 conversation and the time of its first event, and never changes: see `WrittenRecords`.
 """
 
@@ -118,7 +118,7 @@ class _Conversation:
         self.ident, self.sender, self.session = ident, sender, session
         self.provider = "openai"
         self.events: dict[str, LogEvent] = {}
-        """Those of calls, by their keys; of deltas only the first one after another event."""
+        """The events of calls, by their keys; only the first delta in a row is kept."""
         self.calls: list[_Call] = []
         """What they say together."""
         self.written: dict[str, tuple[object, ...]] = {}
@@ -133,7 +133,7 @@ class _Conversation:
         return self.calls[-1] if self.calls else None
 
     def call_at(self, time_ns: int) -> _Call | None:
-        """Return the call whose request was the latest at a time."""
+        """Return the call with the latest request at a time."""
         return next((call for call in reversed(self.calls) if call.events[0].time_ns <= time_ns), self.call)
 
     def add(self, event: LogEvent) -> bool:
@@ -270,7 +270,7 @@ class Codex:
             self._note(event)
 
     def _calls(self, conversation: _Conversation, *, is_over: bool = False) -> Iterator[Leveled]:
-        """Yield a version of each call of which more is known than was written."""
+        """Yield a version of each call that has changed since it was written."""
         if not conversation.is_changed:
             return
         conversation.read(self._written)
@@ -489,7 +489,7 @@ def _attempt(number: int, event: LogEvent, start_ns: int) -> Attempt:
 
 
 def _counters(attributes: Attributes) -> dict[str, object]:
-    """Return the counters of an event as those of an answer of Responses."""
+    """Return the counters of an event in the form of the usage in a Responses answer."""
     total = count(attributes, "tool_token_count")  # so named by the program
     details = {"cached_tokens": count(attributes, "cached_token_count")}
     counters: dict[str, object] = {

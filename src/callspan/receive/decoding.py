@@ -211,7 +211,7 @@ class OtlpRequest:
                 yield group, scope
 
     def _time_ns(self, holder: Mapping[str, object], *names: str) -> int:
-        """Return the first stated Unix time of several; if none is a time before 2262, that of the arrival."""
+        """Return the first valid Unix time (before 2262) under these names; else the time of arrival."""
         stated = next((stated for name in names if (stated := integer(holder, name) or 0) > 0), None)
         if stated is None or (integer(holder, names[0]) is None and holder.get(names[0]) is not None):
             self.replaced[NUMBERS] += 1

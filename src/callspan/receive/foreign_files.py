@@ -32,7 +32,7 @@ def size_of(path: Path) -> int | None:
 
 
 def content_of(path: Path) -> bytes:
-    """Return the content of a regular file; empty if there is none, it is above 64 MiB, or takes more than 5 s."""
+    """Return the content of a regular file; empty if it is missing, above 64 MiB, or takes more than 5 s to read."""
     if size_of(path) is None or len(_hanging) >= _MAX_HANGING:
         return b""
     contents: SimpleQueue[bytes] = SimpleQueue()

@@ -88,7 +88,7 @@ class WrittenRecords:
         self._seen_ns: LRUCache[str, int] = LRUCache(_MAX_KEYS)
 
     def id_of(self, key: str) -> str | None:
-        """Return the id of the record that was written with this key; None if there is none."""
+        """Return the id of the record that was written with this key, or None."""
         return self._ids.get(key)
 
     def ids_of(self, calls: Sequence[Names]) -> list[str]:

@@ -48,7 +48,7 @@ _T = TypeVar("_T")
 
 
 class Receipt(NamedTuple):
-    """What became of a request whose records are written."""
+    """The result of a request after its records are written."""
 
     rejected: int
     """Number of its spans or log records that could not be read."""
@@ -100,9 +100,9 @@ class Inbox:
     def take(
         self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool, encoding: str = ""
     ) -> Future[Receipt | None]:
-        """Write the records of a request; the result is None if it is to be sent again.
+        """Write the records of a request. A result of None: the sender is to send it again.
 
-        Or is an UndecodableError, or a TooLargeError.
+        The future may also raise UndecodableError or TooLargeError.
         """
         return self._later(partial(self._take, signal, body, sender, is_protobuf=is_protobuf, encoding=encoding))
 
@@ -242,5 +242,5 @@ class Inbox:
 
 
 def _is_of_program(event: LogEvent) -> bool:
-    """Return whether an event is of a program whose calls are read from its events: the others are no part of one."""
+    """Return whether an event comes from Claude Code or Codex; their events that are not read belong to no call."""
     return text(event.resource, "service.name") == SERVICE or event.name.startswith(CODEX)

@@ -1,6 +1,6 @@
-"""OTLP answers: the bodies of the answers to requests, from which a sender learns whether to send again.
+"""OTLP answers: the bodies of the answers to requests, which tell a sender whether to send again.
 
-Only 429, 502, 503 and 504 are sent again; what an answer with 200 rejects is not, nor what any other refuses.
+Senders repeat a request only after 429, 502, 503 or 504, not what an answer with 200 rejects, nor after other errors.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class ProtobufReader:
     def __init__(self, data: bytes, max_values: int) -> None:
         self._data, self._remaining = data, max_values
         self.replaced: Counter[str] = Counter()
-        """Numbers of replaced parts by kind, as those of `ForeignValue`."""
+        """Numbers of replaced parts by kind, as in `ForeignValue`."""
 
     def read(self, message: Message) -> Tree:
         """Return a request in the form of JSON, its ids in hexadecimal digits.

@@ -42,15 +42,15 @@ class AgentProgram(NamedTuple):
     is_set_up: Callable[[Environment, Sequence[str]], bool]
     """Whether its telemetry is set up by others, in its environment, its arguments or its files."""
     variables: Callable[[str, Sender, Environment], dict[str, str]]
-    """Returns the variables by which it sends to a URL."""
+    """Returns the environment variables that make it send to a URL."""
     arguments: Callable[[str, Sender], list[str]] = lambda _url, _sender: []
-    """Returns the arguments, before all others, by which it sends to a URL."""
+    """Returns the arguments, before all others, that make it send to a URL."""
     has_body_files: bool = False
     """Whether it can put bodies in files."""
 
     @property
     def sdk_package(self) -> str:
-        """The package whose import shows that a process uses the SDK."""
+        """The package that a process imports if it uses the SDK."""
         return self.sdk.replace("-", "_")
 
 

@@ -1,4 +1,4 @@
-"""Senders: the programs that report here, and the sessions in which their records are."""
+"""Senders: the programs that report here, and the sessions of their records."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
     """The program that sends, as far as callspan started it."""
 
     place: Place = Place()
-    """The session in which it was started; without one its own sessions are recorded."""
+    """The session that started it; without one its own sessions are recorded."""
     trace_id: str | None = None
     span_id: str | None = None
-    """The span in which it was started."""
+    """The span that was current at its start."""
     level: Content = "full"
     """The content level when it was started."""
     metadata: dict[str, object] = {}
-    """That of the code which started it."""
+    """The metadata of the code that started it."""
     bodies: Path | None = None
-    """The directory, made by callspan for it, in which it puts bodies; no other file is read."""
+    """The directory that callspan made for its body files; no other file is read."""
 
     def place_of(self, event: LogEvent, own: Place) -> Place:
         """Return the session that started the program, by what is known here or by its event; else its `own`."""
@@ -42,7 +42,7 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProgramSession:
-    """A session of the program's own, which reports no end: it is that of the last event once the program has ended."""
+    """A session of the program's own. It reports no end: once the program has ended, its last event is the end."""
 
     def __init__(self, event: LogEvent, place: Place, sender: Sender) -> None:
         """`event` is the first one. The session runs at most as long as this process receives."""
@@ -60,7 +60,7 @@ class ProgramSession:
         self._outcome = _SUCCESS
 
     def go_on(self, event: LogEvent, outcome: str | None = None) -> None:
-        """Take an event, and the outcome if nothing follows it; None: that of the event before."""
+        """Add an event, and the session's outcome if it is the last one; None leaves the outcome as it was."""
         if event.time_ns >= self.last_ns:
             self._outcome = outcome or self._outcome
         self._first_ns = min(self._first_ns, event.time_ns)

@@ -1,12 +1,13 @@
-"""Waiting: what a request or a tool will be if nothing more comes of it, on disk until more has come.
+"""Waiting: requests and tools on disk, until their records can be written.
 
-What is acknowledged survives `kill -9`. But a request to a model has no record before its answer, of which the id is
-made, and a tool has none before the next request, which has its result. So each lies here until then, as the record
-that it will be if nothing follows: processed as any other, so that content, redactor and secrets are as in a store.
-Only a request whose body is in a file of its own needs no other. The next receiver goes on with these files.
+What is acknowledged survives `kill -9`. But a request to a model gets its record with the answer, which determines the
+id, and a tool gets its record with the next request, which has its result. Until then each lies here, as the record
+that it becomes if nothing follows. The record is processed like any other: content level, redactor and secrets are as
+in a store. Only a request with its body in a file of its own needs no other file. The next receiver goes on with these
+files.
 
-The id of the answer is put into the name of a file before the record is written, and the file is deleted after it. What
-a process leaves that is killed in between is thus a version of the same record.
+The id of the answer is put into the name of a file before the record is written, and the file is deleted after it. If
+the process is killed in between, the file becomes a version of the same record.
 """
 
 from __future__ import annotations
