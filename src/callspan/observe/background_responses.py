@@ -1,4 +1,4 @@
-"""Background responses: calls that the provider completes after the request, and whose answer is fetched later.
+"""Background responses: calls that the provider completes after the request; the answer is fetched later.
 
 The id of such a call is derived from the response id, so that every process that fetches it writes the same record.
 """
@@ -50,7 +50,7 @@ def started_version(record: CallRecord, endpoint: Endpoint, body: object, answer
 def completion(fetched: CallRecord, response: Response) -> CallRecord:
     """Return the version of a call's record with the answer, from the record of the fetch and its response.
 
-    The end is stated by the provider in whole seconds, else it is that of the fetch.
+    The call ends when the provider says, in whole seconds; if it does not say, with the fetch.
     """
     timing, request = fetched.timing, fetched.request
     read_ns = timing.start_ns + (timing.duration_ns or 0)

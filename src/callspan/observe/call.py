@@ -1,7 +1,7 @@
 """Call: one observed request of an SDK, from its start to its first end, which makes one CallRecord.
 
 Interception reports events to it: `sent` (the body as sent) or `form`, attempts, parsed data (a complete body or one
-chunk), and the end, of which only the first report counts. `later` has the kinds of requests that may turn out to be
+chunk), and the end. Only the first report of an end counts. `later` has the kinds of requests that may turn out to be
 calls, or report on calls that run elsewhere.
 
 A call can end in a dozen ways, and several of them at once: the last chunk, `close`, an exception, a cancelled task, a
@@ -11,7 +11,7 @@ run inside any code, under any lock, so it only queues the end.
 
 The record is written before the caller has the answer or the exception: what the caller knows survives `kill -9`. The
 first version of a stream is written once its request is known, so that a killed process leaves a row that says so. A
-background response waits for the id that the provider gives it, from which that of its call is made.
+background response waits for the id that the provider gives it: the call's id is derived from it.
 
 An interrupt can come between any two instructions, also in `_finish`. The end then runs again from its start, on
 another thread, since callbacks of the application may have caused it. So each step can be repeated: the processed
@@ -199,7 +199,7 @@ class Call:
         """Whether callspan requested the last chunk of the stream and hides it from the caller."""
         self.attempts = AttemptLog(self._zero_ns)
         self.explicit = None if past_ns is None else ExplicitTimes(is_past=True)
-        """Times given by the application; None if there are none."""
+        """Times given by the application, or None."""
         self._is_measured = past_ns is None
         self._is_presumed_left = self._is_unread = False
         self._input = self._conversation = self._tool_messages = self._processed = self._stop_counting = None
@@ -282,8 +282,8 @@ class Call:
         """Record the request as sent: its exact bytes, None if they are unknown, and the same as plain JSON.
 
         Only the first one counts, because retries send the same. Writes the first version of a stream, unless
-        `write_version` is False: then `write_first_version` or the first event does. `body_bytes`: size as sent, if not
-        that of `content`; 0: unknown.
+        `write_version` is False: then `write_first_version` or the first event does. `body_bytes`: size as sent; None:
+        the size of `content`; 0: unknown.
         """
         if self._request.body is not NO_BODY or self._endings:
             return
@@ -478,7 +478,7 @@ class Call:
         self.end(*failure(error, in_stream=in_stream), at_ns=at_ns)
 
     def leave(self, at_ns: int | None = None) -> None:
-        """End a call whose stream is no longer read; a success if it had signalled the end of its answer."""
+        """End a call when its stream is no longer read; a success if the stream had signalled the end of the answer."""
         self.end("closed", "success" if self.answer_complete else "cancelled", at_ns=at_ns)
 
     def abandon(self, error: BaseException | None) -> None:

@@ -21,13 +21,13 @@ MAX_ANSWERS: Final = 4096
 """Number of answers that are remembered; each takes some 300 bytes."""
 _NS_PER_S: Final = 1_000_000_000
 _TIMELESS: Final = "messages"
-"""The API whose answers never state a time."""
+"""The API that never states a time in its answers."""
 _RUNS: Final = re.compile("[0-9]+|[a-z]+|[A-Z]+")
 _MIN_RUNS: Final = 7
 """Numbers, names and words have fewer runs of digits or letters; random ids of real providers about fifteen."""
 _MIN_ID: Final = 20
 _CLOCK_ERROR_S: Final = 86_400
-"""Clocks differ, and an answer takes its time; a server that states no time sends a constant of another year."""
+"""Clocks differ, and an answer takes its time; a server without a clock sends a constant from some other year."""
 
 
 class EarlierAnswers:
@@ -44,8 +44,8 @@ class EarlierAnswers:
     def call_id(self, provider: str, response_id: str, created: int | None) -> str:
         """Return the id of the call of a background response.
 
-        It is made of the response id, the only fact that a webhook states. A response of another time with an id that
-        this process knows is another one: the id of its call is also made of its time.
+        It is derived from the response id, which is all that a webhook states. If this process knows a response with
+        the same id but another time, they are two responses: the new call's id is derived from its time, too.
         """
         call_id = response_call_id(provider, response_id)
         if created is None or self._created.setdefault(call_id, created) == created:

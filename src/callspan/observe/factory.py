@@ -39,7 +39,7 @@ class CallSpanHandle(SpanHandle):
     wants_content: bool = False
     """Whether the span will have the messages: it is recording and content is allowed on spans."""
     is_shared: bool = False
-    """Whether it is the span of another library, which ends it."""
+    """Whether another library started the span, and will end it."""
 
     def still_open(self) -> CallSpanHandle:
         """Return this span; if it is shared and has ended, which is when its attributes are lost, one of our own."""
@@ -86,9 +86,9 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     An evicted one is recorded again, as a version of the same record.
     """
     answers: EarlierAnswers
-    """Answers of this process, by which a silent cache is told."""
+    """Answers of this process; an identical one shows that a cache answered without saying so."""
     ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
-    """Returns the ids of the current session and timestep, the function for the ended call, and the metadata."""
+    """Returns the ids of the current session and timestep, the function to call at the end, and the metadata."""
     keep: Callable[[CallRecord], object]
     """Called with the record of a call that was sent or has ended, so that later code can refer to it. Never raises."""
     requested_in: Callable[[str], tuple[Place, SpanContext | None]]
@@ -103,7 +103,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     """Number of chunks of a stream to record individually."""
 
     def without_telemetry(self) -> CallFactory:
-        """Return a factory whose calls have only a record, no span or metrics."""
+        """Return a factory for calls with only a record, no span or metrics."""
         return msgspec.structs.replace(self, spans=None, metrics=None)
 
     def start_later(

@@ -82,8 +82,8 @@ class Fetch(Call):
 class InteractionFetch(Fetch):
     """A request that fetches or cancels an interaction of Google.
 
-    An interaction does not say whether it went on in the background, as agents always do: that of a model is completed
-    only by the process that started it.
+    An interaction does not say whether it went on in the background, as agents always do. A model's interaction is
+    therefore completed only by the process that started it.
     """
 
     __slots__ = ()

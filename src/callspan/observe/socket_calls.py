@@ -44,7 +44,7 @@ class SocketCalls:
     def __init__(
         self, kind: SocketKind, provider: str, start: Start, where_opened: Callable[[Callable[[], None]], None]
     ) -> None:
-        """`where_opened` runs a function in the context in which the connection was opened."""
+        """`where_opened` runs a function in the context that opened the connection."""
         self.is_closing = False
         """Whether the application is closing it."""
         self.send_error: BaseException | None = None

@@ -21,9 +21,9 @@ from callspan.record.usage import Usage
 _PER_MESSAGE: Final = 4
 _LETTERS_PER_TOKEN: Final = 4
 _NOT_ESTIMATED: Final = frozenset({"embeddings", "moderation", "rerank", "fetch_response"})
-"""Operations whose messages are not the model's input and output."""
+"""Operations with messages other than the model's input and output."""
 _WITH_MEDIA: Final = MEDIA_APIS | {"realtime", "bidi_generate_content"}
-"""APIs whose tokens are mostly those of audio and images."""
+"""APIs that use tokens mostly for audio and images."""
 _ESTIMATE: Final = fail_open("estimate the tokens of a call")
 
 

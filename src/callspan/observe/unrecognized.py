@@ -1,6 +1,6 @@
-"""Unrecognized responses: flags responses in which an adapter recognizes nothing, and warns about them.
+"""Unrecognized responses: flags responses that an adapter does not recognize at all, and warns about them.
 
-Without the flag, and its warning, a response of another API would look like a success without content or tokens.
+Without the flag and its warning, a response from a different API would look like a success without content or tokens.
 """
 
 from __future__ import annotations
