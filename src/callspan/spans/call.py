@@ -1,7 +1,7 @@
 """Call spans: one CLIENT span per call, started with the attributes for samplers and ended with the record.
 
-If another library's LLM span is open, the call sets its attributes on that span instead of starting a second one. If
-that span ends before the call, as those of some streams do, the call has a span of its own below it after all.
+If another library's LLM span is open, the call sets its attributes on that span instead of starting a second one. Some
+libraries end their span before the stream ends; then the call starts a span of its own below it after all.
 OpenTelemetry's GenAI utilities mark the context for this purpose, and so does callspan if they are imported; other
 spans are recognised by their attributes. No package is required.
 """
@@ -91,7 +91,7 @@ def trace_id() -> str | None:
 
 
 def set_ids(handle: SpanHandle, span: Span, parent: SpanContext, link: SpanContext | None = None) -> None:
-    """Give a handle the ids of its span, whose parent is `parent`, and perhaps of a link."""
+    """Give a handle the ids of its span, of the span's parent, and of a link if it has one."""
     context = span.get_span_context()
     if context.is_valid:
         # Half the cost of an f-string with leading zeros.
@@ -120,7 +120,7 @@ class CallSpan(CallSpanHandle):
         self, spans: CallSpans, span: Span, parent: SpanContext, *, sharing: CallRecord | None = None,
         link: SpanContext | None = None,
     ) -> None:  # fmt: skip
-        """`sharing`: the started record of a call whose span is another library's."""
+        """`sharing`: the started record of the call, if another library started the span."""
         self._spans = spans
         self._span = span
         self._sharing = sharing
@@ -189,7 +189,7 @@ class CallSpan(CallSpanHandle):
 
 
 def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:
-    """Return callspan's tracer, from the global provider if `provider` is None; a no-op tracer if that raises."""
+    """Return callspan's tracer, by default from the global provider; a no-op tracer if the provider raises."""
     with _TRACER:
         return trace.get_tracer("callspan", version, provider, gen_ai.SCHEMA_URL)
     return NoOpTracer()
@@ -326,11 +326,11 @@ def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
 
 
 def put_attributes(span: Span, attributes: Attributes) -> None:
-    """Set `attributes`, whose names must not be empty; uses the span's own method if the fast path does not apply."""
+    """Set `attributes` with non-empty names; uses the span's own method if the fast path does not apply."""
     try:
         room = _room(getattr(span, names.ATTRIBUTES.name, None), attributes)
         if room is not None and span.is_recording():
-            # Atomic under the GIL, so that no attribute of another thread is lost.
+            # Atomic under the GIL, so that no other thread's attribute is lost.
             room.update(attributes)
             return
     except Exception as error:
@@ -340,7 +340,7 @@ def put_attributes(span: Span, attributes: Attributes) -> None:
 
 
 def add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> None:
-    """Add an event with `attributes`, whose names must not be empty."""
+    """Add an event with `attributes`, which have non-empty names."""
     with _ONE_STEP:
         if _try_add_event(span, name, attributes, time_ns):
             return
@@ -349,7 +349,7 @@ def add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None
 
 def _try_add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> bool:
     """Add an event as the SDK does; return False, without adding it, if the SDK would change the attributes."""
-    # Without an imported SDK, no span is one of its spans.
+    # If the SDK is not imported, the span is not an SDK span.
     sdk: Any = sys.modules.get(_SDK)
     if sdk is None or type(span).add_event is not sdk.Span.add_event:
         return False

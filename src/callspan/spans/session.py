@@ -68,7 +68,7 @@ class SessionSpan(SpanHandle):
         return self._span.get_span_context()
 
     def is_in_other_trace(self, context: Context) -> bool:
-        """Return whether this is a valid span of a trace other than that of `context`."""
+        """Return whether this span is valid and `context` has a different trace."""
         current, own_context = get_current_span(context).get_span_context(), self.context
         return own_context.is_valid and own_context.trace_id != current.trace_id
 
