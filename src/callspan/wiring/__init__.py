@@ -121,7 +121,7 @@ class Wiring:
         sources: Sequence[Source] | None,
         otlp: str | bool | None = None,
     ) -> Handle:
-        """Apply the given settings; others keep the value in force, else that of the environment.
+        """Apply the given settings; others keep the value in force, or take the environment's.
 
         `sources` are added to the current ones; by default all. `http=True` names `http`. `otlp` sets up global
         providers for signals without one. Raises SettingError.
@@ -236,7 +236,7 @@ class Wiring:
             self.remove(last)
 
     def add_stores(self, urls: str | Path | Sequence[str | Path] | None, default: str) -> tuple[str, ...]:
-        """Add the stores of an exporter, by default those of the environment, else `default`."""
+        """Add an exporter's stores. Without `urls`: the stores named in the environment, else `default`."""
         store_urls = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
             self._exporter_stores += tuple(url for url in store_urls if url not in self._exporter_stores)
@@ -372,7 +372,7 @@ def instrument(
 ) -> Handle:
     """Record every call of a model from now on, of any SDK, imported before or after, or those named in `sdks`.
 
-    None means "not given": the value in force is kept, or else that of the environment, or the default. A second call
+    None means "not given": the value in force is kept, else the environment's is used, else the default. A second call
     without arguments returns the current handle. With arguments it changes these settings, and logs a warning with old
     and new values, unless the current settings came only from the environment. May be called from any thread, before
     or after a fork; starts no thread and opens no file.
@@ -382,7 +382,7 @@ def instrument(
         meter_provider: The provider for metrics; by default the global one, looked up on first use.
         logger_provider: The provider for log events, if enabled; by default the global one, looked up on first use.
         otlp: Base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sends spans, metrics and, if
-            enabled, log events there, through global providers for signals for which the application has none.
+            enabled, log events there, through global providers for the signals that have no provider yet.
             `none` in `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` disables a signal.
         redact: A function from record to record, applied before a record is exported or stored; False removes it.
         sdks: The SDKs to patch, and `http` for all other code that calls models by httpx or httpx2; a second call adds
