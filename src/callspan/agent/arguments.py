@@ -115,7 +115,7 @@ def first_entries(entries: dict[str, object], first: Collection[str]) -> dict[st
 
 
 def _with_names(metadata: Mapping[Any, object]) -> Mapping[Any, object]:
-    """Return metadata without the keys that are no names, the same object if there are none in what is kept of it."""
+    """Return metadata without the keys that are no names; the same object if the kept part has only names."""
     keys = value_of(lambda: list(islice(metadata, MAX_ENTRIES))) or []
     odd = [key for key in keys if not isinstance(key, str | Number | UUID | Enum | None)]
     if not odd:

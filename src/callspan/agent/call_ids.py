@@ -31,7 +31,7 @@ _SPAN_ID: Final = re.compile("[0-9a-f]{16}")
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Attributes with the HTTP response, in the readers, raw responses and stream helpers of the SDKs."""
 _SEVERAL: Final = CallIdCell(None)
-"""Stands for the calls whose answers have one request id, as those of a stub."""
+"""Stands for several calls with the same request id in their answers, as from a stub."""
 _LAST_CALL: Final[ContextVar[CallIdCell | None]] = ContextVar("callspan_last_call", default=None)
 """The id of the newest call outside of sessions, timesteps and operations."""
 
@@ -50,10 +50,10 @@ def remember_result(result: object, id_cell: CallIdCell) -> None:
     """Note the object returned by a call: a result of the SDK, a raw response, a stream or an HTTP response."""
     key = id(result)
     try:
-        # The callback runs no Python code, in which an interrupt would be lost.
+        # The callback runs no Python code, where an interrupt would be lost.
         reference = weakref.ref(result, partial(REGISTRY.call_ids.pop, key))
     except TypeError:
-        return  # text, for example, which equals the same text of another call
+        return  # text, for example: two calls may return equal texts
     REGISTRY.call_ids[key] = (reference, id_cell)
 
 

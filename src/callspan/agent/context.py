@@ -1,7 +1,7 @@
 """Context: the metadata and the content level of the running code, and carriers.
 
-Metadata and level are stored in the OpenTelemetry context, so they follow tasks, and threads to which the context is
-passed. A carrier passes a session's ids to another process as short strings.
+Metadata and level are stored in the OpenTelemetry context, so they follow tasks, and threads that get the context. A
+carrier passes a session's ids to another process as short strings.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _R = TypeVar("_R")
 _NO_METADATA: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
 _HOME: Final[contextvars.ContextVar[None]] = contextvars.ContextVar("callspan_home")
-"""A token of it can be reset only in the context in which it was set, not in a copy."""
+"""Its token can be reset only in the context that set it, not in a copy."""
 SCOPE: Final = "callspan.scope"
 """Key of the current scope in the OpenTelemetry context."""
 _OWN_KEYS: Final = (SCOPE, _METADATA)
 _SUPPRESSION: Final = "suppress"
-"""Part of the private keys by which OpenTelemetry suppresses instrumentation."""
+"""Part of OpenTelemetry's private keys that suppress instrumentation."""
 _BLOCK: Final = "callspan.content_block"
 """Key of the content level of the enclosing blocks."""
 Carrier: TypeAlias = dict[str, str]
@@ -51,7 +51,7 @@ _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})
 
 
 class OriginContext:
-    """The running context at one moment, told from its copies: those of tasks and of other threads."""
+    """The running context at one moment, told from its copies in tasks and other threads."""
 
     __slots__ = ("_token",)
 
@@ -94,8 +94,8 @@ class _MetadataBlock(dict[str, object]):
 def metadata_of(context: Context) -> Mapping[str, object]:
     """Return the metadata in `context`, a shared dict that must not be changed; inner values override outer ones.
 
-    Fields that are not standard ones are in `extra`. A generator that is not read to its end is closed by another task,
-    in a copy of its context: fields of a block that ended so are not those of the context in which it began.
+    Fields that are not standard ones are in `extra`. If a generator is not read to its end, another task closes it, in
+    a copy of its context. A block that has ended in such a copy no longer applies in the original context either.
     """
     fields: Any = context.get(_METADATA)
     while (
@@ -250,7 +250,7 @@ class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspa
 def content_of(context: Context) -> Content | None:
     """Return the content level in force in `context`; None if neither a block nor a scope restricts it.
 
-    A scope keeps the level of its start wherever it is current, even after the block in which it started has ended.
+    A scope keeps the level of its start wherever it is current, even after the block around its start has ended.
     """
     # Does not call `block_of`, because this runs for every record.
     block: Content | None = context.get(_BLOCK)  # type: ignore[assignment]
@@ -306,7 +306,7 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
 
 
 class _CapturedContext(AdvanceBlock):
-    """A block in which a captured context is current, within the content blocks of the running code."""
+    """A block that makes a captured context current, within the content blocks of the running code."""
 
     __slots__ = ("_before", "_captured")
 
@@ -360,7 +360,7 @@ def read_carrier(carrier: Mapping[str, str] | None) -> SpanRef:
     texts = [(key, value) for key, value in (items or {}).items() if isinstance(key, str) and isinstance(value, str)]
     fields = {str.lower(key): clean(unquote(str.__str__(value))) for key, value in texts}
     if not fields.get(_ID_KEY):
-        return SpanRef()  # a request of another kind of caller may have `traceparent` alone
+        return SpanRef()  # other callers may send `traceparent` alone
     place = Place(session_id=fields[_ID_KEY], session_name=fields.get(_NAME_KEY))
     trace = _TRACEPARENT.fullmatch(fields.get(_TRACE_KEY, ""))
     if trace is None:

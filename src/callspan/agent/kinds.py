@@ -86,7 +86,7 @@ class Kind(msgspec.Struct, frozen=True):
     enter: Callable[[Any, Context], Context] = Node.enter
     """Sets runtime and place; returns the base of the scope's context."""
     outer_level: Callable[[Any], Content] = level_above
-    """Returns the content level that applies in addition to that of the context."""
+    """Returns the content level that applies in addition to the context's level."""
     count: Callable[[Any], None] = nothing
     """Updates totals and registries at the end, also if nothing is recorded."""
     ended: Callable[[Any, ProcessedRecord[Any]], None] = nothing
@@ -224,7 +224,7 @@ def start_timestep(step: Timestep, runtime: Runtime, base: Context) -> None:
     link = session.last_span if runtime.trace_per_timestep and step.above is session else None
     processed = runtime.process(timestep_record(step), step.level, "timestep_start")
     step.start_span(runtime, processed, base, link=link, root=link is not None, workflow=session.processed_name)
-    # Only the span: a session must not keep references to its timesteps, of which there may be a million.
+    # Only the span: a session must not keep references to its timesteps, because there may be a million.
     session.last_span = step.span
     step.write(runtime, with_span(processed, step.span))
 
@@ -323,7 +323,7 @@ def event_of(operation: Operation, error: BaseException | None, duration_ns: int
 
 
 def _system_of(operation: Operation) -> str | None:
-    """Return the component that acts: as given, else the enclosing agent, but of no world; None if there is none."""
+    """Return the component that acts: as given, else the enclosing agent (not for an environment), else None."""
     agent = None if operation.kind is ENVIRONMENT else operation.agent
     return as_text(operation.event_arguments.system) or (None if agent is None else agent.name)
 
@@ -358,7 +358,7 @@ def join_tool_call(tool: Tool) -> None:
 
 
 def find_requester(operation: Operation) -> None:
-    """Find the call whose answer has the tool call, among the latest ones around."""
+    """Find the call that requested the tool, by the latest answers in the scopes around it."""
     if operation.requested_id is not None and operation.call_id is None:
         operation.call_id = requesting_call(operation.requested_id, operation.above)
 
@@ -373,7 +373,7 @@ def count_tool(tool: Tool) -> None:
 
 
 def tell_above(node: Node, processed: ProcessedRecord[Record]) -> None:
-    """Pass a record to the enclosing scopes, of whose input and output it is a message."""
+    """Pass a record to the enclosing scopes: it is a message of their input or output."""
     if node.above is not None:
         node.above.observe(processed)
 

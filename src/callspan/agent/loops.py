@@ -39,7 +39,7 @@ def _end_own_session(loop: Loop, error: BaseException | None) -> None:
 
 
 LOOP: Final = msgspec.structs.replace(AGENT, enter=_enter_loop, finished=_end_own_session)
-"""An agent that is a session too where there is none."""
+"""An agent that opens a session if it runs outside of one."""
 
 
 class Loop(Agent):

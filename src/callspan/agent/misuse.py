@@ -81,7 +81,7 @@ def none_on_misuse(function: Callable[_P, str]) -> Callable[_P, str | None]:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Context manager in which misuse raises `UsageError`, in every thread."""
+    """Context manager that makes misuse raise `UsageError`, in every thread."""
     _raising.append(True)
     try:
         yield

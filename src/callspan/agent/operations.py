@@ -110,7 +110,7 @@ class Tool(Operation):
 
     @property
     def arguments(self) -> object:
-        """The arguments: as given, else those of the model's tool call, parsed from JSON."""
+        """The arguments: as given, else from the model's tool call, parsed from JSON."""
         return self.input_value
 
     result = Operation.output
@@ -203,14 +203,14 @@ class Operations:
         """Return a tool run in the current timestep, for `with`, `async with` or as a decorator.
 
         Args:
-            name: The tool's name; by default that of `call`, or of the decorated function.
+            name: The tool's name; by default the name in `call`, or of the decorated function.
             call: The model's tool call as object or dict (a chat tool call, a Responses item, a block with a tool
-                use, a function call), which provides id, name and arguments; or its id; or the response or record of
-                which it is the only one. By default, or if it has no id, the only open tool call of the latest answer
-                with this name and these arguments.
-            arguments: Override those of `call`; for a decorated function its arguments.
+                use, a function call), which provides id, name and arguments; or its id; or a response or record with
+                only one tool call. By default, or if it has no id, the only open tool call of the latest answer with
+                this name and these arguments.
+            arguments: Override the arguments in `call`; for a decorated function its arguments.
             system: The component that acts; by default the enclosing agent.
-            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are omitted.
+            metadata: Any JSON values, merged into the values of `callspan.metadata`; None values are omitted.
             sequence: Your own number of the event.
 
         Raises:
@@ -249,11 +249,11 @@ class Operations:
         """Return a run of one of several agents, for `with`, `async with` or as a decorator.
 
         Args:
-            name: The agent's name; by default that of the decorated function.
+            name: The agent's name; by default the decorated function's.
             input: Its input; for a decorated function its arguments.
             description: The purpose of the agent.
             system: The component that acts; by default the enclosing agent.
-            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are omitted.
+            metadata: Any JSON values, merged into the values of `callspan.metadata`; None values are omitted.
             sequence: Your own number of the event.
 
         Raises:
@@ -278,10 +278,10 @@ class Operations:
         """Return a check of a model's input or output, for `with`, `async with` or as a decorator.
 
         Args:
-            name: The check's name; by default that of the decorated function.
+            name: The check's name; by default the decorated function's.
             input: The checked value; for a decorated function its arguments.
             system: The component that acts; by default the enclosing agent.
-            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are omitted.
+            metadata: Any JSON values, merged into the values of `callspan.metadata`; None values are omitted.
             sequence: Your own number of the event.
 
         Raises:
@@ -329,7 +329,7 @@ class Operations:
 
 
 def without_none(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the items whose value is not None."""
+    """Return the items without None values."""
     return {name: value for name, value in values.items() if value is not None}
 
 

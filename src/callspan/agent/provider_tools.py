@@ -27,10 +27,9 @@ from callspan.spans.session import NO_SPAN, SpanRef
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")
 _OTHER_TOOL: Final = "other"
-"""The name of a tool whose type is no word, at a reduced content level."""
+"""The name of a tool at a reduced content level, if its type is no word."""
 _RUNNING: Final[LRUCache[str, Message]] = LRUCache(256)
-"""The tools that were running when answers were paused, by the id of the answer: what continues it may name only that.
-"""
+"""The tools that were running when answers were paused, by the answer's id: the next request may name only that."""
 
 
 def record_provider_tools(runtime: Runtime, conversation: Conversation, record: CallRecord) -> None:
@@ -55,7 +54,7 @@ def record_provider_tools(runtime: Runtime, conversation: Conversation, record: 
 
 
 def _with_input(conversation: Conversation, record: CallRecord) -> Conversation:
-    """Return the messages with those of the request, which are read for spans with content only."""
+    """Return the messages with the request's messages, which are otherwise read only for spans with content."""
     running = _RUNNING.get(record.request.continues or "")
     asked = conversation.input
     output = conversation.output

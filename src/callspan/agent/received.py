@@ -1,6 +1,6 @@
 """Received: adds the calls and tools that another process made in a session to its totals, while it is open here.
 
-A call has several versions, of which a later one may state more: what it adds to the former one is added.
+A call has several versions, and a later one may state more: then only the difference is added.
 """
 
 from __future__ import annotations

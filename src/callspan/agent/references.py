@@ -42,7 +42,7 @@ class Reference(NamedTuple):
     requests: Sequence[ToolCall] = ()
     """The tool calls of the answer, if the argument is a known call."""
     text: str | None = None
-    """The id, if the argument is text: that of a call or of a tool call."""
+    """The id of a call or of a tool call, if the argument is text."""
 
     @property
     def tool_call_id(self) -> str | None:
@@ -124,7 +124,7 @@ def _of_object(of: object) -> Reference | None:
 
 
 def _requester(tool_call: object) -> str | None:
-    """Return the id of the call whose answer has a tool call, which servers of their own may give no id."""
+    """Return the id of the call that made a tool call. Self-hosted servers may give tool calls no ids."""
     identity, scope = id_text(tool_call_field(tool_call, "id")), current_scope()
     if identity is not None:
         return requesting_call(identity, scope)
@@ -134,7 +134,7 @@ def _requester(tool_call: object) -> str | None:
 
 
 def requesting_call(tool_call_id: str, scope: Node | None) -> str | None:
-    """Return the id of the call whose answer has this tool call, of the latest answers in a scope and around it."""
+    """Return the id of the call that made this tool call, by the latest answers in a scope and around it."""
     return next(
         (
             answer.call_id
@@ -147,7 +147,7 @@ def requesting_call(tool_call_id: str, scope: Node | None) -> str | None:
 
 
 def _answers(scope: Node | None) -> Iterable[Answer]:
-    """Return the latest answers in a scope and around it, each of which may be in several."""
+    """Return the latest answers in a scope and around it, each once."""
     answers = dict[str, Answer]()
     while scope is not None:
         for answer in scope.latest_answers():

@@ -95,7 +95,7 @@ class Registry:
         self.call_spans: LRUCache[str, SpanRef] = LRUCache(4096)
         """The spans of recent calls by call id, for feedback and later answers."""
         self.call_requests: LRUCache[str, CallIdCell] = LRUCache(4096)
-        """The ids of recent calls whose answers are dicts, by the provider's id of the request."""
+        """The ids of recent calls with dicts as answers, by the provider's id of the request."""
 
     @contextmanager
     def isolated(self) -> Iterator[None]:

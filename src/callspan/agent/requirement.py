@@ -1,4 +1,4 @@
-"""Session requirement: a block or function whose calls are recorded only inside a session."""
+"""Session requirement: a block or function that records calls only inside a session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lacks_session(context: Context) -> bool:
 
 
 class SessionRequirement(ContextBlock, AsyncWithMixin, AdvanceBlock):
-    """A block in which calls are recorded only inside a session, see `callspan.session`.
+    """A block that records calls only inside a session, see `callspan.session`.
 
     Also a decorator for functions, coroutines, generators and async generators. It applies to tasks, and to threads
     with `callspan.copy_context`.

@@ -87,7 +87,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
 
 
 def _place(session_id: str | None, timestep_id: str | None, span: SpanRef | None, current: Node | None) -> Place:
-    """Return the place of a target: that of the current scope or of its known span, else the given ids."""
+    """Return the place of a target: from the current scope or its known span, else from the given ids."""
     if current is not None:
         return current.place
     if span is not None:
@@ -202,8 +202,8 @@ def reward_record(
 def _emit_late(record: RewardRecord, target: SpanRef | None, remote: SpanRef, scope: Node | None = None) -> None:
     """Record a reward outside the scope of its target, and export it as a child of the target's span.
 
-    `target` is the target's span, if this process knows it; else the span in `remote`, from a carrier, is the parent,
-    or that of the session. The reward counts in the totals of `scope`.
+    `target` is the target's span, if this process knows it. Otherwise the parent is the span in `remote`, from a
+    carrier, or else the session's span. The reward counts in the totals of `scope`.
     """
     runtime = current_runtime_or_warn()
     if runtime is not None:

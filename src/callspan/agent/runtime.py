@@ -29,7 +29,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     write: Callable[[ProcessedRecord[Record]], None]
     """Stores and measures a record; never raises."""
     write_unmeasured: Callable[[ProcessedRecord[Record]], None]
-    """Stores a record whose times were given by the application."""
+    """Stores a record with times that the application stated."""
     writes_starts: Callable[[], object]
     """Returns a true value if the start of a tool is to be written."""
     spans: SessionSpans
@@ -55,7 +55,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
         return self._in_force(level).without_callbacks(record)
 
     def _in_force(self, level: Content) -> Processors:
-        """Return the processors of the current settings: those of an open session may have changed since its start."""
+        """Return the processors of the current settings, which may have changed since the start of an open session."""
         return (current_runtime() or self).processors(level)
 
 

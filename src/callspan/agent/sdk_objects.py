@@ -70,9 +70,9 @@ def request_id(of: object) -> str | None:
 
 
 def providers_id(of: object) -> str | None:
-    """Return the id that an SDK's object states, which is its provider's also if this process does not know the call.
+    """Return the provider's id in an SDK's object, even if this process does not know the call.
 
-    None for other objects, whose ids may be made up.
+    None for other objects, because their ids may be made up.
     """
     if _package(of) not in _RESPONSE_IDS:
         return None
@@ -80,7 +80,7 @@ def providers_id(of: object) -> str | None:
 
 
 def tool_call_in(of: object) -> object:
-    """Return the tool call that an object or dict is, or holds as its only one; None if it is none."""
+    """Return the tool call that an object or dict is, or holds as its only one; None for other objects."""
     for path in _TOOL_CALL_IN:
         inner = at(of, path)
         if inner is not None:
@@ -126,7 +126,7 @@ def at(of: object, path: Path) -> object:
 
 
 def member(value: object, name: str, default: object = None) -> object:
-    """Return an attribute of an object or an item of a dict, of which reading may raise anything."""
+    """Return an attribute of an object or an item of a dict; None if reading it raises an exception."""
     if value is None or isinstance(value, str):
         return default
     read: Any = value.get if isinstance(value, Mapping) else partial(getattr, value)

@@ -60,7 +60,7 @@ class Session(EventRecorder):
         self.identity = identity
         self.origin = read_carrier(identity.carrier)
         self.is_remote = self.origin.place.session_id is not None
-        """Whether it continues a session of another process, which has its span and ends it."""
+        """Whether it continues another process's session. That process has the span, and ends the session."""
         self.is_update = self.is_remote
         """Whether its record already has a start, from another process or an earlier session with the same id."""
         self.episode = episode_of(self.origin.place.session_id or identity.session_id)

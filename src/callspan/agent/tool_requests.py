@@ -12,7 +12,7 @@ from callspan.record.call import CallRecord
 from callspan.record.messages import ToolCall, parse_arguments
 
 MAX_PARALLEL: Final = 8
-"""Maximum number of parallel calls whose answers a scope keeps."""
+"""A scope keeps the answers of at most this many parallel calls."""
 _READ: Final = fail_open("read the tool calls of an answer")
 
 
@@ -28,7 +28,7 @@ class Answer:
         self._tool_calls: list[ToolCall] | None = None
         self.end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
         self.started: set[int] = set()
-        """The positions of the tool calls whose tools have started; by position, because some have no id."""
+        """The positions of the tool calls with started tools. Not the ids, because some have none."""
 
     def requests(self) -> list[ToolRequest]:
         """Return the tool calls for the application, each with its place."""
@@ -47,7 +47,7 @@ class Answer:
 
 
 class ToolRequest(NamedTuple):
-    """A tool call of an answer, for which a tool may run."""
+    """A tool call in an answer: the model's request to run a tool."""
 
     answer: Answer
     position: int
@@ -64,7 +64,7 @@ class ToolRequest(NamedTuple):
 
 
 def requests_with_id(answers: Iterable[Answer], tool_call_id: str) -> list[ToolRequest]:
-    """Return the tool calls with this id, those whose tools have not started first."""
+    """Return the tool calls with this id, open ones first."""
     requests = [request for answer in answers for request in answer.requests() if request.tool_call.id == tool_call_id]
     return sorted(requests, key=lambda request: not request.is_open)
 

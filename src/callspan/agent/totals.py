@@ -70,7 +70,7 @@ class RunningTotals:
 
 
 def sums_of_call(record: CallRecord) -> dict[str, int | None]:
-    """Return the sums to which an ended call adds."""
+    """Return what an ended call adds to each sum."""
     usage = record.usage
     return {
         "calls": 1,

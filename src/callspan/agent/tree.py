@@ -4,14 +4,14 @@ What can go wrong here is who is current. Python copies the context for every ta
 task than the one that began it, and lets threads end what others started; each of these must leave the code around it
 as it was. Four rules follow:
 
-- The current scope is stored in the OpenTelemetry context, beside the current span, so that both follow tasks, and
-  threads to which the context is passed, and never disagree.
+- The current scope is stored in the OpenTelemetry context, beside the current span. Both follow tasks, and threads that
+  get the context, and never disagree.
 - An end restores the context from before the start by attaching it, because a token can be reset only in the context
-  in which it was set. Where the end ran in a copy, the original still has the ended scope: `current_context()` skips
-  it. `OriginContext` tells that from a task that started inside, which rightly keeps it.
+  that set it. If the end ran in a copy, the original still has the ended scope, and `current_context()` skips it. A
+  task that started inside rightly keeps it; `OriginContext` tells the two apart.
 - Nothing is attached across a `yield`: a decorated generator is current only while it runs, by `resume`.
-- A node keeps no context in which it is current, and a session none of its timesteps: such cycles would keep a
-  million timesteps until the garbage collector runs. `inner` is built on each access.
+- A node does not keep the context that it makes current, nor a session its timesteps: such cycles would keep a million
+  timesteps until the garbage collector runs. `inner` is built on each access.
 
 The order of an end matters. First the context is restored, so that the application goes on even if recording fails; an
 inner scope that was left open ends before. Then totals and registries are updated, also if nothing is recorded. Then
@@ -152,7 +152,7 @@ class Node(AsyncWithMixin):
 
     @property
     def inner(self) -> Context | None:
-        """The context in which this scope is current; None before the start.
+        """The context with this scope as the current one; None before the start.
 
         Built on each access, because a stored context would form a reference cycle with this scope.
         """
@@ -308,7 +308,7 @@ class Node(AsyncWithMixin):
                 self.kind.first(self, runtime, self.base)
 
     def enter(self, current: Context) -> Context:
-        """Inherit from the enclosing scope; return the base of the own context: `current`, or that of the owner."""
+        """Inherit from the enclosing scope; return the base of the own context: `current`, or the owner's context."""
         owner, enclosing = self.owner, scope_of(current)
         if owner is not None and not is_within(enclosing, owner):
             # Started in another thread or session.
@@ -387,7 +387,7 @@ class Node(AsyncWithMixin):
             scope = None if scope.kind.name == "tool" else scope.above
 
     def latest_answers(self) -> Sequence[Answer]:
-        """Return the latest answers, with that of the newest call if its stream is complete but not read to its end."""
+        """Return the latest answers; also the newest call's, if its stream is complete but not read to its end."""
         newest = self.last_call
         call = None if newest is None or newest.stream is None else newest.stream()
         if newest is None or call is None or self.level != "full":
@@ -534,7 +534,7 @@ def current_timestep() -> Timestep | None:
 def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
     """Return the place of a call made now, the function to call at its end, and its metadata.
 
-    Place and function are None outside sessions, timesteps and operations.
+    Outside sessions, timesteps and operations, the first two have the value None.
     """
     context = get_current()
     scope: Any = context.get(SCOPE)
@@ -558,6 +558,6 @@ def is_within(scope: Any, outer: Node) -> bool:
 def restore(outer: Context) -> None:
     """Make `outer` current again, within the current content blocks.
 
-    Attaches instead of detaching, because OpenTelemetry logs an error for a token of another task.
+    Attaches instead of detaching, because OpenTelemetry logs an error for another task's token.
     """
     attach(with_block(without_ended_scopes(outer), block_of(get_current())))
