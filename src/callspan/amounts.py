@@ -28,7 +28,7 @@ def decimal_context(digits: int, traps: _Signals = ()) -> Context:
 EXACT: Final = decimal_context(1_000, _ERRORS)
 """Enough digits for any sum of amounts, and any amount in picodollars, without rounding."""
 USUAL: Final = decimal_context(28, _ERRORS)
-"""Python's default precision, used by price lists, whose quotients may be periodic."""
+"""Python's default precision, for price lists: dividing their prices may give periodic decimals."""
 
 
 def is_amount(usd: Decimal) -> bool:

@@ -18,7 +18,7 @@ from callspan.forks import LATE_IMPORTS, renew_locks
 
 _T = TypeVar("_T")
 _READING: threading.RLock = threading.RLock()
-"""Held while msgspec reads the fields of a type, which runs no code but that of types."""
+"""Held while msgspec reads the fields of a type. This runs no foreign code."""
 renew_locks(sys.modules[__name__], "_READING")
 
 

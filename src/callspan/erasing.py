@@ -182,7 +182,7 @@ def _require_one_selection(
 
 
 def _sql_stores(urls: Sequence[str], selection: CallFilter) -> dict[str, SqlStore]:
-    """Return the SQLite and Postgres stores by URL. Raises SettingError if a filter requires one and there is none."""
+    """Return the SQLite and Postgres stores by URL. Raises SettingError if a filter needs one and no store is one."""
     stores = readable(urls)
     if not stores and selection != _EVERY:
         names = ", ".join(find_store(url).name for url in urls)

@@ -30,7 +30,7 @@ def locked(path: Path) -> Iterator[None]:
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     """Lock the open file; return False if another process holds the lock.
 
-    `shared`: against exclusive locks only, for which NFS does not require that the file is open for writing.
+    `shared`: against exclusive locks only; NFS grants such a lock even if the file is not open for writing.
     """
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

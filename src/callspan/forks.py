@@ -1,8 +1,8 @@
 """Forks: renews callspan's locks in a forked child, and notifies listeners of forks and of the process's exit.
 
 A fork waits for callspan, in total for `_FORK_S`: for locks that its threads hold, and for their imports, which a child
-could not finish. Whoever holds one may itself wait for a lock that the fork took before, such as that of `logging`.
-After that time the fork goes on without: the child uses nothing of what was held.
+could not finish. Whoever holds one may itself wait for a lock that the fork took before, such as `logging`'s lock.
+After that time the fork goes on, and the child uses nothing that was held.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _first_at_exit: Final[list[Callable[[], object]]] = []
 
 
 class _LateImports:
-    """Context manager for late imports, for which a fork waits.
+    """Context manager for late imports. A fork waits for its end.
 
     It holds no lock: two threads may import at once, and an import may wait for any lock of other code.
     """
@@ -55,7 +55,7 @@ class _LateImports:
         self._forking: list[int] = []
 
     def __enter__(self) -> None:
-        """Begin, after a fork of another thread, or after a while."""
+        """Begin. If another thread is forking, wait for it, at most `_FORK_S`."""
         _watch_forks()
         me = get_ident()
         deadline = monotonic_s() + _FORK_S
@@ -170,7 +170,7 @@ def renew_locks(owner: object, *names: str) -> None:
 
 @cache
 def _renewal(names: tuple[str, ...]) -> Callable[[object], None]:
-    """Return one function shared by all owners with the same attributes, of which there may be thousands."""
+    """Return one function for all owners with the same attributes; there may be thousands of owners."""
 
     def renew(renewed: object) -> None:
         for name in names:

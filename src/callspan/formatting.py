@@ -123,7 +123,7 @@ def milliseconds(ms: float | None) -> str:
     """Return a duration in milliseconds with a suitable unit, such as `8.1 ms`, `1.50 s`, `2 min 05 s`."""
     if ms is None:
         return UNKNOWN
-    # Each bound is the value from which rounding would reach the next unit.
+    # Values from each bound on would be rounded up to the next unit.
     if ms < 9.95 and ms:  # noqa: PLR2004
         return f"{ms:.1f} ms"
     if ms < 999.5:  # noqa: PLR2004

@@ -76,7 +76,7 @@ class LRUCache(Generic[_K, _V]):
             entries.popitem(last=False)
 
     def pop(self, key: _K) -> _V | None:
-        """Remove an entry and return its value; None if there is none."""
+        """Remove an entry and return its value, or None."""
         return self._entries.pop(key, None)
 
     def setdefault(self, key: _K, value: _V) -> _V:

@@ -35,7 +35,7 @@ _USE: Final = """
 
 
 class _Instrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
-    """The instrumentor of one source of calls; keyword arguments are those of `callspan.instrument()`."""
+    """The instrumentor of one source of calls; it takes the arguments of `callspan.instrument()`."""
 
     _source: Source
 
@@ -45,7 +45,7 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
         cls.__doc__ = (cls.__doc__ or "") + _USE.format(name=cls.__name__)
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """Return the supported versions of the SDK; none for the HTTP libraries, each of which may be missing."""
+        """Return the supported versions of the SDK; none for the HTTP libraries, because any of them may be missing."""
         return () if self._source == HTTP else (PROFILES[self._source].requirement,)
 
     def _instrument(self, **kwargs: Any) -> None:
@@ -60,41 +60,41 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
 
 
 class OpenAIInstrumentor(_Instrumentor, source="openai"):
-    """Instruments the openai SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+    """Instruments the openai SDK. `instrument()` takes the arguments of `callspan.instrument()`."""
 
 
 class AnthropicInstrumentor(_Instrumentor, source="anthropic"):
-    """Instruments the anthropic SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+    """Instruments the anthropic SDK. `instrument()` takes the arguments of `callspan.instrument()`."""
 
 
 class GroqInstrumentor(_Instrumentor, source="groq"):
-    """Instruments the groq SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+    """Instruments the groq SDK. `instrument()` takes the arguments of `callspan.instrument()`."""
 
 
 class TogetherInstrumentor(_Instrumentor, source="together"):
-    """Instruments the together SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+    """Instruments the together SDK. `instrument()` takes the arguments of `callspan.instrument()`."""
 
 
 class FireworksInstrumentor(_Instrumentor, source="fireworks"):
-    """Instruments the fireworks SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+    """Instruments the fireworks SDK. `instrument()` takes the arguments of `callspan.instrument()`."""
 
 
 class CerebrasInstrumentor(_Instrumentor, source="cerebras"):
-    """Instruments the cerebras SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+    """Instruments the cerebras SDK. `instrument()` takes the arguments of `callspan.instrument()`."""
 
 
 class GoogleGenAIInstrumentor(_Instrumentor, source="google"):
-    """Instruments google-genai. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+    """Instruments google-genai. `instrument()` takes the arguments of `callspan.instrument()`."""
 
 
 class BedrockInstrumentor(_Instrumentor, source="bedrock"):
-    """Instruments boto3 and aiobotocore. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
+    """Instruments boto3 and aiobotocore. `instrument()` takes the arguments of `callspan.instrument()`."""
 
 
 class HTTPInstrumentor(_Instrumentor, source="http"):
     """Instruments all other code that calls models by httpx or httpx2, see the setting `http`.
 
-    Keyword arguments of `instrument()` are those of `callspan.instrument()`. Under `opentelemetry-instrument` it is off
+    `instrument()` takes the arguments of `callspan.instrument()`. Under `opentelemetry-instrument` it is off
     if `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out an SDK, unless `CALLSPAN_HTTP` is on.
     """
 
@@ -108,7 +108,7 @@ class CallRecordExporter(SpanExporter):
     """Span exporter that writes callspan's records, and records made from other GenAI spans, to stores.
 
     It needs no configuration, as in `OTEL_TRACES_EXPORTER=otlp,callspan`. `stores` are URLs or paths as for
-    `instrument()`; by default those of `$CALLSPAN_STORES`, else `sqlite:///callspan.db`.
+    `instrument()`; by default `$CALLSPAN_STORES`, else `sqlite:///callspan.db`.
 
     Raises:
         SettingError: A store's URL is invalid.

@@ -41,7 +41,7 @@ class PrivateName(NamedTuple):
     fallback: str
     """The behaviour without it."""
     lost: str = ""
-    """The loss without it, for the warning; empty if there is none."""
+    """The loss without it, for the warning; empty if nothing is lost."""
     with_: str = ""
     """A name without which this one is not expected either: older versions lack both."""
 

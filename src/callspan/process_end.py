@@ -5,9 +5,9 @@ handler first ends open streams and sends spans; then the default action follows
 worker may reset the signal after the fork, so callspan sets its handler again there.
 
 A forked worker of multiprocessing also ends without `atexit`, and drops the finalizers of its parent. A finalizer is
-therefore registered at the first call of each process, when the library has set up the worker. Nothing else tells a
-worker that imports callspan after the fork, as those of a fork server do. Celery's prefork workers run no finalizers;
-Celery's own signal announces their end.
+therefore registered at the first call of each process, when the library has set up the worker. Workers of a fork server
+import callspan after the fork, and nothing else tells them from other processes. Celery's prefork workers run no
+finalizers; Celery's own signal announces their end.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class ForkedWorkers:
         self._flush = flush
         """Sends spans within a number of seconds."""
         self._deliver = deliver
-        """Delivers records within a number of seconds, in workers in which the spool does not do so itself."""
+        """Delivers records within a number of seconds, in workers where the spool does not do so itself."""
         self.unregistered = AtomicFlag(is_set=True)
         """Set in each process until its first call."""
         in_child(self, ForkedWorkers.in_forked_child)

@@ -74,7 +74,7 @@ def own_namespace() -> str | None:
     try:
         if sys.platform == "darwin":
             return _sysctl_text("kern.bootsessionuuid")
-        # Decoded as UTF-8, whose codec needs no import.
+        # UTF-8, because its codec needs no import.
         return f"{_BOOT.read_bytes().decode().strip()}/{_NAMESPACE.readlink().name[5:-1]}"
     except (OSError, UnicodeDecodeError, AttributeError):
         return None
@@ -98,7 +98,7 @@ def own_machine() -> str:
 
 
 def parse(text: str | None) -> ProcessIdentity | None:
-    """Return the identity that a record states; None if there is none."""
+    """Return the identity that a record states, or None."""
     text, _, machine = (text or "").partition("@")
     namespace, _, started = text.rpartition("/")
     namespace, _, pid = namespace.rpartition("/")
@@ -117,7 +117,7 @@ def state_of(text: str | None) -> State:
     except ProcessLookupError:
         return "exited"
     except OSError:
-        pass  # of another user
+        pass  # another user's process
     return "runs" if _started(identity.pid) in (None, identity.started) else "exited"
 
 

@@ -189,7 +189,7 @@ class RecordedCall(AsyncWithMixin):
 
 
 def _url_text(server: object) -> str:
-    """Return a URL as text, also that of an SDK's client, which is an object of its HTTP library."""
+    """Return a URL as text. An SDK's client states it as an object of its HTTP library."""
     is_url = all(hasattr(server, name) for name in ("scheme", "host", "port"))
     return as_text(str(server) if is_url else server) or ""
 
@@ -202,7 +202,7 @@ def record_call(
 
     Args:
         provider: Value of `gen_ai.provider.name`, such as `vllm`.
-        api: The API whose format the bodies have. OpenAI's `chat_completions`, `responses`, `completions`,
+        api: The API that defines the format of the bodies. OpenAI's `chat_completions`, `responses`, `completions`,
             `embeddings`, `decisions`, `moderations`, `images`, `image_edits`, `image_variations`, `transcriptions`,
             `translations` and `speech`; Anthropic's `messages`; Gemini's and Vertex's `generate_content`,
             `embed_content`, `predict` and `interactions`; Bedrock's `converse`, `invoke_model` and
@@ -215,9 +215,9 @@ def record_call(
         client: Name and version of the client, such as `mine/1.0`.
         stream: Whether the call is a stream, if known before the body and the first chunk.
         at: Start time of a past call, for example from a log: Unix nanoseconds (int), Unix seconds (float) or a
-            datetime with a time zone; with an invalid time nothing is recorded. The times of its first token and end
-            are those of `first_token(at=)` and `end(at=)`, else unknown. It is priced as of its day, and counts in no
-            metric of this process.
+            datetime with a time zone; with an invalid time nothing is recorded. `first_token(at=)` and `end(at=)` state
+            the times of its first token and its end, else these are unknown. It is priced with the prices of its day,
+            and counts in no metric of this process.
 
     Returns:
         The call; without `instrument()` it records nothing.

@@ -34,22 +34,22 @@ class SdkProfile(NamedTuple):
     prefix: str
     """The path prefix of the API below the base URL of its clients."""
     http: tuple[str, ...] = ("httpx2", "httpx")
-    """The HTTP libraries whose clients it uses or accepts."""
+    """The HTTP libraries that its clients use, or accept a client of."""
     other_packages: tuple[str, ...] = ()
     """Other packages that are hooked with it: a library for websockets, a framework for agents."""
     path: str = ""
-    """The path by which it is imported, if that is not its name."""
+    """Its import path, if that is not its name."""
     base: str = "_base_client"
-    """Its module whose import shows that it is used."""
+    """The submodule that every use of the SDK imports."""
 
     @property
     def package(self) -> str:
-        """The path by which it is imported."""
+        """Its import path."""
         return self.path or self.name
 
     @property
     def anchor(self) -> str:
-        """The full name of the module whose import shows that it is used."""
+        """The full name of the submodule that every use of the SDK imports."""
         return f"{self.package}.{self.base}"
 
     @property
@@ -95,6 +95,6 @@ PROVIDERS: Final = tuple({profile.provider: profile for profile in PROFILES.valu
 
 
 def profile_of(kind: type) -> SdkProfile:
-    """Return the profile of the SDK that defines a client class or one of its bases; the first profile otherwise."""
+    """Return the profile of the SDK that defines a client class or a base of it; the first profile otherwise."""
     packages = (base.__module__.partition(".")[0] for base in kind.__mro__)
     return next((PROFILES[name] for name in packages if name in PROFILES), GENERATED[0])

@@ -45,7 +45,7 @@ def main_name(arguments: Sequence[str] | None = None) -> str | None:
 def service_of_command(command_line: Sequence[str]) -> str | None:
     """Return the service name for a command line: its script without the suffix, its module, or the command.
 
-    For an interpreter it is that of the program to run. None if there is none.
+    After `python` it is the program's name. None if the command line names no program.
     """
     name = name_of_script(command_line)
     if name is None or _PYTHON.fullmatch(name) is None:

@@ -104,13 +104,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_span_bytes: Maximum content of all attributes of one span, in bytes. Default: 128 KiB.
         max_record_bytes: Maximum content of a record, in bytes; larger bodies are removed. Default: 16 MiB.
         media: `reference`: base64 images, audio and files become `{sha256, mime, bytes}`; `inline` keeps them, and
-            hashes the audio of websockets, whose bytes are only counted otherwise. Default: `reference`.
+            hashes the audio of websockets; otherwise its bytes are only counted. Default: `reference`.
         propagate: Send W3C `traceparent` to the provider. Default: off.
-        http: Record requests to models that other code sends by httpx or httpx2, known by their path and body; also
-            those of SDKs without a hook. Off for a choice of SDKs, unless it names `http`. Default: on.
+        http: Record requests to models that other code, or an SDK without a hook, sends by httpx or httpx2, known by
+            their path and body. Off if you list `sdks` without `http`. Default: on.
         stream_usage: Request the usage of OpenAI chat streams, and hide the extra chunk from the caller. Default: off.
         estimate_usage: Estimate tokens if the provider returns none; marked as estimates. Default: off.
-        chunk_log: Number of chunks per stream whose time and kind are recorded. Default: 0.
+        chunk_log: Number of chunks per stream to record with time and kind. Default: 0.
         log_events: Content as log events of the conventions. Default: off.
         latest_conventions: Names of metrics and log events as in the conventions' release 0.1.0, instead of those that
             the official instrumentations emit. Default: off, unless OTEL_SEMCONV_STABILITY_OPT_IN lists
@@ -131,8 +131,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             (from their start). Default: never.
         retain_content_days: Number of days, counted likewise, after which stores with tables remove the content of
             records, as `content="metadata"` does. Default: never.
-        service: Name of the service in records, and in spans sent by `otlp`; other spans have that of their resource.
-            Default: that of OTEL_RESOURCE_ATTRIBUTES, else the program's name.
+        service: Name of the service in records, and in spans sent by `otlp`; other spans have their resource's name.
+            Default: the name in OTEL_RESOURCE_ATTRIBUTES, else the program's name.
 
     Example:
         >>> callspan.instrument(content="metadata").settings.content
@@ -338,7 +338,7 @@ def absolute(path: Path) -> Path:
 
 
 def with_absolute_paths(settings: Settings) -> Settings:
-    """Return the settings with absolute paths. Those of stores are made absolute with each store."""
+    """Return the settings with absolute paths, except of stores: each store makes its own path absolute."""
     paths = {name: getattr(settings, name) for name in ("prices", "spool_dir")}
     return msgspec.structs.replace(settings, **{name: file and absolute(file) for name, file in paths.items()})
 

@@ -61,12 +61,12 @@ _NO_CONTENT: Final = ("no_content", "none", "no", "false", "0")
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 _LATEST: Final = "gen_ai_latest_experimental"
-"""The word of that list by which instrumentations emit the newest conventions, and not the old ones."""
+"""The word in that list that makes instrumentations emit the newest conventions instead of the old ones."""
 _PREFIX: Final = "CALLSPAN_"
 _DISABLED: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 """Entry points that `opentelemetry-instrument` skips; `*` for all."""
 _INTERNAL: Final = frozenset({"CALLSPAN_RUN_PROCESS", "CALLSPAN_RUN_SERVICE", "CALLSPAN_SCALE"})
-"""Variables that are not settings: those set by `callspan run`, and that of callspan's tests."""
+"""Variables that are not settings: `callspan run` sets the first two, callspan's tests the last."""
 
 _warned: Final = Once()
 _MAX_NAME_LENGTH: Final = 64
