@@ -1,11 +1,11 @@
 """Agents: the programs that this process starts, and the receiver for their telemetry.
 
 The receiver starts with the first agent, at a port that the kernel picks: 4318 belongs to the user's own Collector. An
-agent learns the address from its environment, with a token of its own, which tells the session that started it. Its own
+agent learns the address from its environment, with a token of its own, which identifies the session that started it. Its
 children inherit none of this: the program keeps `OTEL_*` from its tools, hooks and servers.
 
-What the application, its user or an administrator set for the program's telemetry wins; then nothing comes here, which
-is counted as not recorded.
+If the application, its user or an administrator configured the program's telemetry, that wins. Then nothing comes here,
+and the program is counted as not recorded.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _ENDING: Final = Worker("callspan-agents", exit_timeout_s=0)  # `close` waits
 
 
 class StartedAgent(NamedTuple):
-    """What an agent needs to be started with."""
+    """What callspan adds to the start of an agent."""
 
     token: str | None
     """None if it sends its telemetry elsewhere."""
@@ -93,9 +93,9 @@ class AgentReceiver:
         self.calls = 0
         """Number of calls recorded until the last `close`."""
         self.refused: Counter[str] = Counter()
-        """Numbers of requests that were not acknowledged until then, by reason."""
+        """Numbers of requests that were not acknowledged until the last `close`, by reason."""
         self.unread: Counter[str] = Counter()
-        """Numbers of what could not be read of acknowledged requests until then, by kind."""
+        """Numbers of unreadable parts of acknowledged requests until the last `close`, by kind."""
         self.renew()
         in_child(self, AgentReceiver.renew)
         forks.first_at_exit(self.close)
@@ -116,7 +116,7 @@ class AgentReceiver:
         program: AgentProgram = CLAUDE,
         arguments: Sequence[str] = (),
     ) -> StartedAgent | None:
-        """Return what an agent with this environment and arguments needs to send here; None if that cannot be had."""
+        """Return what an agent with this environment and arguments needs to send here; None if it cannot send here."""
         with _START:
             if program.is_set_up(environment, arguments):
                 self._note_silence(ELSEWHERE % program.name)

@@ -1,9 +1,9 @@
 """Body files: where agents put the bodies of their requests and answers until records have them.
 
-A log line holds some 60 KB, and the request of an agent is soon larger. The files are in clear, before any redactor: so
-their directories are private (0700), beside the spool, one for each agent, and deleted with it. Beside them lie the
-processed records of what came in log lines and waits. A process holds a lock on its own directory, which the kernel
-releases however it ends. What a killed one left is read by the next one.
+A log line holds some 60 KB, and an agent's requests soon exceed that. The files are in clear, before any redactor, so
+their directories are private (0700), beside the spool, one for each agent, and deleted with it. Requests that came in
+log lines wait beside them, as processed records. A process holds a lock on its own directory, and the kernel releases
+the lock however the process ends. The next process reads what a killed one left.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def left_files(directory: Path) -> Iterator[Path]:
 def erase(root: Path, is_erased: Callable[[Record], bool]) -> None:
     """Delete what ended processes left of erased records below the root of a spool. Raises OSError.
 
-    What running processes have there they record within moments, and a store refuses records of what was erased.
+    Running processes soon record what they have there, and a store refuses records of what was erased.
     """
     for directory in abandoned(root):
         for path, record in waiting_in(directory):

@@ -44,7 +44,7 @@ class Lane:
         """The time of the last event."""
 
     def calls(self) -> list[ObservedCall]:
-        """Return what the events say together, in order of time."""
+        """Return the calls that the events describe, in order of time."""
         calls = [
             ObservedCall(request=self.requests.get(ident), response=answer) for ident, answer in self.answers.items()
         ]
@@ -66,7 +66,7 @@ class Lane:
         return sorted(calls, key=lambda call: call.time_ns)
 
     def forget(self, limit: int) -> None:
-        """Forget the oldest written calls, as far as there are more."""
+        """Forget the oldest written calls above the limit."""
         for keys in list(self.written)[:-limit]:
             del self.written[keys]
             for key in keys:
@@ -79,7 +79,7 @@ class Lane:
                     self.facts.pop(key, None)
 
     def note_written(self, keys: frozenset[str]) -> None:
-        """Note that a call was written with these events, and no longer with some of them."""
+        """Note that a call was written with these events; forget earlier notes that share one with it."""
         self.written = {other: None for other in self.written if not other & keys}
         self.written[keys] = None
 
@@ -135,7 +135,7 @@ def _named(item: tuple[str, LogEvent], calls: Iterable[ObservedCall]) -> bool:
 
 
 def _without_counted(facts: list[tuple[str, LogEvent]], calls: list[ObservedCall]) -> list[tuple[str, LogEvent]]:
-    """Give counters to the answers that have them; return the others."""
+    """Give each answer the event with its counters; return the other events."""
     pairs = sorted(
         (abs(call.response.time_ns - event.time_ns), number, other)
         for number, (_, event) in enumerate(facts)
@@ -176,8 +176,8 @@ def _sent_before(event: LogEvent, sent: list[LoggedBody], of_request: dict[str, 
 def _unanswered(sent: list[LoggedBody], of_request: dict[str, ObservedCall]) -> Iterator[ObservedCall]:
     """Yield the calls of requests without an answer.
 
-    What has the body of the next request was an attempt of the same call. What is followed by a request with an answer
-    waits no longer.
+    A request with the same body as the next one was an attempt of the same call. Once a later request has an answer, an
+    earlier one no longer waits.
     """
     later: ObservedCall | None = None
     is_followed = False

@@ -90,7 +90,7 @@ _NO_CONTENT: Final = frozenset(
         *("status_code", "error", "tool_use_id", "decision", "source", "tool_source"),
     }
 )
-"""What is kept of the attributes of an event. The text of an error is processed before."""
+"""The attributes of an event that are kept. The text of an error is processed before."""
 _DIGEST, _STREAM, _MODELS, _TOKENS = (f"callspan.{name}" for name in ("digest", "stream", "models", "tokens"))
 """What is kept of a body."""
 _WAITING: Final = "waiting"
@@ -106,14 +106,14 @@ class ClaudeCode:
         self._lanes: dict[tuple[object, ...], Lane] = {}
         """The calls of one purpose and agent, those with the newest events last."""
         self._seen: LRUCache[str, object] = LRUCache(_MAX_KEYS)
-        """Events of calls, by their keys, so that what comes twice is one."""
+        """Events of calls, by their keys: an event that comes twice counts once."""
         self._decisions: LRUCache[str, Attributes] = LRUCache(_MAX_TOOLS)
         self._tools: dict[str, tuple[EventRecord, Sender]] = {}
         """Tools that wait for their result, by the id of the model's call."""
         self._recorded: LRUCache[str, object] = LRUCache(_MAX_TOOLS * 4)
         """The ids of recorded tools and agents; each has one version."""
         self._sessions: dict[str, ProgramSession] = {}
-        """The program's own, by id."""
+        """The program's own sessions, by id."""
         self._with_bodies: LRUCache[str, object] = LRUCache(_MAX_LANES)
         """Sessions that send requests with their bodies, by id."""
         self._is_continued = False
@@ -136,7 +136,7 @@ class ClaudeCode:
         yield from self._evicted()
 
     def close(self, sender: Sender | None = None, *, is_final: bool = True) -> Iterator[Leveled]:
-        """Yield the records of all that waits, or that waits for one sender, as no answer will come, and the ends.
+        """Yield records of everything that waits, of one sender or all, because no answer will come; then the ends.
 
         Not `is_final`: another receiver goes on. What waits is recorded as it is; tools still wait for their results.
         """
@@ -171,7 +171,7 @@ class ClaudeCode:
         self._batch = _Batch()
 
     def waiting(self) -> Mapping[str, Callable[[], Leveled]]:
-        """Return how to make the record of each request and tool that waits in memory, if nothing more comes of it."""
+        """Return a function for each request and tool that waits in memory: it makes the record if nothing follows."""
         requests = {
             waiting_id(body.body_id): partial(self._if_unanswered, body, call.call_id, lane.sender)
             for lane in self._lanes.values()
@@ -215,7 +215,7 @@ class ClaudeCode:
         session.go_on(event, _OUTCOMES.get(event.name))
 
     def _idle(self, now_ns: int) -> Iterator[Leveled]:
-        """Yield the ends of sessions without an event for long, and their requests; forget the oldest of too many."""
+        """Yield the ends of sessions without an event for long, and their requests; forget the oldest above a limit."""
         idle = [ident for ident, session in self._sessions.items() if session.last_ns < now_ns - _IDLE_NS]
         for ident in idle or list(self._sessions)[:-_MAX_LANES]:
             session = self._sessions.pop(ident)
@@ -303,7 +303,7 @@ class ClaudeCode:
                     yield with_result(tool, part.get("content")), sender.level
 
     def _lane(self, event: LogEvent, sender: Sender) -> Lane:
-        """Return the lane of an event, as the newest one, with the sender that it has now."""
+        """Return the lane of an event, now the newest one, with its current sender."""
         names = ("session.id", "query_source", "agent_id")
         key = (*(text(event.attributes, name) for name in names), sender.bodies, sender.place)
         lane = self._lanes.pop(key, None) or Lane(sender)
@@ -451,16 +451,16 @@ def waiting_id(ident: str) -> str:
 
 
 def own_key(event: LogEvent) -> str:
-    """Return what an event is known by, the same however often it is sent.
+    """Return the key of an event, the same however often it is sent.
 
-    The sequence begins anew in each process, which may go on with a session.
+    Its sequence number alone is not enough: it restarts in each process, and a process may continue a session.
     """
     time_ns, sequence = event_order(event)
     return f"{text(event.attributes, 'session.id')} {time_ns} {sequence}"
 
 
 def _names_of(call: ObservedCall) -> Names:
-    """Return by what a call may have been written, and the id that it has else."""
+    """Return the names of a call, and the id that it gets if it was not written under any of them."""
     keys = [key.partition(" ")[2] for key in (*call.id_keys, *call.body_keys)]
     return Names(call.ranked_keys, call_id_from((keys or [own_key(event) for event in call.events])[0]))
 
@@ -475,7 +475,7 @@ def _counters_alone(call: ObservedCall) -> ObservedCall:
 
 
 def _count(answer: LoggedBody) -> None:
-    """Note the counters of an answer that nothing else joins to what the program counted."""
+    """Note an answer's counters if nothing else joins it to the program's `api_request`."""
     attributes = answer.event.attributes
     has_id = text(attributes, "request_id") is not None
     if not (has_id or answer.counters is not None or answer.is_written) and answer.is_whole:
@@ -483,7 +483,7 @@ def _count(answer: LoggedBody) -> None:
 
 
 def _kept_of(body: LoggedBody) -> dict[str, object]:
-    """Return what is kept of a body that came with its event."""
+    """Return the kept facts of a body that came with its event."""
     if body.event.name == "api_request_body":
         is_stream = flag(registry.decoded(body.content()), "stream") is True
         return {_DIGEST: body.content_digest(), _STREAM: is_stream}

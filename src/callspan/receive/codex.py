@@ -55,7 +55,7 @@ SCOPE: Final = "codex."
 """The start of the names of events."""
 _API: Final = "responses"
 _ENDPOINTS: Final = (None, "/responses", "/responses/compact")
-"""Those that answer with tokens. A request over a websocket names none."""
+"""The endpoints that answer with tokens. A request over a websocket names none."""
 _PROVIDERS: Final = {"azure": "azure.ai.openai", "amazon bedrock": "aws.bedrock"}
 _NAMES: Final = frozenset(
     {
@@ -72,7 +72,7 @@ _NO_CONTENT: Final = frozenset(
         *("call_id", "decision", "source", "tool_name", "agent_name"),
     }
 )
-"""What is kept of the attributes of an event. The text of an error is processed before."""
+"""The attributes of an event that are kept. The text of an error is processed before."""
 _PURPOSES: Final = {"/responses/compact": "compact"}
 _APPROVED: Final = "approved"
 _WITHHELD: Final = "[REDACTED]"
@@ -105,7 +105,7 @@ class _Call:
 
     @property
     def names(self) -> Names:
-        """By what it may have been written, and the id that it has else."""
+        """Its names, and the id that it gets if it was not written under any of them."""
         keys = [_key(event) for event in self.events]
         attempts = len(self.attempts)
         return Names([keys[:attempts], keys[attempts:]], keys[0])
@@ -120,7 +120,7 @@ class _Conversation:
         self.events: dict[str, LogEvent] = {}
         """The events of calls, by their keys; only the first delta in a row is kept."""
         self.calls: list[_Call] = []
-        """What they say together."""
+        """The calls that the events describe."""
         self.written: dict[str, tuple[object, ...]] = {}
         """What was written of each call."""
         self.is_changed = False
@@ -147,13 +147,13 @@ class _Conversation:
         return True
 
     def read(self, written: WrittenRecords) -> None:
-        """Say anew what the calls are."""
+        """Compute the calls from the events again."""
         self.calls, self.is_changed = _calls_of(sorted(self.events.values(), key=_order)), False
         for call, ident in zip(self.calls, written.ids_of([call.names for call in self.calls]), strict=True):
             call.call_id = ident
 
     def forget(self) -> None:
-        """Forget the oldest calls, as far as there are too many."""
+        """Forget the oldest calls above the limit."""
         for call in self.calls[:-_MAX_CALLS]:
             last_ns = call.events[-1].time_ns
             self.events = {key: event for key, event in self.events.items() if event.time_ns > last_ns}
@@ -169,7 +169,7 @@ class Codex:
         self._written = WrittenRecords() if written is None else written
         self._conversations: dict[str, _Conversation] = {}
         self._seen: LRUCache[str, object] = LRUCache(_MAX_EVENTS)
-        """Events that were read, so that what comes twice makes no second record."""
+        """Events that were read: an event that comes twice makes no second record."""
         self._is_continued = False
         """Whether another receiver will go on."""
         self.read: list[Entry] = []
@@ -193,7 +193,7 @@ class Codex:
             yield from self._undone(conversation)
 
     def close(self, sender: Sender | None = None, *, is_final: bool = True) -> Iterator[Leveled]:
-        """Yield the records of all that waits, or waits for one sender, as nothing more will come, and the ends.
+        """Yield records of everything that waits, of one sender or all, because nothing more will come; then the ends.
 
         Not `is_final`: another receiver goes on, and may get the results of tools.
         """
@@ -255,7 +255,7 @@ class Codex:
     def _undone(
         self, conversation: _Conversation, *, is_over: bool = False, is_final: bool = False
     ) -> Iterator[Leveled]:
-        """Yield the tools that were refused before the latest call, and others as far as they will not end."""
+        """Yield the tools that were refused before the latest call, and others if they will not end."""
         latest_ns = 0 if conversation.call is None else conversation.call.events[0].time_ns
         excess = len(conversation.tools) - _MAX_TOOLS
         for number, (ident, event) in enumerate(list(conversation.tools.items())):
@@ -345,7 +345,7 @@ def _calls_of(events: Iterable[LogEvent]) -> list[_Call]:
 def _is_first(event: LogEvent, *, is_open: bool) -> bool:
     """Return whether an event begins a call. `is_open`: the one before has no answer yet.
 
-    Of two answers without a request between them, the request of the second was not received.
+    If two answers come without a request between them, the request of the second was not received.
     """
     if event.name in _ATTEMPTS:
         return not is_open or not count(event.attributes, "attempt")
@@ -410,7 +410,7 @@ def _is_answered(call: _Call) -> bool:
 
 
 def _key(event: LogEvent) -> str:
-    """Return what an event is known by, the same however often it comes."""
+    """Return the key of an event, the same however often it comes."""
     return response_call_id("codex", f"{text(event.attributes, 'conversation.id')} {event.name} {event.time_ns}")
 
 

@@ -1,9 +1,9 @@
-"""Connections: ends those that send no request, so that they keep nobody out.
+"""Connections: ends connections that send no request, so that they do not block other senders.
 
-A connection waits for the head of a request, or is in one, or is between two. It may wait for a few seconds, from its
-first moment or the first byte after a request, however the bytes trickle. Between two it stays: exporters send every
-few seconds, or every minute, and one that finds its connection ended may lose what it sends. Only if there are too
-many, the oldest goes.
+A connection waits for the head of a request, is in a request, or is between two. It may wait for a few seconds, from
+its start or from the first byte after a request, however slowly the bytes come. Between two requests it stays:
+exporters send every few seconds, or every minute, and may lose data if their connection has been closed. Only if there
+are too many connections, the oldest is closed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GRACE_S: Final = 0.6
 
 
 _SILENT: Final = logging.Logger("callspan.receive", logging.CRITICAL + 1)
-"""What anybody sends to the port is not to be seen in the terminal of an agent."""
+"""Writes nothing: foreign bytes sent to the port must not appear in an agent's terminal."""
 
 
 class Connections:
@@ -30,17 +30,17 @@ class Connections:
 
     def __init__(self) -> None:
         self._waiting: dict[object, _Connection] = {}
-        """Those that wait for the head of a request, oldest first."""
+        """Connections that wait for the head of a request, oldest first."""
         self._in_request: dict[object, _Connection] = {}
         self._between: dict[object, _Connection] = {}
-        """Those between two requests, oldest first."""
+        """Connections between two requests, oldest first."""
 
     def make(self, **options: Any) -> asyncio.Protocol:
         """Return the protocol of a new connection, as uvicorn makes it."""
         return _Connection(self, **options)
 
     def add(self, connection: _Connection) -> None:
-        """Add a new one; end another one if there are too many."""
+        """Add a new connection; close another one if there are too many."""
         others = [*self._waiting.values(), *self._between.values()]
         if len(others) + len(self._in_request) >= _MAX_CONNECTIONS:
             (others or [connection])[0].transport.close()
@@ -56,7 +56,7 @@ class Connections:
         connection.limit_head(_MAX_HEAD_S)
 
     def remove(self, connection: _Connection) -> None:
-        """Forget one that has ended."""
+        """Forget a connection that has ended."""
         for group in (self._waiting, self._in_request, self._between):
             group.pop(connection.address, None)
         connection.unlimit_head()

@@ -1,7 +1,7 @@
 """Decoding: the log events and spans of OTLP requests, in JSON or protobuf.
 
-Both become one tree, which total readers read: they skip what has another type. What other programs write wrongly costs
-only itself, see `foreign_json`. Only a body that is no request at all raises, or one that would cost too much: its
+Both become one tree, and total readers read it: they skip values of a wrong type. If a program writes a value wrongly,
+only that value is lost, see `foreign_json`. A body raises only if it is no request at all, or would cost too much: its
 values are counted before they are made.
 """
 
@@ -72,7 +72,7 @@ class TooLargeError(ValueError):
 
 
 def unpacked(body: bytes, encoding: str) -> bytes:
-    """Return a body as it was before it was sent in one of `ENCODINGS`. Raises UndecodableError, TooLargeError."""
+    """Return a body without its content encoding, one of `ENCODINGS`. Raises UndecodableError, TooLargeError."""
     if encoding not in _PACKED:
         return body
     parts: list[bytes] = []

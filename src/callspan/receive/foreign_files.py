@@ -1,7 +1,7 @@
-"""Foreign files: reads what another program has put into a file, and nothing else that has its name.
+"""Foreign files: reads regular files that another program has written, and nothing else with their names.
 
-Whoever may write into the directory may put a pipe, a device or a link there, which are not opened: that could wait
-without end, or do something. A disk that hangs costs the file, not the thread that reads.
+Whoever may write into the directory may put a pipe, a device or a link there. These are not opened: opening one could
+block forever, or have an effect. If a disk hangs, the file is lost, not the reading thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from callspan.background import thread
 MAX_FILE_BYTES: Final = 64 << 20
 _MAX_S: Final = 5.0
 _MAX_HANGING: Final = 4
-"""Reads at once that hang. While there are as many, no other one is begun."""
+"""Maximum number of hanging reads. While there are as many, no further read starts."""
 _hanging: list[SimpleQueue[bytes]] = []
 
 

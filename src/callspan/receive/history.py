@@ -30,7 +30,7 @@ _OTHER: Final = "other"
 
 
 class ReadEvent(msgspec.Struct, frozen=True, tag="event", omit_defaults=True):
-    """An event, with those attributes that are no content."""
+    """An event, without the attributes that are content."""
 
     event: LogEvent
     waits_as: str = ""
@@ -43,7 +43,7 @@ class WrittenRecord(msgspec.Struct, frozen=True, tag="record"):
     record_id: str
     seen_ns: int
     keys: list[str]
-    """What its events name it by."""
+    """The names that its events give it."""
 
 
 class ReadSpan(msgspec.Struct, frozen=True, kw_only=True, tag="span", omit_defaults=True):
@@ -67,20 +67,19 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Names(NamedTuple):
-    """What a call may have been written by."""
+    """The names of a call: an earlier version may have been written under any of them."""
 
     keys: Sequence[Sequence[str]]
-    """Those that name it for certain come first; of each rank the first one counts most."""
+    """By rank: certain names come first; within a rank the first name counts most."""
     new_id: str
-    """Its id, if it was not written."""
+    """Its id, if no version was written."""
 
 
 class WrittenRecords:
     """The ids of written records. Not thread-safe.
 
-    A call may have been written before it is known by all of its names. It keeps its first id, so that whatever comes
-    later is a version of the same record. What was assigned to another call meanwhile needs a version, too, which is
-    newer than all before it.
+    A call may be written before all its names are known. It keeps its first id, so that whatever comes later is a
+    version of the same record. If events move to another call, that call needs a version too, newer than all others.
     """
 
     def __init__(self) -> None:
@@ -92,7 +91,7 @@ class WrittenRecords:
         return self._ids.get(key)
 
     def ids_of(self, calls: Sequence[Names]) -> list[str]:
-        """Return the ids of calls that are not the same: those under which they were written, else new ones."""
+        """Return the ids of different calls: for each call the id of its written record, else a new one."""
         ids: dict[int, str] = {}
         for rank in range(max((len(names.keys) for names in calls), default=0)):
             for number, names in enumerate(calls):

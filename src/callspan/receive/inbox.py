@@ -1,10 +1,10 @@
 """Inbox: turns OTLP requests into records, writes them, and counts what it cannot use.
 
-A request is acknowledged once all of its records are written. If one cannot be, because no disk takes it, the request
-is to be sent again; its records are kept meanwhile, and until they are written no other request is read.
+A request is acknowledged once all its records are written. If writing fails, the sender is told to retry. The records
+are kept meanwhile, and nothing else is read until they are on disk.
 
-All of this happens on a thread of its own, one request after the other: a disk that hangs holds up neither the server,
-which goes on refusing and ending what takes too long, nor, by a lock, any other thread.
+All of this happens on a thread of its own, one request after the other. If a disk hangs, the server still refuses
+requests and ends slow ones, and no other thread waits for a lock.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Inbox:
         self.waiting: WaitingRecords | None = None
         """Where requests and tools wait that have no record yet; None: in memory alone. Set before the first one."""
         self._history: History | None = None
-        """Where events are kept for the next receiver; None: nobody goes on."""
+        """Where events are kept for the next receiver; None without a next one."""
         self._level: Content = "full"
         self._unwritten: deque[Leveled] = deque()
         self._written = WrittenRecords()
@@ -83,7 +83,7 @@ class Inbox:
         """Numbers of what could not be read of acknowledged requests, by kind."""
 
     def resume(self, waiting: WaitingRecords, history: History, sender: Sender) -> None:
-        """Go on where the receiver before ended, and keep what the next one needs for that. Raises OSError.
+        """Go on where the previous receiver ended, and keep what the next one needs to go on. Raises OSError.
 
         `sender` is who sends.
         """

@@ -1,8 +1,8 @@
 """OTLP in protobuf: reads a request into the form of its JSON, as far as callspan reads that.
 
-Protobuf's own decoders refuse a whole request for one string that is no UTF-8, which JavaScript and Go send; nest
-values 100 levels deep; and make an object of every field before anybody has counted them. So the few messages are read
-here, from the table below. Fields that are not in it are skipped.
+Protobuf's own decoders refuse a whole request for one string that is no UTF-8, and JavaScript and Go send such strings.
+They also nest values 100 levels deep, and make an object of every field before anything can count them. So the few
+messages are read here, from the table below. Fields that are not in it are skipped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Programs: the agents that can be told to send their telemetry here, and how each is told.
+"""Programs: the agents that can send their telemetry here, and how to tell each of them.
 
-What its user, application or administrator set up for the telemetry of a program wins. Then nothing comes here.
+If the user, the application or an administrator configured a program's telemetry, that wins. Then nothing comes here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from callspan.receive.senders import Sender
 
 TELEMETRY: Final = "CLAUDE_CODE_ENABLE_TELEMETRY"
-"""The switch of `claude`. Set by anybody, their settings apply."""
+"""The switch of `claude`. If anyone has set it, their settings apply."""
 SESSION: Final = "callspan.session.id"
 """The resource attribute that names the session which started a program, wherever its telemetry goes."""
 _RESOURCE: Final = "OTEL_RESOURCE_ATTRIBUTES"

@@ -1,11 +1,11 @@
 """Server: receives OTLP by HTTP on loopback, in protobuf or JSON.
 
-Any web page may post to loopback, and a forged record is training data. So a request needs the Host of this server and
-no Origin: browsers send one with every post, exporters never. Where callspan sets the address of a sender, the path
-has a token; only an address that a user chose, as for `callspan receive`, works without.
+Any web page may post to loopback, and a forged record would become training data. So a request needs this server's Host
+and no Origin: browsers send an Origin with every post, exporters never. If callspan sets a sender's address, the path
+has a token; only an address that a user chose, as for `callspan receive`, works without one.
 
-A sender is bounded in bytes and time, and all together in bytes. Each request is acknowledged once its records are
-written, by the thread of the inbox. One that may be taken later is answered with 503, which exporters send again.
+Each sender is bounded in bytes and time, and all together in bytes. A request is acknowledged once the inbox's thread
+has written its records. If it may be taken later, the answer is 503, and exporters send it again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from callspan.receive.senders import Sender
 ADDRESS: Final = "127.0.0.1"
 _MAX_BODY_BYTES: Final = 32 << 20
 _MAX_BODIES_BYTES: Final = 256 << 20
-"""Of all requests that are not answered yet."""
+"""Maximum size of all requests that are not answered yet."""
 _MAX_BODY_S: Final = 10.0
 _MAX_REQUESTS: Final = 64
 _BACKLOG: Final = 64
@@ -81,7 +81,7 @@ class OtlpServer:
         self._connections = Connections()
         self._requests = 0
         self._bodies: dict[asyncio.Future[bytes], None] = {}
-        """Those that are being received, oldest first."""
+        """Bodies that are being received, oldest first."""
         self._bytes: dict[object, int] = {}
         """Bytes received of the body of each request that is not answered, by the address of its client."""
         self.heard: LRUCache[str, object] = LRUCache(_MAX_SENDERS)

@@ -48,7 +48,7 @@ class WaitingRecords:
         return self._process(record, level)
 
     def keep(self, waiting: Mapping[str, Callable[[], Leveled]]) -> None:
-        """Write those that are not here yet, by ids that can name files. Raises OSError."""
+        """Write the records that are not here yet. Their ids can name files. Raises OSError."""
         for ident in waiting.keys() - self._files.keys():
             record, level = waiting[ident]()
             self._directory.mkdir(0o700, exist_ok=True)
@@ -57,7 +57,7 @@ class WaitingRecords:
             self._files[ident] = path
 
     def drop_others(self, waiting: Mapping[str, object]) -> None:
-        """Delete those that wait no longer. Raises OSError."""
+        """Delete the records that no longer wait. Raises OSError."""
         for ident in self._files.keys() - waiting.keys():
             self._files.pop(ident).unlink(missing_ok=True)
 
@@ -69,7 +69,7 @@ class WaitingRecords:
 
 
 def records_in(directory: Path) -> Iterator[tuple[Path, Record]]:
-    """Yield the files of an ended process with the record of each; not those that it had not written whole."""
+    """Yield the files of an ended process with their records; files that were not written whole are left out."""
     for path in sorted(directory.glob(f"*{_SUFFIX}")):
         if (record := record_in(path)) is not None:
             yield path, record
@@ -86,5 +86,5 @@ def record_in(path: Path) -> Record | None:
 
 
 def assigned_id(path: Path) -> str:
-    """Return the id of the call that was about to be written in place of a file; empty if there was none."""
+    """Return the id of the call that was about to be written in place of a file, or an empty string."""
     return path.stem.partition(".")[2]
