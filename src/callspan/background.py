@@ -161,7 +161,7 @@ class Worker:
         self._ensure_thread()
 
     def put_later(self, delay_s: float, work: Callable[[], object]) -> None:
-        """Run `work` once after a delay, which starts anew if it still waits, or in `drain(later=True)`."""
+        """Run `work` once after a delay, or in `drain(later=True)`. If it already waits, the delay starts again."""
         self._later[work] = monotonic_s() + delay_s
         self._ensure_thread()
 

@@ -48,9 +48,9 @@ def call_error(error: BaseException | str) -> ErrorInfo:
 
 
 def _close_of(error: BaseException) -> tuple[int, str] | None:
-    """Return code and reason with which the server has closed a websocket first.
+    """Return the server's code and reason if it closed a websocket first.
 
-    What it sends after the client has closed is a repetition: of 1011, if the client misses the answers to its pings.
+    After the client has closed, the server only repeats the client's code, which is 1011 after unanswered pings.
     """
     frame: Any = getattr(error, "rcvd", None)
     return None if frame is None or getattr(error, "rcvd_then_sent", None) is False else (frame.code, frame.reason)

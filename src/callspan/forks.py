@@ -95,7 +95,7 @@ class _LateImports:
 
 
 def _forget_imports_of_others() -> None:
-    """Have modules that other threads of the parent were importing imported anew, as their locks stay held."""
+    """Forget the modules that other threads of the parent were importing: a new import finds no held lock."""
     locks = getattr(import_module("importlib._bootstrap"), "_module_locks", {})
     for name, owner in _importing_threads():
         if owner not in (None, get_ident()):
@@ -111,8 +111,8 @@ LATE_IMPORTS: Final = _LateImports()
 def late_import(module: str) -> ModuleType:
     """Import a module; a fork waits for it. Raises ImportError.
 
-    A signal handler may interrupt an import of its thread, and needs the module as a whole: it imports that anew, and
-    the interrupted import returns the same.
+    A signal handler may interrupt an import of its thread, and needs the whole module: it imports the module again, and
+    the interrupted import returns the same module.
     """
     loaded = sys.modules.get(module)
     if loaded is not None and not _is_half(loaded):

@@ -19,7 +19,7 @@ from callspan.settings_loader import enabled_sources
 
 _READ: Final = fail_open("record a span of another instrumentation")
 _OF_DISTRO: Final = frozenset({"raise_exception_on_conflict", "skip_dep_check"})
-"""Arguments with which `opentelemetry-instrument` calls each instrumentor."""
+"""Arguments that `opentelemetry-instrument` passes to each instrumentor."""
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 _USE: Final = """

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 UNKNOWN_AFTER_S: Final = 3600
-"""Seconds without a sign of life after which it is unknown whether a process runs that cannot be seen from here."""
+"""If a process cannot be seen from here, its state is unknown after this many seconds without a sign of life."""
 State: TypeAlias = Literal["runs", "exited", "elsewhere"]
 """`elsewhere`: on another host, in another container, or before a restart of an unknown machine."""
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -33,7 +33,7 @@ _ENDED: Final = (b"Z", b"X")
 _BY_PID: Final = (1, 14, 1)
 """CTL_KERN, KERN_PROC, KERN_PROC_PID of macOS."""
 _TIME: Final = struct.Struct("<qi")
-"""Seconds and microseconds, with which `kinfo_proc` begins."""
+"""Seconds and microseconds at the start of `kinfo_proc`."""
 _ROOM: Final = 4096
 
 

@@ -1,4 +1,4 @@
-"""SDK import: hides invalid environment variables with which OpenTelemetry's modules cannot be imported."""
+"""SDK import: hides invalid environment variables that break the import of OpenTelemetry's modules."""
 
 from __future__ import annotations
 

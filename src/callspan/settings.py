@@ -129,8 +129,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         prices: File with your own model prices, which override the published ones. Default: none.
         retain_days: Number of days after which stores delete sessions (from their end) and calls outside ended sessions
             (from their start). Default: never.
-        retain_content_days: Number of days, counted likewise, after which stores with tables remove the content of
-            records, as `content="metadata"` does. Default: never.
+        retain_content_days: Number of days, counted in the same way, after which stores with tables remove the content
+            of records, as `content="metadata"` does. Default: never.
         service: Name of the service in records, and in spans sent by `otlp`; other spans have their resource's name.
             Default: the name in OTEL_RESOURCE_ATTRIBUTES, else the program's name.
 

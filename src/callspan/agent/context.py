@@ -59,7 +59,7 @@ class OriginContext:
         self._token = _HOME.set(None)
 
     def is_current(self) -> bool:
-        """Return whether it is the running context; False also at the moment at which another thread asks."""
+        """Return whether it is the running context; False also while another thread asks."""
         try:
             _HOME.reset(self._token)
         except (ValueError, RuntimeError):

@@ -50,7 +50,7 @@ class Block(Protocol):
 
 
 class AdvanceBlock:
-    """A block that is entered anew for each advance of a generator, and has no start and end of its own."""
+    """A block that is entered again for each advance of a generator, and has no start and end of its own."""
 
     __slots__ = ()
 
@@ -200,7 +200,7 @@ def _continuation(function: Callable[..., Any], block: Block, results: list[Any]
     continued = partial(continued, close=close) if continued is around_generator else continued
     continuation = functools.wraps(function)(continued(results.pop, begin))()
     reference = weakref.ref(continuation)
-    # Nothing in it runs, not even at its end, if nobody begins it.
+    # If it is never started, no code in it runs, not even at its end.
     abandoned = weakref.finalize(continuation, block.collected)
     abandoned.atexit = False
     return continuation

@@ -92,7 +92,7 @@ class Kind(msgspec.Struct, frozen=True):
     ended: Callable[[Any, ProcessedRecord[Any]], None] = nothing
     """Passes on the processed final record: to enclosing scopes, totals and metrics."""
     finished: Callable[[Any, BaseException | None], None] | None = None
-    """Runs after the end was recorded, if anything is to be done."""
+    """Runs after the end was recorded; None: nothing to do."""
     returned: Callable[[Any, object], None] = nothing
     """Receives the result of a decorated function."""
     record: Callable[[Any], Any] = nothing

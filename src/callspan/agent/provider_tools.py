@@ -1,6 +1,6 @@
 """Provider tools: records each tool run on the provider's side as an event, with a span below its call.
 
-Answers state no times of these runs, so events and spans get the time at which the call ended.
+Answers state no times of these runs, so events and spans get the end time of the call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runtime: the interface through which the session API reaches spans and records.
+"""Runtime: the session API's interface to spans and records.
 
 `callspan.instrument()` installs it. Without one the session API works, but records nothing.
 """
@@ -31,7 +31,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     write_unmeasured: Callable[[ProcessedRecord[Record]], None]
     """Stores a record with times that the application stated."""
     writes_starts: Callable[[], object]
-    """Returns a true value if the start of a tool is to be written."""
+    """Returns a true value if tools write a record at their start."""
     spans: SessionSpans
     processors: Callable[[Content], Processors]
     """Returns the processors for a record: the stricter of its own and the current content level."""

@@ -1,8 +1,8 @@
 """Tree: a scope is a node of a tree. A session, a timestep and a tool differ only in their `Kind` (`kinds.py`).
 
-What can go wrong here is who is current. Python copies the context for every task, may close a generator in another
-task than the one that began it, and lets threads end what others started; each of these must leave the code around it
-as it was. Four rules follow:
+The difficult part is which scope is current. Python copies the context for every task, may close a generator in a
+different task than the one that started it, and lets threads end what others started. Each of these must leave the code
+around it as it was. Four rules follow:
 
 - The current scope is stored in the OpenTelemetry context, beside the current span. Both follow tasks, and threads that
   get the context, and never disagree.
@@ -308,7 +308,7 @@ class Node(AsyncWithMixin):
                 self.kind.first(self, runtime, self.base)
 
     def enter(self, current: Context) -> Context:
-        """Inherit from the enclosing scope; return the base of the own context: `current`, or the owner's context."""
+        """Inherit from the enclosing scope; return the base of its context: `current`, or the owner's context."""
         owner, enclosing = self.owner, scope_of(current)
         if owner is not None and not is_within(enclosing, owner):
             # Started in another thread or session.

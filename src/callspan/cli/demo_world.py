@@ -1,4 +1,4 @@
-"""The demo's environment: a small grid on which a robot fetches a key and leaves by the exit.
+"""The demo's environment: a robot on a small grid fetches a key and leaves by the exit.
 
 `#` is a wall, `k` the key, `E` the exit, `~` a pit, `R` the start.
 """

@@ -84,7 +84,7 @@ def output_text(call: CallRecord) -> str | None:
 def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]:
     """Return a prefix of each id, 13 characters or longer, that is unique among `ids` and `besides`.
 
-    Without a terminal a prefix ends in an ellipsis, with which it may be given to any command.
+    Without a terminal a prefix ends in an ellipsis; every command accepts it in this form.
     """
     mark = "" if sys.stdout.isatty() else CUT
     distinct_ids = set(ids)

@@ -51,7 +51,7 @@ _FAINT: Final = "dim"
 _INDENT: Final = "    "
 """The tree's indentation per level."""
 _NARROW: Final = 60
-"""Screen width below which there is no waterfall."""
+"""Minimum screen width for a waterfall."""
 _MIN_CELLS: Final = 12
 _MAX_CELLS: Final = 40
 _RUNNING: Final = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"

@@ -255,7 +255,7 @@ class Call:
 
     @property
     def is_over(self) -> bool:
-        """True once the stream has sent its last event, after which its reader may stop."""
+        """True once the stream has sent its last event; its reader may stop then."""
         return getattr(self._accumulator, "ended", False)
 
     def answered(self) -> CallRecord | None:

@@ -40,8 +40,8 @@ class DeferredEnds:
         self._unwatched = AtomicFlag(is_set=True)
         """Set while no check of the open calls is scheduled."""
         in_child(self, DeferredEnds.forget_watch)
-        # A WeakSet is not used because its changes take several Python steps, between which another thread or a signal
-        # handler may run.
+        # Not a WeakSet: its changes take several Python steps, and another thread or a signal handler may run between
+        # them.
         self._calls: dict[int, weakref.ref[Call]] = {}
 
     def note(self, call: Call, error: ErrorInfo | None = None) -> None:

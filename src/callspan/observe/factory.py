@@ -42,7 +42,7 @@ class CallSpanHandle(SpanHandle):
     """Whether another library started the span, and will end it."""
 
     def still_open(self) -> CallSpanHandle:
-        """Return this span; if it is shared and has ended, which is when its attributes are lost, one of our own."""
+        """Return this span; if it is shared and has ended, so that it takes no more attributes, a span of our own."""
         return self
 
     def end(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None) -> None:

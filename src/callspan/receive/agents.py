@@ -1,8 +1,8 @@
 """Agents: the programs that this process starts, and the receiver for their telemetry.
 
 The receiver starts with the first agent, at a port that the kernel picks: 4318 belongs to the user's own Collector. An
-agent learns the address from its environment, with a token of its own, which identifies the session that started it. Its
-children inherit none of this: the program keeps `OTEL_*` from its tools, hooks and servers.
+agent learns the address from its environment, with a token of its own, which identifies the session that started it.
+Its children inherit none of this: the program keeps `OTEL_*` from its tools, hooks and servers.
 
 If the application, its user or an administrator configured the program's telemetry, that wins. Then nothing comes here,
 and the program is counted as not recorded.
