@@ -66,7 +66,7 @@ _UNANSWERED: Final = ErrorInfo(
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer's body says of its usage, as the program counts it."""
+    """The usage in an answer's body, in the program's counters."""
 
     models: list[str]
     """As requested and as answered."""
@@ -88,7 +88,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
     digest: str = ""
     """A hash of the body; empty until it is needed."""
     counters: Counters | None = None
-    """Those of an answer, if nothing else joins it to what the program counted."""
+    """An answer's counters, if nothing else joins it to the program's `api_request`."""
     is_stream: bool = False
     """Whether a stream was requested; known once the body was read."""
 
@@ -118,12 +118,12 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
         return _whole_file(self.path, self._size, self.event.received_s + _FILE_S)
 
     def record(self) -> CallRecord | None:
-        """Return the record that an earlier receiver made of it; None if there is none."""
+        """Return the record that an earlier receiver made of it, or None."""
         record = None if self.record_path is None else record_in(self.record_path)
         return record if isinstance(record, CallRecord) else None
 
     def content_digest(self) -> str:
-        """Return a hash of the body. It must not be written yet, or the hash known."""
+        """Return a hash of the body. After the body is written, only an already computed hash is right."""
         self.digest = self.digest or hashlib.sha256(self.content()).hexdigest()[:_DIGEST_LENGTH]
         return self.digest
 
@@ -133,7 +133,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
 
 
 class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
-    """What is known of a call so far."""
+    """A call, put together from the events so far."""
 
     call_id: str = ""
     retried: Sequence[LoggedBody] = ()
@@ -145,15 +145,15 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     response: LoggedBody | None = None
     """`api_response_body`."""
     keys_of_facts: tuple[str, ...] = ()
-    """What `facts` and `error` are known by."""
+    """The keys of `facts` and `error`."""
     waits: bool = False
     """Whether the body of its answer may still come."""
     is_without_answer: bool = False
-    """Whether only its counters came, as the body of its answer was lost."""
+    """Whether only its counters came, because the body of its answer was lost."""
 
     @property
     def events(self) -> list[LogEvent]:
-        """What is known of its end; what says more comes first."""
+        """The events of its end; events that say more come first."""
         response = None if self.response is None else self.response.event
         return [event for event in (self.facts, self.error, response) if event is not None]
 
@@ -164,31 +164,31 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
 
     @property
     def event_keys(self) -> frozenset[str]:
-        """What its events are known by."""
+        """The keys of its events."""
         answer = [] if self.response is None else [f"answer {self.response.body_id}"]
         return frozenset([*(f"request {body.body_id}" for body in self.sent), *answer, *self.keys_of_facts])
 
     @property
     def id_keys(self) -> list[str]:
-        """What it is known by if the provider gave an id to its answer."""
+        """Its names if the provider gave an id to its answer."""
         ids = (text(event.attributes, "request_id") for event in self.events)
         return [f"id {ident}" for ident in dict.fromkeys(ids) if ident]
 
     @property
     def body_keys(self) -> list[str]:
-        """What it is known by if bodies were received."""
+        """Its names if bodies were received."""
         bodies = filter(None, (self.response, self.request))
         return [f"body {ident}" for ident in dict.fromkeys(body.body_id for body in bodies)]
 
     @property
     def keys(self) -> list[str]:
-        """All that names this call, and no other one."""
+        """All names of this call that no other call has."""
         attempts = [f"attempt {body.body_id}" for body in self.retried]
         return [*self.id_keys, *self.body_keys, *attempts, *self.keys_of_facts]
 
     @property
     def ranked_keys(self) -> list[Sequence[str]]:
-        """By what it may have been written; what is less certain comes later."""
+        """Its names by rank; the less certain ones come later."""
         attempts = [f"{kind} {body.body_id}" for body in self.sent for kind in ("attempt", "body")]
         return [self.id_keys, self.body_keys, self.keys_of_facts, attempts]
 
@@ -201,8 +201,8 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
 def _whole_file(path: Path, size: int, until_s: float) -> bytes:
     """Return the content of a file of at least `size` bytes; empty if it cannot be read, see `content_of`.
 
-    The program logs a body while it still writes the file, which may thus be absent or shorter for a moment: of all
-    files that a request names, until `until_s`.
+    The program logs a body while it still writes the file, so the file may be absent or shorter for a moment. Waits for
+    it until `until_s`, a limit shared by all files that a request names.
     """
     while not _is_whole(path, size) and monotonic_s() < until_s:
         time.sleep(_POLL_S)
@@ -276,7 +276,7 @@ def place_of(event: LogEvent, sender: Sender) -> Place:
 
 
 def _timing(call: ObservedCall, sent: Sequence[LoggedBody]) -> Timing:
-    """Return the times of a call: it begins with its first attempt, and its facts state those of the last one."""
+    """Return the times of a call: it begins with its first attempt, while its facts describe only the last one."""
     last = call.facts or call.error
     if last is None:
         end_ns = None if call.response is None else call.response.time_ns
@@ -351,14 +351,14 @@ def _response(call: ObservedCall) -> tuple[Response | None, Usage | None, ErrorI
 
 
 def _not_received(what: str, body: LoggedBody | None) -> list[Redaction]:
-    """Return the note of a body that was cut to the size of a log line, or whose file is gone."""
+    """Return the note of a body that was cut to the size of a log line, or lost with its file."""
     if body is None or body.is_written:
         return []
     return [Redaction(what=what, why="size", original_bytes=count(body.event.attributes, "body_length"))]
 
 
 def _usage(attributes: Attributes) -> Usage | None:
-    """Return the counters of an event as those of an answer of Messages."""
+    """Return the usage of an event, from its counters in the form of a Messages answer."""
     counters: dict[str, object] = {}
     for name, (key, *inner) in _COUNTERS.items():
         if (value := count(attributes, name)) is None:
