@@ -1,7 +1,7 @@
 """Amounts: exact decimal arithmetic, independent of the application's decimal context.
 
-Operators such as `+`, and `abs` and `round`, compute in the context of the thread, and a new `Context` takes what it is
-not told from `decimal.DefaultContext`. An application may change both: to few digits, or so that rounding raises. So
+Operators such as `+`, and `abs` and `round`, compute in the thread's context, and a new `Context` takes its other
+settings from `decimal.DefaultContext`. An application may change both: to few digits, or so that rounding raises. So
 decimals are computed by the methods of these contexts, or with one of them as the local context.
 """
 
@@ -15,7 +15,7 @@ _Signals: TypeAlias = Sequence[type[DecimalException]]
 _ERRORS: Final[_Signals] = (InvalidOperation, DivisionByZero, Overflow)
 _MAX_EXPONENT: Final = 400
 _LIMIT: Final = 999_999
-"""Of exponents, as in Python's default context."""
+"""Limit of exponents, as in Python's default context."""
 
 
 def decimal_context(digits: int, traps: _Signals = ()) -> Context:

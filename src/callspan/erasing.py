@@ -39,7 +39,7 @@ SPOOL: Final = "spool"
 
 
 class ErasureCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers of records erased from one store, or in a dry run of those that would be."""
+    """The numbers of records erased from one store, or that a dry run would erase."""
 
     sessions: int = 0
     calls: int = 0

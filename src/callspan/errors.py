@@ -59,8 +59,8 @@ def _close_of(error: BaseException) -> tuple[int, str] | None:
 def is_deadline(error: BaseException) -> bool:
     """Return whether a cancellation says that it comes from a deadline of the application.
 
-    anyio says so in the message and trio in `source`. asyncio's own timeouts say nothing: they are told only by the
-    message that the application gives to `Task.cancel`, or by the cause.
+    anyio says so in the message and trio in `source`. asyncio's own timeouts say nothing: they are recognised only by
+    the message that the application gives to `Task.cancel`, or by the cause.
     """
     if isinstance(error, Exception) or known_base(type(error)) not in _CANCELLATIONS:
         return False
@@ -121,7 +121,8 @@ def _text_error(message: str) -> ErrorInfo:
 def outcome_of(error: BaseException | str | None, info: ErrorInfo | None = None) -> Outcome:
     """Return the outcome for an error: `success` for None, `timeout` if `info` states it, else `error`.
 
-    Cancellation, a closed generator, an interrupt and an exit are `cancelled`, but that by a deadline is a `timeout`.
+    A cancellation, a closed generator, an interrupt and an exit are `cancelled`; a cancellation by a deadline is a
+    `timeout`.
     """
     if error is None:
         return "success"

@@ -1,4 +1,4 @@
-"""Process end: sends buffered spans when a process ends without running `atexit`, as OpenTelemetry needs.
+"""Process end: sends buffered spans when a process ends without `atexit`, because OpenTelemetry relies on `atexit`.
 
 Servers such as uvicorn raise SIGTERM again after their own clean-up. If the signal has its default action, callspan's
 handler first ends open streams and sends spans; then the default action follows, with the same exit status. A gunicorn

@@ -5,8 +5,8 @@ chunk), and the end. Only the first report of an end counts. `later` has the kin
 calls, or report on calls that run elsewhere.
 
 A call can end in a dozen ways, and several of them at once: the last chunk, `close`, an exception, a cancelled task, a
-time-out on another thread, the garbage collector. So an end is an item that is appended to a list, which is atomic, and
-the first item is the end; a lock could be waited for by a signal handler on the thread that holds it. A finalizer may
+time-out on another thread, the garbage collector. So a reported end is appended to a list, which is atomic, and the
+first item counts. With a lock, a signal handler could wait forever for the thread that it interrupts. A finalizer may
 run inside any code, under any lock, so it only queues the end.
 
 The record is written before the caller has the answer or the exception: what the caller knows survives `kill -9`. The
@@ -14,9 +14,9 @@ first version of a stream is written once its request is known, so that a killed
 background response waits for the id that the provider gives it: the call's id is derived from it.
 
 An interrupt can come between any two instructions, also in `_finish`. The end then runs again from its start, on
-another thread, since callbacks of the application may have caused it. So each step can be repeated: the processed
-record is kept in `_processed`, the span and the recorder take a record once, and `_call_ended` is cleared before it is
-called, since a call that is missing in a sum is better than one that is in it twice.
+another thread, since the application's callbacks may have caused it. So each step can be repeated: the processed record
+is kept in `_processed`, and the span and the recorder take a record once. `_call_ended` is cleared before it is called,
+because a call missing from a sum is better than a call counted twice.
 
 Reading what the provider sent may fail in any way; each reader is a step of its own, so that a failure costs its part
 of the content and never the identity, the times and the outcome of the record.
@@ -482,7 +482,7 @@ class Call:
         self.end("closed", "success" if self.answer_complete else "cancelled", at_ns=at_ns)
 
     def abandon(self, error: BaseException | None) -> None:
-        """End a call without what callspan has failed to observe: the rest of its answer, or of the exception."""
+        """End a call without the part that callspan failed to observe: the rest of the answer or of the exception."""
         if error is not None:
             self.fail(error, in_stream=False)
         elif not self._endings:
@@ -492,7 +492,7 @@ class Call:
     def presume_left(self, at_ns: int) -> None:
         """Record an open call, as the process ends, as left: with its span, in metrics and sums.
 
-        If it ends after all, that replaces the record. What is known to be a call only from its answer ends now.
+        If it ends after all, that end replaces the record. If only the answer shows whether it is a call, it ends now.
         """
         if not self.has_span_from_start:
             self.leave(at_ns)

@@ -1,9 +1,9 @@
-"""Earlier answers: tells an answer that a silent cache served, because it equals an earlier one of this process.
+"""Earlier answers: recognises an answer from a silent cache, because it equals an earlier one of this process.
 
-A cache below the client need not say that it served an answer, and some gateways do not. The whole body to the same
-request is then the proof, if no purchase can have it twice: Ollama draws ids from 999 numbers, other servers repeat one
-or send none, and a model repeats its text. So the rule is: an equal answer is a cache's if its id is random and no
-constant, as it states the time of the earlier answer, or is of Messages, which state none, and had no connection.
+A cache below the client need not say that it served an answer, and some gateways do not. An equal body to the same
+request then proves it, if no second purchase can have that body: Ollama draws ids from 999 numbers, other servers
+repeat an id or send none, and a model repeats its text. So an equal answer came from a cache only if its id is random,
+and it either states the earlier answer's time or, for Messages, which state no time, had no connection.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class EarlierAnswers:
     def repeats(
         self, api: str, request: Request, response: Response, body: bytes, *, start_ns: int, has_connection: bool | None
     ) -> bool:
-        """Remember an answer; return whether it is an earlier one again, so that nobody bought it.
+        """Remember an answer; return whether it repeats an earlier one, so that nobody bought it.
 
-        `has_connection` None: nothing is known of the transport, so nothing can be told.
+        `has_connection` None: the transport is unknown; returns False.
         """
         # A request without a body asks for an object that another request has bought.
         if response.id is None or has_connection is None or not request.body_bytes:

@@ -210,7 +210,7 @@ class BatchResults(Call):
 
 
 def object_call_id(provider: str, answer: Response) -> str:
-    """Return the id of the call of an object; servers repeat ids, so it is also made of its time, else its model."""
+    """Return the id of the call of an object. It depends on the time too, else on the model: servers repeat ids."""
     return response_call_id(provider, f"{answer.id}\n{answer.created or answer.model or ''}")
 
 

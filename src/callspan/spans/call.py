@@ -108,7 +108,7 @@ def set_ids(handle: SpanHandle, span: Span, parent: SpanContext, link: SpanConte
 
 
 def set_own_ids(handle: SpanHandle, context: Context) -> None:
-    """Give a handle an id of callspan's own, below that in `context`: there is no span of OpenTelemetry."""
+    """Give a handle an id made by callspan, because there is no OpenTelemetry span; its parent is in `context`."""
     parent_id = context.get(OWN_SPAN)
     handle.span_id, handle.parent_span_id = new_span_id(), parent_id if isinstance(parent_id, str) else None
 
