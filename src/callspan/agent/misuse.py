@@ -1,6 +1,6 @@
 """Misuse of the session API: it is logged and has no effect; inside `callspan.testing.capture()` it raises.
 
-Each misuse is logged once, but for what names no call: that is logged each time, because each time a rating is lost.
+Each misuse is logged once. An argument that names no call is logged each time, because each time a rating is lost.
 """
 
 from __future__ import annotations

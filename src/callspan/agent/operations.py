@@ -128,7 +128,7 @@ class Agent(Operation):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.own_work = RunningTotals()
-        """The calls and tools inside that are in no agent inside."""
+        """The calls and tools inside, except those inside inner agents."""
 
 
 class Guardrail(Operation):

@@ -115,7 +115,7 @@ def _of_record(record: EventRecord | MessageRecord | RewardRecord) -> Reference 
 
 
 def _of_object(of: object) -> Reference | None:
-    """Return what an object of an SDK, or such a dict, names that is no response of a known call."""
+    """Return what an SDK's object, or a dict like one, names if it is no response of a known call."""
     tool_call = tool_call_in(of)
     if tool_call is not None:
         return Reference(_requester(tool_call), tool_call=tool_call)
@@ -168,7 +168,7 @@ def record_id(of: object) -> str | None:
 def record_ids(of: object) -> tuple[list[str], bool]:
     """Return the ids of the first `MAX_ENTRIES` of several records, and whether there are more.
 
-    A single one may be given itself.
+    A single record need not be in a list.
     """
     is_one = isinstance(of, str | Node | Record)
     items = [of] if is_one else value_of(lambda: list(islice(cast("Iterable[object]", of), MAX_ENTRIES + 1))) or []

@@ -31,7 +31,7 @@ class Answer:
         """The positions of the tool calls with started tools. Not the ids, because some have none."""
 
     def requests(self) -> list[ToolRequest]:
-        """Return the tool calls for the application, each with its place."""
+        """Return the tool calls for the application, each with its position."""
         return [ToolRequest(self, position, tool_call) for position, tool_call in enumerate(self.tool_calls())]
 
     def tool_calls(self) -> list[ToolCall]:
