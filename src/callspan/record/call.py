@@ -404,7 +404,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the answer ended: `response.finish`, else the provider's word; of several choices, a cut by length decides."""
+        """Why the answer ended: `response.finish`, else the provider's word; a choice cut by length decides."""
         if self.response is not None and self.response.finish is not None:
             return self.response.finish
         reasons = [reason for reason in self.response.finish_reasons if reason is not None] if self.response else []
