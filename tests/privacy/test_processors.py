@@ -428,7 +428,7 @@ _NAMED: list[Record] = [
     ),
     CallRecord(
         call_id="id-c", trace_id="id-t", span_id="id-x", place=Place(session_id="id-s", session_name="SESAME"),
-        timing=Timing(start_ns=1), outcome="error", stream=Stream(end="cut_off"),
+        timing=Timing(start_ns=1), outcome="error", stream=Stream(end="cut_off"), response=Response(),
         metadata={"run": "SESAME", "user_id": "SESAME"},
         attempts=[Attempt(number=1, start_ns=0)],
     ),
