@@ -18,7 +18,7 @@ from tests.calls.bedrock_clients import client_of as bedrock_client
 from tests.calls.google_clients import client_of as google_client
 from tests.support.mode import Mode
 
-from callspan.testing import capture
+from callspan.testing import Capture, capture
 
 pytestmark = [
     pytest.mark.usefixtures("no_settings", "keys"),
@@ -279,3 +279,19 @@ async def test_method_may_outlive_its_object(name: str, provider: Any) -> None:
         await mode.collect()
         assert len(seen.records) == 1
     await mode.close()
+
+
+async def test_error_of_a_second_task_is_not_that_of_the_stream(way: Way, mode: Mode, seen: Capture) -> None:
+    """The SDK refuses a task while another one waits for an item; the first one reads on."""
+    if not mode.is_async:
+        pytest.skip("one thread reads")
+    mode.provider.reply(text="I am quite well.", first_token_delay_s=0.2, chunk_delay_s=0.02)
+    items = aiter(way.items(await way.opened(mode)))
+    first = asyncio.ensure_future(anext(items))
+    await asyncio.sleep(0.05)
+    with suppress(RuntimeError, StopAsyncIteration):
+        await anext(items)
+    await first
+    await mode.all(items)
+    await mode.collect()
+    assert [record.outcome for record in seen.records] == ["success"]

@@ -9,14 +9,12 @@ exception of the application in its loop passes through no iterator.
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Iterator
-from types import GeneratorType
 from typing import Any, Final
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
-from callspan.intercept.foreign_objects import Proxy, named_like
 from callspan.intercept.hooks import HookSteps
+from callspan.intercept.iteration import Take, Watch, watched
 from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, observer_of
 
 _OF_EVERY_CHUNK: Final = frozenset(
@@ -44,8 +42,7 @@ def _with_end(stream: Any, inner: Any) -> Any:
 
 def _with_errors(helper: Any, inner: Any) -> Any:
     """Return an iterator over the same events that reports the helper's exceptions."""
-    response = _response_of(helper)
-    return _AsyncEvents(inner, response) if hasattr(inner, "__anext__") else named_like(_events(inner, response), inner)
+    return watched(inner, _Events(_response_of(helper)))
 
 
 def _unfinished(_args: object, helper: object, _kwargs: object) -> ResponseObserver | None:
@@ -74,128 +71,63 @@ def _response_of(helper: Any) -> object:
 
 
 def _reader(inner: Any, response: object) -> Any:
-    """Return a reader of the same items; an object that is no iterator is returned unchanged.
+    """Return a reader of the same items; an object that is no iterator is returned unchanged."""
+    if not (hasattr(inner, "__anext__") or hasattr(inner, "__next__")):
+        return inner
+    items = _Items(inner, response)
+    reader = watched(inner, items)
+    items.reader = weakref.ref(reader)
+    return reader
 
-    It looks up the observer of the response at its first step, until which a middleware may replace the response.
+
+class _Items(Watch):
+    """The items of a stream.
+
+    The observer of the response is looked up at the first step, until which a middleware may replace the response.
     """
-    if hasattr(inner, "__anext__"):
-        return _AsyncReader(inner, response)
-    return named_like(_read(inner, response), inner) if hasattr(inner, "__next__") else inner
 
+    step = _OBSERVE
+    __slots__ = ("_frame", "_observer", "_response", "reader")
+    reader: weakref.ref[Any]
 
-def _read(inner: Iterator[object], response: object) -> Iterator[object]:
-    observer = None
-    with _OBSERVE:
-        observer = observer_of(response)
-    if observer is None:
-        yield from inner
-        return
-    hides = observer.call.hides_usage
-    # Iterators returned by other libraries may not be weakly referenceable.
-    items = inner if isinstance(inner, GeneratorType) and not hides else _visible_items(inner, hides=hides)
-    observer.reader = weakref.ref(items)
-    # Keeps the inner iterator alive: an HTTP library closes the response when that is collected.
-    frame = getattr(inner, "gi_frame", None)
-    try:
-        yield from items
-    except GeneratorExit:
-        with _OBSERVE:
-            observer.lost()
-        raise
-    except BaseException as error:
-        with _OBSERVE:
-            observer.failed(error)
-        raise
-    with _OBSERVE:
-        observer.completed()
-    del frame
-
-
-def _visible_items(inner: Iterator[object], *, hides: bool) -> Iterator[object]:
-    for item in inner:
-        if not (hides and is_usage_chunk(item)):
-            yield item
-
-
-def _events(inner: Iterator[object], response: object) -> Iterator[object]:
-    try:
-        yield from inner
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        if (observer := observer_of(response)) is not None:
-            observer.failed_above(error)
-        raise
-
-
-class _AsyncReader(Proxy):
-    """An async iterator over the SDK's; not a generator, whose finalization would race with that of the inner one."""
-
-    __slots__ = ("__weakref__", "_observer", "_response", "running")
-
-    def __init__(self, inner: AsyncIterator[object], response: object) -> None:
-        super().__init__(inner)
+    def __init__(self, inner: object, response: object) -> None:
         self._response = response
         self._observer: ResponseObserver | None = None
-        self.running = False
-        """True while a caller waits for an item."""
+        self._frame = getattr(inner, "gi_frame", None)
+        """Keeps the inner iterator alive: an HTTP library closes the response when that is collected."""
 
-    def __aiter__(self) -> AsyncIterator[object]:
-        return self
+    def begun(self) -> Take | None:
+        self._observer = observer = observer_of(self._response)
+        if observer is None:
+            return None
+        observer.reader = self.reader
+        return is_usage_chunk if observer.call.hides_usage else None
 
-    async def __anext__(self) -> object:
-        """Return the next item, or report the end."""
-        observer = self._observer = self._observer or self._attach_observer()
-        # The SDK's iterator rejects a second task while one is inside: that is the task's error, not the stream's.
-        if observer is None or self.running:
-            return await self._inner.__anext__()
-        try:
-            self.running = True
-            item = await self._inner.__anext__()
-            while observer.call.hides_usage and is_usage_chunk(item):
-                item = await self._inner.__anext__()
-        except StopAsyncIteration:
-            with _OBSERVE:
-                self._report_end(observer)
-            raise
-        except BaseException as error:
-            with _OBSERVE:
-                self._report_error(observer, error)
-            raise
-        finally:
-            self.running = False
-        return item
+    def completed(self) -> None:
+        if self._observer is not None:
+            self._observer.completed()
 
-    def _attach_observer(self) -> ResponseObserver | None:
-        observer = observer_of(self._response)
-        if observer is not None:
-            observer.reader = weakref.ref(self)
-        return observer
+    def failed(self, error: BaseException) -> None:
+        if self._observer is not None:
+            self._observer.failed(error)
 
-    def _report_end(self, observer: ResponseObserver) -> None:
-        observer.completed()
-
-    def _report_error(self, observer: ResponseObserver, error: BaseException) -> None:
-        observer.failed(error)
+    def lost(self) -> None:
+        if self._observer is not None:
+            self._observer.lost()
 
 
-# The name of the SDK's iterator, by which older versions of Sentry tell sync and async streams apart.
-_AsyncReader.__module__, _AsyncReader.__name__ = "builtins", "async_generator"
+class _Events(Watch):
+    """The events of a helper, which may fail above the stream. The reader of the stream reports its end."""
 
+    step = _OBSERVE_HELPER
+    __slots__ = ("_response",)
 
-class _AsyncEvents(_AsyncReader):
-    """An async iterator over the events of a helper, which may fail above the stream."""
+    def __init__(self, response: object) -> None:
+        self._response = response
 
-    __slots__ = ()
-
-    def _attach_observer(self) -> ResponseObserver | None:
-        return observer_of(self._response)
-
-    def _report_end(self, observer: ResponseObserver) -> None:
-        """Do nothing: the reader of the stream reports its end."""
-
-    def _report_error(self, observer: ResponseObserver, error: BaseException) -> None:
-        observer.failed_above(error)
+    def failed(self, error: BaseException) -> None:
+        if (observer := observer_of(self._response)) is not None:
+            observer.failed_above(error)
 
 
 def request_usage(endpoint: object, options: Any) -> bool:

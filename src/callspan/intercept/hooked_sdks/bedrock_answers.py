@@ -9,16 +9,16 @@ call ends when they are garbage-collected.
 from __future__ import annotations
 
 import base64
-from contextlib import suppress
 from io import BytesIO
 from typing import Any, Final
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
-from callspan.intercept.foreign_objects import Proxy, StateByObject
+from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooked_sdks.bedrock_errors import fail
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.invoked_chunks import take_invoked
+from callspan.intercept.iteration import Take, Watch, watched
 from callspan.intercept.responses import parsing_error
 from callspan.observe.call import Call
 from callspan.providers import registry
@@ -46,8 +46,8 @@ STREAMS: Final[StateByObject[Call]] = StateByObject()
 
 def observe_events(stream: Any, call: Call) -> None:
     """Let a stream report each event, and its end."""
-    setattr(stream, names.EVENT_GENERATOR.name, _Events(getattr(stream, names.EVENT_GENERATOR.name), call))
-    STREAMS.put(stream, call)
+    setattr(stream, names.EVENT_GENERATOR.name, watched(getattr(stream, names.EVENT_GENERATOR.name), _Events(call)))
+    STREAMS.put(stream, call, call.lost)
 
 
 def _stream_call(args: tuple[Any, ...], _: object, __: object) -> Call | None:
@@ -81,48 +81,23 @@ CLOSE_STREAM: Final = HookSteps(step=_STREAM, before=_stream_call, on_return=_le
 """Reports that a stream was closed."""
 
 
-class _Events(Proxy):
-    """Passes on the events of a stream, sync or async. Its collection is that of the stream, also of one never read."""
+class _Events(Watch):
+    """The events of a stream, each of which is reported once it was parsed."""
 
+    step = _STREAM
     __slots__ = ("_call",)
 
-    def __init__(self, inner: Any, call: Call) -> None:
-        super().__init__(inner)
+    def __init__(self, call: Call) -> None:
         self._call = call
 
-    def __iter__(self) -> _Events:
-        return self
+    def completed(self) -> None:
+        self._call.end()
 
-    def __next__(self) -> Any:
-        try:
-            return next(self._inner)
-        except StopIteration:
-            with _STREAM:
-                self._call.end()
-            raise
-        except BaseException as error:
-            with _STREAM:
-                _failed(self._call, error)
-            raise
+    def failed(self, error: BaseException) -> None:
+        _failed(self._call, error)
 
-    def __aiter__(self) -> _Events:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return await self._inner.__anext__()
-        except StopAsyncIteration:
-            with _STREAM:
-                self._call.end()
-            raise
-        except BaseException as error:
-            with _STREAM:
-                _failed(self._call, error)
-            raise
-
-    def __del__(self) -> None:
-        with suppress(AttributeError), _STREAM:
-            self._call.lost()
+    def lost(self) -> None:
+        self._call.lost()
 
 
 BODIES: Final[StateByObject[BodyReader]] = StateByObject()
@@ -255,38 +230,31 @@ def _iterating_raw(args: tuple[Any, ...], _: object, __: object) -> BodyReader |
     return None if reader is None or reader.is_own else reader
 
 
-class _RawPieces(Proxy):
-    """Passes on the pieces of a stream, and reports each, and their end."""
+class _RawPieces(Watch):
+    """The pieces of a stream inside a body."""
 
+    step = _BODY
     __slots__ = ("_reader",)
 
-    def __init__(self, inner: Any, reader: BodyReader) -> None:
-        super().__init__(inner)
+    def __init__(self, reader: BodyReader) -> None:
         self._reader = reader
 
-    def __iter__(self) -> _RawPieces:
-        return self
+    def begun(self) -> Take:
+        return self._add
 
-    def __next__(self) -> bytes:
-        try:
-            piece: bytes = next(self._inner)
-        except StopIteration:
-            self._add(b"", is_last=True)
-            raise
-        except BaseException as error:
-            _report_failure(self._reader, error)
-            raise
-        self._add(piece, is_last=False)
-        return piece
-
-    def _add(self, piece: bytes, *, is_last: bool) -> None:
+    def _add(self, piece: bytes, *, is_last: bool = False) -> None:
         if not self._reader.has_ended:
-            with _BODY:
-                self._reader.add(piece, is_last=is_last)
+            self._reader.add(piece, is_last=is_last)
+
+    def completed(self) -> None:
+        self._add(b"", is_last=True)
+
+    def failed(self, error: BaseException) -> None:
+        _report_failure(self._reader, error)
 
 
-def _raw_pieces(reader: BodyReader, pieces: Any) -> _RawPieces:
-    return _RawPieces(pieces, reader)
+def _raw_pieces(reader: BodyReader, pieces: Any) -> Any:
+    return watched(pieces, _RawPieces(reader))
 
 
 def _watched(args: tuple[Any, ...], _: object, __: object) -> BodyReader | None:

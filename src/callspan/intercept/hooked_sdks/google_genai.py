@@ -9,8 +9,6 @@ anything else.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
@@ -22,8 +20,9 @@ from opentelemetry import propagate
 from callspan.agent.call_ids import remember_result
 from callspan.errors import outcome_of, qualified_name
 from callspan.fail_open import fail_open
-from callspan.intercept.foreign_objects import Proxy, StateByObject, named_like
+from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
+from callspan.intercept.iteration import Take, Watch, watched
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, parsing_error
 from callspan.intercept.sdk_versions import sdk_of
@@ -136,9 +135,7 @@ def _streaming_call(args: tuple[Any, ...], _: object, __: object) -> Call | None
 
 def _with_segments(call: Call, segments: Any) -> Any:
     """Return an iterator over the same segments that reports each, and their end."""
-    if hasattr(segments, "__anext__"):
-        return _AsyncSegments(segments, call)
-    return named_like(_observed(segments, call), segments)
+    return watched(segments, _Segments(call))
 
 
 def _error(error: BaseException) -> ErrorInfo | None:
@@ -233,68 +230,34 @@ def _failed(opened: GoogleCall, error: BaseException) -> None:
     opened.call.attempts.headers_received(status, headers, partial(encode_json, details))
 
 
-def _take(segment: object, call: Call) -> None:
-    """Record a chunk. The SDK raises an error that is stated in a chunk above the reader of the segments."""
-    call.chunk(segment)
-    _ANSWERED.set(call.id_cell)
-    if isinstance(segment, dict) and "error" in segment and (stated := error_in(segment)) is not None:
-        call.end("error", error=error_info(status=integer(stated, "code"), body={"error": stated}))
+class _Segments(Watch):
+    """The chunks of a stream."""
 
-
-def _observed(segments: Iterator[object], call: Call) -> Iterator[object]:
-    """Yield the same segments and report each, and their end."""
-    try:
-        for segment in segments:
-            try:  # no block, which costs more, and this runs for each chunk
-                _take(segment, call)
-            except Exception as error:
-                _STREAM.report(error)
-            yield segment
-    except GeneratorExit:
-        with _STREAM:
-            call.lost()
-        raise
-    except BaseException as error:
-        with _STREAM:
-            call.fail(error)
-        raise
-    with _STREAM:
-        call.end()
-
-
-class _AsyncSegments(Proxy):
-    """As `_observed`; no generator, whose finalization would race with that of the inner one."""
-
+    step = _STREAM
     __slots__ = ("_call",)
 
-    def __init__(self, inner: AsyncIterator[object], call: Call) -> None:
-        super().__init__(inner)
+    def __init__(self, call: Call) -> None:
         self._call = call
 
-    def __aiter__(self) -> AsyncIterator[object]:
-        return self
+    def begun(self) -> Take:
+        return self._take
 
-    async def __anext__(self) -> object:
+    def _take(self, segment: object) -> None:
+        """Record a chunk. The SDK raises an error that is stated in a chunk above the reader of the segments."""
         call = self._call
-        try:
-            segment = await self._inner.__anext__()
-            try:  # within the other one: an interrupt in it ends the call too
-                _take(segment, call)
-            except Exception as error:
-                _STREAM.report(error)
-        except StopAsyncIteration:
-            with _STREAM:
-                call.end()
-            raise
-        except BaseException as error:
-            with _STREAM:
-                call.fail(error)
-            raise
-        return segment
+        call.chunk(segment)
+        _ANSWERED.set(call.id_cell)
+        if isinstance(segment, dict) and "error" in segment and (stated := error_in(segment)) is not None:
+            call.end("error", error=error_info(status=integer(stated, "code"), body={"error": stated}))
 
-    def __del__(self) -> None:
-        with suppress(AttributeError), _STREAM:
-            self._call.lost()
+    def completed(self) -> None:
+        self._call.end()
+
+    def failed(self, error: BaseException) -> None:
+        self._call.fail(error)
+
+    def lost(self) -> None:
+        self._call.lost()
 
 
 def _made(_args: object, _: object, _kwargs: object) -> CallIdCell | None:

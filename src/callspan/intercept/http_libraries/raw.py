@@ -27,6 +27,7 @@ from callspan.intercept.body_parsers import (
 )
 from callspan.intercept.foreign_objects import Proxy, named_like
 from callspan.intercept.hooks import HookSteps
+from callspan.intercept.iteration import Take, Watch, watched
 from callspan.intercept.responses import OBSERVERS, READING, Reading, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
 
@@ -56,7 +57,7 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     observer.is_read_by_sdk = observer.call.byte_reader is None and observer.is_reading()
     if observer.is_read_by_sdk and not is_json(observer.response()):
         return _TailReader(pieces, observer) if is_async else named_like(_with_tail(pieces, observer), pieces)
-    reader = named_like((_observed_async if is_async else _observed)(pieces, observer), pieces)
+    reader: Iterator[bytes] | AsyncIterator[bytes] = watched(pieces, _Bytes(observer))
     if not observer.is_read_by_sdk:
         observer.reader = weakref.ref(reader)
     return reader
@@ -66,46 +67,33 @@ BYTES: Final = HookSteps(step=_OBSERVE, before=_begin, on_return=_replacement)
 """Copies the raw responses of calls around `Response.iter_bytes`."""
 
 
-def _observed(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
-    """Yield the pieces and pass each to the observer."""
-    add: Callable[[bytes], None] = _nothing
-    completed: Callable[[], None] = observer.completed
-    with _COPY:
-        add, completed = _takers(observer)
-    try:
-        for piece in pieces:
-            try:
-                add(piece)
-            except Exception as error:
-                _COPY.report(error)
-            yield piece
-    except BaseException as error:
-        with _COPY:
-            _broken_off(observer, error)
-        raise
-    with _COPY:
-        completed()
+class _Bytes(Watch):
+    """The bytes of a response. Of those that the SDK's stream reads, the stream reports the end."""
 
+    step = _COPY
+    __slots__ = ("_completed", "_observer")
 
-async def _observed_async(pieces: AsyncIterator[bytes], observer: ResponseObserver) -> AsyncIterator[bytes]:
-    """As `_observed`."""
-    add: Callable[[bytes], None] = _nothing
-    completed: Callable[[], None] = observer.completed
-    with _COPY:
-        add, completed = _takers(observer)
-    try:
-        async for piece in pieces:
-            try:
-                add(piece)
-            except Exception as error:
-                _COPY.report(error)
-            yield piece
-    except BaseException as error:
-        with _COPY:
-            _broken_off(observer, error)
-        raise
-    with _COPY:
-        completed()
+    def __init__(self, observer: ResponseObserver) -> None:
+        self._observer = observer
+        self._completed: Callable[[], None] = observer.completed
+
+    def begun(self) -> Take:
+        if (reader := self._observer.call.byte_reader) is not None:
+            return reader.add
+        copy = _Copy(self._observer)
+        self._completed = copy.completed
+        return copy.add
+
+    def completed(self) -> None:
+        self._completed()
+
+    def failed(self, error: BaseException) -> None:
+        if not self._observer.is_read_by_sdk:
+            self._observer.failed(error)
+
+    def lost(self) -> None:
+        if not self._observer.is_read_by_sdk:
+            self._observer.lost()
 
 
 def _with_tail(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
@@ -179,27 +167,6 @@ class _TailReader(_AsyncPieces):
         if len(tail) > _TAIL_BYTES:
             _cut(self._observer)
         return piece
-
-
-def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callable[[], None]]:
-    """Return two functions: one for each piece that is read, and one to call after the last piece."""
-    if (reader := observer.call.byte_reader) is not None:
-        return reader.add, observer.completed
-    copy = _Copy(observer)
-    return copy.add, copy.completed
-
-
-def _nothing(piece: bytes) -> None:
-    """Take a piece where it cannot be copied."""
-
-
-def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
-    if observer.is_read_by_sdk:
-        return  # the stream reports its end
-    if isinstance(error, GeneratorExit):
-        observer.lost()
-    else:
-        observer.failed(error)
 
 
 class _Copy:

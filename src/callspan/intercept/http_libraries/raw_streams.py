@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
-from callspan.intercept.foreign_objects import Proxy, named_like
+from callspan.intercept.foreign_objects import Proxy
+from callspan.intercept.iteration import Take, Watch, watched
 
 if TYPE_CHECKING:
     from callspan.intercept.http_libraries.wire_calls import WireObserver
@@ -37,60 +38,40 @@ class _RawStream(Proxy):
         self._observer = observer
 
     def __iter__(self) -> Iterator[bytes]:
+        pieces: Iterator[bytes] = iter(self._inner)
         with _OBSERVE:
-            self._observer.raw_begun()
-        pieces = iter(self._inner)
-        return named_like(_observed(pieces, self._observer), pieces)
+            pieces = _observed(pieces, self._observer)
+        return pieces
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         pieces: AsyncIterator[bytes] = aiter(self._inner)
         with _OBSERVE:
-            self._observer.raw_begun()
-            return _RawPieces(pieces, self._observer)
+            pieces = _observed(pieces, self._observer)
         return pieces
 
 
-def _observed(pieces: Iterator[bytes], observer: WireObserver) -> Iterator[bytes]:
-    try:
-        for piece in pieces:
-            with _OBSERVE:
-                observer.raw_passed(len(piece))
-            yield piece
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        with _OBSERVE:
-            observer.raw_failed(error)
-        raise
-    with _OBSERVE:
-        observer.raw_ended()
+def _observed(pieces: Any, observer: WireObserver) -> Any:
+    """Return an observed iterator, or the same one if the pieces are seen where they are read from it."""
+    return watched(pieces, _Pieces(observer)) if observer.raw_begun() else pieces
 
 
-class _RawPieces(Proxy):
-    """As `_observed`. No generator, whose finalization would race with that of the inner one, which httpx2 closes."""
+class _Pieces(Watch):
+    """The raw bytes of a response. That they were dropped is known by its close, or its collection."""
 
+    step = _OBSERVE
     __slots__ = ("_observer",)
 
-    def __init__(self, inner: Any, observer: WireObserver) -> None:
-        super().__init__(inner)
+    def __init__(self, observer: WireObserver) -> None:
         self._observer = observer
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
+    def begun(self) -> Take:
+        return self._passed
 
-    async def __anext__(self) -> bytes:
-        try:
-            piece: bytes = await self._inner.__anext__()
-            with _OBSERVE:
-                self._observer.raw_passed(len(piece))
-        except StopAsyncIteration:
-            with _OBSERVE:
-                self._observer.raw_ended()
-            raise
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            with _OBSERVE:
-                self._observer.raw_failed(error)
-            raise
-        return piece
+    def _passed(self, piece: bytes) -> None:
+        self._observer.raw_passed(len(piece))
+
+    def completed(self) -> None:
+        self._observer.raw_ended()
+
+    def failed(self, error: BaseException) -> None:
+        self._observer.failed(error)

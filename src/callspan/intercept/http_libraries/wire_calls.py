@@ -197,10 +197,12 @@ class WireObserver(ResponseObserver):
         else:
             super().closed()
 
-    def raw_begun(self) -> None:
-        """Report that raw bytes are read, which are not observed."""
-        if self.reader is None:
-            self.call.mark_unread()
+    def raw_begun(self) -> bool:
+        """Report that raw bytes are read; return whether `iter_bytes`, which is observed, does not read them."""
+        if self.reader is not None:
+            return False
+        self.call.mark_unread()
+        return True
 
     def raw_passed(self, size: int) -> None:
         """Report a number of raw bytes. After the last one a reader may stop, and close the response."""
@@ -211,13 +213,7 @@ class WireObserver(ResponseObserver):
 
     def raw_ended(self) -> None:
         """Report that all raw bytes were read."""
-        if self.reader is None:
-            self._end(partial(self.call.end, error=self._failure()))
-
-    def raw_failed(self, error: BaseException) -> None:
-        """Report an exception while raw bytes were read."""
-        if self.reader is None:
-            self.failed(error)
+        self._end(partial(self.call.end, error=self._failure()))
 
     def lost(self) -> None:
         """Report that the reader or the response was collected. Safe in a finalizer."""
