@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from callspan.fail_open import value_of
 from callspan.providers.base import Endpoint
@@ -23,10 +25,13 @@ _DONE: Final = b"[DONE]"
 _DATA_FIELD: Final = b"data:"
 _ERROR_FIELD: Final = b"error:"
 """A field outside of the standard, in which some servers state an error; the SDKs' decoders ignore it."""
+_ERROR_STARTS: Final = (_ERROR_FIELD, b"{")
 _ERROR_EVENTS: Final = (b"event: error", b"event:error")
+_LINE_ENDS: Final = (b"\n", b"\r")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FORM: Final = "multipart/form-data"
 _LENGTH: Final = "content-length"
+_UNUSUAL: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 _MEDIA: Final = ("image/", "audio/", "video/")
 
 
@@ -53,13 +58,14 @@ class EventParser:
         if not piece:
             return []
         self._ends_in_return = piece.endswith(b"\r")
-        first, *later_lines = piece.splitlines(keepends=True)
-        self._incomplete_line.append(first)
-        if not later_lines and not first.endswith((b"\n", b"\r")):
-            return []
-        lines = [b"".join(self._incomplete_line), *later_lines]
-        self._incomplete_line = [lines.pop()] if not lines[-1].endswith((b"\n", b"\r")) else []
-        return [payload for line in lines if (payload := self._line(line.rstrip(b"\r\n"))) is not None]
+        lines, is_incomplete = piece.splitlines(), not piece.endswith(_LINE_ENDS)
+        if self._incomplete_line:
+            self._incomplete_line.append(lines[0])
+            if is_incomplete and len(lines) == 1:
+                return []
+            lines[0] = b"".join(self._incomplete_line)
+        self._incomplete_line = [lines.pop()] if is_incomplete else []
+        return [payload for line in lines if (payload := self._line(line)) is not None]
 
     def end(self) -> list[bytes]:
         """Return the payload of a last event without a terminating empty line."""
@@ -73,12 +79,15 @@ class EventParser:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         if line.startswith(_DATA_FIELD):
             self._data.append(line[len(_DATA_FIELD) :].removeprefix(b" "))
-        elif line.startswith((_ERROR_FIELD, b"{")):
+        elif not line:
+            return self._event() if self._data else None
+        elif line.startswith(_ERROR_STARTS):
             return self._note_error(_error_outside(line))
         elif line in _ERROR_EVENTS:
             self._is_error = True
-        if line or not self._data:
-            return None
+        return None
+
+    def _event(self) -> bytes | None:
         payload, is_error = b"\n".join(self._data), self._is_error
         self._data, self._is_error = [], False
         return self._note_error(_as_error(payload)) if is_error else payload
@@ -209,13 +218,22 @@ def is_stream(response: Any, *, is_requested: bool) -> bool:
     return _mime(response) in _PARSERS or (is_requested and not is_json(response))
 
 
-def chunks_in(payloads: Iterable[bytes]) -> Iterator[Any]:
-    """Yield the parsed JSON of the payloads of a stream, without blank ones, its end and invalid JSON."""
-    for payload in payloads:
-        if payload.strip() and not payload.startswith(_DONE):
-            chunk = value_of(partial(json.loads, payload))
-            if chunk is not None:
-                yield chunk
+def chunks_in(payloads: Iterable[bytes]) -> list[Any]:
+    """Return the parsed JSON of the payloads of a stream, without blank ones, its end and invalid JSON."""
+    chunks = [chunk_in(payload) for payload in payloads]
+    return [chunk for chunk in chunks if chunk is not None]
+
+
+def chunk_in(payload: bytes) -> Any:
+    """Return the parsed JSON of a payload of a stream; None for a blank one, its end, null and invalid JSON.
+
+    Half a character, as of a text that is cut within an emoji, is kept: the next chunk may have the other half.
+    """
+    try:
+        return msgspec.json.decode(payload)
+    except _UNUSUAL:
+        is_json = payload.strip() and not payload.startswith(_DONE)
+        return value_of(partial(json.loads, payload)) if is_json else None
 
 
 def ends_stream(payload: bytes) -> bool:

@@ -26,6 +26,8 @@ _MAX_SEARCHED: Final = 65_536
 """Characters of a message that are searched: some servers repeat the request in it, on the event loop's time."""
 
 _ERROR_EVENTS: Final = ("error", "response.error")
+_ERROR_FIELDS: Final = frozenset({"error", "errors", "base_resp", "detail"})
+"""A body has one of these fields if it states an error in a field."""
 _CUT: Final = "…"
 FIRST_ERROR: Final = 400
 """The first HTTP status of errors."""
@@ -190,11 +192,15 @@ def error_in(body: Mapping[str, Any]) -> object:
     It is a field, the first of a list in one, the object itself, the only field `detail`, or MiniMax's `base_resp`,
     which every body has.
     """
+    # Most events state none, and this runs for each of them.
+    stated, kind = body.get("object"), body.get("type")
+    if body.keys().isdisjoint(_ERROR_FIELDS) and stated != "error" and kind not in _ERROR_EVENTS:
+        return None
     if error := body.get("error"):
         return error
     if "errors" in body and (error := next(objects(body, "errors"), None)):
         return error
-    if body.get("object") == "error" or body.get("type") in _ERROR_EVENTS:
+    if stated == "error" or kind in _ERROR_EVENTS:
         return {key: value for key, value in body.items() if not _is_about_event(key, value)} or {"type": "error"}
     if "base_resp" in body and (status := integer(body, "base_resp", "status_code")):
         return {"code": str(status), "message": text(body, "base_resp", "status_msg")}

@@ -18,7 +18,7 @@ from callspan.intercept.body_parsers import (
     EventParser,
     FileBody,
     UntypedParser,
-    chunks_in,
+    chunk_in,
     ends_stream,
     file_body_of,
     is_json,
@@ -203,8 +203,10 @@ class _Copy:
     def add(self, piece: bytes) -> None:
         """Add a piece, unless the SDK parses it to chunks, which are observed."""
         if not (self._parsed_by_sdk or self._size > _CAP_BYTES):
-            with _COPY:
+            try:
                 self._add(piece)
+            except Exception as error:
+                _COPY.report(error)
         if self._left is not None:
             self._left -= len(piece)
         if self._left == 0 or self._is_over:
@@ -269,10 +271,11 @@ class _Copy:
         # The caller may let the SDK parse the bytes that it reads from a stream's response.
         self._parsed_by_sdk = self._parsed_by_sdk or (call.chunks > self._chunks_before and not call.is_raw)
         if not self._parsed_by_sdk:
-            self._parse(payloads)
+            take = self._observer.on_data
+            for payload in payloads:
+                if (chunk := chunk_in(payload)) is not None:
+                    try:
+                        take(chunk)
+                    except Exception as error:
+                        _COPY.report(error)
         self._chunks_before = call.chunks
-
-    def _parse(self, payloads: list[bytes]) -> None:
-        for chunk in chunks_in(payloads):
-            with _COPY:
-                self._observer.on_data(chunk)
