@@ -84,9 +84,11 @@ def stated_error(value: object) -> BaseException | str | None:
     A message is as it was given, any other value the text of its JSON. None, False and 0 state no error: they are what
     flags and exit codes say of a success.
     """
+    if value is None:
+        return None
     # `isinstance` would ask the value for its class.
-    if value is None or issubclass(type(value), BaseException):
-        return cast("BaseException | None", value)
+    if issubclass(type(value), BaseException):
+        return cast("BaseException", value)
     if issubclass(type(value), str):
         return str.__str__(cast("str", value))
     stated = plain(value)
@@ -99,7 +101,7 @@ def application_error(value: object) -> ErrorInfo | None:
     Only class, message and frames are used: other attributes of the application's exceptions may mean anything. The
     keys of a request that it names are masked.
     """
-    error = stated_error(value)
+    error = None if value is None else stated_error(value)
     if error is None:
         return None
     if not isinstance(error, BaseException):

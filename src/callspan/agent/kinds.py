@@ -259,7 +259,7 @@ def timestep_record(step: Timestep) -> TimestepRecord:
 
 def _ended(node: Any, error: BaseException | None, duration_ns: int) -> Any:
     """Return the last record of a session or timestep."""
-    failure = stated_error(error)
+    failure = None if error is None else stated_error(error)
     is_error = isinstance(failure, Exception | str)
     return msgspec.structs.replace(
         node.kind.record(node),

@@ -30,10 +30,6 @@ class Answer:
         self.started: set[int] = set()
         """The positions of the tool calls with started tools. Not the ids, because some have none."""
 
-    def requests(self) -> list[ToolRequest]:
-        """Return the tool calls for the application, each with its position."""
-        return [ToolRequest(self, position, tool_call) for position, tool_call in enumerate(self.tool_calls())]
-
     def tool_calls(self) -> list[ToolCall]:
         """Return the tool calls for the application."""
         if self._tool_calls is None:
@@ -65,17 +61,22 @@ class ToolRequest(NamedTuple):
 
 def requests_with_id(answers: Iterable[Answer], tool_call_id: str) -> list[ToolRequest]:
     """Return the tool calls with this id, open ones first."""
-    requests = [request for answer in answers for request in answer.requests() if request.tool_call.id == tool_call_id]
+    requests = [
+        ToolRequest(answer, position, tool_call)
+        for answer in answers
+        for position, tool_call in enumerate(answer.tool_calls())
+        if tool_call.id == tool_call_id
+    ]
     return sorted(requests, key=lambda request: not request.is_open)
 
 
 def requests_of(answers: Iterable[Answer], name: object, arguments: object) -> list[ToolRequest]:
     """Return the tool calls with this name and these arguments."""
     return [
-        request
+        ToolRequest(answer, position, tool_call)
         for answer in answers
-        for request in answer.requests()
-        if request.tool_call.name == name and (parse_arguments(request.tool_call.arguments) or {}) == (arguments or {})
+        for position, tool_call in enumerate(answer.tool_calls())
+        if tool_call.name == name and (parse_arguments(tool_call.arguments) or {}) == (arguments or {})
     ]
 
 

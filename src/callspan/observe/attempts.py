@@ -27,6 +27,8 @@ _CONNECTION: Final = "network_stream"
 """The extension with which httpcore names the connection of a response."""
 _OWN_ID: Final = re.compile("req_(?:[0-9a-f]{32}|01[0-9A-Za-z]{22})")
 """OpenAI's and Anthropic's ids of requests, which repeat no key."""
+_SHORTEST_KEY: Final = 8
+"""Characters of the shortest word that is taken for a key, see `is_key`."""
 _FROM_CACHE: Final = frozenset({"from_cache", "hishel_from_cache"})
 """hishel's extension; its version 1.0 renamed it."""
 
@@ -156,7 +158,7 @@ class AttemptLog:
                 ident = record.request_id
                 if record.error_type is not None:
                     record = fields_without_known_keys(record)
-                elif ident is not None and not _OWN_ID.fullmatch(ident):
+                elif ident is not None and len(ident) >= _SHORTEST_KEY and not _OWN_ID.fullmatch(ident):
                     # A gateway may repeat a key as the id of the request.
                     record = msgspec.structs.replace(record, request_id=without_sent_keys(ident, self.request))
                 records.append(record)

@@ -159,15 +159,15 @@ class Processors:
 
         Raises only interrupts: if a processor raises, the record is kept without its content.
         """
-        return self._called_back(self._processed(record), point)
+        result = self._processed(record)
+        return self._called_back(result, point) if callbacks.REGISTERED else result
 
     def with_callbacks(self, record: _R) -> ProcessedRecord[_R]:
         """Return the result of `process` for a record that the processors have made."""
-        return self._called_back(ProcessedRecord(record), None)
+        result = ProcessedRecord(record)
+        return self._called_back(result, None) if callbacks.REGISTERED else result
 
     def _called_back(self, result: ProcessedRecord[_R], point: Point | None) -> ProcessedRecord[_R]:
-        if not callbacks.REGISTERED:
-            return result
         processed = result.record
         if point is not None:
             callbacks.call(point, processed)

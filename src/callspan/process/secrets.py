@@ -13,7 +13,7 @@ from callspan.process.content import decoded, encoded, with_bodies
 from callspan.process.known_keys import MASK, fields_without_known_keys
 from callspan.providers.error_kinds import FIRST_ERROR
 from callspan.record.apis import APIS
-from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction
+from callspan.record.call import CallRecord, ErrorInfo, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.safe_urls import whole_words
@@ -343,41 +343,47 @@ class BoundedSearch(msgspec.Struct, eq=False):
 
 def _mask_call(record: CallRecord, search: BoundedSearch) -> CallRecord:
     params = record.request.params
-    safe = _masked_params(params, search) if params else params
+    safe = mask_settings(params, search) if params else params
+    if safe is not params:
+        safe = _without_content(params, safe)
     if safe is not params:
         record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, params=safe))
-    sent = _members(record.request.body)
+    try:
+        sent = _decode_members(record.request.body)
+    except _UNREADABLE:
+        sent = {}
     masked: dict[str, object] = {}
-    if safe is not params or _has_unsearched(sent, params):
-        masked = _changed_members(sent, search)
+    for key in sent:
+        if safe is not params or (key not in _WITHOUT_SECRETS and key not in params):
+            # A setting besides the parameters, or one that may be like a masked one.
+            masked = _changed_members(sent, search)
+            break
     request = encoded({**sent, **masked}) if masked else None
     response = None
-    if record.response is not None and (masked or record.api not in _WITHOUT_SETTINGS):
+    may_repeat = masked or (
+        record.api not in _WITHOUT_SETTINGS
+        and record.response is not None
+        # To search the bytes is cheaper than to parse them.
+        and _is_marked(bytes(record.response.body).lower(), _CREDENTIAL_MARKS)
+    )
+    if may_repeat and record.response is not None:
         received = _members(record.response.body)
         repeated = _changed_members(received, search, masked.keys())
         response = encoded({**received, **repeated}) if repeated else None
+    if request is None and response is None:
+        return record
     notes = [
         Redaction(what=f"{side}.body", why="secret")
         for side, body in (("request", request), ("response", response))
         if body is not None
     ]
-    if not notes:
-        return record
     record = with_bodies(record, request, response)
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
 
 
-def _has_unsearched(members: dict[str, msgspec.Raw], params: dict[str, object]) -> bool:
-    """Return whether a request has settings besides its parameters, in which nothing was masked."""
-    for key in members:  # noqa: SIM110 - a generator calls as many functions as there are members
-        if key not in _WITHOUT_SECRETS and key not in params:
-            return True
-    return False
-
-
-def _masked_params(params: dict[str, object], search: BoundedSearch) -> dict[str, object]:
-    safe = mask_settings(params, search)
-    if safe is params or not isinstance(safe, dict):
+def _without_content(params: dict[str, object], safe: object) -> dict[str, object]:
+    """Return masked parameters with what is content among them as it was; the same object if nothing else changed."""
+    if not isinstance(safe, dict):
         return params
     masked = safe | {key: params[key] for key in params.keys() & _CONTENT}
     return params if masked == params else masked
@@ -590,16 +596,16 @@ def _is_marked(text: bytes, marks: tuple[bytes, ...]) -> bool:
     return False
 
 
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Raised for a body that is no JSON object; a missing one is empty."""
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _members(body: msgspec.Raw) -> dict[str, msgspec.Raw]:
     """Return the members of a body; none if it is no JSON object."""
-    if body is NO_BODY:
-        return {}
     try:
         return _decode_members(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return {}
 
 
@@ -617,12 +623,14 @@ def _changed_members(
 
 def _settings(members: dict[str, msgspec.Raw], repeated: Collection[str] | None = None) -> dict[str, object]:
     """Return the members of a body that may have a secret. Most of an answer is content."""
-    settings = {
-        key: item
-        for key, item in members.items()
-        if (key not in _CONTENT if repeated is None else _is_repeated(key) or key in repeated)
-        or _offers_servers(bytes(item))
-    }
+    settings: dict[str, msgspec.Raw] = {}
+    for key, item in members.items():  # a function for each member would cost as much as the search
+        content = bytes(item)
+        if (
+            (key not in _CONTENT if repeated is None else _is_repeated(key) or key in repeated)
+            or (_OFFERED[0] in content and _OFFERED[1] in content)
+        ):  # fmt: skip
+            settings[key] = item
     if not settings or not _is_marked(encode_json(settings).lower(), _CREDENTIAL_MARKS):
         return {}
     return {key: decoded(item) for key, item in settings.items()}
@@ -632,10 +640,6 @@ def _settings(members: dict[str, msgspec.Raw], repeated: Collection[str] | None 
 def _is_repeated(key: str) -> bool:
     """Return whether a member of an answer repeats settings."""
     return key in _REPEATED or key in _ENVELOPES or _is_secret(key) or _plain_name(key[-_NAME_END:]) in _HEADER_MAPS
-
-
-def _offers_servers(content: bytes) -> bool:
-    return all(mark in content for mark in _OFFERED)
 
 
 def _masked_members(

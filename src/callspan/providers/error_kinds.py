@@ -194,7 +194,7 @@ def error_in(body: Mapping[str, Any]) -> object:
     """
     # Most events state none, and this runs for each of them.
     stated, kind = body.get("object"), body.get("type")
-    if body.keys().isdisjoint(_ERROR_FIELDS) and stated != "error" and kind not in _ERROR_EVENTS:
+    if _ERROR_FIELDS.isdisjoint(body) and stated != "error" and kind not in _ERROR_EVENTS:
         return None
     if error := body.get("error"):
         return error

@@ -12,7 +12,8 @@ from callspan.record.finish_reasons import CONTENT_FILTER, LENGTH, STOP, failure
 STOP_REASON: Final = "stop_reason"
 """Where a choice of Mistral's models in Bedrock has its finish reason."""
 _MAX_ANSWERS: Final = 128
-_GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
+GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
+INTERVENED: Final = "INTERVENED"
 
 
 class Finish(NamedTuple):
@@ -45,7 +46,7 @@ def tool_finish(reason: str | None, *, calls: bool) -> FinishWord | None:
 
 def is_blocked(body: object) -> bool:
     """Return whether a guardrail of Bedrock has replaced the answer of the model that it invoked."""
-    return isinstance(body, dict) and body.get(_GUARDRAIL) == "INTERVENED"
+    return isinstance(body, dict) and body.get(GUARDRAIL) == INTERVENED
 
 
 def _failure(reason: str) -> ErrorInfo | None:

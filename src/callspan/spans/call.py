@@ -207,8 +207,8 @@ class CallSpans:
     ) -> None:
         # The global provider is looked up late, because an application may set it after `instrument()`.
         self.tracer = tracer_of(version, tracer_provider)
-        self._sampler: object = None
-        self._is_start_read = False
+        # Behind a proxy, as before the application sets its provider, the sampler is not known.
+        self._is_start_read = not _ignores_attributes(getattr(self.tracer, "sampler", None))
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
@@ -265,7 +265,7 @@ class CallSpans:
             gen_ai.span_name(record),
             context=context,
             kind=SpanKind.CLIENT,
-            attributes=self.projection.start(record, is_read=self._reads_start()),
+            attributes=self.projection.start(record, is_read=self._is_start_read),
             links=links,
             start_time=record.timing.start_ns,
         )
@@ -273,14 +273,6 @@ class CallSpans:
             self._is_prepared = True
             prepare(self.projection.end_tables)
         return span
-
-    def _reads_start(self) -> bool:
-        """Return whether the sampler may read the attributes with which a span starts."""
-        # Behind a proxy, as before the application sets its provider, the sampler is not known.
-        sampler = getattr(self.tracer, "sampler", None)
-        if sampler is not self._sampler or sampler is None:
-            self._sampler, self._is_start_read = sampler, not _ignores_attributes(sampler)
-        return self._is_start_read
 
 
 def _ignores_attributes(sampler: object) -> bool:

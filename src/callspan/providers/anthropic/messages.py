@@ -17,7 +17,7 @@ import msgspec
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of, is_blocked
+from callspan.providers.finishing import GUARDRAIL, INTERVENED, finish_of
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import BLOCK, EventFold, EventTarget
 from callspan.providers.fold.merge import Json, is_json
@@ -120,7 +120,9 @@ class Messages:
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
-        reason, is_message = word(body, "stop_reason"), _is_message(body)
+        reason, is_message, blocked = word(body, "stop_reason"), False, False
+        if isinstance(body, dict):
+            is_message, blocked = not _MESSAGE_FIELDS.isdisjoint(body), body.get(GUARDRAIL) == INTERVENED
         finish = finish_of((reason,))
         counters, missed = mapping(body, "usage"), dig(body, "diagnostics", "cache_miss_reason")
         error = response_error(body) or finish.error
@@ -131,7 +133,7 @@ class Messages:
                 finish_reasons=[reason] if is_message else [],
                 service_tier=text(counters, "service_tier"),
                 truncated=finish.truncated,
-                refused=finish.refused or is_blocked(body),
+                refused=blocked or finish.refused,
                 unknown_finish=finish.unknown_finish,
                 compacted=_is_compacted(body),
                 prompt_cache_miss=None if missed is None else word(missed, "type"),
@@ -227,10 +229,6 @@ def _tokens(counters: object) -> dict[str, Any]:
         "cache_write_5m_tokens": short,
         "cache_write_1h_tokens": long,
     }
-
-
-def _is_message(body: object) -> bool:
-    return isinstance(body, dict) and not _MESSAGE_FIELDS.isdisjoint(body)
 
 
 def response_error(body: object) -> ErrorInfo | None:

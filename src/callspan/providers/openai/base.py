@@ -7,7 +7,7 @@ from typing import Final
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import STOP_REASON, finish_of, is_blocked
+from callspan.providers.finishing import GUARDRAIL, STOP_REASON, finish_of, is_blocked
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.tool_runs import requested_kinds
 from callspan.providers.wire_json import (
@@ -161,7 +161,9 @@ class OpenAIEndpoint:
                 service_tier=word(body, "service_tier"),
                 system_fingerprint=word(body, "system_fingerprint"),
                 truncated=finish.truncated,
-                refused=refused or finish.refused or is_blocked(body),
+                refused=refused
+                or finish.refused
+                or (isinstance(body, dict) and GUARDRAIL in body and is_blocked(body)),
                 unknown_finish=finish.unknown_finish,
             ),
             usage=self._usage(body),
