@@ -123,7 +123,7 @@ class Parts(msgspec.Struct, frozen=True, gc=False):
     """Number of messages, the history and others."""
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """The body of an answer."""
 
     piece: Piece
@@ -345,12 +345,12 @@ def to_row(part: Piece) -> StoredPiece:
     """Return the stored form of a piece."""
     if part.place is None:
         return StoredPiece(None, None, None, part.json)
-    value = _value(_REPETITION.sub(_NULL, part.json) if repeats(part.json) else part.json)
+    value = _value(_REPETITION.sub(_NULL, part.json) if _REPETITION_START in part.json else part.json)
     if part.place.is_plain and (message := _message(value, part.json)) is not None:
         return StoredPiece(*message, None, None)
-    role, words, reasoning = said(value, part.place)
-    json = _extracted(part.json, [*words, *reasoning])
-    return StoredPiece(role, "".join(words) or None, "".join(reasoning) or None, json)
+    texts = said(value, part.place)
+    json = _extracted(part.json, [*texts.words, *texts.reasoning])
+    return StoredPiece(texts.role, "".join(texts.words) or None, "".join(texts.reasoning) or None, json)
 
 
 def _message(value: object, json: bytes) -> tuple[str, str] | None:

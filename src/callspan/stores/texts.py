@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+import msgspec
+
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.providers.wire_json import mapping, text
@@ -48,7 +50,7 @@ class Place(NamedTuple):
     """Whether it is a message that may have only a role and a text."""
 
 
-class Said(NamedTuple):
+class Said(msgspec.Struct, frozen=True, gc=False):
     """The texts of a piece, as fragments that are joined without anything between them."""
 
     role: str
