@@ -16,6 +16,17 @@ NOVA: Final = "us.amazon.nova-micro-v1:0"
 LLAMA: Final = "meta.llama3-8b-instruct-v1:0"
 QUESTION: Final[list[Any]] = [{"role": "user", "content": [{"text": "How are you?"}]}]
 ASK: Final[dict[str, Any]] = {"modelId": NOVA, "messages": QUESTION}
+KEY, SECRET, TOKEN = "AKIACANARYCANARY0001", "canary-of-a-secret-key", "canary-of-a-session-token"
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN,
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("random.random", lambda: 0.0)  # the wait before a retry
 
 
 class Kept:

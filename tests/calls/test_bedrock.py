@@ -23,29 +23,19 @@ from tests.support.waiting import HANG_MS, HANG_S
 import callspan
 from callspan.testing import Capture, ScriptedProvider, capture
 
-from .bedrock_clients import ASK, LLAMA, NOVA, QUESTION, client_of
+from .bedrock_clients import ASK, KEY, LLAMA, NOVA, QUESTION, SECRET, TOKEN, client_of, keys
 
 boto3: Any = pytest.importorskip("boto3", reason="boto3 is not installed")
 config: Any = pytest.importorskip("botocore.config")
 
 pytestmark = pytest.mark.usefixtures("no_settings", "keys")
+__all__ = ["keys"]
 CLAUDE: Final = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-KEY, SECRET, TOKEN = "AKIACANARYCANARY0001", "canary-of-a-secret-key", "canary-of-a-session-token"
 COUNTS: Final[dict[str, Any]] = {
     "text": "I am quite well.", "reasoning": "Hm, well.", "input_tokens": 20, "output_tokens": 9,
     "cache_read_tokens": 4, "cache_write_tokens": 6,
 }  # fmt: skip
 COUNTED: Final = (20, 9, 29, 4, 6)
-
-
-@pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN,
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("random.random", lambda: 0.0)  # the wait before a retry
 
 
 async def answered(mode: Mode, client: Any = None, **given: Any) -> Any:

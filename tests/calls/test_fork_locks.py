@@ -27,6 +27,7 @@ LOCKS = {
 """Where callspan makes a lock, and how to get it."""
 OTHERS = {
     "receive/agents.py",
+    "receive/spans.py",
     "testing/provider/script.py",
     "testing/provider/server.py",
     "testing/provider/stored_responses.py",

@@ -15,9 +15,9 @@ import pytest
 from msgspec.structs import replace
 from tests.support import sdks
 from tests.support.commands import ask
+from tests.support.left_behind import StoreSink
 
 from callspan import open_store
-from callspan.delivery.store_sink import StoreSink
 from callspan.records import CallRecord, Cost, encode
 from callspan.stores import find_store
 from callspan.testing import ScriptedProvider, capture

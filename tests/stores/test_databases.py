@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.support.commands import ask as command
-from tests.support.left_behind import open_spool
+from tests.support.left_behind import open_spool, store_of
 from tests.support.records import event
 from tests.support.waiting import HANG_S, until
 
 from callspan import Settings, erase, open_store
-from callspan.delivery.store_sink import store_of
 from callspan.records import FORMAT, CallRecord, Cost, ErrorInfo, Request, encode
 from callspan.stores import Rejected, Sink, StoreError, find_store
 

@@ -12,7 +12,7 @@ from tests.support.waiting import HANG_S
 
 import callspan
 from callspan import Settings
-from callspan.delivery.store_sink import Retention, StoreSink
+from callspan.delivery.store_sink import Retention, StoreSink, store_of
 from callspan.record.events import record_key
 from callspan.records import FORMAT, Record, encode
 from callspan.spool import directory as spool_files
@@ -24,7 +24,7 @@ from callspan.stores import find_store, split_urls
 from callspan.stores.spools import spool_directory, target_of
 from callspan.wiring import WIRING
 
-__all__ = ["Retention", "StoreSink", "lines_of", "record_key", "segments_in", "target_of"]
+__all__ = ["Retention", "StoreSink", "lines_of", "record_key", "segments_in", "store_of", "target_of"]
 
 _PROGRAM = """
 import os, sys, callspan

@@ -11,8 +11,8 @@ import pytest
 from tests.support.bodies import endpoint, folded
 from tests.support.scale import scaled
 from tests.wire.generated_streams import Piece
+from tests.wire.recorded_answers import read, truth
 from tests.wire.stream_oracle import Answer
-from tests.wire.test_streams_differential import read, truth
 from tests.wire.written_folds import NESTED, WRITERS, written
 
 from callspan.providers import registry

@@ -11,46 +11,20 @@ from typing import Any
 
 import pytest
 from tests.support import sdks
-from tests.support.bodies import endpoint, folded
+from tests.support.bodies import folded
 from tests.support.scale import scaled
 from tests.wire import corpus
-from tests.wire.generated_streams import Piece, Stream, streams
+from tests.wire.generated_streams import Stream, streams
+from tests.wire.recorded_answers import NOTHING, read, truth
 from tests.wire.sdk_snapshots import REFUSALS, snapshot, uses_each_index_once
-from tests.wire.stream_oracle import Answer, answers, bare, normal
-
-from callspan.records import Message, Reasoning, Refusal, Text, ToolCall
+from tests.wire.stream_oracle import Answer, answers
 
 NUMBER = scaled(1500, 20_000)
 SHARES = 4
-NAMED = ("function", "custom", "mcp")
-"""Tools with a name and arguments; others of the Responses API say what they do in fields of their own."""
-NOTHING = [Answer("", "", [])]
 
 
 def recorded(api: str, events: list[Any]) -> list[Answer]:
     return read(api, folded(api, *events))
-
-
-def read(api: str, body: object) -> list[Answer]:
-    output: list[Message] = endpoint(api).conversation(None, body).output
-    return [answer_of(message, api) for message in output if message.role == "assistant"] or NOTHING
-
-
-def answer_of(message: Message, api: str) -> Answer:
-    calls = [part for part in message.parts if isinstance(part, ToolCall)]
-    return Answer(
-        "".join(part.text or "" for part in message.parts if isinstance(part, Text | Refusal)),
-        bare("".join(part.text or "" for part in message.parts if isinstance(part, Reasoning))),
-        [(call.name, normal(call.arguments or "")) for call in calls if api != "responses" or call.tool_type in NAMED],
-    )
-
-
-def truth(pieces: list[Piece]) -> Answer:
-    return Answer(
-        "".join(piece.words for piece in pieces if piece.kind == "text"),
-        bare("".join(piece.words for piece in pieces if piece.kind == "thought")),
-        [(piece.name, normal(piece.arguments)) for piece in pieces if piece.kind == "call"],
-    )
 
 
 @functools.cache
