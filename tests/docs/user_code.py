@@ -36,7 +36,6 @@ async def records_by_hand(body: dict[str, object]) -> None:
         call.request(b"{}")
     async with callspan.record_call(provider="vllm") as again:
         assert_type(again, callspan.RecordedCall)
-    callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
     callspan.record_call("vllm")  # type: ignore[call-arg]
 
 
@@ -51,7 +50,7 @@ def an_episode() -> None:
             step.environment(terminated="yes")  # type: ignore[arg-type]
             step.event("x", at="now")  # type: ignore[arg-type]
         session.reward("good")  # type: ignore[arg-type]
-    assert_type(callspan.reward(Decimal(1), carrier=session.carrier(), at=1_700_000_000_000_000_000), str)
+    assert_type(callspan.reward(Decimal(1), carrier=session.carrier(), at=1_700_000_000_000_000_000), str | None)
 
 
 @callspan.tool
