@@ -202,6 +202,21 @@ def test_groups_are_named_by_key_and_value(store: str) -> None:
     assert "cannot be combined with --sort" in ask("--store", store, "sessions", "--by", "tag", "--sort", "cost").err
 
 
+def test_sessions_are_grouped_by_what_their_calls_carry(store: str) -> None:
+    """A key set within a session is in its calls alone. A session with calls of both values compares with neither."""
+    versions = {"s1": ["3"], "s2": ["3", "3"], "s3": ["4"], "s4": ["3", "4"], "s5": []}
+    keep(store, *(session(name, start_ns=START_NS, outcome="success") for name in versions))
+    keep(store, session("s6", start_ns=START_NS, metadata={"v": "3"}), made("own", place=Place(session_id="s6")))
+    keep(store, session("s7", start_ns=START_NS, metadata={"v": "4"}))
+    calls = [(name, f"{name}-{number}", v) for name, of in versions.items() for number, v in enumerate(of)]
+    keep(store, *(made(ident, place=Place(session_id=name), metadata={"v": v}) for name, ident, v in calls))
+    answer = ask("--store", store, "--json", "compare", "meta:v=3", "=4").json
+    assert [answer["a"]["sessions"], answer["b"]["sessions"], answer["in_both"]] == [3, 2, 1]
+    assert "1 session with both values, in neither group." in ask("--store", store, "compare", "meta:v=3", "=4").out
+    rows = ask("--store", store, "--json", "sessions", "--by", "meta:v").json
+    assert {row["meta:v"]: row["sessions"] for row in rows} == {"3": 4, "4": 3, None: 1}
+
+
 def test_partly_unknown_cost_is_a_lower_bound(store: str) -> None:
     priced = {"usage": Usage(input_tokens=9, output_tokens=1), "cost": Cost(usd=Decimal("0.01"), source="t")}
     calls = [

@@ -154,6 +154,17 @@ def test_groups_have_the_names_of_facts(name: str, store: Delivery, records: Rec
         assert "1 session" in run(store.url, "compare", f"{FACTS[name]}=s", f"{name}=s")
 
 
+def test_summaries_have_the_labels_of_calls(store: Delivery, records: Records) -> None:
+    """Only where they are asked for, from the call or else from its session."""
+    labels: dict[str, list[dict[str, object]]] = {"s1": [{"v": "b"}, {"v": ["a", "b"]}], "s2": [{}], "s3": []}
+    store.write(*(records.session(name, metadata={"v": 7} if name == "s2" else {}) for name in labels))
+    store.write(*(records.call(session_id=name, metadata=own) for name, of_calls in labels.items() for own in of_calls))
+    with open_store(store.url) as reader:
+        asked = {one.session.session_id: one.call_labels for one in reader.sessions(call_labels=["v", "w"])}
+        assert asked == {"s1": {"v": ["a", "b"], "w": []}, "s2": {"v": ["7"], "w": []}, "s3": {"v": [], "w": []}}
+        assert all(one.call_labels == {} for one in reader.sessions())
+
+
 def check_comparison(url: str, sessions: Made) -> None:
     """Of tasks that both versions were given, by the mean of each."""
     measures = {one["measure"]: one for one in json.loads(run(url, *COMPARED, "--json"))["measures"]}

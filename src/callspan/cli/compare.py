@@ -12,7 +12,7 @@ from callspan.cli.group_table import measure_row, measure_text
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import Cell, Column, reward_style
 from callspan.comparison.differences import Difference, compare_groups, parse_selector, select_groups
-from callspan.comparison.groups import Group, Number
+from callspan.comparison.groups import Group, Number, label_keys
 from callspan.comparison.intervals import MIN_VALUES
 from callspan.formatting import UNKNOWN, plural, reward
 from callspan.records import REWARD
@@ -49,10 +49,13 @@ def compare_command(context: CommandContext, selection: CallFilter, first: str, 
     except ValueError as error:
         raise click.UsageError(clean(str(error))) from error
     with context.reader() as reader:
-        groups, in_both = select_groups(reader.sessions(context.resolved(reader, selection)), selectors)
+        sessions = reader.sessions(
+            context.resolved(reader, selection), call_labels=label_keys(selector.by for selector in selectors)
+        )
+        groups, in_both = select_groups(sessions, selectors)
     for selector, group in zip(selectors, groups, strict=True):
         if not group.sessions:
-            context.no_match(f"No session with {selector.label} in {context.store_name}.")
+            context.no_match(f"No session with {selector.label} in {context.store_name}.{_in_neither(in_both)}")
     differences = compare_groups(*groups)
     if context.json:
         sizes = {name: _size(group) for name, group in zip("ab", groups, strict=True)}
@@ -120,8 +123,12 @@ def _footer(differences: list[Difference], in_both: int) -> list[str]:
     if few:
         lines.append(f"{_TOO_FEW.capitalize()}: fewer than {MIN_VALUES} values of {', '.join(few)}.")
     if in_both:
-        lines.append(f"{plural(in_both, 'session')} in both groups.")
+        lines.append(_in_neither(in_both).strip())
     return lines
+
+
+def _in_neither(in_both: int) -> str:
+    return f" {plural(in_both, 'session')} with both values, in neither group." if in_both else ""
 
 
 _COLUMNS: Final = (

@@ -15,7 +15,7 @@ from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import limit_option, print_page
 from callspan.cli.screen import Cell, Column, cost_text, errors_cell, marks, reward_style, session_style
 from callspan.cli.values import grouping
-from callspan.comparison.groups import SESSION_GROUPINGS
+from callspan.comparison.groups import SESSION_GROUPINGS, label_keys
 from callspan.formatting import UNKNOWN, count, duration, local_time, reward, tokens
 from callspan.stores import CallFilter, Reader, SessionSummary
 
@@ -54,7 +54,7 @@ def sessions_command(
         raise click.UsageError("--by lists the largest groups first; it cannot be combined with --sort.")
     with context.reader() as reader:
         selection = context.resolved(reader, selection)
-        sessions = reader.sessions(selection)
+        sessions = reader.sessions(selection, call_labels=label_keys(keys or ()))
         if keys:
             any_found = print_groups(context, selection, sessions, keys, limit)
         else:

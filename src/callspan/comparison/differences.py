@@ -58,13 +58,18 @@ def parse_selector(text: str, reference: GroupSelector | None = None) -> GroupSe
 def select_groups(
     sessions: Iterable[SessionSummary], selectors: tuple[GroupSelector, GroupSelector]
 ) -> tuple[tuple[Group, Group], int]:
-    """Return the group of each selector, and the number of sessions in both."""
+    """Return the group of each selector, and the number of sessions that match both and are in neither.
+
+    A session with calls of both values says nothing about their difference.
+    """
     first, second = selectors
     groups = Group((first.label,)), Group((second.label,))
     in_both = 0
     for summary in sessions:
         matching = [group for selector, group in zip(selectors, groups, strict=True) if selector.matches(summary)]
-        in_both += len(matching) == len(groups)
+        if len(matching) == len(groups) and first != second:
+            in_both += 1
+            continue
         for group in matching:
             group.sessions.append(summary)
     return groups, in_both

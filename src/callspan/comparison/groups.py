@@ -39,6 +39,21 @@ def checked_session_grouping(by: str) -> str:
     raise ValueError(f"sessions cannot be grouped by {by!r}; use {', '.join(SESSION_GROUPINGS)} or {META}KEY")
 
 
+def label_key(by: str) -> str | None:
+    """Return the metadata key of a grouping; None if it groups by another fact.
+
+    Sessions are grouped by the values in their calls too, which `Reader.sessions` reads as `call_labels`.
+    """
+    if by == "tag":
+        return "tags"
+    return by.removeprefix(META) if by.startswith(META) else None
+
+
+def label_keys(groupings: Iterable[str]) -> list[str]:
+    """Return the metadata keys of these groupings, each once."""
+    return [*dict.fromkeys(key for key in map(label_key, groupings) if key is not None)]
+
+
 def groups_of(summary: SessionSummary, by: str) -> list[str | None]:
     """Return the values of a session for a grouping; `[None]` without a value."""
     session = summary.session
@@ -50,7 +65,8 @@ def groups_of(summary: SessionSummary, by: str) -> list[str | None]:
     elif by in _FORMS:
         values = [] if session.start_ns is None else [slot_name(session.start_ns, by)]
     else:
-        values = labels(session.metadata, "tags" if by == "tag" else by.removeprefix(META))
+        key = label_key(by) or ""
+        values = summary.call_labels.get(key) or labels(session.metadata, key)
     return [*dict.fromkeys(values)] or [None]
 
 

@@ -269,6 +269,9 @@ class SessionSummary(CallAggregates, frozen=True, kw_only=True):
     """Number of events, messages and rewards. A run that has ended counts once, without its start event."""
     models: list[str]
     """The models of its calls, sorted."""
+    call_labels: dict[str, list[str]] = {}
+    """By metadata key: the values of its calls, sorted; a call without one has the session's. Only for the keys that
+    the reader was asked for."""
     reward: float | None = None
     """The last reward of the session itself, else the sum of its events' rewards (objective `reward`)."""
     scores: dict[str, Score] = {}

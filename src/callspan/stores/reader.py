@@ -145,11 +145,16 @@ class Reader:
             sql = f"SELECT call_id, session_id FROM calls WHERE {condition}"
             yield from map(CallIds._make, self._database.tuples(sql, parameters))
 
-    def sessions(self, selection: CallFilter = _EVERY) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first by default. Those known only from their calls match no condition on labels."""
+    def sessions(
+        self, selection: CallFilter = _EVERY, *, call_labels: Sequence[str] = ()
+    ) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first by default. Those known only from their calls match no condition on labels.
+
+        `call_labels`: metadata keys whose values in the calls are read too, see `SessionSummary.call_labels`.
+        """
         ids = self.listed_session_ids(selection)
         while batch := list(islice(ids, _SESSIONS_AT_ONCE)):
-            yield from session_summaries.session_summaries(self._database, batch)
+            yield from session_summaries.session_summaries(self._database, batch, call_labels)
 
     def listed_session_ids(self, selection: CallFilter = _EVERY) -> Iterator[str]:
         """Yield the ids of the sessions that `sessions` yields, in the same order."""

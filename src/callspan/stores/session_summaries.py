@@ -22,7 +22,7 @@ from callspan.stores.facts import SESSIONS
 from callspan.stores.filters import FAILED
 from callspan.stores.interrupted import mark_unended
 from callspan.stores.new_messages import words_of_user
-from callspan.stores.sums import MODEL, summed
+from callspan.stores.sums import MODEL, labels_of_sessions, summed
 
 _WORDS: Final = 160
 """Characters of the first words."""
@@ -71,10 +71,15 @@ GROUP BY session_id
 """Time during which any call or tool of a session ran. Each adds the time after the latest end so far."""
 
 
-def session_summaries(database: Database, ids: Sequence[str]) -> Iterator[SessionSummary]:
-    """Yield the summaries of these sessions, with a fixed number of queries per batch."""
+def session_summaries(
+    database: Database, ids: Sequence[str], call_labels: Sequence[str] = ()
+) -> Iterator[SessionSummary]:
+    """Yield the summaries of these sessions, with a fixed number of queries per batch and key of `call_labels`."""
     for condition, parameters in in_batches(ids):
-        yield from _summarized(database, [str(session_id) for session_id in parameters.values()], condition, parameters)
+        labels = {key: labels_of_sessions(database, key, f"c.{condition}", parameters) for key in call_labels}
+        for summary in _summarized(database, [*map(str, parameters.values())], condition, parameters):
+            of_calls = {key: by_session.get(summary.session.session_id, []) for key, by_session in labels.items()}
+            yield msgspec.structs.replace(summary, call_labels=of_calls) if of_calls else summary
 
 
 def _summarized(database: Database, ids: Sequence[str], condition: str, parameters: Values) -> Iterator[SessionSummary]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final, cast, get_args
@@ -185,6 +186,17 @@ def _labels(dialect: Dialect, by: str, number: int) -> str:
         else dialect.label_at.format(at=f"c.metadata, :{_BY}{number}")
     )
     return f"LEFT JOIN {dialect.labels.format(label=f'coalesce({own}, {of_session})')} label{number} ON true"
+
+
+def labels_of_sessions(database: Database, key: str, where: str, values: Values) -> dict[str, list[str]]:
+    """Return the values of a metadata key in the calls `c` that match a condition, sorted, by id of the session."""
+    by = [f"{META}{key}"]
+    source = _source(database.dialect, "calls c", by, [])
+    sql = f"SELECT DISTINCT c.session_id, label0.value FROM {source} WHERE {where} AND label0.value IS NOT NULL"
+    labels: dict[str, list[str]] = defaultdict(list)
+    for session_id, value in sorted(database.tuples(sql, {**values, f"{_BY}0": key})):
+        labels[session_id].append(value)
+    return labels
 
 
 def _keyed(keys: Sequence[str]) -> str:

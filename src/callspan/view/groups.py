@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from callspan.comparison.differences import Difference, compare_groups, parse_selector, select_groups
+from callspan.comparison.groups import label_keys
 from callspan.comparison.intervals import MIN_VALUES
+from callspan.formatting import plural
 from callspan.stores import as_row
 from callspan.view.source import BadQueryError, PageRequest, Row
 
@@ -16,7 +18,7 @@ class GroupsPage(msgspec.Struct):
     labels: list[str]
     sessions: list[int]
     in_both: int
-    """Number of sessions in both groups."""
+    """Number of sessions with both values, which are in neither group."""
     rows: list[Row]
     """Per measure: `kind`, `name`, `a`, `b`, `difference`, `low`, `high`, `numbers`, `paired`, `too_few`."""
     least: int
@@ -34,10 +36,12 @@ def page(request: PageRequest) -> GroupsPage:
         selectors = first, parse_selector(request.required("b"), first)
     except ValueError as error:
         raise BadQueryError(str(error)) from error
-    groups, in_both = select_groups(reader.sessions(selection), selectors)
+    keys = label_keys(selector.by for selector in selectors)
+    groups, in_both = select_groups(reader.sessions(selection, call_labels=keys), selectors)
     for selector, group in zip(selectors, groups, strict=True):
         if not group.sessions:
-            raise LookupError(f"No session has {selector.label}.")
+            other = f" {plural(in_both, 'session')} with both values." if in_both else ""
+            raise LookupError(f"No session has {selector.label}.{other}")
     return GroupsPage(
         labels=[selector.label for selector in selectors],
         sessions=[len(group.sessions) for group in groups],

@@ -32,20 +32,22 @@ const rowsOf = (found, name) => found[name].map(one => (name === "messages"
 // The form for two groups of sessions: a key and two of its values, which the store suggests.
 const BY = ["experiment", "model", "name", "user"];
 const keysToCompare = async signal => {
-  const keys = await get("keys", {}, signal);
-  return [...keys.filter(key => key.values.length > 1).map(key => `meta:${key.name}`), ...BY];
+  const [keys, ...values] = await Promise.all([get("keys", {}, signal), ...BY.map(by => valuesOf(by, signal))]);
+  return [...keys.filter(key => key.values.length > 1).map(key => `meta:${key.name}`), ...BY.filter((_, number) => values[number].length > 1)];
 };
 const valuesOf = async (by, signal) => (await get("table", { by }, signal)).rows.map(row => row.keys[0]).filter(value => value !== null).sort();
 const groupForm = signal => {
   const by = h("select", { "aria-label": "Compare by" }), a = h("select", { "aria-label": "Group A" }), b = h("select", { "aria-label": "Group B" });
   const fillValues = values => [a, b].forEach((one, at) => one.replaceChildren(...values.map((value, number) => h("option", { value, selected: number === at }, oneLine(value)))));
   const send = event => { event.preventDefault(); if (a.value && b.value) location.hash = address("groups", null, { a: `${by.value}=${a.value}`, b: `=${b.value}` }); };
+  const form = h("form.filters", { "aria-label": "Groups", onsubmit: send }, "by ", by, " A ", a, " B ", b, h("button", { type: "submit" }, "compare the groups"));
   const fill = ({ keys, values }) => {
+    if (!keys.length) return form.replaceChildren(h("span.soft", null, "Nothing has two values yet: experiments, models, names, users or keys of metadata."));
     by.replaceChildren(...keys.map(value => h("option", { value }, value.replace(/^meta:/, ""))));
     fillValues(values);
   };
   by.addEventListener("change", () => valuesOf(by.value, signal).then(fillValues).catch(() => {}));
-  return { fill, form: h("form.filters", { "aria-label": "Groups", onsubmit: send }, "by ", by, " A ", a, " B ", b, h("button", { type: "submit" }, "compare the groups")) };
+  return { fill, form };
 };
 
 // Without two ids: the marked ones, or forms.
@@ -62,7 +64,7 @@ const form = (values, app, signal) => {
       h("p.soft", null, "Or two groups of sessions, such as two versions of a prompt or two checkpoints:"), groups.form),
     read: async () => {
       const keys = await keysToCompare(signal);
-      return { keys, values: await valuesOf(keys[0], signal) };
+      return { keys, values: keys.length ? await valuesOf(keys[0], signal) : [] };
     },
     show: choices => {
       if (!isFilled) groups.fill(choices);

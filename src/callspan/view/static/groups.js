@@ -95,7 +95,7 @@ export default ({ place, signal }) => {
     title(`${found.labels.join(" | ")}`);
     become(about, h("h1", null, link("#/compare", "Compare"), soft(" / "), strong(found.labels[0]), soft(" and "), strong(found.labels[1])),
       h("div.facts", null, h("span", null, "A ", strong(found.labels[0]), " ", sessionsOf(found.labels[0], found.sessions[0])), h("span", null, "B ", strong(found.labels[1]), " ", sessionsOf(found.labels[1], found.sessions[1])),
-        found.in_both ? h("span.warn", null, `${plural(found.in_both, "session")} in both`) : ""),
+        found.in_both ? h("span.warn", null, `${plural(found.in_both, "session")} with both values, in neither group`) : ""),
       h("p.soft", null, "In brackets the 95 % interval of the difference. With at least ", String(found.least), " tasks in both groups, each task is compared with itself."));
     become(list, found.rows.filter(row => known(row.a) || known(row.b)).map(row => rowOf(row, found.least)));
   };
