@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 from typing import Any
 
 import openai
@@ -243,6 +245,39 @@ def test_tokens_have_their_probabilities_where_recorded(store: Delivery, records
     page.click("details.tokens summary")
     assert page.locator(".token").all_inner_texts() == ["Yes", "."]
     assert "10.0 %" in str(page.locator(".token").nth(1).get_attribute("title"))
+
+
+_SAMPLES = b"\x80" * 800
+_FORMAT = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8) + b"data" + struct.pack("<I", len(_SAMPLES))
+SOUND = base64.b64encode(b"RIFF" + struct.pack("<I", len(_FORMAT + _SAMPLES)) + _FORMAT + _SAMPLES).decode()
+"""A tenth of a second of silence."""
+PDF = f"data:application/pdf;base64,{'JVBERi0x' * 40}"
+
+
+@pytest.mark.parametrize("media", ["reference", "inline"])
+def test_sound_has_a_player_or_its_setting_is_displayed(store: Delivery, tab: Open, media: Any) -> None:
+    """A document that is kept is said to be kept."""
+    sound: Any = {"type": "input_audio", "input_audio": {"data": SOUND, "format": "wav"}}
+    document: Any = {
+        "type": "file",
+        "file": {"filename": "a.pdf", "file_data": PDF},
+    }
+    with ScriptedProvider() as provider:
+        handle = callspan.instrument(stores=store.url, media=media)
+        client = openai.OpenAI(base_url=provider.openai_url, api_key="k")
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": [sound, document]}])
+        handle.force_flush(HANG_MS)
+        handle.uninstrument()
+    page = tab(store.url, "", ".opened .turn").tab
+    shown = page.inner_text(".opened")
+    if media == "reference":
+        assert page.locator("audio").count() == 0
+        assert shown.count("CALLSPAN_MEDIA=inline") == 2
+        return
+    page.wait_for_function("document.querySelector('audio').readyState > 0")
+    assert page.evaluate("document.querySelector('audio').duration") == pytest.approx(0.1, abs=0.01)
+    assert "kept; the page cannot show it" in shown
+    assert "not kept" not in shown
 
 
 @pytest.mark.parametrize("media", ["reference", "inline"])

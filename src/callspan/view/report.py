@@ -213,7 +213,7 @@ def html(data: Iterable[bytes]) -> Iterator[bytes]:
     start, _, end = body.partition("</body>")
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        "media-src data:; base-uri 'none'; form-action 'none'"
     )
     first_lines, other_lines = head.split("\n", 4)[:4], head.split("\n", 4)[4]
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'

@@ -9,7 +9,13 @@ import msgspec
 
 from callspan.records import Media, Message, ToolResult
 
-_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_SHOWN: Final = frozenset(
+    {
+        *("image/png", "image/jpeg", "image/gif", "image/webp"),
+        *("audio/wav", "audio/x-wav", "audio/mpeg", "audio/mp3", "audio/ogg", "audio/flac", "audio/mp4", "audio/aac"),
+        *("audio/webm", "video/mp4", "video/webm"),
+    }
+)
 """Media types that the page may show, without image formats that can contain scripts or links."""
 
 
@@ -36,9 +42,9 @@ def plain_messages(messages: Iterable[Message], max_characters: int) -> list[dic
 
 
 def plain(part: object) -> object:
-    """Return a part for JSON, with the bytes of media only if the page may show them."""
-    if isinstance(part, Media) and part.mime not in _IMAGES:
-        part = msgspec.structs.replace(part, data=None)
+    """Return a part for JSON, with the bytes of media only if the page may show them; else with `is_kept`."""
+    if isinstance(part, Media) and part.data is not None and part.mime not in _SHOWN:
+        return {**msgspec.to_builtins(msgspec.structs.replace(part, data=None)), "is_kept": True}
     return msgspec.to_builtins(part)
 
 

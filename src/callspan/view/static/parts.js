@@ -83,12 +83,19 @@ const reasoning = part => (part.text
 const REMINDER = "<system-reminder>";
 const reminder = said => h("details", null, h("summary", null, `added by the program, ${count(words(said))} words: ${oneLine(said.slice(REMINDER.length)).slice(0, 200)}`), text(said));
 
-const IMAGES = /^image\/(png|jpeg|gif|webp)$/;
+// The server sends the bytes of media that are kept and may be shown.
+const PLAYERS = {
+  image: (src, facts) => h("img.image", { src, alt: facts }),
+  audio: (src, facts) => h("audio", { src, controls: true, preload: "metadata", "aria-label": facts }),
+  video: (src, facts) => h("video.image", { src, controls: true, preload: "metadata", "aria-label": facts }),
+};
+const KEEPS = () => [", not kept: ", h("code", null, "media=\"inline\""), " or ", h("code", null, "CALLSPAN_MEDIA=inline"), " keeps it"];
 const media = part => {
   const facts = [part.modality, part.mime, part.seconds && time(part.seconds * 1000), part.size && bytes(part.size)].filter(Boolean).join(", ");
-  if (part.data && IMAGES.test(part.mime || "")) return h("img.image", { src: `data:${part.mime};base64,${part.data}`, alt: facts });
+  const player = part.data && PLAYERS[(part.mime || "").split("/")[0]];
+  if (player) return player(`data:${part.mime};base64,${part.data}`, facts);
   const where = part.file_id ? `file ${part.file_id}` : part.url && !part.url.startsWith("data:") ? shown(part.url) : "";
-  return gone(facts, where ? [", ", where] : !IMAGES.test(part.mime || "") ? ", not kept" : [", not kept: ", h("code", null, "media=\"inline\""), " or ", h("code", null, "CALLSPAN_MEDIA=inline"), " keeps it"], part.sha256 ? [" · sha256 ", h("span.id", null, part.sha256.slice(0, 12))] : "");
+  return gone(facts, where ? [", ", where] : part.is_kept ? ", kept; the page cannot show it" : KEEPS(), part.sha256 ? [" · sha256 ", h("span.id", null, part.sha256.slice(0, 12))] : "");
 };
 
 // A tool call with its result: `run` is the event of its run, `result` the part that a later request sends.
