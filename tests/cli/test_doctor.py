@@ -57,6 +57,18 @@ def test_doctor_works_in_a_bundle_without_package_metadata(monkeypatch: pytest.M
     assert check["detail"].startswith("version unknown, Python 3")
 
 
+def test_sdk_below_the_supported_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "anthropic-0.33.1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: anthropic\nVersion: 0.33.1\n")
+    assert not [check for check in checked(area="SDKs") if "not supported" in check["detail"]]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (check,) = [check for check in checked(area="SDKs") if "not supported" in check["detail"]]
+    assert (check["name"], check["state"]) == ("anthropic", "warning")
+    assert "0.33.1" in check["detail"]
+    assert check["advice"] == 'pip install "anthropic>=0.34"'
+
+
 def test_agents_whose_calls_are_not_received_are_named(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

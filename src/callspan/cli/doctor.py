@@ -19,6 +19,7 @@ from tempfile import TemporaryFile
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import click
+from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
@@ -172,6 +173,9 @@ def _hooks() -> Iterator[Check]:
                 with contextlib.suppress(ImportError):  # a different version, or a missing extra
                     importlib.import_module(module)
             yield from _hooks_of(sdk, version, callspan.patch_status())
+            if not Requirement(profile.requirement).specifier.contains(version, prereleases=True):
+                detail = f"{version} is not supported: calls may be unrecorded or incomplete"
+                yield Check("SDKs", sdk, "warning", detail, f'pip install "{profile.requirement.replace(" ", "")}"')
         libraries = {name: version for name in LIBRARIES if (version := _version(name)) is not None}
         if libraries:
             for name in libraries:
