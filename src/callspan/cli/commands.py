@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import logging
 import os
@@ -65,6 +66,8 @@ class _Commands(click.Group):
         if cmd_name in _FORMER:
             ctx.fail(f"No such command '{cmd_name}'. It is now: callspan {_FORMER[cmd_name]}")
         if cmd_name not in _COMMANDS:
+            for name in difflib.get_close_matches(cmd_name, _COMMANDS, n=1):
+                ctx.fail(f"No such command {cmd_name!r}. Did you mean: callspan {name}?")
             return None
         if cmd_name == "run":
             return _Run("run", short_help=run.SHORT_HELP, add_help_option=False)

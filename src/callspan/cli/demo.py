@@ -53,6 +53,8 @@ _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
 _FLUSH_S: Final = 10
 _VOICE_PACKAGES: Final = {"openai": (2, 30), "websockets": (15, 0)}
 """The packages required for a realtime session without TLS and proxy, with minimum versions."""
+_OFFLINE: Final = "Agents play in a small grid world, offline, with a scripted provider. This takes some ten seconds."
+_LIVE: Final = "Agents play in a small grid world, with real providers. This takes a minute."
 _MISSING_PACKAGE: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
 
 
@@ -86,6 +88,7 @@ def demo_command(context: CommandContext, live: bool) -> None:
     """
     started_ns = time.time_ns()
     context.why_empty()  # an unusable store ends the command before anything runs
+    click.echo(_LIVE if live else _OFFLINE, err=True)
     delivered = _play(context, live=live)
     if context.json:
         context.emit({"store": safe_name(context.store), "since": iso(started_ns)})

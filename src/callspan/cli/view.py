@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import tempfile
 import webbrowser
@@ -78,7 +79,8 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
         try:
             serve(access, port, partial(_ready, context, exits if opens else None, is_empty=is_empty))
         except OSError as error:
-            context.fail(f"127.0.0.1:{port}: {error.strerror or error}")
+            another = ". Another program may have this port; see --port" if error.errno == errno.EADDRINUSE else ""
+            context.fail(f"127.0.0.1:{port}: {error.strerror or error}{another}")
 
 
 def _ready(context: CommandContext, exits: ExitStack | None, url: str, *, is_empty: bool) -> None:
