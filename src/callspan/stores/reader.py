@@ -145,9 +145,7 @@ class Reader:
             sql = f"SELECT call_id, session_id FROM calls WHERE {condition}"
             yield from map(CallIds._make, self._database.tuples(sql, parameters))
 
-    def sessions(
-        self, selection: CallFilter = _EVERY, *, call_labels: Sequence[str] = ()
-    ) -> Iterator[SessionSummary]:
+    def sessions(self, selection: CallFilter = _EVERY, *, call_labels: Sequence[str] = ()) -> Iterator[SessionSummary]:
         """Yield sessions, newest first by default. Those known only from their calls match no condition on labels.
 
         `call_labels`: metadata keys whose values in the calls are read too, see `SessionSummary.call_labels`.
