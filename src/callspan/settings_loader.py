@@ -22,6 +22,7 @@ from callspan.fail_open import log, value_of
 from callspan.lock_free import Once
 from callspan.safe_urls import safe_url
 from callspan.sdk_profiles import HTTP, SOURCES, Source
+from callspan.service import SERVICE_FOR_RUN
 from callspan.settings import (
     FALSE_WORDS,
     TRUE_WORDS,
@@ -65,8 +66,12 @@ _LATEST: Final = "gen_ai_latest_experimental"
 _PREFIX: Final = "CALLSPAN_"
 _DISABLED: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 """Entry points that `opentelemetry-instrument` skips; `*` for all."""
-_INTERNAL: Final = frozenset({"CALLSPAN_RUN_PROCESS", "CALLSPAN_RUN_SERVICE", "CALLSPAN_SCALE"})
-"""Variables that are not settings: `callspan run` sets the first two, callspan's tests the last."""
+RUN_PROCESS: Final = "CALLSPAN_RUN_PROCESS"
+"""The id of the first process of `callspan run`, which says at its end how many calls were recorded."""
+RUN_TALLY: Final = "CALLSPAN_RUN_TALLY"
+"""The directory where the processes of `callspan run` note how many calls they recorded."""
+_INTERNAL: Final = frozenset({RUN_PROCESS, SERVICE_FOR_RUN, RUN_TALLY, "CALLSPAN_SCALE"})
+"""Variables that are not settings: `callspan run` sets the first three, callspan's tests the last."""
 
 _warned: Final = Once()
 _MAX_NAME_LENGTH: Final = 64

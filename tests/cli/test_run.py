@@ -90,8 +90,45 @@ def test_run_ends_on_an_exception_as_python_does(place: Path) -> None:
 
 
 def test_run_records_child_processes(place: Path) -> None:
-    assert run(place, program=OTHER) == (0, "", RECORDING + NOTHING)
+    of_child = NOTHING.replace("\n", ", 1 by 1 child process\n")
+    assert run(place, program=OTHER) == (0, "", RECORDING + of_child)
     assert len(calls(place)) == 1
+
+
+def test_run_counts_the_calls_of_all_processes(place: Path) -> None:
+    """A forked one that is killed too, but not what its parent had recorded; a child without calls is not counted."""
+    program = """
+import os, signal, subprocess, sys, asking
+asking.ask()
+for calls in (2, 0, 1):
+    if not os.fork():
+        for _ in range(calls):
+            asking.ask()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.wait()
+asking.ask()
+subprocess.run([sys.executable, '-c', 'import asking; asking.ask()'], check=True)
+"""
+    temporary = place / "temporary"
+    temporary.mkdir()
+    answer = run(place, program=program, TMPDIR=str(temporary))
+    assert answer.err.endswith("callspan: 2 calls recorded by this process, 4 by 3 child processes\n")
+    assert not [*temporary.glob("callspan-run-*")]
+    assert len(calls(place)) == 6
+
+
+def test_run_names_the_store_that_the_application_chose(place: Path) -> None:
+    program = "import asking, callspan\ncallspan.instrument(stores='sqlite:///mine.db')\nasking.ask()"
+    *_, recorded, where = run(place, program=program).err.splitlines()
+    assert recorded == RECORDED.strip()
+    assert where == (
+        "callspan: the application chose another store, sqlite:///mine.db; "
+        "to see it: callspan --store sqlite:///mine.db calls"
+    )
+    in_child = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {program!r}], check=True)"
+    *_, recorded, where = run(place, program=in_child).err.splitlines()
+    assert recorded.endswith("no call recorded by this process, 1 by 1 child process")
+    assert "chose another store, sqlite:///mine.db; " in where
 
 
 def test_run_names_installed_packages_whose_calls_are_not_seen(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +204,7 @@ def test_run_resolves_modules_as_python_does(place: Path) -> None:
 
 
 def test_run_reports_the_number_of_recorded_calls(place: Path) -> None:
-    """Also those before the application changed a setting, but not those of a child, which says nothing."""
+    """Also those before the application changed a setting; those of a child apart, which says nothing itself."""
     program = """
 import os, asking, callspan
 asking.ask()
@@ -179,8 +216,8 @@ if not os.fork():
 os.wait()
 """
     answer = run(place, program=program)
-    assert answer.err.endswith("callspan: 2 calls recorded\n")
-    assert answer.err.count("recorded\n") == 1
+    assert answer.err.endswith("callspan: 2 calls recorded by this process, 1 by 1 child process\n")
+    assert answer.err.count(" recorded") == 1
     assert len(calls(place)) == 3
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
+import secrets
 import shlex
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,10 +30,11 @@ from callspan.otlp.providers import otlp_is_named
 from callspan.receive.programs import PROGRAMS, AgentProgram
 from callspan.safe_urls import error_text, safe_name
 from callspan.service import SERVICE_FOR_RUN, service_of_command
-from callspan.settings_loader import enabled_sources, environment_for_run, load
+from callspan.settings_loader import RUN_PROCESS, RUN_TALLY, enabled_sources, environment_for_run, load
 from callspan.stores import find_store, split_urls
 
 if TYPE_CHECKING:
+    from callspan.cli.run_tally import Noted, RunTally
     from callspan.receive.agents import AgentReceiver
 
 SHORT_HELP: Final = "Run an application and record its calls."
@@ -47,8 +50,6 @@ the environment (CALLSPAN_...).
 
 Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
 OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics."""
-_PROCESS: Final = "CALLSPAN_RUN_PROCESS"
-"""The id of the application's first process, which says at its end how many calls it recorded."""
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
@@ -83,7 +84,8 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     agent = PROGRAMS.get(Path(program[0]).name)
     if agent is not None and is_on:
         _run_agent(program, environment, agent, stores)
-    _replace_process(program, environment | {_PROCESS: str(os.getpid())})
+    tally = Path(tempfile.gettempdir(), f"callspan-run-{os.getpid()}-{secrets.token_hex(4)}")
+    _replace_process(program, environment | {RUN_PROCESS: str(os.getpid()), RUN_TALLY: str(tally)})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -179,28 +181,56 @@ def _exit_unrun(command: str, error: OSError | ValueError) -> NoReturn:
 def start() -> None:
     """Instrument with the environment's settings; an invalid one causes a warning and never stops the application."""
     # Not needed by the command itself, and slow to import.
+    from callspan.cli.run_tally import start_tally
     from callspan.wiring import WIRING, instrument
 
     with fail_open("start under `callspan run`"):
         handle = instrument(otlp=otlp_is_named(), sdks=enabled_sources())
         # Needed even if no spans are sent, to end the records of unfinished streams.
         WIRING.flush_before_sigterm(handle.settings)
-        if os.environ.get(_PROCESS) == str(os.getpid()):
+        is_first = os.environ.get(RUN_PROCESS) == str(os.getpid())
+        tally = start_tally(is_first=is_first)
+        if is_first:
             # Registered before all others, so it runs after them, when the last records are delivered.
-            atexit.register(_conclude, os.getpid())
+            atexit.register(_conclude, os.getpid(), handle.settings.stores, tally)
 
 
-def _conclude(process: int) -> None:
-    """Print how many calls this process recorded; nothing in a forked child."""
+def _conclude(process: int, stores: Sequence[str], tally: RunTally | None) -> None:
+    """Print how many calls were recorded, and where if that is not in these stores; nothing in a forked child."""
     from callspan.wiring import WIRING
 
     with fail_open("say how many calls were recorded"):
         if os.getpid() == process:
-            calls = WIRING.recorded_calls
-            summary = f"{plural(calls, 'call')} recorded" if calls else "no call recorded by this process"
-            said = "; ".join((summary, *_silences(WIRING.hook_context.agents)))
-            for line in filter(None, (said, unseen.line_of_process())):
+            others = [] if tally is None else [*tally.of_others()]
+            said = "; ".join((_recorded(WIRING.recorded_calls, others), *_silences(WIRING.hook_context.agents)))
+            used = [own for own in (_stores_in_use(), *(other.stores for other in others)) if own and own != stores]
+            for line in filter(None, (said, *map(_elsewhere, dict.fromkeys(used)), unseen.line_of_process())):
                 print(f"callspan: {line}", file=sys.stderr, flush=True)
+            if tally is not None:
+                tally.remove()
+
+
+def _recorded(calls: int, others: Sequence[Noted]) -> str:
+    own = f"{plural(calls, 'call')} recorded" if calls else "no call recorded by this process"
+    if not others:
+        return own
+    processes = "child processes" if len(others) > 1 else "child process"
+    of_others = f"{sum(other.calls for other in others):,} by {len(others):,} {processes}"
+    return f"{own}{' by this process' if calls else ''}, {of_others}"
+
+
+def _stores_in_use() -> tuple[str, ...]:
+    """Return the stores of this process; none if nothing is instrumented."""
+    from callspan.wiring import WIRING
+
+    return () if WIRING.pipeline is None else WIRING.pipeline.recorder.stores
+
+
+def _elsewhere(stores: Sequence[str]) -> str:
+    """Say that the application chose these stores."""
+    urls = ",".join(stores)
+    names = ",".join(map(safe_name, stores))
+    return clean(f"the application chose another store, {names}; to see it: {command_on(urls, is_option=True)} calls")
 
 
 def _silences(agents: AgentReceiver | None) -> Sequence[str]:
