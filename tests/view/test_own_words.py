@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
 import struct
+from decimal import Decimal
 from typing import Any
 
 import openai
@@ -16,7 +18,7 @@ from tests.view.conftest import Delivery, Open, Shown, faults, two_versions
 
 import callspan
 from callspan import formatting
-from callspan.records import ErrorInfo, Response, Timing
+from callspan.records import Cost, ErrorInfo, Response, Timing
 from callspan.testing import ScriptedProvider
 
 DAY = 24 * 3600 * SECOND
@@ -245,6 +247,24 @@ def test_tokens_have_their_probabilities_where_recorded(store: Delivery, records
     page.click("details.tokens summary")
     assert page.locator(".token").all_inner_texts() == ["Yes", "."]
     assert "10.0 %" in str(page.locator(".token").nth(1).get_attribute("title"))
+
+
+def test_heads_of_calls_sort_and_then_times_have_days(store: Delivery, records: Records, tab: Open) -> None:
+    usd = {"c1": "0.01", "c2": "0.03", "c3": "0.02"}
+    for at, (call_id, cost) in enumerate(usd.items()):
+        timing = Timing(start_ns=START_NS + at * SECOND, duration_ns=SECOND)
+        store.write(records.call(call_id=call_id, timing=timing, cost=Cost(usd=Decimal(cost), source="t")))
+    page = tab(store.url, "calls", ".row.call").tab
+    ids = "all => all.map(row => row.dataset.id)"
+    assert page.locator(".row.call").evaluate_all(ids) == ["c3", "c2", "c1"]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", page.inner_text(".row.call >> nth=0 >> .when"))
+    page.click(".row.head button:has-text('cost')")
+    page.wait_for_selector("[aria-sort=descending]:has-text('cost')")
+    assert page.locator(".row.call").evaluate_all(ids) == ["c2", "c3", "c1"]
+    assert re.fullmatch(r"\d+ \w+( \d{4})? \d\d:\d\d", page.inner_text(".row.call >> nth=0 >> .when"))
+    page.click(".row.head button:has-text('started')")
+    page.wait_for_selector("[aria-sort=descending]:has-text('started')")
+    assert page.locator(".row.call").evaluate_all(ids) == ["c3", "c2", "c1"]
 
 
 _SAMPLES = b"\x80" * 800

@@ -17,6 +17,16 @@ export const metaWord = (key, value) => `meta:${quoted(`${key}=${value}`)}`;
 const without = (line, word) => wordsOf(line).filter(one => one !== word).join(" ");
 const withWord = (line, word) => [...wordsOf(line), word].filter(Boolean).join(" ");
 
+// The order of a list, a word of its line: `by` is its key, `others` the line without it; `head` is a column that sorts.
+export const sorting = (line, go) => {
+  const words = wordsOf(line), by = words.findLast(word => word.startsWith("sort:"))?.slice(5) || "start";
+  const others = words.filter(word => !word.startsWith("sort:")).join(" ");
+  const sorter = (name, key) => button(key === by ? `${name} ↓` : name, () => go(withWord(others, key === "start" ? "" : `sort:${key}`)), { class: "plain", title: `by ${name}, largest first` });
+  const head = ([name, key], isRight) => h(`span${isRight ? ".right" : ""}`, { "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
+    key && !globalThis.CALLSPAN_FILE ? sorter(name, key) : name);
+  return { by, others, isByTime: by === "start", head };
+};
+
 // The metadata keys of these rows with their values, those with the fewest values first. The user has a column.
 const MOST_VALUES = 12, USER = "user_id";
 export const keysIn = rows => {

@@ -54,6 +54,12 @@ export const clock = (ms, seconds = true) => {
   const at = new Date(ms);
   return `${two(at.getHours())}:${two(at.getMinutes())}${seconds ? ":" + two(at.getSeconds()) : ""}`;
 };
+// A time with its day, for lists in another order.
+export const dated = ms => {
+  if (!known(ms)) return DASH;
+  const at = new Date(ms), isThisYear = at.getFullYear() === new Date().getFullYear();
+  return `${at.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: isThisYear ? undefined : "numeric" })} ${clock(ms, false)}`;
+};
 export const day = ms => {
   const at = new Date(ms), today = new Date(), yesterday = new Date();
   yesterday.setDate(today.getDate() - 1);

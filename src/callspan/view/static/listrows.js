@@ -1,6 +1,6 @@
 // List rows: a session, or a call outside of sessions, in the list of the start page.
 import { address, h, mark, right, soft, span } from "./dom.js";
-import { clock, count, ms, oneLine, time, DASH } from "./format.js";
+import { clock, count, dated, ms, oneLine, time, DASH } from "./format.js";
 import { course } from "./bars.js";
 import { quoted } from "./filters.js";
 import { isMarked } from "./app.js";
@@ -13,8 +13,8 @@ const userLink = user => h("a.user", { href: address("", null, { q: `user:${quot
 const userOf = row => (row.user_id ? userLink(row.user_id) : unknown());
 
 // The cells of one row: a session, a call, or several that are folded.
-export const cellsOf = (row, { name, user, outcome, scores, course, box = "" }) => [
-  h("span.when", null, box, clock(ms(row.start_ns), false)),
+export const cellsOf = (row, { name, user, outcome, scores, course, box = "", isByTime = true }) => [
+  h("span.when", null, box, (isByTime ? clock : dated)(ms(row.start_ns), false)),
   h("span.name", null, name),
   span(user),
   span(outcome),
@@ -29,7 +29,7 @@ export const cellsOf = (row, { name, user, outcome, scores, course, box = "" }) 
 
 const picked = id => (isMarked(id) ? ".picked" : "");
 
-const sessionRow = row => gridRow(`.session${picked(row.session_id)}`, { data: { id: row.session_id, href: address("session", row.session_id) } }, cellsOf(row, {
+const sessionRow = (row, isByTime) => gridRow(`.session${picked(row.session_id)}`, { data: { id: row.session_id, href: address("session", row.session_id) } }, cellsOf(row, {
   name: [
     soft(row.name || "session"),
     h("a.words", { href: address("session", row.session_id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))),
@@ -40,9 +40,10 @@ const sessionRow = row => gridRow(`.session${picked(row.session_id)}`, { data: {
   scores: scores(row),
   course: course(row),
   box: markBox(row.session_id),
+  isByTime,
 }));
 
-const callRow = (row, isInside) => gridRow(`.session.loose${isInside ? ".inside" : ""}${picked(row.call_id)}`, { data: { id: row.call_id, href: address("call", row.call_id) } }, cellsOf({ ...row, calls: 1 }, {
+const callRow = (row, isInside, isByTime) => gridRow(`.session.loose${isInside ? ".inside" : ""}${picked(row.call_id)}`, { data: { id: row.call_id, href: address("call", row.call_id) } }, cellsOf({ ...row, calls: 1 }, {
   name: [
     soft(row.model || "call"),
     isInside ? "" : h("span.tag", { title: "outside of sessions" }, "call"),
@@ -54,7 +55,9 @@ const callRow = (row, isInside) => gridRow(`.session.loose${isInside ? ".inside"
   scores: unknown(),
   course: course({ curve: [], active_ns: row.duration_ns, start_ns: row.start_ns, outcome: row.outcome, course: [["call", 0, ms(row.duration_ns), ms(row.first_token_ns), row.outcome, row.retries]] }),
   box: markBox(row.call_id),
+  isByTime,
 }));
 
-export const listRow = (row, isInside) => (row.call_id ? callRow(row, isInside) : sessionRow(row));
+// Where the list is not in the order of time, the day stands before the time.
+export const listRow = (row, isInside, isByTime = true) => (row.call_id ? callRow(row, isInside, isByTime) : sessionRow(row, isByTime));
 export const idOf = row => row.call_id ?? row.session_id;

@@ -6,7 +6,7 @@ import { band } from "./band.js";
 import { foldedRows } from "./folded.js";
 import { idOf, listRow } from "./listrows.js";
 import { roving } from "./keys.js";
-import { filterLine, keysIn, markWords, quoted, wordsOf } from "./filters.js";
+import { filterLine, keysIn, markWords, quoted, sorting } from "./filters.js";
 import { columnChoice, columns } from "./views.js";
 import { nothingYet, readMore, redraw, title } from "./app.js";
 import { callPage } from "./call.js";
@@ -43,17 +43,14 @@ const nothing = (line, go) => h("div.pad", null, line
 
 export default ({ place, app, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("", null, { q: text }); };
-  const words = wordsOf(line), by = words.findLast(word => word.startsWith("sort:"))?.slice(5) || "start", sorted = by !== "start";
-  const chosen = words.filter(word => !word.startsWith("sort:")).join(" "), toggled = new Set();
+  const order = sorting(line, go), toggled = new Set();
   let least = 1, only = null;
 
   const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), open = h("div.opened");
-  const sums = sumsOf(chosen, app, signal), marked = markings(list, "", app);
+  const sums = sumsOf(order.others, app, signal), marked = markings(list, "", app);
   const filters = filterLine(line, go, { kinds: KINDS, names: KIND_NAMES, choices: CHOICES, hasKeys: true });
-  const sorter = (name, key) => button(key === by ? `${name} ↓` : name, () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()), { class: "plain", title: `by ${name}, largest first` });
-  const headOf = () => headRow(HEADS.map(([name, key], at) => h(`span${at >= FIRST_RIGHT ? ".right" : ""}`, { "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
-    key && !globalThis.CALLSPAN_FILE ? sorter(name, key) : name)), columns().map(name => h("span", null, oneLine(name))));
-  const table = h("div.table.sessions", { role: "treegrid", "aria-label": "Sessions" }, headOf(), list), chosenColumns = h("div.columns-line");
+  const headOf = () => headRow(HEADS.map((column, at) => order.head(column, at >= FIRST_RIGHT)), columns().map(name => h("span", null, oneLine(name))));
+  const table = h(`div.table.sessions${order.isByTime ? "" : ".dated"}`, { role: "treegrid", "aria-label": "Sessions" }, headOf(), list), chosenColumns = h("div.columns-line");
   // Chosen metadata keys are additional columns.
   const showHead = () => {
     table.firstElementChild.replaceWith(headOf());
@@ -67,17 +64,17 @@ export default ({ place, app, signal }) => {
   const drawn = new Map();
   const rowOf = (row, isInside) => {
     const key = `${idOf(row)} ${isInside}`, text = JSON.stringify(row);
-    if (row.outcome === "in_progress" || drawn.get(key)?.text !== text) drawn.set(key, { text, node: listRow(row, isInside) });
+    if (row.outcome === "in_progress" || drawn.get(key)?.text !== text) drawn.set(key, { text, node: listRow(row, isInside, order.isByTime) });
     return drawn.get(key).node;
   };
-  const nodesOf = (rows, numbers) => (sorted ? rows.map(row => rowOf(row, false)) : foldedRows(rows, { numbers, toggled, rowOf, redraw }));
+  const nodesOf = (rows, numbers) => (!order.isByTime ? rows.map(row => rowOf(row, false)) : foldedRows(rows, { numbers, toggled, rowOf, redraw }));
   const show = ({ now, list: { rows, next, groups = {} }, counts, call }) => {
     const keys = keysIn(rows);
     become(chosenColumns, globalThis.CALLSPAN_FILE ? "" : columnChoice(keys.map(key => key.name), () => { drawn.clear(); showHead(); redraw(); }));
     become(top, band(now, { small: app.calls < FEW }), app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
     filters.form.hidden = !line && rows.length < 2;
     filters.show(counts, valuesIn(rows), completions(rows), keys);
-    const lines = sorted ? [nodesOf(rows, groups)] : [...grouped(rows, dayOf)].map(([name, some]) => [dayLine(name, some, !next || some.at(-1) !== rows.at(-1)), nodesOf(some, groups)]);
+    const lines = !order.isByTime ? [nodesOf(rows, groups)] : [...grouped(rows, dayOf)].map(([name, some]) => [dayLine(name, some, !next || some.at(-1) !== rows.at(-1)), nodesOf(some, groups)]);
     list.classList.toggle("many", rows.length > MANY);
     become(list, rows.length ? lines : nothing(line, go));
     table.classList.toggle("empty", !rows.length);
