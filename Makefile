@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # `make bench QUICK=--quick`, also bench-peers: less than two minutes.
 QUICK :=
 
-.PHONY: demo test check oldest postgres nightly path bench bench-peers clean
+.PHONY: demo test check oldest postgres nightly docs path bench bench-peers clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -41,6 +41,10 @@ postgres: $(STAMP)-dev  ## The tests that need a Postgres server: initdb on the 
 
 nightly: $(STAMP)-all  ## Everything there is, in 75 minutes on two cores
 	$(BIN)/python -m tools.nightly
+
+docs: $(STAMP)-dev  ## The documents as a site, in .cache/site
+	$(BIN)/python tools/environments.py site
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build
 
 path: $(STAMP)-dev  ## The files and functions that one call passes, in order
 	@$(BIN)/python tools/call_path.py

@@ -23,7 +23,7 @@ MODULES: Final[dict[str, tuple[Any, list[str]]]] = {
 SECTION: Final = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example):\n", re.MULTILINE)
 ITEM: Final = re.compile(r"^ {4}(\**\w+(?:, \**\w+)*):\s", re.MULTILINE)
 ELSEWHERE: Final[dict[type, str]] = {
-    callspan.CallRecord: "Its fields: [fields](fields.md#callrecord).",
+    callspan.CallRecord: "Its fields: [fields](fields.md#callrecord-call).",
     callspan.Settings: "Its fields: [settings](settings.md).",
 }
 """Classes whose fields have a page of their own."""

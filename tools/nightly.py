@@ -52,6 +52,7 @@ def steps() -> Iterator[tuple[str, list[str]]]:
     callers = [".venv-sdks/callers/bin/python", *PYTEST, "2", "tests/calls/test_callers.py", "tests/calls/test_http.py"]
     yield "SDKs, callers", callers
     yield "fuzzer, 2,600 cases", [python, "-m", "tests.fuzz", "--number", "2600"]
+    yield "documents as a site", ["make", "docs"]
     yield "overhead", [python, "bench/run.py", "--quick"]
     yield "overhead in instructions", [python, "bench/run.py", "--instructions", "--quick"]
     yield "overhead beside others", [python, "bench/run_peers.py", "--quick"]
