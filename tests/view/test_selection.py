@@ -101,6 +101,39 @@ def test_marked_rows_are_compared_the_last_two(store: Delivery, records: Records
     assert "a=s2&b=s1" in one.tab.url
 
 
+def test_selection_is_downloaded(store: Delivery, records: Records, tab: Open) -> None:
+    """As JSON Lines, and as the report; a session's page has its report. What cannot be saved says why."""
+    store.write(*rows_of(records))
+    page = tab(store.url, "", ".row.session").tab
+    page.check(".row[data-id=s1] input[type=checkbox]")
+    page.click(".marked-line >> text=export these")
+    with page.expect_download() as download:
+        page.click(".marked-line >> text=download as JSONL")
+    assert download.value.suggested_filename == "calls.jsonl"
+    answer = ask("--store", store.url, "export", "openai-session", "-o", "-", "--id=s1")
+    assert Path(download.value.path()).read_text() == answer.out
+    with page.expect_download() as download:
+        page.click(".marked-line >> text=save as a file")
+    assert "s1" in Path(download.value.path()).read_text()
+    page = tab(store.url, "session/s2", ".turn").tab
+    with page.expect_download() as download:
+        page.click("text=save as a file")
+    assert download.value.suggested_filename == "s2.html"
+    content = Path(download.value.path()).read_text()
+    assert "Content-Security-Policy" in content
+    assert '"s2"' in content
+    assert '"s1"' not in content
+
+
+@pytest.mark.parametrize("name", ["report", "lines"])
+def test_nothing_to_save_is_said(name: str, store: Delivery, records: Records, show: Show) -> None:
+    store.write(*rows_of(records))
+    page = show(store.url)
+    assert page.ask(f"/api/save/{name}?q=user:nobody").status == 404
+    assert page.ask(f"/api/save/{name}?q=min-cost:x").status == 400
+    assert page.ask("/api/save/else").status == 404
+
+
 LINES = (
     "failed", "no-failed", "cut", "cut-off", "refused", "no-refused", "cached", "status:cancelled", "rate-limited",
     "session-status:interrupted", "session-status:in_progress", "retries:1", "failure", "success", "since:1h",

@@ -6,21 +6,25 @@ import asyncio
 import hmac
 import secrets
 import socket
-from collections.abc import Callable
+import tempfile
+from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from callspan.stores import EmptyStoreError
 from callspan.view import call, calls, charts, compare, find, groups, keys, now, rate, session, sessions
+from callspan.view.downloads import DOWNLOADS
 from callspan.view.source import BadQueryError, PageRequest, StoreAccess, StoreSource
 
 _VERSION: Final = "version"
@@ -142,8 +146,36 @@ async def _data(source: StoreSource, request: Request) -> Response:
 
 
 async def _answer(source: StoreSource, page: Callable[[PageRequest], object], request: Request) -> Response:
-    try:
+    async def answer() -> Response:
         body = await asyncio.to_thread(source.answer, page, dict(request.query_params))
+        return Response(body, media_type="application/json")
+
+    return await _or_failure(source, answer)
+
+
+async def _save(source: StoreSource, request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in DOWNLOADS:
+        return _failed("there is no such file", 404)
+    download = DOWNLOADS[name]
+
+    async def answer() -> Response:
+        directory = tempfile.TemporaryDirectory(prefix="callspan-")  # of mode 0700
+        file = Path(directory.name, download.file_name)
+        try:
+            await asyncio.to_thread(source.write, download.write, dict(request.query_params), file)
+        except BaseException:
+            directory.cleanup()
+            raise
+        removal = BackgroundTask(directory.cleanup)
+        return FileResponse(file, media_type=download.media_type, filename=download.file_name, background=removal)
+
+    return await _or_failure(source, answer)
+
+
+async def _or_failure(source: StoreSource, answer: Callable[[], Awaitable[Response]]) -> Response:
+    try:
+        return await answer()
     except BadQueryError as error:
         return _failed(str(error), 400)
     except LookupError as error:
@@ -153,7 +185,6 @@ async def _answer(source: StoreSource, page: Callable[[PageRequest], object], re
         if isinstance(error, EmptyStoreError) and not source.was_open:
             return _failed(text, 200, waits=True, command=source.access.command)
         return _failed(text, 503)
-    return Response(body, media_type="application/json")
 
 
 async def _rate(source: StoreSource, request: Request) -> Response:
@@ -191,6 +222,7 @@ def application(access: StoreAccess, port: int) -> tuple[ASGIApp, str]:
         Route("/", _file),
         Route("/static/{name}", _file),
         Route(_RATE_PATH, partial(_rate, source), methods=["POST"]),
+        Route("/api/save/{name}", partial(_save, source)),
         Route("/api/{name}", partial(_data, source)),
     ]
     gate = _Gate(Starlette(routes=routes), port)

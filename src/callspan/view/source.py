@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -99,6 +100,16 @@ class StoreSource:
 
     def answer(self, page: Callable[[PageRequest], object], query: Query) -> bytes:
         """Return the JSON of a page. Raises the store's errors and BadQueryError."""
+        with self._request(query) as request:
+            return msgspec.json.encode(page(request))
+
+    def write(self, download: Callable[[PageRequest, Path], None], query: Query, target: Path) -> None:
+        """Write a file. Raises LookupError if it would be empty, the store's errors, BadQueryError and OSError."""
+        with self._request(query) as request:
+            download(request, target)
+
+    @contextmanager
+    def _request(self, query: Query) -> Iterator[PageRequest]:
         with closing(self.access.open()) as reader:
             self.was_open = True
-            return msgspec.json.encode(page(PageRequest(reader, self.access, query)))
+            yield PageRequest(reader, self.access, query)

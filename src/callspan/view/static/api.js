@@ -22,6 +22,13 @@ export const get = async (name, values = {}, signal) => {
 
 export const send = async (name, body) => (await asked(name, {}, undefined, { method: "POST", body: JSON.stringify(body) })).json();
 
+// Saves what a filter line selects as a file of the browser's.
+export const save = async (name, line, file) => {
+  const url = URL.createObjectURL(await (await asked(`save/${name}`, { q: line })).blob());
+  Object.assign(document.createElement("a"), { href: url, download: file }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+};
+
 // Reads a list page by page until it has `least` rows or ends, after the rows that are `known`.
 export const listed = async (name, values, least, signal, known) => {
   let found = known || await get(name, values, signal);

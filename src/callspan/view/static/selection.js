@@ -1,14 +1,27 @@
 // Selection: the sums of what a filter selects, the marked rows, and the commands that export exactly these.
 import { address, become, button, copy, h, soft, strong } from "./dom.js";
 import { count, ms, plural, shell, time } from "./format.js";
-import { get } from "./api.js";
+import { get, save } from "./api.js";
 import { cost, errorShare, sumOf, tokensOf } from "./rows.js";
 import { isMarked, setMarked } from "./app.js";
 
-// The command that exports what these options select.
-const exportBox = (command, options, name = "export these") => {
+// A button that saves what a filter line selects, and says why if it cannot.
+export const saver = (label, name, line, file) => {
+  const said = h("span.warn", { role: "status" });
+  const act = event => {
+    const { currentTarget: pressed } = event;
+    pressed.disabled = true;
+    become(said, "");
+    save(name, line, file).catch(error => said.replaceChildren(` ${error.message}`)).finally(() => { pressed.disabled = false; });
+  };
+  return h("span", null, button(label, act), said);
+};
+
+// The command that exports what these options select, which the filter line does too, and the same as files.
+const exportBox = (command, options, line, name = "export these") => {
   const text = [command, "export", "openai-session", "-o", "calls.jsonl", ...options.map(shell)].join(" ");
-  return h("details.export", null, h("summary", null, name), h("pre.raw", { tabindex: "0" }, text), button("copy the command", () => copy(text)));
+  return h("details.export", null, h("summary", null, name), h("pre.raw", { tabindex: "0" }, text), button("copy the command", () => copy(text)), " ",
+    saver("download as JSONL", "lines", line, "calls.jsonl"), " ", saver("save as a file", "report", line, "callspan.html"));
 };
 
 // The sums of the calls that a filter selects; numbers lead to their rows.
@@ -24,7 +37,7 @@ const sumsLine = (line, rows, sums, more) => {
     h("a.linked", { href: address("charts", null, { q: line }) }, "charts"), more);
 };
 
-const optionsOf = ids => ids.map(id => `--id=${id}`);
+const optionsOf = ids => ids.map(id => `--id=${id}`), lineOf = ids => ids.map(id => `id:${id}`).join(" ");
 // Reads the sums of a filter line into a box, one request at a time. They follow the list, because they may take longer.
 // Of a list of calls alone, `calls` has the ids if all are listed, else null: options would export whole sessions.
 export const sumsOf = (line, app, signal) => {
@@ -35,7 +48,7 @@ export const sumsOf = (line, app, signal) => {
     summing = true;
     try {
       const [{ rows: sums }, options] = await Promise.all([get("table", { q: line, by: "provider" }, signal), get("command", { q: line }, signal)]);
-      const exports = calls === undefined ? exportBox(app.command, options) : calls ? exportBox(app.command, optionsOf(calls)) : exportBox(app.command, options, "export their sessions");
+      const exports = calls === undefined ? exportBox(app.command, options, line) : calls ? exportBox(app.command, optionsOf(calls), lineOf(calls)) : exportBox(app.command, options, line, "export their sessions");
       become(box, sumsLine(line, rows, sums, exports));
     } finally { summing = false; }
   };
@@ -57,9 +70,9 @@ export const markings = (list, page, app) => {
     }
     become(box, ids.length && !globalThis.CALLSPAN_FILE ? h("section.marked-line", { "aria-label": "Marked" },
       h("span", null, strong(count(ids.length)), " marked"),
-      h("a.linked", { href: address(page, null, { q: ids.map(id => `id:${id}`).join(" ") }) }, "only these"),
+      h("a.linked", { href: address(page, null, { q: lineOf(ids) }) }, "only these"),
       b ? h("a.linked", { href: address("compare", null, { a, b }) }, ids.length > 2 ? "compare the last two" : "compare") : soft("mark another one to compare"),
-      exportBox(app.command, optionsOf(ids)), button("clear", () => { setMarked([]); show(); }, { class: "plain linked" })) : "");
+      exportBox(app.command, optionsOf(ids), lineOf(ids)), button("clear", () => { setMarked([]); show(); }, { class: "plain linked" })) : "");
   };
   const toggle = id => { setMarked(isMarked(id) ? app.marked.filter(one => one !== id) : [...app.marked, id]); show(); };
   list.addEventListener("change", event => { if (event.target.matches(".markbox")) toggle(event.target.closest("[data-id]").dataset.id); });

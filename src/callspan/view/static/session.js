@@ -11,6 +11,7 @@ import { brief, contextOf, instructionsBox, turnOf } from "./conversation.js";
 import { ratingBox } from "./rate.js";
 import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
+import { saver } from "./selection.js";
 
 const facts = (row, record, minute) => {
   const { models } = row;
@@ -208,7 +209,7 @@ export default ({ place, app, signal }) => {
   const isMark = row => row.querySelector(table ? "b.good" : ".mark"), other = () => app.marked.findLast(one => one !== id);
   const compare = () => { if (other()) location.hash = address("compare", null, { a: other(), b: id }); };
   return {
-    body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : ratingBox({ session: id }), tabs, panes),
+    body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : [ratingBox({ session: id }), h("p.pad.saves", null, saver("save as a file", "report", `id:${id}`, `${id}.html`))], tabs, panes),
     read,
     show,
     runs: () => data.session.outcome === "in_progress",
