@@ -211,21 +211,23 @@ def test_tool_calls_with_equal_ids_have_their_own_results(store: Delivery, recor
         assert one.tab.locator(f"[data-entry=a{number}].picked").count() == 1
 
 
-def test_episode_opens_with_its_last_step_and_reward_curve(told: Delivery, records: Records, tab: Open) -> None:
+def test_episode_opens_with_its_first_step_and_reward_curve(told: Delivery, records: Records, tab: Open) -> None:
     told.write(records.call(call_id="after", session_id="episode", at_s=125, answer="we are there"))
     one = tab(told.url, "session/episode", ".bigcurve")
     page = one.tab
     assert page.inner_text(".plot .said") == "+0.94", "the end of the curve has its own value"
     assert page.locator(".episode b.good").all_inner_texts() == ["+0.98"]
     assert page.locator("[role=row][aria-selected=true]").count() == 0
-    said = page.inner_text("[aria-label=Conversation]")
-    assert "so far +0.94" in said
-    assert "postcode missing" in said.partition("Sent with this call")[2], "also what is no text"
+    assert page.inner_text("[aria-label=Conversation]").startswith("step 0\n")
     assert "we are there" in page.inner_text("[aria-label=Course]").partition("outside of steps")[2]
     one.press("j")
     assert page.get_attribute("[role=row][aria-selected=true]", "data-first") == "0", "the first key, the first step"
     assert page.locator("[aria-label=Conversation] .picked").count() == 1, "the call, and no turn of the step before"
     assert "step 1" in page.inner_text("[aria-label=Conversation]")
+    page.locator(".episode [role=row][data-id]").last.click()
+    said = page.inner_text("[aria-label=Conversation]")
+    assert "so far +0.94" in said
+    assert "postcode missing" in said.partition("Sent with this call")[2], "also what is no text"
 
 
 def test_page_works_by_keyboard(told: Delivery, tab: Open) -> None:

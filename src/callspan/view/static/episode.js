@@ -65,8 +65,8 @@ const course = data => {
     outside.length ? [h("div.stepline", null, strong("outside of steps")), outside.map(entry => turnOf(entry, context))] : ""];
 };
 
-// The step that is shown first: the last loaded one.
-const opening = data => detail(data, { dataset: { id: stepsOf(data).at(-1).step.timestep_id } });
+// What is shown before a step is chosen.
+const opening = data => detail(data, { dataset: { id: stepsOf(data)[0].step.timestep_id } });
 
 // The selected step: observation, action and reward, then the messages that its call sent.
 const detail = (data, row) => {
