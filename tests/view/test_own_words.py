@@ -184,6 +184,8 @@ def test_answer_session_and_call_are_rated_and_tagged(store: Delivery, records: 
     one = tab(store.url, "session/s00", ".thumbs")
     one.tab.click("button[aria-label='rate this answer: bad']")
     one.tab.wait_for_selector(".thumbs >> text=kept")
+    assert not one.tab.is_visible("[aria-label=Label]")
+    one.tab.click(".rating summary")
     one.tab.fill("[aria-label=Label]", "off topic")
     one.tab.fill("[aria-label=Note]", "it is about trees")
     one.tab.click("form[aria-label=Rate] >> text=rate")

@@ -378,8 +378,9 @@ def test_instructions_of_the_only_call_are_not_of_all(store: Delivery, records: 
 
 def test_call_rating_is_separate(store: Delivery, records: Records, tab: Open) -> None:
     store.write(records.call(call_id="c1", session_id="s1"))
-    one = tab(store.url, "call/c1", "form.rate")
+    one = tab(store.url, "call/c1", ".rating")
+    one.tab.click(".rating summary")
     one.tab.fill("form.rate [aria-label=Note]", "polite")
-    one.tab.click("form.rate button[title='thumbs up']")
+    one.tab.click(".rating button[title='thumbs up']")
     one.tab.wait_for_selector("[aria-label=Messages] >> text=polite")
     assert one.tab.input_value("form.rate [aria-label=Note]") == ""

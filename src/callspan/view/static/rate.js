@@ -15,7 +15,8 @@ const keep = async (said, rating) => {
 };
 const status = () => h("span", { role: "status" });
 
-export const ratingBox = target => {
+// `more` stands beside the thumbs; the form is folded.
+export const ratingBox = (target, more = "") => {
   const field = (type, name) => h("input", { type, step: type === "number" ? "any" : null, "aria-label": name[0].toUpperCase() + name.slice(1), placeholder: name });
   const value = field("number", "score"), label = field("text", "label"), note = field("text", "note"), tag = field("text", "tag"), said = status();
   const rate = async given => {
@@ -32,10 +33,10 @@ export const ratingBox = target => {
     if (tag.value.trim() && await keep(said, { ...target, tag: tag.value.trim() })) tag.value = "";
   };
   return h("div.rating", null,
-    h("form.rate", { "aria-label": "Rate", onsubmit: submit },
-      button(mark("success", "good"), () => rate({ label: "thumbs_up" }), { title: "thumbs up" }), button(mark("failure", "bad"), () => rate({ label: "thumbs_down" }), { title: "thumbs down" }),
-      value, label, note, h("button", { type: "submit" }, "rate")),
-    h("form.rate", { "aria-label": "Tags", onsubmit: addTag }, tag, h("button", { type: "submit" }, "tag"), said));
+    button(mark("success", "good"), () => rate({ label: "thumbs_up" }), { title: "thumbs up" }), button(mark("failure", "bad"), () => rate({ label: "thumbs_down" }), { title: "thumbs down" }),
+    h("details", null, h("summary", null, "score, label, note, tag"),
+      h("form.rate", { "aria-label": "Rate", onsubmit: submit }, value, label, note, h("button", { type: "submit" }, "rate")),
+      h("form.rate", { "aria-label": "Tags", onsubmit: addTag }, tag, h("button", { type: "submit" }, "tag"))), said, more);
 };
 
 // The thumbs beside an answer in a conversation.

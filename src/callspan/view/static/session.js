@@ -209,7 +209,7 @@ export default ({ place, app, signal }) => {
   const isMark = row => row.querySelector(table ? "b.good" : ".mark"), other = () => app.marked.findLast(one => one !== id);
   const compare = () => { if (other()) location.hash = address("compare", null, { a: other(), b: id }); };
   return {
-    body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : [ratingBox({ session: id }), h("p.pad.saves", null, saver("save as a file", "report", `id:${id}`, `${id}.html`))], tabs, panes),
+    body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : ratingBox({ session: id }, h("span.right", null, saver("save as a file", "report", `id:${id}`, `${id}.html`))), tabs, panes),
     read,
     show,
     runs: () => data.session.outcome === "in_progress",
