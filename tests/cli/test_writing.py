@@ -175,3 +175,12 @@ def test_delete_names_other_stores_and_their_command(full: str, tmp_path: Path) 
     alone = ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "it's \\", "--yes")
     assert "DELETE FROM events WHERE session_id IN ('it\\'s \\\\')\n" in alone.out
     assert ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "--user", "u", "--yes").code == 2
+
+
+def test_export_says_whether_nothing_matches_or_all_is_left_out(store: str) -> None:
+    keep(store, session("s1", start_ns=START_NS, task_id="t"), made("c1", place=Place(session_id="s1")))
+    left_out = ask("--store", store, "export", "preferences", "--dry-run")
+    assert left_out.code == 1
+    assert left_out.err == f"All that matches was left out, for the reasons above; nothing is written from {store}.\n"
+    nothing = ask("--store", store, "export", "preferences", "--dry-run", "--user", "nobody")
+    assert nothing.err == f"Nothing matches; nothing is written from {store}.\n"

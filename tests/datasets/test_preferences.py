@@ -61,9 +61,9 @@ def test_sessions_without_a_pair_are_counted(world: World, exported: Export) -> 
     found = exported("preferences", options=Options(margin=0.1))
     assert found.rows == []
     assert found.left_out == {
-        "pair: rewards too alike": 1,
+        "pair: equal rewards, or closer than the margin (--margin, --objective)": 1,
         "pair: no prompt with different answers": 1,
-        "pair: only one session of its task": 1,
+        "pair: no other session with its task (--pair-by)": 1,
         "session: no reward": 1,
         "session: no task_id": 1,
     }

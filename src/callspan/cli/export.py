@@ -88,7 +88,8 @@ def _report(context: CommandContext, statistics: Statistics, target: Path | None
     else:
         _print_statistics(context, statistics, target)
     if not statistics.rows:
-        context.no_match(f"Nothing in {context.store_name} matches.")
+        found = "All that matches was left out, for the reasons above" if statistics.left_out else "Nothing matches"
+        context.no_match(f"{found}; nothing is written from {context.store_name}.")
 
 
 def _print_statistics(context: CommandContext, statistics: Statistics, target: Path | None) -> None:

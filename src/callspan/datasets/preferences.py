@@ -28,11 +28,11 @@ def preference_rows(episodes: Iterable[Episode], options: Options, statistics: S
         ranked = sorted(group, key=itemgetter(1), reverse=True)
         best, best_score = ranked[0]
         if len(ranked) == 1:
-            statistics.left_out["pair: only one session of its task"] += 1
+            statistics.left_out["pair: no other session with its task (--pair-by)"] += 1
         answers: _Answers | None = None
         for worse, score in ranked[1:]:
             if best_score <= score or difference(best_score, score) < options.margin:
-                statistics.left_out["pair: rewards too alike"] += 1
+                statistics.left_out["pair: equal rewards, or closer than the margin (--margin, --objective)"] += 1
                 continue
             answers = answers or _Answers(best, options, statistics.dropped)
             pair = answers.first_difference(worse, statistics.dropped)
