@@ -181,6 +181,17 @@ def test_what_it_reports_is_recorded(start: Start, tmp_path: Path) -> None:
     assert list((tmp_path / "callspan.db.spool" / "agents").iterdir()) == []
 
 
+@pytest.mark.parametrize("is_repository", [True, False])
+def test_a_store_in_the_repository_is_named_with_a_line_for_gitignore(
+    start: Start, tmp_path: Path, is_repository: bool
+) -> None:
+    if is_repository:
+        (tmp_path / ".git").mkdir()
+    _, err = start("").communicate(timeout=HANG_S)
+    line = f"callspan: the store is {tmp_path}/callspan.db, in this repository; a line for .gitignore: /callspan.db*\n"
+    assert (line in err) is is_repository
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
 def test_it_ends_by_the_same_signal(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     """With all that was reported until then."""

@@ -16,7 +16,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -83,6 +83,8 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     is_on = _announce(urls, is_option=option is not None)
     agent = PROGRAMS.get(Path(program[0]).name)
     if agent is not None and is_on:
+        for line in _in_repository(stores):
+            _say(line)
         _run_agent(program, environment, agent, stores)
     tally = Path(tempfile.gettempdir(), f"callspan-run-{os.getpid()}-{secrets.token_hex(4)}")
     _replace_process(program, environment | {RUN_PROCESS: str(os.getpid()), RUN_TALLY: str(tally)})
@@ -137,10 +139,23 @@ def _announce(urls: str, *, is_option: bool) -> bool:
         unseen_line = unseen.line()
     else:
         line, unseen_line = "switched off by the environment, nothing is recorded", None
-    with suppress(OSError):
-        for text in filter(None, (line, unseen_line)):
-            print(f"callspan: {clean(text)}", file=sys.stderr)
+    for text in filter(None, (line, unseen_line)):
+        _say(text)
     return is_on
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):
+        print(f"callspan: {clean(line)}", file=sys.stderr)
+
+
+def _in_repository(stores: str) -> Iterator[str]:
+    """Yield a line for each store that is a file in the repository where an agent works, which may commit it."""
+    here = Path.cwd()
+    root = next((place for place in (here, *here.parents) if (place / ".git").exists()), None)
+    for path in (find_store(url).path for url in split_urls(stores)):
+        if root is not None and path is not None and path.is_relative_to(root):
+            yield f"the store is {path}, in this repository; a line for .gitignore: /{path.relative_to(root)}*"
 
 
 def command_on(stores: str, *, is_option: bool) -> str:
