@@ -13,6 +13,7 @@ from tests.support.calls import APIS, Wire
 from tests.support.mode import Mode
 
 from callspan import settings_loader
+from callspan.fail_open import failures, forget_failures
 from callspan.observe import unrecognized
 from callspan.testing import Capture, ScriptedProvider, capture
 
@@ -39,6 +40,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def seen() -> Iterator[Capture]:
     with capture() as captured:
         yield captured
+
+
+@pytest.fixture
+def nothing_fails() -> Iterator[None]:
+    """Nothing fails inside callspan while the test runs."""
+    forget_failures()
+    yield
+    assert failures() == {}
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -1,4 +1,4 @@
-"""Bodies as providers send them: what reads them, and what the events of a stream add up to."""
+"""Bodies as providers send them: what reads them, what the events of a stream add up to, and how a store joins them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 from callspan.providers.registry import by_api, generic, with_conversation
 from callspan.record.apis import APIS
+from callspan.stores import bodies
 
-__all__ = ["APIS", "endpoint", "folded", "with_conversation"]
+__all__ = ["APIS", "endpoint", "folded", "restored", "with_conversation"]
 
 
 def endpoint(api: str) -> Any:
@@ -23,3 +24,18 @@ def folded(api: str, *events: Any) -> Any:
     for event in events:
         accumulator.add(event)
     return accumulator.body()
+
+
+def restored(api: str, sent: bytes, received: bytes) -> tuple[bytes, bytes]:
+    """Return a request's body and its answer, split into the pieces of a store and joined again."""
+    parts = bodies.split(sent, api)
+    messages = [(at, part) for at, part in parts.others if at >= 0]
+    messages = sorted([*messages, *enumerate(parts.history, parts.history_at)], key=lambda row: row[0])
+    assert [at for at, _ in messages] == list(range(parts.messages))
+    stored = bodies.answer(received, api, parts)
+    pieces = [parts.skeleton, *parts.history, *(part for _, part in parts.others), *stored.repeated]
+    rows = [(part.hash, bodies.from_row(*bodies.to_row(part))) for part in pieces]
+    by_hash = dict(rows)
+    texts = [by_hash[part.hash] for _, part in messages]
+    answer = bodies.whole(bodies.from_row(*bodies.to_row(stored.piece)), by_hash.__getitem__)
+    return bodies.join(rows[0][1], texts, by_hash.__getitem__), answer

@@ -19,7 +19,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import commands
-from tests.support.bodies import APIS, endpoint
+from tests.support.bodies import APIS, endpoint, restored
 from tests.support.records import raw
 from tests.wire.corpus import OTHERS, SAMPLE
 
@@ -36,7 +36,7 @@ from callspan.records import (
     encode,
     parse_arguments,
 )
-from callspan.stores import CallFilter, bodies
+from callspan.stores import CallFilter
 from callspan.testing import capture
 
 Json = dict[str, Any]
@@ -410,17 +410,7 @@ def test_history_that_grows_is_stored_once(name: str, tmp_path: Path) -> None:
 def test_any_body_is_restored(api: str, request: Any, answer: Any, repeats: bool) -> None:
     answer = {**answer, **request} if repeats else answer
     sent, received = bytes(raw(request)), bytes(raw(answer))
-    parts = bodies.split(sent, api)
-    messages = [(at, part) for at, part in parts.others if at >= 0]
-    messages = sorted([*messages, *enumerate(parts.history, parts.history_at)], key=lambda row: row[0])
-    assert [at for at, _ in messages] == list(range(parts.messages))
-    stored = bodies.answer(received, api, parts)
-    pieces = [parts.skeleton, *parts.history, *(part for _, part in parts.others), *stored.repeated]
-    rows = [(part.hash, bodies.from_row(*bodies.to_row(part))) for part in pieces]
-    by_hash = dict(rows)
-    texts = [by_hash[part.hash] for _, part in messages]
-    assert bodies.join(rows[0][1], texts, by_hash.__getitem__) == sent
-    assert bodies.whole(bodies.from_row(*bodies.to_row(stored.piece)), by_hash.__getitem__) == received
+    assert restored(api, sent, received) == (sent, received)
 
 
 def test_every_api_has_an_exchange() -> None:
