@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
+from callspan.providers.base import ResponseInfo
 from callspan.providers.error_kinds import MAX_WORD_BYTES, RETRYABLE, capped
-from callspan.record.call import ErrorInfo, FinishWord
+from callspan.record.call import ErrorInfo, FinishWord, Response
 from callspan.record.finish_reasons import CONTENT_FILTER, LENGTH, STOP, failure_kind, is_in_table, normalised
+from callspan.record.usage import Usage
 
 STOP_REASON: Final = "stop_reason"
 """Where a choice of Mistral's models in Bedrock has its finish reason."""
@@ -37,6 +42,31 @@ def finish_of(reasons: tuple[str | None, ...]) -> Finish:
         unknown_finish=not all(map(is_in_table, present_reasons)),
         error=next((error for reason in present_reasons if (error := _failure(reason)) is not None), None),
     )
+
+
+def answer_info(
+    response: Response, reasons: Iterable[str | None], usage: Usage | None, error: ErrorInfo | None, *,
+    recognized: bool, refused: bool = False,
+) -> ResponseInfo:  # fmt: skip
+    """Return the info of an answer: its response with what the finish reasons say about it.
+
+    Args:
+        response: The fields that the body states by itself.
+        reasons: The finish reason of each choice; None for a choice without one.
+        usage: The counters; None if the body has none.
+        error: The error that the body states. Without it, a finish reason that is a failure is the error.
+        recognized: Whether the body has a field of an answer. A body with an error is recognized as well.
+        refused: Whether a guardrail or a refusal in the body has replaced the answer.
+    """
+    finish = finish_of(tuple(reasons))
+    error = error or finish.error
+    response = replace(
+        response,
+        truncated=finish.truncated,
+        refused=refused or finish.refused,
+        unknown_finish=finish.unknown_finish,
+    )
+    return ResponseInfo(response=response, usage=usage, error=error, recognized=recognized or error is not None)
 
 
 def tool_finish(reason: str | None, *, calls: bool) -> FinishWord | None:

@@ -17,7 +17,7 @@ import msgspec
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import GUARDRAIL, INTERVENED, finish_of
+from callspan.providers.finishing import GUARDRAIL, INTERVENED, answer_info
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import BLOCK, EventFold, EventTarget
 from callspan.providers.fold.merge import Json, is_json
@@ -123,26 +123,18 @@ class Messages:
         reason, is_message, blocked = word(body, "stop_reason"), False, False
         if isinstance(body, dict):
             is_message, blocked = not _MESSAGE_FIELDS.isdisjoint(body), body.get(GUARDRAIL) == INTERVENED
-        finish = finish_of((reason,))
         counters, missed = mapping(body, "usage"), dig(body, "diagnostics", "cache_miss_reason")
-        error = response_error(body) or finish.error
-        return ResponseInfo(
-            response=Response(
-                id=word(body, "id"),
-                model=word(body, "model"),
-                finish_reasons=[reason] if is_message else [],
-                service_tier=text(counters, "service_tier"),
-                truncated=finish.truncated,
-                refused=blocked or finish.refused,
-                unknown_finish=finish.unknown_finish,
-                compacted=_is_compacted(body),
-                prompt_cache_miss=None if missed is None else word(missed, "type"),
-                prompt_cache_missed_tokens=None if missed is None else count(missed, "cache_missed_input_tokens"),
-            ),
-            usage=_with_runs(usage(counters), body),
-            error=error,
-            recognized=is_message or error is not None,
+        response = Response(
+            id=word(body, "id"),
+            model=word(body, "model"),
+            finish_reasons=[reason] if is_message else [],
+            service_tier=text(counters, "service_tier"),
+            compacted=_is_compacted(body),
+            prompt_cache_miss=None if missed is None else word(missed, "type"),
+            prompt_cache_missed_tokens=None if missed is None else count(missed, "cache_missed_input_tokens"),
         )
+        tokens, error = _with_runs(usage(counters), body), response_error(body)
+        return answer_info(response, (reason,), tokens, error, recognized=is_message, refused=blocked)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""

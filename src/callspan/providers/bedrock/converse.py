@@ -15,7 +15,7 @@ from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.bedrock.parts import conversation, tools
 from callspan.providers.bedrock.usage import usage, usage_of_openai
 from callspan.providers.error_kinds import error_info
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import answer_info
 from callspan.providers.fold.blocks import Blocks
 from callspan.providers.fold.merge import Json, finished_copy, grow, is_json
 from callspan.providers.fold.usage_merge import UsageRule
@@ -235,20 +235,13 @@ class Converse:
     def response_info(self, body: object) -> ResponseInfo:
         """Return stop reason, usage and error of a complete or folded body; accepts any JSON."""
         reason, is_answer = word(body, "stopReason"), isinstance(body, dict) and not _ANSWER.isdisjoint(body)
-        finish, error = finish_of((reason,)), _error(body)
-        return ResponseInfo(
-            response=Response(
-                model=text(body, "trace", "promptRouter", "invokedModelId") or None,
-                finish_reasons=[reason] if is_answer else [],
-                service_tier=text(body, "serviceTier", "type") or None,
-                truncated=finish.truncated,
-                refused=finish.refused,
-                unknown_finish=finish.unknown_finish,
-            ),
-            usage=self._usage(mapping(body, "usage")),
-            error=error or finish.error,
-            recognized=is_answer or error is not None,
+        response = Response(
+            model=text(body, "trace", "promptRouter", "invokedModelId") or None,
+            finish_reasons=[reason] if is_answer else [],
+            service_tier=text(body, "serviceTier", "type") or None,
         )
+        usage = self._usage(mapping(body, "usage"))
+        return answer_info(response, (reason,), usage, _error(body), recognized=is_answer)
 
     def _usage(self, counters: Json | None) -> Usage | None:
         return usage(counters)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, cast
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.bedrock.usage import METRICS, invoked_usage
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import STOP_REASON, finish_of, is_blocked
+from callspan.providers.finishing import STOP_REASON, answer_info, is_blocked
 from callspan.providers.fold.last import LastBody
 from callspan.providers.fold.merge import Json, finished_copy, grow
 from callspan.providers.fold.usage_merge import UsageRule
@@ -174,19 +174,10 @@ class InvokeModel:
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, finish reasons, usage and error of a complete or folded body; accepts any JSON."""
         stated = answers(body)
-        reasons = list(map(finish_reason, stated))
-        finish, error = finish_of(tuple(reasons)), _error(body)
-        return ResponseInfo(
-            response=Response(
-                id=word(body, "id"),
-                finish_reasons=reasons,
-                truncated=finish.truncated,
-                refused=finish.refused or is_blocked(body),
-                unknown_finish=finish.unknown_finish,
-            ),
-            usage=invoked_usage(body, stated),
-            error=error or finish.error,
-            recognized=error is not None or self._is_answer(body),
+        reasons, usage = list(map(finish_reason, stated)), invoked_usage(body, stated)
+        response = Response(id=word(body, "id"), finish_reasons=reasons)
+        return answer_info(
+            response, reasons, usage, _error(body), recognized=self._is_answer(body), refused=is_blocked(body)
         )
 
     def _is_answer(self, body: object) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.cohere.usage import usage
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of, tool_finish
+from callspan.providers.finishing import answer_info, tool_finish
 from callspan.providers.fold.last import LastBody
 from callspan.providers.wire_json import items, mapping, objects, word
 from callspan.record.call import ErrorInfo, Request, Response
@@ -58,21 +58,14 @@ class CohereEndpoint:
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, finish reason, usage and error of a complete or folded body; accepts any JSON."""
         reason, is_answer = word(body, "finish_reason"), self._is_answer(body)
-        finish, error = finish_of((reason,)), _error(body, reason, is_answer=is_answer)
-        return ResponseInfo(
-            response=Response(
-                id=self._id(body),
-                model=word(body, "model"),
-                finish_reasons=[reason] if is_answer and self.finishes else [],
-                finish=tool_finish(reason, calls=bool(items(body, "tool_calls"))),
-                truncated=finish.truncated,
-                refused=finish.refused,
-                unknown_finish=finish.unknown_finish,
-            ),
-            usage=self._usage(body),
-            error=error or finish.error,
-            recognized=is_answer or error is not None,
+        error = _error(body, reason, is_answer=is_answer)
+        response = Response(
+            id=self._id(body),
+            model=word(body, "model"),
+            finish_reasons=[reason] if is_answer and self.finishes else [],
+            finish=tool_finish(reason, calls=bool(items(body, "tool_calls"))),
         )
+        return answer_info(response, (reason,), self._usage(body), error, recognized=is_answer)
 
     def _is_answer(self, body: object) -> bool:
         return isinstance(body, dict) and not self.answer.isdisjoint(body)

@@ -13,7 +13,7 @@ import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of, tool_finish
+from callspan.providers.finishing import answer_info, tool_finish
 from callspan.providers.fold.merge import GrowingText, Json, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule, counts_nothing
 from callspan.providers.google.partial_args import with_whole_arguments
@@ -215,25 +215,27 @@ class GenerateContent:
             body = fold.body()
         answers = candidates(body)
         reasons = list(map(finish_reason, answers))
-        blocked, finish = text(body, *_BLOCKED), finish_of(tuple(reasons))
-        counters, error = mapping(body, "usageMetadata"), error_in(body) if isinstance(body, dict) else None
+        blocked, counters = text(body, *_BLOCKED), mapping(body, "usageMetadata")
+        error = error_in(body) if isinstance(body, dict) else None
         tokens = _with_searches(usage(counters), answers)
         if tokens is not None and not tokens.output_tokens and any(map(_has_content, answers)):
             tokens = msgspec.structs.replace(tokens, output_tokens=None)
-        return ResponseInfo(
-            response=Response(
-                id=word(body, "responseId"),
-                model=word(body, "modelVersion"),
-                finish_reasons=reasons or ([blocked] if blocked else []),
-                finish=tool_finish(reasons[0], calls=_calls_function(answers[0])) if reasons else None,
-                service_tier=service_tier(counters),
-                truncated=finish.truncated,
-                refused=bool(blocked) or finish.refused,
-                unknown_finish=finish.unknown_finish,
-            ),
-            usage=estimated(tokens) if tokens is not None and flag(body, _INCOMPLETE) else tokens,
-            error=error_info(body={"error": error}) if error else finish.error,
-            recognized=isinstance(body, dict) and (bool(error) or not _ANSWER.isdisjoint(body)),
+        if tokens is not None and flag(body, _INCOMPLETE):
+            tokens = estimated(tokens)
+        response = Response(
+            id=word(body, "responseId"),
+            model=word(body, "modelVersion"),
+            finish_reasons=reasons or ([blocked] if blocked else []),
+            finish=tool_finish(reasons[0], calls=_calls_function(answers[0])) if reasons else None,
+            service_tier=service_tier(counters),
+        )
+        return answer_info(
+            response,
+            reasons,
+            tokens,
+            error_info(body={"error": error}) if error else None,
+            recognized=isinstance(body, dict) and not _ANSWER.isdisjoint(body),
+            refused=bool(blocked),
         )
 
     def conversation(self, request: object, response: object) -> Conversation:

@@ -10,7 +10,7 @@ from typing import ClassVar, Final, cast
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import answer_info
 from callspan.providers.fold.merge import GrowingText, Json
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.wire_json import count, detached, detached_object, flag, items, mapping, objects, text, word
@@ -81,16 +81,8 @@ class TextGeneration:
         """Return finish reasons, usage and error of a complete or folded body; accepts any JSON."""
         answers = _answers(body)
         reasons = [word(mapping(answer, "details"), "finish_reason") for answer in answers]
-        finish, error = finish_of(tuple(reasons)), error_in(body) if isinstance(body, dict) else None
-        return ResponseInfo(
-            response=Response(
-                finish_reasons=reasons, truncated=finish.truncated, refused=finish.refused,
-                unknown_finish=finish.unknown_finish,
-            ),
-            usage=_usage(answers),
-            error=error_info(body=body) if error else finish.error,
-            recognized=bool(answers) or error is not None,
-        )  # fmt: skip
+        error = error_info(body=body) if isinstance(body, dict) and error_in(body) else None
+        return answer_info(Response(finish_reasons=reasons), reasons, _usage(answers), error, recognized=bool(answers))
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt and the answers. Either body may be None."""

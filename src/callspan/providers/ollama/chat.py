@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of, tool_finish
+from callspan.providers.finishing import answer_info, tool_finish
 from callspan.providers.media_parts import media
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.ollama.lines import LinesFold
@@ -64,20 +64,14 @@ class OllamaEndpoint:
     def response_info(self, body: object) -> ResponseInfo:
         """Return model, finish reason, usage and error of a complete or folded body; accepts any JSON."""
         reason, error = word(body, "done_reason"), error_in(body) if isinstance(body, dict) else None
-        is_answer, finish = isinstance(body, dict) and not self.answer.isdisjoint(body), finish_of((reason,))
-        return ResponseInfo(
-            response=Response(
-                model=word(body, "model"),
-                finish_reasons=[reason] if is_answer and self.finishes else [],
-                finish=tool_finish(reason, calls=bool(items(body, "message", "tool_calls"))),
-                truncated=finish.truncated,
-                refused=finish.refused,
-                unknown_finish=finish.unknown_finish,
-            ),
-            usage=usage(body),
-            error=error_info(body={"error": error}) if error else finish.error,
-            recognized=is_answer or bool(error),
+        is_answer = isinstance(body, dict) and not self.answer.isdisjoint(body)
+        response = Response(
+            model=word(body, "model"),
+            finish_reasons=[reason] if is_answer and self.finishes else [],
+            finish=tool_finish(reason, calls=bool(items(body, "message", "tool_calls"))),
         )
+        stated = error_info(body={"error": error}) if error else None
+        return answer_info(response, (reason,), usage(body), stated, recognized=is_answer)
 
 
 class Chat(OllamaEndpoint):

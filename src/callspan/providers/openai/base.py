@@ -7,7 +7,7 @@ from typing import Final
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import GUARDRAIL, STOP_REASON, finish_of, is_blocked
+from callspan.providers.finishing import GUARDRAIL, STOP_REASON, answer_info, is_blocked
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.tool_runs import requested_kinds
 from callspan.providers.wire_json import (
@@ -145,30 +145,26 @@ class OpenAIEndpoint:
                 native += _native_reasons(choice)
             if isinstance(message, dict) and message.get("refusal"):
                 refused = refused or word(message, "refusal") is not None
-        finish = finish_of((*reasons, *native))
-        identity, error = word(body, "id"), response_error(body) or finish.error
-        content = body.get(self.response_key) if isinstance(body, dict) else None
+        identity, content = word(body, "id"), body.get(self.response_key) if isinstance(body, dict) else None
         # A folded stream always has (empty) choices, but an id only if received.
         has_content = isinstance(content, self.response_type) and (
             content != [] or self.response_key != "choices" or identity is not None
         )
-        return ResponseInfo(
-            response=Response(
-                id=identity,
-                model=word(body, "model"),
-                created=unix_time(body, "created"),
-                finish_reasons=reasons,
-                service_tier=word(body, "service_tier"),
-                system_fingerprint=word(body, "system_fingerprint"),
-                truncated=finish.truncated,
-                refused=refused
-                or finish.refused
-                or (isinstance(body, dict) and GUARDRAIL in body and is_blocked(body)),
-                unknown_finish=finish.unknown_finish,
-            ),
-            usage=self._usage(body),
-            error=error,
-            recognized=error is not None or has_content,
+        response = Response(
+            id=identity,
+            model=word(body, "model"),
+            created=unix_time(body, "created"),
+            finish_reasons=reasons,
+            service_tier=word(body, "service_tier"),
+            system_fingerprint=word(body, "system_fingerprint"),
+        )
+        return answer_info(
+            response,
+            (*reasons, *native),
+            self._usage(body),
+            response_error(body),
+            recognized=has_content,
+            refused=refused or (isinstance(body, dict) and GUARDRAIL in body and is_blocked(body)),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import answer_info
 from callspan.providers.fold.entries import Entries, Entry
 from callspan.providers.fold.events import EventFold, EventTarget
 from callspan.providers.fold.merge import Json
@@ -207,35 +207,36 @@ class Responses(OpenAIEndpoint):
         is_response = isinstance(output, list) or status is not None
         reason = _reason(fields) if is_response else None
         background = fields.get("background") is True
-        finish = finish_of((reason,))
-        error = response_error(body) or (None if status == "cancelled" else finish.error)
         diagnostics = mapping(fields, "prompt_cache_diagnostics")
-        return ResponseInfo(
-            response=Response(
-                id=word(fields, "id"),
-                model=word(fields, "model"),
-                created=unix_time(fields, "created_at", "created"),
-                finish_reasons=[reason] if is_response else [],
-                service_tier=word(fields, "service_tier"),
-                system_fingerprint=word(fields, "system_fingerprint"),
-                status=status,
-                completed=unix_time(fields, "completed_at") if background else None,
-                truncated=finish.truncated,
-                refused=finish.refused or _has_refusal(output),
-                unknown_finish=finish.unknown_finish,
-                tools_unlisted=_has_failed_list(output),
-                compacted=of_type(output, _COMPACTION) is not None,
-                prompt_cache_miss=_prompt_cache_miss(diagnostics),
-                prompt_cache_missed_tokens=count(diagnostics, "cache_missed_tokens"),
-                prompt_cache_reusable_tokens=count(diagnostics, "comparison_reusable_tokens"),
-            ),
-            background=background,
-            continues=word(fields, "previous_response_id") if background else None,
-            conversation_id=_conversation_id(fields) if background else None,
-            outcome=_OUTCOMES.get(status or "") if background else None,
-            usage=usage_of(body),
-            error=error,
-            recognized=is_response or error is not None,
+        response = Response(
+            id=word(fields, "id"),
+            model=word(fields, "model"),
+            created=unix_time(fields, "created_at", "created"),
+            finish_reasons=[reason] if is_response else [],
+            service_tier=word(fields, "service_tier"),
+            system_fingerprint=word(fields, "system_fingerprint"),
+            status=status,
+            completed=unix_time(fields, "completed_at") if background else None,
+            tools_unlisted=_has_failed_list(output),
+            compacted=of_type(output, _COMPACTION) is not None,
+            prompt_cache_miss=_prompt_cache_miss(diagnostics),
+            prompt_cache_missed_tokens=count(diagnostics, "cache_missed_tokens"),
+            prompt_cache_reusable_tokens=count(diagnostics, "comparison_reusable_tokens"),
+        )
+        error = response_error(body)
+        info = answer_info(
+            response, (reason,), usage_of(body), error, recognized=is_response, refused=_has_refusal(output)
+        )
+        if status == "cancelled":  # no failure
+            info = msgspec.structs.replace(info, error=error)
+        if not background:
+            return info
+        return msgspec.structs.replace(
+            info,
+            background=True,
+            continues=word(fields, "previous_response_id"),
+            conversation_id=_conversation_id(fields),
+            outcome=_OUTCOMES.get(status or ""),
         )
 
     def conversation(self, request: object, response: object) -> Conversation:

@@ -14,7 +14,7 @@ import msgspec
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.cohere import rerank
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import finish_of
+from callspan.providers.finishing import answer_info
 from callspan.providers.fold.last import LastBody
 from callspan.providers.fold.merge import GrowingText, Json
 from callspan.providers.fold.usage_merge import UsageRule
@@ -116,16 +116,11 @@ class _Text:
         """Return model, finish reasons, usage and error of a complete or folded body; accepts any JSON."""
         reasons = [reason for result in objects(body, "results") if (reason := word(result, "stop_reason"))]
         reasons = [reason for reason in reasons if reason != _UNFINISHED]
-        finish, error = finish_of(tuple(reasons)), error_in(body) if isinstance(body, dict) else None
-        return ResponseInfo(
-            response=Response(
-                model=word(body, _MODEL), finish_reasons=[*reasons], truncated=finish.truncated, refused=finish.refused,
-                unknown_finish=finish.unknown_finish,
-            ),
-            usage=self._usage(body),
-            error=error_info(body={"error": error}) if error else finish.error,
-            recognized=error is not None or isinstance(dig(body, "results"), list),
-        )  # fmt: skip
+        stated = error_in(body) if isinstance(body, dict) else None
+        error = error_info(body={"error": stated}) if stated else None
+        response = Response(model=word(body, _MODEL), finish_reasons=[*reasons])
+        recognized = isinstance(dig(body, "results"), list)
+        return answer_info(response, reasons, self._usage(body), error, recognized=recognized)
 
 
 class Generation(_Text):
