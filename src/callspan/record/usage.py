@@ -140,6 +140,11 @@ def contradicts_itself(usage: Usage) -> bool:
     )  # fmt: skip
 
 
+def checked_usage(usage: Usage) -> Usage:
+    """Return a usage, marked as estimated if it contradicts itself."""
+    return msgspec.structs.replace(usage, estimated=True) if contradicts_itself(usage) else usage
+
+
 def _is_exceeded(total: int | None, *parts: int | None) -> bool:
     """Return whether a counter is smaller than a part of it."""
     if total is not None:

@@ -21,7 +21,7 @@ from callspan.providers.wire_json import LARGEST_COUNT, count, integer, mapping
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.foreign_json import read_json
 from callspan.record.plain_json import plain
-from callspan.record.usage import Usage, contradicts_itself
+from callspan.record.usage import Usage, checked_usage
 from callspan.semconv.vocabularies import (
     CALLS,
     COST,
@@ -212,8 +212,7 @@ def _counted(attributes: Mapping[str, object], provider: str) -> Usage | None:
     if not counts:
         return None
     is_exclusive = VERCEL in attributes and VERCEL_INPUT_DETAILS not in attributes and provider in _EXCLUSIVE
-    usage = _convert_usage(_inclusive(counts, is_exclusive=is_exclusive))
-    return msgspec.structs.replace(usage, estimated=True) if contradicts_itself(usage) else usage
+    return checked_usage(_convert_usage(_inclusive(counts, is_exclusive=is_exclusive)))
 
 
 def _inclusive(counts: dict[str, int], *, is_exclusive: bool) -> dict[str, int]:

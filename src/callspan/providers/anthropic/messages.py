@@ -36,7 +36,7 @@ from callspan.providers.wire_json import (
 )
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.messages import Conversation, tool_name
-from callspan.record.usage import Usage, UsageIteration, contradicts_itself, usage_of_iteration, with_added
+from callspan.record.usage import Usage, UsageIteration, checked_usage, usage_of_iteration, with_added
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
 """Fields that are content, kept elsewhere, or secret (authorization tokens of MCP servers)."""
@@ -184,8 +184,7 @@ def usage(counters: dict[str, object] | None) -> Usage | None:
         cost_estimated=cost is not None and cost.estimated,
         raw=detached_object(counters),
     )
-    if contradicts_itself(result):
-        result = msgspec.structs.replace(result, estimated=True)
+    result = checked_usage(result)
     return with_iterations(result, counters["iterations"]) if counters.get("iterations") else result
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from callspan.providers.wire_json import count, detached_object, mapping, objects, text
-from callspan.record.usage import Usage, contradicts_itself
+from callspan.record.usage import Usage, checked_usage
 
 METRICS: Final = "amazon-bedrock-invocationMetrics"
 """The field of the last event of a model's stream with the counts that the headers of a plain answer state."""
@@ -39,7 +39,7 @@ def usage(counters: _Json | None) -> Usage | None:
         estimated=is_derived,
         raw=detached_object(counters),
     )
-    return msgspec.structs.replace(tokens, estimated=True) if contradicts_itself(tokens) else tokens
+    return checked_usage(tokens)
 
 
 def usage_of_openai(counters: _Json | None) -> Usage | None:

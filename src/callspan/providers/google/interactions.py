@@ -10,8 +10,6 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, ClassVar, Final
 
-import msgspec
-
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import tool_finish
@@ -37,7 +35,7 @@ from callspan.record.messages import (
     UnknownPart,
     tool_name,
 )
-from callspan.record.usage import Usage, contradicts_itself
+from callspan.record.usage import Usage, checked_usage
 
 _CONTENT: Final = frozenset({"model", "stream", "input", "system_instruction", "tools", "generation_config"})
 _ENDS: Final = frozenset({"completed", "failed", "cancelled", "incomplete", "requires_action", "requires_continuation"})
@@ -314,7 +312,7 @@ def usage(counted: Json | None) -> Usage | None:
         **_by_modality(counted, "input"),
         **_by_modality(counted, "output"),
     )
-    return msgspec.structs.replace(tokens, estimated=True) if contradicts_itself(tokens) else tokens
+    return checked_usage(tokens)
 
 
 def _by_modality(counted: Json, prefix: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.providers.wire_json import count, detached_object, objects, text
-from callspan.record.usage import Usage, contradicts_itself
+from callspan.record.usage import Usage, checked_usage
 
 _MODALITIES: Final = {"TEXT": "text", "IMAGE": "image", "AUDIO": "audio", 1: "text", 2: "image", 4: "audio"}
 """The modalities with counters of their own, also by the numbers of Google's protobuf clients."""
@@ -44,7 +44,7 @@ def usage(metadata: object) -> Usage | None:
         raw=detached_object(metadata),
         **_by_modality(metadata),
     )
-    return estimated(tokens) if contradicts_itself(tokens) else tokens
+    return checked_usage(tokens)
 
 
 def estimated(tokens: Usage) -> Usage:

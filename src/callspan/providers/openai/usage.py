@@ -18,7 +18,7 @@ from callspan.providers.wire_json import (
     number,
     objects,
 )
-from callspan.record.usage import Usage, contradicts_itself
+from callspan.record.usage import Usage, checked_usage
 
 INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
 _OUT: Final = ("completion_tokens_details", "output_tokens_details", "completion_token_details", "output_token_details")
@@ -152,7 +152,7 @@ def usage_of(body: object) -> Usage | None:
     if not _ANTHROPIC.isdisjoint(raw):
         usage = _with_cache_beside(usage)
     usage = _reconciled(usage)
-    return replace(usage, estimated=True) if contradicts_itself(usage) else usage
+    return checked_usage(usage)
 
 
 def stated_counts(body: object) -> dict[str, object] | None:
