@@ -19,7 +19,7 @@ from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import count, integer, objects, text
 from callspan.receive.decoding import Attributes, LogEvent, duration_ns
 from callspan.receive.foreign_files import content_of, size_of
-from callspan.receive.senders import Sender
+from callspan.receive.senders import Sender, tool_run
 from callspan.receive.waiting import record_in
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
 from callspan.record.codec import encode_json, exact_json
@@ -418,29 +418,14 @@ def tool_record(event: LogEvent, sender: Sender, decision: Attributes) -> EventR
         error = ErrorInfo(kind="unknown", type=kind, message=text(attributes, "error"))
     else:
         error = None
-    place = place_of(event, sender)
     arguments = parse_arguments(text(attributes, "tool_input") or text(attributes, "tool_parameters"))
-    return EventRecord(
-        event_id=tool_event_id(event, sender),
-        session_id=place.session_id,
-        timestep_id=place.timestep_id,
-        timestep=place.timestep,
+    return msgspec.structs.replace(
+        tool_run(tool_event_id(event, sender), event, sender, place_of(event, sender), decision, duration_ns),
         call_id=call_id,
-        event_type="tool",
-        name=None if sender.level == "off" else text(attributes, "tool_name"),
-        time_ns=event.time_ns - duration_ns,
-        duration_ns=duration_ns,
         system=text(attributes, "agent.name") or text(attributes, "agent_id"),
         data=None if arguments is None else {"arguments": arguments},
         tool_call_id=tool_call_id,
         error=error,
-        metadata={
-            name: value
-            for name, key in (("decision", "decision"), ("decision_source", "source"), ("tool_type", "tool_source"))
-            if (value := text(decision, key)) is not None
-        },
-        trace_id=sender.trace_id,
-        parent_span_id=sender.span_id,
     )
 
 

@@ -31,7 +31,7 @@ from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import count, integer, text
 from callspan.receive.decoding import Attributes, LogEvent, duration_ns
 from callspan.receive.history import Entry, Names, ReadEvent, WrittenRecord, WrittenRecords
-from callspan.receive.senders import ProgramSession, Sender
+from callspan.receive.senders import ProgramSession, Sender, tool_run
 from callspan.receive.waiting import Leveled
 from callspan.record.call import (
     Attempt,
@@ -511,7 +511,7 @@ def _tool_id(event: LogEvent) -> str:
 
 def _tool_record(event: LogEvent, sender: Sender, decision: LogEvent | None, call: _Call | None) -> EventRecord:
     """Return the record of a tool's run, or of the refusal of one."""
-    attributes, place = event.attributes, _place(event, sender)
+    attributes = event.attributes
     decided = {} if decision is None else decision.attributes
     ran_ns = duration_ns(attributes, "duration_ms") or 0
     verdict, output = text(decided, "decision"), text(attributes, "output")
@@ -523,26 +523,12 @@ def _tool_record(event: LogEvent, sender: Sender, decision: LogEvent | None, cal
     is_cut = attributes.get("output_truncated") is True
     tool_call_id, arguments = text(attributes, "call_id"), parse_arguments(text(attributes, "arguments"))
     data = {name: value for name, value in (("arguments", arguments), ("result", output)) if value is not None}
-    return EventRecord(
-        event_id=_tool_id(event),
-        session_id=place.session_id,
-        timestep_id=place.timestep_id,
-        timestep=place.timestep,
+    return replace(
+        tool_run(_tool_id(event), event, sender, _place(event, sender), decided, ran_ns),
         call_id=None if call is None else call.call_id,
-        event_type="tool",
-        name=None if sender.level == "off" else text(attributes, "tool_name"),
-        time_ns=event.time_ns - ran_ns,
-        duration_ns=ran_ns,
         system=text(attributes, "agent_name"),
         data=data or None,
         tool_call_id=tool_call_id,
         error=error,
-        metadata={
-            name: value
-            for name, key in (("decision", "decision"), ("decision_source", "source"))
-            if (value := text(decided, key)) is not None
-        },
         redactions=[Redaction(what="data.result", why="size")] if is_cut else [],
-        trace_id=sender.trace_id,
-        parent_span_id=sender.span_id,
     )

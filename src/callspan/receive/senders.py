@@ -9,13 +9,15 @@ import msgspec
 
 from callspan.process_identity import own_identity
 from callspan.providers.wire_json import text
-from callspan.receive.decoding import LogEvent
+from callspan.receive.decoding import Attributes, LogEvent
 from callspan.receive.programs import SESSION
 from callspan.record.call import Place
-from callspan.record.events import SessionRecord
+from callspan.record.events import EventRecord, SessionRecord
 from callspan.settings import Content
 
 _SUCCESS: Final = "success"
+_DECISION: Final = (("decision", "decision"), ("decision_source", "source"), ("tool_type", "tool_source"))
+"""Names in the metadata of a tool's record, each with its name in the event of the decision."""
 
 
 class Sender(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,34 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
             return self.place
         session_id = text(event.resource, SESSION)
         return own if session_id is None else Place(session_id=session_id)
+
+
+def tool_run(
+    event_id: str, event: LogEvent, sender: Sender, place: Place, decision: Attributes, duration_ns: int
+) -> EventRecord:
+    """Return the record of a tool's run, as far as every program states it in the same way.
+
+    Args:
+        event_id: The id of the record.
+        event: The event of the run's end.
+        sender: The program that ran the tool.
+        place: The session of the record.
+        decision: The attributes of the event that says whether the tool may run; empty without one.
+        duration_ns: How long the tool ran.
+    """
+    return EventRecord(
+        event_id=event_id,
+        session_id=place.session_id,
+        timestep_id=place.timestep_id,
+        timestep=place.timestep,
+        event_type="tool",
+        name=None if sender.level == "off" else text(event.attributes, "tool_name"),
+        time_ns=event.time_ns - duration_ns,
+        duration_ns=duration_ns,
+        metadata={name: value for name, key in _DECISION if (value := text(decision, key)) is not None},
+        trace_id=sender.trace_id,
+        parent_span_id=sender.span_id,
+    )
 
 
 class ProgramSession:
