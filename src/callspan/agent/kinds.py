@@ -97,6 +97,10 @@ class Kind(msgspec.Struct, frozen=True):
     """Receives the result of a decorated function."""
     record: Callable[[Any], Any] = nothing
     """Of a session or timestep: returns the record with what is known so far, without its end."""
+    is_session: bool = False
+    is_timestep: bool = False
+    is_agent: bool = False
+    is_tool: bool = False
     needs_session: bool = False
     """Whether it can be only inside a session."""
     hides_messages: bool = False
@@ -366,7 +370,7 @@ def find_requester(operation: Operation) -> None:
 def count_tool(tool: Tool) -> None:
     """Add a tool to the totals. The time of a tool inside a tool is part of the outer tool's time."""
     if tool.above is not None:
-        duration_ns = 0 if tool.above.kind.name == "tool" else tool.duration_ns or 0
+        duration_ns = 0 if tool.above.kind.is_tool else tool.duration_ns or 0
         tool.above.add({"tools": 1, "tool_ns": duration_ns})
         if tool.agent is not None:
             tool.agent.own_work.add(_ONE_TOOL)
@@ -428,6 +432,7 @@ SESSION: Final = Kind(
     count=forget_session,
     ended=measure_session,
     record=session_record,
+    is_session=True,
 )
 TIMESTEP: Final = Kind(
     "timestep",
@@ -437,15 +442,21 @@ TIMESTEP: Final = Kind(
     enter_timestep,
     count=forget_timestep,
     record=timestep_record,
+    is_timestep=True,
     needs_session=True,
 )
 _operation = functools.partial(
     Kind, first=start_operation, last=end_of_operation, returned=keep_output, hides_messages=True
 )
 TOOL: Final = _operation(
-    "tool", start_type=TOOL_START, data_names=("arguments", "result"), read_input=join_tool_call, count=count_tool
+    "tool",
+    start_type=TOOL_START,
+    data_names=("arguments", "result"),
+    read_input=join_tool_call,
+    count=count_tool,
+    is_tool=True,
 )
-AGENT: Final = _operation("agent", start_type=AGENT_START, ended=agent_ended, hides_messages=False)
+AGENT: Final = _operation("agent", start_type=AGENT_START, ended=agent_ended, hides_messages=False, is_agent=True)
 GUARDRAIL: Final = _operation("guardrail", count=note_triggered, returned=keep_check)
 HANDOFF: Final = _operation("handoff", read_input=find_requester)
 ENVIRONMENT: Final = _operation(

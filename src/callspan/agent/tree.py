@@ -168,7 +168,7 @@ class Node(AsyncWithMixin):
     def session(self) -> Session | None:
         """The session this belongs to; None outside a session, and for a timestep that has not found its own yet."""
         node: Any = self
-        while node is not None and node.kind.name != "session":
+        while node is not None and not node.kind.is_session:
             node = node.above
         return node  # type: ignore[no-any-return]
 
@@ -176,7 +176,7 @@ class Node(AsyncWithMixin):
     def step(self) -> Timestep | None:
         """The timestep this is or belongs to; None outside a timestep."""
         node: Any = self
-        while node is not None and node.kind.name != "timestep":
+        while node is not None and not node.kind.is_timestep:
             node = node.above
         return node  # type: ignore[no-any-return]
 
@@ -319,7 +319,7 @@ class Node(AsyncWithMixin):
         else:
             self.runtime, self.place = enclosing.runtime, enclosing.place
             self.counted_in = enclosing.counted_in
-            self.agent = enclosing if enclosing.kind.name == "agent" else enclosing.agent
+            self.agent = enclosing if enclosing.kind.is_agent else enclosing.agent
         self.info = {**metadata_of(current), **self.info}
         return current
 
@@ -376,7 +376,7 @@ class Node(AsyncWithMixin):
             self.observe(processed, conversation)
         answer, start_ns = Answer(record), record.timing.start_ns
         self.add(sums_of_call(record))
-        agent: Any = self if self.kind.name == "agent" else self.agent
+        agent: Any = self if self.kind.is_agent else self.agent
         if agent is not None and record.operation in INFERENCE:
             agent.own_work.add(_ONE_CALL)
         scope: Node | None = self
@@ -384,7 +384,7 @@ class Node(AsyncWithMixin):
             parallel = [earlier for earlier in scope.answers if earlier.end_ns > start_ns]
             scope.answers = [*parallel[1 - MAX_PARALLEL :], answer]
             # The tools requested by the calls of a tool run inside it.
-            scope = None if scope.kind.name == "tool" else scope.above
+            scope = None if scope.kind.is_tool else scope.above
 
     def latest_answers(self) -> Sequence[Answer]:
         """Return the latest answers; also the newest call's, if its stream is complete but not read to its end."""
