@@ -43,10 +43,11 @@ def messages_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | Non
 
 
 def choices_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None:
-    """Return the choices of the response as JSON, and the number of bytes removed; None if there are none.
+    """Return the choices of the response as JSON, and the number of bytes removed; None for an answer without choices.
 
-    They are a list of `{index, message, finish_reason}`: for chat and completions as received; for Responses one choice
-    whose message has the output items as content; for Messages one whose message is the whole response.
+    They are a list of `{index, message, finish_reason}`: for chat and completions as received; for Responses one
+    choice, with the output items as the content of its message; for Messages one choice with the whole response as its
+    message.
     """
     response = record.response
     if response is None or response.body is NO_BODY:

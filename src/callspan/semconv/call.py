@@ -1,7 +1,7 @@
 """The span of a call as a function of its record: attributes, times, events and status.
 
 `Projection` combines the attributes of the configured vocabularies with the `callspan.*` ones defined here, which cover
-the session, timestep and attempts, and everything for which no convention has a name.
+the session, timestep and attempts, and everything that no convention names.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def call_failure(record: CallRecord) -> str | None:
 
 
 def call_events(record: CallRecord, end_ns: int, *, exception: bool = True) -> list[SpanEvent]:
-    """Return the events of a call's span in order; `exception` includes that of a failed call.
+    """Return the events of a call's span in order; `exception` adds the exception of a failed call.
 
     Events: each failed attempt, or every attempt if there were several, at the time of its response headers or failure;
     the first content of a stream; the early end of a stream; the exception.
@@ -309,8 +309,8 @@ class Projection:
     def start(self, record: CallRecord, *, is_read: bool = False) -> Attributes:
         """Return the attributes that are known before the call is sent, for samplers.
 
-        `is_read`: whether a sampler reads them, and so needs those of every vocabulary; else those of one suffice, and
-        `end` returns the others.
+        `is_read`: whether a sampler reads them, and so needs the attributes of every vocabulary; else one vocabulary
+        suffices, and `end` returns the others.
         """
         attributes: Attributes = {}
         for table in (*self._starts, *self._later) if is_read else self._starts:

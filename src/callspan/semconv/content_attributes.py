@@ -50,8 +50,8 @@ TOOL: Final = "tool"
 class ByteBudget(msgspec.Struct, eq=False):
     """The number of bytes that content attributes of one span may still use. Not thread-safe.
 
-    `room` is what the next attribute may use, none if 0 or less: at first the limit of each attribute, which is at most
-    `remaining_bytes`, that of all together. `cut` counts removed bytes, or characters where bytes are expensive to
+    `room` is what the next attribute may use, none if 0 or less: at first the limit of each attribute, at most
+    `remaining_bytes`, the limit of all together. `cut` counts removed bytes, or characters where bytes are expensive to
     count. Earlier attributes are served first.
     """
 
@@ -60,7 +60,7 @@ class ByteBudget(msgspec.Struct, eq=False):
     cut: int = 0
 
     def spend(self, size: int, cut: int = 0) -> None:
-        """Use `size` bytes for an attribute, from which `cut` bytes were removed."""
+        """Use `size` bytes for an attribute that has lost `cut` bytes."""
         self.remaining_bytes -= size
         self.cut += cut
         self.room = min(self.room, self.remaining_bytes)

@@ -1,6 +1,6 @@
 """The attributes of events, messages and rewards, and those they share with the enclosing spans.
 
-They have the conventions' names, or `callspan.*` if there is none. Pure: records in, attributes out.
+They have the conventions' names, or `callspan.*` without a convention. Pure: records in, attributes out.
 """
 
 from __future__ import annotations

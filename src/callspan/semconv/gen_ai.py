@@ -69,7 +69,7 @@ SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
 
 _TEMPLATES: Final = ("responses",)
-"""Endpoints whose requests may refer to the provider's prompt templates."""
+"""Endpoints with requests that may refer to the provider's prompt templates."""
 _OUTPUT_TYPES: Final = {
     **dict.fromkeys(("images", "image_edits", "image_variations"), "image"),
     **dict.fromkeys(("transcriptions", "translations"), "text"),
@@ -79,7 +79,7 @@ _OUTPUT_TYPES: Final = {
 _MESSAGES: Final = ("messages",)
 _OPENAI: Final = ("chat_completions", "responses")
 _OPENAI_APIS: Final = tuple(api for api, row in APIS.items() if row.family == "openai")
-"""All APIs of OpenAI. Other vendors state a service tier too, for which no convention has a name."""
+"""All APIs of OpenAI. Other vendors state a service tier too, which no convention names."""
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
 

@@ -66,7 +66,7 @@ _COST_BUCKETS: Final = tuple(0.00001 * 4**power for power in range(13))
 
 
 class Instrument(NamedTuple):
-    """One metric, or the part of one for which `attributes` have a constant of their own."""
+    """One metric, or a part of it that has a constant among its `attributes`."""
 
     name: str
     kind: str
@@ -76,7 +76,7 @@ class Instrument(NamedTuple):
     """One sentence, also the instrument's description."""
     attributes: Table
     value: Callable[[Any], float | None] | None = None
-    """Returns what a finished record measures, None for nothing; None if the value is that of a moment."""
+    """Returns what a finished record measures, or None; None instead of a function for a value of the moment."""
     buckets: tuple[float, ...] = ()
     """Advisory bucket boundaries of a histogram."""
     times: Callable[[Any], int] | None = None

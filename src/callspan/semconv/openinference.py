@@ -51,11 +51,11 @@ _EMBEDDINGS: Final = (
 )  # fmt: skip
 _SYSTEM_OF: Final = {"openai": "openai", "anthropic": "anthropic", "google": "vertexai", "cohere": "cohere"}
 _SYSTEMS: Final = {api: _SYSTEM_OF.get(row.family) for api, row in APIS.items()} | {"fim_completions": "mistralai"}
-"""The AI product whose API a call speaks, where OpenInference has a word for it."""
+"""The AI product behind the API of a call, where OpenInference has a word for it."""
 _IN_SEVERAL_FIELDS: Final = frozenset(
     name for name, row in APIS.items() if len(row.said) > 1 or (row.instructions and name not in ANSWER_PREFIXES)
 )
-"""The APIs of which no field has all messages of a request."""
+"""The APIs without a field that has all messages of a request."""
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING", "rerank": "RERANKER"}
 _PROVIDERS: Final = {
     "azure.ai.openai": "azure",

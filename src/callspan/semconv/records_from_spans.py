@@ -52,13 +52,13 @@ _EXCEPTION_TYPE: Final = "exception.type"
 _EXCEPTION_MESSAGE: Final = "exception.message"
 _ANSWERING: Final = frozenset({"chat", "text_completion"})
 _EXCLUSIVE: Final = frozenset({"anthropic", "aws.bedrock"})
-"""Providers whose own counter of input leaves out what was read from a cache or written to it."""
+"""Providers that leave out of their counter of input what was read from a cache or written to it."""
 _MAX_DIGITS: Final = 40
 _convert_usage: Final = converter(Usage)
 
 
 class ForeignSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """A span of another instrumentation, in this process or received by OTLP."""
+    """A foreign instrumentation's span, made in this process or received by OTLP."""
 
     attributes: Mapping[str, object]
     trace_id: str
@@ -216,7 +216,7 @@ def _counted(attributes: Mapping[str, object], provider: str) -> Usage | None:
 
 
 def _inclusive(counts: dict[str, int], *, is_exclusive: bool) -> dict[str, int]:
-    """Return counters of which input and output include their parts, as some leave them out: the total shows that.
+    """Return counters whose input and output include their parts; a total shows whether they were left out.
 
     Without a total, so do parts that are larger than the whole. `is_exclusive`: the input is known to leave them out.
     """
@@ -241,7 +241,7 @@ def _first_count(attributes: Mapping[str, object], names: tuple[str, ...]) -> in
 
 
 def _count(value: object) -> int | None:
-    """Return a counter that is an integer, a double or a text; None for what is none."""
+    """Return a counter that is an integer, a double or a text; None for anything else."""
     if isinstance(value, str):
         number = _decimal(value)
         is_whole = number is not None and number <= LARGEST_COUNT and number == number.to_integral_value()
@@ -250,7 +250,7 @@ def _count(value: object) -> int | None:
 
 
 def _usd(value: object) -> Decimal | None:
-    """Return an amount that is a number or a text, exactly as it is written; None for what is none."""
+    """Return an amount that is a number or a text, exactly as it is written; None for anything else."""
     return _decimal(repr(value)) if type(value) in (int, float) else _decimal(value) if isinstance(value, str) else None
 
 

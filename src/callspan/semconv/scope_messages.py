@@ -69,7 +69,7 @@ def messages_of(record: Record, room: int) -> ScopeMessages | None:
 
 
 def exchange_in(record: Record, conversation: Conversation | None, room: int) -> ScopeExchange | None:
-    """Return the input or output in a processed record, within `room` bytes; None if there is none.
+    """Return the input or output in a processed record, within `room` bytes; None if the record has neither.
 
     Content is converted to text at once, so that no reference to the application's objects is kept.
     """
@@ -102,7 +102,7 @@ class ScopeMessages:
     __slots__ = ("_agent_input", "_incoming", "_outputs", "_requested", "room")
 
     def __init__(self, room: int, agent_input: _Json | None = None) -> None:
-        """`agent_input` is the input of an agent, which takes precedence over that of its first call."""
+        """`agent_input` is the input of an agent, which takes precedence over the input of its first call."""
         self.room = room
         """Byte limit of one message, or of the messages of one call."""
         self._agent_input = agent_input

@@ -1,6 +1,6 @@
 """Attributes of the spans of sessions, timesteps, environment steps, tools, agents, guardrails and handoffs.
 
-This module combines those of the vocabularies with the `callspan.*` ones. Pure: records in, attributes out.
+This module combines the attributes of the vocabularies with the `callspan.*` ones. Pure: records in, attributes out.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class SpanTables(NamedTuple):
 
 
 def _tables(verb: str, kind: str, *, start: _Rows, end: _Rows, content: _Rows) -> SpanTables:
-    """Return the tables of one kind of span; `kind` is that of OpenInference."""
+    """Return the tables of one kind of span; `kind` is OpenInference's kind."""
     operation = [Row(gen_ai.OPERATION_NAME, STRING, Constant(verb))] if verb in _OPERATIONS else []
     rows = Table(*operation, *start, kind_row(kind))
     return SpanTables(verb, rows, rows + llm_tables.SCOPE_START, Table(*end, ERROR, *content))

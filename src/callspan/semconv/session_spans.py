@@ -46,13 +46,13 @@ from callspan.semconv.spans import (
 
 _AGENTS: Final = frozenset({AGENT_START, "agent"})
 _EXCHANGES: Final = frozenset({AGENT_START, "agent", "environment"})
-"""Types of events whose data is input or output of the enclosing scope; a tool's is not."""
+"""Types of events with data that is input or output of the enclosing scope; a tool's is not."""
 
 _WithSpan: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | RewardRecord
 
 
 class _OpenScope:
-    """A scope whose records are being read."""
+    """A scope that is being read from its records."""
 
     __slots__ = ("events", "excluded_from_io", "final", "parent", "span")
 

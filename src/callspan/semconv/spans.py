@@ -84,7 +84,7 @@ def span_of_call(record: CallRecord, projection: Projection, conversation: Conve
 def spans_of_attempts(record: CallRecord) -> list[Span]:
     """Return the span of each attempt, a child of the call's span; none if the call has no span.
 
-    Their ids are derived from that of the call, so that they are the same each time.
+    Their ids are derived from the call's id, so that they are the same each time.
     """
     trace_id, parent, start_ns = record.trace_id, record.span_id, record.timing.start_ns
     if trace_id is None or parent is None:
@@ -187,7 +187,7 @@ class ScopeSpan:
 
 
 class Evaluation(NamedTuple):
-    """The span of a reward whose target's span has ended or is unknown."""
+    """The span of a reward for a target with a span that has ended or is unknown."""
 
     name: str
     attributes: Attributes
@@ -198,7 +198,7 @@ class Evaluation(NamedTuple):
 def evaluation(
     record: EventRecord | RewardRecord, response_id: str | None, options: ScopeSpanOptions
 ) -> Evaluation | None:
-    """Return the span of a reward; `response_id` is that of the evaluated call. None for a record without a reward."""
+    """Return the span of a reward, or None for another record; `response_id` names the evaluated call's response."""
     if isinstance(record, EventRecord) and record.reward is None:
         return None
     attributes = events.EVALUATION_PLACE.of(record)

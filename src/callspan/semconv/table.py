@@ -86,7 +86,7 @@ class Row(NamedTuple):
     """The endpoints with this attribute; by default all except `not_apis`."""
     not_apis: Sequence[str] = ()
     when: str = ""
-    """A path in the record whose value must be present, and neither empty nor false."""
+    """A path in the record; its value must be present, and neither empty nor false."""
     content: bool | None = None
     """True: set only if content is exported; False: set only if it is not."""
     if_true: bool = False
@@ -100,7 +100,7 @@ class Row(NamedTuple):
 
 
 class Table:
-    """Rows, in the order in which their attributes are set. Thread-safe."""
+    """Rows, in the order of setting their attributes. Thread-safe."""
 
     __slots__ = ("put", "rows")
 
@@ -161,12 +161,12 @@ def _condition(row: Row) -> str:
 
 
 def _constant_set(names: Sequence[str]) -> str:
-    """Return the code of a set of names, which Python makes once, and in which one of many is found in one step."""
+    """Return the code of a set of names. Python makes the set once, and finds a name among many in one step."""
     return f"{{{', '.join(map(repr, names))}}}"
 
 
 def _kind(row: Row) -> object:
-    """Return the key by which adjacent rows share code."""
+    """Return the key; adjacent rows with the same key share code."""
     if isinstance(row.source, str):
         return row.source.rpartition(".")[0]
     return Parameter if isinstance(row.source, Parameter) else row.source
@@ -296,7 +296,7 @@ def as_scalar(value: object) -> str | bool | int | float | None:
 
 
 def as_texts(value: object) -> tuple[str, ...] | None:
-    """Return the strings of a list, or a single string as a tuple; None if there are none."""
+    """Return the strings of a list, or a single string as a tuple; None without a string."""
     if isinstance(value, str):
         return (encodable(value),) if value else None
     if isinstance(value, list):

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["chat", "text_completion", "embeddings", "scope", "step"]
-"""What a span stands for: a call of a model, by its operation; a `scope`, whose calls are its own, such as an agent or
-a tool; or a `step`, which only groups spans."""
+"""What a span stands for: a call of a model, by its operation; a `scope` with calls of its own, such as an agent or a
+tool; or a `step`, which only groups spans."""
 CALLS: Final[frozenset[Kind]] = frozenset({"chat", "text_completion", "embeddings"})
 UNKNOWN: Final = "unknown"
 
@@ -69,7 +69,7 @@ NAMED: Final[Mapping[tuple[str, str], SpanKind]] = {
     (f"{_OPENINFERENCE}anthropic", "beta.messages.create"): SpanKind("chat", "messages"),
 }
 """What the names of spans say beyond their attributes, by the instrumentation that gives them. OpenLLMetry's spans of
-Responses had no attribute that says what they are, and those of Anthropic's messages said `completion`."""
+Responses had no attribute that says what they are, and its spans of Anthropic's messages said `completion`."""
 _VERSION: Final = re.compile(r"\.v\d+$")
 API_TYPE: Final = "openai.api.type"
 API_TYPES: Final = frozenset({"chat_completions", "responses"})
@@ -128,8 +128,8 @@ PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "deepinfra": ("deepinfra",),
     "snowflake": ("snowflake",),
 }  # fmt: skip
-"""Every provider's names in these vocabularies, without regard to case, dots, hyphens and underscores. A name that has
-more parts, as in `openai.chat`, is that of its first ones."""
+"""Every provider's names in these vocabularies, without regard to case, dots, hyphens and underscores. A name with more
+parts, such as `openai.chat`, counts as its first parts."""
 _SEPARATORS: Final = str.maketrans("", "", "._- ")
 _BY_NAME: Final = {
     name.translate(_SEPARATORS): provider for provider, names in PROVIDERS.items() for name in (provider, *names)
@@ -231,10 +231,10 @@ COST: Final = (
 )  # fmt: skip
 """The cost of the call in US dollars."""
 VERCEL_METADATA: Final = "ai.response.providerMetadata"
-"""JSON text, in which Vercel's SDK 5 keeps the usage objects of Anthropic and Google."""
+"""JSON text. Vercel's SDK 5 keeps the usage objects of Anthropic and Google in it."""
 VERCEL_INPUT_DETAILS: Final = "ai.usage.inputTokenDetails.noCacheTokens"
-"""Counter of Vercel's SDK 6, whose input includes what was cached on every provider; that of SDK 5 is the provider's
-own."""
+"""Counter of Vercel's SDK 6. Its input includes what was cached on every provider; SDK 5 states the provider's own
+input."""
 
 
 def kind_of(attributes: Mapping[str, object], scope: str | None, name: str) -> SpanKind | None:
