@@ -25,7 +25,7 @@ Operation: TypeAlias = Literal[
 ]  # fmt: skip
 
 MEDIA_APIS: Final = frozenset(row.name for row in APIS.values() if row.is_media)
-"""The APIs of images and sound, whose operation is `generate_content`."""
+"""The APIs of images and sound. Their operation is `generate_content`."""
 _MAX_PARAM_BYTES: Final = 4096
 _NUMBERS: Final = (int, float)
 
@@ -58,7 +58,7 @@ NULL_BODY: Final = ResponseInfo(
     error=ErrorInfo(kind="unknown", type="null", message="The body of the response is null."),
     recognized=False,
 )
-"""The info of a response whose JSON is `null`."""
+"""The info of a response that is `null` in JSON."""
 
 
 class Accumulator(Protocol):
@@ -71,8 +71,8 @@ class Accumulator(Protocol):
     def complete(self) -> bool:
         """True once the stream has signalled its end (finish reason, terminal event).
 
-        If a terminal event must still follow, as in Messages, `terminated` is whether it was received. `ended`, of
-        wires whose last event says so, is whether nothing follows, not even usage.
+        If a terminal event must still follow, as in Messages, `terminated` is whether it was received. `ended`, on
+        wires with a last event that says so, is whether nothing follows, not even usage.
         """
 
     def add(self, chunk: object) -> bool:

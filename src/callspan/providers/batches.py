@@ -26,7 +26,7 @@ _FIELDS: Final = {"results": "moderations", "b64_json": "images"}
 _GEMINI: Final = {
     "candidates": "generate_content", "promptFeedback": "generate_content", "embedding": "embed_content",
 }  # fmt: skip
-"""The API of an answer of Gemini by one of its fields."""
+"""The API of Gemini's answers, by a field that shows it."""
 _INLINE: Final = {"inlinedResponses": "generate_content", "inlinedEmbedContentResponses": "embed_content"}
 """Where a batch of Gemini has results of its own, if they are in no file, and their API."""
 _MODELS: Final = "models/"

@@ -99,7 +99,7 @@ _BODY_KEYS: Final = frozenset(_BODY)
 def stated_cache(headers: Mapping[str, str], body: object) -> str | None:
     """Return the cache that served an answer, by its headers or body; None if neither says so.
 
-    The name is that of a gateway; `http`: a cache that is not of models.
+    The name is a gateway's; `http` is a cache that knows nothing of models.
     """
     if not HEADERS.isdisjoint(headers):
         for name, (cache, is_hit) in _HEADERS.items():

@@ -240,7 +240,7 @@ def classify(
 
 
 def kind_of_close(code: int, reason: str) -> str | None:
-    """Return the kind of an error for which a server closes a websocket; None if it states none."""
+    """Return the kind of the error that made a server close a websocket; None if the server states no error."""
     kind = _CLOSE_CODES.get(code)
     if kind is None:
         return None

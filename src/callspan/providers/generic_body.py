@@ -22,7 +22,7 @@ _OF_ONE_ANSWER: Final = "response"
 """As in Mistral's `conversation.response`, which has the usage of one answer."""
 _RUNNING_PATHS: Final = frozenset(("batches", "conversations", "jobs", "runs", "sessions", "threads"))
 _INPUT_ONLY: Final = ("embed", "rerank")
-"""Words in the paths of operations without output, of which some servers state only the total."""
+"""Words in the paths of operations without output. Some servers state only their total."""
 _WORDS: Final = re.compile(r"[a-z]+")
 _CACHE: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
 """Counters that Anthropic's `input_tokens` excludes."""

@@ -25,7 +25,7 @@ SERVERS: Final = ("server_name", "server_label")
 """Fields with the name of an MCP server."""
 _COMPLETED: Final = (None, "completed")
 _FAILED: Final = frozenset({"failed", "error", "cancelled", "canceled", "expired", "timed_out"})
-"""States of items whose tool has ended; one that is not listed has not, or may not have."""
+"""States of items with a tool that has ended. In any other state it has not, or may not have."""
 PAUSED: Final = "pause_turn"
 """The finish reason of an answer that another request continues."""
 _STATELESS: Final = frozenset({"messages", "chat_completions"})
@@ -94,7 +94,7 @@ def unanswered(conversation: Conversation) -> list[ToolCall]:
 
 
 def runs_at_provider(conversation: Conversation, api: str) -> Iterator[ProviderRun]:
-    """Yield the runs of hosted tools in an answer, with their results; none of which it does not say that it has ended.
+    """Yield the runs of hosted tools that have ended, as the answer says, with their results.
 
     A tool that was running when the answer before was paused has its result in this one, and its call in the request.
     """

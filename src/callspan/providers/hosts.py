@@ -1,7 +1,7 @@
 """Hosts: the provider a client talks to, as a value of the conventions' `gen_ai.provider.name`.
 
-The attribute names the flavour of the telemetry, so an unknown host (a proxy, a gateway, a private server) has the
-name of the SDK's own provider, whose API its responses follow. A new host is a new row.
+The attribute names the flavour of the telemetry, so an unknown host (a proxy, a gateway, a private server) has the name
+of the SDK's own provider, because its responses follow that provider's API. A new host is a new row.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ _PATTERNS: Final = (
 )
 
 _OF_VERTEX: Final = ("/projects/", "/google.cloud.aiplatform.")
-"""In the paths of Vertex, in contrast to those of the Gemini API."""
+"""In the paths of Vertex, but not of the Gemini API."""
 UNKNOWN: Final = "unknown"
 
 _MAX_NAME_LENGTH: Final = 253
@@ -112,7 +112,7 @@ PROVIDERS: Final = frozenset(
 
 
 def port_of(scheme: str, port: int | None) -> int | None:
-    """Return the port of a URL: the stated one, else that of its scheme; None if neither is known."""
+    """Return the port of a URL: the stated one, else the scheme's; None if neither is known."""
     return port or _SCHEME_PORTS.get(scheme)
 
 
@@ -134,8 +134,8 @@ def provider_of(client_classes: Iterable[str], host: str | None, sdk: SdkProfile
 def provider_of_server(host: str, port: int | None, api: str, wire: str, path: str, sender: str | None) -> str:
     """Return the provider of a request of any code, by what is known: its host, its port, its sender or its API.
 
-    `wire` is the family of `api`, `sender` the provider whose SDK sends it. An API that many servers speak names none:
-    `unknown`. Never raises.
+    `wire` is the family of `api`, `sender` the provider of the SDK that sends it. An API that many servers speak names
+    no provider: `unknown`. Never raises.
     """
     provider = _by_name(host.casefold().rstrip("."), wire) or _PORTS.get(str(port)) or sender
     if provider is None and wire == "google" and any(part in path for part in _OF_VERTEX):

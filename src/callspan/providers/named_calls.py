@@ -1,4 +1,4 @@
-"""Named calls: ids for tool calls of wires that state none, by which a call and its result are paired."""
+"""Named calls: ids that pair a tool call with its result, on wires that state no ids."""
 
 from __future__ import annotations
 

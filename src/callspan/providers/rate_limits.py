@@ -19,7 +19,7 @@ from callspan.record.call import RateLimit, RateLimits
 _Triple: TypeAlias = tuple[str, str, str]
 SERVER_TIME: Final = "openai-processing-ms"
 SERVER_TIMING: Final = "server-timing"
-"""Google's header with the same, under the name of its front end; that of other servers has other times."""
+"""Google's header with the same, under the name of its front end; other servers' header has other times."""
 INVOCATION_LATENCY: Final = "x-amzn-bedrock-invocation-latency"
 """Bedrock's header with the time of the model, in milliseconds."""
 SERVER_TIMES: Final = (SERVER_TIME, SERVER_TIMING, INVOCATION_LATENCY)
@@ -116,7 +116,7 @@ def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def relevant_text_headers(headers: Any) -> dict[str, str]:
-    """Return the same of headers that an HTTP library has as text; none of an object without headers."""
+    """Return the same of headers that an HTTP library has as text; empty for an object without headers."""
     relevant: dict[str, str] = {}
     for name, value in headers.items() if hasattr(headers, "items") else ():
         field = str(name).lower()
@@ -126,7 +126,7 @@ def relevant_text_headers(headers: Any) -> dict[str, str]:
 
 
 def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
-    """Return the rate limits in the headers, or None if there are none.
+    """Return the rate limits in the headers, or None.
 
     `now_s` is Unix time in seconds, for providers that return the time of the reset. Only the first family found is
     read; an invalid value is absent. Safe from any thread.
@@ -182,7 +182,7 @@ def server_ns(value: str) -> int | None:
 
 
 def stated_delay_s(error_body: object) -> float | None:
-    """Return the wait that Google asks for in the details of an error, in seconds; None if there is none."""
+    """Return the wait that Google asks for in the details of an error, in seconds, or None."""
     for detail in objects(error_body, "error", "details"):
         delay = text(detail, "retryDelay")
         if delay is not None:

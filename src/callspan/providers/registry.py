@@ -122,7 +122,7 @@ def decoded(body: msgspec.Raw | bytes | str | dict[str, Any] | list[Any] | None)
 
 
 def of_call(api: str, model: str | None) -> Endpoint | None:
-    """Return the endpoint of that name for a call of a model, some of which count in another way; or None."""
+    """Return the endpoint of that name for a call of a model, or None. Some models count in another way."""
     endpoint = by_api(api)
     return getattr(endpoint, "of_model", lambda _: endpoint)(model) if model and endpoint is not None else endpoint
 

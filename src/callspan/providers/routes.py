@@ -61,13 +61,13 @@ _NOT_RECORDED: Final = (
     "live/sessions/{session}/accept", "live/sessions/{session}/fork", "fine_tuning/jobs",
     "vector_stores/{store}/search", "containers", "fine-tunes", "evaluation", "queue/submit",
 )  # fmt: skip
-"""POSTs that start work, training or a container at the provider, or whose answer states no usage."""
+"""POSTs that start work, training or a container at the provider, or are answered without usage."""
 _STORED: Final = (
     "chat/completions/{completion}", "responses/input_tokens", "messages/count_tokens", "agents/sessions/{id}",
     "v1/sessions/{id}", "v1/sessions/{id}/resources", "v1/sessions/{id}/resources/{resource}", "videos/characters",
     "deployments", "deployments/{deployment}", "fine_tuning/checkpoints/{checkpoint}/permissions",
 )  # fmt: skip
-"""POSTs without inference, whose answers may repeat usage of recorded calls."""
+"""POSTs without inference. Their answers may repeat usage of recorded calls."""
 PATHS: Final = (
     *(Path(f"POST {pattern}", "no inference") for pattern in _STORED),
     *(Path(pattern, "call", api) for pattern, api in _CALLS.items()),
@@ -96,7 +96,7 @@ _FREE: Final = frozenset(
         "vector_stores", "webhook_endpoints",
     }
 )  # fmt: skip
-"""First segments of paths whose POSTs are free, except those in the table."""
+"""First segments of paths with free POSTs, except for the paths in the table."""
 _ENDS: Final = frozenset(
     {
         "archive", "cancel", "hangup", "pause", "refer", "reject", "resume", "unpause", "validate", "voice_consents",

@@ -31,7 +31,7 @@ class Turn:
     """One call of a connection."""
 
     api: str
-    """The API whose adapter reads its bodies."""
+    """The API with the adapter that reads its bodies."""
     body: Json
     """The request body so far."""
     identity: str | None = None

@@ -31,7 +31,7 @@ def as_headers(counts: Mapping[str, object]) -> dict[str, str]:
 
 
 def with_header_counts(usage: Usage | None, headers: Mapping[str, str]) -> Usage | None:
-    """Return the usage of an answer whose body leaves out tokens of either direction, with those in its headers."""
+    """Return the usage of an answer, with the tokens of its headers where its body leaves out a direction."""
     stated = usage or Usage()
     fresh, output = count(headers, INPUT), count(headers, OUTPUT)
     if stated.input_tokens is None and fresh is not None:

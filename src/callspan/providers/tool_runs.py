@@ -47,7 +47,7 @@ _SEARCH_COUNTERS: Final = ("num_requests",)
 _OF_USAGE: Final = {"image_gen": "image_generation"}
 """Names in `tool_usage` of tools that have another one as items."""
 _COUNTED_IN_USAGE: Final = frozenset({WEB_SEARCH, "web_fetch"})
-"""Tools of Messages whose runs its usage counts."""
+"""Tools of Messages. Its usage counts their runs."""
 _CONTAINER: Final = "container"
 _IN_CONTAINER: Final = "code_execution"
 """Part of the names of tools of Messages that run in a container."""
@@ -57,7 +57,7 @@ _KEPT_AN_HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
 
 
 def requested_kinds(tools: object) -> list[str] | None:
-    """Return the types of a request's tools that its provider may run, without their dates; None if there are none."""
+    """Return the types of a request's tools that its provider may run, without their dates; None without such tools."""
     kinds = {kind for tool in objects({"tools": tools}, "tools") if (kind := _requested_kind(tool)) is not None}
     return sorted(kinds) or None
 
@@ -148,7 +148,7 @@ def states_any(counters: object) -> bool:
 def runs_in_message(body: dict[str, object]) -> Runs:
     """Return the runs of hosted tools in an answer of Messages that its usage does not count.
 
-    The hours of a container in which code ran are charged, not its runs.
+    A container is charged by its hours, not by the runs of code in it.
     """
     runs: Runs = {}
     for block in items(body, "content"):

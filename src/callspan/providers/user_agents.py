@@ -21,7 +21,7 @@ class UserAgent(NamedTuple):
     sdk: str | None = None
     """Its name in package indexes and its version, else the product that it names; None if it names none."""
     provider: str | None = None
-    """The provider whose SDK it is, as a value of `gen_ai.provider.name`."""
+    """The provider of the SDK, as a value of `gen_ai.provider.name`."""
 
 
 class _Row(NamedTuple):
@@ -54,7 +54,7 @@ _GENERATED_HEADER: Final = b"x-stainless-lang"
 """The header of the SDKs generated alike."""
 _USER_AGENT_HEADER: Final = b"user-agent"
 _HOOKED: Final = re.compile(rb"(?:google-genai-sdk|boto3|botocore|aiobotocore)/|speakeasy-sdk/.*\bgoogle-genai$", re.I)
-"""Matches the user agents of SDKs with a hook of their own; the last is that of interactions in google-genai 2."""
+"""Matches the user agents of SDKs with a hook of their own; the last belongs to interactions in google-genai 2."""
 
 
 def user_agent_of(headers: list[tuple[bytes, bytes]], *, all_sdks: bool) -> UserAgent | None:

@@ -108,7 +108,7 @@ def mapping(value: object, *path: str) -> dict[str, object] | None:
 
 
 def items(value: object, *path: str) -> list[object] | tuple[()]:
-    """Return the JSON array at `path` (not a copy); empty if there is none."""
+    """Return the JSON array at `path` (not a copy); empty if the path has no array."""
     member = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
     return member if isinstance(member, list) else ()
 

@@ -30,7 +30,7 @@ class Wire(NamedTuple):
     """Whether its path asks for a stream."""
 
     def with_api(self, api: str) -> Wire:
-        """Return the request as one of another API."""
+        """Return the request as another API's."""
         return Wire(api, self.model, self.stream)
 
 
@@ -53,7 +53,7 @@ _INTERACTIONS: Final = "/interactions"
 _INTERACTION: Final = re.compile(r"/interactions/[^/]+(/cancel)?$")
 _BATCH: Final = re.compile(r"/batches/([^/:]+)$")
 _INVOKED: Final = "invoke_model"
-"""The API of a model that Bedrock invokes, if its body is not that of another one."""
+"""The API of a model that Bedrock invokes, unless the body belongs to another API."""
 _PATTERNS: Final[tuple[tuple[re.Pattern[str], frozenset[str]], ...]] = (
     # Gemini's, and on Vertex Anthropic's: before it is the project, the location and the publisher of the model
     (
@@ -72,8 +72,8 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], frozenset[str]], ...]] = (
         frozenset({"watsonx"}),
     ),
 )
-"""The paths that state more than an API: the model, or whether they ask for a stream; and the families whose verbs
-they have. Gateways put anything before."""
+"""The paths that state more than an API: the model, or whether they ask for a stream; and the families that define
+their verbs. Gateways put anything before."""
 _VERBS: Final = {(row.family, verb): row.name for row in APIS.values() for verb in row.verbs}
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
 """Where Azure's paths have a model."""
@@ -82,9 +82,9 @@ _PATHS: Final = {end: row.name for row in APIS.values() for end in row.path_ends
 _MODEL_FIELDS: Final = ("model", "model_id", "agent", "agent_id")
 """Fields that name the model, or what chooses it."""
 _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent", "predictLongRunning"})
-"""Verbs that start work whose answer comes later."""
+"""Verbs that start work and are answered later."""
 _UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
-"""Last segments of paths whose POSTs cost money: storage of a cache, training."""
+"""Last segments of paths with POSTs that cost money: storage of a cache, training."""
 _UNRECORDED_OF: Final = (
     # pages of a document, batches, turns of a conversation that is kept
     ("mistral_ai", re.compile(r"/v1/(?:ocr|batch/jobs|conversations(?:/(?P<id>[^/]+)(?:/restart)?)?)$")),
@@ -98,7 +98,7 @@ _VERSION: Final = "v1/"
 _PUBLISHED: Final = "/publishers/"
 """In the paths of Vertex to models, in contrast to endpoints with anything that was trained."""
 _ANTHROPIC: Final = "/publishers/anthropic/"
-"""In the paths to Anthropic's models, with whose verbs other vendors' are asked for chat completions."""
+"""In the paths to Anthropic's models. With the same verbs, other vendors' models are asked for chat completions."""
 
 _COUNTER: Final = "count-tokens"
 """What stands for a model in Vertex's path to the tokens of a request, which no model answers."""
@@ -106,7 +106,7 @@ _COUNTER: Final = "count-tokens"
 
 @lru_cache(maxsize=_MAX_PATHS)
 def find(method: str, path: str) -> Wire | None:
-    """Return the API of a request whose path is that of one vendor; None for others."""
+    """Return the API of a request with a path of one vendor only, or None."""
     if method.upper() != "POST":
         return None
     if path.endswith(_INTERACTIONS):
@@ -137,7 +137,7 @@ def batch_in(method: str, path: str) -> str | None:
 
 @lru_cache(maxsize=_MAX_PATHS)
 def of_path(path: str) -> Wire | None:
-    """Return the API that a POST to a path may belong to, as its body tells; None if there is none."""
+    """Return the API that a POST to a path may belong to, as its body tells, or None."""
     if (wire := find("POST", path)) is not None:
         is_published = _PUBLISHED in path
         if wire.api == "predict" and not is_published:
@@ -151,7 +151,7 @@ def of_path(path: str) -> Wire | None:
 
 
 def of_body(wire: Wire, body: object, provider: Callable[[], str] | None = None) -> Wire | None:
-    """Return the API of a request whose path may belong to `wire`; None if its body does not.
+    """Return the API of a request that may belong to `wire` by its path; None if its body does not.
 
     None if it calls no known model: it names no model, or has none of the fields of the API. `provider` finds out who
     is asked, as some choose a model themselves.
@@ -201,7 +201,7 @@ def unrecorded(method: str, path: str) -> Unrecorded | None:
 
 @lru_cache(maxsize=_MAX_PATHS)
 def unread(path: str) -> Unrecorded | None:
-    """Return what is counted of a POST whose body is a form, or another one that cannot be read before it is sent."""
+    """Return what is counted of a POST with a form, or with a body that cannot be read before it is sent."""
     route = routes.find("POST", path)
     return None if route is None or route.path.kind != "call" else _unrecorded_of(route)
 

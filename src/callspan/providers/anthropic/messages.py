@@ -1,6 +1,6 @@
 """The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage and errors.
 
-`usage.iterations` lists model runs within the server. The top level of `usage` sums those of the answering model. It
+`usage.iterations` lists model runs within the server. The top level of `usage` sums the runs of the answering model. It
 excludes compactions ("tokens are not included in the top-level `usage` fields", `BetaUsage.iterations`) and advisors,
 which use another model (`BetaAdvisorMessageIterationUsage`). It also excludes models that declined before it, which are
 charged if they had written something ("refusals and fallback" in Anthropic's documentation): the call has the usage of
@@ -165,7 +165,7 @@ def _is_compacted(body: object) -> bool:
 
 
 def usage(counters: dict[str, object] | None) -> Usage | None:
-    """Return a `usage` object as `Usage`, or None if there is none.
+    """Return a `usage` object as `Usage`; None for an empty one or without it.
 
     Anthropic's `input_tokens` excludes tokens read from and written to the cache; callspan's includes them, and
     all counters include the `iterations` that Anthropic's leave out.
@@ -189,9 +189,9 @@ def usage(counters: dict[str, object] | None) -> Usage | None:
 
 
 def _lifetimes(counters: object) -> dict[str, object]:
-    """Return `cache_creation` of the model that answered after others had declined, if it is that of all writes.
+    """Return `cache_creation` of the model that answered after others had declined, if it covers all writes.
 
-    The last event of a stream states the writes anew, but not how long they are kept: that of the first one stays.
+    The last event of a stream states the writes anew, but not how long they are kept: the first event's lifetimes stay.
     """
     lifetimes = mapping(of_type(dig(counters, "iterations"), _SERVED), "cache_creation") or {}
     counts = [count(lifetimes, name) for name in lifetimes]

@@ -252,7 +252,7 @@ class Converse:
 
 
 class ConverseOfOpenAI(Converse):
-    """Converse with a model of OpenAI, whose input was seen to include what was cached. Stateless."""
+    """Converse with a model of OpenAI. Its input was seen to include what was cached. Stateless."""
 
     def _usage(self, counters: Json | None) -> Usage | None:
         return usage_of_openai(counters)

@@ -1,6 +1,6 @@
-"""Invoke model: the bodies of the vendors whose models Bedrock invokes as they are.
+"""Invoke model: bodies in the vendors' own formats, which Bedrock passes on as they are.
 
-Which API reads a body, its fields tell: those of Anthropic's and Nova's models, and of models that speak chat
+The fields of a body tell which API reads it. Bodies of Anthropic's and Nova's models, and of models that speak chat
 completions, are read as elsewhere. Others state a prompt and a text in fields of their own, which are rows here.
 """
 
@@ -162,7 +162,7 @@ class InvokeModel:
         self.api = api
 
     def request(self, body: object) -> Request:
-        """Return the parameters of a request, whose model is in its path."""
+        """Return the parameters of a request. The path has the model."""
         if not isinstance(body, dict):
             return Request()
         fields: Json = {**body}

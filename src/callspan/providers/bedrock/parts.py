@@ -23,13 +23,13 @@ from callspan.record.messages import (
 _Json = dict[str, object]
 
 _FUNCTION: Final = ("tool_use", None)
-"""The `type` of a call of the application's tool; any other is that of a hosted one."""
+"""The `type` of a call of the application's tool; hosted tools have other types."""
 _MEDIA: Final = ("image", "document", "video", "audio")
 _FORMATS: Final = {
     "pdf": "application/pdf", "csv": "text/csv", "html": "text/html", "txt": "text/plain", "md": "text/markdown",
     "jpg": "image/jpeg", "mp3": "audio/mpeg",
 }  # fmt: skip
-"""Media types by format; that of other images, videos and sounds is made of the kind and the format."""
+"""Media types by format; other images, videos and sounds have a type made of the kind and the format."""
 _CALL_FIELDS: Final = frozenset({"toolUseId", "name", "input", "type", "incomplete"})
 _CACHE_POINT: Final = "cachePoint"
 
@@ -62,7 +62,7 @@ def tools(request: object) -> Iterable[_Json]:
 
 
 def message(turn: object, role: str, reason: str | None = None) -> Message:
-    """Return one message; `role` is that of one without."""
+    """Return one message; `role` is the default for a message without a role."""
     message_parts = parts(items(turn, "content"))
     if message_parts and all(isinstance(part, ToolResult) and part.tool_type == "function" for part in message_parts):
         return Message(role="tool", parts=message_parts)

@@ -1,8 +1,8 @@
-"""Usage of Bedrock: the counters of Converse, and those of a model that was invoked, as inclusive counters.
+"""Usage of Bedrock: the counters of Converse and of invoked models, as inclusive counters.
 
-`inputTokens` excludes tokens that were read from or written to the cache; the total includes them. A total that is the
-sum of input and output alone shows a model whose input includes them. A version of botocore that is older than the
-counters of the cache drops them: then the total shows how many tokens the input had, but not which were cached.
+`inputTokens` excludes tokens that were read from or written to the cache; the total includes them. If the total is the
+sum of input and output alone, the model's input includes them. A version of botocore that is older than the counters of
+the cache drops them: then the total shows how many tokens the input had, but not which were cached.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def usage(counters: _Json | None) -> Usage | None:
 
 
 def usage_of_openai(counters: _Json | None) -> Usage | None:
-    """Return a `usage` of one of OpenAI's models, whose total counts the cached tokens of the input once more.
+    """Return a `usage` of one of OpenAI's models. Its total counts the cached tokens of the input once more.
 
     Input that is not smaller than what was cached includes it, as was seen in streams; the usage is marked, since the
     counters do not say so.
@@ -79,7 +79,7 @@ def _total_input(
 
 
 def invoked_usage(body: object, answers: list[_Json]) -> Usage | None:
-    """Return the counts in the body of an invoked model, of its vendor or of Bedrock; None if there are none."""
+    """Return the counts in the body of an invoked model, by its vendor or by Bedrock; None without counts."""
     metrics = mapping(body, METRICS) or {}
     stated_input = _first_count(body, "inputTextTokenCount", "prompt_token_count")
     by_answer = [number for answer in answers if (number := count(answer, "tokenCount")) is not None]

@@ -24,7 +24,7 @@ class CohereEndpoint:
     content: frozenset[str]
     """The keys of a request with content, which are no parameters."""
     answer: frozenset[str]
-    """The keys of an answer, any of which shows that it is one."""
+    """The keys of an answer. Any of them identifies a body as an answer."""
     usage_keys: tuple[str, ...] = ("meta",)
     """The key of the counters, or none if they are in the body itself."""
     finishes = False

@@ -27,7 +27,7 @@ _STARTS: Final = frozenset({"content-start", "tool-call-start"})
 
 
 class ChatFold:
-    """Joins the events of a stream, whose parts of the content and tool calls are two lists."""
+    """Joins the events of a stream. Parts of the content and tool calls are two lists."""
 
     usage_rule: ClassVar[UsageRule] = "last whole"
 

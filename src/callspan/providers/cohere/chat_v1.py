@@ -1,4 +1,4 @@
-"""Chat of version 1: a message and the history before it. Streams are JSON lines, whose last one has the whole answer.
+"""Chat of version 1: a message and the history before it. Streams are JSON lines; the last one has the whole answer.
 
 Tool calls and results have no ids and are paired by name and order.
 """
@@ -49,7 +49,7 @@ class ChatV1Fold:
     def __init__(self) -> None:
         self._body: Json = {}
         self._message: Json = {}
-        """A message of chat completions with the tool calls under construction, whose pieces are alike."""
+        """A message of chat completions with the tool calls under construction; their pieces have the same form."""
         self.complete = False
         """True once the last event was received."""
 

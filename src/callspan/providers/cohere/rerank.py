@@ -22,7 +22,7 @@ class Rerank(CohereEndpoint):
         return len(items(body, "documents")) or None
 
     def _usage(self, body: object) -> Usage | None:
-        """Return the billed units, or the tokens of other providers, of which some state only the total."""
+        """Return the billed units, or the tokens of other providers; some state only the total."""
         if mapping(body, "meta") is not None:
             return super()._usage(body)
         return of_input_only(usage_of(body))

@@ -23,7 +23,7 @@ TEXTS: Final = frozenset(
         "reasoning_text", "refusal", "stderr", "stdout", "summary", "text", "thinking", "transcript",
     }
 )  # fmt: skip
-"""Fields whose text is streamed in pieces."""
+"""Fields with a text that is streamed in pieces."""
 _LISTED: Final = frozenset({"content", "output", "summary", "tool_calls"})
 """Lists of entries that are streamed one by one and stated as a whole."""
 _MARKS: Final = frozenset({"annotations", "citations"})
@@ -56,7 +56,7 @@ class Content:
         arguments = next((fields[key] for key in _ARGUMENTS if fields.get(key) is not None), "")
         self.arguments = "" if kind in TEXTUAL else normal(arguments)
         self.is_said = False
-        """Whether its words are among those of the stated account."""
+        """Whether the stated account has its words."""
         self.ids = {entry[key] for key in _IDS if isinstance(entry.get(key), str) and entry[key]}
 
     @property
@@ -95,7 +95,7 @@ def _number(digits: str) -> float:
 
 
 def _words(entry: Json) -> Iterator[str]:
-    """Yield the texts of an entry: its own, and those of its parts."""
+    """Yield the texts of an entry and of its parts."""
     yield from (entry[key] for key in _WORDS if isinstance(entry.get(key), str))
     for key in _PARTS:
         parts = entry.get(key)
@@ -132,7 +132,7 @@ def _is_part_by_id(streamed: Content, final: Content) -> bool:
 
 
 def _is_hosted_by_id(streamed: Content, final: Content) -> bool:
-    """Return whether two accounts are of one hosted tool, of which events tell more and more."""
+    """Return whether two accounts describe the same run of a hosted tool, the later one more fully."""
     return (
         bool(streamed.ids & final.ids)
         and streamed.is_like(final)

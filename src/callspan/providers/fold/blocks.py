@@ -1,4 +1,4 @@
-"""Blocks: the list of an answer whose events begin, continue and stop its entries, for wires that need no table.
+"""Blocks: an answer's list with entries that events begin, continue and stop, for wires that need no table.
 
 Which entry an event is about, `entries` decides: its id, else its start. What the entry then takes, the fold knows.
 """

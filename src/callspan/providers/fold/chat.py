@@ -16,18 +16,18 @@ from callspan.record.finish_reasons import ERROR, LENGTH, normalised
 
 _USAGE: Final = "usage"
 _GEMINI: Final = ("gemini", "models/gemini", "google/gemini")
-"""How the names of the models begin whose chunks each state the usage of the present run, as on Gemini's own wire."""
+"""Prefixes of the names of models with chunks that each state the usage of the present run, as on Gemini's own wire."""
 _GROQ: Final = "x_groq"
 """Groq's field with the usage of a stream."""
 _REPLACED: Final = frozenset({"timings", "extra_fields"})
-"""Fields whose last value counts: llama.cpp's counts so far, and Bifrost's word of a cache."""
+"""Fields that count by their last value: llama.cpp's counts so far, and Bifrost's word of a cache."""
 _EXTENSIONS: Final = frozenset({"nvext", "sglext"})
-"""Objects of inference servers, of which each chunk states some fields."""
+"""Objects of inference servers. Each chunk states some of their fields."""
 _NEW_IDS: Final = frozenset({"completion_logprobs", "completion_token_ids", "output_ids"})
 """Their lists with the ids and probabilities of the chunk's own tokens."""
 # `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
 _APPENDED: Final = frozenset({"logprobs", "token_ids"})
-"""Fields of a choice of which each chunk has only what is new."""
+"""Fields of a choice that are deltas: each chunk has only what is new."""
 _STATED: Final = "stated"
 """Where a choice under construction has the account of its message."""
 _ENDED_BY: Final = "ended_by"
@@ -45,7 +45,7 @@ class ChatFold:
     kind = "chat.completion"
     usage_rule: ClassVar[UsageRule] = "last of each"
     growing_field: str | None = None
-    """The field of a choice whose text is streamed in pieces; None: the fields of its message."""
+    """The field of a choice with a text that is streamed in pieces; None: the fields of its message."""
 
     def __init__(self) -> None:
         self._body: Json = {}
@@ -148,7 +148,7 @@ class ChatFold:
         holder[_USAGE] = merge_usage(mapping(holder, _USAGE) or {}, usage, rule)
 
     def _take_groq(self, fields: Json) -> None:
-        """Take Groq's field, whose usage adds up as the one beside it."""
+        """Take Groq's field. Its usage adds up by the same rule as the field `usage`."""
         extension = self._body.setdefault(_GROQ, {})
         merge(extension, {key: value for key, value in fields.items() if key != _USAGE}, last=True)
         if isinstance(usage := fields.get(_USAGE), dict):
@@ -222,7 +222,7 @@ class CompletionFold(ChatFold):
     _is_of_texts = False
 
     def add(self, chunk: object) -> bool:
-        """Fold in one chunk. Those of Writer are plain texts."""
+        """Fold in one chunk. Writer's chunks are plain texts."""
         if isinstance(chunk, dict) and chunk.get("choices") is None and isinstance(chunk.get("value"), str):
             self._is_of_texts = True
             chunk = {**chunk, "choices": [{"index": 0, "text": chunk["value"]}]}

@@ -3,7 +3,8 @@
 An entry is what its id says, else what its start says; an index is a hint. Servers repeat an index for several entries,
 count it up with each delta, or leave it out; some invent an id for each event. So a start begins an entry of its own,
 unless only deltas or the same id announced it; a delta goes to the entry with its id, else to the newest open one with
-its index, else to the newest open one of its kind. A delta of text on an entry of another kind begins its own.
+its index, else to the newest open one of its kind. A delta of text that would fall on an entry of another kind begins
+its own.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Entry:
 
 
 class Entries:
-    """The entries of a list, in the order in which they began."""
+    """The entries of a list, in the order of their starts."""
 
     __slots__ = ("_by_id", "_by_index", "_entries")
 
@@ -113,7 +114,7 @@ class Entries:
         return entry
 
     def reopened(self, index: int | None, start: Any) -> Entry | None:
-        """Return the newest entry of which nothing is known but this start, open for deltas; None if there is none."""
+        """Return the newest entry that has nothing but this start and is open for deltas, or None."""
         for entry in self._searched():
             if entry.is_started and not entry.is_done and entry.fields == start:
                 entry.is_open, entry.settled = True, False
@@ -124,7 +125,7 @@ class Entries:
     def continued(self, index: int | None, name: str | None, kind: str | None, *, is_text: bool) -> Entry | None:
         """Return the entry that a delta continues; None if it begins its own.
 
-        `is_text`: whether the delta is text, which belongs to no entry of another kind.
+        `is_text`: whether the delta is text, which belongs only to an entry of its own kind.
         """
         if (entry := self._by_name(index, name)) is not None:
             entry.repeats_name = True
@@ -142,7 +143,7 @@ class Entries:
         return None
 
     def ended(self, index: int | None, name: str | None, kind: str | None) -> Entry | None:
-        """Return the entry of which all is stated; None if it was unknown."""
+        """Return the entry that an event states as a whole; None if it was unknown."""
         entry = self._by_name(index, name)
         if entry is not None and entry.is_exactly(kind):
             return entry
@@ -180,7 +181,7 @@ class Entries:
         return entry if index == entry.index or self._by_index.get(index) is entry else None
 
     def _nearest(self, index: int | None, name: str | None, kind: str | None, *, is_text: bool) -> Entry | None:
-        """Return the newest open entry of this kind, for a delta whose index and id say nothing.
+        """Return the newest open entry of this kind, for a delta with an index and id that say nothing.
 
         With an id it must have been announced and wait for its deltas, because they may have another id than it.
         """

@@ -21,7 +21,7 @@ entry's text. `done`: all of a body or entry. `stop`: an entry is complete.
 """
 BLOCK: Final = (("content", "index"),)
 _NESTED: Final = "content_block_delta"
-"""The event whose delta has the type. A delta of unknown type is kept on its block."""
+"""The event that has the type in its delta. A delta of unknown type is kept on its block."""
 _ABOUT_EVENT: Final = frozenset(
     {
         "content_index", "delta", "error", "event_id", "index", "item_id", "logprobs", "obfuscation",
@@ -66,7 +66,7 @@ class EventFold:
     entries: ClassVar[str] = ""
     """The list of the body that is built entry by entry."""
     carrying: ClassVar[frozenset[Verb]] = frozenset({"begin", "grow", "last", "whole", "done"})
-    """The verbs whose data counts as content."""
+    """The verbs of events with content."""
     defaults: ClassVar[Json] = {}
 
     def __init__(self) -> None:
@@ -207,7 +207,7 @@ class EventFold:
         self.terminated = self.terminated or (target.verb == "done" and not target.lists)
 
     def _path(self, event: Json, value: Any, target: EventTarget, kind: object) -> Iterator[Entry | None]:
-        """Yield the entries that lead to what an event is about, from the body inwards; None where there is none."""
+        """Yield the entries that lead to what an event is about, from the body inwards; None for a missing one."""
         entry, last = self._body_entry, len(target.lists) - 1
         if not target.lists:
             yield entry

@@ -19,7 +19,7 @@ Json: TypeAlias = dict[str, Any]
 _RICH: Final = frozenset({"content", "thinking"})
 """Those that may instead be a list of parts, in Mistral's API."""
 _ENTRY_TEXTS: Final = ("text", "summary", "thinking")
-"""Text fields by which an entry without an index continues the previous one."""
+"""Text fields. An entry without an index that has one of them continues the previous entry."""
 LISTED: Final = {
     "annotation": "annotations", "citation": "citations", "delta": "deltas", "segment": "segments",
     "token_id": "token_ids",
@@ -32,7 +32,8 @@ _CALLS: Final = "tool_calls"
 _CALLED: Final = ("function", "custom", "function_call")
 """Fields with the name and the arguments of a call."""
 _CUMULATIVE: Final = frozenset({"web_search_results"})
-"""Lists of which each event has all items so far. All other lists are deltas, even where one looks like the last."""
+"""Lists that each event repeats with all items so far. All other lists are deltas, even where one looks like the
+last."""
 _OPENING: Final = ("{", "[")
 _CLOSING: Final = ("}", "]")
 _MAX_DEPTH: Final = 8
@@ -109,7 +110,7 @@ def _put(target: Json, key: str, value: Any) -> None:
 
 
 def _put_list(target: Json, key: str, value: list[Any] | str) -> None:
-    """Merge a list, or a text into a list, as one of its parts."""
+    """Merge a list, or add a text to a list as a part."""
     current = target.get(key)
     if key in _CUMULATIVE:
         target[key] = detached(value)
@@ -158,7 +159,7 @@ def _continues_newest(newest: Json, item: Json) -> bool:
 
 
 def _continued_call(calls: list[Any], item: Json) -> Json | None:
-    """Return the call that a piece continues: that of its id, else the newest of its index, else the newest.
+    """Return the call that a piece continues: the call with its id, else the newest with its index, else the newest.
 
     A piece with a name begins another call where that one is whole, or has another id or index.
     """
@@ -183,13 +184,13 @@ def _continued_call(calls: list[Any], item: Json) -> Json | None:
 
 
 def _is_over(call: Json, name: str) -> bool:
-    """Return whether a name after arguments is that of the next call: another name, or after all of its JSON."""
+    """Return whether a name after arguments begins the next call: another name, or after all of its JSON."""
     arguments = finished_copy(_of_call(call, "arguments"))
     return bool(arguments) and (name != _of_call(call, "name") or (arguments.endswith(_CLOSING) and is_json(arguments)))
 
 
 def _is_another(call: Json, item: Json) -> bool:
-    """Return whether a named piece is of another call than the newest with its id, which some servers repeat."""
+    """Return whether a named piece begins another call than the newest with its id, because some servers repeat ids."""
     opening, arguments = _of_call(item, "arguments"), finished_copy(_of_call(call, "arguments"))
     opens = isinstance(opening, dict) or str(opening or "").lstrip().startswith(_OPENING)
     if arguments and opens and is_json(arguments):

@@ -11,8 +11,8 @@ UsageRule: TypeAlias = Literal["deltas", "last of each", "last whole"]
 
 `last of each`: counters are totals, and an object may leave some out: of each the last value that is not null counts.
 
-`last whole`: each object is a snapshot, whose counters belong together: one that the last leaves out does not count. An
-object without a count is no snapshot.
+`last whole`: each object is a snapshot. Its counters belong together: a counter that the last one leaves out does not
+count. An object without a count is no snapshot.
 """
 
 _PROMPT: Final = ("prompt_tokens", "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -24,7 +24,7 @@ _OF_PROMPT: Final = frozenset(
 
 
 def merge_usage(usage: dict[str, Any], update: dict[str, Any], rule: UsageRule) -> dict[str, Any]:
-    """Return the usage after one more object, as a new object. One that states 0 for all that was counted is none."""
+    """Return the usage after one more object, as a new object. Zeros for all that was counted are ignored."""
     if rule != "deltas" and _is_placeholder(update, usage):
         return usage
     if rule == "last whole":

@@ -25,13 +25,13 @@ class EmbedContent:
 
     operation: Operation = "embeddings"
     answer = frozenset({"embedding", "embeddings", "usageMetadata"})
-    """The fields of an answer, any of which shows that it is one."""
+    """The fields of an answer. Any of them identifies a body as an answer."""
 
     def __init__(self, api: str) -> None:
         self.api = api
 
     def request(self, body: object) -> Request:
-        """Return the parameters of a request, whose model is in its path."""
+        """Return the parameters of a request. The path has the model."""
         return Request(params=parameters(body, _CONTENT) if isinstance(body, dict) else {})
 
     def accumulator(self) -> LastBody:

@@ -1,8 +1,8 @@
 """Generate content: requests, answers and streams of `generateContent`.
 
 Each chunk of a stream states the usage so far of the present run of the model. With hosted tools the counters begin
-again at each run, and only the last chunk states those of the request, sometimes with fewer counters: the last usage
-counts whole. Of a stream that was cut, the largest one is a lower bound.
+again at each run, and only the last chunk states the counters of the request, sometimes fewer of them: the last usage
+counts whole. If a stream was cut, its largest usage is a lower bound.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _finished(candidate: Json) -> Json:
 
 
 def _take(entry: Json, candidate: Json) -> bool:
-    """Add a candidate of a chunk to that of the body."""
+    """Add a candidate of a chunk to the body's candidate."""
     has_content = False
     for key, value in candidate.items():
         if key == "content":
@@ -136,7 +136,7 @@ def _take_content(entry: Json, content: Json) -> bool:
 
 
 def _append(parts: list[Any], part: object) -> bool:
-    """Add a part; a text continues the last one of its kind, unless a signature has ended that."""
+    """Add a part; a text continues the previous text of its kind, unless a signature has ended it."""
     words = part.get("text") if isinstance(part, dict) else None
     last = parts[-1] if parts else None
     if not isinstance(part, dict) or type(words) is not str:
@@ -193,7 +193,7 @@ class GenerateContent:
         self.api = api
 
     def request(self, body: object) -> Request:
-        """Return parameters and counts of a request, whose model is in its path."""
+        """Return parameters and counts of a request. The path has the model."""
         if not isinstance(body, dict):
             return Request()
         fields = _in_snake_case(body)
@@ -253,7 +253,7 @@ def _calls_function(candidate: Json) -> bool:
 
 
 def _with_searches(tokens: Usage | None, answers: list[Json]) -> Usage | None:
-    """Return the usage with the searches whose results the candidates state, which are charged beside the tokens."""
+    """Return the usage with the searches behind the candidates, which are charged beside the tokens."""
     if tokens is None:
         return None
     runs: dict[str, int | None] = {}

@@ -1,7 +1,7 @@
-"""Interactions: requests, answers and streams of `interactions`, whose answer is a list of steps.
+"""Interactions: requests, answers and streams of `interactions`. An answer is a list of steps.
 
 `total_output_tokens` excludes thoughts, and `total_input_tokens` the tokens of hosted tools; the total is the sum of
-all four counters. Until google-genai 2 the answer was `outputs`, a list of contents, whose events are `content.*` and
+all four counters. Until google-genai 2 the answer was `outputs`, a list of contents, with the events `content.*` and
 `interaction.complete`.
 """
 
@@ -39,7 +39,7 @@ from callspan.record.usage import Usage, checked_usage
 
 _CONTENT: Final = frozenset({"model", "stream", "input", "system_instruction", "tools", "generation_config"})
 _ENDS: Final = frozenset({"completed", "failed", "cancelled", "incomplete", "requires_action", "requires_continuation"})
-"""The states in which a stream is over."""
+"""The states of a finished stream."""
 _LAST: Final = frozenset({"interaction.completed", "interaction.complete"})
 """The types of the event after which nothing follows."""
 _UNDER_WAY: Final = "in_progress"
@@ -60,7 +60,7 @@ _STOP: Final = ".stop"
 _BEGUN_BY: Final = {
     "thought_summary": "thought", "thought_signature": "thought", "arguments_delta": "function_call",
 }  # fmt: skip
-"""The types of steps by those of their deltas, where they differ."""
+"""The types of steps by the types of their deltas, where they differ."""
 _SUMMARY, _ANNOTATIONS = "thought_summary", "text_annotation_delta"
 _THOUGHTS: Final = ("total_thought_tokens", "total_reasoning_tokens")
 """The counter of thoughts, and its name until google-genai 1.56."""
@@ -81,7 +81,7 @@ class InteractionFold:
         """Whether they are contents instead, as in the older form."""
         self._has_failed = False
         self._audio: dict[Entry, tuple[str | None, Audio]] = {}
-        """Type and size of the sound of a step whose bytes are not kept, as of a websocket."""
+        """Type and size of a step's sound if its bytes are not kept, as on a websocket."""
 
     @property
     def complete(self) -> bool:
@@ -297,7 +297,7 @@ def _calls_function(body: object) -> bool:
 
 
 def usage(counted: Json | None) -> Usage | None:
-    """Return the `usage` of an interaction as inclusive counters; None if there is none."""
+    """Return the `usage` of an interaction as inclusive counters; None without counters."""
     if not counted:
         return None
     sent, written = count(counted, "total_input_tokens"), count(counted, "total_output_tokens")
@@ -337,7 +337,7 @@ def _input(given: object) -> list[Message]:
 
 
 def _role(step: Json) -> str:
-    """Return who a step of the input is of: a history that the application keeps has those of the model too."""
+    """Return the role of a step of the input: a history that the application keeps also has the model's steps."""
     kind = word(step, "type") or ""
     if kind == "function_result":
         return "tool"

@@ -21,7 +21,7 @@ BLOB: Final = "inlineData"
 INTERRUPTED: Final = "INTERRUPTED"
 """The finish reason of an answer that the user interrupted."""
 _TOOL_CALL: Final = "TOOL_CALL"
-"""That of an answer that waits for the results of functions, which the wire does not name."""
+"""The finish reason of an answer that waits for the results of functions. The wire does not name it."""
 _STOP: Final = "STOP"
 _UNSPECIFIED: Final = "TURN_COMPLETE_REASON_UNSPECIFIED"
 _OF_CANDIDATE: Final = ("groundingMetadata", "urlContextMetadata")
@@ -30,7 +30,7 @@ _USAGES: Final = "usageMessages"
 
 
 class LiveFold(GenerateContentFold):
-    """Joins the messages of a turn. Each usage is that of a run of the model: they add up."""
+    """Joins the messages of a turn. Each usage counts one run of the model: they add up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class LiveFold(GenerateContentFold):
 
 
 def _sound(mime: str, audio: Audio) -> Json:
-    """Return the part for the audio of an answer, whose type states its rate: `audio/pcm;rate=24000`."""
+    """Return the part for the audio of an answer. Its type states the rate: `audio/pcm;rate=24000`."""
     kind, _, parameter = mime.partition(";")
     name, _, rate = parameter.strip().partition("=")
     stated = {"type": kind or None, "rate": int(rate) if name == "rate" and rate.isdecimal() else None}

@@ -1,7 +1,7 @@
 """Live interactions: derives the call of an interaction of Gemini that goes on over a websocket.
 
-An interaction is one call: its usage is stated once, at its end. Its id is that of the call which a request may have
-begun, and another connection may continue it. Events become those of a stream of `interactions`.
+An interaction is one call: its usage is stated once, at its end. Its id names the call, which a request may have begun
+and another connection may continue. Events become events of a stream of `interactions`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CANCELLED: Final = ("interaction.cancelled", "interaction.canceled")
 _OPENING: Final = ("interaction.connect", "interaction.create")
 _MAX_INPUTS: Final = 256
 _HEAD: Final = 256
-"""Characters of a long frame that tell whether it is sound, of which there are many frames, none of them read."""
+"""Characters of a long frame that tell whether it is sound. Frames of sound are many, and never read."""
 
 
 class LiveInteraction(SocketKind):

@@ -29,7 +29,7 @@ _STREAMED_TEXT, _STREAMED_BYTES = re.compile(_STREAMED), re.compile(_STREAMED.en
 """Frames with pieces of sound or pictures, which are many and are not read."""
 _AUDIO: Final = "audio/"
 _HANDLE: Final = "sessionResumption"
-"""The setting whose handle resumes a session: as good as a key."""
+"""The setting with the handle that resumes a session: as good as a key."""
 _SILENT: Final = "SILENT"
 """The scheduling of a result that the model does not answer."""
 _OF_MODEL: Final = frozenset({"modelTurn", "outputTranscription", "groundingMetadata", "urlContextMetadata"})
@@ -44,7 +44,7 @@ class _LiveTurn(Turn):
     def __init__(self, request: Json, *, is_sent: bool, begun_ns: int | None = None) -> None:
         super().__init__(_API, request, begun_ns=begun_ns)
         self.request = request
-        """The request body so far, to which late transcripts of speech are added."""
+        """The request body so far; late transcripts of speech are added."""
         self.is_sent = is_sent
         """Whether the application has begun it, not the server."""
         self.is_interrupted = False
@@ -95,7 +95,7 @@ class LiveTurns(SocketKind):
         return _LiveTurn({**self._settings, "contents": _contents(fields)}, is_sent=True)
 
     def _answers_all(self, results: Json) -> bool:
-        """Return whether the model goes on: each call has a result, one of which it is to answer now."""
+        """Return whether the model goes on: each call has a result, and at least one result is to be answered now."""
         answers = [camel(answer) for answer in objects(results, "functionResponses")]
         self._unanswered.difference_update(word(answer, "id") for answer in answers)
         is_silent = bool(answers) and all(answer.get("scheduling") == _SILENT for answer in answers)

@@ -1,4 +1,4 @@
-"""Partial arguments: those of a function call that a stream states piece by piece, by their paths (RFC 9535)."""
+"""Partial arguments: a stream states the arguments of a function call piece by piece, by their paths (RFC 9535)."""
 
 from __future__ import annotations
 

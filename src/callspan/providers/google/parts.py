@@ -119,7 +119,7 @@ def finish_reason(candidate: _Json) -> str | None:
 
 
 def _answer_parts(candidate: _Json) -> list[Part]:
-    """Return the parts of a candidate, the last text of which has its sources, as the answer states them for all."""
+    """Return the parts of a candidate. The last text has the sources, which the answer states for all texts."""
     answer_parts = parts(candidate.get("content"))
     if _SOURCES.isdisjoint(candidate):
         return answer_parts

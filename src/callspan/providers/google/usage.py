@@ -1,9 +1,9 @@
 """Usage of Gemini: `usageMetadata` of its answers as inclusive counters.
 
 `totalTokenCount` is the sum of `promptTokenCount`, `candidatesTokenCount`, `thoughtsTokenCount` and
-`toolUsePromptTokenCount`: the prompt includes cached tokens and excludes those of hosted tools, the candidates exclude
-thoughts. Some gateways count the thoughts among the candidates, which the total shows. A counter of zero may be absent.
-Live sessions of Gemini's API name the candidates `responseTokenCount`.
+`toolUsePromptTokenCount`: the prompt includes cached tokens and excludes the tokens of hosted tools, the candidates
+exclude thoughts. Some gateways count the thoughts among the candidates, which the total shows. A counter of zero may be
+absent. Live sessions of Gemini's API name the candidates `responseTokenCount`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ADDED: Final = (int, list)
 
 
 def usage(metadata: object) -> Usage | None:
-    """Return a `usageMetadata`; None if there is none."""
+    """Return a `usageMetadata`; None without one."""
     if not isinstance(metadata, dict) or not metadata:
         return None
     prompt, total = count(metadata, "promptTokenCount"), count(metadata, "totalTokenCount")
@@ -48,7 +48,7 @@ def usage(metadata: object) -> Usage | None:
 
 
 def estimated(tokens: Usage) -> Usage:
-    """Return a usage whose counters are no exact ones, such as the lower bound of a stream that was cut."""
+    """Return a usage, marked as not exact: for example, the lower bound of a stream that was cut."""
     return msgspec.structs.replace(tokens, estimated=True)
 
 

@@ -69,7 +69,7 @@ class TextGeneration:
         self.api = api
 
     def request(self, body: object) -> Request:
-        """Return stream and parameters of a request, whose model is in its path."""
+        """Return stream and parameters of a request. The path has the model."""
         fields = parameters(cast("dict[object, object]", mapping(body, "parameters") or {}), ())
         return Request(
             model=word(body, "model"),

@@ -33,7 +33,7 @@ class OllamaEndpoint:
 
     operation: Operation
     answer: frozenset[str]
-    """The keys of an answer, any of which shows that it is one."""
+    """The keys of an answer. Any of them identifies a body as an answer."""
     finishes = True
     """Whether answers have a finish reason."""
 
@@ -124,7 +124,7 @@ def _messages(request: object) -> list[Message]:
 
 
 def _message(fields: _Json, role: str, reason: str | None = None) -> Message:
-    """Return one message; `role` is that of one without."""
+    """Return one message; `role` is the default for a message without a role."""
     return Message(role=word(fields, "role") or role, parts=_parts(fields), finish_reason=reason)
 
 

@@ -1,4 +1,4 @@
-"""Lines: joins the JSON lines of a stream, of which the last one has `"done": true` and the counters.
+"""Lines: joins the JSON lines of a stream. The last line has `"done": true` and the counters.
 
 An error may come as a line of a stream with status 200.
 """
@@ -13,7 +13,7 @@ from callspan.providers.wire_json import detached
 
 _GROWING: Final = frozenset({"content", "thinking", "response"})
 _LISTS: Final = frozenset({"tool_calls", "images", "logprobs"})
-"""Lists of which each line has only what is new."""
+"""Lists that are deltas: each line has only what is new."""
 
 
 class LinesFold:

@@ -101,7 +101,7 @@ def response_message(choice: dict[str, object]) -> Message:
 
 
 def _with_mime(message: Message, mime: str) -> Message:
-    """Return a message whose sound has the type that the request asks for, which the answer does not state."""
+    """Return a message with the type of its sound, which only the request states."""
     parts = [
         msgspec.structs.replace(part, mime=part.mime or mime)
         if isinstance(part, Media) and part.modality == "audio"
@@ -238,7 +238,7 @@ def _spoken(audio: dict[str, object]) -> Iterator[Part]:
 
 
 class FillInTheMiddle(ChatCompletions):
-    """Mistral's completion of code between a prompt and a suffix, whose answers are those of chat. Stateless."""
+    """Mistral's completion of code between a prompt and a suffix. It answers as chat does. Stateless."""
 
     operation: Operation = "text_completion"
     message_key = "prompt"

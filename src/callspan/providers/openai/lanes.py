@@ -121,7 +121,7 @@ class ResponseLanes(Creates[_Response]):
         return [*steps, Step("chunk", turn, event)]
 
     def _fail(self, lane: str | None, event: Json) -> list[Step]:
-        """End the running response or the refused create with an error. That of a create has no sequence number."""
+        """End the running response or the refused create with an error. A create's has no sequence number."""
         waiting, turn = self._next(lane), self._running.get(lane)
         if waiting is not None and (turn is None or "sequence_number" not in event):
             self._waiting.remove(waiting)

@@ -24,7 +24,7 @@ _TEXTS: Final = (
 _AUDIO_KEY: Final = "sound"
 """Key of the reference to the audio of a part so far, in an event with audio."""
 _PARTS: Final = ("response.content_part.added", "response.content_part.done")
-"""Events whose parts have other types than those of items."""
+"""Events with parts of other types than the parts of items."""
 
 
 class RealtimeFold(ResponsesFold):
@@ -68,7 +68,7 @@ class Realtime(Responses):
     content = Responses.content | {"audio", "input_audio_transcription"}  # which may have a prompt
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return the info of a response, whose reason and error are in `status_details`. Total."""
+        """Return the info of a response. Its reason and error are in `status_details`. Total."""
         return super().response_info(_with_reason(body))
 
     def conversation(self, request: object, response: object) -> Conversation:
@@ -92,7 +92,7 @@ def _with_reason(body: object) -> Json:
 
 
 def _split_audio(items: object) -> Any:
-    """Return items in which each part with a transcript is split: the text, and the audio if it is referenced."""
+    """Return items. Each part with a transcript is split into the text, and the audio if it is referenced."""
     if not isinstance(items, list):
         return items
     return [

@@ -53,9 +53,9 @@ _UNDER_WAY: Final = ("in_progress", "queued")
 _OUTCOMES: Final[dict[str, Outcome]] = {**dict.fromkeys(_UNDER_WAY, "in_progress"), "cancelled": "cancelled"}
 _Fields: TypeAlias = dict[str, object]
 _ARGUMENTS: Final = ("arguments", "input", "action", "actions", "operation", "code", "queries")
-"""Fields in which items of tool calls have the arguments; the first present one is used."""
+"""Fields with the arguments in items of tool calls; the first present one is used."""
 _OUTPUTS: Final = ("output", "tools", "result")
-"""Fields in which items of tool outputs have the result."""
+"""Fields with the result in items of tool outputs."""
 _UNENDED: Final = ("incomplete", "in_progress", "queued", "calling", "searching", "interpreting", "generating")
 """The states of items of tool calls that have not ended."""
 _CALL: Final = "_call"
@@ -93,7 +93,7 @@ _END_OF_ITEM: Final = re.compile(r"response\.(\w+)\.(completed|failed)")
 
 
 class ResponsesFold(EventFold):
-    """Folds the events of a response. Items are merged with those of the terminal event; the more complete one wins."""
+    """Folds the events of a response, and merges its items with the terminal event's; the more complete one wins."""
 
     entries = "output"
     starts = frozenset({"response.created"})
@@ -172,7 +172,7 @@ class ResponsesFold(EventFold):
 
 
 def _is_hosted(item: Json) -> bool:
-    """Return whether the provider runs the tool of an item, so that the end of the response is not that of the tool."""
+    """Return whether the provider runs the tool of an item, which may then outlast the response."""
     tool, separator, _ = str(item["type"]).rpartition(_CALL)
     return bool(separator) and not is_of_application(tool, item)
 

@@ -27,7 +27,7 @@ class SingleBodyEndpoint(OpenAIEndpoint):
 
 
 def _input_usage(body: object) -> Usage | None:
-    """Return the usage of embeddings, of which Voyage, Jina, MiniMax and others state only the total."""
+    """Return the usage of embeddings. Voyage, Jina, MiniMax and others state only the total."""
     return of_input_only(usage_of(body))
 
 

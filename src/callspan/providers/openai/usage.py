@@ -44,7 +44,7 @@ _AUDIO_SECONDS: Final = "prompt_audio_seconds"
 """Mistral's count of audio, beside its tokens."""
 _ANTHROPIC: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
 _TIMINGS: Final = "timings"
-"""llama.cpp's counts of the tokens that it processed, in which those of the cache are beside the input."""
+"""llama.cpp's counts of the tokens that it processed. Cached tokens are not part of the input."""
 _ELSEWHERE: Final = (
     ("x_groq", "usage"),
     # Cloudflare, Vertex AI, Cohere
@@ -144,7 +144,7 @@ PLACES: Final[dict[str, tuple[_Path, ...]]] = {
 
 
 def usage_of(body: object) -> Usage | None:
-    """Return the usage in a response, or None if there is none."""
+    """Return the usage in a response, or None."""
     raw = stated_counts(body)
     if not raw:
         return _of_timings(mapping(body, _TIMINGS))
@@ -185,14 +185,14 @@ def _of_timings(timings: dict[str, object] | None) -> Usage | None:
 
 
 def of_input_only(usage: Usage | None) -> Usage | None:
-    """Return the usage of an operation without output, whose total may be its only counter."""
+    """Return the usage of an operation without output. Its total may be its only counter."""
     if usage is None or usage.input_tokens is not None or usage.total_tokens is None:
         return usage
     return replace(usage, input_tokens=max(0, usage.total_tokens - (usage.output_tokens or 0)))
 
 
 def _with_cache_beside(usage: Usage) -> Usage:
-    """Return the usage with cached tokens included in the input, from which Anthropic's counters exclude them."""
+    """Return the usage with cached tokens included in the input, because Anthropic's counters exclude them."""
     inputs, outputs, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
     if inputs is None or cached <= inputs:

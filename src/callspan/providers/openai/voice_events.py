@@ -19,7 +19,7 @@ from callspan.providers.wire_json import mapping, text
 _START: Final = "session.start"
 _OUTPUT_AUDIO: Final = "session.output_audio.delta"
 _INPUT_AUDIO: Final = "session.input_audio.append"
-"""Event in which a sideband receives the user's audio."""
+"""Event that brings the user's audio to a sideband."""
 
 
 class TranslationEvents(SocketKind):
@@ -98,7 +98,7 @@ class TranslationEvents(SocketKind):
 
 
 class LiveEvents(TranslationEvents):
-    """The calls of one live session: its own, those of delegated responses, and its decisions."""
+    """The calls of one live session: its own, its delegated responses, and its decisions."""
 
     api = "live"
 

@@ -1,4 +1,4 @@
-"""Voice sessions: live sessions and speech translations, each of which is one call while it is open.
+"""Voice sessions: live sessions and speech translations. Each is one call while it is open.
 
 Their body is composed here: `{"id", "model", "status", "turns": [{"role", "text", "start_ms", "end_ms"}], "audio",
 "input_audio", "usage"}`. Seconds of use are the provider's last total, never a sum.
@@ -136,7 +136,7 @@ def _message(turn: Json) -> Message:
 
 
 class TranslationFold(SessionFold):
-    """Joins the events of a translation, whose sides speak at the same time."""
+    """Joins the events of a translation. Both sides speak at the same time."""
 
     is_in_turns = False
 

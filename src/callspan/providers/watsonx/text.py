@@ -1,7 +1,7 @@
-"""Text: requests, answers and streams of watsonx.ai, whose paths ask for streams, and name what is deployed.
+"""Text: requests, answers and streams of watsonx.ai. Its paths ask for streams, and name what is deployed.
 
-Chat is that of chat completions but for the name of the model. Generation states the results, and in each event of a
-stream the tokens so far; the input's are in the first one alone.
+Chat is the same as chat completions but for the name of the model. Generation states the results, and in each event of
+a stream the tokens so far; the input's are in the first one alone.
 """
 
 from __future__ import annotations
