@@ -1,8 +1,8 @@
 """Agent programs: has the programs that the SDKs of agents start send their telemetry to `callspan.receive`.
 
-The calls of such a program never pass this process. Its environment is that of this process, with the variables of the
-application's options over it. While the SDK starts the program, its client has a copy of these options; neither they
-nor `os.environ` change.
+The calls of such a program never pass this process. It gets this process's environment, overridden by the variables of
+the application's options. While the SDK starts the program, its client has a copy of these options; neither they nor
+`os.environ` change.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _tokens: Final[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
 _originals: Final[dict[tuple[str, str], tuple[Function, Function]]] = {}
 """The methods of clients by module and name, each with its replacement."""
 _watched: Final[set[str]] = set()
-"""The modules whose import is waited for."""
+"""The modules that are patched once they are imported."""
 
 
 class _Sdk(NamedTuple):
@@ -57,7 +57,7 @@ class _Sdk(NamedTuple):
     arguments: Callable[[Any], Sequence[str]]
     """Returns the arguments of options that may set up its telemetry."""
     changed: Callable[[Any, StartedAgent], Any]
-    """Returns a copy of options by which the program sends here."""
+    """Returns a copy of options that make the program send here."""
     is_async: bool
     passes_options_on: Callable[[Any], bool] = lambda _: True
     """Whether the program gets what is in options: none does by a command of the application's own."""
@@ -110,7 +110,7 @@ class _Start(NamedTuple):
     sdk: _Sdk
     client: Any
     options: Any
-    """Those of the application."""
+    """The application's options."""
     token: str | None
     """None if it sends its telemetry elsewhere."""
 

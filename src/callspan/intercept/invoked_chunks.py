@@ -1,4 +1,4 @@
-"""Invoked chunks: the events in which Bedrock streams the chunks of the model that it invokes."""
+"""Invoked chunks: Bedrock streams the chunks of the model that it invokes inside its own events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHAT: Final = "chat_completions"
 
 
 def take_invoked(call: Call, chunk: object, take: Callable[[object], object]) -> None:
-    """Pass the chunk of an event to `take`; the counts of the last one are those of headers."""
+    """Pass the chunk of an event to `take`; the last event has the counts that a plain answer has in headers."""
     take(as_chunk(chunk) if call.endpoint.api == _CHAT else chunk)
     if isinstance(chunk, dict) and (counts := mapping(chunk, METRICS)) is not None:
         call.attempts.headers = {**call.attempts.headers, **as_headers(counts)}

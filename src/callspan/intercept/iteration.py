@@ -1,8 +1,8 @@
 """Iteration: passes on what an iterator yields, and reports each item and how the iteration ends.
 
-One driver for iterators, and one for async ones. The latter is no generator, whose finalization would race with that of
-the inner one. Neither reports anything before its first step, or after its end. Items are taken without a `with` block,
-which costs more, because this runs for each chunk of a stream.
+One driver for iterators, and one for async ones. The latter is no generator: a generator's finalization would race with
+the inner one's. Neither reports anything before its first step, or after its end. Items are taken without a `with`
+block, which costs more, because this runs for each chunk of a stream.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class Patches:
         """The hooks of each patched SDK."""
         self._sdks: set[str] = set()
         self._awaited: set[tuple[Source, str]] = set()
-        """SDKs, each with a module whose past or future import patches it."""
+        """SDKs, each with a module. The import of the module, past or future, patches the SDK."""
         renew_locks(self, "_lock")
 
     @property
@@ -152,7 +152,7 @@ class Patches:
             return [status for statuses in self._status.values() for status in statuses]
 
     def _imported(self, sdk: Sdk, module: ModuleType) -> None:
-        """Patch an SDK whose base client was imported: its modules and the HTTP libraries, each once it is imported."""
+        """Patch an SDK, as its base client was imported: its modules and the HTTP libraries, once they are imported."""
         del module
         if sdk not in self._sdks or sdk in self._status:
             return
@@ -172,7 +172,7 @@ class Patches:
                 names.warn_once(library)
 
     def _note_missing(self, sdk: Sdk, by_module: Mapping[str, _Hooks]) -> None:
-        """Note the hooks whose module this version of the SDK lacks: it would be imported by now."""
+        """Note the hooks of modules that this version of the SDK lacks: they would be imported by now."""
         self._status[sdk] = []
         for name, hooks in by_module.items():
             if name in sys.modules or name in PROFILES[sdk].http:
@@ -281,7 +281,7 @@ def _owner(module: ModuleType, name: str) -> Any:
 
 
 def _defining(owner: Any, attribute: str) -> Any:
-    """Return the class or module whose own dictionary has the attribute, or None."""
+    """Return the class or module with the attribute in its own dictionary, or None."""
     classes = owner.__mro__ if inspect.isclass(owner) else filter(inspect.ismodule, (owner,))
     return next((cls for cls in classes if attribute in vars(cls)), None)
 

@@ -2,8 +2,8 @@
 
 The hook of `handshake` checks each new connection. If an SDK opened it, or its host is a known provider's, a known path
 makes callspan replace `send`, `recv` and `close` of that object; connections to other paths are only counted. The SDK,
-else the path, says whose calls they are: those of an SDK that was left out pass untouched. Messages that an SDK queues,
-resends after a reconnect or multiplexes pass here once, as sent.
+else the path, decides: messages of an SDK that was left out pass untouched. Messages that an SDK queues, resends after
+a reconnect or multiplexes pass here once, as sent.
 
 The application gets the identical messages and exceptions, in order. Each message is read on its thread as it passes.
 """
@@ -76,7 +76,7 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
 def _info(connection: Any) -> CallInfo | None:
     """Return the provider and server of a connection; None if neither an SDK nor a known host is involved.
 
-    None also if the SDK whose API it is was left out.
+    None also if the API belongs to an SDK that was left out.
     """
     uri, (sender, client) = _uri(connection), _sender(connection)
     profile = sender or PROFILES[registry.socket_wire(uri.path) or "openai"]

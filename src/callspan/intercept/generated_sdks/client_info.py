@@ -40,7 +40,7 @@ def call_info(client: Any, options: Any, stream: bool) -> CallInfo:
 
 
 def _server_of(client: Any, path: object) -> _Server:
-    """Return the server of a request: that of its path, if this is a whole URL, else that of the client."""
+    """Return the server of a request: from its path, if the path is a whole URL, else from the client."""
     kind: type = type(client)
     # The openai SDK's property imports a module on every access; the client also has the value in a field.
     url = path if isinstance(path, str) and "://" in path else getattr(client, names.BASE_URL.name, None)

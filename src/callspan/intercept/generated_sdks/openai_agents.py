@@ -1,8 +1,8 @@
 """OpenAI Agents: turns the runs, agents, tools, handoffs and guardrails of the `agents` package into scopes.
 
-The package notifies its trace processors of every trace and span, in the thread and context in which they start and
-end. callspan hooks the callers of the processors, because an application's `set_trace_processors` would remove a
-processor of its own. Spans of model calls are ignored, because the calls are recorded anyway.
+The package notifies its trace processors of every trace and span, in the thread and context of their start and end.
+callspan hooks the callers of the processors, because an application's `set_trace_processors` would remove a processor
+of its own. Spans of model calls are ignored, because the calls are recorded anyway.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOT_SCOPES: Final = frozenset({
 
 
 class RunTool(Tool):
-    """One run of a tool, whose arguments, and thus the model's tool call, are known only at its end."""
+    """One run of a tool. Its arguments, and thus the model's tool call, are known only at its end."""
 
     is_named_late = True
 
@@ -43,7 +43,7 @@ class RunTool(Tool):
 
 
 class RunHandoff(Handoff):
-    """A handoff within a run, whose target agent is known only at its end."""
+    """A handoff within a run. Its target agent is known only at its end."""
 
     is_named_late = True
 

@@ -23,7 +23,7 @@ _OF_EVERY_CHUNK: Final = frozenset(
         "usage",
     }
 )  # fmt: skip
-"""Fields that every chunk may have, those of OpenRouter too."""
+"""Fields that every chunk may have, also OpenRouter's."""
 _OBSERVE: Final = fail_open("observe a stream")
 _OBSERVE_HELPER: Final = fail_open("observe a stream helper")
 
@@ -135,7 +135,7 @@ def request_usage(endpoint: object, options: Any) -> bool:
 
     Without `stream_options.include_usage` a stream has no usage. With it there is a last chunk without choices, which
     breaks consumers that use the first choice of every chunk, so the reader hides it. The caller's objects are not
-    changed. Not for raw responses, whose bytes the caller may read.
+    changed. Not for raw responses: the caller may read their bytes.
     """
     if getattr(endpoint, "api", None) != "chat_completions":
         return False

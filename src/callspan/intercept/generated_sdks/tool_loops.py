@@ -30,7 +30,7 @@ _RUN: Final = fail_open("record the run of a tool")
 
 
 def observe_loop(original: Function, *_: object, **__: object) -> Function:
-    """Return a replacement of a runner's generator in which everything that runs belongs to the loop's agent."""
+    """Return a replacement of a runner's generator. Everything that runs in it belongs to the loop's agent."""
     return HookSteps(step=_START, before=_loop, on_return=within).around(original)
 
 
@@ -67,7 +67,7 @@ def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: An
 
 
 def within(loop: Loop, advances: Any) -> Any:
-    """Return an iterator over the same items, in which everything that runs belongs to the agent."""
+    """Return an iterator over the same items. Everything that runs in it belongs to the agent."""
     wrap = around_async_generator if inspect.isasyncgen(advances) else around_generator
     return named_like(wrap(lambda: advances, lambda: loop)(), advances)
 
@@ -78,7 +78,7 @@ def observe_loop_span(original: Function, *_: object, **__: object) -> Function:
 
 
 def observe_tool(original: Function, reads: Reads, **_: object) -> Function:
-    """Return a replacement of the function that returns the block in which the anthropic SDK runs a tool."""
+    """Return a replacement of the function that returns the anthropic SDK's block around a tool."""
     begin = partial(_tool_run, position(_TOOL_USE, reads, original))
     return HookSteps(step=_RUN, before=begin, on_return=_block).around(original, reads)
 
@@ -118,7 +118,7 @@ def _output(tool: LoopTool, result: Any) -> None:
 
 
 class _ToolBlock:
-    """The block in which a tool runs, instead of the SDK's, which creates a span.
+    """The block around a tool, instead of the SDK's, which creates a span.
 
     Like the SDK's `ToolRun` it accepts the result of the run; methods of a later SDK have no effect.
     """

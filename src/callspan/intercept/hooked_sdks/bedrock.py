@@ -103,7 +103,7 @@ class BedrockCall(OpenCall):
             fail(self.call, error, in_stream=False)
 
     def show_sent(self, content: object) -> None:
-        """Record the body as sent. That of a file is left to the HTTP library."""
+        """Record the body as sent, except for a file, which is left to the HTTP library."""
         if isinstance(content, bytes | bytearray) and not self.body_seen:
             self.body_seen = True
             self.call.sent(bytes(content), registry.decoded(bytes(content)))
@@ -122,7 +122,7 @@ class BedrockCall(OpenCall):
 
 
 def _opened(args: tuple[Any, ...], operation: Any, kwargs: dict[str, Any]) -> BedrockCall | None:
-    """Start a call; return None if the operation is none, or must not be observed."""
+    """Start a call; return None for an operation that is no call, or must not be observed."""
     row = _OPERATIONS.get(operation)
     if row is None:
         _count(args[0], operation)
@@ -153,7 +153,7 @@ def _content(params: dict[str, Any]) -> bytes | str | None:
 
 
 def _sdk(client: object) -> str:
-    """Return the SDK of a client: that of its class, else boto3 where it is used."""
+    """Return the SDK of a client: by its class, else boto3 where it is used."""
     modules = {kind.__module__.partition(".")[0] for kind in type(client).__mro__}
     return sdk_of(next(name for name in _SDKS if name in modules or (name == "boto3" and name in sys.modules)))
 
@@ -181,7 +181,7 @@ def _attempted(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> B
 
 
 def _received(opened: BedrockCall, answer: tuple[Any, BaseException | None]) -> None:
-    """Record the end of an attempt, whose exception is returned."""
+    """Record the end of an attempt that returns an exception."""
     success, error = answer
     if success is None:
         if error is not None:

@@ -151,7 +151,7 @@ def _error(error: BaseException) -> ErrorInfo | None:
 
 
 def _status(error: BaseException) -> int | None:
-    """Return the status that an error of the SDK states; those of its HTTP libraries may mean something else."""
+    """Return the status of an error of the SDK; in errors of its HTTP libraries it may mean something else."""
     if not any(base.__module__ == _ERRORS for base in type(error).__mro__):
         return None
     code = getattr(error, "code", None)
@@ -159,7 +159,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> GoogleCall | None:
-    """Start a call; return None if the request is none, or must not be observed."""
+    """Start a call; return None for a request that is no call, or must not be observed."""
     context = otel_context.get_current()
     factory = HOOK_CONTEXT.factory()
     _ANSWERED.set(None)
@@ -261,7 +261,7 @@ class _Segments(Watch):
 
 
 def _made(_args: object, _: object, _kwargs: object) -> CallIdCell | None:
-    """Return the call whose answer becomes an object; None if it is no answer."""
+    """Return the call that an object is made for; None if it is no answer."""
     id_cell = _ANSWERED.get()
     if id_cell is not None:
         _ANSWERED.set(None)

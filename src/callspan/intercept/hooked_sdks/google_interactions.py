@@ -1,7 +1,7 @@
 """Interactions of google-genai: observes the requests of the client that sends them, with their retries.
 
-From 2.9 on it is `do_request`, whose request is one of the HTTP library: the hooks of that see its attempts and the
-bytes of a stream. From 1.55 to 2.8 the client is one of an SDK generated as openai's is, with the same hooks.
+From 2.9 on it is `do_request`. The HTTP library sends its request, and the library's hooks see its attempts and the
+bytes of a stream. From 1.55 to 2.8 the client belongs to an SDK generated as openai's is, with the same hooks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROJECTS: Final = "/projects/"
 
 
 class InteractionObserver(ResponseObserver):
-    """Observes an open response, whose stream the SDK reads until its last event."""
+    """Observes an open response. The SDK reads its stream until the last event."""
 
     ends_with_last_event = True
     __slots__ = ()
@@ -46,7 +46,7 @@ class Interaction(OpenCall):
     __slots__ = ()
 
     def answered(self, response: Any) -> None:
-        """End a call whose answer was read, or observe the answer while it is read."""
+        """End a call if its answer was read, else observe the answer while it is read."""
         self.leave()
         call, status = self.call, response.status_code
         remember_result(response, call.id_cell)
@@ -61,7 +61,7 @@ class Interaction(OpenCall):
 
 
 def _opened(_args: object, request: Any, kwargs: dict[str, Any]) -> Interaction | None:
-    """Start a call; return None if the request is none, or must not be observed."""
+    """Start a call; return None for a request that is no call, or must not be observed."""
     factory, path = HOOK_CONTEXT.factory(), request.url.path
     if factory is None:
         return None
@@ -98,7 +98,7 @@ def _begun(call: Call, request: Any, context: Any) -> Interaction:
 
 
 def _requested(args: tuple[Any, ...], options: Any, kwargs: dict[str, Any]) -> OpenCall | None:
-    """Start a call of the older client, whose body another hook records."""
+    """Start a call of the older client. Another hook records its body."""
     factory, path = HOOK_CONTEXT.factory(), options.url.partition("?")[0]
     if factory is None:
         return None

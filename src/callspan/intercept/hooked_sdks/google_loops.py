@@ -1,4 +1,4 @@
-"""Loops of google-genai: automatic function calling, in which the SDK runs the application's functions, is an agent.
+"""Loops of google-genai: automatic function calling is an agent. In it the SDK runs the application's functions.
 
 A loop is the agent of all its requests and runs of functions: of `models`, and of `chats`, which have their own loop.
 """
@@ -19,7 +19,7 @@ _START: Final = fail_open("start the agent of automatic function calling")
 _RUN: Final = fail_open("record the run of a function")
 _INVOCATION_ERROR: Final = "FunctionInvocationError"
 _SESSION: Final = "ClientSession"
-"""The class of an MCP session, whose tools the SDK calls too."""
+"""The class of an MCP session. The SDK calls its tools too."""
 
 
 class _FunctionLoop(Loop):

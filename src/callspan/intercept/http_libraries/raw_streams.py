@@ -1,6 +1,6 @@
 """Raw streams: the bytes of a response below `iter_bytes`, which `iter_raw` and readers of `response.stream` get.
 
-The application keeps `response.stream`, whose inner stream, a private name, has an observed one in its place. It passes
+The application keeps `response.stream`. Its inner stream, a private name, is replaced by an observed one. It passes
 on the same pieces and reports that they begin, end or fail.
 """
 
