@@ -49,7 +49,7 @@ _MAX_METADATA_VALUES: Final = 4_000
 """Maximum number of values in the metadata of a record, which several blocks and a session may give."""
 _MAX_METADATA_BYTES: Final = 1 << 20
 _SIZED: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content"}
-"""The field whose size is limited, in records other than calls."""
+"""The field with a limited size, in records other than calls."""
 _MAX_ESCAPE_BYTES: Final = 6
 """Maximum size of one character in JSON: the escape of a control character."""
 Process: TypeAlias = Callable[[Any], Any]
@@ -210,7 +210,7 @@ class Processors:
 
 
 def interrupted(record: CallRecord) -> ProcessedRecord[CallRecord]:
-    """Return the record of a call whose processing was interrupted, without its content."""
+    """Return the record of a call without its content, because its processing was interrupted."""
     return ProcessedRecord(withhold(record, why="interrupted"))
 
 

@@ -1,7 +1,7 @@
 """Public records: calls as the application's redactor and callbacks get them, with bodies as plain JSON.
 
-A body is parsed on first access. It is the receiver's own: a change in place changes neither the record from which it
-was made nor any other receiver's.
+A body is parsed on first access. It is the receiver's own: a change in place changes neither the original record nor
+any other receiver's body.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RESPONSE_BODY: Final[Any] = Response.__dict__["body"]
 
 
 class JsonObject(dict[str, Any]):
-    """A body that is a JSON object: a dict. Until it is changed, its bytes are those of the record."""
+    """A body that is a JSON object: a dict. Until it is changed, it has the record's bytes."""
 
     __slots__ = ("_exact",)
 
@@ -39,7 +39,7 @@ class JsonObject(dict[str, Any]):
 
 
 class _PublicRequest(Request, frozen=True, kw_only=True):
-    """A request whose body is plain JSON, or None."""
+    """A request with a body that is plain JSON, or None."""
 
     @property  # type: ignore[misc] # in place of the field
     def body(self) -> Any:
@@ -47,7 +47,7 @@ class _PublicRequest(Request, frozen=True, kw_only=True):
 
 
 class _PublicResponse(Response, frozen=True, kw_only=True):
-    """A response whose body is plain JSON, or None."""
+    """A response with a body that is plain JSON, or None."""
 
     @property  # type: ignore[misc] # in place of the field
     def body(self) -> Any:
@@ -92,7 +92,7 @@ def _opened(part: Request | Response, descriptor: Any) -> object:
 
 
 def plain_json(body: msgspec.Raw) -> object:
-    """Return a body as new plain JSON, as text if it is not JSON; None if there is none."""
+    """Return a body as new plain JSON, as text if it is not JSON; None without a body."""
     value = decoded(body)
     if value is UNREADABLE:
         return bytes(body).decode("utf-8", "replace")

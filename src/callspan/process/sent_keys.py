@@ -1,4 +1,4 @@
-"""Sent keys: the secrets in the headers, the URL and the settings of a request, by which `known_keys` masks errors."""
+"""Sent keys: the secrets in the headers, the URL and the settings of a request. `known_keys` masks them in errors."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _PLAIN_HEADER: Final = re.compile(
     r"|x-amz-(?:content-sha256|date)|x-b3-.*|x-cloud-trace-context|x-forwarded-.*|x-goog-api-client|x-stainless-.*"
     r"|.*-?(?:request|trace|correlation|span|session|conversation|message|invocation|user|org|organization|project)-?id"
 )
-"""Headers whose values may look like keys, and are none."""
+"""Headers with values that may look like keys, and are not."""
 _RANDOM: Final = re.compile(r"(?=.{12})(?:.*?(?:[A-Za-z][0-9]|[0-9][A-Za-z])){3}")
-"""A value that is no name, date or version: a key in a header whose name does not say that it has one."""
+"""A value that is no name, date or version: a key in a header with a name that does not announce one."""
 _LONG: Final = 12
 """Characters of a password that are unlikely in other text."""
 _MAX_CAUSES: Final = 8
 _MAX_REMEMBERED: Final = 128
-"""Number of headers and URLs whose keys are not looked for again."""
+"""Number of headers and URLs that are not searched for keys again."""
 _CAUSE: Final[Callable[[BaseException], BaseException | None]] = vars(BaseException)["__cause__"].__get__
 _CONTEXT: Final[Callable[[BaseException], BaseException | None]] = vars(BaseException)["__context__"].__get__
 """Read what Python keeps: the attributes are any value where a class of the application has its own."""
@@ -97,7 +97,7 @@ def without_secrets(text: str) -> str:
 
 
 def answer_without_keys(record: CallRecord) -> CallRecord:
-    """Return the record of a failed call whose answer has no known key."""
+    """Return the record of a failed call, without known keys in its answer."""
     answer = None if record.response is None else decoded(record.response.body)
     masked = without_known_keys(answer)
     if masked == answer:
