@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from callspan.providers.wire_json import count, integer, text
-from callspan.receive.claude_records import Counters, LoggedBody, ObservedCall
-from callspan.receive.decoding import LogEvent
+from callspan.receive.claude_records import ClaudeEvent, Counters, LoggedBody, ObservedCall
 from callspan.receive.senders import Sender
 
 ERROR: Final = "api_error"
@@ -32,7 +31,7 @@ class Lane:
         """By their id."""
         self.answers: dict[str, LoggedBody] = {}
         """By the id of their request."""
-        self.facts: dict[str, LogEvent] = {}
+        self.facts: dict[str, ClaudeEvent] = {}
         """Each `api_request` and `api_error`, by its key."""
         self.written: dict[frozenset[str], None] = {}
         """Which calls were written, as the keys of their events, oldest first."""
@@ -48,10 +47,10 @@ class Lane:
         calls = [
             ObservedCall(request=self.requests.get(ident), response=answer) for ident, answer in self.answers.items()
         ]
-        facts = sorted(self.facts.items(), key=lambda item: event_order(item[1]))
+        facts = sorted(self.facts.items(), key=lambda item: item[1].order)
         facts = [item for item in facts if not _named(item, calls)]
         facts = _without_counted(facts, calls)
-        sent = sorted(self.requests.values(), key=lambda body: event_order(body.event))
+        sent = sorted(self.requests.values(), key=lambda body: body.event.order)
         of_request = {call.request.body_id: call for call in calls if call.request is not None}
         for item in facts:
             call = _sent_before(item[1], sent, of_request)
@@ -84,11 +83,6 @@ class Lane:
         self.written[keys] = None
 
 
-def event_order(event: LogEvent) -> tuple[int, int]:
-    """Return the sort key of an event: its time, then its number within the process."""
-    return event.time_ns, integer(event.attributes, "event.sequence") or 0
-
-
 def counters_in(body: object, model: str | None) -> Counters | None:
     """Return the model and the tokens of an answer's body."""
     if not isinstance(body, dict):
@@ -100,12 +94,12 @@ def counters_in(body: object, model: str | None) -> Counters | None:
     )
 
 
-def _counters_of(event: LogEvent) -> list[int]:
+def _counters_of(event: ClaudeEvent) -> list[int]:
     names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens")
     return [count(event.attributes, name) or 0 for name in names]
 
 
-def _add(call: ObservedCall, item: tuple[str, LogEvent]) -> None:
+def _add(call: ObservedCall, item: tuple[str, ClaudeEvent]) -> None:
     key, event = item
     call.keys_of_facts = (*call.keys_of_facts, key)
     if event.name == ERROR:
@@ -114,27 +108,27 @@ def _add(call: ObservedCall, item: tuple[str, LogEvent]) -> None:
         call.facts = event
 
 
-def _takes(call: ObservedCall, event: LogEvent) -> bool:
+def _takes(call: ObservedCall, event: ClaudeEvent) -> bool:
     """Return whether a call may have this event: it has at most one of each kind."""
     if event.name == ERROR and call.response is not None:
         return False
-    response_id = None if call.response is None else text(call.response.event.attributes, "request_id")
-    has_other_id = response_id is not None and text(event.attributes, "request_id") is not None
+    response_id = None if call.response is None else call.response.event.request_id
+    has_other_id = response_id is not None and event.request_id is not None
     return call.facts is None and call.error is None and not has_other_id
 
 
-def _named(item: tuple[str, LogEvent], calls: Iterable[ObservedCall]) -> bool:
+def _named(item: tuple[str, ClaudeEvent], calls: Iterable[ObservedCall]) -> bool:
     """Add an event to the call with the answer that it names; return False if there is no such call."""
-    if (request_id := text(item[1].attributes, "request_id")) is None:
+    if (request_id := item[1].request_id) is None:
         return False
     for call in calls:
-        if call.response is not None and text(call.response.event.attributes, "request_id") == request_id:
+        if call.response is not None and call.response.event.request_id == request_id:
             _add(call, item)
             return True
     return False
 
 
-def _without_counted(facts: list[tuple[str, LogEvent]], calls: list[ObservedCall]) -> list[tuple[str, LogEvent]]:
+def _without_counted(facts: list[tuple[str, ClaudeEvent]], calls: list[ObservedCall]) -> list[tuple[str, ClaudeEvent]]:
     """Give each answer the event with its counters; return the other events."""
     pairs = sorted(
         (abs(call.response.time_ns - event.time_ns), number, other)
@@ -150,8 +144,8 @@ def _without_counted(facts: list[tuple[str, LogEvent]], calls: list[ObservedCall
     return [item for number, item in enumerate(facts) if number not in counted]
 
 
-def _counts(event: LogEvent, counters: Counters | None) -> bool:
-    model = text(event.attributes, "model")
+def _counts(event: ClaudeEvent, counters: Counters | None) -> bool:
+    model = event.model
     return (
         counters is not None
         and counters.tokens == _counters_of(event)
@@ -159,7 +153,9 @@ def _counts(event: LogEvent, counters: Counters | None) -> bool:
     )
 
 
-def _sent_before(event: LogEvent, sent: list[LoggedBody], of_request: dict[str, ObservedCall]) -> ObservedCall | None:
+def _sent_before(
+    event: ClaudeEvent, sent: list[LoggedBody], of_request: dict[str, ObservedCall]
+) -> ObservedCall | None:
     """Return the call of the newest request before an event."""
     before = [body for body in sent if body.time_ns <= event.time_ns]
     if not before:

@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -39,8 +40,9 @@ from callspan.fail_open import fail_open
 from callspan.lock_free import LRUCache
 from callspan.providers import registry
 from callspan.providers.wire_json import flag, items, objects, text
-from callspan.receive.claude_calls import Lane, counters_in, event_order
+from callspan.receive.claude_calls import Lane, counters_in
 from callspan.receive.claude_records import (
+    ClaudeEvent,
     Counters,
     LoggedBody,
     ObservedCall,
@@ -123,7 +125,7 @@ class ClaudeCode:
     def records(self, events: Iterable[LogEvent], sender: Sender) -> Iterator[Leveled]:
         """Yield the records of a batch of events, each once; only calls may have further versions."""
         now_ns = 0
-        for event in sorted(filter(is_read, events), key=event_order):
+        for event in sorted(map(ClaudeEvent.of, filter(is_read, events)), key=attrgetter("order")):
             now_ns = event.time_ns
             with _READ:
                 yield from self._session(event, sender)
@@ -159,7 +161,7 @@ class ClaudeCode:
         self._is_continued = True
         for event in filter(is_read, events):
             with _READ:
-                self._restore(event, files, sender)
+                self._restore(ClaudeEvent.of(event), files, sender)
         for lane in self._lanes.values():
             for call in self._named(lane.calls()):
                 if call.waits and any(body.record_path for body in call.sent):
@@ -203,9 +205,9 @@ class ClaudeCode:
                     body.path.unlink()
             body.inline = body.path = body.record_path = None
 
-    def _session(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
+    def _session(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
         """Yield the start of a session of the program's own; note how it goes on."""
-        ident = text(event.attributes, "session.id")
+        ident = event.session_id
         if ident is None or (place := place_of(event, sender)).session_id != ident:
             return
         session = self._sessions.get(ident)
@@ -225,25 +227,25 @@ class ClaudeCode:
                 del self._lanes[key]
                 yield from self._calls(lane, is_over=True)
 
-    def _api_request_body(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        ident = text(event.attributes, "request_body_id") or own_key(event)
+    def _api_request_body(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
+        ident = event.request_body_id or event.own_key
         if not self._seen.is_first(f"request {ident}"):
             return
         lane = self._lane(event, sender)
         body = lane.requests[ident] = _body(ident, event, sender)
-        self._with_bodies.put(text(event.attributes, "session.id") or "", event)
+        self._with_bodies.put(event.session_id or "", event)
         self._note(event, body, waits_as=waiting_id(ident))
         if self._tools:
             yield from self._results_in(body)
 
-    def _api_response_body(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        ident = text(event.attributes, "request_body_id") or text(event.attributes, "request_id") or own_key(event)
+    def _api_response_body(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
+        ident = event.request_body_id or event.request_id or event.own_key
         if self._seen.is_first(f"answer {ident}"):
             body = self._lane(event, sender).answers[ident] = _body(ident, event, sender)
             self._note(event, body)
         yield from ()
 
-    def _api_request(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
+    def _api_request(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
         key = _key_of_facts(event)
         if self._seen.is_first(key):
             self._lane(event, sender).facts[key] = event
@@ -252,30 +254,30 @@ class ClaudeCode:
 
     _api_error = _api_request
 
-    def _tool_decision(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        ident = text(event.attributes, "tool_use_id")
+    def _tool_decision(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
+        ident = event.tool_use_id
         if ident is not None:
             self._decisions.put(ident, event.attributes)
             self._note(event, waits_as=waiting_id(tool_event_id(event, sender)))
             if text(event.attributes, "decision") != _ACCEPTED:
                 yield from self._ran(event, sender, event.attributes)
 
-    def _tool_result(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
-        decision = self._decisions.get(text(event.attributes, "tool_use_id") or "") or {}
+    def _tool_result(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
+        decision = self._decisions.get(event.tool_use_id or "") or {}
         self._note(event, waits_as=waiting_id(tool_event_id(event, sender)))
         yield from self._ran(event, sender, decision)
 
-    def _subagent_completed(self, event: LogEvent, sender: Sender) -> Iterator[Leveled]:
+    def _subagent_completed(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
         agent = agent_record(event, sender)
         self._note(event)
         if self._recorded.is_first(agent.event_id):
             yield agent, sender.level
 
-    def _ran(self, event: LogEvent, sender: Sender, decision: Attributes) -> Iterator[Leveled]:
+    def _ran(self, event: ClaudeEvent, sender: Sender, decision: Attributes) -> Iterator[Leveled]:
         tool = tool_record(event, sender, decision)
         if tool.tool_call_id is None or not self._recorded.is_first(tool.event_id):
             return
-        if self._with_bodies.get(text(event.attributes, "session.id") or "") is None:
+        if self._with_bodies.get(event.session_id or "") is None:
             yield tool, sender.level
         else:
             self._tools[tool.tool_call_id] = tool, sender
@@ -302,29 +304,28 @@ class ClaudeCode:
                     tool, sender = self._end_wait(ident)
                     yield with_result(tool, part.get("content")), sender.level
 
-    def _lane(self, event: LogEvent, sender: Sender) -> Lane:
+    def _lane(self, event: ClaudeEvent, sender: Sender) -> Lane:
         """Return the lane of an event, now the newest one, with its current sender."""
-        names = ("session.id", "query_source", "agent_id")
-        key = (*(text(event.attributes, name) for name in names), sender.bodies, sender.place)
+        key = (*event.purpose, sender.bodies, sender.place)
         lane = self._lanes.pop(key, None) or Lane(sender)
         self._lanes[key] = lane
         lane.sender, lane.last_ns = sender, max(lane.last_ns, event.time_ns)
         self._batch.lanes[lane] = None
         return lane
 
-    def _note(self, event: LogEvent, body: LoggedBody | None = None, *, waits_as: str = "") -> None:
+    def _note(self, event: ClaudeEvent, body: LoggedBody | None = None, *, waits_as: str = "") -> None:
         """Note for the history that an event was read. `waits_as`: the id by which its request or tool may wait."""
         if self._is_continued:
             kept = {name: value for name, value in event.attributes.items() if name in _NO_CONTENT}
             kept |= {} if body is None else _kept_of(body)
             self._batch.read.append(ReadEvent(msgspec.structs.replace(event, attributes=kept), waits_as))
 
-    def _restore(self, event: LogEvent, files: Mapping[str, Path], sender: Sender) -> None:
+    def _restore(self, event: ClaudeEvent, files: Mapping[str, Path], sender: Sender) -> None:
         """Take an event that an earlier receiver read. What it wrote is written; what waited is in a file."""
         attributes = event.attributes
         match event.name:
             case "api_request_body":
-                ident = text(attributes, "request_body_id") or own_key(event)
+                ident = event.request_body_id or event.own_key
                 path = files.get(waiting_id(ident))
                 call_id = self._written.id_of(f"body {ident}") or self._written.id_of(f"attempt {ident}")
                 if path is None and call_id is None:
@@ -337,7 +338,7 @@ class ClaudeCode:
                 self._lane(event, sender).requests[ident] = body
                 self._with_bodies.put(text(attributes, "session.id") or "", event)
             case "api_response_body":
-                ident = text(attributes, "request_body_id") or text(attributes, "request_id") or own_key(event)
+                ident = event.request_body_id or event.request_id or event.own_key
                 self._seen.put(f"answer {ident}", event)
                 body = self._lane(event, sender).answers[ident] = LoggedBody(body_id=ident, event=event)
                 models = [model for model in items(attributes, _MODELS) if isinstance(model, str)]
@@ -351,8 +352,8 @@ class ClaudeCode:
             case _:
                 self._restore_tool(event, files, sender)
 
-    def _restore_tool(self, event: LogEvent, files: Mapping[str, Path], sender: Sender) -> None:
-        ident = text(event.attributes, "tool_use_id") or ""
+    def _restore_tool(self, event: ClaudeEvent, files: Mapping[str, Path], sender: Sender) -> None:
+        ident = event.tool_use_id or ""
         if event.name == "tool_decision":
             self._decisions.put(ident, event.attributes)
             if text(event.attributes, "decision") == _ACCEPTED:
@@ -450,23 +451,14 @@ def waiting_id(ident: str) -> str:
     return response_call_id(_WAITING, ident)
 
 
-def own_key(event: LogEvent) -> str:
-    """Return the key of an event, the same however often it is sent.
-
-    Its sequence number alone is not enough: it restarts in each process, and a process may continue a session.
-    """
-    time_ns, sequence = event_order(event)
-    return f"{text(event.attributes, 'session.id')} {time_ns} {sequence}"
-
-
 def _names_of(call: ObservedCall) -> Names:
     """Return the names of a call, and the id that it gets if it was not written under any of them."""
     keys = [key.partition(" ")[2] for key in (*call.id_keys, *call.body_keys)]
-    return Names(call.ranked_keys, call_id_from((keys or [own_key(event) for event in call.events])[0]))
+    return Names(call.ranked_keys, call_id_from((keys or [event.own_key for event in call.events])[0]))
 
 
-def _key_of_facts(event: LogEvent) -> str:
-    return f"{event.name} {text(event.attributes, 'request_id') or own_key(event)}"
+def _key_of_facts(event: ClaudeEvent) -> str:
+    return f"{event.name} {event.request_id or event.own_key}"
 
 
 def _counters_alone(call: ObservedCall) -> ObservedCall:
@@ -476,10 +468,9 @@ def _counters_alone(call: ObservedCall) -> ObservedCall:
 
 def _count(answer: LoggedBody) -> None:
     """Note an answer's counters if nothing else joins it to the program's `api_request`."""
-    attributes = answer.event.attributes
-    has_id = text(attributes, "request_id") is not None
+    has_id = answer.event.request_id is not None
     if not (has_id or answer.counters is not None or answer.is_written) and answer.is_whole:
-        answer.counters = counters_in(registry.decoded(answer.content()), text(attributes, "model"))
+        answer.counters = counters_in(registry.decoded(answer.content()), answer.event.model)
 
 
 def _kept_of(body: LoggedBody) -> dict[str, object]:
@@ -499,7 +490,7 @@ def _leveled(tool: EventRecord, level: Content) -> Leveled:
     return tool, level
 
 
-def _body(ident: str, event: LogEvent, sender: Sender) -> LoggedBody:
+def _body(ident: str, event: ClaudeEvent, sender: Sender) -> LoggedBody:
     """Return a body, which is in the event or in a file that it names."""
     inline = text(event.attributes, "body")
     path = Path(text(event.attributes, "body_ref") or "")

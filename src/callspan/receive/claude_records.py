@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -73,12 +74,81 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     tokens: list[int]
 
 
+class ClaudeEvent(LogEvent, frozen=True, kw_only=True, dict=True):
+    """A log event of Claude Code. Names are looked up when they are first needed, and once."""
+
+    @classmethod
+    def of(cls, event: LogEvent) -> ClaudeEvent:
+        """Return the event with its names."""
+        return cls(
+            name=event.name,
+            time_ns=event.time_ns,
+            attributes=event.attributes,
+            resource=event.resource,
+            received_s=event.received_s,
+        )
+
+    @cached_property
+    def session_id(self) -> str | None:
+        """The program's own session."""
+        return text(self.attributes, "session.id")
+
+    @cached_property
+    def request_id(self) -> str | None:
+        """The id that the provider gave to the answer."""
+        return text(self.attributes, "request_id")
+
+    @cached_property
+    def request_body_id(self) -> str | None:
+        """The id that the program gave to the request."""
+        return text(self.attributes, "request_body_id")
+
+    @cached_property
+    def tool_use_id(self) -> str | None:
+        """The id of the model's tool call."""
+        return text(self.attributes, "tool_use_id")
+
+    @cached_property
+    def model(self) -> str | None:
+        """The requested model."""
+        return text(self.attributes, "model")
+
+    @cached_property
+    def service(self) -> str | None:
+        """The name of the program."""
+        return text(self.resource, "service.name")
+
+    @cached_property
+    def purpose(self) -> tuple[str | None, ...]:
+        """Session, purpose and agent, which tell apart the requests that are sent one at a time."""
+        return self.session_id, text(self.attributes, "query_source"), text(self.attributes, "agent_id")
+
+    @cached_property
+    def order(self) -> tuple[int, int]:
+        """The sort key of an event: its time, then its number within the process."""
+        return self.time_ns, integer(self.attributes, "event.sequence") or 0
+
+    @cached_property
+    def own_key(self) -> str:
+        """The key of an event, the same however often it is sent.
+
+        Its sequence number alone is not enough: it restarts in each process, and a process may continue a session.
+        """
+        time_ns, sequence = self.order
+        return f"{self.session_id} {time_ns} {sequence}"
+
+    @cached_property
+    def size(self) -> int:
+        """The length of the body, if the event has one."""
+        return count(self.attributes, "body_length") or 0
+
+
 class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
     """The body of one request to the provider, or of its answer."""
 
     body_id: str
     """The id of the request."""
-    event: LogEvent
+    event: ClaudeEvent
     inline: bytes | None = None
     """Its body, if it came with the event; None too once it was written."""
     path: Path | None = None
@@ -100,11 +170,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
     @property
     def is_whole(self) -> bool:
         """Whether the program has put all of it into its file."""
-        return self.path is None or _is_whole(self.path, self._size)
-
-    @property
-    def _size(self) -> int:
-        return count(self.event.attributes, "body_length") or 0
+        return self.path is None or _is_whole(self.path, self.event.size)
 
     @property
     def is_written(self) -> bool:
@@ -115,7 +181,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
         """Return its body; empty if it was not received, is in no file of callspan's, or was written before."""
         if self.path is None:
             return self.inline or b""
-        return _whole_file(self.path, self._size, self.event.received_s + _FILE_S)
+        return _whole_file(self.path, self.event.size, self.event.received_s + _FILE_S)
 
     def record(self) -> CallRecord | None:
         """Return the record that an earlier receiver made of it, or None."""
@@ -129,7 +195,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
 
     def has_content_of(self, other: LoggedBody) -> bool:
         """Return whether two bodies are the same."""
-        return self._size == other._size and self.content_digest() == other.content_digest()
+        return self.event.size == other.event.size and self.content_digest() == other.content_digest()
 
 
 class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
@@ -139,9 +205,9 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     retried: Sequence[LoggedBody] = ()
     """Attempts before the last one, which failed."""
     request: LoggedBody | None = None
-    facts: LogEvent | None = None
+    facts: ClaudeEvent | None = None
     """`api_request`: counters, cost and times."""
-    error: LogEvent | None = None
+    error: ClaudeEvent | None = None
     response: LoggedBody | None = None
     """`api_response_body`."""
     keys_of_facts: tuple[str, ...] = ()
@@ -152,7 +218,7 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     """Whether only its counters came, because the body of its answer was lost."""
 
     @property
-    def events(self) -> list[LogEvent]:
+    def events(self) -> list[ClaudeEvent]:
         """The events of its end; events that say more come first."""
         response = None if self.response is None else self.response.event
         return [event for event in (self.facts, self.error, response) if event is not None]
@@ -171,14 +237,14 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     @property
     def id_keys(self) -> list[str]:
         """Its names if the provider gave an id to its answer."""
-        ids = (text(event.attributes, "request_id") for event in self.events)
-        return [f"id {ident}" for ident in dict.fromkeys(ids) if ident]
+        ids = dict.fromkeys([event.request_id for event in self.events])
+        return [f"id {ident}" for ident in ids if ident]
 
     @property
     def body_keys(self) -> list[str]:
         """Its names if bodies were received."""
-        bodies = filter(None, (self.response, self.request))
-        return [f"body {ident}" for ident in dict.fromkeys(body.body_id for body in bodies)]
+        ids = dict.fromkeys([body.body_id for body in (self.response, self.request) if body is not None])
+        return [f"body {ident}" for ident in ids]
 
     @property
     def keys(self) -> list[str]:
@@ -195,7 +261,7 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     @property
     def time_ns(self) -> int:
         """The time of its first event."""
-        return min(event.time_ns for event in (*self.events, *(body.event for body in self.sent)))
+        return min([*[event.time_ns for event in self.events], *[body.time_ns for body in self.sent]])
 
 
 def _whole_file(path: Path, size: int, until_s: float) -> bytes:
@@ -214,10 +280,9 @@ def _is_whole(path: Path, size: int) -> bool:
     return stored is not None and stored >= size
 
 
-def call_id_of(attributes: Attributes) -> str | None:
+def call_id_of(event: ClaudeEvent) -> str | None:
     """Return the id of the call of an event, derived from the provider's request id; None without it."""
-    ident = text(attributes, "request_id")
-    return None if ident is None else call_id_from(ident)
+    return None if event.request_id is None else call_id_from(event.request_id)
 
 
 def call_id_from(ident: str) -> str:
@@ -230,13 +295,13 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
     events, sent = call.events, call.sent
     main = events[0] if events else sent[-1].event
     attributes = main.attributes
-    request, redactions = _request(call, attributes)
+    request, redactions = _request(call, main)
     response, counters, error, response_redactions = _response(call)
     timing = _timing(call, sent)
     status = integer(attributes, "status_code")
     if call.error is not None and call.facts is None:
         message = text(attributes, "error")
-        error = error_info(status=status, body=None, message=message, request_id=text(attributes, "request_id"))
+        error = error_info(status=status, body=None, message=message, request_id=main.request_id)
     is_unanswered = not events
     is_answered = call.facts is not None or call.response is not None
     is_stream = any(body.is_stream for body in sent)
@@ -253,12 +318,12 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
         trace_id=sender.trace_id,
         parent_span_id=sender.span_id,
         place=place_of(main, sender),
-        service=text(main.resource, "service.name"),
+        service=main.service,
         request=request,
         response=response,
         usage=counters or (None if call.response is not None and call.response.is_written else _usage(attributes)),
         timing=timing,
-        attempts=_attempts(sent, timing, status, text(attributes, "request_id")),
+        attempts=_attempts(sent, timing, status, main.request_id),
         retries=failed_before if sent or call.error is not None else None,
         outcome=INTERRUPTED if is_unanswered else _SUCCESS if error is None else "error",
         error=_UNANSWERED if is_unanswered else error,
@@ -269,10 +334,9 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
     )
 
 
-def place_of(event: LogEvent, sender: Sender) -> Place:
+def place_of(event: ClaudeEvent, sender: Sender) -> Place:
     """Return the session that started the program, else the program's own."""
-    own = Place(session_id=text(event.attributes, "session.id"), session_name=text(event.resource, "service.name"))
-    return sender.place_of(event, own)
+    return sender.place_of(event, Place(session_id=event.session_id, session_name=event.service))
 
 
 def _timing(call: ObservedCall, sent: Sequence[LoggedBody]) -> Timing:
@@ -307,17 +371,17 @@ def _attempts(sent: Sequence[LoggedBody], timing: Timing, status: int | None, re
     return [*(Attempt(number=number, start_ns=start_ns) for number, start_ns in enumerate(starts, 1)), last]
 
 
-def _request(call: ObservedCall, attributes: Attributes) -> tuple[Request, list[Redaction]]:
+def _request(call: ObservedCall, main: ClaudeEvent) -> tuple[Request, list[Redaction]]:
     """Return the request; without a body if it was not received whole, or was written before."""
     # Attempts have the same body, and one of them may have been written before.
     sent = next((body for body in reversed(call.sent) if not body.is_written), call.request)
-    request = Request(model=text(attributes, "model"), conversation_id=text(attributes, "session.id"))
+    request = Request(model=main.model, conversation_id=main.session_id)
     if sent is not None and (record := sent.record()) is not None:
         sent.is_stream = record.request.stream is True
         return record.request, list(record.redactions)
     content = b"" if sent is None else sent.content()
     if sent is None or not isinstance(body := registry.decoded(content), dict):
-        speed = text(attributes, "speed")
+        speed = text(main.attributes, "speed")
         params: dict[str, object] = {"speed": speed} if speed not in (None, _NORMAL) else {}
         return msgspec.structs.replace(request, params=params), _not_received("request.body", sent)
     if body.pop(_NOT_OF_THE_WIRE, None) is not None:
@@ -399,16 +463,14 @@ def _ms(attributes: Attributes, name: str) -> int:
     return duration_ns(attributes, name) or 0
 
 
-def tool_event_id(event: LogEvent, sender: Sender) -> str:
+def tool_event_id(event: ClaudeEvent, sender: Sender) -> str:
     """Return the id of the record of a tool's run."""
-    attributes = event.attributes
-    return f"{call_id_of(attributes) or place_of(event, sender).session_id}-{text(attributes, 'tool_use_id')}"
+    return f"{call_id_of(event) or place_of(event, sender).session_id}-{event.tool_use_id}"
 
 
-def tool_record(event: LogEvent, sender: Sender, decision: Attributes) -> EventRecord:
+def tool_record(event: ClaudeEvent, sender: Sender, decision: Attributes) -> EventRecord:
     """Return the record of a tool's run, without its result, which only the next request to the model has."""
     attributes, duration_ns = event.attributes, _ms(event.attributes, "duration_ms")
-    tool_call_id, call_id = text(attributes, "tool_use_id"), call_id_of(attributes)
     has_failed = text(attributes, "success") == "false" or attributes.get("success") is False
     decided = text(decision, "decision") or text(attributes, "decision")
     if decided is not None and decided != _ACCEPTED:
@@ -421,10 +483,10 @@ def tool_record(event: LogEvent, sender: Sender, decision: Attributes) -> EventR
     arguments = parse_arguments(text(attributes, "tool_input") or text(attributes, "tool_parameters"))
     return msgspec.structs.replace(
         tool_run(tool_event_id(event, sender), event, sender, place_of(event, sender), decision, duration_ns),
-        call_id=call_id,
+        call_id=call_id_of(event),
         system=text(attributes, "agent.name") or text(attributes, "agent_id"),
         data=None if arguments is None else {"arguments": arguments},
-        tool_call_id=tool_call_id,
+        tool_call_id=event.tool_use_id,
         error=error,
     )
 
@@ -449,7 +511,7 @@ def _started_agent(result: object) -> str | None:
     return ids[-1] if ids else None
 
 
-def agent_record(event: LogEvent, sender: Sender) -> EventRecord:
+def agent_record(event: ClaudeEvent, sender: Sender) -> EventRecord:
     """Return the record of a subagent that has ended."""
     attributes, duration_ns, place = event.attributes, _ms(event.attributes, "duration_ms"), place_of(event, sender)
     return EventRecord(
