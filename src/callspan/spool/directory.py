@@ -120,19 +120,31 @@ def sync_stores(directory: Path) -> None:
         os.fsync(descriptor)
 
 
-def restore_stores(root: Path, store_sets: Iterable[Collection[Target]]) -> None:
-    """Write the lists of stores below a root that a power failure or a full disk has damaged.
+def lists_in(root: Path, store_sets: Iterable[Collection[Target]]) -> dict[Path, list[str]]:
+    """Return the directories below a root that state their stores, each with the list.
 
-    A directory's name confirms its list: one of `store_sets`, or a list that was not yet in its place.
+    A list that a power failure or a full disk has damaged is written again, if the directory's name confirms one of
+    `store_sets`, or a list that was not yet in its place. Empty for another user's root.
     """
+    lists: dict[Path, list[str]] = {}
     with suppress(OSError):
         for directory in entries_of(root):
-            if not stores_of(directory) and segments_in(directory):
-                lists = (_list_entries(root, stores) for stores in store_sets)
-                unplaced = (_lines_of(path) for path in directory.glob(f"{STORES_FILE}.*"))
-                if confirmed := next(filter(partial(_is_named_by, directory), chain(lists, unplaced)), None):
-                    _write_stores(directory, confirmed)
-                    sync_stores(directory)
+            if lines := stores_of(directory) or _restored(directory, store_sets):
+                lists[directory] = lines
+    return lists
+
+
+def _restored(directory: Path, store_sets: Iterable[Collection[Target]]) -> list[str]:
+    """Return the restored list of a directory with segments; empty if nothing confirms one, or it cannot be written."""
+    with suppress(OSError):
+        if segments_in(directory):
+            lists = (_list_entries(directory.parent, stores) for stores in store_sets)
+            unplaced = (_lines_of(path) for path in directory.glob(f"{STORES_FILE}.*"))
+            if confirmed := next(filter(partial(_is_named_by, directory), chain(lists, unplaced)), None):
+                _write_stores(directory, confirmed)
+                sync_stores(directory)
+                return [*confirmed]
+    return []
 
 
 def _is_named_by(directory: Path, lines: Sequence[str]) -> bool:

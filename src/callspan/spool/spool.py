@@ -308,9 +308,8 @@ class Spool:
         """Yield the segments of processes that have only stores of this spool, except the segments that it holds."""
         for root in {directory.parent for directory in self._directories}:
             own_keys = {target.key(root) for target in self._sinks}
-            spool_files.restore_stores(root, [self._sinks.keys()])
-            for directory in spool_files.directories_in([root]):
-                if spool_files.keys_of(directory) <= own_keys:
+            for directory, lines in spool_files.lists_in(root, [self._sinks.keys()]).items():
+                if own_keys.issuperset(map(spool_files.key_of, lines)):
                     yield from (path for path in spool_files.segments_in(directory) if path not in self._segments)
 
     def adopt(self, path: Path) -> Segment | None:

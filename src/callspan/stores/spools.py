@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
@@ -13,12 +13,10 @@ from callspan.settings import SettingError, Settings, absolute
 from callspan.settings_loader import load, state_directory
 from callspan.spool.directory import (
     Target,
-    directories_in,
     directory_of,
     fallback_roots,
     files_in,
-    keys_of,
-    restore_stores,
+    lists_in,
 )
 from callspan.spool.findings import Finding, findings_in
 from callspan.stores.protocol import Store
@@ -87,7 +85,7 @@ def roots_for(urls: Iterable[str], settings: Settings | None = None) -> list[Pat
 
 def findings_for(urls: Sequence[str], settings: Settings | None = None) -> list[Finding]:
     """Return what keeps records for these stores from being found or delivered. Raises SettingError."""
-    directories = {directory for url in urls for directory in directories_for(url, urls, settings)}
+    directories = set(_directories_of(urls, (), settings))
     return list(findings_in(roots_for(urls, settings), directories.__contains__))
 
 
@@ -106,8 +104,15 @@ def directories_for(url: str, other_urls: Sequence[str], settings: Settings | No
 
     Raises SettingError for an invalid URL.
     """
-    target, roots = target_of(find_store(url)), roots_for([url, *other_urls], settings)
-    target_sets = _sets_of((url, *other_urls, *(settings or load(warn=False)).stores))
-    for root in roots:
-        restore_stores(root, target_sets)
-    return [directory for directory in directories_in(roots) if target.key(directory.parent) in keys_of(directory)]
+    return list(_directories_of([url], other_urls, settings))
+
+
+def _directories_of(urls: Sequence[str], other_urls: Sequence[str], settings: Settings | None) -> Iterator[Path]:
+    """Yield the spool directories that list any of these stores. Others below the same roots are read only once."""
+    targets = [target_of(find_store(url)) for url in urls]
+    target_sets = _sets_of((*urls, *other_urls, *(settings or load(warn=False)).stores))
+    for root in roots_for([*urls, *other_urls], settings):
+        entries = {target.list_entry(root) for target in targets}
+        yield from (
+            directory for directory, lines in lists_in(root, target_sets).items() if entries.intersection(lines)
+        )
