@@ -716,14 +716,18 @@ class Forwarding(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 async def test_nothing_below_a_call_is_counted_again(mode: Mode, seen: Capture) -> None:
     client = client_of(mode, transport=Forwarding(mode))
+    mode.provider.reply(text="Of the SDK.")
+    mode.provider.reply(text="Of the other client.")
     await post(mode, client, APIS["chat"])
-    assert (the_call(seen).api, len(mode.provider.requests)) == ("chat_completions", 2)
+    call = the_call(seen)
+    assert (call.request.model, call.text, len(mode.provider.requests)) == ("m-1", "Of the other client.", 2)
     await mode.wait(ask(mode.openai()))
     assert [len(call.attempts) for call in seen.records] == [1, 1]
 
 
+@pytest.mark.parametrize("by", ["other code", "openai"])
 async def test_task_that_outlives_the_request_that_started_it_is_recorded(
-    provider: ScriptedProvider, seen: Capture
+    provider: ScriptedProvider, by: str, seen: Capture
 ) -> None:
     mode, tasks = Mode("async", provider), []
 
@@ -738,7 +742,8 @@ async def test_task_that_outlives_the_request_that_started_it_is_recorded(
             return httpx.Response(200, json={})
 
     released = asyncio.Event()
-    await post(mode, client_of(mode, transport=Starting()), APIS["chat"])
+    client = client_of(mode, transport=Starting())
+    await (post(mode, client, APIS["chat"]) if by == "other code" else ask(mode.openai(http_client=client)))
     released.set()
     await tasks[0]
     assert len(seen.records) == 3

@@ -20,7 +20,7 @@ from callspan.agent.requirement import lacks_session
 from callspan.background import is_isolated
 from callspan.fail_open import fail_open
 from callspan.intercept import other_instrumentations
-from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver, is_below_wire_call
+from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver, is_below_whole_call
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.settings import Content, strictest
@@ -340,7 +340,7 @@ class HookContext:
         If OpenTelemetry's instrumentation is suppressed, calls have only a record, no span or metrics.
         """
         context = current_context()
-        if lacks_session(context) or is_isolated() or is_below_wire_call():
+        if lacks_session(context) or is_isolated() or is_below_whole_call():
             return None
         level = content_of(context)
         factory = self.factories.get(self.content if level is None else strictest(self.content, level))

@@ -31,9 +31,11 @@ class OpenCall:
 
     is_sent_by_http_library: ClassVar[bool] = True
     """Whether the hooks of the HTTP library see its attempts, instead of one of the SDK."""
+    is_whole: ClassVar[bool] = False
+    """Whether nothing below it is a call: what its transport sends is how it is sent."""
     __slots__ = (
-        "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "inject", "observer",
-        "on_data", "received", "response",
+        "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "inject", "is_sending",
+        "observer", "on_data", "received", "response",
     )  # fmt: skip
 
     def __init__(self, call: Call, outer: Context, *, inject: bool) -> None:
@@ -50,6 +52,8 @@ class OpenCall:
         """Whether to send `traceparent` with each attempt."""
         self._outer = outer
         self.context = call.span.within(outer)
+        self.is_sending = False
+        """False once its request has returned, which a task sees that it has started."""
         self.observer: ResponseObserver | None = None
         self._outer_call: OpenCall | None = None
         self.received = 0
@@ -60,6 +64,7 @@ class OpenCall:
     def enter(self) -> None:
         """Make the call current. Raises only interrupts."""
         try:
+            self.is_sending = True
             self._outer_call = CURRENT_CALL.get()
             CURRENT_CALL.set(self)
             if self.call.has_span_from_start:
@@ -70,6 +75,7 @@ class OpenCall:
 
     def leave(self) -> None:
         """Undo `enter`, even an interrupted one. May be repeated."""
+        self.is_sending = False
         # Attaches instead of detaching, which swallows and logs exceptions that a signal handler raises in it.
         if CURRENT_CALL.get() is self:
             try:

@@ -28,25 +28,23 @@ from callspan.observe.call import Call, failure
 from callspan.record.call import ErrorInfo
 
 if TYPE_CHECKING:
-    from callspan.intercept.http_libraries.wire_calls import WireCall
     from callspan.intercept.open_call import OpenCall
 
 _END: Final = fail_open("end a call")
 OBSERVERS: Final[dict[int, ResponseObserver]] = {}
 """The observers by `id()` of their response; changed only by `ResponseObserver`."""
 CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_call", default=None)
-"""The call whose `request` is running in this context; not set while its stream is read."""
-WIRE_CALL: Final[ContextVar[WireCall | None]] = ContextVar("callspan_wire_call", default=None)
-"""The call whose HTTP request is being sent in this context, if it is known by its path and body; see `wire_calls`."""
+"""The call whose request is sent in this context, or was by the code that has started this task; not set while its
+stream is read."""
 READING: Final[ContextVar[Reading | None]] = ContextVar("callspan_reading", default=None)
 """The call whose response is being read, if a middleware may send further requests for it meanwhile."""
 _EVENT_STARTS: Final = (b"data:", b"event:", b":")
 
 
-def is_below_wire_call() -> bool:
-    """Return whether the running code sends the request of a call that is known by its path and body."""
-    wire_call = WIRE_CALL.get()
-    return wire_call is not None and wire_call.is_sending
+def is_below_whole_call() -> bool:
+    """Return whether the running code sends the request of a call that has all requests below it in it."""
+    open_call = CURRENT_CALL.get()
+    return open_call is not None and open_call.is_whole and open_call.is_sending
 
 
 class Reading:
@@ -54,6 +52,7 @@ class Reading:
 
     __slots__ = ("built", "built_retries", "call", "context", "inject", "received")
     is_sent_by_http_library: ClassVar[bool] = True
+    body_seen = True
 
     def __init__(self, opened: OpenCall) -> None:
         self.built, self.built_retries, self.received = None, opened.built_retries, opened.received

@@ -57,7 +57,7 @@ def _opened(args: tuple[Any, ...], options: Any, kwargs: dict[str, Any]) -> Open
 def _identified(args: tuple[Any, ...], response: object, kwargs: dict[str, Any]) -> None:
     """Attach the final HTTP response to its call."""
     open_call = CURRENT_CALL.get()
-    if open_call is None:
+    if open_call is None or not open_call.is_sent_by_http_library:
         _note_unseen(args[0], kwargs.get("options"), response)
     else:
         open_call.attach_response(response)
@@ -80,7 +80,9 @@ def _note_unseen(client: object, options: Any, response: object) -> None:
 
 def _building(_args: object, options: Any, kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:
     open_call = CURRENT_CALL.get()
-    return None if open_call is None else (open_call, options, kwargs.get("retries_taken"))
+    if open_call is None or not open_call.is_sent_by_http_library:
+        return None
+    return open_call, options, kwargs.get("retries_taken")
 
 
 def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:

@@ -1,7 +1,7 @@
 """HTTP hooks: observe the attempts of a call and the closing of its responses.
 
 All users of the HTTP library call `send`. Within a call, anything but the SDK's request for it passes straight through;
-outside of one, a request to a model is a call itself (`wire_calls`).
+outside of one, a request to a model is a call itself (`wire_calls`), which the outer of two hooks begins and ends.
 Requests that are no attempts (token exchange, middleware) lack the SDKs' `x-stainless-lang` header.
 """
 
@@ -13,9 +13,8 @@ from opentelemetry import propagate
 
 from callspan.errors import error_status
 from callspan.fail_open import fail_open
-from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
+from callspan.intercept.hooks import Function, HookSteps, Reads
 from callspan.intercept.http_libraries import wire_calls
-from callspan.intercept.http_libraries.wire_calls import WireCall
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, READING, Reading, ResponseObserver
 from callspan.providers import registry
@@ -26,12 +25,10 @@ _MARK: Final = b"x-stainless-lang"
 _CLOSED: Final = fail_open("detect the close of a response")
 
 
-def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading | WireCall | None:
-    """Record the start of an attempt, or of a call; return None for requests that are neither."""
+def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading | None:
+    """Record the start of an attempt; return None for requests that are none."""
     open_call = CURRENT_CALL.get() or READING.get()
-    if open_call is None:
-        return wire_calls.opened(request) if HOOK_CONTEXT.http_calls else None
-    if not open_call.is_sent_by_http_library:
+    if open_call is None or not open_call.is_sent_by_http_library:
         return None
     # Raw headers, because httpx decodes all of them for a lookup by name.
     if request is not open_call.built and _MARK not in {name.lower() for name, _ in request.headers.raw}:
@@ -41,7 +38,7 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading
     try:
         if open_call.inject:
             propagate.inject(request.headers, context=open_call.context)
-        if isinstance(open_call, OpenCall) and not open_call.body_seen:
+        if not open_call.body_seen:
             open_call.body_seen = True
             open_call.call.sent(request.content, registry.decoded(request.content))
     except Exception as error:
@@ -49,31 +46,16 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading
     return open_call
 
 
-def _enter(open_call: OpenCall | Reading | WireCall) -> None:
-    if type(open_call) is WireCall:
-        open_call.enter()
-
-
-def _abandon(open_call: OpenCall | Reading | WireCall, error: BaseException | None) -> None:
-    if isinstance(open_call, WireCall):
-        open_call.abandon(error)
-
-
-def _record_failure(open_call: OpenCall | Reading | WireCall, error: BaseException) -> None:
-    open_call.call.attempts.failed(type(error), error_status(error))
-    if isinstance(open_call, WireCall):
-        open_call.fail(error)
-
-
-def _received(open_call: OpenCall | Reading | WireCall, response: Any) -> None:
-    if isinstance(open_call, WireCall):
-        open_call.answered(response)
-        return
+def _received(open_call: OpenCall | Reading, response: Any) -> None:
     open_call.received = id(response)
     headers = relevant_headers(response.headers.raw)
     open_call.call.attempts.headers_received(
         response.status_code, headers, lambda: response.content, response.extensions
     )  # fmt: skip
+
+
+def _failed(open_call: OpenCall | Reading, error: BaseException) -> None:
+    open_call.call.attempts.failed(type(error), error_status(error))
 
 
 def _observer(_args: object, response: object, _kwargs: object) -> ResponseObserver | None:
@@ -85,9 +67,14 @@ def _report_close(observer: ResponseObserver, outcome: object) -> None:
     observer.closed()
 
 
-SEND: Final = HookSteps(
-    step=_ATTEMPT, before=_sending, enter=_enter, on_return=_received, on_error=_record_failure, on_failure=_abandon,
-)  # fmt: skip
-"""Observes the attempts of calls, and requests that are calls, around `Client.send`."""
+_ATTEMPTS: Final = HookSteps(step=_ATTEMPT, before=_sending, on_return=_received, on_error=_failed)
+
+
+def calls_and_attempts(original: Function, reads: Reads, *, is_async: bool = False) -> Function:
+    """Return a function that does the same as `Client.send`, and observes the attempts of calls, and other calls."""
+    attempts = _ATTEMPTS.around(original, reads, is_async=is_async)
+    return wire_calls.CALL.around(attempts, reads, is_async=is_async)
+
+
 CLOSE: Final = HookSteps(step=_CLOSED, before=_observer, on_return=_report_close, on_error=_report_close)
 """Reports the end of an observed call around `Response.close`."""

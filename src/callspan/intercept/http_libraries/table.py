@@ -25,7 +25,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
         "{a}iter_bytes", _of_http("Response"), raw.BYTES.around, "content of {sync} streaming raw responses",
     ),
     *both(
-        "send", _of_http("{Async}Client"), sends.SEND.around, "attempts of {sync} calls", awaits=True,
+        "send", _of_http("{Async}Client"), sends.calls_and_attempts, "attempts of {sync} calls", awaits=True,
         reads={"request": 1},
     ),
     Hook(

@@ -18,7 +18,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate
 from opentelemetry.context import Context
 
-from callspan.agent.call_ids import remember_call, remember_result
+from callspan.agent.call_ids import remember_result
+from callspan.errors import error_status
 from callspan.fail_open import fail_open
 from callspan.intercept.body_parsers import (
     EventParser,
@@ -32,10 +33,11 @@ from callspan.intercept.body_parsers import (
     read_file,
     stated_length,
 )
-from callspan.intercept.hooks import HOOK_CONTEXT
+from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.http_libraries import raw_streams
 from callspan.intercept.invoked_chunks import take_invoked
-from callspan.intercept.responses import WIRE_CALL, ResponseObserver, parsing_error
+from callspan.intercept.open_call import OpenCall
+from callspan.intercept.responses import CURRENT_CALL, READING, ResponseObserver, parsing_error
 from callspan.observe.call import Call, failure
 from callspan.observe.factory import CallInfo
 from callspan.providers import registry, wires
@@ -46,60 +48,29 @@ from callspan.providers.rate_limits import relevant_headers, request_id
 from callspan.providers.user_agents import UserAgent, user_agent_of
 from callspan.record.call import ErrorInfo, Request
 
-_ENTER: Final = fail_open("make the span of a request to a model the current one")
+_OPEN: Final = fail_open("observe a request to a model")
 _DESCRIBE: Final = fail_open("read model and stream of a request to a model")
 _POST: Final = "POST"
 _URL: Final = "://"
 _INVOKED: Final = "invoke_model"
 
 
-class WireCall:
-    """A call while its HTTP request is sent."""
+class WireCall(OpenCall):
+    """A call while its HTTP request is sent, which is its only attempt."""
 
-    __slots__ = ("_context", "_outer", "call", "invokes", "is_sending")
+    __slots__ = ("invokes",)
+    is_sent_by_http_library = False
+    is_whole = True
 
     def __init__(self, call: Call, outer: Context, *, invokes: bool) -> None:
-        self.call = call
-        self._outer, self._context = outer, call.span.within(outer)
+        super().__init__(call, outer, inject=HOOK_CONTEXT.propagate)
         self.invokes = invokes
         """Whether it invokes a model of Bedrock, whose events have the chunks of another API in them."""
-        self.is_sending = False
-        """False once its request has returned, which a task sees that it has started."""
-
-    def propagate(self, headers: Any) -> None:
-        """Add `traceparent` to the headers of its request."""
-        propagate.inject(headers, context=self._context)
-
-    def enter(self) -> None:
-        """Make the call current. Raises only interrupts."""
-        try:
-            self.is_sending = True
-            WIRE_CALL.set(self)
-            remember_call(self._outer, self.call.id_cell)
-            otel_context.attach(self._context)
-        except Exception as error:
-            _ENTER.report(error)
-
-    def leave(self) -> None:
-        """Undo `enter`, even an interrupted one. May be repeated."""
-        self.is_sending = False
-        if WIRE_CALL.get() is self:
-            # Attaches instead of detaching, which swallows and logs exceptions that a signal handler raises in it.
-            try:
-                otel_context.attach(self._outer)
-                WIRE_CALL.set(None)
-            except Exception as error:
-                _ENTER.report(error)
-                WIRE_CALL.set(None)
-
-    def abandon(self, error: BaseException | None) -> None:
-        """End the call without what callspan has failed to observe of its answer or exception. May be repeated."""
-        self.leave()
-        self.call.abandon(error)
 
     def fail(self, error: BaseException) -> None:
         """End the call with the exception that is raised to the caller, or with an interrupt. May be repeated."""
         self.leave()
+        self.call.attempts.failed(type(error), error_status(error))
         how, outcome, info = failure(error, in_stream=False)
         if info is not None and _URL in (info.message or ""):  # its query may have a key
             info = msgspec.structs.replace(info, message=None)
@@ -242,9 +213,12 @@ def _error_of_status(call: Call, status: int, body: object) -> ErrorInfo:
     return error_info(status=status, body=body, request_id=request_id(call.attempts.headers))
 
 
-def opened(request: Any) -> WireCall | None:
-    """Start the call of a request; return None if it is none, or must not be observed."""
-    if request.method != _POST:
+def _opened(_args: object, request: Any, _kwargs: object) -> WireCall | None:
+    """Start the call of a request; return None if it is none, must not be observed, or is sent for another call."""
+    open_call = CURRENT_CALL.get()
+    if (open_call is not None and open_call.is_sending) or READING.get() is not None:
+        return None
+    if not HOOK_CONTEXT.http_calls or request.method != _POST:
         return None
     url, path = request.url, _path_of(request)
     wire = wires.of_path(path)
@@ -273,8 +247,8 @@ def opened(request: Any) -> WireCall | None:
     wire_call = WireCall(call, context, invokes=invokes)
     call.sent(content, body)
     call.attempts.started(request=request)
-    if HOOK_CONTEXT.propagate:
-        wire_call.propagate(request.headers)
+    if wire_call.inject:
+        propagate.inject(request.headers, context=wire_call.context)
     return wire_call
 
 
@@ -316,3 +290,10 @@ def _info(url: Any, wire: wires.Wire, user_agent: UserAgent, endpoint: Endpoint,
         sdk=user_agent.sdk, server_address=url.host, server_port=port_of(url.scheme, url.port),
         model=described.model or wire.model, stream=wire.stream or described.stream,
     )  # fmt: skip
+
+
+CALL: Final = HookSteps(
+    step=_OPEN, before=_opened, enter=OpenCall.enter, on_return=WireCall.answered, on_error=WireCall.fail,
+    on_failure=OpenCall.abandon,
+)  # fmt: skip
+"""Observes requests that are calls, around what sends any request of an HTTP library."""
