@@ -140,7 +140,7 @@ class ResponseObserver:
 
     def _error_at_end(self) -> ErrorInfo | None:
         """Return the error in the last bytes of a stream, which the SDK has ignored."""
-        if b"error" not in self.tail:
+        if self.tail.find(b"error") < 0:
             return None
         with _END:
             error_body = error_at_end(bytes(self.tail), is_whole=self.tail_is_whole)
@@ -149,7 +149,7 @@ class ResponseObserver:
 
     def _take_refused_chunk(self) -> None:
         """Record what an event states beside an error, such as usage: the SDK raises that and passes on nothing."""
-        if b"error" not in self.tail or self.on_data is bool:  # the response was replaced
+        if self.tail.find(b"error") < 0 or self.on_data is bool:  # the response was replaced
             return
         with _END:
             event = last_event(bytes(self.tail), is_whole=self.tail_is_whole)

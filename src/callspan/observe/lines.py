@@ -33,7 +33,7 @@ class LineReader:
             return
         self._held.append(piece)
         self._size += len(piece)
-        if b"\n" in piece:
+        if piece.find(b"\n") >= 0:
             self._split(self._held)
         elif not self._is_results and self._size >= _HEAD_BYTES:
             head = b"".join(self._held)

@@ -105,7 +105,8 @@ def with_plain_values(record: Record) -> Record:
     """Return the record with the application's values as new plain JSON (see `plain`); the same object without any."""
     if type(record) is CallRecord and not record.metadata:
         return record
-    values, cut_fields = dict[str, object](), list[str]()
+    values: dict[str, object] = {}
+    cut_fields: list[str] = []
     if record.metadata:
         values["metadata"], is_cut = plain_within(record.metadata, _MAX_METADATA_VALUES)
         cut_fields += ["metadata"] if is_cut else []

@@ -280,7 +280,7 @@ class Segment:
         size = os.lseek(self._descriptor, 0, os.SEEK_END)  # takes no lock and a fifth of the time of `size`
         if size and size + len(payload) + LINE_BYTES > limit:
             return False
-        if _LINE_END in payload:
+        if payload.find(_LINE_END) >= 0:
             payload = payload.replace(_LINE_END, b" ")  # only between JSON tokens: in strings it is escaped
         head = b"%08x " % crc32(payload)
         if not self._is_whole:

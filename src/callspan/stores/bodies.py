@@ -207,7 +207,7 @@ def _place(api: str, side: Side, field: str, is_element: bool) -> Place:
 def _elements(raw: bytes) -> list[msgspec.Raw] | None:
     """Return the elements of a list; None for other JSON, and for the numbers of tokens."""
     elements = _raw_array.decode(raw) if raw[:1] == b"[" else None
-    return None if elements and bytes(elements[0])[:1] in _DIGITS else elements
+    return None if elements and bytes(elements[0])[0] in _DIGITS else elements
 
 
 def _count(elements: Sequence[object] | None) -> int:
@@ -282,7 +282,7 @@ def _reference_to(value: bytes, known: Mapping[bytes, bytes]) -> bytes:
 
 def repeats(answer: bytes) -> bool:
     """Return whether the JSON of an answer refers to other pieces."""
-    return _REPETITION_START in answer
+    return answer.find(_REPETITION_START) >= 0
 
 
 def whole(answer: bytes, find: Callable[[bytes], bytes]) -> bytes:
@@ -345,7 +345,7 @@ def to_row(part: Piece) -> StoredPiece:
     """Return the stored form of a piece."""
     if part.place is None:
         return StoredPiece(None, None, None, part.json)
-    value = _value(_REPETITION.sub(_NULL, part.json) if _REPETITION_START in part.json else part.json)
+    value = _value(_REPETITION.sub(_NULL, part.json) if part.json.find(_REFERENCE_START) >= 0 else part.json)
     if part.place.is_plain and (message := _message(value, part.json)) is not None:
         return StoredPiece(*message, None, None)
     texts = said(value, part.place)
@@ -367,7 +367,7 @@ def from_row(role: str | None, text: str | None, reasoning: str | None, json: by
     """Return the exact JSON of a stored piece."""
     if json is None:
         return _message_json(role or "", text or "")
-    if _REFERENCE_START not in json:
+    if json.find(_REFERENCE_START) < 0:
         return json
     texts = f"{text or ''}{reasoning or ''}"
     return _REFERENCE.sub(lambda mark: _encode(texts[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
@@ -423,4 +423,4 @@ def _value(json: bytes) -> object:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     # Only escapes can represent characters that a text must not have.
-    return plain(value) if b"\\u" in json else value
+    return plain(value) if json.find(b"\\") >= 0 and json.find(b"\\u") >= 0 else value

@@ -116,4 +116,4 @@ def line_of(record: Record) -> bytes:
     if isinstance(record, CallRecord) and (conversation := record.conversation) is not None:
         record = msgspec.structs.replace(record, conversation=without_media_bytes(conversation))
     data = encode(record)
-    return data.translate(_SPACES) if b"\n" in data or b"\r" in data else data
+    return data.translate(_SPACES) if data.find(b"\n") >= 0 or data.find(b"\r") >= 0 else data

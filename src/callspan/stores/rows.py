@@ -52,7 +52,8 @@ fields; their defaults; its own default.
 
 def to_row(table: Table, record: Record) -> Row:
     """Return the columns of a record that are not NULL, without bodies, conversation and computed columns."""
-    row, extra = Row(), Tree()
+    row: Row = {}
+    extra: Tree = {}
     for name, values_of, fields, defaults, struct_default in _layouts(table.kind):
         struct = getattr(record, name) if name else record
         if struct is None:
