@@ -35,7 +35,7 @@ Returned: TypeAlias = Callable[[Any, Any], object]
 Reads: TypeAlias = Mapping[str, int]
 """Parameters that a hook reads, with their usual positions, counting the instance."""
 
-_NOTHING_READ: Final[Reads] = {}
+NOTHING_READ: Final[Reads] = {}
 _ABSENT: Final[Any] = object()
 _DATA: Final = fail_open("read a response")
 _LOOK: Final = fail_open("look for other instrumentations")
@@ -65,7 +65,7 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     Takes the exception that is raised to the caller, or None.
     """
 
-    def around(self, original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
+    def around(self, original: Function, reads: Reads = NOTHING_READ, *, is_async: bool = False) -> Function:
         """Return a function that does the same as `original`, with the steps around it.
 
         `is_async` is also True for functions that return awaitables but are not coroutine functions, as wrappers may
@@ -97,7 +97,7 @@ def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[A
     return update_wrapper(hooked, original)
 
 
-def observe_data(original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
+def observe_data(original: Function, reads: Reads = NOTHING_READ, *, is_async: bool = False) -> Function:
     """Return a function that first passes `data` to the observer of `response`, then does the same as `original`.
 
     The observer is the one in `OBSERVERS`, else the current call if its `response` is it. For functions that are

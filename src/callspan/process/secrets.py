@@ -360,13 +360,7 @@ def _mask_call(record: CallRecord, search: BoundedSearch) -> CallRecord:
             break
     request = encoded({**sent, **masked}) if masked else None
     response = None
-    may_repeat = masked or (
-        record.api not in _WITHOUT_SETTINGS
-        and record.response is not None
-        # To search the bytes is cheaper than to parse them.
-        and _is_marked(bytes(record.response.body).lower(), _CREDENTIAL_MARKS)
-    )
-    if may_repeat and record.response is not None:
+    if record.response is not None and (masked or record.api not in _WITHOUT_SETTINGS):
         received = _members(record.response.body)
         repeated = _changed_members(received, search, masked.keys())
         response = encoded({**received, **repeated}) if repeated else None
@@ -591,7 +585,7 @@ def _plain_name(key: str) -> str:
 
 def _is_marked(text: bytes, marks: tuple[bytes, ...]) -> bool:
     for mark in marks:  # noqa: SIM110 - a generator calls as many functions as there are marks
-        if mark in text:
+        if text.find(mark) >= 0:
             return True
     return False
 
@@ -617,6 +611,8 @@ def _changed_members(
     `repeated` are the members of the request in which something was masked, if the body is its answer.
     """
     settings = _settings(members, repeated)
+    if not settings:
+        return {}
     masked = _masked_members(settings, search, repeated)
     return {key: item for key, item in masked.items() if item != settings[key]}
 
@@ -628,8 +624,9 @@ def _settings(members: dict[str, msgspec.Raw], repeated: Collection[str] | None 
         content = bytes(item)
         if (
             (key not in _CONTENT if repeated is None else _is_repeated(key) or key in repeated)
-            or (_OFFERED[0] in content and _OFFERED[1] in content)
-        ):  # fmt: skip
+            # Only the entries of a list offer tools.
+            or (content[:1] == b"[" and content.find(_OFFERED[0]) >= 0 and content.find(_OFFERED[1]) >= 0)
+        ):
             settings[key] = item
     if not settings or not _is_marked(encode_json(settings).lower(), _CREDENTIAL_MARKS):
         return {}
@@ -650,7 +647,7 @@ def _masked_members(
     Texts that may be content, as they are in a member that callspan does not know, are never cut.
     """
     texts = BoundedSearch(MAX_SETTINGS_SEARCHED, _MAX_SETTING)
-    masked = dict[str, object]()
+    masked: dict[str, object] = {}
     for key, item in members.items():
         if key in _ENVELOPES:
             masked[key] = _masked_members(item, search, repeated) if isinstance(item, dict) else item

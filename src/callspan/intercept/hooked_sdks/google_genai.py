@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import lru_cache, partial, update_wrapper
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ from callspan.agent.call_ids import remember_result
 from callspan.errors import outcome_of, qualified_name
 from callspan.fail_open import fail_open
 from callspan.intercept.foreign_objects import StateByObject
-from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
+from callspan.intercept.hooks import HOOK_CONTEXT, NOTHING_READ, Function, HookSteps, Reads
 from callspan.intercept.iteration import Take, Watch, watched
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, parsing_error
@@ -260,20 +260,29 @@ class _Segments(Watch):
         self._call.lost()
 
 
-def _made(_args: object, _: object, _kwargs: object) -> CallIdCell | None:
-    """Return the call that an object is made for; None if it is no answer."""
-    id_cell = _ANSWERED.get()
-    if id_cell is not None:
-        _ANSWERED.set(None)
-    return id_cell
+def noting_objects(original: Function, reads: Reads = NOTHING_READ, *, is_async: bool = False) -> Function:
+    """Return a function that does the same as `BaseModel._from_response`, and notes the call of an answer or chunk.
+
+    One function instead of the steps of a hook, because it runs for each chunk.
+    """
+    del reads, is_async
+    answered, set_answered = _ANSWERED.get, _ANSWERED.set
+
+    def hooked(*args: Any, **kwargs: Any) -> Any:
+        id_cell = answered()
+        if id_cell is None:
+            return original(*args, **kwargs)
+        set_answered(None)
+        result = original(*args, **kwargs)
+        try:
+            remember_result(result, id_cell)
+        except Exception as error:
+            _OBJECT.report(error)
+        return result
+
+    return update_wrapper(hooked, original)
 
 
-def _remember(id_cell: CallIdCell, result: object) -> None:
-    remember_result(result, id_cell)
-
-
-OBJECT: Final = HookSteps(step=_OBJECT, before=_made, on_return=_remember)
-"""Notes the call of each answer and chunk around `BaseModel._from_response`."""
 DOWNLOAD: Final = HookSteps(
     step=_RESULTS, before=_downloading, on_return=_downloaded,
     on_error=lambda results, error: results.fail(error, in_stream=False),

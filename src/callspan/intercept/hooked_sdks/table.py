@@ -120,7 +120,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
         reads={"http_request": 1, "stream": 3}, is_async=True,
     ),
     Hook(
-        "_from_response", ("google.genai._common:BaseModel",), google_genai.OBJECT.around,
+        "_from_response", ("google.genai._common:BaseModel",), google_genai.noting_objects,
         "ids of calls by the objects of their answers",
     ),
     Hook(
