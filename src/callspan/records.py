@@ -33,7 +33,7 @@ from callspan.record.events import (
 )
 from callspan.record.formats import FORMAT, OtherFormatError
 from callspan.record.ids import new_id
-from callspan.record.labels import labels
+from callspan.record.labels import aside_of, labels
 from callspan.record.messages import (
     INSTRUCTION_ROLES,
     Conversation,
@@ -97,6 +97,7 @@ __all__ = [
     "UnknownPart",
     "Usage",
     "UsageIteration",
+    "aside_of",
     "decode",
     "difference",
     "encode",

@@ -228,6 +228,19 @@ def test_lists_show_first_message_tools_and_failures(store: Delivery, records: R
     assert [one.event_id for one in later if isinstance(one, EventRecord)] == ["e3", "t1"]
 
 
+def test_call_that_names_the_session_is_not_its_first(store: Delivery, records: Records) -> None:
+    """Claude Code asks a model for a title first."""
+    asked = [{"role": "user", "content": "Write a title of at most six words."}]
+    store.write(
+        records.call(asked, "A parcel", session_id="a", at_s=0, metadata={"purpose": "generate_session_title"}),
+        records.call(
+            [{"role": "user", "content": "Where is it?"}], "there", session_id="a", at_s=1, metadata={"purpose": "sdk"}
+        ),
+        records.call(asked, "A parcel", session_id="b", at_s=0, metadata={"purpose": "generate_session_title"}),
+    )
+    assert store.read().first_words(["a", "b"]) == {"a": "Where is it?"}
+
+
 def test_steps_are_numbered_by_position(url: str, store: Delivery, records: Records, tmp_path: Path) -> None:
     """Two processes have started steps alternately, each counting its own."""
     for place in (0, 2, 1, 3):

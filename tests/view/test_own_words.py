@@ -251,6 +251,21 @@ def test_tokens_have_their_probabilities_where_recorded(store: Delivery, records
     assert "10.0 %" in str(page.locator(".token").nth(1).get_attribute("title"))
 
 
+def test_title_of_a_session_opens_no_conversation(store: Delivery, records: Records, tab: Open) -> None:
+    asked = [{"role": "user", "content": "Write a title."}]
+    title = {"metadata": {"purpose": "generate_session_title"}}
+    store.write(
+        records.session("s1", start_ns=START_NS),
+        records.call(asked, "Lost parcel", session_id="s1", at_s=0, **title),
+        records.call([{"role": "user", "content": "Where is it?"}], "In Bonn.", session_id="s1", at_s=1),
+    )
+    page = tab(store.url, "session/s1", ".aside summary").tab
+    assert page.inner_text("h1").endswith("Where is it?")
+    assert page.inner_text(".aside summary") == "generate session title: Lost parcel"
+    assert not page.is_visible(".aside .turn")
+    assert "Where is it?" in page.locator("[aria-label=Conversation] .turn:visible").first.inner_text()
+
+
 def test_heads_of_calls_sort_and_then_times_have_days(store: Delivery, records: Records, tab: Open) -> None:
     usd = {"c1": "0.01", "c2": "0.03", "c3": "0.02"}
     for at, (call_id, cost) in enumerate(usd.items()):

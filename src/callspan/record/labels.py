@@ -17,6 +17,20 @@ EXTRA: Final = "extra"
 _SCALARS: Final = (bool, int, float)
 
 
+PURPOSE: Final = "purpose"
+ASIDES: Final = (
+    *("generate_session_title", "rename_generate_name", "agent_namer", "prompt_suggestion", "agent_summary"),
+    *("away_summary", "tool_use_summary_generation"),
+)
+"""Purposes of calls by which Claude Code names and sums up a session. They are no part of its conversation."""
+
+
+def aside_of(metadata: Mapping[str, object]) -> str | None:
+    """Return the purpose of a call beside the conversation; None for any other call."""
+    purpose = metadata.get(PURPOSE)
+    return purpose if isinstance(purpose, str) and purpose in ASIDES else None
+
+
 def label(value: object) -> str | None:
     """Return a string, number or bool as text; None for anything else."""
     if isinstance(value, str):

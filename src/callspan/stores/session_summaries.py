@@ -13,6 +13,7 @@ import msgspec
 from callspan.formatting import excerpt
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord, start_id
+from callspan.record.labels import ASIDES, PURPOSE
 from callspan.record.reward_sums import REWARD
 from callspan.stores import aggregates, rewards
 from callspan.stores.base import CallAggregates, CallError, Run, SessionSummary, Summary
@@ -28,9 +29,13 @@ _WORDS: Final = 160
 """Characters of the first words."""
 _NO_CALLS: Final = CallAggregates(calls=0, errors=0)
 _QUESTION: Final = "question"
-_FIRST: Final = """
-SELECT c.call_id, c.session_id FROM calls c WHERE (c.session_id, c.start_ns) IN (
-  SELECT session_id, min(start_ns) FROM calls WHERE {condition} GROUP BY session_id) ORDER BY c.call_id
+_IN_CONVERSATION: Final = (
+    f"(c.metadata IS NULL OR coalesce(callspan_label(c.metadata, '{PURPOSE}'), '') NOT IN {ASIDES!r})"
+)
+_FIRST: Final = f"""
+SELECT c.call_id, c.session_id FROM calls c WHERE {_IN_CONVERSATION} AND (c.session_id, c.start_ns) IN (
+  SELECT c.session_id, min(c.start_ns) FROM calls c WHERE c.{{condition}} AND {_IN_CONVERSATION} GROUP BY c.session_id)
+ORDER BY c.call_id
 """
 _RUNS: Final = """
 SELECT * FROM (

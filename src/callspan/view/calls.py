@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import excerpt, in_ms
-from callspan.records import CallRecord
+from callspan.records import CallRecord, aside_of
 from callspan.stores import as_row, call_facts, question
 from callspan.view.source import PageRequest, Row
 
@@ -62,6 +62,7 @@ def call_row(call: CallRecord) -> Row:
         "output": excerpt(" ".join(call.answer_texts or ()), _WORDS),
         "max_tokens": next((value for key, value in call.request.params.items() if key in _LIMITS), None),
         "attempts": _attempts(call),
+        "aside": aside_of(call.metadata),
     }
 
 

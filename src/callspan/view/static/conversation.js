@@ -114,8 +114,14 @@ export const scoreLine = record => [
   record.annotation ? soft(` “${oneLine(record.annotation)}”`) : ""
 ].flatMap(one => (one ? [one, " "] : []));
 
+// A call that names or sums up the session, folded: it changes no instructions.
+const asideOf = (entry, { join, called, told }) => h("details.aside", { data: { entry: entry.id } },
+  h("summary", null, soft(`${entry.call.aside.replaceAll("_", " ")}: ${oneLine(entry.call.output || "").slice(0, 160)}`)),
+  newMessages(entry, called, told), turnBox("assistant", clock(ms(entry.start_ns)), [answers(entry, join), footLine(entry.call)]));
+
 // The turns that an entry adds; none if another entry shows it.
 export const turnOf = (entry, context) => {
+  if (entry.call?.aside) return [asideOf(entry, context)];
   const { join, called, told } = context;
   if (entry.kind === "call") {
     const start = [context.agent, clock(ms(entry.start_ns))].filter(Boolean).join(" ");
