@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from callspan.process.wire_words import WIRE_VALUES, WIRE_WORDS
 from callspan.providers.registry import by_api, generic, with_conversation
-from callspan.record.apis import APIS
+from callspan.record.apis import APIS, OTHER
 from callspan.stores import bodies
 
-__all__ = ["APIS", "endpoint", "folded", "restored", "with_conversation"]
+__all__ = ["APIS", "OTHER", "WIRE_VALUES", "WIRE_WORDS", "endpoint", "folded", "restored", "with_conversation"]
 
 
 def endpoint(api: str) -> Any:

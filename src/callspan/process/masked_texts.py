@@ -17,7 +17,8 @@ from msgspec import inspect as types
 from callspan.forks import late_attribute
 from callspan.providers.base import Operation
 from callspan.providers.hosts import PROVIDERS
-from callspan.record.apis import APIS
+from callspan.record import json_schema
+from callspan.record.apis import APIS, of_every_api
 from callspan.record.events import Record
 from callspan.record.vocabulary import DATA_FIELDS, KEYS, METADATA_FIELDS, WORDS
 
@@ -41,17 +42,15 @@ _DATA: Final = ("event_type", "data")
 _OWN: Final = "callspan_"
 """How the only key of an object begins by which callspan replaces media, or what is too large."""
 _REFERENCE_FIELDS: Final = frozenset({"bytes", "dimensions", "messages", "mime", "seconds", "sha256"})
-_ARGUMENTS: Final = frozenset({"arguments", "args", "variables", "outputs", "promptVariables"})
+"""Members of such an object's value."""
+_ARGUMENTS: Final = of_every_api(lambda row: row.tools.arguments)
 """Members of bodies whose keys are the application's, or the model's."""
-_ARGUMENTS_OF: Final = frozenset({"input", "parameters", "response", "result"})
+_ARGUMENTS_OF: Final = of_every_api(lambda row: row.tools.beside_name)
 """The same, beside the name or id of a tool."""
-_TOOL_NAMES: Final = frozenset({"name", "call_id", "toolUseId"})
-_NAMED: Final = frozenset({"properties", "$defs", "definitions", "patternProperties", "dependentSchemas"})
-"""Members of schemas that hold schemas by the names of arguments."""
-_SCHEMA_WORDS: Final = frozenset({"type", "properties", "$ref", "anyOf", "oneOf", "allOf"})
-_SCHEMAS: Final = frozenset({"inputSchema", "input_schema", "schema", "json_schema", "parameters"})
-_JSON: Final = "json"
-"""The member of a result of a tool in Converse, and of the schema of its arguments."""
+_TOOL_NAMES: Final = of_every_api(lambda row: row.tools.names)
+_SCHEMAS: Final = of_every_api(lambda row: row.tools.schemas)
+_WRAPPERS: Final = of_every_api(lambda row: row.tools.wrappers)
+"""Members around the JSON of a tool's result, and around the schema of its arguments."""
 _METADATA: Final = "metadata"
 
 
@@ -202,9 +201,9 @@ def _member(key: str, item: Any, beside: Mapping[str, Any], mask: Mask, around: 
         return item if _is_word(key, item) else _text(item, mask)
     if key == _METADATA and isinstance(item, dict):
         return _named(item, METADATA_FIELDS, mask)
-    if key in _NAMED and isinstance(item, dict):
+    if key in json_schema.BY_NAME and isinstance(item, dict):
         names = _distinct({name: _text(name, mask) for name in item})
-        return {names[name]: _wire(schema, mask, _JSON) for name, schema in item.items()}
+        return {names[name]: _wire(schema, mask) for name, schema in item.items()}
     return _free(item, mask) if _is_application(key, item, beside, around) else _wire(item, mask, key)
 
 
@@ -214,10 +213,10 @@ def _is_application(key: str, item: Any, beside: Mapping[str, Any], around: str)
         return True
     if not isinstance(item, dict):
         return False
-    if key == _JSON:
+    if key in _WRAPPERS:
         return around not in _SCHEMAS
     is_of_tool = key in _ARGUMENTS_OF and not _TOOL_NAMES.isdisjoint(beside)
-    return is_of_tool and (key != "parameters" or _SCHEMA_WORDS.isdisjoint(item))
+    return is_of_tool and (key not in _SCHEMAS or json_schema.STRUCTURE.isdisjoint(item))
 
 
 def _is_word(key: str, item: object) -> bool:

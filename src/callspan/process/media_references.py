@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
-from callspan.record.apis import APIS
+from callspan.record.apis import APIS, OTHER, of_every_api
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.content_level import CONTENT_FIELDS
@@ -29,22 +29,17 @@ _SMALL_BODY: Final = 4096
 _STRIDE: Final = 1024
 _WINDOW: Final = 64
 _MARKS: Final = {row.name: row.media_marks for row in APIS.values() if row.media_marks is not None}
-_ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
+_ANY_MARK: Final = OTHER.media_marks or ()
 _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
 _MIN_LENGTH: Final = 16
 _CONTAINERS: Final = (dict, list, str)
-_EMBEDDINGS: Final = "embeddings"
+_VECTORS: Final = {name: row.files.vectors for name, row in APIS.items() if row.files.vectors is not None}
 _FLOAT_BYTES: Final = 4
-_NOT_MEDIA: Final = ("redacted_thinking", "reasoning.encrypted", "text")
-"""Types of objects whose `data` is no file: the sealed reasoning of a model, a text. A type may be any JSON."""
-_FIELDS: Final = {
-    "data": None, "file_data": None, "image_data": None, "bytes": None, "bytesBase64Encoded": None,
-    "b64_json": "image/png", "partial_image_b64": "image/png", "result": "image/png",
-}  # fmt: skip
-"""Fields with plain base64, and the media type if neither another field nor the header states it."""
-_LIST: Final = "images"
-"""A field with a list of plain base64, of Ollama."""
+_NOT_MEDIA: Final = sorted(of_every_api(lambda row: row.files.other_types))
+"""Types of objects whose text is no file. A list, because a type may be any JSON."""
+_FIELDS: Final = {field.name: field for row in (*APIS.values(), OTHER) for field in row.files.fields}
+_LISTS: Final = {field.name: field.mime for row in APIS.values() for field in row.files.lists}
 _MIN_FILE: Final = 1024
 _FILE_STARTS: Final = ("iVBORw0KGg", "/9j/", "UklGR", "R0lGO", "JVBERi", "ZkxhQ", "T2dnU", "SUQz", "PHN2Z", "AAAA")
 """How the base64 of a file begins: PNG, JPEG, WebP and WAV, GIF, PDF, FLAC, Ogg, MP3, SVG, MP4."""
@@ -60,7 +55,7 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     """
     data = bytes(body)
     size = len(data)
-    if size == 0 or (size > _SMALL_BODY and not _has_long_run(data, size) and api != _EMBEDDINGS):
+    if size == 0 or (size > _SMALL_BODY and not _has_long_run(data, size) and api not in _VECTORS):
         return False
     for mark in _MARKS.get(api, _ANY_MARK):
         # CPython searches for a short string twice as fast from the end as from the start.
@@ -121,19 +116,19 @@ def _referenced(body: msgspec.Raw, api: str) -> msgspec.Raw | None:
     value = decoded(body)
     if value is UNREADABLE:
         return None
-    has_vectors = api == _EMBEDDINGS and _replace_vectors(value)
+    has_vectors = api in _VECTORS and _replace_vectors(value, *_VECTORS[api])
     return encoded(value) if _replace(value) or has_vectors else None
 
 
-def _replace_vectors(value: object) -> bool:
+def _replace_vectors(value: object, entries: str, member: str) -> bool:
     """Replace the vectors of an embeddings answer (lists, or base64 of 4-byte floats) by their length, in place."""
     has_vectors = False
-    rows = value.get("data") if isinstance(value, dict) else None
+    rows = value.get(entries) if isinstance(value, dict) else None
     for row in rows if isinstance(rows, list) else ():
-        vector = row.get("embedding") if isinstance(row, dict) else None
+        vector = row.get(member) if isinstance(row, dict) else None
         if isinstance(vector, list | str):
             length = len(vector) if isinstance(vector, list) else len(vector) * 3 // 4 // _FLOAT_BYTES
-            row["embedding"] = {VECTOR_KEY: {"dimensions": length}}
+            row[member] = {VECTOR_KEY: {"dimensions": length}}
             has_vectors = True
     return has_vectors
 
@@ -153,17 +148,17 @@ def _replace(value: Any) -> bool:
                 value[key] = reference
                 has_media = True
         elif isinstance(item, dict | list):
-            has_media |= _replace_images(item) if key == _LIST else _replace(item)
+            has_media |= _replace_images(item, _LISTS[key]) if key in _LISTS else _replace(item)
     return has_media
 
 
-def _replace_images(images: object) -> bool:
+def _replace_images(images: object, mime: str | None) -> bool:
     has_media = _replace(images)
     if not isinstance(images, list):
         return has_media
     for position, image in enumerate(images):
         is_media = isinstance(image, str) and len(image) >= _MIN_LENGTH and _is_base64(image)
-        if is_media and (reference := _media(str(image), None, _FIELDS["b64_json"])) is not None:
+        if is_media and (reference := _media(str(image), None, mime)) is not None:
             images[position] = reference
             has_media = True
     return has_media
@@ -173,11 +168,12 @@ def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, obje
     if text.startswith("data:"):
         return _data_url(text)
     kind = holder.get("type")
-    if key not in _FIELDS or (key == "result" and kind != "image_generation_call"):
+    field = _FIELDS.get(key)
+    if field is None or (field.only_in and kind != field.only_in):
         return _file(text, stated_mime(holder)) if len(text) >= _MIN_FILE else None
     if len(text) < _MIN_LENGTH or kind in _NOT_MEDIA:
         return None
-    return _media(text, stated_mime(holder), _FIELDS[key]) if _is_base64(text) else None
+    return _media(text, stated_mime(holder), field.mime) if _is_base64(text) else None
 
 
 def _file(text: str, mime: str | None = None) -> dict[str, object] | None:

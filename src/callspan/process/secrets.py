@@ -12,7 +12,8 @@ import msgspec
 from callspan.process.content import decoded, encoded, with_bodies
 from callspan.process.known_keys import MASK, fields_without_known_keys
 from callspan.providers.error_kinds import FIRST_ERROR
-from callspan.record.apis import APIS
+from callspan.record import json_schema
+from callspan.record.apis import APIS, of_every_api
 from callspan.record.call import CallRecord, ErrorInfo, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -23,8 +24,9 @@ _R = TypeVar("_R", bound=CallRecord | SessionRecord | TimestepRecord | EventReco
 _WORD_BREAK: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+@lru_cache(maxsize=1024)
+def _plain_name(key: str) -> str:
+    return key.lower().replace("-", "").replace("_", "")
 
 
 _KEYS: Final = (
@@ -60,23 +62,15 @@ _OPTION: Final = re.compile(r"--?([A-Za-z][\w-]{0,63})(=|$)")
 """An option of a command, as of those that start an MCP server, perhaps with the beginning of its value."""
 _HEADER_OPTIONS: Final = frozenset({"H", "header", "headers"})
 _HEADER_NAME: Final = re.compile(r"[\w-]{1,64}")
-_NAMES_OF_SCHEMAS: Final = frozenset({"properties", "$defs", "definitions"})
-"""Members of a JSON Schema that hold schemas by name, so that a secret name there has no value."""
-_SCHEMA_WORDS: Final = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "title", "description"})
 _PAIRS: Final = (("name", "value"), ("key", "value"), ("type", "value"), ("type", "key"))
 """The members of an object that name a secret, and those with its value."""
-_CONTENT: Final = frozenset(name for row in APIS.values() for name in (*row.said, *row.instructions)) | _words(
-    "chat_history documents images message messages prediction queries requests steps suffix system texts"
-)
+_CONTENT: Final = of_every_api(lambda row: (*row.said, *row.instructions, *row.content))
 """Members of requests, on any wire, with what is said. They are not searched, however long they are."""
-_WITHOUT_SECRETS: Final = _CONTENT | {"model", "stream", "generationConfig", "generation_config", "inferenceConfig"}
+_WITHOUT_SECRETS: Final = _CONTENT | of_every_api(lambda row: row.params_in) | {"model", "stream"}
 """Members of requests that need no search: content, words, and objects whose members are parameters of the record."""
-_REPEATED: Final = _words(
-    "agent_config environment functions headers mcpServers mcp_servers metadata toolConfig tool_config tools"
-    " webhook_config"
-)
+_REPEATED: Final = of_every_api(lambda row: row.credentials.settings)
 """Settings that may have credentials anywhere, and which an answer may repeat; the rest of an answer is content."""
-_ENVELOPES: Final = frozenset({"interaction", "response", "session", "setup"})
+_ENVELOPES: Final = of_every_api(lambda row: row.credentials.envelopes)
 """Members that hold content and settings as a body does."""
 _OFFERED: Final = (b'"mcp', b'"tools"')
 """Byte strings in all content that offers the tools of an MCP server, as the result of a search for tools does."""
@@ -131,8 +125,9 @@ _ASSIGNED: Final = re.compile(r"""(?<![\w.-])([A-Za-z][\w-]{1,63})(["']?\s?[:=]\
 """A name before its value, in prose, code, a connection string or JSON."""
 _VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){_V}")
 _URL_PARTS: Final = re.compile("[/?#&=@:]+")
-_SERVER_URLS: Final = ("server_url", "serverUrl", "url")
-_SERVERS: Final = frozenset({"mcpservers", "streamablehttptransport"})
+_SERVER_URLS: Final = sorted(of_every_api(lambda row: row.credentials.server_urls))
+_SERVER_TYPES: Final = of_every_api(lambda row: row.credentials.server_types)
+_SERVERS: Final = {_plain_name(name) for name in of_every_api(lambda row: row.credentials.server_lists)}
 """Plain names of members that hold MCP servers, which need not say that they are."""
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
 """A path segment of plain words."""
@@ -415,7 +410,7 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     if isinstance(item, dict | list) and _is_secret_setting(key):
         masked = _masked_values(item, partial(mask_settings, search=search))
         return item if masked == item else masked
-    if isinstance(item, dict) and isinstance(key, str) and key in _NAMES_OF_SCHEMAS:
+    if isinstance(item, dict) and isinstance(key, str) and key in json_schema.BY_NAME:
         return _masked_schemas(item, search)
     if not isinstance(item, dict | list):
         return item
@@ -474,7 +469,7 @@ def _masked_schemas(schemas: dict[object, object], search: BoundedSearch) -> obj
 
 
 def _is_schema(value: object) -> bool:
-    return isinstance(value, dict) and not _SCHEMA_WORDS.isdisjoint(value)
+    return isinstance(value, dict) and not json_schema.KEYWORDS.isdisjoint(value)
 
 
 def _with_masked_options(items: list[object]) -> list[object]:
@@ -506,7 +501,7 @@ def _masked_pairs(pair: dict[object, object]) -> dict[object, object]:
 
 def _is_server(kind: object) -> bool:
     """Return whether an object of this type is an MCP server."""
-    return isinstance(kind, str) and (kind == "url" or kind.startswith("mcp"))
+    return isinstance(kind, str) and (kind in _SERVER_TYPES or kind.startswith("mcp"))
 
 
 def _with_masked_servers(servers: object) -> object:
@@ -576,11 +571,6 @@ def _is_secret_setting(key: object) -> bool:
 @lru_cache(maxsize=1024)
 def _ends_secretly(key: str) -> bool:
     return _SECRET_NAME.search(_WORD_BREAK.sub("_", key).lower()) is not None
-
-
-@lru_cache(maxsize=1024)
-def _plain_name(key: str) -> str:
-    return key.lower().replace("-", "").replace("_", "")
 
 
 def _is_marked(text: bytes, marks: tuple[bytes, ...]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from callspan.providers.wire_json import text
+from callspan.record.apis import APIS
 from callspan.record.messages import Conversation, Message, Part, ToolCall, ToolResult
 from callspan.record.usage import Usage
 
@@ -28,8 +29,8 @@ _FAILED: Final = frozenset({"failed", "error", "cancelled", "canceled", "expired
 """States of items with a tool that has ended. In any other state it has not, or may not have."""
 PAUSED: Final = "pause_turn"
 """The finish reason of an answer that another request continues."""
-_STATELESS: Final = frozenset({"messages", "chat_completions"})
-"""APIs that state no state of a tool, so that only its result says that it has ended."""
+_STATELESS: Final = frozenset(name for name, row in APIS.items() if not row.states_tool_runs)
+"""APIs whose answers only show by a tool's result that it has ended."""
 
 
 class ProviderRun(NamedTuple):

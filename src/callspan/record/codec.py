@@ -1,15 +1,10 @@
-"""Codec: encodes and decodes records, and extracts the messages of wire bodies without parsing them.
-
-Encoding never fails, even for values JSON cannot represent, see `plain`. The messages of a request are its `messages`,
-`input` or `prompt`. A response has them in `choices` or `output`, or is itself a message. Their bytes are returned as
-they were sent.
-"""
+"""Codec: encodes and decodes records. Encoding never fails, even for values JSON cannot represent, see `plain`."""
 
 from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -22,10 +17,6 @@ _UNENCODABLE: Final = (UnicodeEncodeError, RecursionError, TypeError, ValueError
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _encoder = msgspec.json.Encoder(enc_hook=partial(plain, keep_raw=True))
 _decoder = msgspec.json.Decoder(Record)
-_Raws: TypeAlias = list[msgspec.Raw] | None
-_Texts: TypeAlias = list[msgspec.Raw] | str | None
-_NOTHING: Final = (b"", b"null", b'""', b"[]")
-_ABSENT: Final = msgspec.Raw()
 _NUL: Final = b"\\u0000"
 _OPENERS: Final = (b"{", b"[")
 _skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
@@ -93,58 +84,6 @@ def encodable(text: str) -> str:
 
 
 _head_decoder = msgspec.json.Decoder(_Head)
-
-
-class _Request(msgspec.Struct):
-    messages: _Texts = None
-    input: _Texts = None
-    prompt: _Texts = None
-
-
-class _Instructions(msgspec.Struct):
-    system: msgspec.Raw = msgspec.Raw()
-    instructions: msgspec.Raw = msgspec.Raw()
-
-
-class _Response(msgspec.Struct):
-    choices: _Raws = None
-    output: _Raws = None
-    content: _Raws = None
-    completion: msgspec.Raw = _ABSENT
-
-
-def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | None:
-    """Return the messages, input or prompt of a request: a list, a string, or None.
-
-    Raises msgspec.MsgspecError if the body is not such a JSON object, RecursionError if it is nested too deeply.
-    """
-    request = _read_request(body)
-    return request.messages or request.input or request.prompt
-
-
-def request_instructions(body: bytes | msgspec.Raw) -> msgspec.Raw | None:
-    """Return `system` (Messages) or `instructions` (Responses) of a request; None if it has neither.
-
-    Raises msgspec.MsgspecError if the body is not a JSON object, RecursionError if it is nested too deeply.
-    """
-    request = _read_instructions(body)
-    return next((value for value in (request.system, request.instructions) if bytes(value) not in _NOTHING), None)
-
-
-def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
-    """Return the choices or output of a response; `[body]` for a message or a completion; None for anything else.
-
-    Raises msgspec.MsgspecError if the body is not a JSON object with such lists.
-    """
-    response = _read_response(body)
-    listed = response.choices if response.choices is not None else response.output
-    alone = response.content is not None or (listed is None and response.completion is not _ABSENT)
-    return [body] if alone else listed
-
-
-_read_request: Final = msgspec.json.Decoder(_Request).decode
-_read_instructions: Final = msgspec.json.Decoder(_Instructions).decode
-_read_response: Final = msgspec.json.Decoder(_Response).decode
 
 
 def exact_json(content: bytes, body: object) -> bytes:

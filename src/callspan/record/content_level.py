@@ -1,8 +1,9 @@
 """Content level: removes from a record the content that its level does not allow.
 
-Of the parameters, numbers, flags, the providers' keywords and the ids of templates stay, each under the names listed
-here, at any depth. Any other value might be text of the application, so it is removed; the record's redactions name the
-parameter. What the provider says of its answer or error (model, status, code, usage) stays if it is one word.
+Of the parameters, numbers, flags, the providers' keywords and the ids of templates stay, each under the names that the
+rows of APIs list, at any depth. Any other value might be text of the application, so it is removed; the record's
+redactions name the parameter. What the provider says of its answer or error (model, status, code, usage) stays if it is
+one word.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final, TypeVar, cast
 import msgspec
 from msgspec.structs import replace
 
-from callspan.record.apis import APIS, OTHER, Api
+from callspan.record.apis import APIS, OTHER, Api, of_every_api
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response, Stream
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
@@ -259,69 +260,11 @@ _SAID_WORD: Final = re.compile("[!-~]{1,512}")
 """A word or an id: printable ASCII without spaces."""
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-NUMBERS: Final = _words(
-    "addWatermark add_special_tokens add_watermark audioTimestamp audio_timestamp autoTruncate auto_truncate "
-    "background best_of budget_tokens candidateCount candidate_count cfgScale cfg_scale clear_thinking "
-    "compressionQuality compression_quality decay_factor decoder_input_details dimensions disable_parallel_tool_use "
-    "disable_reasoning disable_search do_sample echo enable_search enable_thinking enhancePrompt enhance_prompt fps "
-    "frame_count frame_duration_ms frequencyPenalty frequency_penalty guidanceScale guidance_scale height ignore_eos "
-    "includeThoughts include_images include_obfuscation include_reasoning include_stop_sequence include_thoughts "
-    "include_usage length_penalty logprobs logprobsResult maxOutputTokens maxTokenCount maxTokens "
-    "max_completion_tokens max_gen_len max_length max_new_tokens max_num_results max_output_tokens max_tokens "
-    "max_tokens_per_doc max_tokens_to_sample max_tool_calls min_completion_tokens min_length min_new_tokens min_p "
-    "min_tokens mirostat mirostat_eta mirostat_tau n num_batch num_ctx num_gpu num_keep num_predict num_thread "
-    "numberOfImages number_of_images outputDimensionality output_compression output_dimension output_dimensionality "
-    "parallel_tool_calls partial_images penalize_newline presencePenalty presence_penalty prewarm prompt_logprobs "
-    "random_seed raw repeat_last_n repeat_penalty repetition_penalty responseLogprobs response_logprobs "
-    "return_documents return_full_text rewrite_query safe_prompt sample_rate score_threshold seed skip_special_tokens "
-    "speed start_index steps store stream strict strict_tools temperature tfs_z think thinkingBudget thinking_budget "
-    "time_limit token_budget topK topP top_k top_logprobs top_n top_n_tokens top_p truncate truncate_input_tokens "
-    "typical_p use_cache watermark width willContinue"
-)
-"""Parameters that are numbers or flags."""
-CHOICES: Final = _words(
-    "background bill_to complexity decoding_method effort encoding_format format generate_summary input_fidelity "
-    "input_type latency modalities mode moderation output_format prompt_cache_retention quality reasoning_effort "
-    "response_format search_context_size search_type service_tier speed stream_format style summary think "
-    "thinkingLevel thinking_level timestamp_granularities tool_choice truncation type verbosity voice"
-)
-"""Parameters with one or a list of `KEYWORDS` as value."""
-KEYWORDS: Final = _words(
-    "24h HIGH LOW MEDIUM MINIMAL aac adaptive all allowed_tools alloy any ash audio auto b64_json ballad base64 batch "
-    "billing_policy cedar classification clustering concise content coral custom default detailed diarized_json "
-    "disabled echo enabled ephemeral explicit fable fast file_search flac flex float function gif grammar greedy hd "
-    "high image implicit in-memory in_memory jpeg json json_object json_schema low marin max mcp medium minimal mp3 "
-    "natural none nova off on on_demand onyx opaque optimized opus pcm pcm16 performance png priority pro python "
-    "required reserved sage scale search_document search_query segment self shimmer srt sse standard standard_only "
-    "svg text tool transparent ultrafast url user_profile verbose_json verse vivid vtt wav web web_search webp word "
-    "xhigh"
-)
-OBJECTS: Final = _words(
-    "additionalModelRequestFields audio audioTranscriptionConfig background_options billing_policy cache_control "
-    "chat_template_kwargs embeddingConfig embedding_config format generationConfig generation_config imageConfig "
-    "imageGenerationConfig image_config inferenceConfig length_penalty options output_config parameters "
-    "performance_config prediction prompt prompt_cache_options provider reasoning reasoningConfig reasoning_config "
-    "response_format return_options search_parameters singleEmbeddingParams stream_options svg text "
-    "textGenerationConfig thinking thinkingConfig thinking_config tool_choice web_search_options"
-)
-"""Parameters that are objects; their members are listed here too."""
-_PERIOD: Final = re.compile("soonest|[0-9]{1,3}[mhd]")
-PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
-    "background_options.completion_window": _PERIOD,
-    "cache_control.ttl": _PERIOD,
-    "inference_geo": re.compile("[a-z]{2,14}(?:[_-][a-z0-9]{1,14}){0,3}"),
-    "previous_response_id": re.compile("resp_[0-9A-Za-z]{1,128}"),
-    "prompt.id": re.compile("pmpt_[0-9a-f]{8,96}"),
-    "prompt.version": re.compile("[0-9]{1,6}"),
-    "prompt_cache_options.ttl": _PERIOD,
-    "provider.only": re.compile("[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32})?"),
-    "size": re.compile("auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4}"),
-}
-"""Parameters that are ids, places or sizes of the provider; a list of several is removed."""
+_NUMBERS: Final = of_every_api(lambda row: row.settings.numbers)
+_CHOICES: Final = of_every_api(lambda row: row.settings.choices)
+_KEYWORDS: Final = of_every_api(lambda row: row.settings.keywords)
+_OBJECTS: Final = of_every_api(lambda row: row.settings.objects)
+_PATTERNS: Final = {name: re.compile(pattern) for row in APIS.values() for name, pattern in row.settings.patterns}
 
 
 def allowed_params(params: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
@@ -338,13 +281,13 @@ def _allowed_members(prefix: str, values: Mapping[str, object]) -> dict[str, obj
 def _allowed_part(prefix: str, name: str, value: object) -> object:
     """Return the allowed part of a value, or None; `prefix` is the object around it, with a dot."""
     if isinstance(value, dict):
-        return (_allowed_members(f"{name}.", value) or None) if name in OBJECTS else None
+        return (_allowed_members(f"{name}.", value) or None) if name in _OBJECTS else None
     if isinstance(value, bool | int | float):
-        return value if name in NUMBERS else None
+        return value if name in _NUMBERS else None
     words = [word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)]
     if not words or (isinstance(value, list) and len(words) < len(value)):
         return None
-    pattern = PATTERNS.get(prefix + name)
+    pattern = _PATTERNS.get(prefix + name)
     if pattern is not None:
         return value if len(words) == 1 and pattern.fullmatch(words[0]) else None
-    return value if name in CHOICES and KEYWORDS.issuperset(words) else None
+    return value if name in _CHOICES and _KEYWORDS.issuperset(words) else None

@@ -84,10 +84,12 @@ _FAILURES: Final = {
     ),
 }
 """The words of failures, by the kind of the error."""
+_BARGE_IN: Final = "turn_detected interrupted"
+"""The words of sessions by voice for an answer that the user interrupted."""
 _OF_ONE_PROVIDER: Final = (
     # Messages, Gemini, Responses, realtime
-    "pause_turn compaction continuation steered turn_detected interrupted client_cancelled need_more_input incomplete"
-    " in_progress queued"
+    "pause_turn compaction continuation steered client_cancelled need_more_input incomplete in_progress queued"
+    f" {_BARGE_IN}"
 )
 """Words that are known and have no equivalent."""
 PREFIXES: Final = {"contentfilter": CONTENT_FILTER, "functioncallfilter": ERROR}
@@ -110,6 +112,7 @@ _KINDS: Final = {folded(word): kind for kind, words in _FAILURES.items() for wor
     folded(word): "cancelled" for word in _MEANINGS[CANCELLED].split()
 }
 _KEPT: Final = frozenset(map(folded, _OF_ONE_PROVIDER.split()))
+_INTERRUPTIONS: Final = frozenset(map(folded, _BARGE_IN.split()))
 _BY_NAME: Final = {folded(meaning): words for meaning, words in WORDS.items()}
 
 
@@ -126,6 +129,11 @@ def normalised(reason: str) -> str:
 def is_filtered(reason: str | None) -> bool:
     """Return whether a filter removed the answer, rather than the model refused."""
     return reason is not None and normalised(reason) == CONTENT_FILTER and folded(reason) not in _REFUSALS
+
+
+def is_barge_in(reason: str | None) -> bool:
+    """Return whether the user interrupted a spoken answer."""
+    return reason is not None and folded(reason) in _INTERRUPTIONS
 
 
 @lru_cache(maxsize=64)

@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from callspan.record.apis import APIS, OTHER, Api
 from callspan.record.bounded import EMPTY, fit_json, newest_that_fit
-from callspan.record.call import NO_BODY, CallRecord, Response
-from callspan.record.codec import encode_json, request_instructions, request_messages, response_messages
+from callspan.record.call import NO_BODY, CallRecord
+from callspan.record.codec import encode_json
 
 _NOTE_BYTES: Final = 100
-_MESSAGE: Final = b'"message":'
-ANSWER_PREFIXES: Final[dict[str, bytes]] = {
-    "messages": b"",
-    **dict.fromkeys(("responses", "realtime"), b'{"role":"assistant","content":'),
-}
-"""For endpoints with one answer and instructions separate from the messages: the prefix of the answer's message."""
+_CHOICE: Final = b'[{"index":0,"message":%b,"finish_reason":%b}]'
+_ITEMS: Final = b'{"role":"assistant","content":%b}'
+_ABSENT: Final = msgspec.Raw()
+_NULL: Final = b"null"
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NOTHING: Final = (b"", _NULL, b'""', b"[]")
+
+
+class _Reader(NamedTuple):
+    row: Api
+    request: Callable[[msgspec.Raw], Any]
+    answer: Callable[[msgspec.Raw], Any]
 
 
 def messages_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None:
-    """Return the messages, input or prompt of the request as JSON, and the number of bytes removed; None if absent.
+    """Return the messages of the request as JSON, and the number of bytes removed.
 
-    Separate instructions come first, as a message with the role `system`. If the messages do not fit into `max_bytes`,
-    the first and the newest are kept, the longest texts are truncated, and
-    `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` replaces the others.
+    None if the request has none, or has them in several fields. Separate instructions come first, as a message with the
+    role `system`. If the messages do not fit into `max_bytes`, the first and the newest are kept, the longest texts are
+    truncated, and `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` replaces the others.
     """
     request = record.request
     if request.body is NO_BODY:
         return None
+    reader = _reader(record.api)
     try:
-        messages = request_messages(request.body)
-        system = request_instructions(request.body) if record.api in ANSWER_PREFIXES else None
-    except msgspec.MsgspecError:
+        body = reader.request(request.body)
+        said, system = _filled(body, reader.row.said), _filled(body, reader.row.instructions)
+        elements = _elements(said[0]) if len(said) == 1 else None
+    except _UNREADABLE:
         return None
-    if system is None:
-        if isinstance(messages, str):
-            return fit_json(messages, max_bytes)
-        return None if messages is None else _joined(messages, request.body_bytes, max_bytes)
-    prompt = [_message("user", encode_json(messages))] if isinstance(messages, str) else messages or []
-    return _joined([_message("system", system), *prompt], request.body_bytes, max_bytes)
+    if elements is None and (len(said) > 1 or (said and not _is_text(said[0]))):
+        return None
+    if not system:
+        if elements is None:
+            return fit_json(msgspec.json.decode(said[0]), max_bytes) if said else None
+        return _joined(elements, request.body_bytes, max_bytes)
+    messages = [_message("user", text) for text in said] if elements is None else elements
+    return _joined([_message("system", system[0]), *messages], request.body_bytes, max_bytes)
 
 
 def choices_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None:
@@ -52,32 +65,75 @@ def choices_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None
     response = record.response
     if response is None or response.body is NO_BODY:
         return None
+    reader = _reader(record.api)
+    fields = reader.row.answers
+    if not any(fields):
+        return None
     try:
-        messages = response_messages(response.body)
-    except msgspec.MsgspecError:
+        body = reader.answer(response.body)
+        choices, items = _list_in(body, fields.choices), _list_in(body, fields.items)
+    except _UNREADABLE:
         return None
-    before, after = _choice_wrapper(record.api, response)
-    room = max_bytes - len(before) - len(after)
-    if messages is None or room < len(EMPTY):
+    if choices is not None:
+        return _joined(choices, response.body_bytes, max_bytes) if max_bytes >= len(EMPTY) else None
+    if items is None and all(map(_is_absent, (getattr(body, name) for name in fields.message))):
         return None
-    data, cut = _joined(messages, response.body_bytes, room)
-    if before.endswith(_MESSAGE):
+    reasons = response.finish_reasons
+    reason = encode_json(reasons[0] if reasons else None)
+    message = b"%b" if items is None else _ITEMS
+    room = max_bytes - len(_CHOICE % (message % b"", reason))
+    if room < len(EMPTY):
+        return None
+    data, cut = _joined([response.body] if items is None else items, response.body_bytes, room)
+    if items is None:
         data = data.removeprefix(b"[").removesuffix(b"]")
-    return before + data + after, cut
+    return _CHOICE % (message % data, reason), cut
+
+
+@lru_cache(maxsize=64)
+def _reader(api: str) -> _Reader:
+    row = APIS.get(api, OTHER)
+    answers = row.answers
+    return _Reader(
+        row,
+        _decoder((*row.said, *row.instructions)),
+        _decoder(filter(None, (answers.choices, answers.items, *answers.message))),
+    )
+
+
+def _decoder(names: Iterable[str]) -> Callable[[msgspec.Raw], Any]:
+    """Return the decoder of an object with these members; one that is not sent is empty."""
+    return msgspec.json.Decoder(msgspec.defstruct("Body", [(name, msgspec.Raw, _ABSENT) for name in names])).decode
+
+
+def _filled(body: object, names: Iterable[str]) -> list[msgspec.Raw]:
+    """Return the members that say something."""
+    values: Iterable[msgspec.Raw] = (getattr(body, name) for name in names)
+    return [value for value in values if len(memoryview(value)) > len(_NULL) or bytes(value) not in _NOTHING]
+
+
+def _list_in(body: object, name: str) -> list[msgspec.Raw] | None:
+    return _elements(getattr(body, name)) if name else None
+
+
+def _elements(value: msgspec.Raw) -> list[msgspec.Raw] | None:
+    """Return the elements of a list; None for any other value."""
+    return _list(value) if bytes(memoryview(value)[:1]) == b"[" else None
+
+
+def _is_text(value: msgspec.Raw) -> bool:
+    return bytes(memoryview(value)[:1]) == b'"'
+
+
+def _is_absent(value: msgspec.Raw) -> bool:
+    return len(memoryview(value)) <= len(_NULL) and bytes(value) in (b"", _NULL)
+
+
+_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def _message(role: str, content: bytes | msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(b'{"role":"%b","content":%b}' % (role.encode(), content))
-
-
-def _choice_wrapper(api: str, response: Response) -> tuple[bytes, bytes]:
-    """Return the prefix and suffix that turn output items or a message into one choice; empty for choices."""
-    before = ANSWER_PREFIXES.get(api)
-    if before is None:
-        return b"", b""
-    reasons = response.finish_reasons
-    end = b',"finish_reason":%b}]' % encode_json(reasons[0] if reasons else None)
-    return b'[{"index":0,"message":' + before, (b"}" if before else b"") + end
 
 
 def _joined(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) -> tuple[bytes, int]:

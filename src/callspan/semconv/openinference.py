@@ -15,7 +15,7 @@ from callspan.record.apis import APIS
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.semconv.body_messages import ANSWER_PREFIXES, choices_json, messages_json
+from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.content_attributes import (
     Attributes,
     SpanContent,
@@ -46,14 +46,12 @@ MAX_FLAT_ATTRIBUTES: Final = 48
 """Maximum number of attributes for flat messages and tools; `input.value` has the complete content."""
 
 _JSON_TYPE: Final = "application/json"
-_EMBEDDINGS: Final = (
-    "embeddings", "embed_content", "invoke_embeddings", "cohere_embed", "ollama_embed", "watsonx_embeddings",
-)  # fmt: skip
+_EMBEDDINGS: Final = tuple(name for name, row in APIS.items() if row.has_vectors)
 _SYSTEM_OF: Final = {"openai": "openai", "anthropic": "anthropic", "google": "vertexai", "cohere": "cohere"}
 _SYSTEMS: Final = {api: _SYSTEM_OF.get(row.family) for api, row in APIS.items()} | {"fim_completions": "mistralai"}
 """The AI product behind the API of a call, where OpenInference has a word for it."""
 _IN_SEVERAL_FIELDS: Final = frozenset(
-    name for name, row in APIS.items() if len(row.said) > 1 or (row.instructions and name not in ANSWER_PREFIXES)
+    name for name, row in APIS.items() if len(row.said) > 1 or (row.instructions and not row.has_plain_messages)
 )
 """The APIs without a field that has all messages of a request."""
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING", "rerank": "RERANKER"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from callspan.providers.openai.voice_items import cut_of
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record, end_of
 from callspan.record.interrupted import INTERRUPTED, UNKNOWN
@@ -39,7 +40,7 @@ from callspan.stores.rewards import Labels, Scores
 from callspan.stores.sent import SentVersions
 from callspan.stores.sums import GROUPINGS, META
 from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls
-from callspan.stores.voice import VoiceTurn, cut_of, is_realtime, is_voice, minute_cost, seconds_of, voice_turns
+from callspan.stores.voice import VoiceTurn, is_realtime, is_voice, minute_cost, seconds_of, voice_turns
 
 __all__ = [
     "GROUPINGS",

@@ -13,6 +13,7 @@ import msgspec
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.providers.wire_json import mapping, text
+from callspan.record.apis import OTHER
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
     Message,
@@ -27,13 +28,8 @@ from callspan.record.messages import (
 )
 
 _MAX_DEPTH: Final = 32
-_TEXT_KEYS: Final = frozenset(
-    {
-        "choices", "content", "custom", "function", "input_text", "message", "output", "refusal", "summary",
-        "text", "thinking", "tool_calls", "transcript",
-    }
-)  # fmt: skip
-_ARGUMENTS: Final = ("arguments", "input")
+_ANY_TEXTS: Final = frozenset(OTHER.texts)
+_ANY_ARGUMENTS: Final = (*OTHER.tools.arguments, *OTHER.tools.beside_name)
 
 Side: TypeAlias = Literal["message", "instructions", "answer"]
 
@@ -148,11 +144,11 @@ def _add_lines(value: object, depth: int, words: list[str]) -> None:
         for item in value:
             _add_lines(item, depth + 1, words)
     elif isinstance(value, dict):
-        key = next((key for key in _ARGUMENTS if key in value), None)
+        key = next((key for key in _ANY_ARGUMENTS if key in value), None)
         if key is not None:
             _add_line(_tool_call(value.get("name"), value[key]), words)
         for key, item in value.items():
-            if key in _TEXT_KEYS and item:
+            if key in _ANY_TEXTS and item:
                 _add_lines(item, depth + 1, words)
 
 

@@ -9,16 +9,14 @@ from typing import Final, Literal
 import msgspec
 
 from callspan.amounts import USUAL
+from callspan.providers.openai.voice_items import cut_of, item_ids
 from callspan.providers.registry import decoded
-from callspan.providers.wire_json import number, objects, text
+from callspan.record.apis import APIS, OTHER
 from callspan.record.call import CallRecord
-from callspan.record.messages import Media, Message, UnknownPart
+from callspan.record.finish_reasons import is_barge_in
+from callspan.record.messages import Media, Message
 from callspan.stores.base import Entry, start_of
 
-_REALTIME: Final = frozenset({"realtime", "bidi_generate_content"})
-_VOICE: Final = _REALTIME | {"live", "realtime_translations"}
-_CUT: Final = "conversation.item.truncated"
-_BARGE_IN: Final = ("turn_detected", "INTERRUPTED")
 _BEFORE_NS: Final = 1_000
 """Precise enough for a browser, where times are milliseconds as floats."""
 _MINUTE_NS: Final = 60_000_000_000
@@ -42,19 +40,23 @@ class VoiceTurn(msgspec.Struct):
 
 def is_realtime(entry: Entry) -> bool:
     """Return whether an entry is a response in a realtime session."""
-    return isinstance(entry, CallRecord) and entry.api in _REALTIME
+    return isinstance(entry, CallRecord) and _speech_of(entry) == "response"
 
 
 def is_voice(entry: Entry) -> bool:
     """Return whether an entry is a call of a speech session, which is billed by the minute."""
-    return isinstance(entry, CallRecord) and entry.api in _VOICE
+    return isinstance(entry, CallRecord) and _speech_of(entry) in ("response", "session")
+
+
+def _speech_of(call: CallRecord) -> str | None:
+    return APIS.get(call.api, OTHER).speech
 
 
 def voice_turns(entries: Iterable[Entry]) -> dict[str, VoiceTurn]:
     """Return the turns of realtime responses and transcriptions by call id; none without a realtime response."""
     calls = [entry for entry in entries if isinstance(entry, CallRecord)]
     answers = list(filter(is_realtime, calls))
-    speeches = [call for call in calls if call.api == "transcriptions"] if answers else []
+    speeches = [call for call in calls if _speech_of(call) == "transcript"] if answers else []
     turns = {
         call.call_id: VoiceTurn("user", start_of(call), seconds_of(_asked(call)), _asked(call)) for call in speeches
     }
@@ -67,8 +69,8 @@ def voice_turns(entries: Iterable[Entry]) -> dict[str, VoiceTurn]:
     for answer in answers:
         turn = turns[answer.call_id]
         turn.shown = list(_shown(answer, turns, speeches))
-        turn.heard_s = next((cuts[item_id] for item_id in _items(answer) if item_id in cuts), None)
-        is_detected = answer.outcome == "cancelled" and answer.finish_reason in _BARGE_IN
+        turn.heard_s = next((cuts[item_id] for item_id in _item_ids(answer) if item_id in cuts), None)
+        is_detected = answer.outcome == "cancelled" and is_barge_in(answer.finish_reason)
         turn.is_barge_in = is_detected or turn.heard_s is not None
     return turns
 
@@ -78,15 +80,6 @@ def minute_cost(cost_usd: Decimal | None, duration_ns: int | None) -> Decimal | 
     if cost_usd is None or not duration_ns:
         return None
     return USUAL.divide(USUAL.multiply(cost_usd, Decimal(_MINUTE_NS)), Decimal(duration_ns))
-
-
-def cut_of(part: object) -> tuple[str, float] | None:
-    """Return the id of a cut item and the seconds of it that were played, if a part records that."""
-    data = part.data if isinstance(part, UnknownPart) else None
-    item, end_ms = text(data, "item_id"), number(data, "audio_end_ms")
-    if text(data, "type") != _CUT or item is None or end_ms is None:
-        return None
-    return item, end_ms / 1000
 
 
 def seconds_of(messages: Iterable[Message]) -> float | None:
@@ -120,7 +113,5 @@ def _asked(call: CallRecord) -> list[Message]:
     return call.conversation.input if call.conversation is not None else []
 
 
-def _items(answer: CallRecord) -> Iterator[str | None]:
-    """Yield the ids of the items of an answer."""
-    body = decoded(answer.response.body) if answer.response is not None else None
-    return (text(item, "id") for item in objects(body, "output"))
+def _item_ids(answer: CallRecord) -> Iterator[str]:
+    return item_ids(decoded(answer.response.body)) if answer.response is not None else iter(())
