@@ -68,7 +68,7 @@ def test_export_replaces_only_files(store: str, tmp_path: Path, kind: str) -> No
             {"redactions": [Redaction(what="request.a", why="secret"), Redaction(what="request.b", why="redactor")]},
             "was not kept in full (redactor, secret)",
         ),
-        ({"api": "converse"}, "converse is not an API that can be replayed"),
+        ({"api": "rerank"}, "rerank is not an API that can be replayed"),
         (
             {"api": "messages", "sdk": "anthropic/1.0", "request": Request(model="m", body=Raw(b'{"messages":[]}'))},
             "its path named the model, as on Vertex",

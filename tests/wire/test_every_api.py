@@ -9,10 +9,12 @@ import gzip
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -21,9 +23,11 @@ from hypothesis import strategies as st
 from tests.support import commands
 from tests.support.bodies import APIS, endpoint, restored
 from tests.support.records import raw
+from tests.view.conftest import Page
 from tests.wire.corpus import OTHERS, SAMPLE
 
 import callspan
+from callspan.datasets import Options, export
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -326,20 +330,173 @@ def test_credentials_in_answers_are_masked(name: str) -> None:
         assert "response.body" in {note.what for note in record.redactions if note.why == "secret"}
 
 
+def spoken(api: str, request: Json, response: Any) -> list[Message]:
+    """Return the messages of both sides, instructions among them."""
+    asked, answered = sides(api, request, response)
+    return [*asked.input, Message(role="system", parts=asked.system), *answered.input, *answered.output]
+
+
+def packed(text: str) -> str:
+    """Return a text without spaces, at which a terminal breaks lines."""
+    return "".join(text.split())
+
+
 @every_exchange
 def test_show_has_every_text(name: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     api, request, response = exchange(name)
     (call,) = store(path, api, (request, response))
+    shown = packed(commands.ask("--store", str(path), "show", call.call_id).out)
+    said = [text for message in spoken(api, request, response) for text in (*texts(message), *thoughts(message))]
+    assert [text for text in said if packed(text)[:MAX_SHOWN] not in shown] == []
+
+
+MAX_SHOWN = 150
+"""Characters of a text that a terminal has in any case."""
+
+
+@every_exchange
+def test_page_has_every_text(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    api, request, response = exchange(name)
+    (call,) = store(path, api, (request, response))
+    with closing(Page(f"sqlite:///{path}")) as page:
+        page.enter()
+        read = page.get(f"/api/call?id={call.call_id}")
+    shown = "\n".join((*leaves([read["turn"], read["instructions"]]), json.dumps(read["turn"], ensure_ascii=False)))
+    for message in spoken(api, request, response):
+        assert [text for text in (*texts(message), *thoughts(message)) if text not in shown] == []
+
+
+def objects(value: Any) -> Iterator[Json]:
+    if isinstance(value, dict):
+        yield value
+    for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        yield from objects(item)
+
+
+@every_exchange
+def test_answers_and_tool_calls_name_their_call(name: str) -> None:
+    api, request, response = exchange(name)
+    with capture() as seen, callspan.session("s") as session, session.timestep() as step:
+        with callspan.record_call(provider="p", api=api) as call:
+            call.request(request)
+            call.response(response)
+        (record,) = seen.records
+        assert record.response is not None
+        assert callspan.call_id(response) == (record.call_id if record.response.id else None)
+        asked = []
+        for offered in objects([request, response]):
+            with suppress(callspan.UsageError), step.tool(call=offered) as tool:
+                asked.append((tool.name, tool.arguments))
+    for message in spoken(api, request, response):
+        for part in message.parts:
+            if isinstance(part, ToolCall) and part.tool_type in ("function", "custom"):
+                assert (part.name, parse_arguments(part.arguments)) in asked
+
+
+NO_DATASET = {
+    "embeddings": (
+        "embeddings",
+        "embed_content",
+        "invoke_embeddings",
+        "cohere_embed",
+        "ollama_embed",
+        "watsonx_embeddings",
+    ),
+    "rerank": ("rerank", "watsonx_rerank"),
+    "moderation": ("moderations",),
+    "decisions": ("decisions",),
+    "an answer without messages": ("predict", "invoke_model"),
+}
+"""Why a call is no row of a dataset, by the APIs; that of media is their name."""
+
+
+@every_exchange
+def test_datasets_have_both_sides_and_tools(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    api, request, response = exchange(name)
+    store(path, api, (request, response))
+    with closing(callspan.open_store(path)) as reader:
+        statistics = export(reader, "openai", tmp_path / "rows.jsonl", CallFilter(), Options(reasoning=True))
     asked, answered = sides(api, request, response)
-    messages = [*asked.input, Message(role="system", parts=asked.system), *answered.input, *answered.output]
-    shown = "".join(commands.ask("--store", str(path), "show", call.call_id).out.split())
-    said = [text for message in messages for text in texts(message) if len(text) < 200]
-    assert [text for text in said if "".join(text.split()) not in shown] == []
+    if not statistics.rows:
+        (reason,) = (reason for reason in statistics.left_out if reason.startswith("call: "))
+        reason = reason.removeprefix("call: ")
+        assert api in NO_DATASET.get(reason, ()) or (reason == api and APIS[api].is_media)
+        assert reason != "an answer without messages" or not answered.output
+        return
+    row = json.loads((tmp_path / "rows.jsonl").read_text())
+    written = "\n".join(leaves(row["messages"]))
+    for message in spoken(api, request, response):
+        parts = [part for part in message.parts if getattr(part, "tool_type", "function") in ("function", "custom")]
+        kept = Message(role=message.role, parts=parts)
+        assert [text for text in (*texts(kept), *thoughts(kept)) if text not in written] == []
+    definitions = [tool["function"] for tool in row.get("tools", ())]
+    hosted = sum(count for what, count in statistics.dropped.items() if what.startswith("hosted tool: "))
+    assert len(definitions) + hosted >= len(asked.tools)
+    assert all(isinstance(tool["name"], str) and isinstance(tool["parameters"], dict) for tool in definitions)
 
 
 DERIVED = ("decisions", "moderations", "rerank", "watsonx_rerank")
 """APIs whose answers have no texts: their numbers are the message."""
+
+
+NOT_REPLAYED = (*DERIVED, "bidi_generate_content", "realtime", "text_generation", "watsonx_chat", "watsonx_generation")
+"""APIs whose answers say something, and whose requests nothing here can send again."""
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers each request with the same body, and keeps what was asked."""
+
+    asked: ClassVar[list[tuple[str, Any]]] = []
+    answer: ClassVar[bytes] = b""
+
+    def do_POST(self) -> None:
+        self.asked.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+KEYS_OF_SDKS = {
+    "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1",
+    **dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CO_API_KEY", "GEMINI_API_KEY", "MISTRAL_API_KEY"), "k"),
+}  # fmt: skip
+
+
+@every_exchange
+def test_replay_sends_the_same_or_says_that_it_cannot(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "calls.db"
+    api, request, response = exchange(name)
+    (call,) = store(path, api, (request, response))
+    for variable, value in KEYS_OF_SDKS.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(Echo, "asked", [])
+    monkeypatch.setattr(Echo, "answer", json.dumps(response).encode())
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        ask = ("--store", str(path), "--json", "replay", call.call_id, "--base-url", url)
+        model = request.get("model") or "m"
+        answer = commands.ask(*ask, "--model", model)
+        unnamed = None if call.request.model else commands.ask(*ask)
+        server.shutdown()
+    if answer.code:
+        assert (answer.out, Echo.asked) == ("", [])
+        assert answer.err == f"Error: {api} is not an API that can be replayed\n"
+        assert api in NOT_REPLAYED or APIS[api].is_media or not call.answer_texts
+        return
+    assert answer.json["same"] is True
+    assert {json.dumps(body) for _, body in Echo.asked} == {json.dumps(request)}
+    if unnamed is not None:
+        assert unnamed.err == "Error: its path named the model, which was not recorded: use --model\n"
 
 
 def shape(messages: list[Message]) -> list[tuple[str, list[str]]]:

@@ -13,20 +13,22 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.cli.http_replay import SendError
+from callspan.cli.http_replay import SendError, named_model
 from callspan.records import CallRecord
 
 _SDKS: Final = ("boto3", "botocore", "aiobotocore", "aioboto3")
+_OWN_APIS: Final = ("converse", "invoke_model")
 _ATTEMPTS: Final = {"total_max_attempts": 1}
 
 
 def is_of_bedrock(call: CallRecord) -> bool:
-    """Return whether a call was made by an SDK of AWS."""
-    return (call.sdk or "").partition("/")[0] in _SDKS
+    """Return whether a call was made by an SDK of AWS, or by any client to an API that only Bedrock has."""
+    return (call.sdk or "").partition("/")[0] in _SDKS or call.api in _OWN_APIS
 
 
 def send(call: CallRecord, body: dict[str, Any], *, model: str | None, base_url: str | None) -> None:
     """Send the body of a call, and read the answer to its end. Raises SendError before anything is sent."""
+    name = named_model(call, model)
     session, config, exceptions = map(_imported, ("boto3", "botocore.config", "botocore.exceptions"))
     try:
         client = session.Session().client(
@@ -35,10 +37,10 @@ def send(call: CallRecord, body: dict[str, Any], *, model: str | None, base_url:
     except exceptions.BotoCoreError as error:
         raise SendError(str(error)) from error
     host = client.meta.endpoint_url.partition("://")[2].partition("/")[0].partition(":")[0]
-    if base_url is None and host != call.server_address:
+    if base_url is None and host != (call.server_address or host):
         raise SendError(f"the call went to {call.server_address}, and boto3 would now call {host}: use --base-url")
     with suppress(exceptions.BotoCoreError, exceptions.ClientError):  # the record, which is shown, has the error
-        _read(client, body, model or call.request.model or "", is_stream=call.request.stream is True)
+        _read(client, body, name, is_stream=call.request.stream is True)
 
 
 def _imported(module: str) -> Any:

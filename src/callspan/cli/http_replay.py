@@ -59,13 +59,22 @@ def send(call: CallRecord, body: dict[str, object], *, model: str | None, base_u
         headers[api.header] = api.prefix + key
     elif api.keys and base_url is None:
         raise SendError(f"set {api.keys[0]}, the key of {call.provider}")
-    name, verb = quote(model or call.request.model or "", safe=""), _VERBS[call.request.stream is True]
-    path = api.path.format(model=name, verb=verb)
+    verb = _VERBS[call.request.stream is True]
+    is_in_path = "{model}" in api.path
+    path = api.path.format(model=quote(named_model(call, model), safe=""), verb=verb) if is_in_path else api.path
     try:
         with library.Client(timeout=_TIMEOUT_S) as client:
             _read(client, (base_url or _server(call, api)).rstrip("/") + path, body, headers)
     except library.HTTPError:
         return  # the record, which is shown, has the error
+
+
+def named_model(call: CallRecord, model: str | None) -> str:
+    """Return the model to ask, for an API that has it in the path. Raises SendError if neither names one."""
+    name = model or call.request.model
+    if name is None:
+        raise SendError("its path named the model, which was not recorded: use --model")
+    return name
 
 
 def _read(client: Any, url: str, body: dict[str, object], headers: dict[str, str]) -> None:

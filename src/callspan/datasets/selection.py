@@ -175,7 +175,8 @@ def _unfit(call: CallRecord, options: Options) -> str | None:
     if call.api in MEDIA_APIS:
         return call.api
     if call.conversation is None or not call.conversation.output:
-        return "content was not kept"
+        is_kept = call.response is not None and bytes(call.response.body)
+        return "an answer without messages" if is_kept else "content was not kept"
     if call.operation == "text_completion" and len(call.conversation.input) > 1:
         return "several prompts"
     if call.response is not None and call.response.compacted and not _has_answer(call.conversation):

@@ -623,7 +623,7 @@ _ROWS: Final = (
     Api(
         "cohere_chat_v1",
         "cohere.chat_v1:ChatV1",
-        asked=("message",),
+        asked=("message", "chat_history", "tool_results"),  # a turn of tools has no new message
         path_ends=("v1/chat",),
         owner=_COHERE,
         default_chooser=_COHERE,
