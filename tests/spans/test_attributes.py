@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import Span, SpanLimits, TracerProvider
 from tests.support.records import SECOND, raw
 from tests.support.tables import table
 
+import callspan
 from callspan import Settings
 from callspan.providers.registry import APIS, by_api, conversation_of
 from callspan.records import (
@@ -36,6 +37,7 @@ from callspan.semconv import openinference
 from callspan.semconv.call import Projection
 from callspan.semconv.records_from_spans import ForeignSpan, call_of
 from callspan.spans.call import add_event, put_attributes
+from callspan.testing import capture
 
 GOLDEN: dict[str, Any] = table(Path(__file__).with_name("golden.yaml"))
 CHAT = decode(msgspec.json.encode(GOLDEN["chat"]))
@@ -288,3 +290,37 @@ def test_callback_values_are_converted_by_the_sdk(value: Any) -> None:
     theirs.add_event("event", given, 1)
     assert shown(ours) == shown(theirs)
     assert events(ours) == events(theirs)
+
+
+LAST_MESSAGES: list[tuple[dict[str, Any], str, str]] = [
+    ({"content": "It leaves\nat nine."}, "text/plain", "It leaves\nat nine."),
+    ({"content": "At nine.", "reasoning_content": "The table says it."}, "text/plain", "At nine."),
+    (
+        {
+            "content": "I look.",
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        "application/json",
+        "tool_call",
+    ),
+    ({"reasoning_content": "The table says it."}, "application/json", "The table says it."),
+]
+
+
+@pytest.mark.parametrize(("message", "mime_type", "value"), LAST_MESSAGES)
+def test_session_has_its_last_message_as_text_if_that_is_all(message: Any, mime_type: str, value: str) -> None:
+    asked = {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "When?"}],
+    }
+    with (
+        capture(vocabularies="openinference") as seen,
+        callspan.session("s"),
+        callspan.record_call(provider="p", api="chat_completions") as call,
+    ):
+        call.request(asked)
+        call.response({"choices": [{"index": 0, "message": {"role": "assistant", **message}}]})
+    attributes: Any = next(span for span in seen.spans if span.parent is None).attributes
+    assert (attributes["input.mime_type"], attributes["input.value"]) == ("text/plain", "When?")
+    assert attributes["output.mime_type"] == mime_type
+    assert attributes["output.value"] == value if mime_type == "text/plain" else value in attributes["output.value"]

@@ -11,6 +11,8 @@ from itertools import chain, islice
 from operator import attrgetter
 from typing import Final, TypeAlias
 
+import msgspec
+
 from callspan.record.apis import APIS
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
@@ -28,6 +30,7 @@ from callspan.semconv.content_attributes import (
     tool_definitions,
 )
 from callspan.semconv.content_attributes import messages_json as conventional_messages
+from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
 from callspan.semconv.llm import first_finish_reason, joined_text
 from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, Table, as_text, json_row
 
@@ -46,6 +49,7 @@ MAX_FLAT_ATTRIBUTES: Final = 48
 """Maximum number of attributes for flat messages and tools; `input.value` has the complete content."""
 
 _JSON_TYPE: Final = "application/json"
+_TEXT_TYPE: Final = "text/plain"
 _EMBEDDINGS: Final = tuple(name for name, row in APIS.items() if row.has_vectors)
 _SYSTEM_OF: Final = {"openai": "openai", "anthropic": "anthropic", "google": "vertexai", "cohere": "cohere"}
 _SYSTEMS: Final = {api: _SYSTEM_OF.get(row.family) for api, row in APIS.items()} | {"fim_completions": "mistralai"}
@@ -190,30 +194,59 @@ END: Final = Table(
 
 
 def _copied(value: str, mime_type: str, *names: str) -> Put:
-    """Return the source that copies the first of the attributes of these names, if it fits."""
+    """Return the source that copies the first of the attributes of these names, if it fits.
+
+    Of messages it copies the text of the last one, which people can read in any backend.
+    """
 
     def put(attributes: Attributes, _: object, content: SpanContent) -> None:
-        text = next((attributes[name] for name in names if name in attributes), None)
+        name = next((name for name in names if name in attributes), None)
+        text = None if name is None else attributes[name]
         text = str(text).lower() if isinstance(text, bool) else text
         if isinstance(text, str) and len(text) <= content.budget.remaining_bytes:
-            attributes[value], attributes[mime_type] = text, _JSON_TYPE
+            plain = _last_text(text) if name in _SCOPE_MESSAGES else None
+            attributes[value], attributes[mime_type] = (text, _JSON_TYPE) if plain is None else (plain, _TEXT_TYPE)
             content.budget.spend(len(text))
 
     return Put(put)
 
 
+def _last_text(messages: str) -> str | None:
+    """Return the texts of the last message in a list in JSON; None if it has none, or says more than they do."""
+    try:
+        *_, last = _messages(messages)
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        return None
+    texts = [part.content for part in last.parts if part.type not in _THOUGHTS]
+    return "\n".join(map(str, texts)) if texts and {part.type for part in last.parts} <= _SAID else None
+
+
+class _ScopePart(msgspec.Struct):
+    type: str = ""
+    content: object = ""
+
+
+class _ScopeMessage(msgspec.Struct):
+    parts: list[_ScopePart] = []
+
+
+_THOUGHTS: Final = frozenset({"reasoning", "sealed_reasoning"})
+_SAID: Final = _THOUGHTS | {"text"}
+"""Types of parts of a message whose texts are all that it says to anybody."""
+_messages: Final = msgspec.json.Decoder(list[_ScopeMessage]).decode
+_SCOPE_MESSAGES: Final = (INPUT_MESSAGES, OUTPUT_MESSAGES)
 _INPUT: Final = _copied(
-    _INPUT_VALUE, _INPUT_MIME_TYPE, "gen_ai.input.messages", "gen_ai.tool.call.arguments", "callspan.input",
+    _INPUT_VALUE, _INPUT_MIME_TYPE, INPUT_MESSAGES, "gen_ai.tool.call.arguments", "callspan.input",
     "callspan.observation.before",
 )  # fmt: skip
 _OUTPUT: Final = _copied(
-    _OUTPUT_VALUE, _OUTPUT_MIME_TYPE, "gen_ai.output.messages", "gen_ai.tool.call.result", "callspan.output",
+    _OUTPUT_VALUE, _OUTPUT_MIME_TYPE, OUTPUT_MESSAGES, "gen_ai.tool.call.result", "callspan.output",
     "callspan.observation", "callspan.guardrail.triggered",
 )  # fmt: skip
 SCOPE_VALUES: Final = Table(
-    Row(_INPUT_VALUE, JSON, _INPUT),
+    Row(_INPUT_VALUE, STRING, _INPUT, "The text of the last message; other content is JSON."),
     Row(_INPUT_MIME_TYPE, STRING, _INPUT),
-    Row(_OUTPUT_VALUE, JSON, _OUTPUT),
+    Row(_OUTPUT_VALUE, STRING, _OUTPUT, "The text of the last message; other content is JSON."),
     Row(_OUTPUT_MIME_TYPE, STRING, _OUTPUT),
 )
 """Attributes of the spans of sessions, timesteps and operations, set after their other ones."""
