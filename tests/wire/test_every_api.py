@@ -558,6 +558,60 @@ def test_history_that_grows_is_stored_once(name: str, tmp_path: Path) -> None:
         assert len(rows) == sum(text in each for message in asked.input for each in texts(message))
 
 
+def longer(value: Any) -> Any:
+    """Return JSON with its sentences so long that no skeleton has them in itself."""
+    if isinstance(value, str):
+        return f"{value} {value[::-1]} " * 20 if " " in value and json.dumps(value) == f'"{value}"' else value
+    if isinstance(value, list):
+        return list(map(longer, value))
+    return {key: longer(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def stored_texts(path: Path) -> str:
+    rows = ask(path, "SELECT text, reasoning, data FROM contents")
+    json_of = [bodies.inflated(row["data"]) or b"" for row in rows]
+    return "\n".join([*(f"{row['text'] or ''}\n{row['reasoning'] or ''}" for row in rows), *map(bytes.decode, json_of)])
+
+
+@every_exchange
+def test_each_text_of_a_request_is_stored_once(name: str, tmp_path: Path) -> None:
+    api, request, response = exchange(name)
+    asked, _ = sides(api, request, None)
+    said = {text for message in (*asked.input, Message(role="system", parts=asked.system)) for text in texts(message)}
+    sent, answer = (
+        {**body, **longer({key: body[key] for key in body if key not in ("tools", "model")})}
+        for body in (request, response if isinstance(response, dict) else {})
+    )
+    (call,) = store(tmp_path / "calls.db", api, (sent, answer))
+    assert call.redactions or json.loads(bytes(call.request.body)) == sent
+    assert call.redactions or json.loads(bytes(call.response.body if call.response else b"")) == answer
+    kept = stored_texts(tmp_path / "calls.db")
+    for text in (text for text in said if longer(text) != text):
+        times = sum(longer(text) in each for each in leaves(sent))
+        repeated = sum(
+            longer(text) in each
+            for key, value in answer.items()
+            if key not in APIS[api].repeats
+            for each in leaves(value)
+        )
+        assert times == 0 or kept.count(longer(text)) == times + repeated, (text, times, repeated)
+
+
+def test_a_question_is_the_same_piece_in_the_history_of_the_next_request(tmp_path: Path) -> None:
+    question, answer = longer("Which gate does it leave from"), longer("It leaves from gate nine.")
+    turns = [{"role": "USER", "message": question}, {"role": "CHATBOT", "message": answer}]
+    first = {"model": "m", "message": question, "chat_history": []}
+    second = {"model": "m", "message": longer("And when does it arrive"), "chat_history": turns}
+    calls = store(
+        tmp_path / "calls.db", "cohere_chat_v1", (first, {"text": answer, "chat_history": turns}),
+        (second, {"text": "At noon.", "chat_history": turns}),
+    )  # fmt: skip
+    assert [json.loads(bytes(call.request.body)) for call in calls] == [first, second]
+    kept = stored_texts(tmp_path / "calls.db")
+    assert kept.count(question) == 1
+    assert kept.count(answer) == 2  # as text of the answer, and as a message of the next request
+
+
 @given(
     api=st.sampled_from([*APIS, "/v1/unknown"]),
     request=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6),

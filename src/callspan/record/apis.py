@@ -130,6 +130,9 @@ class Api(NamedTuple):
     said: tuple[str, ...] = ()
     """Fields of a request with what is said, in the order of the conversation. A list of messages is stored by its
     elements, because the next request usually repeats the first ones."""
+    newest: tuple[str, str] | None = None
+    """Field of a request with the newest message, and the element of the list in `said` that the next request has in
+    its place; `%s` stands for the value."""
     has_plain_messages: bool = False
     """Whether most of these elements have only a role and a text, named `role` and `content`."""
     instructions: tuple[str, ...] = ()
@@ -629,6 +632,7 @@ _ROWS: Final = (
         default_chooser=_COHERE,
         other="chat_completions",  # Writer's
         said=("chat_history", "message", "tool_results"),
+        newest=("message", '{"role":"USER","message":%s}'),
         instructions=("preamble",),
         repeats=("chat_history",),
         role_of_model="chatbot",

@@ -10,7 +10,7 @@ human-readable text, in the same form for every API, for search and SQL queries.
       "reasoning":"Cities are far."}}]}
 
 are these rows of `contents`. `^` is the byte 0x1A: `^0,23;` stands for 23 characters of the text and the reasoning
-behind it, from character 0. SQLite stores `data` deflated.
+behind it, from character 0; `^=0,23;` if these are JSON. SQLite stores `data` deflated.
 
     n      role       text                      reasoning        data
     -1                                                           [["model","value","m"],["system","piece","fecef2..."],
@@ -27,7 +27,8 @@ behind it, from character 0. SQLite stores `data` deflated.
 The skeleton (-1) has the keys of the request in their order. A `value` is there itself, a hash names a `piece`, and the
 `history` stands for the messages that the call's row refers to. Their numbers (see `callspan.stores.contents`) make a
 growing history one range. If several fields have messages, each states its place among them and how many it has; null
-is the rest. A message that occurs several times in a history is a separate piece each time.
+is the rest. A `text` is one message, an `element` the member with its name of one that the next request has in a list.
+A message that occurs several times in a history is a separate piece each time.
 
 What an answer repeats of its request is not stored again: `^#918efb...;` stands for the piece with that hash.
 """
@@ -59,20 +60,23 @@ _BEGINNING: Final = 40
 _REFERENCE_START: Final = b"\x1a"
 """Starts the reference that replaces a text. JSON has this byte only escaped."""
 _REPETITION_START: Final = _REFERENCE_START + b"#"
+_JSON_MARK: Final = b"="
+"""After the start: the text is JSON, such as arguments, and stands there as it is."""
 
 _MESSAGE: Final = b'{"role":"%b","content":%b}'
 _LEVEL, _WINDOW, _MEMORY = 3, 12, 5
 """zlib parameters. Level 3, because lazy matching takes 10 % longer and saves 1 %. A 4 KB window, because 32 KB takes
 256 KB of memory and nine times as long for small data."""
-_REFERENCE: Final = re.compile(rb"\x1a(\d+),(\d+);")
+_REFERENCE: Final = re.compile(rb"\x1a(=?)(\d+),(\d+);")
 _REPETITION: Final = re.compile(rb"\x1a#([0-9a-f]+);")
 _BEFORE_VALUE: Final = re.compile(rb"\s*:\s*")
 _DIGITS: Final = b"0123456789-"
 _ROLE_CONTENT: Final = ("role", "content")
 _NULL: Final = b"null"
+_QUOTE: Final = b'"'
 _TOOLS: Final = "tools"
 _NO_SHARE: Final = msgspec.Raw(_NULL)
-_Kind: TypeAlias = Literal["value", "piece", "history", "text"]
+_Kind: TypeAlias = Literal["value", "piece", "history", "text", "element"]
 _Skeleton: TypeAlias = list[tuple[str, _Kind, msgspec.Raw]]
 
 DAMAGE: Final = (zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexError)
@@ -158,10 +162,16 @@ def split(body: bytes, api: str) -> Parts:
     listed: dict[str, list[msgspec.Raw] | None] = {}
     messages: list[Piece] = []
     starts: dict[str, int] = {}
+    wrapped: set[str] = set()
     for name in row.said:
         if (value := fields.get(name)) is not None and (raw := bytes(value)) != _NULL:
             elements = listed[name] = _elements(raw)
             starts[name] = len(messages)
+            if row.newest is not None and name == row.newest[0] and raw[:1] == _QUOTE:
+                # As the next request has it, so that it is the same piece.
+                wrapped.add(name)
+                messages.append(_cached_piece(row.newest[1].encode() % raw, _place(api, "message", row.said[0], True)))
+                continue
             place = _place(api, "message", name, elements is not None)
             messages += [_cached_piece(bytes(item), place) for item in ([value] if elements is None else elements)]
     history, history_at = _with_unique_hashes(messages), 0
@@ -180,7 +190,8 @@ def split(body: bytes, api: str) -> Parts:
     has_instructions = False
     for name, value in fields.items():
         if name in shares:
-            skeleton.append((name, "text" if listed[name] is None else "history", shares[name]))
+            kind: _Kind = "element" if name in wrapped else "text" if listed[name] is None else "history"
+            skeleton.append((name, kind, shares[name]))
             continue
         raw = bytes(value)
         is_instruction = name in row.instructions
@@ -229,7 +240,10 @@ def answer(body: bytes, api: str, request: Parts | None) -> Answer:
                 if len(value) > _INLINE_BYTES:
                     digest = _digest(value)
                     if digest not in known:
-                        part = repeated[digest] = Piece(digest + _REPEATED, value)
+                        # An element is the same piece where the next request has it.
+                        of_next = elements is not None
+                        place = _place(api, "message", name, True) if of_next else None
+                        part = repeated[digest] = Piece(digest if of_next else digest + _REPEATED, value, place)
                         known[digest] = part.hash
             body = _referring(body, name, raw, elements, known)
     return Answer(Piece(_digest(body) + _ANSWER, body, _place(api, "answer", "", False)), [*repeated.values()])
@@ -319,7 +333,11 @@ def join(skeleton: bytes, messages: Sequence[bytes], find: Callable[[bytes], byt
     entries = _skeletons.decode(skeleton)
     if len(entries) == 1 and not entries[0][0]:
         return bytes(entries[0][2])
-    shares = {name: _share.decode(value) or (0, None) for name, kind, value in entries if kind in ("history", "text")}
+    shares = {
+        name: _share.decode(value) or (0, None)
+        for name, kind, value in entries
+        if kind in ("history", "text", "element")
+    }
     rest = len(messages) - sum(count or 0 for _, count in shares.values())
     starts: dict[str, int] = {}
     start = 0
@@ -336,6 +354,8 @@ def join(skeleton: bytes, messages: Sequence[bytes], find: Callable[[bytes], byt
             fields[name] = msgspec.Raw(find(bytes.fromhex(msgspec.json.decode(value, type=str))))
         elif kind == "text":
             fields[name] = msgspec.Raw(messages[starts[name]])
+        elif kind == "element":
+            fields[name] = _raw_object.decode(messages[starts[name]])[name]
         else:
             fields[name] = value
     return _encode(fields)
@@ -370,7 +390,12 @@ def from_row(role: str | None, text: str | None, reasoning: str | None, json: by
     if json.find(_REFERENCE_START) < 0:
         return json
     texts = f"{text or ''}{reasoning or ''}"
-    return _REFERENCE.sub(lambda mark: _encode(texts[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
+
+    def referred(mark: re.Match[bytes]) -> bytes:
+        fragment = texts[int(mark[2]) : int(mark[2]) + int(mark[3])]
+        return fragment.encode() if mark[1] else _encode(fragment)
+
+    return _REFERENCE.sub(referred, json)
 
 
 def deflated(data: bytes) -> bytes:
@@ -394,10 +419,14 @@ def _extracted(json: bytes, fragments: Sequence[str]) -> bytes:
     for fragment in fragments:
         length = len(fragment)
         if length >= _MIN_EXTRACTED:
-            needle = _encode(fragment)
+            needle, mark = _encode(fragment), b""
             index = _only_place(json, needle)
+            if index is None and fragment[0] in "{[":
+                needle, mark = fragment.encode(), _JSON_MARK
+                index = _only_place(json, needle)
             if index is not None:
-                json = b"%b%b%d,%d;%b" % (json[:index], _REFERENCE_START, start, length, json[index + len(needle) :])
+                reference = b"%b%b%d,%d;" % (_REFERENCE_START, mark, start, length)
+                json = json[:index] + reference + json[index + len(needle) :]
         start += length
     return json
 
