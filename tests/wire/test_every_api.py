@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import cache
@@ -569,7 +570,7 @@ def longer(value: Any) -> Any:
 
 def stored_texts(path: Path) -> str:
     rows = ask(path, "SELECT text, reasoning, data FROM contents")
-    json_of = [bodies.inflated(row["data"]) or b"" for row in rows]
+    json_of = [zlib.decompress(row["data"]) for row in rows if row["data"]]
     return "\n".join([*(f"{row['text'] or ''}\n{row['reasoning'] or ''}" for row in rows), *map(bytes.decode, json_of)])
 
 
