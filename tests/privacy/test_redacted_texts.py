@@ -284,3 +284,33 @@ def test_scopes_and_hosted_tools_are_recorded_under_a_hash(
     assert names >= {"execute_tool", "invoke_agent", "guardrail", "timestep", "invoke_workflow"}
     assert TEXT not in "".join(encode(one).decode() for one in seen.everything)
     assert TEXT not in "".join(span.to_json() for span in seen.spans)
+
+
+@pytest.mark.parametrize(
+    ("api", "answer"),
+    [
+        ("interactions", {"id": "i", "status": "completed", "outputs": [{"type": "text", "text": "Ada"}]}),
+        ("invoke_model", {"outputs": [{"text": "Ada", "stop_reason": "stop"}]}),
+    ],
+)
+def test_answers_in_a_field_named_as_results_of_tools_keep_their_parts(api: str, answer: Any) -> None:
+    with (
+        capture(redact=callspan.redact_texts(lambda text: "x")) as seen,
+        callspan.record_call(provider="p", api=api) as call,
+    ):
+        call.request({"model": "m", "input": "q", "prompt": "q"})
+        call.response(answer)
+    conversation: Any = seen.records[0].conversation
+    assert [[part.text for part in message.parts] for message in conversation.output] == [["x"]]
+
+
+def test_roles_in_any_case_are_kept() -> None:
+    turns = [{"role": role, "message": "Ada"} for role in ("User", "Chatbot", "SYSTEM", "tool")]
+    with (
+        capture(redact=callspan.redact_texts(lambda text: "x")) as seen,
+        callspan.record_call(provider="p", api="cohere_chat_v1") as call,
+    ):
+        call.request({"model": "m", "message": "Ada", "chat_history": turns})
+        call.response({"text": "Ada"})
+    conversation: Any = seen.records[0].conversation
+    assert [message.role for message in conversation.input] == ["user", "assistant", "system", "tool", "user"]

@@ -47,6 +47,7 @@ _ARGUMENTS: Final = of_every_api(lambda row: row.tools.arguments)
 """Members of bodies whose keys are the application's, or the model's."""
 _ARGUMENTS_OF: Final = of_every_api(lambda row: row.tools.beside_name)
 """The same, beside the name or id of a tool."""
+_BESIDE: Final = dict(pair for row in APIS.values() for pair in row.tools.beside)
 _TOOL_NAMES: Final = of_every_api(lambda row: row.tools.names)
 _SCHEMAS: Final = of_every_api(lambda row: row.tools.schemas)
 _WRAPPERS: Final = of_every_api(lambda row: row.tools.wrappers)
@@ -209,7 +210,7 @@ def _member(key: str, item: Any, beside: Mapping[str, Any], mask: Mask, around: 
 
 def _is_application(key: str, item: Any, beside: Mapping[str, Any], around: str) -> bool:
     """Return whether the keys in a member of a body are the application's: arguments or the result of a tool."""
-    if key in _ARGUMENTS:
+    if key in _ARGUMENTS or (key in _BESIDE and _BESIDE[key] in beside):
         return True
     if not isinstance(item, dict):
         return False
@@ -222,15 +223,15 @@ def _is_application(key: str, item: Any, beside: Mapping[str, Any], around: str)
 def _is_word(key: str, item: object) -> bool:
     """Return whether the value of a member is one that an API defines for it."""
     _, values = _wire_words()
-    return isinstance(item, str) and item in values.get(key, ())
+    return isinstance(item, str) and item.casefold() in values.get(key, ())
 
 
 @cache
 def _wire_words() -> tuple[frozenset[str], dict[str, frozenset[str]]]:
-    """Return the keys that the providers' APIs define, and the values that they define, by the key."""
+    """Return the keys that the providers' APIs define, and the values that they define, by the key, without case."""
     words: frozenset[str] = late_attribute("callspan.process.wire_words:WIRE_WORDS")
     values: dict[str, frozenset[str]] = late_attribute("callspan.process.wire_words:WIRE_VALUES")
-    return words, values
+    return words, {key: frozenset(map(str.casefold, listed)) for key, listed in values.items()}
 
 
 def prepare() -> None:

@@ -82,6 +82,8 @@ class ToolFields(NamedTuple):
     """The same if a name or an id of a tool stands beside them."""
     names: _Words = ()
     """Fields with the name or the id of a tool."""
+    beside: tuple[tuple[str, str], ...] = ()
+    """The same if another field stands beside them: pairs of both."""
     wrappers: _Words = ()
     """Fields around the JSON of a result, and around a schema."""
     schemas: _Words = ()
@@ -637,7 +639,7 @@ _ROWS: Final = (
         repeats=("chat_history",),
         role_of_model="chatbot",
         content=("documents",),
-        tools=ToolFields(arguments=("outputs",), beside_name=("parameters",)),
+        tools=ToolFields(beside_name=("parameters",), beside=(("outputs", "call"),)),
     ),
     Api(
         "cohere_embed",
