@@ -559,6 +559,22 @@ def test_history_that_grows_is_stored_once(name: str, tmp_path: Path) -> None:
         assert len(rows) == sum(text in each for message in asked.input for each in texts(message))
 
 
+CONTENT = [(name, field) for name in CASES for field in APIS[CASES[name].get("api", name)].content]
+
+
+@pytest.mark.parametrize(("name", "field"), CONTENT)
+def test_texts_besides_messages_are_found_and_no_messages(name: str, field: str, tmp_path: Path) -> None:
+    path, said = tmp_path / "calls.db", "The night train is late."
+    api, request, response = exchange(name)
+    (call,) = store(path, api, ({**request, field: [{"data": {"any": said}}]}, response))
+    assert json.loads(bytes(call.request.body))[field] == [{"data": {"any": said}}]
+    assert ask(path, "SELECT 1 FROM call_messages WHERE instr(text, :said)", said=said) == []
+    with closing(callspan.open_store(path)) as reader:
+        assert [found.call_id for found in reader.calls(CallFilter(text=said))] == [call.call_id]
+    callspan.erase(path, sessions=str(call.place.session_id))
+    assert said.encode() not in b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
 def longer(value: Any) -> Any:
     """Return JSON with its sentences so long that no skeleton has them in itself."""
     if isinstance(value, str):

@@ -46,7 +46,7 @@ OWN: dict[str, str] = {
     # Kinds of pieces, the plain message.
     "stores/bodies.py": "content instructions json message messages null reasoning role text tools value",
     # Sides of a body, roles, fields of a plain message.
-    "stores/texts.py": "assistant instructions message name reasoning role system text type user words",
+    "stores/texts.py": "assistant content instructions message name reasoning role system text type user words",
 }
 """The words that a module may have."""
 

@@ -694,7 +694,7 @@ _ROWS: Final = (
         media_marks=_IMAGES,
         said=("prompt",),
         instructions=("system",),
-        content=("images", "suffix"),
+        content=("suffix", "template"),
         settings=Settings(
             numbers=_words("raw"),
         ),
@@ -777,7 +777,8 @@ OTHER: Final = Api(
     instructions=("system", "instructions"),
     content=("images", "message", "queries", "requests", "steps", "texts"),
     texts=_words(
-        "choices content custom function input_text message output refusal summary text thinking tool_calls transcript"
+        "choices content custom function input_text message output parts refusal summary text thinking tool_calls"
+        " transcript"
     ),
     tools=ToolFields(arguments=("arguments",), beside_name=("input",)),
     answers=_ANY_ANSWER,

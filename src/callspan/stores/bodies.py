@@ -52,7 +52,7 @@ from callspan.stores.texts import Place, Side, said
 
 _INLINE_BYTES: Final = 256
 _HASH_BYTES: Final = 16
-_ANSWER, _REPEATED, _INSTRUCTIONS, _VALUE = b"answer", b"repeated", b"instructions", b"value"
+_ANSWER, _REPEATED, _VALUE = b"answer", b"repeated", b"value"
 """Ends of hashes. Equal JSON is one piece only where it means the same."""
 _MIN_EXTRACTED: Final = 16
 _BEGINNING: Final = 40
@@ -162,18 +162,11 @@ def split(body: bytes, api: str) -> Parts:
     listed: dict[str, list[msgspec.Raw] | None] = {}
     messages: list[Piece] = []
     starts: dict[str, int] = {}
-    wrapped: set[str] = set()
     for name in row.said:
         if (value := fields.get(name)) is not None and (raw := bytes(value)) != _NULL:
             elements = listed[name] = _elements(raw)
             starts[name] = len(messages)
-            if row.newest is not None and name == row.newest[0] and raw[:1] == _QUOTE:
-                # As the next request has it, so that it is the same piece.
-                wrapped.add(name)
-                messages.append(_cached_piece(row.newest[1].encode() % raw, _place(api, "message", row.said[0], True)))
-                continue
-            place = _place(api, "message", name, elements is not None)
-            messages += [_cached_piece(bytes(item), place) for item in ([value] if elements is None else elements)]
+            messages += _messages(name, raw, elements, api, row)
     history, history_at = _with_unique_hashes(messages), 0
     others: list[tuple[int, Piece]] = []
     shares = dict.fromkeys(listed, _NO_SHARE)
@@ -190,16 +183,18 @@ def split(body: bytes, api: str) -> Parts:
     has_instructions = False
     for name, value in fields.items():
         if name in shares:
-            kind: _Kind = "element" if name in wrapped else "text" if listed[name] is None else "history"
+            of_single: _Kind = "element" if _element(name, bytes(value), row) is not None else "text"
+            kind = of_single if listed[name] is None else "history"
             skeleton.append((name, kind, shares[name]))
             continue
         raw = bytes(value)
-        is_instruction = name in row.instructions
-        if not is_instruction and len(raw) <= _INLINE_BYTES and name != _TOOLS:
+        is_instruction, is_content = name in row.instructions, name in row.content
+        if not (is_instruction or is_content) and len(raw) <= _INLINE_BYTES and name != _TOOLS:
             skeleton.append((name, "value", value))
             continue
-        part = _cached_piece(raw, _place(api, "instructions", name, False) if is_instruction else None)
-        part.hash += _INSTRUCTIONS if is_instruction else _VALUE
+        side: Side | None = "instructions" if is_instruction else "content" if is_content else None
+        part = _cached_piece(raw, None if side is None else _place(api, side, name, False))
+        part.hash += _VALUE if side is None else side.encode()
         skeleton.append((name, "piece", msgspec.Raw(_encode(part.hash.hex()))))
         if is_instruction and not has_instructions:
             others.append((-1, part))
@@ -208,6 +203,21 @@ def split(body: bytes, api: str) -> Parts:
             others.append((below, part))
             below -= 1
     return Parts(_skeleton(skeleton), history, history_at, others, len(messages))
+
+
+def _messages(name: str, raw: bytes, elements: Sequence[msgspec.Raw] | None, api: str, row: Api) -> list[Piece]:
+    """Return the messages in a field, each a piece."""
+    if (element := _element(name, raw, row)) is not None:
+        return [_cached_piece(element, _place(api, "message", row.said[0], True))]
+    place = _place(api, "message", name, elements is not None)
+    return [_cached_piece(bytes(item), place) for item in ([raw] if elements is None else elements)]
+
+
+def _element(name: str, raw: bytes, row: Api) -> bytes | None:
+    """Return the newest message as the next request has it in a list; None for other fields."""
+    if row.newest is None or name != row.newest[0] or raw[:1] != _QUOTE:
+        return None
+    return row.newest[1].encode() % raw
 
 
 @lru_cache(_KNOWN_ENTRIES)

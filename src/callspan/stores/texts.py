@@ -6,6 +6,7 @@ fields that have texts in most APIs are taken.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -28,10 +29,13 @@ from callspan.record.messages import (
 )
 
 _MAX_DEPTH: Final = 32
+_MAX_WORD: Final = 1024
+"""Characters of a text without spaces; a longer one is data."""
 _ANY_TEXTS: Final = frozenset(OTHER.texts)
 _ANY_ARGUMENTS: Final = (*OTHER.tools.arguments, *OTHER.tools.beside_name)
 
-Side: TypeAlias = Literal["message", "instructions", "answer"]
+Side: TypeAlias = Literal["message", "instructions", "content", "answer"]
+"""`content` are texts that are searched and are no message, such as documents."""
 
 
 class Place(NamedTuple):
@@ -58,6 +62,8 @@ class Said(msgspec.Struct, frozen=True, gc=False):
 
 def said(value: object, place: Place) -> Said:
     """Return what the parsed JSON of a piece says. Never raises."""
+    if place.side == "content":
+        return Said("user", [*_searched(value)], [])
     endpoint = registry.by_api(place.api)
     try:
         messages = [] if endpoint is None else _messages(endpoint, value, place)
@@ -76,6 +82,17 @@ def said(value: object, place: Place) -> Said:
     if not (words or reasoning):
         _add_lines(value, 0, words)
     return Said(_role(value, place, messages), words, reasoning)
+
+
+def _searched(value: object, depth: int = 0) -> Iterator[str]:
+    """Yield the texts in JSON, each on a line of its own; not base64, which has no spaces."""
+    if isinstance(value, str):
+        if 0 < len(value) <= _MAX_WORD or " " in value:
+            yield value
+            yield "\n"
+    elif isinstance(value, dict | list) and depth <= _MAX_DEPTH:
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _searched(item, depth + 1)
 
 
 def _messages(endpoint: Endpoint, value: object, place: Place) -> list[Message]:
