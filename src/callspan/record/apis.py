@@ -595,6 +595,7 @@ _ROWS: Final = (
             "backgroundRemovalParams",
             "text_prompts",
         ),
+        content=("chat_history", "documents", "preamble"),  # of Cohere
         answers=_ANY_ANSWER,
         settings=Settings(
             numbers=_words("cfgScale cfg_scale height maxTokenCount max_gen_len width"),
