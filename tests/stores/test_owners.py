@@ -230,22 +230,27 @@ def test_newest_version_decides(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(versions=histories(), sizes=st.lists(st.integers(1, 4), max_size=6), order=st.randoms(use_true_random=False))
+@given(
+    versions=histories(),
+    early=st.integers(0, 14),
+    sizes=st.lists(st.integers(1, 4), max_size=6),
+    order=st.randoms(use_true_random=False),
+)
 def test_newest_version_decides_what_late_records_are_refused(
-    versions: list[Version], sizes: list[int], order: Any, store: Delivery
+    versions: list[Version], early: int, sizes: list[int], order: Any, store: Delivery
 ) -> None:
-    """Records that no store and no spool had at the erasure, of two processes, in any order."""
+    """Records of two processes in any order; no store and no spool had all of them at the erasure."""
     name, records, url = f"{next(EXAMPLES):06}", Records(), store.url
     store.write(records.call(call_id="nobody's"))
-    made = [as_record(version, name, records) for version in versions]
+    made = merged_by_chance([as_record(version, name, records) for version in versions], versions, order)
+    store.write(*made[:early])
     assert erase(url, CallFilter(user_id=f"{HERS}-{name}")).is_complete
     gone, every = erased_of(versions), newest(versions)
-    for batch in batches(merged_by_chance(made, versions, order), sizes):
+    for batch in batches(made[early:], sizes):
         store.write(*batch)
     found = stored(url, name)
     assert f"{HERS}-{name}".encode() not in b"".join(map(encode, found.values()))
-    others = {(version.kind, version.number) for version in versions if version.user != HERS}
-    assert found.keys().isdisjoint(ids({key for key in gone - others if every[key].user == HERS}, name))
+    assert found.keys().isdisjoint(ids(gone, name))
     hers = {(version.kind, version.number) for version in versions if version.user == HERS}
     # What is in a session may be the user's as long as no later version of the session says otherwise.
     has_hers = any(kind == "session" for kind, _ in hers)
@@ -401,6 +406,61 @@ def test_calls_keep_the_prices_of_their_process(url: str, records: Records) -> N
         keep(url, replace(call, cost=own))
     with closing(open_store(url)) as reader:
         assert [(one.cost, one.seen_ns) for one in reader.calls()] == [(own, call.seen_ns)]
+
+
+def test_erased_call_of_another_user_stays_erased_when_its_process_delivers_it(url: str, records: Records) -> None:
+    """It was in the user's session, which the erasure had to store first."""
+    at: dict[str, Any] = {"call_id": "c", "metadata": {"user_id": OTHER}, "timing": Timing(start_ns=START_NS)}
+    answered = records.call(**at, place=Place(session_id="s"), part="answered", seen_ns=START_NS + 2)
+    started = records.call(**at, part="started", seen_ns=START_NS + 1)
+    session = records.session("s", start_ns=START_NS, user_id=HERS)
+    with held(url, [[session, started, answered]], [0]):
+        receipt = erase(url, CallFilter(user_id=HERS))
+        assert (receipt.stores[0].sessions, receipt.stores[0].calls) == (1, 1)
+        for version in (answered, started, answered):
+            keep(url, version)
+            assert left(url) == (set(), set())
+
+
+def test_late_version_erases_what_is_stored(store: Delivery, records: Records) -> None:
+    """As if it had been there: the session is the erased user's, with what others recorded in it until then."""
+    theirs = {"session_id": "s", "time_ns": START_NS}
+    later_ns = time.time_ns() + 3600 * SECOND
+    session = records.session("s", start_ns=START_NS, user_id=OTHER)
+    store.write(
+        session,
+        records.session("t", start_ns=START_NS, user_id=OTHER),
+        records.call(call_id="c", place=Place(session_id="s"), timing=Timing(start_ns=START_NS)),
+        records.call(call_id="d", place=Place(session_id="t"), timing=Timing(start_ns=START_NS)),
+        step("p", session_id="s", start_ns=START_NS),
+        *(event(f"e{of}", session_id=of, time_ns=START_NS) for of in "st"),
+        message("m", **theirs),
+        reward("r1", **theirs),
+        reward("r2", event_id="es", time_ns=START_NS),
+    )
+    assert erase(store.url, CallFilter(user_id=HERS)).stores[0].total == 0
+    store.write(records.call(call_id="new", place=Place(session_id="s"), timing=Timing(start_ns=later_ns)))
+    store.write(replace(session, seen_ns=session.seen_ns + 1, user_id=HERS))
+    assert left(store.url) == ({"s", "t"}, {"d", "new"})
+    with closing(store.read()) as reader:
+        assert reader.session("s").session.seen_ns == 0
+        assert not [*reader.timesteps("s"), *reader.events("s"), *reader.rewards()]
+        assert [one.event_id for one in reader.events("t")] == ["et"]
+    # A call that becomes hers, and a timestep, with what names them.
+    started = records.call(call_id="c2", timing=Timing(start_ns=START_NS), part="started", seen_ns=1)
+    store.write(
+        started,
+        message("m2", call_id="c2", time_ns=START_NS),
+        step("p2", session_id="t", seen_ns=1, start_ns=START_NS),
+        reward("r3", timestep_id="p2", time_ns=START_NS),
+        reward("r4", session_id="t", time_ns=START_NS),
+    )
+    hers: dict[str, Any] = {"metadata": {"user_id": HERS}, "seen_ns": 2}
+    store.write(replace(started, part="ended", **hers), step("p2", session_id="t", start_ns=START_NS, **hers))
+    assert left(store.url) == ({"s", "t"}, {"d", "new"})
+    with closing(store.read()) as reader:
+        assert not [*reader.timesteps("t"), *reader.events(None)]
+        assert [one.reward_id for one in reader.rewards()] == ["r4"]
 
 
 def test_newer_version_of_another_user_takes_an_erasure_back(store: Delivery, records: Records) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -77,12 +77,23 @@ def as_number(order: Order) -> int:
     return rank << _SEEN_BITS | max(0, min(seen_ns, (1 << _SEEN_BITS) - 1))
 
 
+class Refused(NamedTuple):
+    """A session, call, timestep or event that is not stored, because an erasure covers it."""
+
+    kind: str
+    ident: str
+    erased_ns: int
+    """Unix time of the erasure."""
+    is_for_user: bool
+    """Whether it was erased only for its user, or that of its session: a later version may name another one."""
+
+
 class LateRecords:
     """The records of one delivery without the erased ones. Later records may reuse an id.
 
     A record is late if it began before an erasure of its own id, its session, its user or its target. Its newest
     version, in the store or in this delivery, decides whether it was erased. If not, its earlier versions are stored
-    without the names of erased users.
+    without the names of erased users. If it was, what is stored of it is erased too.
     """
 
     def __init__(
@@ -94,8 +105,10 @@ class LateRecords:
         user's session without naming the user."""
         self.forgotten = set[bytes]()
         """Hashes to forget: a newer version shows that the record is another user's."""
+        self.refused = list[Refused]()
+        """What is not stored, nor may be stored from earlier versions."""
         self._erased_ns, self._stored = dict(erased_ns), stored
-        self.accepted = self._without_erased(records)
+        self.accepted = self._without_erased(records) if erased_ns else records
         """The other records, in order."""
 
     def _without_erased(self, records: Sequence[Record]) -> list[Record]:
@@ -158,6 +171,8 @@ class LateRecords:
             deciding = [version for version in versions if users_of(version)] or [record]
             self._remember(of_user(kind, ident), as_number(max(map(version_order, deciding))))
         self._remember(own, erased_ns)
+        is_for_user = kind in _OF_USER and of_user(kind, ident) in self._erased_ns
+        self.refused.append(Refused(kind, ident, erased_ns, is_for_user))
 
     def _is_for_user(self, record: Record) -> bool:
         """Return whether a record is left out only because of a user: its own or its session's."""
@@ -168,6 +183,7 @@ class LateRecords:
 
     def _remember(self, digest: bytes, number: int) -> None:
         self.remembered[digest] = self._erased_ns[digest] = max(number, self._erased_ns.get(digest, 0))
+        self.forgotten.discard(digest)
 
     def _forget(self, digest: bytes) -> None:
         if self._erased_ns.pop(digest, None) is not None:

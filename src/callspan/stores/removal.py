@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain, islice
 from typing import Final, NamedTuple
@@ -17,7 +17,7 @@ from callspan.stores.base import DeletionScope
 from callspan.stores.call_rows import keyed_records
 from callspan.stores.contents import trim
 from callspan.stores.database import NO_VALUES, Database, Values, in_batches, items
-from callspan.stores.erased import TARGET, as_number, digest_of_id, digests, forget, of_user, remember
+from callspan.stores.erased import TARGET, Refused, as_number, digest_of_id, digests, forget, of_user, remember
 from callspan.stores.facts import (
     CALL_IDS,
     CALLS,
@@ -78,6 +78,13 @@ _ALSO_OF_USER: Final = (
     " UNION SELECT call_id FROM calls WHERE user_id = :user AND start_ns < :erased",
 )
 """Further sessions and calls of a user, delivered between their selection and their removal."""
+_REFUSED: Final = {
+    "session": ":refused_sessions",
+    "call": ":refused_calls",
+    "timestep": ":refused_targets",
+    "event": ":refused_targets",
+}
+"""Parameters with the ids of refused records, by kind."""
 _HAS_USER: Final = "SELECT x.{key} FROM {table} x WHERE {has}"
 _CALLS_OF_SESSIONS: Final = f"SELECT call_id FROM calls WHERE {_SESSION}"
 _RUNS: Final = "c.outcome = 'in_progress'"
@@ -167,8 +174,8 @@ class _Selection(NamedTuple):
     """The named sessions and calls that are left; the queries find the next of them in the parameter `:items`."""
     erased_ns: int | None = None
     """Unix time of the decision, stored with the ids; None: the ids are not remembered."""
-    user: str | None = None
-    """The user to whom everything belongs; None: it was selected by other conditions."""
+    is_for_user: bool = False
+    """Whether everything belongs to one user; false: it was selected by other conditions."""
 
 
 def remove(
@@ -194,6 +201,49 @@ def remove(
     return counts, database.finish(vacuum=vacuum)
 
 
+def remove_refused(database: Database, refused: Iterable[Refused]) -> None:
+    """Delete what was stored of refused records, and in them, before an erasure that covers their newest versions.
+
+    Nothing that began after the erasure is deleted.
+    """
+    erasures = defaultdict[tuple[int, bool], list[Refused]](list)
+    for record in refused:
+        erasures[record.erased_ns, record.is_for_user].append(record)
+    numbers = [_deleted(database, _refused_selection(database, records)) for records in erasures.values()]
+    if sum(chain.from_iterable(numbers), Counter[str]()).total():
+        database.finish()
+
+
+def _refused_selection(database: Database, refused: Sequence[Refused]) -> _Selection:
+    """Return the stored records of those that one erasure covers."""
+    ids = {name: [record.ident for record in refused if _REFUSED[record.kind] == name] for name in _REFUSED.values()}
+    sessions, calls, targets = (database.dialect.items.replace(":items", name) for name in ids)
+    of_session = f"session_id IN ({sessions})"
+    named = f"{of_session} OR call_id IN ({calls})"
+    of_step = f"{of_session} OR timestep_id IN ({targets})"
+    steps = f"SELECT timestep_id FROM timesteps WHERE {of_step}"
+    events = f"SELECT event_id FROM events WHERE {named}"
+    conditions = {
+        REWARDS: f"({named} OR timestep_id IN ({targets} UNION {steps}) OR event_id IN ({targets} UNION {events}))"
+        " AND coalesce(time_ns, 0) < :erased",
+        EVENTS: f"({named}) AND coalesce(time_ns, 0) < :erased",
+        MESSAGES: f"({named}) AND coalesce(time_ns, 0) < :erased",
+        TIMESTEPS: f"({of_step}) AND coalesce(start_ns, seen_ns) < :erased",
+        SESSIONS: f"{of_session} AND coalesce(start_ns, seen_ns) < :erased",
+    }
+    values = {name[1:]: items(of_kind)["items"] for name, of_kind in ids.items()}
+    first = refused[0]
+    return _Selection(
+        "SELECT session_id FROM sessions WHERE 1 = 0",
+        f"SELECT call_id FROM calls WHERE ({named}) AND start_ns < :erased",
+        conditions,
+        {**values, "erased": first.erased_ns},
+        (set(), set()),
+        first.erased_ns,
+        first.is_for_user,
+    )
+
+
 def _scope_selection(database: Database, scope: DeletionScope) -> _Selection:
     """Return the records of a scope of ids and a user."""
     unions = ("", "") if scope.user is None else _ALSO_OF_USER
@@ -202,7 +252,7 @@ def _scope_selection(database: Database, scope: DeletionScope) -> _Selection:
     values = {"user": scope.user, "erased": scope.erased_ns}
     # Not in a temporary table: behind a pooler, the next transaction may not see it.
     named_ids = {*map(clean, scope.sessions)}, {*map(clean, scope.calls)}
-    return _Selection(sessions, calls, conditions, values, named_ids, scope.erased_ns, scope.user)
+    return _Selection(sessions, calls, conditions, values, named_ids, scope.erased_ns, scope.user is not None)
 
 
 def _of_user(database: Database) -> dict[Table, str]:
@@ -294,7 +344,7 @@ def _delete_chosen(database: Database, selection: _Selection) -> Counter[str]:
     if selection.erased_ns is not None:
         erased = {digest_of_id(kind, str(row[0])) for kind, sql in _REMEMBERED for row in database.tuples(sql)}
         remember(database, dict.fromkeys(erased, selection.erased_ns))
-        _remember_orders(database, selection.user, _VERSIONED)
+        _remember_orders(database, _VERSIONED, is_for_user=selection.is_for_user)
     changed = scored(database, _CONDITIONS["rewards"], _CONDITIONS["events"])
     counts = Counter(
         {table: database.run(f"DELETE FROM {table} WHERE {condition}") for table, condition in _CONDITIONS.items()}
@@ -308,22 +358,24 @@ def _delete_chosen(database: Database, selection: _Selection) -> Counter[str]:
 
 
 def _remember_orders(
-    database: Database, user: str | None, conditions: Mapping[Table, str], values: Values = NO_VALUES
+    database: Database, conditions: Mapping[Table, str], values: Values = NO_VALUES, *, is_for_user: bool
 ) -> None:
     """Remember the order of the versions that decide that these records are the user's.
 
-    Without a user, forget the orders: records deleted by other conditions do not come back with a later version.
+    Otherwise forget the orders: records deleted by other conditions do not come back with a later version.
     """
     orders = dict[bytes, int]()
     for table, condition in conditions.items():
         stage = "part" if table is CALLS else "NULL"
         sql = f"SELECT {table.key}, {stage}, seen_ns FROM {table.name} WHERE {condition}"
         for key, part, seen_ns in database.tuples(sql, values):
-            orders[of_user(table.kind, str(key))] = as_number(order_key(part or "ended", seen_ns))
-    if user is None:
-        forget(database, orders)
-    else:
+            # A call that the erasure itself stored is 1 ns older than the same version from its process.
+            later_ns = (seen_ns or 0) + (table is CALLS)
+            orders[of_user(table.kind, str(key))] = as_number(order_key(part or "ended", later_ns))
+    if is_for_user:
         remember(database, orders)
+    else:
+        forget(database, orders)
 
 
 def _delete_names(database: Database, user: str, erased_ns: int) -> None:
@@ -354,7 +406,7 @@ def _delete_others(database: Database, selection: _Selection) -> Counter[str] | 
         changed = scored_by(database, keys)
         for batch_condition, parameters in in_batches(keys, table.key):
             if selection.erased_ns is not None and table is TIMESTEPS:
-                _remember_orders(database, selection.user, {table: batch_condition}, parameters)
+                _remember_orders(database, {table: batch_condition}, parameters, is_for_user=selection.is_for_user)
             database.run(f"DELETE FROM {table.name} WHERE {batch_condition}", parameters)
         refresh(database, changed)
         if keys:

@@ -24,6 +24,7 @@ from callspan.stores.database import Database, in_batches
 from callspan.stores.erased import LateRecords, digests_of, forget, remember
 from callspan.stores.facts import CALLS, TABLES, Table
 from callspan.stores.payloads import PreparedCall, prepared, row_of
+from callspan.stores.removal import remove_refused
 from callspan.stores.rewards import join
 from callspan.stores.rows import Row
 
@@ -60,9 +61,18 @@ class SqlSink:
         database = cast("Database", self._database)
         try:
             with database.delivery(records):
-                accepted = _write(database, records, self._price)
+                late = _late(database, records)
+                if not late.refused:
+                    _write(database, late.accepted, self._price)
+            if late.refused:
+                # It is remembered by now, so that no other process stores what is deleted.
+                remove_refused(database, late.refused)
+                with database.delivery(records):
+                    late = _late(database, records)
+                    _write(database, late.accepted, self._price)
         except database.rejects as error:
             raise Rejected(error_text(error)) from error
+        accepted = late.accepted
         if len(accepted) < len(records):
             self.erased += Counter(map(_kind, records)) - Counter(map(_kind, accepted))
 
@@ -81,11 +91,10 @@ def _kind(record: Record) -> str:
     return record_key(record)[0]
 
 
-def _write(database: Database, records: Sequence[Record], price: Price) -> Sequence[Record]:
-    """Write the records that were not erased; return these."""
+def _write(database: Database, records: Sequence[Record], price: Price) -> None:
+    """Write records that were not erased."""
     batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
-    accepted = _not_erased(database, records)
-    for record in accepted:
+    for record in records:
         kind, key = record_key(record)
         batch[kind][key].append(record)
     replaced_calls = _write_calls(database, batch.pop(_CALL, {}), price)
@@ -98,7 +107,6 @@ def _write(database: Database, records: Sequence[Record], price: Price) -> Seque
     for call_id, replaced in replaced_calls.items():
         release(database, call_id, replaced, current_calls[call_id])
     join(database, records)
-    return accepted
 
 
 def _write_calls(
@@ -152,14 +160,12 @@ def _replace(database: Database, table: Table, stored_keys: Sequence[str], rows:
     database.insert(table, sorted(rows, key=itemgetter(table.key)))
 
 
-def _not_erased(database: Database, records: Sequence[Record]) -> Sequence[Record]:
+def _late(database: Database, records: Sequence[Record]) -> LateRecords:
     """Return the records that do not belong to an erased id; remember the ids of the others."""
-    if not (erased_ns := _erased_of(database, records)):
-        return records
-    late = LateRecords(records, erased_ns, partial(_stored, database))
+    late = LateRecords(records, _erased_of(database, records), partial(_stored, database))
     remember(database, late.remembered)
     forget(database, late.forgotten)
-    return late.accepted
+    return late
 
 
 def _erased_of(database: Database, records: Sequence[Record]) -> dict[bytes, int]:
