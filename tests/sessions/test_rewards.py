@@ -324,9 +324,25 @@ def test_every_kind_of_result_has_a_call_id(client: openai.OpenAI, claude: anthr
             way(client, claude)
             with ThreadPoolExecutor(1) as threads:
                 assert threads.submit(callspan.call_id, made).result() == own.call_id == newest, name
-    assert callspan.call_id("no call") is None
-    assert callspan.call_id(object()) is None
     assert callspan.last_call_id() is not None
+
+
+@pytest.mark.parametrize(
+    "unknown", ["no call", b"", None, 1, object(), {"id": "of nobody"}, [], (chunk for chunk in ())]
+)
+def test_unknown_object_has_no_call_id_and_says_so(unknown: object, caplog: pytest.LogCaptureFixture) -> None:
+    """Each time, because each time a rating is lost later; but not where nothing is recorded."""
+    assert callspan.call_id(unknown) is None
+    with capture() as seen, pytest.raises(callspan.UsageError, match="no call of this process"):
+        callspan.call_id(unknown)
+    handle = callspan.instrument()
+    try:
+        caplog.clear()
+        assert [callspan.call_id(unknown) for _ in range(2)] == [None, None]
+    finally:
+        handle.uninstrument()
+    assert [type(unknown).__name__ in one.message or "no id" in one.message for one in caplog.records] == [True, True]
+    assert not seen.records
 
 
 def test_last_call_of_a_session_includes_tasks_and_threads(provider: ScriptedProvider) -> None:

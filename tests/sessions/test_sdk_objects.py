@@ -323,7 +323,8 @@ def test_answers_with_one_request_id_name_no_call() -> None:
         assert callspan.call_id(first_answer) == seen.records[0].call_id
         stub.add_response("converse", answer)
         client.converse(**CONVERSE)
-        assert callspan.call_id(first_answer) is None
+        with pytest.raises(callspan.UsageError, match="no call of this process"):
+            callspan.call_id(first_answer)
 
 
 @pytest.mark.parametrize("name", ["openai", "google", "anthropic"])
@@ -334,7 +335,8 @@ def test_sdk_object_of_another_process_names_its_providers_id(name: str, provide
         answer = pickle.loads(pickle.dumps(ROWS[name].ask(provider)[0]))
     stated = answer.response_id if name == "google" else answer.id
     with elsewhere(), capture() as seen:
-        assert callspan.call_id(answer) is None
+        with pytest.raises(callspan.UsageError, match="no call of this process"):
+            callspan.call_id(answer)
         assert callspan.feedback(answer, 1) is not None
     assert [one.call_id for one in seen.rewards] == [stated]
 

@@ -18,6 +18,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from callspan.agent.arguments import as_text
 from callspan.agent.context import SCOPE
+from callspan.agent.misuse import UnknownCallError, report_misuse
 from callspan.agent.registry import REGISTRY
 from callspan.agent.sdk_objects import request_id, response_ids
 from callspan.agent.tree import current_scope
@@ -30,6 +31,8 @@ from callspan.spans.session import SpanRef
 _SPAN_ID: Final = re.compile("[0-9a-f]{16}")
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Attributes with the HTTP response, in the readers, raw responses and stream helpers of the SDKs."""
+NEWEST: Final = "callspan.last_call_id() has the id of the newest call"
+"""Advice to those whose objects name no call."""
 _SEVERAL: Final = CallIdCell(None)
 """Stands for several calls with the same request id in their answers, as from a stub."""
 _LAST_CALL: Final[ContextVar[CallIdCell | None]] = ContextVar("callspan_last_call", default=None)
@@ -81,17 +84,31 @@ def remember_span(record: CallRecord) -> None:
 
 
 def call_id(of: object) -> str | None:
-    """Return the id of the call that returned an object: a response, raw response or stream; None if unknown.
+    """Return the id of the call that returned an object: a response, raw response or stream.
 
-    Works in any task or thread of the process, during a stream and after its end. Chunks, and objects that an SDK
-    derives from a stream or raw response (a final message, the parsed object, JSON), are found by the provider's id
-    that they state, once the call has ended, among the last 4,096 calls of the process. Objects of LiteLLM and ollama,
-    and generators, state none: `callspan.last_call_id()` has the id of their call.
+    None if this process knows no such call, which is logged each time. Works in any task or thread of the process,
+    during a stream and after its end. Chunks, and objects that an SDK derives from a stream or raw response (a final
+    message, the parsed object, JSON), are found by the provider's id that they state, once the call has ended, among
+    the last 4,096 calls of the process. Objects of LiteLLM and ollama, and generators, state none:
+    `callspan.last_call_id()` has the id of their call.
+
+    Raises:
+        UsageError: The call is unknown; only inside `callspan.testing.capture()`, see `callspan.Session`.
 
     Example:
         >>> answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         >>> page = {"answer": answer.choices[0].message.content, "call_id": callspan.call_id(answer)}
     """
+    call = call_behind(of)
+    if call is None:
+        report_misuse(
+            UnknownCallError(f"callspan.call_id: no call of this process is known by {kind_of(of)} ({NEWEST})")
+        )
+    return call
+
+
+def call_behind(of: object) -> str | None:
+    """Return the same as `call_id`, without a word about an unknown call."""
     # Attributes of an object of the application may raise anything.
     responses = (value_of(partial(getattr, of, name, None)) for name in _RESPONSES)
     for holder in chain((of,), responses):
@@ -103,6 +120,11 @@ def call_id(of: object) -> str | None:
         return requested.value
     calls = (call_of(identity, created) for identity, created in response_ids(of))
     return next(filter(None, calls), None)
+
+
+def kind_of(of: object) -> str:
+    """Return an object's type in words, without its text."""
+    return "text that is no id" if isinstance(of, str) else f"a {type(of).__name__}"
 
 
 def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:

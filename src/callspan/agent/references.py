@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, cast
 from uuid import UUID
 
 from callspan.agent.arguments import MAX_ENTRIES, as_text
-from callspan.agent.call_ids import call_id, call_of
+from callspan.agent.call_ids import NEWEST, call_behind, call_of, kind_of
 from callspan.agent.misuse import UnknownCallError, UsageError, report_misuse
 from callspan.agent.sdk_objects import id_text, providers_id, tool_call_field, tool_call_in
 from callspan.agent.tool_requests import Answer, requested_once, requests_of
@@ -69,8 +69,8 @@ def reference(of: object, what: str = "a call") -> Reference:
     call_reference = _named(of)
     if call_reference is None:
         raise UnknownCallError(
-            f"{what} is named by the SDK's response, its tool call, a record, or an id as text, not by {_kind(of)}"
-            " (callspan.last_call_id() has the id of the newest call)"
+            f"{what} is named by the SDK's response, its tool call, a record, or an id as text, not by {kind_of(of)}"
+            f" ({NEWEST})"
         )
     return call_reference
 
@@ -94,7 +94,7 @@ def _named(of: object) -> Reference | None:
         return _of_record(of)
     if isinstance(of, Node | SessionRecord | TimestepRecord):
         return None
-    if isinstance(of, ToolCall) or (call := call_id(of)) is None:
+    if isinstance(of, ToolCall) or (call := call_behind(of)) is None:
         return _of_object(of)
     return Reference(
         call,
@@ -174,7 +174,3 @@ def record_ids(of: object) -> tuple[list[str], bool]:
     items = [of] if is_one else value_of(lambda: list(islice(cast("Iterable[object]", of), MAX_ENTRIES + 1))) or []
     ids = [identity for item in items[:MAX_ENTRIES] if (identity := record_id(item)) is not None]
     return ids, len(items) > MAX_ENTRIES
-
-
-def _kind(of: object) -> str:
-    return "text that is no id" if isinstance(of, str) else f"a {type(of).__name__}"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 
 from callspan import private_names as names
-from callspan.agent.call_ids import call_id
+from callspan.agent.call_ids import call_behind
 from callspan.fail_open import fail_open
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import form_bytes, is_form
@@ -74,7 +74,7 @@ def _note_unseen(client: object, options: Any, response: object) -> None:
     classes = (vars(base).get(_REQUEST) for base in type(client).__mro__)
     if calls_hook(method) or not any(map(calls_hook, filter(None, classes))):
         return  # it began before the hook was applied, or ended before it was applied again
-    if registry.endpoint_for(options.method, options.url) is not None and call_id(response) is None:
+    if registry.endpoint_for(options.method, options.url) is not None and call_behind(response) is None:
         HOOK_CONTEXT.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
 
 
