@@ -91,6 +91,13 @@ def test_a_name_in_no_table_is_kept(kept: Kept) -> None:
     assert call_of(kept, {**CHAT, "gen_ai.system": "Acme.v2"}).provider == "Acme.v2"
 
 
+@pytest.mark.parametrize(("value", "user"), [("ann", "ann"), (7, "7"), (["ann", "ben"], None), (["ann"], None)])
+def test_user_is_one_name(kept: Kept, value: object, user: str | None) -> None:
+    """As for `callspan.metadata`."""
+    call = call_of(kept, {**CHAT, "user.id": value})
+    assert (call.user_id, "ann" in str(call.metadata)) == (user, user == "ann")
+
+
 COUNTS = [(field, name) for field, names in COUNTERS.items() for name in names]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import sqlite3
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -481,3 +483,50 @@ def test_newer_version_of_another_user_takes_an_erasure_back(store: Delivery, re
     assert left(store.url) == ({"s"}, {"c8"})
     assert erase(store.url, sessions=["s", "u"]).stores[0].sessions == 1
     assert write("mara", 9) == set()
+
+
+@pytest.mark.parametrize("users", [[HERS, OTHER], (HERS,), {HERS}, {"name": HERS}], ids=str)
+def test_user_is_one_name(url: str, users: object) -> None:
+    """Anything else is misuse, in metadata as in the argument: no record of any kind has it."""
+    handle = callspan.instrument(stores=url)
+    try:
+        with callspan.session("s", metadata={"user_id": users, "tenant": "clinic"}) as session:
+            session.update(metadata={"user_id": users})
+            with session.timestep("t", metadata={"user_id": users}) as timestep, callspan.metadata(user_id=users):
+                timestep.event("e", metadata={"user_id": users})
+                with callspan.record_call(provider="mine", model="m"):
+                    pass
+        with callspan.session("u", user_id=users), callspan.metadata(user_id=7):
+            callspan.reward(1)
+        assert handle.force_flush(HANG_MS)
+    finally:
+        handle.uninstrument()
+    with closing(open_store(url)) as reader:
+        sessions = [summary.session for summary in reader.sessions()]
+        records: list[Record] = [*sessions, *reader.calls(), *reader.rewards()]
+        records += [*reader.timesteps(sessions[0].session_id), *reader.events(sessions[0].session_id)]
+        assert HERS not in "".join(encode(one).decode() for one in records)
+        assert [one.user_id for one in sessions] == [None, None]
+        assert any(one.metadata.get("user_id") == 7 for one in reader.rewards())
+        assert "clinic" in str([one.metadata for one in sessions])
+
+
+@pytest.mark.parametrize("user", [[HERS, OTHER], [HERS], [3, HERS]], ids=str)
+def test_list_of_users_that_another_program_wrote_is_each_users(
+    store: Delivery, records: Records, user: list[str]
+) -> None:
+    """As everything that names one of several users is: the session as what is recorded in it."""
+    at: dict[str, Any] = {"metadata": {"user_id": user}}
+    store.write(
+        records.call(call_id="c", **at),
+        records.call(call_id="d", metadata={"user_id": [OTHER]}),
+        records.session("s", user_id=json.dumps(user), **at),
+        records.session("t", user_id="[" + HERS, metadata={"user_id": "[" + HERS}),
+        event("e", **at),
+        reward("r", **at),
+    )
+    planned, removed = (erase(store.url, CallFilter(user_id=HERS), dry_run=dry).stores[0] for dry in (True, False))
+    assert replace(removed, copies=False) == planned
+    assert (removed.sessions, removed.calls, removed.events, removed.rewards) == (1, 1, 1, 1)
+    store.write(records.call(call_id="c2", **at), records.call(call_id="c3", metadata={"user_id": HERS}))
+    assert left(store.url) == ({"t"}, {"d"})

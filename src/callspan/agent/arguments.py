@@ -16,6 +16,7 @@ from uuid import UUID
 
 from callspan.agent.misuse import UsageError, report_misuse
 from callspan.fail_open import value_of
+from callspan.record.labels import USER
 from callspan.record.plain_json import TRUNCATED_KEY, clean, plain, plain_within
 
 Time: TypeAlias = SupportsIndex | float | datetime
@@ -85,10 +86,18 @@ def as_bool(value: object) -> bool | None:
     return value if value is None or isinstance(value, bool) else value_of(partial(bool, value))
 
 
+def as_field(name: str, value: object) -> object:
+    """Return the value of a field of the metadata, see `names_in`; None for a `user_id` that is no single name."""
+    if name == USER:
+        return value if as_text(value) is not None else None
+    return names_in(value)
+
+
 def as_dict(metadata: object) -> dict[str, object]:
     """Return metadata as a new dict without None values; plain JSON that is no mapping is stored under `metadata`.
 
-    Any other object, and a key that is no name, is misuse. At most `MAX_ENTRIES` values are kept, see `plain_within`.
+    Any other object, a key that is no name, and a `user_id` that is none are misuse. At most `MAX_ENTRIES` values are
+    kept, see `plain_within`.
     """
     if metadata is None or (type(metadata) is dict and not metadata):
         return {}
@@ -102,7 +111,15 @@ def as_dict(metadata: object) -> dict[str, object]:
     is_small = type(metadata) is dict and len(metadata) <= MAX_ENTRIES
     has_texts = is_small and _TEXT.issuperset(map(type, metadata))
     items, _ = plain_within(metadata if has_texts else _with_names(metadata), MAX_ENTRIES)
-    return {key: value for key, value in items.items() if value is not None} if isinstance(items, dict) else {}
+    return _with_user(items) if isinstance(items, dict) else {}
+
+
+def _with_user(items: dict[str, object]) -> dict[str, object]:
+    """Return metadata without None values, and without a user that is no name."""
+    without_none = {key: value for key, value in items.items() if value is not None}
+    if USER in without_none and as_text(without_none[USER]) is None:
+        del without_none[USER]
+    return without_none
 
 
 def first_entries(entries: dict[str, object], first: Collection[str]) -> dict[str, object]:

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.agent.arguments import MAX_ENTRIES, as_dict, first_entries, names_in
+from callspan.agent.arguments import MAX_ENTRIES, as_dict, as_field, first_entries
 from callspan.agent.decorators import AdvanceBlock, decorated
 from callspan.fail_open import value_of
 from callspan.record.call import Place
@@ -122,7 +122,7 @@ def _updated(metadata: Mapping[str, object], fields: dict[str, object]) -> dict[
             continue
         if name not in METADATA_FIELDS:
             extra[name] = value
-        elif (names := names_in(value)) is not None:
+        elif (names := as_field(name, value)) is not None:
             merged[name] = names
             if isinstance(names, list) and len(names) == MAX_ENTRIES:
                 extra |= _left_out(name, value)

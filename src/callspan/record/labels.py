@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+USER: Final = "user_id"
 EXTRA: Final = "extra"
 """The key that `callspan.metadata(...)` collects names under if they are not standard fields."""
 _SCALARS: Final = (bool, int, float)

@@ -20,6 +20,7 @@ from callspan.providers.google import usage as google_usage
 from callspan.providers.wire_json import LARGEST_COUNT, count, integer, mapping
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.foreign_json import read_json
+from callspan.record.labels import USER, label
 from callspan.record.plain_json import plain
 from callspan.record.usage import Usage, checked_usage
 from callspan.semconv.vocabularies import (
@@ -121,6 +122,8 @@ def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
         field: next((value for name in names if (value := attributes.get(name)) not in (None, "")), None)
         for field, names in METADATA.items()
     }
+    if label(values[USER]) is None:  # a list names nobody
+        values[USER] = None
     return {field: plain(value) for field, value in values.items() if value is not None}
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from callspan.record.call import CallRecord
 from callspan.record.events import SCOPE_TYPES, Record, SessionRecord
-from callspan.record.labels import EXTRA, label, labels
+from callspan.record.labels import EXTRA, label, labels, labels_in
 from callspan.record.merging import merged, merged_scope, version_order
 
 _USER: Final = "user_id"
@@ -19,7 +19,7 @@ _USER: Final = "user_id"
 def users_of(record: Record) -> list[str]:
     """Return the users named by the record itself, not by its session."""
     if isinstance(record, CallRecord | SessionRecord):
-        return [] if record.user_id is None else [record.user_id]
+        return [] if record.user_id is None else labels_in(record.user_id)
     return labels(record.metadata, _USER)
 
 
@@ -42,7 +42,7 @@ def without_users(record: Record, users: Collection[str]) -> Record:
     What a request sent to its provider stays.
     """
     metadata = _without(record.metadata, users)
-    if isinstance(record, SessionRecord) and record.user_id in users:
+    if isinstance(record, SessionRecord) and not set(users).isdisjoint(users_of(record)):
         return replace(record, user_id=None, metadata=metadata)
     return record if metadata == record.metadata else replace(record, metadata=metadata)
 

@@ -73,9 +73,11 @@ _VERSIONED: Final = {SESSIONS: _SESSION, CALLS: _CALL, TIMESTEPS: _SESSION}
 """Conditions on records with several versions."""
 _WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
 """Tables that have a user only in the metadata of their rows, in the order of deletion."""
+_IS_USER: Final = r"(user_id = :user OR (user_id >= '[' AND user_id < '\' AND {has}))"
+"""Whether a session or call is the user's; the label of a list of users is its JSON."""
 _ALSO_OF_USER: Final = (
-    " UNION SELECT session_id FROM sessions WHERE user_id = :user AND coalesce(start_ns, seen_ns) < :erased",
-    " UNION SELECT call_id FROM calls WHERE user_id = :user AND start_ns < :erased",
+    f" UNION SELECT session_id FROM sessions WHERE {_IS_USER} AND coalesce(start_ns, seen_ns) < :erased",
+    f" UNION SELECT call_id FROM calls WHERE {_IS_USER} AND start_ns < :erased",
 )
 """Further sessions and calls of a user, delivered between their selection and their removal."""
 _REFUSED: Final = {
@@ -246,7 +248,8 @@ def _refused_selection(database: Database, refused: Sequence[Refused]) -> _Selec
 
 def _scope_selection(database: Database, scope: DeletionScope) -> _Selection:
     """Return the records of a scope of ids and a user."""
-    unions = ("", "") if scope.user is None else _ALSO_OF_USER
+    has = database.dialect.has.format(at="metadata, 'user_id'", value=":user")
+    unions = ("", "") if scope.user is None else (union.format(has=has) for union in _ALSO_OF_USER)
     sessions, calls = (database.dialect.items + union for union in unions)
     conditions = {} if scope.user is None else _of_user(database)
     values = {"user": scope.user, "erased": scope.erased_ns}
