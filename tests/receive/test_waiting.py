@@ -111,6 +111,13 @@ def test_killed_receiver_loses_nothing_that_it_acknowledged(tmp_path: Path, read
         second.process.wait(90)
     (call,) = reading(store).calls()
     assert (call.outcome, CANARY in str(bytes(call.request.body))) == ("interrupted", content == "full")
+    assert len(list((spool / "agents").rglob("*.record"))) == 1, "it still waits"
+    with receiver(tmp_path, CALLSPAN_CONTENT=content) as third:
+        assert _post(third.url, ANSWER) == 200
+        third.process.terminate()
+        third.process.wait(90)
+    (answered,) = reading(store).calls()
+    assert (answered.call_id, answered.outcome) == (call.call_id, "success")
     assert not list((spool / "agents").rglob("*.record"))
 
 

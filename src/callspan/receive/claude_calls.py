@@ -62,7 +62,9 @@ class Lane:
                 of_request[call.request.body_id] = call
             _add(call, item)
         calls += _unanswered(sent, of_request)
-        return sorted(calls, key=lambda call: call.time_ns)
+        calls.sort(key=lambda call: call.time_ns)
+        _join_earlier(calls)
+        return calls
 
     def forget(self, limit: int) -> None:
         """Forget the oldest written calls above the limit."""
@@ -167,6 +169,16 @@ def _sent_before(
     duration_ms = integer(event.attributes, "duration_ms")
     is_of_it = duration_ms is None or event.time_ns - duration_ms * 1_000_000 <= body.time_ns + _SAME_TIME_NS
     return ObservedCall(request=body) if is_of_it or event.name == ERROR else None
+
+
+def _join_earlier(calls: list[ObservedCall]) -> None:
+    """Note of each answer without its request which request it may repeat: the newest one before it that waits."""
+    earlier: ObservedCall | None = None
+    for call in calls:
+        if call.waits and not call.events:
+            earlier = call
+        elif call.request is None and call.response is not None and earlier is not None:
+            call.earlier, earlier.may_be_attempt = earlier, True
 
 
 def _unanswered(sent: list[LoggedBody], of_request: dict[str, ObservedCall]) -> Iterator[ObservedCall]:

@@ -96,6 +96,7 @@ _NO_CONTENT: Final = frozenset(
 _DIGEST, _STREAM, _MODELS, _TOKENS = (f"callspan.{name}" for name in ("digest", "stream", "models", "tokens"))
 """What is kept of a body."""
 _WAITING: Final = "waiting"
+_REPEATED: Final = "repeated"
 _READ: Final = fail_open("read a log event of Claude Code")
 
 
@@ -140,7 +141,8 @@ class ClaudeCode:
     def close(self, sender: Sender | None = None, *, is_final: bool = True) -> Iterator[Leveled]:
         """Yield records of everything that waits, of one sender or all, because no answer will come; then the ends.
 
-        Not `is_final`: another receiver goes on. What waits is recorded as it is; tools still wait for their results.
+        Not `is_final`: another receiver goes on. A request that waits is recorded as it is, and still waits, as do
+        tools; if it may be an attempt of a call that has a record, it only waits.
         """
         for ident, (_, owner) in list(self._tools.items()):
             if is_final and (sender is None or owner is sender):
@@ -164,11 +166,11 @@ class ClaudeCode:
                 self._restore(ClaudeEvent.of(event), files, sender)
         for lane in self._lanes.values():
             for call in self._named(lane.calls()):
-                if call.waits and any(body.record_path for body in call.sent):
+                if call.waits and any(body.files is not None for body in call.sent):
                     lane.waiting.append(call)
                     call = _counters_alone(call)  # noqa: PLW2901 - what was written of it
                 for body in call.sent:
-                    body.record_path = None
+                    body.files = None
                 lane.note_written(call.event_keys)
         self._batch = _Batch()
 
@@ -203,7 +205,7 @@ class ClaudeCode:
             if body.path is not None:
                 with suppress(OSError):
                     body.path.unlink()
-            body.inline = body.path = body.record_path = None
+            body.inline = body.path = body.files = None
 
     def _session(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
         """Yield the start of a session of the program's own; note how it goes on."""
@@ -333,7 +335,8 @@ class ClaudeCode:
                 if path is not None and call_id is None and assigned_id(path):
                     self._written.put(WrittenRecord(assigned_id(path), 0, [f"body {ident}"]))
                 self._seen.put(f"request {ident}", event)
-                body = LoggedBody(body_id=ident, event=event, record_path=path)
+                body = LoggedBody(body_id=ident, event=event, waits_as=waiting_id(ident))
+                body.files = None if path is None else files
                 body.digest, body.is_stream = text(attributes, _DIGEST) or "", flag(attributes, _STREAM) is True
                 self._lane(event, sender).requests[ident] = body
                 self._with_bodies.put(text(attributes, "session.id") or "", event)
@@ -371,9 +374,11 @@ class ClaudeCode:
         for answer in lane.answers.values():
             _count(answer)
         for call in self._named(lane.calls()):
-            if not is_over and call.waits and call.request is not None and not call.request.is_written:
+            if call.waits and call.request is not None and not call.request.is_written and not (is_over and is_final):
                 lane.waiting.append(call)
-                if call.facts is None:
+                if is_over and not call.may_be_attempt:
+                    yield self._interrupted(call, lane)
+                if is_over or call.facts is None:
                     continue
                 self._batch.written_as |= {waiting_id(body.body_id): call.call_id for body in call.sent}
                 call = _counters_alone(call)  # noqa: PLW2901 - the same call, as far as it is over
@@ -399,11 +404,41 @@ class ClaudeCode:
         self._batch.take(call, version)
         yield msgspec.structs.replace(record, seen_ns=version.seen_ns), lane.sender.level
 
+    def _interrupted(self, call: ObservedCall, lane: Lane) -> Leveled:
+        """Return a version of a call that still waits, as the receiver ends."""
+        record = call_record(call, lane.sender)
+        # Counters may turn out to be another request's: then they keep this record, and this request gets a new one.
+        keys = _counters_alone(call).keys or call.keys
+        version = WrittenRecord(call.call_id, self._written.version(call.call_id, record.seen_ns or 0), keys)
+        self._written.put(version)
+        self._batch.read.append(version)
+        if not call.events:
+            self._batch.written_as |= {waiting_id(body.body_id): call.call_id for body in call.sent}
+        return msgspec.structs.replace(record, seen_ns=version.seen_ns), lane.sender.level
+
     def _named(self, calls: list[ObservedCall]) -> list[ObservedCall]:
         """Give its id to each call."""
+        for call in calls:
+            self._take_over(call)
         for call, ident in zip(calls, self._written.ids_of([_names_of(call) for call in calls]), strict=True):
             call.call_id = ident
         return calls
+
+    def _take_over(self, call: ObservedCall) -> None:
+        """Give an answer the record of the request before it, which an earlier receiver recorded as it ended.
+
+        If the answer's own request shows later that this was another call, that one gets a new record.
+        """
+        if call.earlier is None or any(self._written.id_of(key) for key in call.keys):
+            return
+        ident = next(filter(None, map(self._written.id_of, call.earlier.body_keys)), None)
+        if ident is not None:
+            other = response_call_id(_REPEATED, ident)
+            versions = [WrittenRecord(ident, 0, call.keys), WrittenRecord(other, 0, call.earlier.keys)]
+            for version in versions:
+                self._written.put(version)
+            self._batch.read += versions
+            self._batch.written_as |= {waiting_id(body.body_id): other for body in call.earlier.sent}
 
     def _if_unanswered(self, body: LoggedBody, call_id: str, sender: Sender) -> Leveled:
         return call_record(ObservedCall(call_id=call_id, request=body), sender), sender.level

@@ -153,8 +153,10 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
     """Its body, if it came with the event; None too once it was written."""
     path: Path | None = None
     """The file with its body, which stays until the call is written."""
-    record_path: Path | None = None
-    """The file with the record that an earlier receiver made of it, while it waits for its answer."""
+    files: Mapping[str, Path] | None = None
+    """The files of what waits, if it is a request of which an earlier receiver has put a record into one of them."""
+    waits_as: str = ""
+    """Its id in `files`. The file may get another name meanwhile."""
     digest: str = ""
     """A hash of the body; empty until it is needed."""
     counters: Counters | None = None
@@ -175,7 +177,7 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
     @property
     def is_written(self) -> bool:
         """Whether a record has it."""
-        return self.inline is None and self.path is None and self.record_path is None
+        return self.inline is None and self.path is None and self.files is None
 
     def content(self) -> bytes:
         """Return its body; empty if it was not received, is in no file of callspan's, or was written before."""
@@ -185,7 +187,8 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
 
     def record(self) -> CallRecord | None:
         """Return the record that an earlier receiver made of it, or None."""
-        record = None if self.record_path is None else record_in(self.record_path)
+        path = None if self.files is None else self.files.get(self.waits_as)
+        record = None if path is None else record_in(path)
         return record if isinstance(record, CallRecord) else None
 
     def content_digest(self) -> str:
@@ -214,6 +217,10 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     """The keys of `facts` and `error`."""
     waits: bool = False
     """Whether the body of its answer may still come."""
+    earlier: ObservedCall | None = None
+    """The waiting request before an answer whose own request did not come: perhaps an attempt of the same call."""
+    may_be_attempt: bool = False
+    """Whether it is such a request."""
     is_without_answer: bool = False
     """Whether only its counters came, because the body of its answer was lost."""
 
