@@ -9,15 +9,27 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import msgspec
+import openai
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags, use_span
 from tests.sessions.conftest import Seen, parent_of
+from tests.support.calls import ask
 from tests.support.programs import REMOTE
 from tests.support.records import SECOND
 
 from callspan import add_callback, current_session, current_timestep, feedback, metadata, reward, session, tool
-from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.records import (
+    CallRecord,
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Tree,
+    links_of,
+)
 from callspan.testing import capture
 
 
@@ -31,6 +43,31 @@ def test_user_spans_are_nested_between_session_spans(seen: Seen) -> None:
     assert [parent_of(step) for step in steps] == [between.get_span_context().span_id] * 3
     assert parent_of(between) == seen.the("invoke_workflow gridworld").context.span_id
     assert [step.attributes["callspan.step.index"] for step in steps] == [0, 1, 2]
+
+
+def test_what_runs_in_spans_of_the_application_stands_below_the_nearest_scope(
+    seen: Seen, client: openai.OpenAI
+) -> None:
+    """An agent, not its timestep; the spans themselves keep their parents."""
+    mine = TracerProvider().get_tracer("app").start_as_current_span
+    with session("s") as episode, episode.timestep() as step:
+        with step.invoke_agent("planner") as agent, mine("outer"), mine("between") as between:
+            ask(client)
+            with step.tool("x") as run, mine("within"):
+                ask(client)
+            list(ask(client, stream=True))
+        ask(client)
+        with mine("around an agent"), step.invoke_agent("critic") as critic:
+            ask(client)
+    ended = [call for call in seen.of(CallRecord) if call.part == "ended"]
+    runs = [run for run in seen.of(EventRecord) if run.span_id is not None]
+    records = [*seen.ended(TimestepRecord), *ended, *runs]
+    tree = Tree(map(links_of, records))
+    above = [tree.parent_id(number) for number, record in enumerate(records) if isinstance(record, CallRecord)]
+    assert above == [agent.id, run.id, agent.id, step.id, critic.id]
+    assert {tree.parent_id(number) for number, record in enumerate(records) if record in runs} == {agent.id, step.id}
+    assert ended[0].parent_span_id == f"{between.get_span_context().span_id:016x}"
+    assert [record.trace is None for record in ended] == [False, False, False, True, True]
 
 
 def test_row_is_written_at_the_start_and_updated(seen: Seen) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.support.records import SECOND, START_NS, event, made, message, reward, step
 
-from callspan.records import Place, Tree, TreeLinks, TreeRecord, links_of
+from callspan.records import Place, Trace, Tree, TreeLinks, TreeRecord, links_of
 
 IN_STEP = Place(session_id="s1", timestep_id="t1")
 Lines = list[str]
@@ -68,6 +68,16 @@ CASES: dict[str, tuple[list[TreeRecord], Lines]] = {
             call("c", 4, "y"),
         ],
         ["x", " b", "y", " a", " c"],
+    ),
+    "below spans of the application, which have no record": (
+        [
+            step("t1", span_id="s1"), run("agent", 1, "mine", timestep_id="t1", trace=Trace(scope_span_id="s1")),
+            call("a", 2, "its", place=IN_STEP, trace=Trace(scope_span_id="agent")),
+            run("x", 3, "its", "tool", timestep_id="t1", trace=Trace(scope_span_id="agent")),
+            message("m", time_ns=at(3), timestep_id="t1", call_id="a"),
+            call("b", 4, "x", place=IN_STEP, trace=Trace(scope_span_id="agent")),
+        ],
+        ["t1", " agent", "  a", "  x", "   b", "  m"],
     ),
     "a guardrail beside the call, with a call of its own": (
         [run("agent"), run("check", 1, "agent", "guardrail"), call("answer", 1, "agent"), call("judge", 2, "check")],

@@ -38,6 +38,7 @@ from callspan.records import (
     Stream,
     TimestepRecord,
     Timing,
+    Trace,
     Usage,
     encode,
     links_of,
@@ -45,7 +46,7 @@ from callspan.records import (
 from callspan.stores import CallFilter, Grouping, Rejected, find_store
 from callspan.stores.facts import CALLS, TABLES
 
-from .conftest import SECOND, START_NS, Delivery, Records, raw
+from .conftest import SECOND, START_NS, Delivery, Records, event, raw
 
 
 def bare(record: CallRecord | None) -> CallRecord:
@@ -129,6 +130,10 @@ def test_links_of_the_tree_are_those_of_the_records(store: Delivery, records: Re
         EventRecord(event_id="e2", session_id="s1", time_ns=START_NS + 2, timestep_id="t1", **task),
         EventRecord(event_id="e3", session_id="s1", time_ns=START_NS + 3, span_id="d", **agent),
         EventRecord(event_id="e4-start", session_id="s1", time_ns=START_NS + 4, event_type="tool_start", span_id="e"),
+        records.call(call_id="c5", session_id="s1", trace=Trace(state="a=b", scope_span_id="d")),
+        event("e5", session_id="s1", trace=Trace(scope_span_id="d")),
+        TimestepRecord(timestep_id="t3", session_id="s1", seen_ns=1, index=2, trace=Trace(scope_span_id="d")),
+        event("e6", session_id="s1", data={"scope_span_id": "no"}, trace=Trace(state="a=b")),
     ]  # fmt: skip
     start = EventRecord(
         event_id="e3-start", session_id="s1", time_ns=START_NS + 3, event_type="agent_start", span_id="d"

@@ -23,6 +23,7 @@ from callspan.agent.decorators import AdvanceBlock, decorated
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.plain_json import TRUNCATED_KEY, clean
+from callspan.record.span_handle import SCOPE_KEY
 from callspan.record.vocabulary import METADATA_FIELDS
 from callspan.settings import STRICTNESS, Content, strictest
 from callspan.settings_loader import content_word
@@ -35,7 +36,7 @@ _NO_METADATA: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
 _HOME: Final[contextvars.ContextVar[None]] = contextvars.ContextVar("callspan_home")
 """Its token can be reset only in the context that set it, not in a copy."""
-SCOPE: Final = "callspan.scope"
+SCOPE: Final = SCOPE_KEY
 """Key of the current scope in the OpenTelemetry context."""
 _OWN_KEYS: Final = (SCOPE, _METADATA)
 _SUPPRESSION: Final = "suppress"

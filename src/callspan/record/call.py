@@ -261,6 +261,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Whether the span is in another trace than its timestep's span."""
     is_parent_remote: bool = False
     links: list[SpanLink] = []
+    scope_span_id: str | None = None
+    """The span of the nearest scope, if it is not the parent: spans of the application, or a call, are in between."""
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -18,6 +18,9 @@ OWN_SPAN: Final = "callspan.span_id"
 It is no span context, because other tracers would take that as an unsampled parent, and drop their spans.
 """
 
+SCOPE_KEY: Final = "callspan.scope"
+"""Key in OpenTelemetry's context for the innermost scope, whose `span` is a `SpanHandle`."""
+
 
 class SpanHandle:
     """The span of one record. No method raises; all are safe after the end.

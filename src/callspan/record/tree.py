@@ -37,6 +37,8 @@ class TreeLinks(NamedTuple):
     """Its timestep; of a timestep the one around it."""
     span_id: str | None = None
     parent_span_id: str | None = None
+    scope_span_id: str | None = None
+    """The span of the nearest scope, if it is not the parent."""
     call_id: str | None = None
     """The call that an event, message or reward belongs to."""
     event_id: str | None = None
@@ -59,14 +61,17 @@ def links_of(record: TreeRecord) -> TreeLinks:
     match record:
         case CallRecord():
             return TreeLinks(
-                ident, start_ns, record.place.timestep_id, record.span_id, record.parent_span_id,
+                ident, start_ns, record.place.timestep_id, record.span_id, record.parent_span_id, _scope_of(record),
                 agent_id=_text(record.metadata, "agent_id", record.span_id), is_call=True,
             )  # fmt: skip
         case TimestepRecord(parent_timestep_id=parent_id):
-            return TreeLinks(ident, start_ns, parent_id, record.span_id, record.parent_span_id, is_step=True)
+            return TreeLinks(
+                ident, start_ns, parent_id, record.span_id, record.parent_span_id, _scope_of(record), is_step=True
+            )
         case EventRecord():
             return TreeLinks(
-                ident, start_ns, record.timestep_id, record.span_id, record.parent_span_id, record.call_id,
+                ident, start_ns, record.timestep_id, record.span_id, record.parent_span_id, _scope_of(record),
+                record.call_id,
                 agent_id=_text(record.metadata, "agent_id", record.span_id),
                 subagent_id=_text(record.metadata, SUBAGENT_ID, record.span_id),
                 is_agent=is_agent(record), is_start=record.event_type in RUN_TYPES,
@@ -75,6 +80,10 @@ def links_of(record: TreeRecord) -> TreeLinks:
             return TreeLinks(ident, start_ns, record.timestep_id, call_id=record.call_id)
         case RewardRecord():
             return TreeLinks(ident, start_ns, record.timestep_id, call_id=record.call_id, event_id=record.event_id)
+
+
+def _scope_of(record: CallRecord | TimestepRecord | EventRecord) -> str | None:
+    return None if record.trace is None else record.trace.scope_span_id
 
 
 def task_of(tool: EventRecord) -> str | None:
@@ -174,9 +183,12 @@ class _Index:
                 # Without a span, a tool, message or reward is where the call or event is that it belongs to.
                 yield from self._of_agent(related)
                 yield self._spans.get(related.parent_span_id)
+                yield self._spans.get(related.scope_span_id)
         yield self._spans.get(link.parent_span_id)
+        yield self._spans.get(link.scope_span_id)
         if related is not None:
             yield self._spans.get(related.parent_span_id)
+            yield self._spans.get(related.scope_span_id)
         yield self._steps.get(link.timestep_id)
 
     def _of_agent(self, link: TreeLinks) -> Iterator[int | None]:

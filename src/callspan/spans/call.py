@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
@@ -40,7 +41,7 @@ from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.ids import new_span_id
 from callspan.record.messages import Conversation
-from callspan.record.span_handle import OWN_SPAN, SpanHandle
+from callspan.record.span_handle import OWN_SPAN, SCOPE_KEY, SpanHandle
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import CALL_ID, Projection
 from callspan.semconv.content_attributes import Attributes, AttributeValue
@@ -107,6 +108,12 @@ def set_ids(handle: SpanHandle, span: Span, parent: SpanContext, link: SpanConte
         handle.trace = Trace(state=state.to_header() or None, is_parent_remote=is_remote, links=links)
 
 
+def set_scope(handle: SpanHandle, scope: Any) -> None:
+    """Give a handle the span of the scope around it, if other spans are between the two."""
+    if (span_id := scope.span.span_id) is not None and span_id != handle.parent_span_id:
+        handle.trace = replace(handle.trace or Trace(), scope_span_id=span_id)
+
+
 def set_own_ids(handle: SpanHandle, context: Context) -> None:
     """Give a handle an id made by callspan, because there is no OpenTelemetry span; its parent is in `context`."""
     parent_id = context.get(OWN_SPAN)
@@ -118,9 +125,9 @@ class CallSpan(CallSpanHandle):
 
     def __init__(
         self, spans: CallSpans, span: Span, parent: SpanContext, *, sharing: CallRecord | None = None,
-        link: SpanContext | None = None,
+        link: SpanContext | None = None, context: Context | None = None,
     ) -> None:  # fmt: skip
-        """`sharing`: the started record of the call, if another library started the span."""
+        """`sharing`: the started record of the call, if another library started the span. `context`: around it."""
         self._spans = spans
         self._span = span
         self._sharing = sharing
@@ -131,6 +138,8 @@ class CallSpan(CallSpanHandle):
             set_ids(self, span, parent, link)
             if self.trace_id is None:
                 set_own_ids(self, otel_context.get_current())
+            elif context is not None and SCOPE_KEY in context:
+                set_scope(self, context[SCOPE_KEY])
             self.wants_content = (spans.content and span.is_recording()) or spans.content_elsewhere
         except Exception as error:
             _IDENTIFY.report(error)
@@ -233,13 +242,13 @@ class CallSpans:
         if outer is not None:
             with _START:
                 outer.set_attributes(self.projection.start(processed.record))
-            return CallSpan(self, outer, _parent_of(outer), sharing=processed.record)
+            return CallSpan(self, outer, _parent_of(outer), sharing=processed.record, context=context)
         try:
             span = self._start(processed.record, context)
         except Exception as error:
             _START.report(error)
             span = trace.INVALID_SPAN
-        return CallSpan(self, span, parent_context)
+        return CallSpan(self, span, parent_context, context=context)
 
     def start_later(
         self, processed: ProcessedRecord[CallRecord], context: Context, call: SpanContext | None

@@ -27,7 +27,7 @@ from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, ScopeRecord
-from callspan.record.span_handle import OWN_SPAN, SpanHandle
+from callspan.record.span_handle import OWN_SPAN, SCOPE_KEY, SpanHandle
 from callspan.semconv import session as semconv
 from callspan.semconv.spans import (
     ScopeSpan,
@@ -36,7 +36,7 @@ from callspan.semconv.spans import (
     scope_end_ns,
     scope_start_ns,
 )
-from callspan.spans.call import add_event, context_of, put_attributes, set_ids, set_own_ids
+from callspan.spans.call import add_event, context_of, put_attributes, set_ids, set_own_ids, set_scope
 
 _EVENTS: Final = (EventRecord, MessageRecord, RewardRecord)
 _EVENT: Final = fail_open("add an event to a span")
@@ -186,6 +186,8 @@ class SessionSpans:
         session_span = SessionSpan(span, source, self, parent=parent_context, link=linked)
         if session_span.trace_id is None:
             set_own_ids(session_span, context)
+        elif SCOPE_KEY in context and not root:
+            set_scope(session_span, context[SCOPE_KEY])
         return session_span
 
     def remote(self, ref: SpanRef | None) -> SessionSpan | None:
