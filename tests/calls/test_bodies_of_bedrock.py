@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
+import httpx
 import pytest
 from tests.calls.bedrock_clients import LLAMA, keys
 from tests.support.calls import the_call, usage_of
+from tests.support.waiting import until
 
 from callspan.testing import Capture, capture
 
@@ -132,6 +134,54 @@ def test_iteration_that_is_left(act: str, server: Any) -> None:
         # An iterator of callspan passes chunks on: what is thrown into it leaves it as a reader's exception does.
         is_thrown_into_ours = act == "raised" and server.is_chunked
         assert the_call(seen).outcome == ("error" if is_thrown_into_ours else "cancelled")
+
+
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("piece", [PIECE, 4096])
+def test_a_body_that_was_read_to_its_last_byte_is_whole(how: str, share: float, piece: int, server: Any) -> None:
+    """Whether or not its reader knows that nothing follows."""
+    size, received = int(len(ANSWER) * share), b""
+    with capture() as seen:
+        body = body_of(server)
+        while len(received) < size:
+            received += body.read(min(piece, size - len(received)))
+        if how == "closed":
+            body.close()
+        del body
+        gc.collect()
+        until(lambda: bool(seen.records))
+    record = the_call(seen)
+    assert (record.outcome, record.text) == (("success", "I am\nwell.") if share == 1 else ("cancelled", None))
+
+
+HTTP_READS: Final[dict[str, Callable[[Any], Iterator[Any]]]] = {
+    "bytes": lambda response: response.iter_bytes(),
+    "small pieces": lambda response: response.iter_bytes(PIECE),
+    "text": lambda response: response.iter_text(),
+    "lines": lambda response: response.iter_lines(),
+}
+
+
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+@pytest.mark.parametrize("way", HTTP_READS)
+def test_a_response_that_was_read_to_its_last_byte_is_whole(how: str, way: str, server: Any) -> None:
+    """As `test_a_body_that_was_read_to_its_last_byte_is_whole`, of a plain client."""
+    url = f"http://127.0.0.1:{server.server_port}/model/{LLAMA}/invoke"
+    with httpx.Client() as client, capture() as seen:
+        request = client.build_request("POST", url, json={"prompt": "How are you?"})
+        response = client.send(request, stream=True)
+        pieces, received = HTTP_READS[way](response), ""
+        for piece in pieces:
+            received += piece if isinstance(piece, str) else piece.decode()
+            if received.rstrip().endswith("}"):
+                break
+        if how == "closed":
+            response.close()
+        del response, pieces, request
+        gc.collect()
+        until(lambda: bool(seen.records))
+    assert (the_call(seen).outcome, the_call(seen).text) == ("success", "I am\nwell.")
 
 
 def test_streams_of_other_code_are_its_own(server: Any, seen: Capture) -> None:

@@ -390,6 +390,10 @@ class Call:
         if not self._endings:
             self._body, self.has_body = body, True
 
+    def mark_complete(self) -> None:
+        """Note that the answer was read to its end, so that the call is a success even if nothing more reports it."""
+        self._answer_complete = True
+
     def chunk(self, data: object) -> None:
         """Record one chunk of a stream."""
         if self._endings:

@@ -159,13 +159,18 @@ class BodyReader:
 
     def closed(self) -> None:
         """Report that the body was closed."""
-        is_whole = bool(self._pieces) and registry.decoded(b"".join(self._pieces)) is not None
-        if is_whole:
-            self._completed()
-        elif self._is_read_elsewhere:
+        self._take_read()
+        if self._is_read_elsewhere and not self._call.answer_complete:
             self._call.abandon(None)
         else:
             self._call.leave()
+
+    def _take_read(self) -> None:
+        """Take a body that was read to its end by a reader that stopped there."""
+        body = registry.decoded(b"".join(self._pieces)) if self._size <= _MAX_BYTES else None
+        if body is not None and not self._call.ended:
+            self._call.take_body(body)
+            self._call.mark_complete()
         self._pieces.clear()
 
     def entered(self, raw: object) -> None:
@@ -178,6 +183,8 @@ class BodyReader:
     def _collected(self) -> None:
         self._open.pop()  # two threads may collect them
         if not self._open:
+            with _BODY:
+                self._take_read()
             self._call.lost()
 
 

@@ -16,7 +16,6 @@ from typing import Any, Final
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.body_parsers import (
     EventParser,
-    FileBody,
     UntypedParser,
     chunk_in,
     ends_stream,
@@ -193,7 +192,7 @@ class _Copy:
         self._size = 0
         self._left = None if observer.is_read_by_sdk else stated_length(observer.response())
         """Number of bytes that have not been read yet; None if unknown. A reader may stop after the last one."""
-        observer.flush_copied_bytes = None if self._file is None else partial(self._flush_copied_bytes, self._file)
+        observer.flush_copied_bytes = self._flush_copied_bytes
 
     def _whole_from_the_start(self) -> bool | None:
         if not self._observer.call.streaming:
@@ -249,10 +248,20 @@ class _Copy:
         if not self._parsed_by_sdk or observer.call.answer_complete:
             observer.completed(error)
 
-    def _flush_copied_bytes(self, file: FileBody) -> None:
-        """Pass on the lines of a file that is read no further."""
+    def _flush_copied_bytes(self) -> None:
+        """Pass on what was read of a body that is read no further: the lines of a file, or JSON if it is whole.
+
+        A reader may stop after the last byte, whether or not it knows that nothing follows.
+        """
+        observer = self._observer
         with _COPY:
-            self._observer.on_data(file.body(complete=False))
+            if self._file is not None:
+                observer.on_data(self._file.body(complete=False))
+            elif self._is_whole and self._size <= _CAP_BYTES and not observer.is_read_by_sdk:
+                body = value_of(partial(json.loads, b"".join(self._pieces)))
+                if body is not None:
+                    observer.take_body(body)
+                    observer.call.mark_complete()
 
     def _take_body(self, content: bytes) -> ErrorInfo | None:
         """Pass the body to the call; return its error if it is not JSON."""
