@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # untyped
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
+from callspan.agent.adopted import AGENT_SPANS
 from callspan.fail_open import fail_open
 from callspan.receive.spans import RECORDED_TWICE, SpanReader
 from callspan.sdk_profiles import HTTP, PROFILES, Source
-from callspan.semconv.records_from_spans import EXCEPTION, ForeignSpan
+from callspan.semconv.records_from_spans import ForeignSpan
 from callspan.settings_loader import enabled_sources
+from callspan.spans.foreign import foreign_span
 
 _READ: Final = fail_open("record a span of another instrumentation")
 _OF_DISTRO: Final = frozenset({"raise_exception_on_conflict", "skip_dep_check"})
@@ -131,10 +134,11 @@ class CallRecordExporter(SpanExporter):
         foreign_spans: list[ForeignSpan] = []
         for span in spans:
             with _READ:
-                foreign_spans += _foreign(span)
+                place = None if span.context is None else AGENT_SPANS.place_of(span.context.span_id)
+                foreign_spans.append(msgspec.structs.replace(foreign_span(span), adopted=place))
         with _READ:
             records = self._spans.read(foreign_spans)
-            for record, _ in records.calls:
+            for record, _ in (*records.runs, *records.calls):
                 self._wiring.write(record)
             for _ in range(records.repeated):
                 self._wiring.note_unrecorded(RECORDED_TWICE)
@@ -147,23 +151,3 @@ class CallRecordExporter(SpanExporter):
     def shutdown(self) -> None:
         """Deliver records for up to two seconds; the rest waits on disk for the next process."""
         self._wiring.flush(2.0)
-
-
-def _foreign(span: ReadableSpan) -> Iterator[ForeignSpan]:
-    scope, context = span.instrumentation_scope, span.get_span_context()
-    if context is None or span.start_time is None:
-        return
-    exceptions = [event for event in span.events if event.name == EXCEPTION]
-    yield ForeignSpan(
-        attributes=dict(span.attributes or {}),
-        name=span.name,
-        trace_id=f"{context.trace_id:032x}",
-        span_id=f"{context.span_id:016x}",
-        parent_span_id=f"{span.parent.span_id:016x}" if span.parent is not None else None,
-        start_ns=span.start_time,
-        end_ns=span.end_time,
-        failed=not span.status.is_ok and not span.status.is_unset,
-        status_message=span.status.description,
-        exception=dict(exceptions[-1].attributes or {}) if exceptions else {},
-        scope=scope.name if scope is not None else None,
-    )

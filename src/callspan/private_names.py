@@ -90,6 +90,15 @@ _SPAN: Final = ("opentelemetry.sdk.trace:Span",)
 LIMITS: Final = PrivateName("_limits", _SPAN, _EVENT_BY_METHOD)
 ADD_EVENT: Final = PrivateName("_add_event", _SPAN, _EVENT_BY_METHOD)
 EVENT: Final = PrivateName("Event", ("opentelemetry.sdk.trace",), _EVENT_BY_METHOD)
+SPAN_PROCESSOR: Final = PrivateName(
+    "_active_span_processor", ("opentelemetry.sdk.trace:TracerProvider",),
+    "its processors are assumed to run on the thread of the span",
+)  # fmt: skip
+CONVERSATION_ID_KEY: Final = PrivateName(
+    "CONVERSATION_ID_KEY", ("opentelemetry.util.genai._conversation_context",),
+    "the attributes of a span at its start name its conversation",
+    "the conversation of agents whose spans state it only at their end: each turn is a session",
+)  # fmt: skip
 _LOOKED_UP: Final = "the meter provider is looked up on every call, which costs more"
 _METRICS: Final = ("opentelemetry.metrics._internal",)
 INTERNAL: Final = PrivateName("_internal", ("opentelemetry.metrics",), _LOOKED_UP)
@@ -122,7 +131,7 @@ READ: Final = (
     RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
     INTERNAL, INNER_STREAM, URI, EVENT_GENERATOR, BODY_STREAM,
-    METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS,
+    METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS, SPAN_PROCESSOR, CONVERSATION_ID_KEY,
 )  # fmt: skip
 """Names that are read or set."""
 

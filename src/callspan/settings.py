@@ -81,6 +81,7 @@ class SettingArguments(TypedDict, total=False):
     flush_on_sigterm: bool | None
     trace_per: TracePer | None
     receive: bool | Receive | None
+    runs: bool | None
     prices: str | Path | Literal[False] | None
     retain_days: float | Literal[False] | None
     retain_content_days: float | Literal[False] | None
@@ -126,6 +127,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         receive: Record the calls of agents that this process starts by the claude-agent-sdk or openai-codex, from
             their telemetry. `files`: with bodies in files also where there is a redactor. Default: off, except under
             `callspan run`.
+        runs: Make sessions, agents and tools of the spans that agent frameworks, or instrumentations of them, emit in
+            this process. Default: on.
         prices: File with your own model prices, which override the published ones. Default: none.
         retain_days: Number of days after which stores delete sessions (from their end) and calls outside ended sessions
             (from their start). Default: never.
@@ -162,6 +165,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     flush_on_sigterm: bool = True
     trace_per: TracePer = "session"
     receive: Receive = "off"
+    runs: bool = True
     prices: Path | None = None
     retain_days: float | None = None
     retain_content_days: float | None = None

@@ -23,6 +23,7 @@ from tests.conftest import Instrument, Read
 from tests.support.processes import plain_environment
 from tests.support.waiting import HANG_S
 
+from callspan.agent.adopted import AGENT_SPANS
 from callspan.cli.doctor import every_check
 from callspan.cost import pricer_for
 from callspan.providers.hosts import PROVIDERS as PROVIDERS_OF_HOSTS
@@ -49,6 +50,7 @@ from callspan.stores.spools import spool_directory
 from callspan.wiring import WIRING
 
 __all__ = [
+    "AGENT_SPANS",
     "COST",
     "COUNTERS",
     "ELSEWHERE",

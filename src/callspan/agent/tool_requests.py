@@ -70,13 +70,22 @@ def requests_with_id(answers: Iterable[Answer], tool_call_id: str) -> list[ToolR
     return sorted(requests, key=lambda request: not request.is_open)
 
 
-def requests_of(answers: Iterable[Answer], name: object, arguments: object) -> list[ToolRequest]:
-    """Return the tool calls with this name and these arguments."""
+def requests_named(answers: Iterable[Answer], name: object) -> list[ToolRequest]:
+    """Return the tool calls with this name."""
     return [
         ToolRequest(answer, position, tool_call)
         for answer in answers
         for position, tool_call in enumerate(answer.tool_calls())
-        if tool_call.name == name and (parse_arguments(tool_call.arguments) or {}) == (arguments or {})
+        if tool_call.name == name
+    ]
+
+
+def requests_of(answers: Iterable[Answer], name: object, arguments: object) -> list[ToolRequest]:
+    """Return the tool calls with this name and these arguments."""
+    return [
+        request
+        for request in requests_named(answers, name)
+        if (parse_arguments(request.tool_call.arguments) or {}) == (arguments or {})
     ]
 
 

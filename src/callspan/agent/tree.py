@@ -31,11 +31,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import get_current_span
 
 from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.context import (
@@ -81,12 +82,25 @@ CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | Non
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _ONE_CALL: Final = {"calls": 1}
+FOREIGN_RUNS: Final[dict[int, ForeignScopes]] = {}
+"""What the spans of other code stand for that are agents', or within one, by their ids; see `adopted`."""
 _NO_STEPS: Final[Mapping[str, Timestep]] = MappingProxyType({})
 _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
 _RECORD: Final = fail_open("record an event of a session")
 _OBSERVE: Final = fail_open("keep the input or output of a session")
 _END: Final = fail_open("end a session, timestep or tool")
+_ADOPT: Final = fail_open("find the scope of an agent's span")
+
+
+class ForeignScopes(Protocol):
+    """What a span of other code stands for."""
+
+    def nearest(self, own: Node | None, newcomer: Node | None = None) -> Node | None:
+        """Return the scope of code in that span: callspan's `own` current one, or one that stands for the span.
+
+        `newcomer` is a scope of callspan's own that starts there.
+        """
 
 
 class Node(AsyncWithMixin):
@@ -309,7 +323,7 @@ class Node(AsyncWithMixin):
 
     def enter(self, current: Context) -> Context:
         """Inherit from the enclosing scope; return the base of its context: `current`, or the owner's context."""
-        owner, enclosing = self.owner, scope_of(current)
+        owner, enclosing = self.owner, scope_of(current, self)
         if owner is not None and not is_within(enclosing, owner):
             # Started in another thread or session.
             enclosing, current = owner, owner.inner or current
@@ -325,7 +339,7 @@ class Node(AsyncWithMixin):
 
     def _leave(self, error: BaseException | None) -> None:
         """Restore the previous current scope if this one is current; end scopes that were left open inside it."""
-        scope = current_scope()
+        scope = _own_scope(current_context())
         if scope is not self and not is_within(scope, self):
             return
         while scope is not None and scope is not self:
@@ -358,7 +372,7 @@ class Node(AsyncWithMixin):
         """End on another thread, for example because an interrupt stopped the first attempt to end."""
         self.duration_ns, self.state = self._elapsed_ns(), "ended"
         context = contextvars.copy_context()  # which has the content level of the block
-        if is_within(current_scope(), self):
+        if is_within(_own_scope(current_context()), self):
             self._restore()
         if self.runtime is not None:
             self.runtime.run_again(partial(context.run, self._finish, error))
@@ -538,12 +552,26 @@ def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
     """
     context = get_current()
     scope: Any = context.get(SCOPE)
+    if FOREIGN_RUNS:
+        scope = scope_of(context)
     metadata = dict(metadata_of(context))
     return (None, None, metadata) if scope is None else (scope.place, scope.call_ended, metadata)
 
 
-def scope_of(context: Context) -> Node | None:
-    """Return the innermost scope in `context`, or None."""
+def scope_of(context: Context, newcomer: Node | None = None) -> Node | None:
+    """Return the innermost scope in `context`, of callspan's own or of a span of other code; None without one.
+
+    `newcomer` is the scope that starts there, if any.
+    """
+    own: Any = context.get(SCOPE)
+    if FOREIGN_RUNS:
+        with _ADOPT:
+            run = FOREIGN_RUNS.get(get_current_span(context).get_span_context().span_id)
+            return own if run is None else run.nearest(own, newcomer)
+    return own  # type: ignore[no-any-return]
+
+
+def _own_scope(context: Context) -> Node | None:
     scope: Any = context.get(SCOPE)
     return scope  # type: ignore[no-any-return]
 

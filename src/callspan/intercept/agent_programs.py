@@ -20,6 +20,7 @@ import wrapt
 from opentelemetry.trace import get_current_span
 
 from callspan import private_names as names
+from callspan.agent.adopted import AGENT_SPANS
 from callspan.agent.context import content_of, current_context
 from callspan.agent.tree import ambient
 from callspan.fail_open import fail_open
@@ -126,6 +127,7 @@ def _before_start(sdk: _Sdk, client: Any) -> _Start | None:
     agent = receiver.start_agent(environment, _sender(), sdk.program, sdk.arguments(options))
     if agent is None:
         return None
+    AGENT_SPANS.leave_tools_to_receiver()
     setattr(client, sdk.options, sdk.changed(options, agent))
     return _Start(sdk, client, options, agent.token)
 

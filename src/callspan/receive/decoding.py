@@ -25,7 +25,7 @@ from callspan.providers.wire_json import integer, items, mapping, number, object
 from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader, TooManyValuesError
 from callspan.record.foreign_json import BRANCHES, CHARACTERS, NUMBERS, read_json
 from callspan.record.plain_json import clean
-from callspan.semconv.records_from_spans import EXCEPTION, ForeignSpan
+from callspan.semconv.records_from_spans import READ_EVENTS, ForeignSpan
 
 Signal: TypeAlias = Literal["logs", "traces", "metrics"]
 SIGNALS: Final[tuple[Signal, ...]] = ("logs", "traces", "metrics")
@@ -46,6 +46,8 @@ _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _VALUE: Final = re.compile(rb'"[^"]*"|[\[{,]')
 _COUNTED: Final = (b'"', b",", b"{", b"[")
+_REMOTE: Final = 0x300
+"""Flags of a span whose parent is another process's, as its SDK says."""
 _MAX_SPAN_NS: Final = 366 * 24 * 3600 * 10**9
 _NS_PER_MS: Final = 1_000_000
 Attributes: TypeAlias = Mapping[str, object]
@@ -191,19 +193,23 @@ class OtlpRequest:
                     trace_id=trace_id,
                     span_id=span_id,
                     parent_span_id=_hex_id(span, "parentSpanId"),
+                    is_parent_remote=(integer(span, "flags") or 0) & _REMOTE == _REMOTE,
                     start_ns=start_ns,
                     end_ns=end_ns if has_end else None,
                     failed=(mapping(span, "status") or {}).get("code") in _ERROR_CODES,
                     status_message=None if message is None else self._clean(message),
-                    exception=self._exception(span),
+                    events=self._events(span),
                     scope=None if scope is None else self._clean(scope),
                     service=text(resource, "service.name"),
                 )
 
-    def _exception(self, span: Mapping[str, object]) -> Attributes:
-        """Return the attributes of a span's last event `exception`; empty without one."""
-        exceptions = [event for event in objects(span, "events") if text(event, "name") == EXCEPTION]
-        return self._attributes(exceptions[-1]) if exceptions else {}
+    def _events(self, span: Mapping[str, object]) -> Mapping[str, Attributes]:
+        """Return the attributes of a span's events of each name that is read, together."""
+        attributes: dict[str, Attributes] = {}
+        for event in objects(span, "events"):
+            if (name := text(event, "name")) in READ_EVENTS and name is not None:
+                attributes[name] = {**attributes.get(name, {}), **self._attributes(event)}
+        return attributes
 
     def _scopes(self, groups: str, scopes: str) -> Iterator[tuple[dict[str, object], dict[str, object]]]:
         for group in objects(self._tree, groups):

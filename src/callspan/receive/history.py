@@ -46,8 +46,22 @@ class WrittenRecord(msgspec.Struct, frozen=True, tag="record"):
     """The names that its events give it."""
 
 
+class ReadRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent, a workflow or a tool: what its span says of it, without content."""
+
+    attributes: dict[str, str]
+    name: str
+    scope: str | None = None
+    start_ns: int
+    end_ns: int | None = None
+    failed: bool = False
+    service: str | None = None
+    level: Content = "full"
+    has_runs: bool = False
+
+
 class ReadSpan(msgspec.Struct, frozen=True, kw_only=True, tag="span", omit_defaults=True):
-    """A span that is a call's, or is around some, and what became of it."""
+    """A span that is a call's or an agent's, or is around some, and what became of it."""
 
     key: str
     parent: str | None
@@ -59,6 +73,8 @@ class ReadSpan(msgspec.Struct, frozen=True, kw_only=True, tag="span", omit_defau
     call_id: str = ""
     is_written: bool = False
     is_replaced: bool = False
+    is_top: bool = False
+    run: ReadRun | None = None
 
 
 Entry: TypeAlias = ReadEvent | WrittenRecord | ReadSpan

@@ -228,6 +228,10 @@ class Inbox:
             self.unused["spans"] += unused
         for _ in range(others.repeated):
             self._unrecorded(RECORDED_TWICE)
+        for run, level in others.runs:
+            if isinstance(run, SessionRecord):
+                self._sessions.is_first(run.session_id)
+            yield run, level
         for call, level in (*((call, sender.level) for call in called), *others.calls):
             if (session := self._session_of(call)) is not None:
                 yield session, level

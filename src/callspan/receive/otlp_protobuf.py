@@ -17,7 +17,8 @@ from callspan.record.foreign_json import BRANCHES, CHARACTERS, read_text
 _MAX_DEPTH: Final = 64
 """Of messages; 16 levels of attributes, which `decoding` reads, are 48."""
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
-_SIZES: Final = {_FIXED64: 8, 5: 4}
+_FIXED32: Final = 5
+_SIZES: Final = {_FIXED64: 8, _FIXED32: 4}
 """Sizes in bytes by wire type."""
 _VARINT_BITS: Final = 70
 _BYTE: Final = 0x7F
@@ -97,6 +98,7 @@ _SPAN: Final = Message(
         9: _lists("attributes", _PAIR),
         11: _lists("events", _EVENT),
         15: _Field("status", _STATUS),
+        16: _Field("flags", wire_type=_FIXED32, read=lambda data: int.from_bytes(data, "little")),
     }
 )
 _LOG_RECORD: Final = Message(

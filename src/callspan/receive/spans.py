@@ -6,6 +6,9 @@ its own: what it states and the innermost lacks is added to the record, but no c
 
 Spans come in any order. What comes later makes a newer version of a record; where the outer span had become a record
 first, the inner one takes its id, and so replaces it.
+
+Spans of agents, workflows and tools are sessions, agents and tools once all that is around them has come: the outermost
+is the session of the calls in it, of which newer versions then say so. What never comes leaves them where they are.
 """
 
 from __future__ import annotations
@@ -18,13 +21,24 @@ import msgspec
 
 from callspan.forks import renew_locks
 from callspan.lock_free import LRUCache
-from callspan.receive.history import ReadSpan
+from callspan.receive.history import ReadRun, ReadSpan
 from callspan.record.call import NO_BODY, CallRecord, Response
 from callspan.record.codec import decode, encode
+from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.usage import Usage, contradicts_itself
+from callspan.semconv.agent_spans import (
+    ToolRun,
+    agent_event,
+    is_same_tool,
+    joined_runs,
+    run_name,
+    session_of,
+    tool_event,
+    tool_run,
+)
 from callspan.semconv.call import CALL_ID
-from callspan.semconv.records_from_spans import ForeignSpan, call_of, has_unknown_cache
-from callspan.semconv.vocabularies import OPERATIONS, UNKNOWN, Kind
+from callspan.semconv.records_from_spans import ForeignSpan, call_of, has_unknown_cache, named_session
+from callspan.semconv.vocabularies import ABOUT_RUNS, OPERATIONS, UNKNOWN, Kind, Role, role_of
 from callspan.settings import Content, strictest
 
 _MAX_CALLS: Final = 4096
@@ -33,6 +47,10 @@ _MAX_INNER: Final = 64
 """Most calls of one operation beneath a span that get what it states of their session."""
 _MAX_DEPTH: Final = 64
 _COUNTERS: Final = tuple(name for name in Usage.__struct_fields__ if name.endswith("_tokens"))
+_MAX_CHILDREN: Final = 1024
+_PLACED: Final = 8192
+"""Added to the order of a version whose session is known."""
+_OWN: Final = "callspan"
 RECORDED_TWICE: Final = "spans of calls that were recorded by another span before"
 
 
@@ -41,8 +59,10 @@ class SpanRecords(NamedTuple):
 
     calls: list[tuple[CallRecord, Content]]
     """New versions of records, each with the strictest content level of its spans."""
+    runs: list[tuple[SessionRecord | EventRecord, Content]]
+    """Sessions, then their agents and tools; each once."""
     unused: int
-    """Number of spans that are no part of a call."""
+    """Number of spans that are no part of a call or an agent."""
     repeated: int
     """Number of calls that two records have, as their spans came too late to be recognised as one."""
 
@@ -57,6 +77,12 @@ class _Span(msgspec.Struct, eq=False):
     inner: dict[Kind, list[str]] = {}
     """The keys of the calls beneath it, by operation: without those beneath an agent, a tool or another operation."""
     call: _Call | None = None
+    is_top: bool = False
+    """Whether nothing of its own process is around it."""
+    children: list[str] = []
+    run: _Run | None = None
+    outermost: str | None = None
+    """The key of the run that is its session; empty if there is none. None as long as not all around it has come."""
 
 
 class _Call(msgspec.Struct, eq=False):
@@ -71,6 +97,27 @@ class _Call(msgspec.Struct, eq=False):
     """Whether a record of an inner span has its id."""
 
 
+class _Run(msgspec.Struct, eq=False):
+    """An agent, a workflow or a tool, or a chain that may be a workflow."""
+
+    span: ForeignSpan | None
+    """None once it is recorded, and where an earlier receiver had it: then its content is not known."""
+    name: str
+    role: Role
+    level: Content
+    tool_call_id: str | None = None
+    session_id: str | None = None
+    """Of an outermost one with a call: its session."""
+    has_runs: bool = False
+    """Whether an agent or a tool runs in it."""
+    has_calls: bool = False
+    """Whether it is a session that is recorded."""
+    waiting: list[str] = []
+    """Of a session without a call yet: the agents and tools in it."""
+    tool_ends: dict[str, int] = {}
+    """When its tools ended, by the ids of their tool calls."""
+
+
 class SpanReader:
     """Makes the records of spans. Thread-safe. Reading spans again gives the same result, as long as they are kept."""
 
@@ -82,6 +129,8 @@ class SpanReader:
         """Spans that are no calls, or have not come."""
         self._span_of_answer: LRUCache[str, str] = LRUCache(_MAX_CALLS)
         """The span that has an answer, by trace and id of the answer; servers repeat ids, but not within a trace."""
+        self._sessions: LRUCache[str, str] = LRUCache(_MAX_CALLS)
+        """The sessions of conversations, by service and the id that a call's span gives the session."""
         self._touched: dict[str, _Span] = {}
         """The spans of calls, and around them, that were read or changed last."""
 
@@ -94,11 +143,13 @@ class SpanReader:
             for span in spans:
                 node = self._add(span, level)
                 arrived.append(node)
-                if node.call is not None or node.inner:
+                if node.call is not None or node.run is not None or node.inner:
                     self._touched[node.key] = node
-                unused += node.call is None
+                unused += node.call is None and node.run is None
                 repeated += self._forget_missing(node)
+            placed, runs = self._adopt(arrived)
             changed = {called.key: called for node in arrived for called in self._changed_by(node)}
+            changed |= {called.key: called for called in placed}
             records: list[tuple[CallRecord, Content]] = []
             for called in changed.values():
                 if called.call is None:
@@ -110,14 +161,14 @@ class SpanReader:
                 records += [version for outer in repeats for version in _without_usage(outer.call)]
                 if (version := self._version(called, called.call)) is not None:
                     records.append(version)
-            return SpanRecords(records, unused, repeated)
+            return SpanRecords(records, runs, unused, repeated)
 
     def noted(self) -> Iterator[ReadSpan]:
         """Yield what the next reader must know of the spans that were read last."""
         for node in self._touched.values():
-            call = node.call
+            call, run = node.call, _noted_run(node)
             if call is None:
-                yield ReadSpan(key=node.key, parent=node.parent, kind=node.kind)
+                yield ReadSpan(key=node.key, parent=node.parent, kind=node.kind, is_top=node.is_top, run=run)
                 continue
             record = NO_BODY if call.record is None else msgspec.Raw(encode(call.record))
             yield ReadSpan(
@@ -130,6 +181,7 @@ class SpanReader:
                 call_id=call.call_id,
                 is_written=call.is_written,
                 is_replaced=call.is_replaced,
+                is_top=node.is_top,
             )
 
     def settle(self) -> None:
@@ -141,6 +193,8 @@ class SpanReader:
         for span in spans:
             node = self._find(span.key) or _Span(span.key)
             node.has_come, node.parent, node.kind = True, span.parent, span.kind
+            node.is_top = span.is_top or span.parent is None
+            node.run = None if span.run is None else _run_again(span, span.run)
             if span.is_call:
                 record = decode(bytes(span.record)) if bytes(span.record) else None
                 if not isinstance(record, CallRecord | None):
@@ -158,6 +212,9 @@ class SpanReader:
         node = self._find(key) or _Span(key)
         node.has_come, node.parent = True, self._parent(key, span)
         node.kind = None if span_kind is None else span_kind.kind
+        node.is_top = node.parent is None or span.is_parent_remote
+        if node.run is None and not is_own and span.adopted is None and span.scope != _OWN:
+            node.run = _run_of(span, level)
         if is_own:
             node.call = _Call(None, level, is_written=True)
             if record is None:  # whatever vocabulary it has, its name begins with the operation
@@ -174,6 +231,12 @@ class SpanReader:
     def _keep(self, node: _Span) -> None:
         self._others.pop(node.key)
         (self._others if node.call is None else self._calls).put(node.key, node)
+        if node.parent is not None:
+            if (outer := self._find(node.parent)) is None:
+                outer = _Span(node.parent)
+                self._others.put(outer.key, outer)
+            if node.key not in outer.children and len(outer.children) < _MAX_CHILDREN:
+                outer.children.append(node.key)
         self._tell_outer(node)
 
     def _parent(self, key: str, span: ForeignSpan) -> str | None:
@@ -191,6 +254,119 @@ class SpanReader:
 
     def _find(self, key: str) -> _Span | None:
         return self._calls.get(key) or self._others.get(key)
+
+    def _adopt(self, arrived: list[_Span]) -> tuple[list[_Span], list[tuple[SessionRecord | EventRecord, Content]]]:
+        """Place what now has all that is around it; return the calls among it, and records of sessions and runs."""
+        calls, sessions = [], dict[str, _Run]()
+        records: list[tuple[SessionRecord | EventRecord, Content]] = []
+        for node, around in self._surrounded(arrived):
+            candidates = (outer for outer in reversed([node, *around]) if outer.run is not None)
+            outermost = next((outer for outer in candidates if outer.run is not None and _is_session(outer.run)), None)
+            node.outermost = "" if outermost is None else outermost.key
+            session = None if outermost is None else outermost.run
+            if session is None:
+                continue
+            sessions[node.outermost] = session
+            if node.call is not None:
+                calls.append(node)
+                if not session.has_calls:
+                    session.has_calls = True
+                    records += self._session(session)
+            elif node is not outermost:
+                session.waiting.append(node.key)
+        for session in sessions.values():
+            records += self._runs_in(session) if session.has_calls else ()
+        return calls, records
+
+    def _surrounded(self, arrived: list[_Span]) -> list[tuple[_Span, list[_Span]]]:
+        """Return the calls and runs around which all has come now, each with the runs around it, innermost first."""
+        surrounded, waiting, seen = [], [*arrived], set[str]()
+        for node in waiting:
+            if node.key in seen:
+                continue
+            seen.add(node.key)
+            waiting.extend(filter(None, map(self._find, node.children)))
+            is_waiting = node.outermost is None and (node.call is not None or node.run is not None)
+            if is_waiting and (around := self._runs_around(node)) is not None:
+                surrounded.append((node, around))
+                for outer in around if node.run is not None and node.run.role != "chain" else ():
+                    if outer.run is not None:
+                        outer.run.has_runs = True
+        return surrounded
+
+    def _runs_around(self, node: _Span) -> list[_Span] | None:
+        """Return the spans of agents and tools around one, the innermost first; None if one around it has not come."""
+        runs: list[_Span] = []
+        for _ in range(_MAX_DEPTH):
+            if node.is_top:
+                return runs
+            above = None if node.parent is None else self._find(node.parent)
+            if above is None or not above.has_come:
+                return None
+            if above.run is not None:
+                runs.append(above)
+            node = above
+        return None
+
+    def _session(self, run: _Run) -> Iterator[tuple[SessionRecord | EventRecord, Content]]:
+        """Yield the record of a session; its outermost agent is an agent in it if the session is a conversation."""
+        if run.span is None:
+            return
+        session, named = session_of(run.span, run.name), named_session(run.span)
+        if named is not None:  # calls of the conversation may have come before, and have named the session
+            session_id = self._sessions.setdefault(f"{run.span.service} {named}", session.session_id)
+            session = msgspec.structs.replace(session, session_id=session_id)
+        run.session_id = session.session_id
+        yield session, run.level
+        if named is not None and run.role == "agent":
+            yield msgspec.structs.replace(agent_event(run.span, run.name), session_id=run.session_id), run.level
+        run.span = None
+
+    def _runs_in(self, session: _Run) -> list[tuple[SessionRecord | EventRecord, Content]]:
+        """Return the records of the agents and tools that wait for their session."""
+        nodes, session.waiting = [*filter(None, map(self._find, session.waiting))], []
+        records: list[tuple[SessionRecord | EventRecord, Content]] = []
+        for node in nodes:
+            event = None if node.run is None or node.run.span is None else self._event(node, node.run, session)
+            if event is not None and node.run is not None:
+                records.append((event, strictest(session.level, node.run.level)))
+        for node in nodes:
+            if node.run is not None:
+                node.run.span = None
+        return records
+
+    def _event(self, node: _Span, run: _Run, session: _Run) -> EventRecord | None:
+        """Return the record of an agent or a tool; None if it is another one's, or has none."""
+        if run.span is None or run.role not in ("agent", "tool"):
+            return None
+        around = self._runs_around(node) or []
+        if run.role == "agent":
+            event = agent_event(run.span, run.name)
+        else:
+            if any(child.run is not None and _is_same(child.run, run) for child in self._runs_beneath(node)):
+                return None  # the innermost is the run
+            tool = tool_run(run.span)
+            for outer in around:
+                if outer.run is None or outer.run.span is None or not _is_same(run, outer.run):
+                    break
+                tool = joined_runs(tool, tool_run(outer.run.span))
+            if _has_run(session, tool):
+                return None
+            event = tool_event(run.span, tool)
+        above = around[0].key.partition(" ")[2] if around else event.parent_span_id
+        return msgspec.structs.replace(event, session_id=session.session_id, parent_span_id=above)
+
+    def _runs_beneath(self, node: _Span) -> Iterator[_Span]:
+        """Yield the nearest spans of agents and tools beneath one."""
+        waiting = [*node.children]
+        for _ in range(_MAX_CHILDREN):
+            if not waiting:
+                return
+            child = self._find(waiting.pop())
+            if child is not None and child.run is not None:
+                yield child
+            elif child is not None:
+                waiting += child.children
 
     def _tell_outer(self, node: _Span) -> None:
         """Tell the spans around one which calls are beneath them, instead of those that have turned out to be none."""
@@ -273,9 +449,86 @@ class SpanReader:
                 return None
             self._span_of_answer.put(of_answer, node.key)
         call.is_written = True
-        # Of two versions the one of more spans wins, whichever comes last.
+        # Of two versions the one of more spans wins, whichever comes last, and one whose session is known.
         order = None if spans == 1 else spans
+        outermost = self._find(node.outermost) if node.outermost else None
+        if outermost is not None and outermost.run is not None and outermost.run.session_id is not None:
+            place = msgspec.structs.replace(record.place, session_id=outermost.run.session_id)
+            record, order = msgspec.structs.replace(record, place=place), spans + _PLACED
+        elif (named := record.place.session_id) is not None:
+            session_id = self._sessions.setdefault(f"{record.service} {named}", named)
+            record = msgspec.structs.replace(record, place=msgspec.structs.replace(record.place, session_id=session_id))
         return msgspec.structs.replace(record, call_id=call.call_id, seen_ns=order), strictest(*levels)
+
+
+def _run_of(span: ForeignSpan, level: Content) -> _Run | None:
+    """Return the agent, workflow or tool that a span stands for; None for other spans."""
+    role = role_of(span.attributes, span.scope, span.name)
+    if role is None:
+        return None
+    tool_call_id = tool_run(span).tool_call_id if role == "tool" else None
+    return _Run(span, run_name(span.attributes, span.name), role, level, tool_call_id)
+
+
+def _noted_run(node: _Span) -> ReadRun | None:
+    """Return what the next reader must know of an agent's span; None of another one, and of a recorded one."""
+    if node.run is None or node.run.span is None:
+        return None
+    run, span = node.run, node.run.span
+    return ReadRun(
+        attributes={name: value for name in ABOUT_RUNS if isinstance(value := span.attributes.get(name), str)},
+        name=span.name,
+        scope=span.scope,
+        start_ns=span.start_ns,
+        end_ns=span.end_ns,
+        failed=span.failed,
+        service=span.service,
+        level=run.level,
+        has_runs=run.has_runs,
+    )
+
+
+def _run_again(span: ReadSpan, noted: ReadRun) -> _Run | None:
+    """Return an agent, workflow or tool that a reader before has noted."""
+    trace_id, _, span_id = span.key.partition(" ")
+    again = ForeignSpan(
+        attributes=noted.attributes,
+        name=noted.name,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=None if span.parent is None else span.parent.partition(" ")[2],
+        start_ns=noted.start_ns,
+        end_ns=noted.end_ns,
+        failed=noted.failed,
+        scope=noted.scope,
+        service=noted.service,
+    )
+    run = _run_of(again, noted.level)
+    if run is not None:
+        run.has_runs = noted.has_runs
+    return run
+
+
+def _is_session(run: _Run) -> bool:
+    """Return whether a run is a session if no other one is around it."""
+    return run.role in ("agent", "workflow") or (run.role == "chain" and run.has_runs)
+
+
+def _is_same(inner: _Run, outer: _Run) -> bool:
+    """Return whether the span of a run right within another one's is of the same run."""
+    if inner.role != "tool" or outer.role != "tool":
+        return False
+    return is_same_tool(inner.name, inner.tool_call_id, outer.name, outer.tool_call_id)
+
+
+def _has_run(session: _Run, tool: ToolRun) -> bool:
+    """Return whether a tool ran at the same time for the same tool call, and note that this one did."""
+    if tool.tool_call_id is None:
+        return False
+    last_ns = session.tool_ends.get(tool.tool_call_id, 0)
+    if len(session.tool_ends) < _MAX_CHILDREN:
+        session.tool_ends[tool.tool_call_id] = max(last_ns, tool.start_ns + (tool.duration_ns or 0))
+    return tool.start_ns < last_ns
 
 
 def _calls_of(node: _Span) -> list[str]:

@@ -19,6 +19,7 @@ from callspan.providers.finishing import Finish, finish_of
 from callspan.providers.google import usage as google_usage
 from callspan.providers.wire_json import LARGEST_COUNT, count, integer, mapping
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
+from callspan.record.codec import encode_json
 from callspan.record.foreign_json import read_json
 from callspan.record.labels import USER, label
 from callspan.record.plain_json import plain
@@ -27,6 +28,7 @@ from callspan.semconv.vocabularies import (
     CALLS,
     COST,
     COUNTERS,
+    DETAILS,
     ERROR_TYPE,
     FINISH_REASONS,
     METADATA,
@@ -36,6 +38,8 @@ from callspan.semconv.vocabularies import (
     SESSION,
     STATUS,
     STREAM,
+    TOOL_CHOICE,
+    TOOL_MESSAGE,
     UNKNOWN,
     VERCEL,
     VERCEL_INPUT_DETAILS,
@@ -49,6 +53,8 @@ from callspan.semconv.vocabularies import (
 
 EXCEPTION: Final = "exception"
 """Name of the event of a span that an exception has ended."""
+READ_EVENTS: Final = frozenset({EXCEPTION, TOOL_MESSAGE[0], TOOL_CHOICE[0], DETAILS})
+"""The events of spans that are read."""
 _EXCEPTION_TYPE: Final = "exception.type"
 _EXCEPTION_MESSAGE: Final = "exception.message"
 _ANSWERING: Final = frozenset({"chat", "text_completion"})
@@ -65,6 +71,8 @@ class ForeignSpan(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str
     span_id: str
     parent_span_id: str | None
+    is_parent_remote: bool = False
+    """Whether its parent is known to be another process's."""
     start_ns: int
     end_ns: int | None
     failed: bool
@@ -72,10 +80,12 @@ class ForeignSpan(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the instrumentation."""
     name: str = ""
     status_message: str | None = None
-    exception: Mapping[str, object] = {}
-    """The attributes of its last event `exception`."""
+    events: Mapping[str, Mapping[str, object]] = {}
+    """The attributes of the events of each name in `READ_EVENTS`, together; the last event counts most."""
     service: str | None = None
     """Name of the service, if another process sent it."""
+    adopted: Place | None = None
+    """Where it is in what this process has adopted of agents, and recorded; None: that is not known, or is nothing."""
 
     @property
     def kind(self) -> SpanKind | None:
@@ -90,9 +100,9 @@ def call_of(span: ForeignSpan) -> CallRecord | None:
         return None
     provider = provider_of(attributes) or UNKNOWN
     response, finish = _response(attributes)
-    error = _error(span) or finish.error
+    error = error_of(span) or finish.error
     return CallRecord(
-        call_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{span.trace_id}/{span.span_id}")),
+        call_id=id_of_span(span.trace_id, span.span_id),
         provider=provider,
         api=span_kind.api,
         operation=span_kind.kind,
@@ -100,19 +110,58 @@ def call_of(span: ForeignSpan) -> CallRecord | None:
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=span.parent_span_id,
-        place=Place(session_id=first_text(attributes, SESSION)),
+        place=_place(span),
         service=span.service,
         request=Request(model=first_text(attributes, REQUEST_MODEL), stream=_stream(attributes)),
         response=response,
         usage=_usage(attributes, provider, span_kind.kind),
-        timing=Timing(start_ns=span.start_ns, duration_ns=_duration_ns(span)),
+        timing=Timing(start_ns=span.start_ns, duration_ns=duration_of(span)),
         metadata=_metadata(attributes),
         outcome="error" if error is not None else "success",
         error=error,
     )
 
 
-def _duration_ns(span: ForeignSpan) -> int | None:
+def _place(span: ForeignSpan) -> Place:
+    """Return the session that a call's span names."""
+    if span.adopted is not None and span.adopted.session_id is not None:
+        return span.adopted
+    return Place(session_id=named_session(span))
+
+
+def named_session(span: ForeignSpan) -> str | None:
+    """Return the id of the session that a span outside of an agent's names: its user's own, if it names one."""
+    conversation, user_id = conversation_of(span.attributes), user_of(span.attributes)
+    if conversation is None or user_id is None:
+        return conversation
+    return session_of_conversation(conversation, span.service, user_id)
+
+
+def conversation_of(attributes: Mapping[str, object]) -> str | None:
+    """Return the conversation, thread or session that a span of an agent or of a model's call names, or None."""
+    return first_text(attributes, SESSION)
+
+
+def user_of(attributes: Mapping[str, object]) -> str | None:
+    """Return the user that a span names, or None."""
+    return first_text(attributes, METADATA["user_id"])
+
+
+def session_of_conversation(conversation: str, service: str | None, user_id: str | None) -> str:
+    """Return the id of the session of an agent's conversation: of one service and one user, as far as these are known.
+
+    Names of conversations, such as `1` or `default`, are unique neither among services nor among users.
+    """
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, encode_json([conversation, service, user_id]).decode()))
+
+
+def id_of_span(trace_id: str, span_id: str) -> str:
+    """Return the id of the record that a span becomes."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{trace_id}/{span_id}"))
+
+
+def duration_of(span: ForeignSpan) -> int | None:
+    """Return the duration in nanoseconds; None without an end after the start."""
     return None if span.end_ns is None or span.end_ns < span.start_ns else span.end_ns - span.start_ns
 
 
@@ -133,14 +182,15 @@ def _stream(attributes: Mapping[str, object]) -> bool | None:
     return next((value for name in STREAM if isinstance(value := attributes.get(name), bool)), None)
 
 
-def _error(span: ForeignSpan) -> ErrorInfo | None:
+def error_of(span: ForeignSpan) -> ErrorInfo | None:
     """Return what a failed span says of its error, in an attribute, an event or its status; None if it is a success."""
     attributes = span.attributes
     error_type = first_text(attributes, (ERROR_TYPE,))
     if not span.failed and error_type is None:
         return None
-    exception = first_text(span.exception, (_EXCEPTION_TYPE,))
-    message = first_text(span.exception, (_EXCEPTION_MESSAGE,)) or span.status_message or None
+    raised = span.events.get(EXCEPTION, {})
+    exception = first_text(raised, (_EXCEPTION_TYPE,))
+    message = first_text(raised, (_EXCEPTION_MESSAGE,)) or span.status_message or None
     stated = (integer(dict(attributes), name) for name in (*STATUS, ERROR_TYPE))
     status = next((number for number in stated if number is not None and number >= FIRST_ERROR), None)
     error = error_info(status=status, body=None, exception=exception, message=message)

@@ -52,6 +52,57 @@ KINDS: Final[tuple[tuple[str, Mapping[str, Kind]], ...]] = (
 )
 """The attributes that say what a span is; the first one that a span has decides."""
 
+Role: TypeAlias = Literal["agent", "workflow", "tool", "chain"]
+"""What a span is of an agent's work: a run of an agent; a workflow, which is around agents; a run of a tool; or a
+`chain` of steps, which is a workflow if an agent or a tool runs in it."""
+_OPERATION_ROLES: Final[Mapping[str, Role]] = {
+    "invoke_agent": "agent", "invoke_workflow": "workflow", "execute_tool": "tool",
+}  # fmt: skip
+_SPAN_ROLES: Final[Mapping[str, Role]] = {"AGENT": "agent", "CHAIN": "chain", "TOOL": "tool"}
+_VERCEL_ROLES: Final[Mapping[str, Role]] = {
+    "generateText": "chain", "streamText": "chain", "generateObject": "chain", "streamObject": "chain",
+    "toolCall": "tool",
+}  # fmt: skip
+_ENTITY_ROLES: Final[Mapping[str, Role]] = {"workflow": "workflow", "agent": "agent", "tool": "tool"}
+ROLES: Final[tuple[tuple[str, Mapping[str, Role]], ...]] = (
+    ("gen_ai.operation.name", _OPERATION_ROLES),
+    ("openinference.span.kind", _SPAN_ROLES),
+    (VERCEL, _VERCEL_ROLES),
+    ("traceloop.span.kind", _ENTITY_ROLES),
+)
+"""The attributes that say a span's role; the first one that a span has decides. Some spans get them after their start:
+until then the first word of their name is their operation."""
+ROLE_ATTRIBUTES: Final = frozenset(name for name, _ in ROLES)
+ROLE_NAMES: Final = tuple(_OPERATION_ROLES)
+"""How the name of a span begins whose role it says."""
+TOOL_NAME: Final = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name", "traceloop.entity.name")
+TOOL_CALL_ID: Final = ("gen_ai.tool.call.id", "tool_call.id", "tool.id", "ai.toolCall.id")
+ARGUMENTS: Final = (
+    "gen_ai.tool.call.arguments", "ai.toolCall.args", "gcp.vertex.agent.tool_call_args", "traceloop.entity.input",
+    "input.value",
+)  # fmt: skip
+RESULT: Final = (
+    "gen_ai.tool.call.result", "ai.toolCall.result", "gcp.vertex.agent.tool_response", "traceloop.entity.output",
+    "output.value",
+)  # fmt: skip
+"""OpenInference's `tool.parameters` is not among the arguments: most of its instrumentations state the schema there."""
+TOOL_MESSAGE: Final = ("gen_ai.tool.message", "content")
+TOOL_CHOICE: Final = ("gen_ai.choice", "message")
+"""Events of a tool's span, each with its attribute that has the arguments, or the result."""
+DETAILS: Final = "gen_ai.client.inference.operation.details"
+"""Event with input and output as messages; of a tool they have the parts `TOOL_PARTS`."""
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+RUN_NAME: Final = (
+    "gen_ai.agent.name", "gen_ai.workflow.name", "agent.name", "traceloop.entity.name", "ai.telemetry.functionId",
+)  # fmt: skip
+_LATE: Final = "openinference.instrumentation."
+"""Beginning of the names of instrumentations of which some say only at the end of a span what it is."""
+AGENT_WORD: Final = "Agent"
+"""A word in the name of such a span that is an agent's, or within one."""
+_REMARK: Final = "("
+"""How the name of a tool begins that is none, as in `(merged tools)`."""
+
 _OPENLLMETRY: Final = "opentelemetry.instrumentation."
 _OPENINFERENCE: Final = "openinference.instrumentation."
 NAMED: Final[Mapping[tuple[str, str], SpanKind]] = {
@@ -162,7 +213,7 @@ STATUS: Final = ("http.response.status_code", "http.status_code")
 _OF_APPLICATION: Final = "traceloop.association.properties."
 """Prefix under which OpenLLMetry sets what the application says of a span."""
 SESSION: Final = (
-    "session.id", "gen_ai.conversation.id", f"{_OF_APPLICATION}session_id", "langfuse.session.id",
+    "gen_ai.conversation.id", "session.id", f"{_OF_APPLICATION}session_id", "langfuse.session.id",
     "ai.telemetry.metadata.sessionId",
 )  # fmt: skip
 METADATA: Final[Mapping[str, tuple[str, ...]]] = {
@@ -177,6 +228,10 @@ METADATA: Final[Mapping[str, tuple[str, ...]]] = {
     "tags": ("tag.tags", "logfire.tags", "langfuse.trace.tags"),
 }  # fmt: skip
 """Fields of callspan's metadata, by the attributes that state them."""
+ABOUT_RUNS: Final = (
+    *(name for name, _ in ROLES), *TOOL_NAME, *TOOL_CALL_ID, *RUN_NAME, *SESSION, *METADATA["user_id"], ERROR_TYPE,
+)  # fmt: skip
+"""What a receiver keeps of the spans of agents and tools until all that is around them has come; none is content."""
 
 _USAGE: Final = "gen_ai.usage."
 _DETAILS: Final = "gen_ai.usage.details."
@@ -256,6 +311,31 @@ def kind_of(attributes: Mapping[str, object], scope: str | None, name: str) -> S
             kind, _stated_api(attributes) or (UNKNOWN if named is None or named.kind != kind else named.api)
         )
     return named
+
+
+def role_of(attributes: Mapping[str, object], scope: str | None, name: str) -> Role | None:
+    """Return what a span is of an agent's work, as far as it says by now; None for other spans.
+
+    `scope` is the name of its instrumentation, `name` its own name.
+    """
+    for attribute, roles in ROLES:
+        value = attributes.get(attribute)
+        if isinstance(value, str) and value:
+            role = roles.get(value.rpartition(".")[2] if attribute == VERCEL else value)
+            break
+    else:
+        role = role_named(name) or ("workflow" if AGENT_WORD in name and says_later(scope) else None)
+    return None if role == "tool" and name.partition(" ")[2].startswith(_REMARK) else role
+
+
+def says_later(scope: str | None) -> bool:
+    """Return whether an instrumentation may say at the end of a span what it is."""
+    return scope is not None and scope.startswith(_LATE)
+
+
+def role_named(name: str) -> Role | None:
+    """Return the role of a span by its name alone, which begins with its operation; None for other spans."""
+    return _OPERATION_ROLES.get(name.partition(" ")[0])
 
 
 def _stated_api(attributes: Mapping[str, object]) -> str | None:

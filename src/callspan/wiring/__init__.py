@@ -16,10 +16,11 @@ from opentelemetry.trace import TracerProvider
 
 from callspan import process_end
 from callspan.agent import runtime
+from callspan.agent.adopted import AGENT_SPANS
 from callspan.clock import monotonic_s
 from callspan.delivery.recorder import Recorder, check_prices
 from callspan.forks import renew_locks
-from callspan.intercept import agent_programs
+from callspan.intercept import agent_programs, tracer_providers
 from callspan.intercept.hooks import HOOK_CONTEXT
 from callspan.intercept.patching import HookStatus, Patches, sources_of
 from callspan.otlp.providers import check_otlp, set_up_global
@@ -191,6 +192,7 @@ class Wiring:
                 if source != HTTP:
                     self.patches.apply(source)
             agent_programs.apply()
+            tracer_providers.apply()
         self._switch_sources()
         return Handle(self, pipeline), old_pipeline
 
@@ -223,6 +225,7 @@ class Wiring:
             for source in SOURCES:
                 self.patches.undo(source)
             agent_programs.undo()
+            tracer_providers.undo()
         _retire(pipeline)
 
     def remove_source(self, source: Source) -> None:
@@ -309,8 +312,12 @@ class Wiring:
             hook_context.propagate = pipeline.settings.propagate
             hook_context.stream_usage = pipeline.settings.stream_usage
             hook_context.hashes_audio = pipeline.settings.media == "inline"
+        AGENT_SPANS.is_on = enabled and pipeline is not None and pipeline.settings.runs
         if enabled and pipeline is not None:
             runtime.install(pipeline.runtime)
+            if pipeline.settings.runs:
+                for provider in pipeline.providers.of_spans():
+                    AGENT_SPANS.attach(provider)
         else:
             runtime.remove()
 

@@ -1,0 +1,512 @@
+"""Adopted: sessions, agents and tools from the spans that other code makes of them, while these are open.
+
+A span processor keeps the spans that an agent, a workflow or a tool has, and which of them is around any other span.
+The outermost is a session, those in it are agents and tools. What a span stands for is decided when it is first needed:
+some instrumentations say what their spans are after the start, and nobody has asked a model before the first call. So a
+session is recorded with its first call, a tool at its end, and an agent that asks no model leaves no record.
+
+What the application, or a hook, records by callspan's own API counts more: a session around a span stays the session,
+and a span of the same tool or agent as an own scope right around it, or in it, stands for nothing.
+
+No lock is needed: what two threads may need at once is made by both, and kept of one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final
+from weakref import WeakSet
+
+import msgspec
+from opentelemetry.context import Context, get_current
+from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, TracerProvider, get_current_span
+
+from callspan import private_names as names
+from callspan.agent.context import SCOPE, metadata_of
+from callspan.agent.kinds import AGENT, SESSION, TOOL, end_of_operation, end_of_session, join_tool_call, read_input
+from callspan.agent.operations import Agent, Operation, Tool
+from callspan.agent.runtime import current_runtime
+from callspan.agent.sessions import Identity, Session
+from callspan.agent.tool_requests import Answer, requested_once, requests_named, requests_of, requests_with_id
+from callspan.agent.tree import FOREIGN_RUNS, Node, is_within
+from callspan.fail_open import fail_open
+from callspan.forks import in_child
+from callspan.lock_free import LRUCache
+from callspan.record.call import ErrorInfo, Place
+from callspan.record.events import EventRecord, SessionRecord
+from callspan.record.labels import label_of
+from callspan.record.messages import parse_arguments
+from callspan.record.plain_json import plain
+from callspan.semconv.agent_spans import CONVERSATION, ToolRun, is_same_tool, joined_runs, run_name, tool_run
+from callspan.semconv.records_from_spans import (
+    ForeignSpan,
+    conversation_of,
+    duration_of,
+    error_of,
+    id_of_span,
+    session_of_conversation,
+    user_of,
+)
+from callspan.semconv.spans import ScopeSpan, ScopeSpanOptions
+from callspan.semconv.vocabularies import (
+    ABOUT_RUNS,
+    AGENT_WORD,
+    ROLE_ATTRIBUTES,
+    ROLE_NAMES,
+    TOOL_CALL_ID,
+    Role,
+    first_text,
+    role_of,
+    says_later,
+)
+from callspan.spans.foreign import foreign_span
+from callspan.spans.session import SessionSpan
+
+_START: Final = fail_open("adopt the start of an agent's span")
+_END: Final = fail_open("adopt the end of an agent's span")
+_ATTACH: Final = fail_open("watch the spans of a tracer provider")
+_OWN: Final = "callspan"
+"""Name of the instrumentation of callspan's own spans."""
+_MAX_SPANS: Final = 65_536
+"""Most spans within agents that are kept, open and ended."""
+_MAX_ENDED: Final = 4096
+_MAX_WAITING: Final = 256
+"""Most tools of a session that wait for its first call."""
+_MAX_TOOLS: Final = 1024
+_NO_ANSWERS: Final[Sequence[Answer]] = ()
+_RUNS: Final = frozenset({"agent", "tool"})
+_UTIL: Final = "opentelemetry.util.genai._conversation_context"
+_attributes_of: Final = attrgetter(f"{names.ATTRIBUTES.name}.{names.BOUNDED_DICT.name}")
+_NO_ATTRIBUTES: Final[Mapping[str, object]] = {}
+_SOURCE: Final = ScopeSpan(ScopeSpanOptions(), None)
+
+
+class _AdoptedMixin(Node):
+    """A scope with the span that another instrumentation has made; it is never current by itself."""
+
+    enclosing: Node | None = None
+    failure: ErrorInfo | None = None
+    is_automatic = True
+
+    def begin(self, run: ForeignRun, enclosing: Node | None) -> None:
+        """Start when its span did, in the context of its span."""
+        span, parent = run.span, run.span.parent
+        self.enclosing = enclosing
+        self.span = SessionSpan(NonRecordingSpan(span.context), _SOURCE, None, parent=parent or INVALID_SPAN_CONTEXT)
+        if enclosing is not None:
+            # The spans between the two have no record.
+            self.span.parent_span_id = enclosing.span.span_id
+        self.start_ns, self.has_given_times = span.start_time or 0, True
+        self._begin(run.start_context)
+
+    def finish(self, duration_ns: int | None, failure: ErrorInfo | None) -> None:
+        """End after this time."""
+        self.duration_ns, self.failure = duration_ns or 0, failure
+        self.end()
+        self.base = None  # it has the spans around this one
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Leave what is current as it is."""
+
+
+def _enter(node: Any, outside: Context) -> Context:
+    """Inherit from the enclosing scope, whatever is current."""
+    enclosing: Node = node.enclosing
+    node.above, node.runtime = enclosing, current_runtime()
+    node.place, node.counted_in = enclosing.place, enclosing.counted_in
+    node.agent = enclosing if enclosing.kind.name == "agent" else enclosing.agent
+    node.info = {**metadata_of(outside), **node.info}
+    return outside
+
+
+def _last(operation: Any, error: BaseException | None, duration_ns: int) -> EventRecord:
+    record = end_of_operation(operation, error, duration_ns)
+    return msgspec.structs.replace(record, error=operation.failure)
+
+
+def _last_of_session(session: Any, error: BaseException | None, duration_ns: int) -> SessionRecord:
+    record = end_of_session(session, error, duration_ns)
+    if session.failure is None:
+        return record
+    return msgspec.structs.replace(record, outcome=session.status or "error", error=session.failure)
+
+
+class _AdoptedSession(_AdoptedMixin, Session):
+    kind = msgspec.structs.replace(SESSION, last=_last_of_session)
+
+
+class _AdoptedAgent(_AdoptedMixin, Agent):
+    kind = msgspec.structs.replace(AGENT, enter=_enter, last=_last)
+
+
+def _join(tool: Any) -> None:
+    """Find the model's tool call of a tool, also under another id or by its name alone; take the arguments it lacks."""
+    join_tool_call(tool)
+    scope, answers = tool.above, _NO_ANSWERS
+    while scope is not None and not (answers := scope.latest_answers()):
+        scope = scope.above
+    request = next(iter(requests_with_id(answers, tool.requested_id or "")), None)
+    if request is None and tool.call_id is None:
+        named = requests_named(answers, tool.name)
+        requests = named if tool.input_value is None else requests_of(answers, tool.name, tool.input_value)
+        request = requested_once([request for request in requests if request.is_open])
+    if request is not None:
+        request.start()
+        tool.call_id = tool.call_id or request.answer.call_id
+        if tool.input_value is None:
+            tool.input_value = plain(parse_arguments(request.tool_call.arguments))
+
+
+class _AdoptedTool(_AdoptedMixin, Tool):
+    kind = msgspec.structs.replace(TOOL, enter=_enter, last=_last, start_type=None, read_input=_join)
+
+    def read(self, run: ToolRun) -> bool:
+        """Take what its span says by now of the call that it serves; return whether that was unknown before."""
+        before = self.requested_id, self.input_value
+        self.requested_id = run.tool_call_id or self.requested_id
+        self.input_value = self.input_value if run.arguments is None else run.arguments
+        return before != (self.requested_id, self.input_value)
+
+    def ran(self, run: ToolRun) -> None:
+        """End as its span says."""
+        self.name, self.start_ns = run.name, run.start_ns
+        if self.read(run):
+            read_input(self)
+        if run.result is not None:
+            self.result = run.result
+        self.finish(run.duration_ns, run.error)
+
+
+class ForeignRun:
+    """A span of an agent, a workflow or a tool, and the scopes that it stands for."""
+
+    __slots__ = (
+        "above", "ended", "has_ended", "has_runs", "inner", "is_nothing", "nodes", "own", "role", "span",
+        "start_context", "tool_ends", "tools_are_received", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, span: ReadableSpan, above: ForeignRun | None, context: Context, role: Role) -> None:
+        """`above` is the run around it, `context` that of its start."""
+        self.span, self.above, self.start_context, self.role = span, above, context, role
+        own: Any = context.get(SCOPE)
+        self.own: Node | None = own
+        """The scope of callspan's own that was current at its start."""
+        self.nodes: dict[str, Node] = {}
+        """Its session, then its agent or tool, once they are needed."""
+        self.is_nothing = False
+        """Whether it stands for nothing of its own: another record has it."""
+        self.has_runs = False
+        """Whether an agent or a tool runs in it."""
+        self.tools_are_received = False
+        """Whether the program that is the agent tells of its tools itself."""
+        self.has_ended = False
+        self.ended: ForeignSpan | None = None
+        """What it says at its end, until that is recorded."""
+        self.inner: ToolRun | None = None
+        """What the span of the same tool right within it says."""
+        self.waiting: list[ForeignRun] = []
+        """Of a session: what ended in it before its first call."""
+        self.tool_ends: LRUCache[str, int] = LRUCache(_MAX_TOOLS)
+        """When the tools in it ended, by the ids of their tool calls."""
+
+    @property
+    def name(self) -> str:
+        """The name of its agent, workflow or tool, as far as its span says by now."""
+        return run_name(self.span.attributes or _NO_ATTRIBUTES, self.span.name)
+
+    def nearest(self, own: Node | None, newcomer: Node | None = None) -> Node | None:
+        """Return the scope of code in this span: callspan's `own` current one, or what this stands for if within that.
+
+        `newcomer` is a scope of callspan's own that starts here.
+        """
+        if own is not None and own is not self.own and not is_within(self.own, own):
+            return own  # it started within this span
+        if newcomer is not None and not self.nodes and self._is_within() and self._is_same_as(newcomer):
+            self.is_nothing = True
+            return self._around(newcomer)
+        return self.scope()
+
+    def scope(self) -> Node | None:
+        """Return the scope that it stands for, else the one around it; None if it is, or would be, no session."""
+        nodes = self.nodes
+        if (node := nodes.get("operation") or nodes.get("session")) is not None:
+            return node
+        if self.is_nothing:
+            return self._around()
+        self.role = _role(self.span) or self.role
+        if self.above is not None and not self.above.nodes and self._is_tool_above():
+            self.above.is_nothing = True
+        around = self._around()
+        if around is None:
+            return self._session() if self._is_session() else None
+        if self.role not in _RUNS or self._repeats(around):
+            self.is_nothing = True
+            return around
+        return self._operation(around)
+
+    def recorded(self) -> Node | None:
+        """Return its scope if it is in a session that is recorded, else None."""
+        outermost = self._outermost()
+        return self.scope() if outermost is None or outermost.nodes else None
+
+    def end(self, span: ReadableSpan) -> None:
+        """Record its end; in a session without a call yet, once that has one."""
+        self.ended, self.has_ended = foreign_span(span), True
+        outermost = self._outermost()
+        if outermost is None or outermost.nodes:
+            self.record()
+        elif self is not outermost and len(outermost.waiting) < _MAX_WAITING:
+            outermost.waiting.append(self)
+        else:
+            self.waiting.clear()
+            self._forget_content()
+
+    def _is_within(self) -> bool:
+        return self.above is not None or self.own is not None
+
+    def _around(self, newcomer: Node | None = None) -> Node | None:
+        return self.own if self.above is None else self.above.nearest(self.own, newcomer)
+
+    def _outermost(self) -> ForeignRun | None:
+        """Return the run that is the session of this one; None in a session of callspan's own."""
+        run = self
+        while run.above is not None:
+            run = run.above
+        return run if run.own is None and self.own is None else None
+
+    def record(self) -> None:
+        """Record its end."""
+        self._record()
+        self._forget_content()
+
+    def _forget_content(self) -> None:
+        """Keep of the span only what says where later ones belong."""
+        span, attributes = self.span, self.span.attributes or _NO_ATTRIBUTES
+        self.span = ReadableSpan(
+            span.name, span.context, span.parent, span.resource,
+            attributes={name: attributes[name] for name in ABOUT_RUNS if name in attributes},  # type: ignore[misc]
+            start_time=span.start_time, end_time=span.end_time, instrumentation_scope=span.instrumentation_scope,
+        )  # fmt: skip
+        self.ended, self.start_context = None, Context()
+
+    def _record(self) -> None:
+        ended, above = self.ended, self.above
+        if ended is None or self.is_nothing:
+            return
+        run = tool_run(ended) if self.role == "tool" else None
+        if run is not None and not self.nodes and self._is_tool_above() and above is not None and not above.nodes:
+            above.inner = run
+            return
+        if (run is not None and self._was_recorded(run)) or self.scope() is None:
+            return
+        for node in reversed(self.nodes.values()):
+            if isinstance(node, _AdoptedTool) and run is not None:
+                node.ran(run if self.inner is None else joined_runs(self.inner, run))
+            elif isinstance(node, _AdoptedMixin):
+                node.finish(duration_of(ended), error_of(ended))
+
+    def _was_recorded(self, run: ToolRun) -> bool:
+        """Return whether the tool is recorded by what a program tells, or by another span of its call at that time."""
+        outermost = self
+        while outermost.above is not None and not outermost.tools_are_received:
+            outermost = outermost.above
+        if outermost.tools_are_received or run.tool_call_id is None:
+            return outermost.tools_are_received
+        last_ns = outermost.tool_ends.get(run.tool_call_id) or 0
+        outermost.tool_ends.put(run.tool_call_id, max(last_ns, run.start_ns + (run.duration_ns or 0)))
+        return run.start_ns < last_ns
+
+    def _is_session(self) -> bool:
+        """Return whether it is a session if nothing is around it."""
+        if self.has_ended:
+            return False
+        return self.role in ("agent", "workflow") or (self.role == "chain" and self.has_runs)
+
+    def _is_same_as(self, own: Node) -> bool:
+        """Return whether a scope of callspan's own, right around or within this, is the same tool or agent."""
+        if not isinstance(own, Operation) or own.kind.name != self.role:
+            return False
+        if isinstance(own, Tool):
+            tool_call_id = first_text(self.span.attributes or _NO_ATTRIBUTES, TOOL_CALL_ID)
+            return is_same_tool(self.name, tool_call_id, own.name, own.requested_id)
+        return own.name == self.name
+
+    def _repeats(self, around: Node) -> bool:
+        """Return whether the scope right around it stands for the same."""
+        if around is self.own:
+            # A hook's session has the name of its outermost agent.
+            is_run = around.kind.name == "session" and around.is_automatic and around.name == self.name
+            return is_run or self._is_same_as(around)
+        above = self.above
+        if above is None or self.role != "agent" or above.role != "agent" or above.name != self.name:
+            return False
+        return _instrumentation(above.span) != _instrumentation(self.span)
+
+    def _is_tool_above(self) -> bool:
+        """Return whether the run right around it is the same run of a tool."""
+        above = self.above
+        if above is None or self.role != "tool" or above.role != "tool" or above.own is not self.own:
+            return False
+        ids = [first_text(run.span.attributes or _NO_ATTRIBUTES, TOOL_CALL_ID) for run in (self, above)]
+        return is_same_tool(self.name, ids[0], above.name, ids[1])
+
+    def _session(self) -> Node | None:
+        if (runtime := current_runtime()) is None:
+            return None
+        attributes, context = self.span.attributes or _NO_ATTRIBUTES, self.start_context
+        conversation = conversation_of(attributes) or _ambient_conversation(context)
+        user_id = label_of(metadata_of(context), "user_id") or user_of(attributes)
+        if conversation is None:
+            session_id = self._id()
+        else:
+            session_id = session_of_conversation(conversation, runtime.service, user_id)
+        metadata = None if conversation is None else {CONVERSATION: conversation}
+        session = _AdoptedSession(Identity(name=self.name, session_id=session_id, user_id=user_id, metadata=metadata))
+        kept = self.nodes.setdefault("session", session)
+        if kept is not session:  # another thread was faster
+            return kept
+        session.begin(self, None)
+        # A conversation has many turns: each is a run of its agent.
+        scope = session if conversation is None or self.role != "agent" else self._operation(session)
+        while self.waiting:
+            self.waiting.pop(0).record()
+        return scope
+
+    def _operation(self, around: Node) -> Node:
+        node = (_AdoptedTool if self.role == "tool" else _AdoptedAgent)(self.name)
+        node.id, node.place, node.counted_in = self._id(), around.place, around.counted_in
+        kept = self.nodes.setdefault("operation", node)
+        if kept is node:
+            if isinstance(node, _AdoptedTool):
+                node.read(tool_run(self.ended or foreign_span(self.span)))
+            node.begin(self, around)
+        return kept
+
+    def _id(self) -> str:
+        context = self.span.context
+        return id_of_span(f"{context.trace_id:032x}", f"{context.span_id:016x}")
+
+
+class AgentSpans(SpanProcessor):
+    """Adopts the spans of agents, workflows and tools of any tracer provider, from their start on. Thread-safe.
+
+    A span that is none, and is in none, costs next to nothing.
+    """
+
+    def __init__(self) -> None:
+        self.is_on = False
+        """Whether spans that start are adopted."""
+        self._providers: WeakSet[TracerProvider] = WeakSet()
+        self._ended: deque[int] = deque()
+        """The ids of ended spans that are still known, for what starts below them later."""
+        in_child(self, AgentSpans._forget)
+
+    def attach(self, provider: TracerProvider) -> None:
+        """See the spans of a provider from now on, if it tells of them on the threads that start them."""
+        with _ATTACH:
+            add: Any = getattr(provider, "add_span_processor", None)
+            if add is None or provider in self._providers:
+                return
+            self._providers.add(provider)
+            inner = getattr(provider, names.SPAN_PROCESSOR.name, None)
+            if not isinstance(inner, ConcurrentMultiSpanProcessor):  # other threads have another content level
+                add(self)
+
+    def place_of(self, span_id: int) -> Place | None:
+        """Return where a span is in what was adopted and recorded; None if it is in nothing of that."""
+        run: Any = FOREIGN_RUNS.get(span_id)
+        scope = run.recorded() if isinstance(run, ForeignRun) else None
+        return None if scope is None else scope.place
+
+    def leave_tools_to_receiver(self) -> None:
+        """Leave the tools of the agent that runs here to what its program tells, which is received."""
+        run: Any = FOREIGN_RUNS.get(get_current_span().get_span_context().span_id)
+        if isinstance(run, ForeignRun):
+            run.tools_are_received = True
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Keep a span of an agent, and one within an agent."""
+        # This runs for every span of the application: three calls of functions for one that is no agent's.
+        try:
+            above = None
+            if FOREIGN_RUNS and (parent := span.parent) is not None:
+                above = FOREIGN_RUNS.get(parent.span_id)
+            if above is None:
+                try:
+                    attributes = _attributes_of(span)
+                except AttributeError:
+                    attributes = span.attributes or _NO_ATTRIBUTES
+                name = span.name
+                if ROLE_ATTRIBUTES.isdisjoint(attributes) and not (
+                    name.startswith(ROLE_NAMES) or (AGENT_WORD in name and says_later(_instrumentation(span)))
+                ):
+                    return
+            self._begin(span, parent_context, above)
+        except Exception as error:
+            _START.report(error)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Record the end of an agent or a tool."""
+        if not FOREIGN_RUNS:
+            return
+        try:
+            context = span.context
+            if context is not None and (run := FOREIGN_RUNS.get(context.span_id)) is not None:
+                self._finish(context.span_id, run, span)
+        except Exception as error:
+            _END.report(error)
+
+    def _begin(self, span: Span, parent_context: Context | None, above: Any) -> None:
+        span_id = span.context.span_id
+        if span_id in FOREIGN_RUNS:
+            return  # told twice
+        context = get_current() if parent_context is None else parent_context
+        role = _role(span) if self.is_on else None
+        run: ForeignRun | None = above
+        if role is not None and above is not None:
+            above.has_runs = True
+        if role is not None and (above is None or role in _RUNS):
+            run = ForeignRun(span, above, context, role)
+        if run is not None:
+            FOREIGN_RUNS[span_id] = run
+            if len(FOREIGN_RUNS) > _MAX_SPANS:
+                FOREIGN_RUNS.pop(next(iter(FOREIGN_RUNS)), None)
+
+    def _finish(self, span_id: int, run: Any, span: ReadableSpan) -> None:
+        self._ended.append(span_id)
+        if len(self._ended) > _MAX_ENDED:
+            FOREIGN_RUNS.pop(self._ended.popleft(), None)
+        if run.span.context.span_id != span_id and (role := _role(span)) in _RUNS:
+            # It says so only now: what ran in it is in what is around it.
+            run = ForeignRun(span, run, get_current(), role)
+        if run.span.context.span_id == span_id and not run.has_ended:
+            run.end(span)
+
+    def _forget(self) -> None:
+        FOREIGN_RUNS.clear()
+        self._ended.clear()
+
+
+AGENT_SPANS: Final = AgentSpans()
+
+
+def _role(span: ReadableSpan) -> Role | None:
+    """Return what a span is of an agent's work, as far as it says by now; None for other spans, and callspan's own."""
+    scope = _instrumentation(span)
+    return None if scope == _OWN else role_of(span.attributes or _NO_ATTRIBUTES, scope, span.name)
+
+
+def _instrumentation(span: ReadableSpan) -> str | None:
+    scope = span.instrumentation_scope
+    return None if scope is None else scope.name
+
+
+def _ambient_conversation(context: Context) -> str | None:
+    """Return the conversation that OpenTelemetry's GenAI utilities have in the context, before their span states it."""
+    key = getattr(sys.modules.get(_UTIL), names.CONVERSATION_ID_KEY.name, None)
+    conversation = None if key is None else context.get(key)
+    return conversation if isinstance(conversation, str) and conversation else None

@@ -1,0 +1,460 @@
+"""Sessions, agents and tools of the spans that frameworks emit of their agents, while these run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import openai
+import pytest
+from opentelemetry import trace
+from opentelemetry.context import attach, create_key, detach, set_value
+from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import Tracer
+from tests.conftest import Instrument, Read
+from tests.support.agent_spans import CONVERSATIONS, RECORDED, TOOLS, WITHOUT_CONTENT, emit
+from tests.support.processes import plain_environment, ran
+from tests.support.waiting import HANG_MS
+
+import callspan
+from callspan import CallRecordExporter
+from callspan.records import CallRecord, EventRecord, SessionRecord
+from callspan.stores import CallFilter
+from callspan.testing import ScriptedProvider
+
+AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"}
+TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "weather"}
+BY_UTILITIES: Final = ("langgraph", "agno")
+"""Frameworks whose spans OpenTelemetry's GenAI utilities make."""
+HI: Any = [{"role": "user", "content": "Hi"}]
+
+
+class Told:
+    """What a store was told."""
+
+    def __init__(self, reader: callspan.stores.Reader) -> None:
+        self.calls: list[CallRecord] = [*reader.calls(CallFilter(newest_first=False))]
+        self.sessions: list[SessionRecord] = [summary.session for summary in reader.sessions()]
+        events = [event for session in self.sessions for event in reader.events(session.session_id)]
+        self.tools = [event for event in events if isinstance(event, EventRecord) and event.event_type == "tool"]
+        self.agents = [event for event in events if isinstance(event, EventRecord) and event.event_type == "agent"]
+
+    def session(self) -> SessionRecord:
+        (session,) = self.sessions
+        return session
+
+
+class Rig:
+    """callspan with a store and a tracer provider, which an agent's framework uses, too."""
+
+    def __init__(self, store: str, instrumented: Instrument, reading: Read, client: openai.OpenAI) -> None:
+        self.store, self._instrumented, self._reading, self._client = store, instrumented, reading, client
+        self.tracers = TracerProvider()
+
+    def begin(self, **settings: Any) -> Tracer:
+        self.handle = self._instrumented(stores=self.store, tracer_provider=self.tracers, service="trips", **settings)
+        return self.tracers.get_tracer("a.framework")
+
+    def call(self) -> None:
+        self._client.chat.completions.create(model="gpt-5", messages=HI)
+
+    def told(self) -> Told:
+        assert self.handle.force_flush(HANG_MS)
+        return Told(self._reading(self.store))
+
+
+@pytest.fixture
+def rig(
+    store: str, instrumented: Instrument, reading: Read, client: openai.OpenAI, provider: ScriptedProvider
+) -> Iterator[Rig]:
+    provider.reply(text="Hello.", repeat=True)
+    rig = Rig(store, instrumented, reading, client)
+    yield rig
+    rig.tracers.shutdown()
+
+
+@pytest.fixture
+def ambient(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], AbstractContextManager[None]]:
+    """Have a conversation in the context as OpenTelemetry's GenAI utilities do, whose spans state it at their end."""
+    utilities: Any = ModuleType("opentelemetry.util.genai._conversation_context")
+    utilities.CONVERSATION_ID_KEY = create_key("conversation")
+    monkeypatch.setitem(sys.modules, utilities.__name__, utilities)
+
+    @contextmanager
+    def within(conversation: str | None) -> Iterator[None]:
+        token = attach(set_value(utilities.CONVERSATION_ID_KEY, conversation))
+        yield
+        detach(token)
+
+    return within
+
+
+@pytest.mark.parametrize("framework", RECORDED)
+def test_spans_of_every_framework(
+    rig: Rig, framework: str, ambient: Callable[[str | None], AbstractContextManager[None]]
+) -> None:
+    rig.begin()
+    conversation = CONVERSATIONS[framework]
+    with ambient(conversation) if framework in BY_UTILITIES else nullcontext():
+        spans = emit(RECORDED[framework], rig.tracers, rig.call)
+    told = rig.told()
+    assert len(told.calls) == 5
+    assert {call.place.session_id for call in told.calls} == {session.session_id for session in told.sessions}
+    assert len(told.sessions) == (2 if conversation is None and framework != "crewai" else 1)
+    for session in told.sessions:
+        assert (session.outcome, session.metadata.get("conversation_id")) == ("success", conversation)
+    assert sorted(str(tool.name) for tool in told.tools if tool.name != "final_answer") == [*TOOLS]
+    durations = {span.end_time - span.start_time for span in spans if span.end_time and span.start_time}
+    assert {tool.duration_ns for tool in told.tools} <= durations
+    stated = set() if framework == WITHOUT_CONTENT else {"arguments", "result"}
+    assert all({*(tool.data or {})} == stated for tool in told.tools)
+
+
+def test_agent_is_a_session_and_what_is_in_it(rig: Rig) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT) as outer:
+        rig.call()
+        with tracer.start_as_current_span("a step"), tracer.start_as_current_span("invoke_agent") as inner:
+            inner.set_attributes({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "searcher"})
+            rig.call()
+            with tracer.start_as_current_span("execute_tool weather", attributes=TOOL) as tool:
+                tool.set_attributes({"gen_ai.tool.call.id": "call_1", "gen_ai.tool.call.arguments": '{"city": "Oslo"}'})
+                tool.set_attribute("gen_ai.tool.call.result", "sunny")
+                rig.call()
+    told = rig.told()
+    session, (agent,), (ran,) = told.session(), told.agents, told.tools
+    assert (session.name, session.outcome, session.service) == ("planner", "success", "trips")
+    assert (session.start_ns, session.end_ns) == (outer.start_time, outer.end_time)
+    assert session.totals is not None
+    assert (session.totals.calls, session.totals.tools) == (3, 1)
+    assert (agent.name, agent.time_ns, agent.duration_ns) == (
+        "searcher", inner.start_time, inner.end_time - inner.start_time,
+    )  # fmt: skip
+    assert (ran.name, ran.tool_call_id, ran.data) == (
+        "weather", "call_1", {"arguments": {"city": "Oslo"}, "result": "sunny"},
+    )  # fmt: skip
+    assert agent.parent_span_id == session.span_id
+    assert ran.parent_span_id == agent.span_id
+    assert {call.place.session_id for call in told.calls} == {session.session_id}
+
+
+def test_failures_are_recorded(rig: Rig) -> None:
+    tracer = rig.begin()
+    with pytest.raises(OSError, match="no net"), tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        rig.call()
+        with tracer.start_as_current_span("execute_tool weather", attributes=TOOL):
+            raise OSError("no net")
+    told = rig.told()
+    session, (tool,) = told.session(), told.tools
+    assert (session.outcome, session.error and session.error.message) == ("error", "no net")
+    assert (tool.error and tool.error.message) == "no net"
+
+
+@pytest.mark.parametrize(("content", "data"), [
+    ("full", {"arguments": "secret", "result": "secret"}), ("metadata", None), ("off", None),
+])  # fmt: skip
+@pytest.mark.parametrize("by_block", [True, False])
+def test_content_level_holds(rig: Rig, content: Any, data: object, by_block: bool) -> None:
+    tracer = rig.begin() if by_block else rig.begin(content=content)
+    told = {"gen_ai.tool.call.arguments": "secret", "gen_ai.tool.call.result": "secret"}
+    with callspan.content(content) if by_block else nullcontext():
+        agent = tracer.start_span("invoke_agent planner", attributes=AGENT)
+    with trace.use_span(agent, end_on_exit=True):
+        rig.call()
+        tracer.start_span("execute_tool weather", attributes={**TOOL, **told}).end()
+    (tool,) = rig.told().tools
+    assert tool.data == data
+
+
+def test_redactor_sees_what_others_wrote(rig: Rig) -> None:
+    tracer = rig.begin(redact=callspan.redact_texts(lambda text: text.replace("secret", "[x]")))
+    with tracer.start_as_current_span("invoke_agent secret", attributes={**AGENT, "gen_ai.agent.name": "secret"}):
+        rig.call()
+        tracer.start_span("execute_tool weather", attributes={**TOOL, "gen_ai.tool.call.result": "a secret"}).end()
+    (tool,) = rig.told().tools
+    assert tool.data == {"result": "a [x]"}
+
+
+def test_session_of_the_application_stays_the_session(rig: Rig) -> None:
+    tracer = rig.begin()
+    planner = {**AGENT, "gen_ai.conversation.id": "c"}
+    with callspan.session("mine", session_id="s1"), tracer.start_as_current_span("planner", attributes=planner):
+        rig.call()
+        tracer.start_span("execute_tool weather", attributes=TOOL).end()
+    told = rig.told()
+    assert (told.session().session_id, told.session().name) == ("s1", "mine")
+    assert [agent.name for agent in told.agents] == ["planner"]
+    assert [tool.parent_span_id for tool in told.tools] == [agent.span_id for agent in told.agents]
+    assert [call.place.session_id for call in told.calls] == ["s1"]
+
+
+def test_own_scopes_within_an_agent_are_in_its_session(rig: Rig) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        current = callspan.current_session()
+        assert current is not None
+        with callspan.timestep() as step:
+            rig.call()
+            step.reward(1.0)
+        current.outcome(success=True)
+    told = rig.told()
+    assert (told.session().session_id, told.session().success) == (current.id, True)
+    assert [call.place.timestep_id for call in told.calls] == [step.id]
+
+
+@pytest.mark.parametrize("own", ["within", "around", "by id"])
+def test_a_tool_that_callspan_records_is_one(rig: Rig, own: str) -> None:
+    tracer = rig.begin()
+    span = {**TOOL, "gen_ai.tool.call.id": "call_7"}
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        rig.call()
+        if own == "around":
+            with callspan.tool("weather"), tracer.start_as_current_span("execute_tool weather", attributes=span):
+                rig.call()
+        else:
+            own_tool = callspan.tool("weather") if own == "within" else callspan.tool("another name", call="call_7")
+            with tracer.start_as_current_span("execute_tool weather", attributes=span), own_tool:
+                rig.call()
+    assert len(rig.told().tools) == 1
+
+
+@pytest.mark.parametrize("has_call", [True, False])
+def test_innermost_of_nested_spans_of_a_tool_is_the_tool(rig: Rig, has_call: bool) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        rig.call()
+        told = {**TOOL, "gen_ai.tool.call.id": "call_1", "gen_ai.tool.call.arguments": '{"a": 1}'}
+        with (
+            tracer.start_as_current_span("execute_tool weather", attributes=told),
+            tracer.start_as_current_span("tools/call weather", attributes=TOOL) as inner,
+        ):
+            if has_call:
+                rig.call()
+    (tool,) = rig.told().tools
+    assert (tool.time_ns, tool.duration_ns) == (inner.start_time, inner.end_time - inner.start_time)
+    assert has_call or (tool.tool_call_id, tool.data) == ("call_1", {"arguments": {"a": 1}})
+
+
+def test_two_spans_of_one_tool_call_are_one_tool(rig: Rig) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        rig.call()
+        spans = [tracer.start_span("execute_tool x", attributes={**TOOL, "gen_ai.tool.call.id": "c1"}) for _ in "ab"]
+        for span in spans:
+            span.end()
+        tracer.start_span("execute_tool x", attributes={**TOOL, "gen_ai.tool.call.id": "c1"}).end()  # it runs again
+    assert len(rig.told().tools) == 2
+
+
+def test_a_conversation_is_of_one_user(rig: Rig) -> None:
+    tracer = rig.begin()
+    for user in ("ada", "bob", "ada", None):
+        with callspan.metadata(user_id=user):
+            conversation = {**AGENT, "gen_ai.conversation.id": "default"}
+            with tracer.start_as_current_span("invoke_agent planner", attributes=conversation):
+                rig.call()
+    told = rig.told()
+    assert sorted(str(session.user_id) for session in told.sessions) == ["None", "ada", "bob"]
+    assert len({call.place.session_id for call in told.calls}) == 3
+    assert "default" not in {session.session_id for session in told.sessions}
+    assert len(told.agents) == 4, "each turn"
+
+
+def test_agents_of_one_request_are_sessions_of_their_own(rig: Rig) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("POST /batch", attributes={"session.id": "of a browser", "http.route": "/batch"}):
+        for _ in range(3):
+            with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+                rig.call()
+        rig.call()
+    told = rig.told()
+    assert len(told.sessions) == 3
+    assert [call.place.session_id is None for call in told.calls] == [False, False, False, True]
+    assert not any("browser" in session.session_id for session in told.sessions)
+
+
+@pytest.mark.parametrize("name", ["execute_tool weather", "invoke_agent planner"])
+def test_what_asks_no_model_leaves_no_record(rig: Rig, name: str) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span(name):
+        tracer.start_span("execute_tool weather", attributes=TOOL).end()
+    rig.call()
+    told = rig.told()
+    assert (told.sessions, told.tools) == ([], [])
+
+
+def test_tools_before_the_first_call_are_in_its_session(rig: Rig) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        tracer.start_span("execute_tool weather", attributes=TOOL).end()
+        rig.call()
+    assert [tool.name for tool in rig.told().tools] == ["weather"]
+
+
+@pytest.mark.parametrize("chain", [True, False])
+def test_a_chain_is_a_session_if_an_agent_runs_in_it(rig: Rig, chain: bool) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("kickoff", attributes={"openinference.span.kind": "CHAIN"}):
+        for _ in range(2):
+            kind = {"openinference.span.kind": "AGENT" if chain else "LLM"}
+            with tracer.start_as_current_span("a run", attributes=kind):
+                rig.call()
+    told = rig.told()
+    assert [session.name for session in told.sessions] == (["kickoff"] if chain else [])
+    assert len(told.agents) == (2 if chain else 0)
+
+
+def test_switch(rig: Rig) -> None:
+    tracer = rig.begin(runs=False)
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        rig.call()
+    told = rig.told()
+    assert (told.sessions, [call.place.session_id for call in told.calls]) == ([], [None])
+
+
+def test_sampler_that_drops_leaves_calls_where_they_are(rig: Rig) -> None:
+    rig.tracers = TracerProvider(sampler=ALWAYS_OFF)
+    tracer = rig.begin()
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        rig.call()
+    told = rig.told()
+    assert (told.sessions, len(told.calls)) == ([], 1)
+
+
+def test_agents_at_once_never_mix(rig: Rig) -> None:
+    tracer = rig.begin()
+    barrier = threading.Barrier(8)
+
+    def converse(number: int) -> None:
+        barrier.wait()
+        with tracer.start_as_current_span("run", attributes={**AGENT, "gen_ai.agent.name": str(number)}):
+            callers = [threading.Thread(target=callspan.copy_context(rig.call)) for _ in range(3)]
+            for caller in callers:
+                caller.start()
+            for caller in callers:
+                caller.join()
+
+    threads = [threading.Thread(target=converse, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = rig.told()
+    assert sorted(str(session.name) for session in told.sessions) == sorted(map(str, range(8)))
+    ids = [call.place.session_id for call in told.calls]
+    assert sorted(map(ids.count, {session.session_id for session in told.sessions})) == [3] * 8
+
+
+def test_exporter_records_no_agent_twice(rig: Rig, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callspan.wiring.WIRING._exporter_stores", ())
+    tracer = rig.begin()
+    rig.tracers.add_span_processor(SimpleSpanProcessor(CallRecordExporter(store)))
+    with tracer.start_as_current_span("invoke_agent planner", attributes={**AGENT, "gen_ai.conversation.id": "c"}):
+        rig.call()
+        tracer.start_span("execute_tool weather", attributes=TOOL).end()
+        tracer.start_span("chat m", attributes={"gen_ai.operation.name": "chat", "gen_ai.conversation.id": "c"}).end()
+    told = rig.told()
+    assert {call.place.session_id for call in told.calls} == {told.session().session_id}
+    assert (len(told.calls), len(told.tools), len(told.agents)) == (2, 1, 1)
+
+
+def functions_of_a_span(tracer: Tracer) -> int:
+    """How many functions run while a span starts and ends, which is no agent's, those in C too."""
+    called: list[str] = []
+    sys.setprofile(lambda _frame, event, _argument: called.append(event))
+    try:
+        tracer.start_span("GET /", attributes={"http.route": "/", "http.request.method": "GET"}).end()
+    finally:
+        sys.setprofile(None)
+    return called.count("call") + called.count("c_call")
+
+
+@pytest.mark.parametrize("is_agent_open", [True, False])
+def test_other_spans_cost_next_to_nothing(rig: Rig, is_agent_open: bool) -> None:
+    before = functions_of_a_span(TracerProvider().get_tracer("an.application"))
+    tracer = rig.begin()
+    agent = tracer.start_span("invoke_agent planner", attributes=AGENT) if is_agent_open else None
+    after = functions_of_a_span(tracer)
+    # Three are those that OpenTelemetry calls of any processor.
+    assert after - before <= (13 if is_agent_open else 10)
+    if agent is not None:
+        agent.end()
+
+
+def test_processors_on_other_threads_are_left_alone(rig: Rig) -> None:
+    rig.tracers = TracerProvider(active_span_processor=ConcurrentMultiSpanProcessor(2))
+    tracer = rig.begin()
+    with callspan.content("off"), tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        rig.call()
+    told = rig.told()
+    assert (told.sessions, len(told.calls)) == ([], 1)
+
+
+PROGRAM = """
+import os, sys, time
+import openai
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+import callspan
+
+handle = callspan.instrument(stores=sys.argv[1])
+{provider}
+client = openai.OpenAI(api_key="k", base_url=sys.argv[2])
+call = lambda: client.chat.completions.create(model="gpt-5", messages=[{{"role": "user", "content": "Hi"}}])
+with trace.get_tracer("a.framework").start_as_current_span("invoke_agent planner"):
+    call()
+    {then}
+handle.force_flush()
+"""
+LATER = "trace.set_tracer_provider(TracerProvider())"
+KILLED = "handle.force_flush(); os.kill(os.getpid(), 9)"
+FORKED = """if os.fork() == 0:
+        call()
+        handle.force_flush()
+        os._exit(0)
+    os.wait()
+    call()"""
+
+
+def left_by(
+    tmp_path: Path, provider: ScriptedProvider, store: str, reading: Read, *, then: str = "call()", is_set: bool = True
+) -> Told:
+    provider.reply(text="Hello.", repeat=True)
+    program = PROGRAM.format(provider=LATER if is_set else "", then=then)
+    code = -signal.SIGKILL if then == KILLED else 0
+    ran("-c", program, store, provider.openai_url, cwd=tmp_path, code=code, **plain_environment())
+    return Told(reading(store))
+
+
+def test_provider_may_be_set_later(tmp_path: Path, provider: ScriptedProvider, store: str, reading: Read) -> None:
+    told = left_by(tmp_path, provider, store, reading)
+    assert [call.place.session_id for call in told.calls] == [told.session().session_id] * 2
+
+
+def test_without_a_provider_calls_are_recorded(
+    tmp_path: Path, provider: ScriptedProvider, store: str, reading: Read
+) -> None:
+    told = left_by(tmp_path, provider, store, reading, is_set=False)
+    assert (len(told.calls), told.sessions) == (2, [])
+
+
+def test_killed_agent_is_interrupted(tmp_path: Path, provider: ScriptedProvider, store: str, reading: Read) -> None:
+    told = left_by(tmp_path, provider, store, reading, then=KILLED)
+    assert told.session().outcome == "interrupted"
+    assert [call.place.session_id for call in told.calls] == [told.session().session_id]
+
+
+def test_child_forgets_the_agents_of_its_parent(
+    tmp_path: Path, provider: ScriptedProvider, store: str, reading: Read
+) -> None:
+    told = left_by(tmp_path, provider, store, reading, then=FORKED)
+    assert told.session().outcome == "success"
+    assert sorted(call.place.session_id is None for call in told.calls) == [False, False, True]
