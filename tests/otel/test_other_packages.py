@@ -75,6 +75,30 @@ def test_framework_agent_spans_are_parents(framework: str) -> None:
     assert all(any(name.startswith("invoke_agent") for name in parents) for parents in traced)
 
 
+AGENTS = {
+    "strands": 4, "google-adk": 2, "autogen": 4, "pydantic-ai": 2, "langgraph": 2, "agno": 2, "smolagents": 4,
+    "llama-index": 4, "crewai": 2,
+}  # fmt: skip
+"""How many sessions two conversations of two turns are, by framework: the conversations if its spans name them."""
+NAMED = ("google-adk", "langgraph", "agno")
+"""Frameworks whose conversations the application names."""
+
+
+@pytest.mark.parametrize("framework", AGENTS)
+def test_agents_are_sessions(framework: str, store: str) -> None:
+    """Two conversations at once."""
+    told = printed(framework, "emitting_agents.py", framework, store)
+    assert (told["errors"], told["calls"], told["loose"], told["mixed"]) == ([], 10, 0, 0)
+    assert (len(told["sessions"]), told["outcomes"]) == (AGENTS[framework], ["success"])
+    if framework in NAMED:
+        assert told["sessions"] == ["thread of gpt-5-conv-a", "thread of gpt-5-conv-b"]
+    tools = [name for name in told["tools"] if name != "final_answer"]
+    assert tools == ["add"] * 4 + ["weather"] * 4
+    every = len(told["tools"])
+    assert told["with id"] == told["with arguments"] == told["joined"] == told["timed"] == every
+    assert told["with result"] == (0 if framework == "autogen" else every)
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_no_warning_is_logged(framework: str) -> None:
     assert played(framework)["heard"] == []
