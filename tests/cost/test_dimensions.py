@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from anthropic import Anthropic
 from openai import OpenAI
-from tests.support.bodies import endpoint, folded
+from tests.support.bodies import APIS, endpoint, folded
 from tests.support.scale import FULL
 from tests.support.sdks import is_read
 from tests.support.tables import table
@@ -107,6 +107,41 @@ def test_price_file_accepts_any_dimension(tmp_path: Path, price: Price) -> None:
     (tmp_path / "own.json").write_text(json.dumps({"models": DATA["own file"]}))
     call = call_of(price.api, price.request, price.answer, **price.fields)
     check(Pricer(read_prices(tmp_path / "own.json")).priced(call).cost, price)
+
+
+_WITHOUT_HOSTED_TOOLS: Final = frozenset(
+    {
+        "completions", "fim_completions", "decisions", "moderations", "embeddings", "images", "image_edits",
+        "image_variations", "transcriptions", "translations", "speech", "realtime_translations",
+        "embed_content", "predict", "invoke_model", "invoke_embeddings", "cohere_embed", "rerank", "ollama_generate",
+        "ollama_embed", "text_generation", "watsonx_generation", "watsonx_embeddings", "watsonx_rerank",
+        # all of whose tools the application runs
+        "cohere_chat", "cohere_chat_v1", "ollama_chat", "watsonx_chat",
+    }
+)  # fmt: skip
+"""APIs whose requests name no tool of the provider."""
+_TYPED: Final = {"tools": [{"type": "moon_search"}]}
+_BY_KEY: Final = {"tools": [{"moonSearch": {}}]}
+_UNHEARD_OF: Final[Mapping[str, Body]] = {
+    "live": {"delegation": {"responses": _TYPED}},
+    "generate_content": _BY_KEY,
+    "bidi_generate_content": _BY_KEY,
+    "converse": {"toolConfig": {"tools": [{"systemTool": {"name": "moon_search"}}]}},
+}
+"""Requests for a tool that is in no list, by API; of the others it is `_TYPED`."""
+
+
+@pytest.mark.parametrize("api", [*sorted(APIS.keys() - _WITHOUT_HOSTED_TOOLS), "v1/conversations"])
+def test_tool_in_no_list_is_named_on_every_api(api: str, tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text('{"models": {"m": {"input": 1, "output": 1}}}')
+    pricer = Pricer(read_prices(tmp_path / "own.json"))
+    usage = Usage(input_tokens=10, output_tokens=5)
+    for requested, is_exact in ({}, True), (_UNHEARD_OF.get(api, _TYPED), False):
+        call = call_of(api, {"model": "m", **requested}, {}, usage=usage, provider="elsewhere")
+        cost = pricer.priced(call).cost
+        assert cost is not None
+        assert cost.estimated is not is_exact
+        assert is_exact or "no price for" in str(cost.reason)
 
 
 _CHAT: Final = {"object": "chat.completion", "choices": [{"index": 0, "message": {"content": "Hi"}}]}

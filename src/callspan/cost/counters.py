@@ -33,6 +33,7 @@ COUNTED: Final[Mapping[str, str]] = {
     "total_output_tokens": "output_tokens",
     "total_thought_tokens": "reasoning_tokens",
     "total_cached_tokens": "cache_read_tokens",
+    **dict.fromkeys(("grounding_tool_count.type", "grounding_tool_count.count"), "hosted_tools"),
     # Hugging Face
     "generated_tokens": "output_tokens",
     "input_length": "input_tokens",
@@ -88,6 +89,8 @@ FREE: Final[Mapping[str, str]] = {
         for name in ("input", "output", "cached", "tool_use")
         for field in ("modality", "tokens")
     },
+    # google-genai `Usage`: the input of the first of several turns
+    "initial_input_tokens": "part of the input",
     **dict.fromkeys(("trafficType", "serviceTier"), "a dimension"),
     # Bedrock: the writes by lifetime, and times in milliseconds
     **dict.fromkeys(("cacheDetails.ttl", "cacheDetails.inputTokens"), "part of the writes"),

@@ -12,6 +12,8 @@ _EARLIER_SEARCH: Final = "web_search_preview"
 """OpenAI's earlier tool, which runs instead of the other."""
 _OPENAI: Final = frozenset({"openai", "azure.ai.openai", "aws.bedrock"})
 _ANTHROPIC: Final = frozenset({"anthropic", "aws.bedrock", "gcp.vertex_ai", "azure.ai.inference"})
+_GEMINI: Final = "gcp.gemini"
+_GOOGLE: Final = frozenset({_GEMINI, "gcp.vertex_ai"})
 FREE_TOOLS: Final[Mapping[str, frozenset[str]]] = {
     # "You only pay for tokens used when importing tool definitions or making tool calls" (OpenAI, MCP and connectors);
     # Anthropic's MCP connector has no price besides tokens.
@@ -25,6 +27,13 @@ FREE_TOOLS: Final[Mapping[str, frozenset[str]]] = {
     "web_fetch": _ANTHROPIC,
     # Its tokens are an iteration of the usage, priced by its own model.
     "advisor": _ANTHROPIC,
+    # "No additional charge for enabling code execution", "content retrieved from the URLs is counted as part of the
+    # input tokens", "retrieved document tokens are charged as regular context tokens" (ai.google.dev/gemini-api/docs).
+    "code_execution": _GOOGLE,
+    "url_context": _GOOGLE,
+    "file_search": frozenset({_GEMINI}),
+    # What a server of the application's choice returns is input.
+    **dict.fromkeys(("mcp_server", "mcp_servers"), _GOOGLE),
 }
 """Tools without a fee per run, and the providers where this is so."""
 _STATES_RUNS: Final = frozenset(
@@ -43,6 +52,7 @@ _OF_PARAMS: Final[Mapping[tuple[str, ...], str]] = {
     ("web_search",): WEB_SEARCH,  # Baidu
     ("plugins",): "plugins",  # OpenRouter: web search, reading of files
     ("guardrail_config",): "guardrail",  # Bedrock, by text units of each policy
+    ("connectors",): "connectors",  # Cohere
     ("cached_content",): "cache_storage",  # Gemini, by the hour
     ("extra_body", "google", "cached_content"): "cache_storage",
 }

@@ -10,7 +10,8 @@ from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.fold.last import LastBody
 from callspan.providers.openai.base import unix_time
 from callspan.providers.openai.usage import of_input_only, stated_counts, usage_of
-from callspan.providers.wire_json import flag, mapping, word
+from callspan.providers.tool_runs import requested_kinds
+from callspan.providers.wire_json import flag, items, mapping, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation
 
@@ -55,7 +56,11 @@ class GenericBody:
 
     def request(self, body: object) -> Request:
         """Return the model. Other fields may be content."""
-        return Request(model=word(body, "model"), stream=flag(body, "stream") is True)
+        return Request(
+            model=word(body, "model"),
+            stream=flag(body, "stream") is True,
+            hosted_tools=requested_kinds(items(body, "tools")),
+        )
 
     def accumulator(self) -> LastBody:
         """Return an accumulator that keeps the last event with usage."""

@@ -6,7 +6,7 @@ Their prices are not known here. A tool of an unknown type is one of the provide
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from callspan.providers.hosted_tools import OF_APPLICATION, is_of_application
 from callspan.providers.wire_json import count, items, mapping, objects, text
 from callspan.record.call import Request
+from callspan.record.usage import Usage
 
 Runs: TypeAlias = dict[str, int | None]
 """Numbers of runs by tool; None for an unknown number."""
@@ -26,7 +27,8 @@ _OTHER: Final = "other"
 _KEYWORD: Final = re.compile(r"(?=.{1,48}\Z)[a-z]+(?:[_:][a-z0-9]+){0,6}")
 _DATE: Final = re.compile(r"_[0-9]{4}_?[0-9]{2}_?[0-9]{2}\Z")
 _REQUESTED_OF_APPLICATION: Final = OF_APPLICATION | {
-    "bash", "text_editor", "memory", "computer_use_preview", "computer_toolset", "browser_toolset", "namespace",
+    "bash", "text_editor", "memory", "computer_use", "computer_use_preview", "computer_toolset", "browser_toolset",
+    "namespace", "function_declarations",
 }  # fmt: skip
 """Types of requested tools that only the application runs, or that hold such tools."""
 _BUILT_IN: Final = "builtin_function"
@@ -58,25 +60,31 @@ _KEPT_AN_HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
 
 def requested_kinds(tools: object) -> list[str] | None:
     """Return the types of a request's tools that its provider may run, without their dates; None without such tools."""
-    kinds = {kind for tool in objects({"tools": tools}, "tools") if (kind := _requested_kind(tool)) is not None}
-    return sorted(kinds) or None
+    return hosted_kinds(kind for tool in objects({"tools": tools}, "tools") for kind in _declared_types(tool))
 
 
-def _requested_kind(tool: dict[str, object]) -> str | None:
+def hosted_kinds(declared_types: Iterable[object]) -> list[str] | None:
+    """Return those of the types of tools that a provider may run, without their dates; None without such tools."""
+    return sorted(set(map(_keyword, declared_types)) - _REQUESTED_OF_APPLICATION) or None
+
+
+def _declared_types(tool: dict[str, object]) -> list[str]:
+    """Return the type of a tool; in Gemini's form, `{"google_search": {}}`, an object may have several."""
     declared_type = text(tool, "type")
     if declared_type is None:
-        # A tool of the application without a type, else Gemini's form: {"google_search": {}}.
-        declared_type = "custom" if "name" in tool or "function" in tool else next(iter(tool), "custom")
-    elif declared_type == _BUILT_IN:
-        declared_type = (text(tool, "function", "name") or "").removeprefix("$")
-    kind = _keyword(declared_type)
-    return None if kind in _REQUESTED_OF_APPLICATION else kind
+        return ["custom"] if "name" in tool or "function" in tool else list(tool)
+    return [(text(tool, "function", "name") or "").removeprefix("$") if declared_type == _BUILT_IN else declared_type]
 
 
 def _keyword(declared_type: object) -> str:
     """Return a type without its date if it is a keyword of an API."""
     kind = _DATE.sub("", declared_type) if isinstance(declared_type, str) else ""
     return kind if _KEYWORD.fullmatch(kind) else _OTHER
+
+
+def with_runs(usage: Usage | None, runs: Runs) -> Usage | None:
+    """Return the usage with the runs of hosted tools that an answer states beside it; the same object without runs."""
+    return msgspec.structs.replace(usage, hosted_tools=runs) if usage is not None and runs else usage
 
 
 def runs_in(body: dict[str, object]) -> Runs:

@@ -22,7 +22,7 @@ from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import BLOCK, EventFold, EventTarget
 from callspan.providers.fold.merge import Json, is_json
 from callspan.providers.stated_cost import stated_cost
-from callspan.providers.tool_runs import requested_kinds, runs_in_message
+from callspan.providers.tool_runs import requested_kinds, runs_in_message, with_runs
 from callspan.providers.wire_json import (
     count,
     detached_object,
@@ -154,7 +154,7 @@ def _tool_names(body: object) -> list[str]:
 def _with_runs(usage: Usage | None, body: object) -> Usage | None:
     """Return the usage with the runs of hosted tools that it does not count."""
     runs = runs_in_message(body) if usage is not None and isinstance(body, dict) else {}
-    return msgspec.structs.replace(usage, hosted_tools=runs) if usage is not None and runs else usage
+    return with_runs(usage, runs)
 
 
 def _is_compacted(body: object) -> bool:

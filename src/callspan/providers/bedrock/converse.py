@@ -19,7 +19,8 @@ from callspan.providers.finishing import answer_info
 from callspan.providers.fold.blocks import Blocks
 from callspan.providers.fold.merge import Json, finished_copy, grow, is_json
 from callspan.providers.fold.usage_merge import UsageRule
-from callspan.providers.wire_json import detached, mapping, text, word
+from callspan.providers.tool_runs import Runs, hosted_kinds, requested_kinds, with_runs
+from callspan.providers.wire_json import detached, mapping, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.messages import Conversation, tool_name
 from callspan.record.usage import Usage
@@ -42,6 +43,8 @@ _PADDING: Final = "p"
 _EXCEPTION: Final = "Exception"
 _TOOL: Final = "toolUse"
 _ID: Final = "toolUseId"
+_HOSTED: Final = "server_tool_use"
+"""The `type` of a call that the provider runs."""
 _NAMED: Final = frozenset({_ID, "name", "type"})
 """What a tool is, which a piece may repeat."""
 _KINDS: Final = {"reasoningContent": "reasoning", "citation": "text"}
@@ -226,10 +229,12 @@ class Converse:
         if not isinstance(body, dict):
             return Request()
         messages, tool_config = body.get("messages"), mapping(body, "toolConfig")
+        defined = list(tools(body))
         return Request(
             params={**_parameters(body), **_parameters(mapping(body, "inferenceConfig") or {}), **_choices(body)},
             message_count=len(messages) if isinstance(messages, list) else None,
-            tool_names=None if tool_config is None else [name for tool in tools(body) if (name := tool_name(tool))],
+            tool_names=None if tool_config is None else [name for tool in defined if (name := tool_name(tool))],
+            hosted_tools=requested_kinds(defined),
         )
 
     def response_info(self, body: object) -> ResponseInfo:
@@ -240,7 +245,7 @@ class Converse:
             finish_reasons=[reason] if is_answer else [],
             service_tier=text(body, "serviceTier", "type") or None,
         )
-        usage = self._usage(mapping(body, "usage"))
+        usage = _with_runs(self._usage(mapping(body, "usage")), body)
         return answer_info(response, (reason,), usage, _error(body), recognized=is_answer)
 
     def _usage(self, counters: Json | None) -> Usage | None:
@@ -256,6 +261,16 @@ class ConverseOfOpenAI(Converse):
 
     def _usage(self, counters: Json | None) -> Usage | None:
         return usage_of_openai(counters)
+
+
+def _with_runs(tokens: Usage | None, body: object) -> Usage | None:
+    """Return the usage with the runs of hosted tools, each of which is a block of the answer."""
+    runs: Runs = {}
+    for block in objects(body, "output", "message", "content"):
+        if text(block, _TOOL, "type") == _HOSTED:
+            for tool in hosted_kinds([text(block, _TOOL, "name")]) or ():
+                runs[tool] = (runs.get(tool) or 0) + 1
+    return with_runs(tokens, runs)
 
 
 def _parameters(fields: Json) -> dict[str, object]:

@@ -7,6 +7,7 @@ counts whole. If a stream was cut, its largest usage is a lower bound.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final, cast
 
 import msgspec
@@ -19,6 +20,7 @@ from callspan.providers.fold.usage_merge import UsageRule, counts_nothing
 from callspan.providers.google.partial_args import with_whole_arguments
 from callspan.providers.google.parts import camel, candidates, conversation, finish_reason, snake
 from callspan.providers.google.usage import estimated, service_tier, usage
+from callspan.providers.tool_runs import Runs, hosted_kinds, with_runs
 from callspan.providers.wire_json import detached, flag, items, mapping, objects, text, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation
@@ -205,6 +207,7 @@ class GenerateContent:
             },
             message_count=len(contents) if isinstance(contents, list) else None,
             tool_names=_tool_names(fields) if isinstance(fields.get("tools"), list) else None,
+            hosted_tools=hosted_kinds(snake(name) for tool in _tools(fields) for name in tool),
         )
 
     def response_info(self, body: object) -> ResponseInfo:
@@ -254,25 +257,29 @@ def _calls_function(candidate: Json) -> bool:
 
 def _with_searches(tokens: Usage | None, answers: list[Json]) -> Usage | None:
     """Return the usage with the searches behind the candidates, which are charged beside the tokens."""
-    if tokens is None:
-        return None
-    runs: dict[str, int | None] = {}
+    runs: Runs = {}
     for grounding in filter(None, (mapping(candidate, "groundingMetadata") for candidate in answers)):
         if queries := len(items(grounding, "webSearchQueries")):
             runs[_SEARCH] = (runs.get(_SEARCH) or 0) + queries
         if any("maps" in chunk for chunk in objects(grounding, "groundingChunks")):
             runs[_MAPS] = None
-    return msgspec.structs.replace(tokens, hosted_tools=runs) if runs else tokens
+    return with_runs(tokens, runs)
 
 
 def _in_snake_case(value: Json) -> Json:
     return {_RENAMED.get(name := snake(key), name): item for key, item in value.items() if isinstance(key, str)}
 
 
+def _tools(fields: Json) -> Iterator[Json]:
+    """Yield the tools of a request, without the kinds that are null: each key is a kind."""
+    for tool in objects(fields, "tools"):
+        yield {key: value for key, value in camel(tool).items() if isinstance(key, str) and value is not None}
+
+
 def _tool_names(fields: Json) -> list[str]:
     """Return the names of the application's functions, and the kinds of hosted tools."""
     names: list[str] = []
-    for tool in map(camel, objects(fields, "tools")):
+    for tool in _tools(fields):
         for key, value in tool.items():
             declared = [name for function in objects(tool, key) if (name := word(function, "name"))]
             names += declared if isinstance(value, list) else [snake(key)]

@@ -20,6 +20,7 @@ from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.google.usage import estimated
 from callspan.providers.media_parts import media
 from callspan.providers.streamed_audio import BYTES, Audio
+from callspan.providers.tool_runs import Runs, hosted_kinds, requested_kinds, with_runs
 from callspan.providers.wire_json import count, detached, detached_object, flag, items, mapping, objects, text, word
 from callspan.record.call import Outcome, Request, Response
 from callspan.record.codec import json_text
@@ -57,6 +58,8 @@ _PARTIAL_ARGUMENTS: Final = "partial_arguments"
 _TYPE: Final = "event_type"
 _CONTENT_EVENTS: Final = "content."
 _STOP: Final = ".stop"
+_CALL, _TOOL = "_call", "_tool"
+"""How the types of steps end that call a tool: `google_search_call`, `mcp_server_tool_call`."""
 _BEGUN_BY: Final = {
     "thought_summary": "thought", "thought_signature": "thought", "arguments_delta": "function_call",
 }  # fmt: skip
@@ -233,6 +236,7 @@ class Interactions:
             params={**parameters(body, _CONTENT), **parameters({**config}, ())},  # type: ignore[dict-item] # JSON
             message_count=len(content) if isinstance(content, list) else None,
             tool_names=[name for tool in objects(body, "tools") if (name := tool_name(tool))] or None,
+            hosted_tools=requested_kinds(body.get("tools")),
             continues=word(body, "previous_interaction_id"),
         )
 
@@ -240,7 +244,7 @@ class Interactions:
         """Return identity, status, usage and error of an interaction; accepts any JSON."""
         stated, status = error_in(body) if isinstance(body, dict) else None, word(body, "status")
         error = error_info(body={"error": stated}) if stated else None
-        tokens = usage(mapping(body, "usage"))
+        tokens = _with_runs(usage(mapping(body, "usage")), body)
         background = self._is_background(body)
         return ResponseInfo(
             response=Response(
@@ -294,6 +298,20 @@ def _calls_function(body: object) -> bool:
     """Return whether the application must run a function before the model goes on."""
     steps = [*objects(body, _STEPS), *objects(body, _OUTPUTS)]
     return bool(steps) and word(steps[-1], "type") == "function_call"
+
+
+def _with_runs(tokens: Usage | None, body: object) -> Usage | None:
+    """Return the usage with the runs of hosted tools: as it counts them itself, else one for each step or search."""
+    runs: Runs = {}
+    for step in (*objects(body, _STEPS), *objects(body, _OUTPUTS)):
+        kind = word(step, "type") or ""
+        hosted = hosted_kinds([kind.removesuffix(_CALL).removesuffix(_TOOL)]) if kind.endswith(_CALL) else None
+        for tool in hosted or ():
+            runs[tool] = (runs.get(tool) or 0) + (len(items(step, "arguments", "queries")) or 1)
+    for counted in objects(body, "usage", "grounding_tool_count"):
+        for tool in hosted_kinds([counted.get("type")]) or ():
+            runs[tool] = count(counted, "count")
+    return with_runs(tokens, runs)
 
 
 def usage(counted: Json | None) -> Usage | None:

@@ -110,7 +110,8 @@ class LiveSession(OpenAIEndpoint):
         """Return model, parameters and delegated tools of a session, without its body. Total."""
         request = super().request(body)
         delegated = super().request(dig(body, "delegation", "responses"))
-        return msgspec.structs.replace(request, tool_names=delegated.tool_names)
+        hosted = delegated.hosted_tools or request.hosted_tools
+        return msgspec.structs.replace(request, tool_names=delegated.tool_names, hosted_tools=hosted)
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, model and usage of a session. Total."""
