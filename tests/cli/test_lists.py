@@ -106,6 +106,10 @@ CONTRADICTORY = Usage(input_tokens=1, cache_write_tokens=0, cache_write_1h_token
         ({"api": "chat_completions", "request": Request(stream=True)}, "1 streamed without usage: set stream_usage"),
         ({"api": "chat_completions", "request": WITH_USAGE}, "1 without usage from the provider"),
         ({"usage": Usage(input_tokens=1)}, "1 without a price for gpt-5"),
+        (
+            {"usage": Usage(input_tokens=1), "provider": "openai"},
+            "1 recorded before their price was known here",
+        ),
         ({"usage": CONTRADICTORY}, "1 with counts of tokens that contradict each other"),
         ({"outcome": "cancelled"}, "1 cut off or cancelled before the provider reported tokens"),
         ({}, "1 without usage from the provider: estimate_usage"),
@@ -120,6 +124,26 @@ def test_lists_and_sums_explain_missing_cost(store: str, fields: dict[str, Any],
         assert why in out if why else "no cost" not in out and "without" not in out, command
     (row,) = ask("--store", store, "--json", "calls").json
     assert why is None or why.removeprefix("1 ") in row["cost_reason"]
+
+
+@pytest.mark.parametrize(
+    ("prices", "why"),
+    [
+        ('{"models": {"gpt-5": {"input": 1}}}', "recorded before their price was known here"),
+        ('{"models": {"gpt-6": {"input": 1}}}', "without a price for gpt-5"),
+        ("no prices", "without a price for gpt-5"),
+    ],
+)
+def test_price_of_the_own_file_is_known(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prices: str, why: str
+) -> None:
+    keep(store, made("a", usage=Usage(input_tokens=1)))
+    (tmp_path / "own.json").write_text(prices)
+    monkeypatch.setenv("CALLSPAN_PRICES", str(tmp_path / "own.json"))
+    for command in (("calls",), ("stats",), ("show", "a")):
+        assert why in " ".join(ask("--store", store, *command).out.split()), command
+    (row,) = ask("--store", store, "--json", "calls").json
+    assert why in row["cost_reason"]
 
 
 def test_estimates_have_reasons_and_errors_a_status(store: str) -> None:

@@ -18,6 +18,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.json_rows import call_rows, record_fields, short_ids
 from callspan.cli.paging import TABLE_ROWS, limit_option, print_page
+from callspan.cli.prices import pricer_of_now
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
@@ -112,7 +113,7 @@ def _print_table(context: CommandContext, reader: Reader, selection: CallFilter,
     )
     scores = (Column(name, partial(_score, *of_calls, name), right=True, stays=True) for name in objectives)
     context.screen.table((*columns, *scores), calls)
-    for reason in why_unknown(calls):
+    for reason in why_unknown(calls, pricer_of_now):
         context.screen.paragraph(reason, "dim")
 
 

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.cli.agent_selection import inside_agents
+from callspan.cli.prices import pricer_of_now
 from callspan.cost.unknown import cost_reason
 from callspan.records import CallRecord, EventRecord, MessageRecord, TimestepRecord, Tree, links_of
 from callspan.stores import (
@@ -64,7 +65,7 @@ def call_row(call: CallRecord, position: int | None = None) -> Row:
     """Return a call as a row, with the given position of its timestep. None is unknown."""
     additions = {
         "timestep_position": position,
-        "cost_reason": cost_reason(call),
+        "cost_reason": cost_reason(call, pricer_of_now),
         "question": question(call),
         "output": output_text(call),
     }

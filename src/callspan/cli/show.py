@@ -16,6 +16,7 @@ from rich.text import Text
 from callspan.cli.call_text import outcome_text
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.json_rows import Row, call_rows, record_fields, session_json
+from callspan.cli.prices import pricer_of_now
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Column, Screen
 from callspan.cli.session_tree import SessionExcerpt, reward_line, session_tree
@@ -232,7 +233,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None
     yield "start", local_time(call.timing.start_ns)
     for name, value in facts_of_call(call).items():
         yield name_text(name), None if value is None else value_text(name, value)
-    yield from (("no cost", reason.removeprefix("no cost: ")) for reason in why_unknown([call]))
+    yield from (("no cost", reason.removeprefix("no cost: ")) for reason in why_unknown([call], pricer_of_now))
     yield "end", _NO_END if call.is_first_version else None
     yield "context", "compacted" if call.request.compacted or (response and response.compacted) else None
     yield "response", _UNRECOGNIZED.format(call.api) if response and response.unrecognized else None

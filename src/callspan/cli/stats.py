@@ -12,6 +12,7 @@ import msgspec
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.paging import limit_option, print_page
+from callspan.cli.prices import pricer_of_now
 from callspan.cli.screen import Column, cost_text, errors_cell, key_columns
 from callspan.cli.values import grouping, keys_row
 from callspan.cost.unknown import why_unknown
@@ -81,7 +82,7 @@ def _print_table(
         return
     newest = msgspec.structs.replace(selection, limit=_MAX_EXPLAINED_CALLS, content="none")
     is_part = sum(summary.calls for summary in summaries) > _MAX_EXPLAINED_CALLS
-    for reason in why_unknown(reader.calls(newest)):
+    for reason in why_unknown(reader.calls(newest), pricer_of_now):
         context.screen.paragraph(
             f"{reason} (of the newest {_MAX_EXPLAINED_CALLS:,} calls)" if is_part else reason, "dim"
         )

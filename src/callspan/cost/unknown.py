@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from importlib.util import find_spec
 from typing import Final
 
-from callspan.cost.price_table import ModelPrices
+from callspan.cost.price_table import ModelPrices, Pricer
 from callspan.record.call import FAILED, CallRecord, Request
 
 _NO_END: Final = frozenset({"in_progress", "interrupted", "unknown"})
 _MAX_MODELS: Final = 3
 """Models that are named."""
-_STREAM, _CUT, _OTHER, _COUNTS, _PRICE = "stream", "cut", "other", "counts", "price"
+_STREAM, _CUT, _OTHER, _COUNTS, _PRICE, _EARLIER = "stream", "cut", "other", "counts", "price", "earlier"
 _FAILED, _RUNNING, _CACHED = "failed", "running", "cached"
 _REASONS: Final = {
     _STREAM: "streamed without usage: set stream_usage (CALLSPAN_STREAM_USAGE=1)",
@@ -22,6 +22,7 @@ _REASONS: Final = {
     _OTHER: "without usage from the provider: estimate_usage estimates that of calls to come",
     _COUNTS: "with counts of tokens that contradict each other",
     _PRICE: "without a price for {models}: {packages}name your own (CALLSPAN_PRICES), then `callspan reprice`",
+    _EARLIER: "recorded before their price was known here: `callspan reprice` computes their cost",
     _FAILED: "failed before the provider reported tokens",
     _RUNNING: "not ended",
     _CACHED: "answered by a cache",
@@ -32,15 +33,19 @@ _FREE: Final = ModelPrices(input=Decimal(0))
 _PACKAGE: Final = "pip install 'callspan[cost]' or "
 
 
-def why_unknown(calls: Iterable[CallRecord]) -> Iterator[str]:
+def why_unknown(calls: Iterable[CallRecord], pricer: Callable[[], Pricer]) -> Iterator[str]:
     """Yield a line for each reason why some of these calls have no cost; none if they only failed or still run.
 
     Free calls are not counted, as in sums: the numbers of the lines add up to `Summary.calls_without_cost`.
+
+    Args:
+        calls: Calls, with or without a cost.
+        pricer: Returns what knows the prices of now. It is asked only for calls that lack nothing but a price.
     """
     reasons: Counter[str] = Counter()
     unpriced: Counter[str] = Counter()
     for call in calls:
-        reason = None if _is_free(call) else _reason(call)
+        reason = None if _is_free(call) else _reason(call, pricer)
         if reason is not None:
             reasons[reason] += 1
         if reason == _PRICE:
@@ -54,9 +59,9 @@ def why_unknown(calls: Iterable[CallRecord]) -> Iterator[str]:
             yield f"no cost: {reasons[reason]:,} {_text(reason, model_list)}"
 
 
-def cost_reason(call: CallRecord) -> str | None:
-    """Return why a cost is estimated or absent; None if it is exact."""
-    reason = _reason(call)
+def cost_reason(call: CallRecord, pricer: Callable[[], Pricer]) -> str | None:
+    """Return why a cost is estimated or absent; None if it is exact. `pricer` is as in `why_unknown`."""
+    reason = _reason(call, pricer)
     if reason is not None:
         return _text(reason, call.model or "unknown")
     return None if call.cost is None else call.cost.reason
@@ -74,7 +79,7 @@ def _is_free(call: CallRecord) -> bool:
     return not call.is_bought or (call.outcome in FAILED and not has_begun)
 
 
-def _reason(call: CallRecord) -> str | None:
+def _reason(call: CallRecord, pricer: Callable[[], Pricer]) -> str | None:
     """Return why a call has no cost; None if it has one."""
     if call.cost is not None:
         return None
@@ -83,7 +88,9 @@ def _reason(call: CallRecord) -> str | None:
     if call.outcome in _NO_END:
         return _RUNNING
     if call.usage is not None:
-        return _COUNTS if call.usage.input_tokens is not None and _FREE.usd(call.usage) is None else _PRICE
+        if call.usage.input_tokens is not None and _FREE.usd(call.usage) is None:
+            return _COUNTS
+        return _PRICE if pricer().priced(call).cost is None else _EARLIER
     if call.is_cut_off or call.outcome == "cancelled":
         return _CUT
     if call.outcome in FAILED:
