@@ -266,18 +266,87 @@ async def test_several_usages_of_a_turn_add_up_to_an_estimate(seen: Capture) -> 
     assert usage.estimated
 
 
-async def test_usage_beside_no_turn_is_not_lost(seen: Capture) -> None:
-    late = {"sessionResumptionUpdate": {"newHandle": "handle-of-a-test"}, "usageMetadata": USAGE}
-    async with session(["recv", *written("Yes."), done(usage=None), late, content(waitingForInput=True)]) as (
-        opened,
-        _,
-    ):
+LATE: Final = {"usageMetadata": USAGE}
+SECOND_USAGE: Final = {"promptTokenCount": 70, "responseTokenCount": 10, "totalTokenCount": 80}
+AFTER_THE_END: Final = {
+    # What the server sends after the end of a turn that stated no usage, and the totals of both turns.
+    "alone": ([LATE], done(SECOND_USAGE), [91, 80]),
+    "beside the handle that resumes the session": (
+        [{"sessionResumptionUpdate": {"newHandle": "handle-of-a-test"}, **LATE}], done(SECOND_USAGE), [91, 80],
+    ),
+    "as it waits": ([{**content(waitingForInput=True), **LATE}], done(SECOND_USAGE), [91, 80]),
+    "after the end of both": ([LATE], done(None), [91, None]),
+    "beside the first words of the next turn": (
+        [{**written("Wait. ")[0], "usageMetadata": SECOND_USAGE}], done(None), [None, 80],
+    ),
+    "with the end of an empty turn": ([done(SECOND_USAGE)], None, [None, 80]),
+    "never": ([], done(SECOND_USAGE), [None, 80]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", AFTER_THE_END)
+async def test_usage_before_any_content_of_the_next_turn_is_the_last_turns(how: str, seen: Capture) -> None:
+    late, end, totals = AFTER_THE_END[how]
+    rest = [] if end is None else [*written("No."), end]
+    async with session(["recv", *written("Yes."), done(usage=None), "recv", *late, *rest]) as (opened, _):
+        await ask(opened)
+        await turn_of(opened)
+        await ask(opened, "Again?")
+        await turn_of(opened)
+    records = in_order(seen)
+    assert [record.usage and record.usage.total_tokens for record in records] == totals
+    assert [(record.outcome, record.stream and record.stream.end) for record in records] == [
+        ("success", "complete")
+    ] * 2
+    assert records[0].text == "Yes."
+    assert not any(record.usage.estimated for record in records if record.usage)
+    assert len(seen.spans) == len(records)
+
+
+async def test_usage_after_a_call_of_a_function_is_that_calls(seen: Capture) -> None:
+    script = [
+        "recv",
+        {"toolCall": {"functionCalls": [CALL]}},
+        LATE,
+        "recv",
+        *written("It is sunny."),
+        done(SECOND_USAGE),
+    ]
+    async with session(script, {"tools": TOOLS}) as (opened, _):
+        await ask(opened)
+        receiving = opened.receive()
+        for _ in range(2):
+            await anext(receiving)
+        await opened.send_tool_response(function_responses={"id": "call_1", "name": "get_weather", "response": {}})
+        await turn_of(opened)
+    first, second = in_order(seen)
+    assert (usage_of(first).total_tokens, usage_of(second).total_tokens) == (91, 80)
+    assert [call.name for call in first.tool_calls or ()] == ["get_weather"]
+
+
+async def test_late_usage_is_of_the_stored_record(instrumented: Instrument, tmp_path: Path) -> None:
+    handle = instrumented(stores=(store := f"sqlite:///{tmp_path / 'calls.db'}"))
+    script = ["recv", *written("Yes."), done(usage=None), LATE, content(waitingForInput=True)]
+    async with session(script) as (opened, _):
         await ask(opened)
         await turn_of(opened)
         receiving = opened.receive()
         for _ in range(2):
             await anext(receiving)
-    assert [record.usage and record.usage.total_tokens for record in in_order(seen)] == [None, 91]
+    handle.force_flush()
+    with closing(callspan.open_store(store)) as reader:
+        (record,) = reader.calls()
+    assert (usage_of(record).total_tokens, record.text, record.outcome) == (91, "Yes.", "success")
+    assert (record.timing.duration_ns or 0) > 0
+    assert body_sent(record)["contents"][0]["parts"] == [{"text": "Hello."}]
+
+
+async def test_usage_before_any_turn_is_not_lost(seen: Capture) -> None:
+    async with session([LATE, "recv", *written("Yes."), done()]) as (opened, _):
+        await anext(opened.receive())
+        await ask(opened)
+        await turn_of(opened)
+    assert sorted(record.usage.total_tokens for record in seen.records if record.usage) == [91, 91]
 
 
 Act = Callable[[Any, Any], Awaitable[None]]

@@ -518,15 +518,15 @@ class Call:
     def end(
         self, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None, *,
         at_ns: int | None = None,
-    ) -> None:  # fmt: skip
-        """End the call. Only the first end counts.
+    ) -> CallRecord | None:  # fmt: skip
+        """End the call; return its record. Only the first end counts; a later one, or one that fails, returns None.
 
         `how` None: there was no stream, or the request failed before its response.
         `at_ns` is the offset of the end when it is reported later than it happened.
         """
         endings = self._endings
         if endings:
-            return
+            return None
         ending = Ending(how, outcome, error, _now_ns() - self._zero_ns if at_ns is None else at_ns)
         try:
             endings.append(ending)
@@ -537,9 +537,21 @@ class Call:
                 self._factory.ends.put(partial(self._finish_again, ending))
             if not _FINISH.swallow(failure):
                 raise
-            return
+            return None
         if processed is not None and processed.interrupt is not None:
             raise processed.interrupt
+        return None if processed is None else processed.record
+
+    def count_later(self, record: CallRecord, body: object) -> None:
+        """Write a version of its ended record, which has no bodies, with the usage in what was received later."""
+        with _READ_RESPONSE:
+            info = self.endpoint.response_info(body)
+            if info is None or info.usage is None:
+                return
+            counted = msgspec.structs.replace(record, part="answered", seen_ns=time.time_ns(), usage=info.usage)
+            processed = self._factory.processors.process(counted)
+            self._factory.recorder.write(processed)
+            processed.go_on()
 
     def lost(self, error: ErrorInfo | None = None) -> None:
         """Queue the end of an abandoned call, as of now, with the error of its answer. Safe in a finalizer."""

@@ -25,6 +25,7 @@ from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import error_info
 from callspan.providers.sockets import LONG, MESSAGES, REPEATED, Json, SocketKind, Step, Turn
 from callspan.providers.wire_json import integer, mapping, text
+from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.ids import new_id, response_call_id
 
@@ -56,6 +57,8 @@ class SocketCalls:
         self._sent: deque[tuple[Json, Turn | None]] = deque()
         """Frames sent since the last received one. Only the receiving thread passes them to the state machine."""
         self._open: dict[Turn, Call] = {}
+        self._uncounted: tuple[Turn, Call, CallRecord] | None = None
+        """The call that ended last and its record, if that has no usage."""
         self._claims = _Claims(self._open)
         self._inherited = False
         """Whether it belongs to the parent of a fork, where its calls continue."""
@@ -69,6 +72,7 @@ class SocketCalls:
         """Leave the connection to the parent of a fork."""
         self._inherited = True
         self._open = {}
+        self._uncounted = None
 
     def sending(self, message: object) -> Turn | None:
         """Observe a frame about to be sent; return the call that it begins, if any."""
@@ -137,6 +141,9 @@ class SocketCalls:
 
     def _do(self, step: Step) -> None:
         action, turn, event, outcome = step
+        if action == "usage":
+            self._count_later(turn, event)
+            return
         if action == "begin":
             call_id = self._claimed(turn)
             if call_id is not None or turn.identity is None:
@@ -157,7 +164,15 @@ class SocketCalls:
             if action == "fail":
                 _fail(call, event)
             else:
-                call.end(outcome=outcome)
+                record = call.end(outcome=outcome)
+                has_no_usage = record is not None and record.usage is None
+                self._uncounted = (turn, call, _without_bodies(record)) if record and has_no_usage else None
+
+    def _count_later(self, turn: Turn, body: Json) -> None:
+        """Write the usage of the call that ended last."""
+        uncounted, self._uncounted = self._uncounted, None
+        if uncounted is not None and uncounted[0] is turn:
+            uncounted[1].count_later(uncounted[2], body)
 
     def _name(self, turn: Turn, call: Call) -> None:
         """Name the call of a create, or withdraw it if another connection has recorded it."""
@@ -255,6 +270,13 @@ def _take_body(call: Call, turn: Turn) -> None:
 def decoded(message: str | bytes | bytearray) -> dict[str, Any] | None:
     """Return a message as JSON; None if it is no JSON object."""
     return mapping(registry.decoded(message if isinstance(message, str) else bytes(message)))
+
+
+def _without_bodies(record: CallRecord) -> CallRecord:
+    """Return a record that a version of it can be made of, without what is large."""
+    response = record.response and msgspec.structs.replace(record.response, body=NO_BODY)
+    request = msgspec.structs.replace(record.request, body=NO_BODY)
+    return msgspec.structs.replace(record, request=request, response=response, conversation=None)
 
 
 def _fail(call: Call, event: Json) -> None:

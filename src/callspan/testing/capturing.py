@@ -65,10 +65,11 @@ class Capture:
         Runs the garbage collector first if a stream is open, because abandoned streams end when they are collected.
         """
         calls: dict[str | int, list[CallRecord]] = {}
-        for number, record in enumerate(self.everything):
-            if isinstance(record, CallRecord) and not record.is_first_version:
-                key = record.call_id if record.is_merged else number
-                calls.setdefault(key, []).append(record)
+        versions = [one for one in self.everything if isinstance(one, CallRecord) and not one.is_first_version]
+        in_versions = {record.call_id for record in versions if record.is_merged}
+        for number, record in enumerate(versions):
+            key = record.call_id if record.call_id in in_versions else number
+            calls.setdefault(key, []).append(record)
         return [registry.with_conversation(merged(versions)) for versions in calls.values()]
 
     @property

@@ -36,6 +36,9 @@ _OF_MODEL: Final = frozenset({"modelTurn", "outputTranscription", "groundingMeta
 _CONTROLS: Final = frozenset({"turnComplete", "interrupted", "generationComplete"})
 _STATED: Final = frozenset({"serverContent", "toolCall", "error"})
 """One of these is beside the fields of a message; one that is an error itself has none."""
+_USAGE: Final = "usageMetadata"
+_WAITING: Final = frozenset({"waitingForInput"})
+"""The content of a message that belongs to no answer."""
 _MAX_CONTENTS: Final = 256
 _MAX_WAITING: Final = 1024
 
@@ -48,6 +51,8 @@ class _LiveTurn(Turn):
         self.is_sent = is_sent
         """Whether the application has begun it, not the server."""
         self.is_interrupted = False
+        self.is_counted = False
+        """Whether a message has stated its usage."""
 
 
 class LiveTurns(SocketKind):
@@ -61,6 +66,8 @@ class LiveTurns(SocketKind):
         self._waiting: deque[_LiveTurn] = deque(maxlen=_MAX_WAITING)
         """Turns that were sent but not answered yet."""
         self._running: _LiveTurn | None = None
+        self._uncounted: _LiveTurn | None = None
+        """The turn that ended last, if its usage may still come: with no content of the next one."""
         self._unanswered: set[object] = set()
         """Ids of the calls of functions without a result. Both threads change it, each in one step."""
         self._waits_for_results = False
@@ -128,13 +135,17 @@ class LiveTurns(SocketKind):
         if error is not None:
             return self._failed(error)
         has_content, calls = not _OF_MODEL.isdisjoint(content), mapping(event, "toolCall")
-        is_usage = "usageMetadata" in event
+        is_usage = _USAGE in event
         if not (has_content or calls is not None or is_usage) and self._is_nothing(content):
             return []
+        if self._uncounted is not None and is_usage and calls is None and content.keys() <= _WAITING:
+            counted, self._uncounted = self._uncounted, None
+            return [Step("usage", counted, {_USAGE: event[_USAGE]})]
         steps = list[Step]()
         if self._running is not None and self._running.is_interrupted and has_content:
             steps.append(self._ended(self._running))
         turn = self._running or self._next(steps)
+        turn.is_counted = turn.is_counted or is_usage
         steps.append(Step("chunk", turn, self._counted(event)))
         if flag(content, "interrupted") is True:
             turn.is_interrupted, self._transcript = True, None
@@ -184,6 +195,7 @@ class LiveTurns(SocketKind):
     def _next(self, steps: list[Step]) -> _LiveTurn:
         """Return the turn that an answer begins: one that was sent, or else one that the server has begun."""
         self._waits_for_results = self._was_interrupted = False
+        self._uncounted = None
         if self._unanswered_turns():
             self._running = turn = self._waiting.popleft()
         else:
@@ -194,6 +206,7 @@ class LiveTurns(SocketKind):
 
     def _ended(self, turn: _LiveTurn) -> Step:
         self._running = self._transcript = None
+        self._uncounted = None if turn.is_counted else turn
         return Step("end", turn, outcome="cancelled" if turn.is_interrupted else "success")
 
     def _failed(self, error: Json) -> list[Step]:
