@@ -69,6 +69,7 @@ def test_export_replaces_only_files(store: str, tmp_path: Path, kind: str) -> No
             "was not kept in full (redactor, secret)",
         ),
         ({"api": "rerank"}, "rerank is not an API that can be replayed"),
+        ({"api": "invoke_embeddings"}, "invoke_embeddings is not an API that can be replayed"),
         (
             {"api": "messages", "sdk": "anthropic/1.0", "request": Request(model="m", body=Raw(b'{"messages":[]}'))},
             "its path named the model, as on Vertex",

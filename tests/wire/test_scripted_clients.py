@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+import anthropic
 import httpx2
 import pytest
 from tests.support.bodies import endpoint, folded
@@ -204,6 +205,63 @@ OF_BEDROCK: dict[str, Callable[[Any], Any]] = {
     "invoke_model": lambda client: client.invoke_model(**INVOKED)["body"].read(),
     "invoke_stream": lambda client: list(client.invoke_model_with_response_stream(**INVOKED)["body"]),
 }
+
+
+SIGNED: Final = {"aws_access_key": "k", "aws_secret_key": "s", "aws_region": "us-east-1"}
+ON_WIRE: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "converse": ("converse", {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}),
+    "converse_stream": ("converse-stream", {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}),
+    "invoke_model": ("invoke", CLAUDE),
+    "invoke_stream": ("invoke-with-response-stream", CLAUDE),
+}
+
+
+def by_httpx(name: str, provider: ScriptedProvider) -> None:
+    verb, body = ON_WIRE[name]
+    with httpx2.Client() as client:
+        client.post(f"{provider.bedrock_url}/model/us.anthropic.claude-x/{verb}", json=body)
+
+
+def by_anthropic(name: str, provider: ScriptedProvider) -> None:
+    client = anthropic.AnthropicBedrock(base_url=provider.bedrock_url, **SIGNED)
+    asked: dict[str, Any] = {"model": "us.anthropic.claude-x", "max_tokens": 9, "messages": CLAUDE["messages"]}
+    with client:
+        if name.endswith("stream"):
+            list(client.messages.create(**asked, stream=True))
+        else:
+            client.messages.create(**asked)
+
+
+SENT_BY_OTHERS: Final = [
+    *((by_httpx, name) for name in ON_WIRE), (by_anthropic, "invoke_model"), (by_anthropic, "invoke_stream"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("send", "name"), SENT_BY_OTHERS)
+def test_request_to_bedrock_by_another_client_is_sent_again(
+    send: Callable[[str, ScriptedProvider], None],
+    name: str,
+    store: str,
+    provider: ScriptedProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("boto3")
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(variable, "us-east-1")
+    provider.reply("The first answer.")
+    with capture(stores=store, http=True) as seen:
+        send(name, provider)
+    (call,) = seen.records
+    assert not (call.sdk or "").startswith("boto")
+    callspan.open_store(store, deliver=True).close()
+    provider.reply("The new answer.")
+    result = ask("--store", store, "replay", call.call_id, "--base-url", provider.bedrock_url)
+    assert result.code == 0, result.err
+    assert all(text in result.out for text in ("The first answer.", "The new answer."))
+    first, again = provider.requests
+    assert (first.json, first.path) == (again.json, again.path)
+    elsewhere = ask("--store", store, "replay", call.call_id)
+    assert "the call went to 127.0.0.1, and boto3 would now call" in elsewhere.err
 
 
 @pytest.mark.parametrize("name", OF_BEDROCK)

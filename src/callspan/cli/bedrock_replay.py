@@ -16,14 +16,22 @@ import msgspec
 from callspan.cli.http_replay import SendError, named_model
 from callspan.records import CallRecord
 
-_SDKS: Final = ("boto3", "botocore", "aiobotocore", "aioboto3")
-_OWN_APIS: Final = ("converse", "invoke_model")
+_BEDROCK: Final = "aws.bedrock"
+_OWN: Final = ("converse", "invoke_model")
+"""The APIs that only Bedrock speaks."""
+_INVOKED: Final = ("messages", "chat_completions")
+"""The APIs of the models that it invokes, whose body then names no model."""
+_OF_BEDROCK: Final = "bedrock-"
+"""What the version of Anthropic's API begins with there, at whatever address."""
 _ATTEMPTS: Final = {"total_max_attempts": 1}
 
 
-def is_of_bedrock(call: CallRecord) -> bool:
-    """Return whether a call was made by an SDK of AWS, or by any client to an API that only Bedrock has."""
-    return (call.sdk or "").partition("/")[0] in _SDKS or call.api in _OWN_APIS
+def is_of_bedrock(call: CallRecord, body: dict[str, object]) -> bool:
+    """Return whether the request of a call is one of Bedrock's API, by whatever client it was sent."""
+    if call.api in _OWN:
+        return True
+    is_at_bedrock = call.provider == _BEDROCK or str(body.get("anthropic_version")).startswith(_OF_BEDROCK)
+    return call.api in _INVOKED and "model" not in body and is_at_bedrock
 
 
 def send(call: CallRecord, body: dict[str, Any], *, model: str | None, base_url: str | None) -> None:

@@ -33,7 +33,6 @@ _REPLAYED: Final = {
     "completions": "/completions",
 }  # fmt: skip
 """The paths of the APIs that answer with text."""
-_EMBEDDINGS: Final = "invoke_embeddings"
 _WITHOUT_MODEL: Final = ("responses",)
 """APIs that accept a stored prompt instead of a model."""
 
@@ -107,7 +106,7 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None) -> Call
     body = _body(call)
     if model is not None and "model" in body:
         body["model"] = model
-    if bedrock_replay.is_of_bedrock(call) and call.api != _EMBEDDINGS:
+    if bedrock_replay.is_of_bedrock(call, body):
         return _resend_by(bedrock_replay.send, call, body, model, base_url)
     if call.api in HTTP_APIS:
         return _resend_by(http_replay.send, call, body, model, base_url)
