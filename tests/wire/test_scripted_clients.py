@@ -141,6 +141,63 @@ def test_client_reads_the_answer(client: str, provider: ScriptedProvider) -> Non
     assert ANSWERS[client](provider) == "I am quite well."
 
 
+MISTRAL: Final[dict[str, Callable[[Any], Any]]] = {
+    "chat": lambda client: client.chat.stream(model="m", messages=QUESTION),
+    "agents": lambda client: client.agents.stream(agent_id="a", messages=QUESTION),
+    "fim": lambda client: client.fim.stream(model="m", prompt="def "),
+}
+
+
+@pytest.mark.parametrize("name", MISTRAL)
+def test_mistral_reads_usage_and_whole_tool_calls_of_a_stream(name: str, provider: ScriptedProvider) -> None:
+    client = of_mistral(provider)
+    provider.reply(**SCRIPT, tool_calls=[TOOL, {**TOOL, "name": "listen"}])
+    with capture() as seen:
+        chunks = [event.data for event in MISTRAL[name](client)]
+    calls = [call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls or []]
+    assert [(call.function.name, json.loads(call.function.arguments)) for call in calls] == [
+        ("look", TOOL["arguments"]), ("listen", TOOL["arguments"]),
+    ]  # fmt: skip
+    usages = [chunk.usage for chunk in chunks if chunk.usage]
+    assert [(usage.prompt_tokens, usage.completion_tokens) for usage in usages] == [(20, 9)]
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    (record,) = seen.records
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (20, 9)
+    assert [call.name for call in record.tool_calls or ()] == ["look", "listen"]
+
+
+NAMED: Final = [
+    ({}, "ThrottlingException"),
+    ({"error_type": "ServiceQuotaExceededException"}, "ServiceQuotaExceededException"),
+    ({"error_code": "ModelNotReadyException"}, "ModelNotReadyException"),
+    ({"error_type": "Tired", "error_code": "tired"}, "Tired"),
+]
+
+
+@pytest.mark.parametrize("verb", ["converse", "converse_stream", "invoke_model", "invoke_stream"])
+@pytest.mark.parametrize(("fields", "code"), NAMED)
+def test_error_of_bedrock_has_the_scripted_name(
+    verb: str, fields: dict[str, str], code: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boto3, exceptions = pytest.importorskip("boto3"), pytest.importorskip("botocore.exceptions")
+    config = pytest.importorskip("botocore.config").Config(retries={"total_max_attempts": 1})
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(variable, "us-east-1")
+    client = boto3.Session().client("bedrock-runtime", endpoint_url=provider.bedrock_url, config=config)
+    for where in ({"status": 429}, {"error_after": 1}):
+        if "error_after" in where and "stream" not in verb:
+            continue
+        provider.reply(text="Well.", message="too many", **where, **fields)
+        with capture() as seen, pytest.raises(exceptions.ClientError) as caught:
+            OF_BEDROCK[verb](client)
+        expected = "modelStreamErrorException" if "error_after" in where and not fields else code
+        assert caught.value.response["Error"] == {"Code": expected, "Message": "too many"}
+        (record,) = seen.records
+        assert record.error is not None
+        assert (record.error.type, record.error.message) == (expected, "too many")
+
+
 def test_client_reads_embeddings_and_rankings(provider: ScriptedProvider) -> None:
     embedded = of_cohere(provider).embed(
         model="m", texts=["a", "b"], input_type="search_query", embedding_types=["float"]

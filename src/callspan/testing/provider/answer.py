@@ -64,7 +64,7 @@ class ToolCall(NamedTuple):
 
 
 class ErrorAnswer(NamedTuple):
-    """The content of an error."""
+    """The content of an error; of any other answer its status and request id."""
 
     status: int
     type: str | None
@@ -112,8 +112,8 @@ class Family:
     """The body of an error answer."""
     error_event: Callable[[ErrorAnswer], StreamEvent]
     """An error in the middle of a stream."""
-    headers: Callable[[str, int], dict[str, str]]
-    """The default response headers for a request id and a status."""
+    headers: Callable[[ErrorAnswer], dict[str, str]]
+    """The default response headers, by request id and status; of an error also by its type."""
     request_id: Callable[[], str]
 
 
@@ -240,14 +240,14 @@ def _error(error: ErrorAnswer) -> Json:
     return {"error": _error_object(error)}
 
 
-def _headers(request_id: str, status: int) -> dict[str, str]:
+def _headers(error: ErrorAnswer) -> dict[str, str]:
     return {
-        "x-request-id": request_id,
+        "x-request-id": error.request_id,
         "openai-processing-ms": "1",
         "openai-version": "2020-10-01",
         "x-ratelimit-limit-requests": "10000",
         "x-ratelimit-limit-tokens": "2000000",
-        "x-ratelimit-remaining-requests": "0" if status == HTTPStatus.TOO_MANY_REQUESTS else "9999",
+        "x-ratelimit-remaining-requests": "0" if error.status == HTTPStatus.TOO_MANY_REQUESTS else "9999",
         "x-ratelimit-remaining-tokens": "1999962",
         "x-ratelimit-reset-requests": "6ms",
         "x-ratelimit-reset-tokens": "1ms",

@@ -153,11 +153,11 @@ def _error_event(error: ErrorAnswer) -> StreamEvent:
     return typed("error", error=inner)
 
 
-def _headers(request_id: str, status: int) -> dict[str, str]:
-    limited = status == HTTPStatus.TOO_MANY_REQUESTS
+def _headers(error: ErrorAnswer) -> dict[str, str]:
+    limited = error.status == HTTPStatus.TOO_MANY_REQUESTS
     limits = {"requests": 4000, "tokens": 480000, "input-tokens": 400000, "output-tokens": 80000}
     return {
-        "request-id": request_id,
+        "request-id": error.request_id,
         **{
             f"anthropic-ratelimit-{name}-{suffix}": str(value)
             for name, limit in limits.items()

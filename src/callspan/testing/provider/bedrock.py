@@ -10,6 +10,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 
 import msgspec
 
@@ -52,6 +53,15 @@ _COUNT = "x-amzn-bedrock-{}-token-count"
 _TEXT_HEADER = 7
 """The type of an event's header with a text as value."""
 _METRICS = "amazon-bedrock-invocationMetrics"
+_EXCEPTIONS = frozenset(
+    {
+        "internalServerException", "modelStreamErrorException", "modelTimeoutException", "serviceUnavailableException",
+        "throttlingException", "validationException",
+    }
+)  # fmt: skip
+"""Those that a stream may have as events of their own."""
+_ERROR = "error"
+"""The name of an event that is an error; other events have none."""
 
 
 def _content(choice: Choice) -> list[Json]:
@@ -175,29 +185,40 @@ def _error(error: ErrorAnswer) -> Json:
 
 
 def _error_event(error: ErrorAnswer) -> StreamEvent:
-    return StreamEvent({error.type or "modelStreamErrorException": {"message": error.message}})
+    return StreamEvent({_type(error) or "modelStreamErrorException": {"message": error.message}}, _ERROR)
 
 
-def _headers(request_id: str, status: int) -> dict[str, str]:
-    errors = {} if status not in _ERRORS else {"x-amzn-errortype": _ERRORS[status]}
-    return {"x-amzn-requestid": request_id, **errors}
+def _headers(error: ErrorAnswer) -> dict[str, str]:
+    kind = _type(error) or _ERRORS.get(error.status)
+    errors = {"x-amzn-errortype": kind} if kind and error.status >= HTTPStatus.BAD_REQUEST else {}
+    return {"x-amzn-requestid": error.request_id, **errors}
 
 
-def _message(kind: str, payload: object, *, malformed: bool) -> bytes:
+def _type(error: ErrorAnswer) -> str | None:
+    """The only name that an error has on this wire."""
+    return error.type or error.code
+
+
+def _message(kind: str, payload: object, *, is_error: bool = False, malformed: bool) -> bytes:
     """An event as a binary message: its lengths, headers, payload, and a checksum after each half."""
-    is_exception = kind.endswith("Exception")
     content = encode(payload)
-    head = b"".join(
-        _header(name, text)
-        for name, text in (
-            (":exception-type" if is_exception else ":event-type", kind),
-            (":content-type", "application/json"),
-            (":message-type", "exception" if is_exception else "event"),
-        )
-    )
+    head = b"".join(_header(name, text) for name, text in _headers_of(kind, payload, is_error=is_error))
     prelude = struct.pack(">II", 16 + len(head) + len(content), len(head))
     message = prelude + struct.pack(">I", zlib.crc32(prelude)) + head + content
     return message + struct.pack(">I", zlib.crc32(message) ^ malformed)
+
+
+def _headers_of(kind: str, payload: object, *, is_error: bool) -> Iterator[tuple[str, str]]:
+    """The headers of an event. An error that the API does not name has all in its headers."""
+    if is_error and kind not in _EXCEPTIONS:
+        yield ":message-type", "error"
+        yield ":error-code", kind
+        yield ":error-message", str(payload.get("message", "")) if isinstance(payload, Mapping) else ""
+        return
+    holder = "exception" if kind in _EXCEPTIONS else "event"
+    yield f":{holder}-type", kind
+    yield ":content-type", "application/json"
+    yield ":message-type", holder
 
 
 def _header(name: str, text: str) -> bytes:
@@ -206,12 +227,12 @@ def _header(name: str, text: str) -> bytes:
 
 def _converse_message(event: StreamEvent, *, malformed: bool = False) -> bytes:
     kind, payload = next(iter(event.data.items())) if isinstance(event.data, Mapping) else (str(event.data), {})
-    return _message(kind, payload, malformed=malformed)
+    return _message(kind, payload, is_error=event.name == _ERROR, malformed=malformed)
 
 
 def _chunk_message(event: StreamEvent, *, malformed: bool = False) -> bytes:
     data = event.data if isinstance(event.data, Mapping) else {}
-    if len(data) == 1 and next(iter(data)).endswith("Exception"):
+    if event.name == _ERROR or (len(data) == 1 and next(iter(data)) in _EXCEPTIONS):
         return _converse_message(event, malformed=malformed)
     return _message("chunk", {"bytes": base64.b64encode(encode(data)).decode()}, malformed=malformed)
 

@@ -183,9 +183,8 @@ def _error_line(error: ErrorAnswer) -> StreamEvent:
     return StreamEvent({"is_finished": True, "event_type": "stream-end", **ended})
 
 
-def _headers(request_id: str, status: int) -> dict[str, str]:
-    del request_id
-    left = "0" if status == HTTPStatus.TOO_MANY_REQUESTS else "39"
+def _headers(error: ErrorAnswer) -> dict[str, str]:
+    left = "0" if error.status == HTTPStatus.TOO_MANY_REQUESTS else "39"
     return {"x-trial-endpoint-call-limit": "40", "x-trial-endpoint-call-remaining": left}
 
 

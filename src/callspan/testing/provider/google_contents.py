@@ -122,8 +122,8 @@ def _error_event(error: ErrorAnswer) -> StreamEvent:
     return StreamEvent({"error": {"code": codes.get(status, 500), "message": error.message, "status": status}})
 
 
-def _headers(request_id: str, status: int) -> dict[str, str]:
-    del request_id, status
+def _headers(error: ErrorAnswer) -> dict[str, str]:
+    del error
     return {"server-timing": "gfet4t7; dur=5"}
 
 

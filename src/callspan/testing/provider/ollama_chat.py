@@ -107,7 +107,7 @@ OLLAMA = Family(
     name="ollama",
     error=_error,
     error_event=lambda error: StreamEvent(_error(error)),
-    headers=lambda _request_id, _status: {},
+    headers=lambda _error: {},
     request_id=lambda: base62(22),
 )
 

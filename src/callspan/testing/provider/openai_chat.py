@@ -29,6 +29,9 @@ from callspan.testing.provider.script import Choice, Json
 
 _VOCABULARY = 150_000
 _DONE = StreamEvent("[DONE]")
+_MISTRAL = "mistral"
+"""In the user agent of every version of its SDK."""
+_OF_MISTRAL = ("/agents/completions", "/fim/completions")
 _TEXTS = ("reasoning_content", "reasoning", "content", "refusal")
 """Fields of a message that are streamed in pieces."""
 _NOT_IN_EVERY_CHUNK = frozenset({"choices", "usage", "object", "prompt_token_ids"})
@@ -104,7 +107,7 @@ def _chat(answer: Answer) -> Json:
     return with_usage(body, answer.reply, usage(answer.reply))
 
 
-def _deltas(message: Json) -> Iterator[tuple[Json, bool]]:
+def _deltas(message: Json, *, has_whole_calls: bool) -> Iterator[tuple[Json, bool]]:
     """The message as deltas, each with whether it has content: its texts in pieces, anything else whole."""
     yield {"role": "assistant", "content": None if message.get("tool_calls") else "", "refusal": None}, False
     texts = {name: value for name in _TEXTS if isinstance(value := message.get(name), str)}
@@ -112,7 +115,8 @@ def _deltas(message: Json) -> Iterator[tuple[Json, bool]]:
         for piece in words(value):
             yield {name: piece}, True
     for index, call in enumerate(objects(message.get("tool_calls"))):
-        yield from _tool_deltas(index, call)
+        whole = {"tool_calls": [{**call, "index": index}]}
+        yield from [(whole, True)] if has_whole_calls else _tool_deltas(index, call)
     other_fields = {
         name: value for name, value in message.items() if value and name not in {"role", "tool_calls", *texts}
     }
@@ -139,9 +143,9 @@ def _shares(values: object, chunks: list[int]) -> dict[int, list[object]]:
     return {chunk: items[start:end] for chunk, (start, end) in zip(chunks, bounds, strict=True) if start < end}
 
 
-def _chat_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
+def _chat_choice_chunks(choice: Json, *, has_whole_calls: bool) -> Iterator[tuple[Json, bool]]:
     """The chunks of a choice. Text chunks have its tokens; the last chunk has what else a provider states."""
-    deltas = [*_deltas(member(choice, "message")), ({}, False)]
+    deltas = [*_deltas(member(choice, "message"), has_whole_calls=has_whole_calls), ({}, False)]
     last, logprobs = len(deltas) - 1, member(choice, "logprobs")
     of_text = [at for at, (delta, _) in enumerate(deltas) if delta.get("content")] or [last]
     ids, tokens = _shares(choice.get("token_ids"), of_text), _shares(logprobs.get("content"), of_text)
@@ -166,12 +170,16 @@ def _text_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
 
 
 def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], name: str) -> list[StreamEvent]:
-    """The chunks of all choices interleaved, the usage if requested, and the end."""
+    """The chunks of all choices interleaved, the usage if requested, and the end.
+
+    Mistral states the usage in the last chunk of a choice, unasked.
+    """
     options = answer.request.body.get("stream_options")
     with_usage = isinstance(options, Mapping) and options.get("include_usage") is True
+    is_mistral = _is_mistral(answer)
     common_fields = {key: value for key, value in body.items() if key not in _NOT_IN_EVERY_CHUNK}
     common_fields["object"] = name
-    unknown = {"usage": None} if with_usage and "usage" in body else {}
+    unknown = {"usage": None} if with_usage and "usage" in body and not is_mistral else {}
     events = [
         StreamEvent({**common_fields, "choices": [piece[0]], **unknown}, content=piece[1])
         for turn in zip_longest(*choices)
@@ -180,13 +188,22 @@ def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], 
     ]
     if "prompt_token_ids" in body and isinstance(events[0].data, Mapping):
         events[0] = events[0]._replace(data={**events[0].data, "prompt_token_ids": body["prompt_token_ids"]})
+    if is_mistral and "usage" in body and isinstance(events[-1].data, Mapping):
+        events[-1] = events[-1]._replace(data={**events[-1].data, "usage": body["usage"]})
     if unknown:
         events.append(StreamEvent({**common_fields, "choices": [], "usage": body["usage"]}))
     return [*events, _DONE]
 
 
+def _is_mistral(answer: Answer) -> bool:
+    """Return whether Mistral's SDK asks, or a request has a path that only Mistral's API has."""
+    request = answer.request
+    return _MISTRAL in request.headers.get("user-agent", "") or request.path.endswith(_OF_MISTRAL)
+
+
 def _chat_events(body: Json, answer: Answer) -> list[StreamEvent]:
-    choices = [list(_chat_choice_chunks(choice)) for choice in objects(body.get("choices"))]
+    whole = _is_mistral(answer)  # whose SDK requires a name in each piece of a call
+    choices = [list(_chat_choice_chunks(choice, has_whole_calls=whole)) for choice in objects(body.get("choices"))]
     return _chunks(body, answer, choices, "chat.completion.chunk")
 
 

@@ -178,7 +178,7 @@ def _raw_type(raw: bytes) -> str:
 def _headers(answer: Answer, family: Family, content_type: str) -> dict[str, str]:
     headers: dict[str, object] = {
         "content-type": content_type,
-        **family.headers(answer.request_id, answer.reply.status),
+        **family.headers(answer.error),
     }
     if answer.reply.retry_after_s is not None:
         headers["retry-after"] = f"{answer.reply.retry_after_s:g}"

@@ -132,7 +132,8 @@ class Reply(Choice):
     error_type: str | None = None
     """The error's type, by default the provider's for the status."""
     error_code: str | None = None
-    """OpenAI's error code, or `error_code` in the details of Anthropic's errors; by default that for the status."""
+    """OpenAI's error code, or `error_code` in the details of Anthropic's errors; by default that for the status.
+    Bedrock's errors have only a type, which either states."""
     message: str = "The scripted provider answers with an error."
     retry_after_s: float | None = None
     """`retry-after` header. The SDKs ignore 0; use 0.001 for a retry without a wait."""
