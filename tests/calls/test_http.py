@@ -234,14 +234,17 @@ async def test_stream_endings(name: str, mode: Mode, seen: Capture) -> None:
     assert record.error is None if row.kind is None else record.error is not None and record.error.kind == row.kind
 
 
+@pytest.mark.parametrize("error_type", ["throttlingException", "TooTired"])
 @pytest.mark.parametrize("name", ["chat", "gemini", "converse", "invoke"])
-async def test_error_in_a_stream_is_that_of_the_call(name: str, mode: Mode, seen: Capture) -> None:
+async def test_error_in_a_stream_is_that_of_the_call(name: str, error_type: str, mode: Mode, seen: Capture) -> None:
     """The payload decides: who reads it raises above the bytes, and closes the response."""
-    mode.provider.reply(**COUNTS, error_after=3, error_type="throttlingException", message="slow down", status=200)
+    mode.provider.reply(**COUNTS, error_after=3, error_type=error_type, message="slow down", status=200)
     response = await post(mode, client_of(mode), APIS[name], stream=True)
     await read(mode, response, "iter_bytes")
     record = the_call(seen)
     assert (record.outcome, record.error is not None and record.error.message) == ("error", "slow down")
+    assert record.error is not None
+    assert record.error.type == error_type
     assert record.stream is not None
     assert record.stream.end == "error"
 

@@ -126,7 +126,8 @@ class AwsEventParser:
     """Splits the messages of an AWS event stream. Each payload is a JSON object with its type as the only field.
 
     A message has a prelude (its length, that of its headers, a checksum), headers, JSON, and a checksum. An exception
-    has its type in `error`. An event of an invoked model is the chunk that it has in it.
+    has its type in `error`, as has an error that only headers state. An event of an invoked model is the chunk that it
+    has in it.
     """
 
     __slots__ = ("_rest",)
@@ -177,6 +178,8 @@ Parser: TypeAlias = EventParser | LineParser | AwsEventParser | UntypedParser
 _PRELUDE: Final = 12
 _CHECKSUM: Final = 4
 _AWS_TYPE: Final = re.compile(rb":(event|exception)-type\x07..([A-Za-z]+)", re.DOTALL)
+_AWS_ERROR: Final = re.compile(rb":error-(code|message)\x07(..)", re.DOTALL)
+"""The headers of an error that is no exception of the API; each precedes a text of that length."""
 _CHUNK: Final = "chunk"
 _PARSERS: Final[Mapping[str | None, type[Parser]]] = {
     _EVENTS: EventParser,
@@ -197,15 +200,26 @@ def _parser_by(start: bytes) -> type[EventParser | LineParser | AwsEventParser]:
 
 def _aws_payload(headers: bytes, content: bytes) -> bytes:
     match, body = _AWS_TYPE.search(headers), value_of(partial(json.loads, content))
+    if match is None and (error := _aws_error(headers)) is not None:
+        return error
+    if match is not None and match[1] == b"exception":
+        message = body.get("message") if isinstance(body, dict) else None
+        return encode_json({"error": {"type": match[2].decode(), "message": message}})
     if match is None or body is None:
         return content
     kind = match[2].decode()
-    if match[1] == b"exception":
-        message = body.get("message") if isinstance(body, dict) else None
-        return encode_json({"error": {"type": kind, "message": message}})
     if kind == _CHUNK and isinstance(body, dict) and isinstance(encoded := body.get("bytes"), str):
         return value_of(partial(base64.b64decode, encoded)) or content
     return encode_json({kind: body})
+
+
+def _aws_error(headers: bytes) -> bytes | None:
+    """Return the error that the headers of a message state, as that of an exception; None if they state none."""
+    texts = {
+        header[1]: headers[header.end() : header.end() + int.from_bytes(header[2], "big")].decode(errors="replace")
+        for header in _AWS_ERROR.finditer(headers)
+    }
+    return encode_json({"error": {"type": texts.get(b"code"), "message": texts.get(b"message")}}) if texts else None
 
 
 def parser_of(response: Any) -> Parser:
