@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -418,6 +418,63 @@ def test_calls_behind_a_gateway_are_as_all_others(kept: Kept, bodies: bool) -> N
         assert [mine[0:4], mine[5:]] == [other[0:4], other[5:]], "all but the id of an attempt"
     kept.inbox.close()
     assert len(kept.calls) == 5
+
+
+def refusals(events: Events, **fields: Any) -> Events:
+    """The program's event beside each `api_request`."""
+    kept = ("time_ns", "event.sequence", "session.id", "prompt.id", "query_source", "model", "request_id", "speed")
+    return [
+        {name: event[name] for name in kept if name in event} | {"event.name": "api_refusal", "attempt": 1, **fields}
+        for event in events
+    ]
+
+
+def are_refused(kept: Kept) -> list[tuple[str, bool, list[Any], bool]]:
+    return [
+        (call.outcome, call.response.refused, call.response.finish_reasons, call.usage is not None)
+        for call in kept.calls.values()
+        if call.response is not None
+    ]
+
+
+@pytest.mark.parametrize("gateway", [False, True], ids=["with ids", "without"])
+@pytest.mark.parametrize("order", ["before", "after", "beside"])
+def test_refusal_is_of_the_call_beside_it(kept: Kept, order: str, gateway: bool) -> None:
+    requests = named(RUN, "api_request")[:3]
+    refused = refusals(requests[1:2])
+    requests, refused = (behind_gateway(events) if gateway else events for events in (requests, refused))
+    batches = {"before": [refused, requests], "after": [requests, refused], "beside": [[*requests, *refused]]}[order]
+    for batch in [[*chain(*batches)]] if gateway else batches:
+        kept.take(logs(batch))
+        kept.take(logs(batch))
+    assert sorted(are_refused(kept)) == [
+        ("success", False, [], True), ("success", False, [], True), ("success", True, ["refusal"], True),
+    ]  # fmt: skip
+    (call,) = [call for call in kept.calls.values() if call.response is not None and call.response.refused]
+    assert call.usage is not None
+    assert call.usage.output_tokens == requests[1]["output_tokens"]
+
+
+def test_refusal_whose_request_was_lost_is_a_call(kept: Kept) -> None:
+    (refused,) = refusals(named(RUN, "api_request")[:1])
+    kept.take(logs([refused]))
+    assert are_refused(kept) == [("success", True, ["refusal"], False)]
+    (call,) = kept.calls.values()
+    assert call.timing.start_ns == refused["time_ns"]
+
+
+def test_refusal_that_another_model_has_answered_is_none(kept: Kept) -> None:
+    requests = named(RUN, "api_request")[:1]
+    kept.take(logs([*requests, *refusals(requests, server_fallback_hop=True)]))
+    assert are_refused(kept) == [("success", False, [], True)]
+
+
+def test_refusal_leaves_the_body_of_the_answer(kept: Kept) -> None:
+    last = refusals(named(RUN, "api_request")[-1:])
+    calls = sent(kept, [*RUN, last, last])
+    (call,) = [call for call in calls.values() if call.request_id == last[0]["request_id"]]
+    assert len(calls) == 5
+    assert call.text is not None or call.tool_calls
 
 
 def test_two_events_are_two_calls_and_one_that_is_sent_again_is_one(kept: Kept) -> None:

@@ -1,11 +1,14 @@
 """Claude Code's calls: which of its events belong to one call, in whatever order they came.
 
-The answer names its request. The other events, `api_request` and `api_error`, name neither, but have the id that the
-provider gave to the answer. Gateways and compatible servers give none. Then such an event belongs
+The answer names its request. The other events, `api_request`, `api_error` and `api_refusal`, name neither, but have the
+id that the provider gave to the answer. Gateways and compatible servers give none. Then such an event belongs
 
 1. to the answer with its model and tokens, the nearest in time, if that answer has no such event yet;
 2. else to the newest request before it, as the program sends one at a time for each purpose and agent;
 3. else to a call of its own: nothing else of that call was received.
+
+An `api_refusal` comes beside the `api_request` of the same answer. Without an id it belongs to the nearest answer of
+its model.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from callspan.receive.claude_records import ClaudeEvent, Counters, LoggedBody, O
 from callspan.receive.senders import Sender
 
 ERROR: Final = "api_error"
+REFUSAL: Final = "api_refusal"
 _SAME_TIME_NS: Final = 5 * 10**9
 """The program logs a request at about the time when it starts to measure the answer."""
 
@@ -32,7 +36,7 @@ class Lane:
         self.answers: dict[str, LoggedBody] = {}
         """By the id of their request."""
         self.facts: dict[str, ClaudeEvent] = {}
-        """Each `api_request` and `api_error`, by its key."""
+        """Each `api_request`, `api_error` and `api_refusal`, by its key."""
         self.written: dict[frozenset[str], None] = {}
         """Which calls were written, as the keys of their events, oldest first."""
         self.waiting: list[ObservedCall] = []
@@ -48,6 +52,8 @@ class Lane:
             ObservedCall(request=self.requests.get(ident), response=answer) for ident, answer in self.answers.items()
         ]
         facts = sorted(self.facts.items(), key=lambda item: item[1].order)
+        refusals = [item for item in facts if item[1].name == REFUSAL]
+        facts = [item for item in facts if item[1].name != REFUSAL]
         facts = [item for item in facts if not _named(item, calls)]
         facts = _without_counted(facts, calls)
         sent = sorted(self.requests.values(), key=lambda body: body.event.order)
@@ -60,6 +66,11 @@ class Lane:
                 calls.append(call)
             if call.request is not None:
                 of_request[call.request.body_id] = call
+            _add(call, item)
+        for item in refusals:
+            call = _refused(item[1], calls)
+            if call is None:
+                calls.append(call := ObservedCall())
             _add(call, item)
         calls += _unanswered(sent, of_request)
         calls.sort(key=lambda call: call.time_ns)
@@ -106,6 +117,8 @@ def _add(call: ObservedCall, item: tuple[str, ClaudeEvent]) -> None:
     call.keys_of_facts = (*call.keys_of_facts, key)
     if event.name == ERROR:
         call.error = event
+    elif event.name == REFUSAL:
+        call.refusal = event
     else:
         call.facts = event
 
@@ -117,6 +130,21 @@ def _takes(call: ObservedCall, event: ClaudeEvent) -> bool:
     response_id = None if call.response is None else call.response.event.request_id
     has_other_id = response_id is not None and event.request_id is not None
     return call.facts is None and call.error is None and not has_other_id
+
+
+def _refused(event: ClaudeEvent, calls: Iterable[ObservedCall]) -> ObservedCall | None:
+    """Return the call whose answer was refused, by the id of the answer; if no event has one, the nearest in time."""
+    request_id, model = event.request_id, event.model
+    answered = [call for call in calls if call.refusal is None and call.error is None and call.events]
+    if request_id is not None:
+        return next((call for call in answered if f"id {request_id}" in call.id_keys), None)
+    near = [
+        (distance_ns, number, call)
+        for number, call in enumerate(answered)
+        if not call.id_keys and model in (None, call.events[0].model)
+        if (distance_ns := abs(call.events[0].time_ns - event.time_ns)) <= _SAME_TIME_NS
+    ]
+    return min(near)[2] if near else None
 
 
 def _named(item: tuple[str, ClaudeEvent], calls: Iterable[ObservedCall]) -> bool:

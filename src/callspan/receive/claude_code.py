@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | `api_request_body` | one request was sent; also each one that is repeated after a failure | `request_body_id` |
 | `api_request`, `api_error` | counters, cost and times of an answer; the error after all attempts | `request_id` |
+| `api_refusal` | that the answer is a refusal | `request_id` |
 | `api_response_body` | the answer | both |
 | `tool_decision` | whether a tool may run | `tool_use_id`, `request_id` |
 | `tool_result` | that it ran, with its arguments, without its result | the same |
@@ -66,7 +67,8 @@ from callspan.settings import Content
 
 _NAMES: Final = frozenset(
     {
-        *("api_request_body", "api_response_body", "api_request", "api_error", "tool_decision", "tool_result"),
+        *("api_request_body", "api_response_body", "api_request", "api_error", "api_refusal", "tool_decision"),
+        "tool_result",
         "subagent_completed",
     }
 )
@@ -81,6 +83,7 @@ _IDLE_NS: Final = 3600 * 10**9
 _ACCEPTED: Final = "accept"
 _OUTCOMES: Final = {
     "api_request_body": INTERRUPTED, "api_request": "success", "api_response_body": "success", "api_error": "error",
+    "api_refusal": "success",
 }  # fmt: skip
 """The outcome of a session by its last event of a call. A request that nothing follows was interrupted."""
 _NO_CONTENT: Final = frozenset(
@@ -89,7 +92,7 @@ _NO_CONTENT: Final = frozenset(
         *("request_body_id", "request_id", "message.id", "body_length", "model", "anthropic.provider"),
         *("anthropic.custom_base_url", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens"),
         *("cache_creation_5m_tokens", "cache_creation_1h_tokens", "cost_usd", "duration_ms", "ttft_ms", "attempt"),
-        *("status_code", "error", "tool_use_id", "decision", "source", "tool_source"),
+        *("status_code", "server_fallback_hop", "error", "tool_use_id", "decision", "source", "tool_source"),
     }
 )
 """The attributes of an event that are kept. The text of an error is processed before."""
@@ -256,6 +259,12 @@ class ClaudeCode:
 
     _api_error = _api_request
 
+    def _api_refusal(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
+        # Another model has answered after one that the provider has left for it.
+        if flag(event.attributes, "server_fallback_hop") is True:
+            return iter(())
+        return self._api_request(event, sender)
+
     def _tool_decision(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
         ident = event.tool_use_id
         if ident is not None:
@@ -347,7 +356,7 @@ class ClaudeCode:
                 models = [model for model in items(attributes, _MODELS) if isinstance(model, str)]
                 tokens = [number for number in items(attributes, _TOKENS) if isinstance(number, int)]
                 body.counters = Counters(models=models, tokens=tokens) if tokens else None
-            case "api_request" | "api_error":
+            case "api_request" | "api_error" | "api_refusal":
                 self._seen.put(_key_of_facts(event), event)
                 self._lane(event, sender).facts[_key_of_facts(event)] = event
             case "subagent_completed":
@@ -396,7 +405,7 @@ class ClaudeCode:
         if (keys := call.event_keys) in lane.written:
             return
         record = call_record(call, lane.sender)
-        if call.response is None and self._written.is_written(call.call_id):
+        if call.response is None and call.refusal is None and self._written.is_written(call.call_id):
             record = msgspec.structs.replace(record, response=None)  # An earlier version may have it.
         version = WrittenRecord(call.call_id, self._written.version(call.call_id, record.seen_ns or 0), call.keys)
         lane.note_written(keys)

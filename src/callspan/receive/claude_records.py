@@ -59,6 +59,8 @@ _AGENT_ID: Final = re.compile(r"\bagentId: (\w+)")
 _FILE_S: Final = 0.5
 _POLL_S: Final = 0.01
 _SUCCESS: Final = "success"
+_REFUSED: Final = "refusal"
+"""The stop reason of a refusal."""
 _DIGEST_LENGTH: Final = 16
 _LOST: Final = "not_received"
 _UNANSWERED: Final = ErrorInfo(
@@ -211,10 +213,12 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     facts: ClaudeEvent | None = None
     """`api_request`: counters, cost and times."""
     error: ClaudeEvent | None = None
+    refusal: ClaudeEvent | None = None
+    """`api_refusal`: the answer was a refusal."""
     response: LoggedBody | None = None
     """`api_response_body`."""
     keys_of_facts: tuple[str, ...] = ()
-    """The keys of `facts` and `error`."""
+    """The keys of `facts`, `error` and `refusal`."""
     waits: bool = False
     """Whether the body of its answer may still come."""
     earlier: ObservedCall | None = None
@@ -225,10 +229,15 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     """Whether only its counters came, because the body of its answer was lost."""
 
     @property
+    def has_answer(self) -> bool:
+        """Whether an event says that the model has answered."""
+        return not (self.facts is None and self.response is None and self.refusal is None)
+
+    @property
     def events(self) -> list[ClaudeEvent]:
         """The events of its end; events that say more come first."""
         response = None if self.response is None else self.response.event
-        return [event for event in (self.facts, self.error, response) if event is not None]
+        return [event for event in (self.facts, self.error, response, self.refusal) if event is not None]
 
     @property
     def sent(self) -> list[LoggedBody]:
@@ -310,7 +319,7 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
         message = text(attributes, "error")
         error = error_info(status=status, body=None, message=message, request_id=main.request_id)
     is_unanswered = not events
-    is_answered = call.facts is not None or call.response is not None
+    is_answered = call.has_answer
     is_stream = any(body.is_stream for body in sent)
     failed_before = max(len(call.retried), (integer(attributes, "attempt") or 1) - 1)
     return CallRecord(
@@ -348,7 +357,7 @@ def place_of(event: ClaudeEvent, sender: Sender) -> Place:
 
 def _timing(call: ObservedCall, sent: Sequence[LoggedBody]) -> Timing:
     """Return the times of a call: it begins with its first attempt, while its facts describe only the last one."""
-    last = call.facts or call.error
+    last = call.facts or call.error or (call.refusal if call.response is None else None)
     if last is None:
         end_ns = None if call.response is None else call.response.time_ns
         answer_ns = sent[-1].time_ns if sent else end_ns or 0
@@ -406,15 +415,16 @@ def _request(call: ObservedCall, main: ClaudeEvent) -> tuple[Request, list[Redac
 
 
 def _response(call: ObservedCall) -> tuple[Response | None, Usage | None, ErrorInfo | None, list[Redaction]]:
-    has_answer = call.facts is not None or call.response is not None
-    if not has_answer or (call.response is not None and call.response.is_written):
+    if not call.has_answer or (call.response is not None and call.response.is_written):
         return None, None, None, []
     content = b"" if call.response is None else call.response.content()
     body, endpoint = registry.decoded(content), registry.by_api(API)
     if not isinstance(body, dict) or endpoint is None:
         message_id = None if call.response is None else text(call.response.event.attributes, "message.id")
         lost = [Redaction(what="response.body", why=_LOST)] if call.is_without_answer else []
-        return Response(id=message_id), None, None, lost or _not_received("response.body", call.response)
+        refused = call.refusal is not None
+        response = Response(id=message_id, finish_reasons=[_REFUSED] if refused else [], refused=refused)
+        return response, None, None, lost or _not_received("response.body", call.response)
     info = endpoint.response_info(body) or NOT_RECOGNIZED
     encoded = exact_json(content, body)
     response = msgspec.structs.replace(info.response, body_bytes=len(encoded), body=msgspec.Raw(encoded))
