@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import httpx2
 import pytest
 from tests.conftest import Instrument
 from tests.support.calls import End, body_returned, body_sent, caught, everywhere, the_call, usage_of
@@ -427,6 +428,44 @@ async def test_invoked_models(vendor: str, mode: Mode, stream: bool, seen: Captu
     assert record.stream is None or (record.stream.end, record.stream.complete) == ("complete", True)
     assert body_sent(record) == body
     assert (record.timing.server_ns is None) == stream
+
+
+IN_HEADERS: Final[dict[str, tuple[dict[str, str], dict[str, str], dict[str, Any]]]] = {
+    # What boto3 takes, the header that it makes of it, and the parameter that Converse has in its body.
+    "latency": (
+        {"performanceConfigLatency": "optimized"}, {"X-Amzn-Bedrock-PerformanceConfig-Latency": "optimized"},
+        {"performance_config": {"latency": "optimized"}},
+    ),
+    "tier": ({"serviceTier": "flex"}, {"X-Amzn-Bedrock-Service-Tier": "flex"}, {"service_tier": "flex"}),
+    "guardrail": (
+        {"guardrailIdentifier": "g", "guardrailVersion": "1"},
+        {"X-Amzn-Bedrock-GuardrailIdentifier": "g", "X-Amzn-Bedrock-GuardrailVersion": "1"},
+        {"guardrail_config": {"guardrailIdentifier": "g", "guardrailVersion": "1"}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("client", ["boto3", "httpx"])
+@pytest.mark.parametrize("name", IN_HEADERS)
+async def test_setting_in_a_header_is_a_parameter(name: str, client: str, mode: Mode, stream: bool) -> None:
+    """A latency, a tier and a guardrail have their own prices, and the body of an invoked model does not state them."""
+    given, headers, params = IN_HEADERS[name]
+    model, body, _ = BODIES["Anthropic"]
+    mode.provider.reply(text="Well.")
+    with capture(http=True) as seen:
+        if client == "boto3":
+            opened = await client_of(mode)
+            ask = opened.invoke_model_with_response_stream if stream else opened.invoke_model
+            answer = await mode.wait(ask(modelId=model, body=json.dumps(body), **given))
+            await (mode.all(answer["body"]) if stream else mode.wait(answer["body"].read()))
+        else:
+            verb = "invoke-with-response-stream" if stream else "invoke"
+            url = f"{mode.provider.bedrock_url}/model/{model}/{verb}"
+            with httpx2.Client() as http:
+                http.post(url, json=body, headers=headers)
+    record = the_call(seen)
+    assert params.items() <= record.request.params.items()
+    assert body_sent(record) == body
 
 
 COUNT: Final = "x-amzn-bedrock-{}-token-count"

@@ -29,7 +29,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from copy import copy
 from functools import partial
@@ -277,13 +277,14 @@ class Call:
         return _now_ns() - self._zero_ns
 
     def sent(
-        self, content: bytes | None, body: object, body_bytes: int | None = None, *, write_version: bool = True
-    ) -> None:
+        self, content: bytes | None, body: object, body_bytes: int | None = None, *, write_version: bool = True,
+        header_params: Mapping[str, object] | None = None,
+    ) -> None:  # fmt: skip
         """Record the request as sent: its exact bytes, None if they are unknown, and the same as plain JSON.
 
         Only the first one counts, because retries send the same. Writes the first version of a stream, unless
         `write_version` is False: then `write_first_version` or the first event does. `body_bytes`: size as sent; None:
-        the size of `content`; 0: unknown.
+        the size of `content`; 0: unknown. `header_params`: parameters that its headers state.
         """
         if self._request.body is not NO_BODY or self._endings:
             return
@@ -300,6 +301,8 @@ class Call:
                 request, model=request.model or self._request.model, stream=self.streaming,
                 body_bytes=body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
+            if header_params:
+                request = msgspec.structs.replace(request, params={**request.params, **header_params})
             if self.has_span_from_start and request.params.get("background") is True:
                 self.id_cell.value = None  # the id of the call is in its answer or first event
             self._request = request

@@ -26,7 +26,7 @@ from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
 from callspan.providers import registry
-from callspan.providers.bedrock.invoke import api_of
+from callspan.providers.bedrock.invoke import api_of, header_params
 from callspan.providers.hosts import port_of
 from callspan.providers.rate_limits import relevant_text_headers
 from callspan.providers.wire_json import dig, integer, text
@@ -106,7 +106,7 @@ class BedrockCall(OpenCall):
         """Record the body as sent, except for a file, which is left to the HTTP library."""
         if isinstance(content, bytes | bytearray) and not self.body_seen:
             self.body_seen = True
-            self.call.sent(bytes(content), registry.decoded(bytes(content)))
+            self.call.sent(bytes(content), registry.decoded(bytes(content)), header_params=self._header_params())
 
     def _show_request(self) -> None:
         """Record the request of a call that sent none: a stub answered, or the parameters are invalid."""
@@ -118,7 +118,11 @@ class BedrockCall(OpenCall):
             self.call.sent(encoded, registry.decoded(encoded), 0)  # the parameters may be no JSON
         elif isinstance(content, bytes | str):
             encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-            self.call.sent(encoded, registry.decoded(encoded), 0)
+            self.call.sent(encoded, registry.decoded(encoded), 0, header_params=self._header_params())
+
+    def _header_params(self) -> dict[str, Any] | None:
+        """Return what an invocation sets beside its body; None for Converse, whose body has it."""
+        return header_params(self.params) if "body" in self.params else None
 
 
 def _opened(args: tuple[Any, ...], operation: Any, kwargs: dict[str, Any]) -> BedrockCall | None:

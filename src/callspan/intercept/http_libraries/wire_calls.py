@@ -42,6 +42,7 @@ from callspan.observe.call import Call, failure
 from callspan.observe.factory import CallInfo
 from callspan.providers import registry, wires
 from callspan.providers.base import Endpoint
+from callspan.providers.bedrock.invoke import header_params
 from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
 from callspan.providers.hosts import port_of, provider_of_server
 from callspan.providers.rate_limits import relevant_headers, request_id
@@ -245,7 +246,7 @@ def _opened(_args: object, request: Any, _kwargs: object) -> WireCall | None:
     context = otel_context.get_current()
     call = Call(factory, endpoint, _info(url, wire, user_agent, endpoint, body), alone=not context)
     wire_call = WireCall(call, context, invokes=invokes)
-    call.sent(content, body)
+    call.sent(content, body, header_params=header_params(request.headers) if invokes else None)
     call.attempts.started(request=request)
     if wire_call.inject:
         propagate.inject(request.headers, context=wire_call.context)

@@ -55,6 +55,13 @@ _OF_EMBEDDINGS: Final = frozenset({
 _OF_CONVERSE: Final = frozenset({"inferenceConfig", "schemaVersion", "toolConfig"})
 """Fields of requests to Nova's models beside their messages."""
 _EMBED: Final = "embed"
+_IN_HEADERS: Final = (
+    ("performanceConfigLatency", "x-amzn-bedrock-performanceconfig-latency", ("performance_config", "latency")),
+    ("serviceTier", "x-amzn-bedrock-service-tier", ("service_tier",)),
+    ("guardrailIdentifier", "x-amzn-bedrock-guardrailidentifier", ("guardrail_config", "guardrailIdentifier")),
+    ("guardrailVersion", "x-amzn-bedrock-guardrailversion", ("guardrail_config", "guardrailVersion")),
+)
+"""What the headers of an invocation set: its name in SDKs, the header, and where Converse has it in its parameters."""
 
 
 def api_of(model: object, body: object) -> str:
@@ -67,6 +74,16 @@ def api_of(model: object, body: object) -> str:
         return "converse" if is_nova else "chat_completions"
     names_embeddings = isinstance(model, str) and _EMBED in model
     return "invoke_embeddings" if names_embeddings or not _OF_EMBEDDINGS.isdisjoint(fields) else "invoke_model"
+
+
+def header_params(stated: Mapping[str, object]) -> Json:
+    """Return the parameters that headers set, from these or from the arguments that an SDK makes them of."""
+    params: Json = {}
+    for argument, header, (name, *inner) in _IN_HEADERS:
+        value = stated.get(argument) or stated.get(header)
+        if isinstance(value, str) and value:
+            params[name] = {**(mapping(params.get(name)) or {}), inner[0]: value} if inner else value
+    return params
 
 
 def as_chunk(event: object) -> object:
