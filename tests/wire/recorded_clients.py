@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, Final
 from urllib.parse import unquote
 
+import httpx2
 import pytest
 
 Json = dict[str, Any]
@@ -206,7 +207,29 @@ def _with_bytes(value: Any) -> Any:
     }
 
 
+class Http:
+    """Plays exchanges through httpx, as clients without a hook of their own do."""
+
+    def __init__(self) -> None:
+        self._row: Json = {}
+        self._client = httpx2.Client(transport=httpx2.MockTransport(self._answer))
+
+    def _answer(self, _: httpx2.Request) -> httpx2.Response:
+        row = self._row
+        return httpx2.Response(row["status"], headers=row["headers"], content=iter(_Pieces(body_of(row))))
+
+    def play(self, row: Json) -> tuple[list[Any], str | None]:
+        self._row = row
+        return asyncio.run(outcome(lambda: self._call(row)))
+
+    def _call(self, row: Json) -> list[bytes]:
+        with self._client.stream("POST", f"https://{row['host']}{row['path']}", json=row["request"]) as answer:
+            return [*answer.iter_bytes()]
+
+
 @cache
-def player(name: str) -> Gemini | Bedrock:
+def player(name: str) -> Gemini | Bedrock | Http:
     """The client of a name, made once."""
+    if name == "httpx":
+        return Http()
     return Bedrock() if name == "boto3" else Gemini(is_async=name == "google-genai async")

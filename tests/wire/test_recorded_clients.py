@@ -1,4 +1,4 @@
-"""Recorded exchanges through the real google-genai and boto3 are recorded as an oracle reads their bytes.
+"""Recorded exchanges through the real google-genai, boto3 and httpx are recorded as an oracle reads their bytes.
 
 They are the sample beside this file; at full scale all of those beside the project, of which they are no part.
 """
@@ -21,7 +21,7 @@ from callspan.testing import capture
 
 Json = dict[str, Any]
 GOOGLE = ("google-genai", "google-genai async")
-BOTO = ("boto3",)
+BOTO = ("boto3", "httpx")
 WIRES: dict[str, tuple[tuple[str, ...], Callable[[Json], oracle.Truth]]] = {
     "generate_content": (GOOGLE, oracle.gemini),
     "generate_content_stream": (GOOGLE, oracle.gemini),
@@ -91,7 +91,7 @@ def test_exchange_is_recorded_as_its_bytes_say(kind: str, sdk: str) -> None:
     bare = [client.play(row) for row in rows]
     wrong = list[str]()
     for row, plain in zip(rows, bare, strict=True):
-        with capture() as seen:
+        with capture(http=True) as seen:
             assert client.play(row) == plain
         is_refused = row["status"] == 200 and plain[1] is not None  # by the SDK, as it reads the bytes or above them
         if len(seen.records) == 1 and not (is_refused and seen.records[0].outcome == "error"):
