@@ -1,4 +1,4 @@
-"""Hooks: functions that replace those of the SDKs, the HTTP library and OpenTelemetry, and their shared state.
+"""Hooks: functions that replace functions of the SDKs, the HTTP library and OpenTelemetry, and their shared state.
 
 A hook accepts any arguments and calls the original exactly once with the same. Callspan's code around the call is
 guarded: its exceptions are reported and cost telemetry, never the call.
@@ -321,7 +321,7 @@ class HookContext:
         self.http_calls = False
         """Whether requests of any code to models are calls, see `wire_calls`."""
         self.left_out: tuple[str, ...] = ()
-        """The modules by which SDKs generated alike are recognized whose calls are not recorded."""
+        """The modules that identify SDKs generated alike, if their calls are not recorded."""
         self.hashes_audio = False
         """Whether audio of websockets is hashed instead of only counted."""
         self.warned_about_other_tracers = False
@@ -370,8 +370,8 @@ class CodeHook:
 
     A library that wrapped the function earlier, or wraps the method of one client, holds a reference to it, in a
     closure or a bound method. It never looks up the name again, so that a replacement under the name would not be
-    called. Therefore the function stays and its code is replaced: it forwards to the hook, whose original is a copy of
-    the function with the old code.
+    called. Therefore the function stays and its code is replaced: it forwards to the hook. The hook's original is a
+    copy of the function with the old code.
     """
 
     def __init__(self, function: FunctionType, make: Callable[[FunctionType], Callable[..., Any]]) -> None:

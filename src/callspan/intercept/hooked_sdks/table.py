@@ -1,7 +1,7 @@
 """Table of the hooks of SDKs with a hook of their own.
 
-The names exist in google-genai 1.33 to 3.x (those of older interactions in 1.55 to 2.8), botocore 1.34 to 1.44,
-aiobotocore 2.13 to 3.x.
+The names exist in google-genai 1.33 to 3.x (older interactions: 1.55 to 2.8), botocore 1.34 to 1.44, aiobotocore 2.13
+to 3.x.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class _Bytes(Watch):
 
 
 def _with_tail(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
-    """Yield the pieces and keep their last bytes, in which a server may state an error that the SDK ignores."""
+    """Yield the pieces and keep their last bytes: a server may state an error there that the SDK ignores."""
     tail = observer.tail
     for piece in pieces:
         tail += piece
@@ -119,7 +119,7 @@ def _sending(pieces: Iterator[bytes], reading: Reading) -> Iterator[bytes]:
 
 
 class _AsyncPieces(Proxy):
-    """Passes on the pieces of another iterator; no generator, whose finalization would race with that of the inner."""
+    """Passes on the pieces of another iterator; no generator: its finalization would race with the inner one's."""
 
     __slots__ = ()
 
