@@ -46,6 +46,28 @@ def test_finish_reason_meanings(api: str, word: str, row: Json) -> None:
     assert normalised(word) == (word if means in ("unknown", "its own") else means)
 
 
+ONLY_A_REASON: dict[str, Json] = {
+    "chat_completions": {"choices": [{"finish_reason": "network_error"}]},
+    "messages": {"stop_reason": "network_error"},
+    "responses": {"status": "incomplete", "incomplete_details": {"reason": "network_error"}},
+    "generate_content": {"candidates": [{"finishReason": "network_error"}]},
+    "converse": {"stopReason": "network_error"},
+    "invoke_model": {"stop_reason": "network_error"},
+    "cohere_chat": {"finish_reason": "network_error"},
+    "cohere_chat_v1": {"finish_reason": "network_error"},
+    "ollama_chat": {"done_reason": "network_error"},
+    "text_generation": {"generated_text": "", "details": {"finish_reason": "network_error"}},
+    "watsonx_generation": {"results": [{"stop_reason": "network_error"}]},
+}
+
+
+@pytest.mark.parametrize("api", ONLY_A_REASON)
+def test_answer_with_nothing_but_a_failure_is_recognized(api: str) -> None:
+    info = endpoint(api).response_info(ONLY_A_REASON[api])
+    assert info.error is not None
+    assert (info.error.type, info.recognized) == ("network_error", True)
+
+
 @pytest.mark.parametrize("place", [{}, {"provider_specific_fields": None}])
 def test_native_finish_reason_reveals_a_renamed_failure(place: Json) -> None:
     native = {"native_finish_reason": "insufficient_system_resource"}
