@@ -1,7 +1,8 @@
 """Lineage: finds the call that a call continues, by comparing their messages.
 
-Each message has a node: a hash of itself and all messages before it. The answer of a call has a node too; a call whose
-prompt contains this node continues that call. Retries and forks share nodes as far as their messages are equal.
+Each message has a node: a hash of itself and all messages before it. The answer of a call has a node too. If the prompt
+of another call contains this node, that call continues the first. Retries and forks share nodes as far as their
+messages are equal.
 """
 
 from __future__ import annotations

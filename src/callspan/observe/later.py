@@ -33,7 +33,7 @@ from callspan.record.span_handle import with_span_ids
 
 _LINES: Final = fail_open("read the lines of a batch")
 _MAX_IDS: Final = 100_000
-"""Lines of a batch of which it is known whether they repeat an id."""
+"""Number of lines of a batch that are checked for repeated ids."""
 _COUNT: Final = fail_open("count a request that leaves no record")
 
 

@@ -325,7 +325,7 @@ class ClaudeCode:
         return lane
 
     def _note(self, event: ClaudeEvent, body: LoggedBody | None = None, *, waits_as: str = "") -> None:
-        """Note for the history that an event was read. `waits_as`: the id by which its request or tool may wait."""
+        """Note for the history that an event was read. `waits_as`: the id of its request or tool, which may wait."""
         if self._is_continued:
             kept = {name: value for name, value in event.attributes.items() if name in _NO_CONTENT}
             kept |= {} if body is None else _kept_of(body)

@@ -3,7 +3,7 @@
 A call is what its events say together. They come in any order, perhaps twice, some to one receiver and some to the one
 after it. So the readers keep the events, and say anew what the calls are whenever one is added. What they keep is here
 on disk too, written before a request is acknowledged: the next receiver reads it, and knows what the one before knew.
-It is bounded: the oldest events are forgotten, but never one whose request or tool still waits.
+It is bounded: the oldest events are forgotten, but never one with a request or tool that still waits.
 Content is not here: records have it, or the files of `waiting`.
 """
 
@@ -34,7 +34,7 @@ class ReadEvent(msgspec.Struct, frozen=True, tag="event", omit_defaults=True):
 
     event: LogEvent
     waits_as: str = ""
-    """The id by which its request or tool may wait, see `waiting`; empty for other events."""
+    """The id of its request or tool, which may wait, see `waiting`; empty for other events."""
 
 
 class WrittenRecord(msgspec.Struct, frozen=True, tag="record"):

@@ -187,7 +187,7 @@ class Inbox:
         return True
 
     def _noted(self, entry: Entry) -> Entry:
-        """Return an entry of which all is as in a record: only that may lie on disk."""
+        """Return an entry with everything as in a record: only that may lie on disk."""
         if self.waiting is None or isinstance(entry, WrittenRecord):
             return entry
         if isinstance(entry, ReadSpan):

@@ -400,7 +400,7 @@ class SpanReader:
         return not known and not node.call.is_written
 
     def _changed_by(self, node: _Span) -> Iterator[_Span]:
-        """Yield the calls whose record may be another one now that a span has come."""
+        """Yield the calls that may have another record now that a span has come."""
         if node.call is not None and not _calls_of(node):
             yield node
         for outer in (node, *self._outer(node)):

@@ -142,7 +142,7 @@ class Api(NamedTuple):
     role_of_model: str = "assistant"
     """The word for the role of the model's messages, in lower case."""
     repeats: tuple[str, ...] = ()
-    """Fields of an answer that repeat those of its request, or what the provider has kept of earlier ones."""
+    """Fields of an answer that repeat fields of its request, or what the provider has kept of earlier requests."""
     content: tuple[str, ...] = ()
     """Further fields of a request with what is said, which are no messages: documents, an expected answer."""
     texts: tuple[str, ...] = ()
@@ -161,7 +161,7 @@ class Api(NamedTuple):
     speech: Literal["response", "session", "transcript"] | None = None
     """What a call in a conversation by voice is: one answer, the whole session, or what was said."""
     repeats_credentials: bool = False
-    """Whether an answer may repeat settings with credentials, perhaps those of an earlier request."""
+    """Whether an answer may repeat settings with credentials, perhaps from an earlier request."""
     media_marks: tuple[bytes, ...] | None = None
     """Byte strings: every body with media has at least one of them. They are few, since every body is searched. None:
     unknown."""

@@ -285,7 +285,7 @@ class CallSpans:
 
 
 def _ignores_attributes(sampler: object) -> bool:
-    """Return whether a sampler, with those to which it delegates, is one of OpenTelemetry's own that reads none."""
+    """Return whether a sampler and the samplers behind it are OpenTelemetry's own, which read no attribute."""
     if type(sampler).__module__ != _SDK_SAMPLING:
         return False
     inner = (value for value in vars(sampler).values() if hasattr(value, "should_sample"))

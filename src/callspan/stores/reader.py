@@ -148,7 +148,7 @@ class Reader:
     def sessions(self, selection: CallFilter = _EVERY, *, call_labels: Sequence[str] = ()) -> Iterator[SessionSummary]:
         """Yield sessions, newest first by default. Those known only from their calls match no condition on labels.
 
-        `call_labels`: metadata keys whose values in the calls are read too, see `SessionSummary.call_labels`.
+        `call_labels`: metadata keys; their values in the calls are read too, see `SessionSummary.call_labels`.
         """
         ids = self.listed_session_ids(selection)
         while batch := list(islice(ids, _SESSIONS_AT_ONCE)):

@@ -58,7 +58,7 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
 _MAX_SEEN: Final = 16_384
 _FLUSHES: Final = Worker("callspan-flush")
 _WITHOUT_SPANS: Final = (NoOpTracerProvider, ProxyTracerProvider)
-"""The providers whose spans show nothing; the second one stands for that which the application may set later."""
+"""Providers of spans that show nothing; the second one stands for a provider that the application may set later."""
 _LOAD_STORES: Final = fail_open("import the delivery to stores")
 
 
