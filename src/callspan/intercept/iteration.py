@@ -133,5 +133,5 @@ class WatchedAsync(Proxy):
                     self._watch.lost()
 
 
-# The name of the usual iterator, by which older versions of Sentry tell sync and async streams apart.
+# The usual iterator's name: older versions of Sentry tell sync and async streams apart by it.
 WatchedAsync.__module__, WatchedAsync.__name__ = "builtins", "async_generator"

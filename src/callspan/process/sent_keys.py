@@ -113,7 +113,7 @@ def _list_of_keys(request: Any) -> list[str]:
 
 def _keys(request: Any) -> Iterator[str]:
     headers = request.headers
-    # httpx decodes all headers for a look at one; those of websockets may be there twice.
+    # httpx decodes all headers for a look at one; a websocket's may be there twice.
     pairs = getattr(headers, "raw", None)
     for name, value in getattr(headers, "raw_items", headers.items)() if pairs is None else pairs:
         if not _is_plain(name):

@@ -209,7 +209,7 @@ def _tokens(counters: object) -> dict[str, Any]:
     fresh, output = count(counters, "input_tokens"), count(counters, "output_tokens")
     total_input = None if fresh is None else fresh + (cache_read or 0) + (cache_write or 0)
     if fresh is None and output is None:
-        # Of servers that use OpenAI's names, whose input includes what was cached.
+        # From servers that use OpenAI's names. Their input includes what was cached.
         total_input, output = count(counters, "prompt_tokens"), count(counters, "completion_tokens")
         cache_read = count(counters, "prompt_tokens_details", "cached_tokens") if cache_read is None else cache_read
     return {

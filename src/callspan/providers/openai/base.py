@@ -178,7 +178,7 @@ def _params(body: dict[object, object], content: frozenset[str]) -> dict[str, ob
     params = parameters(body, content)
     prompt = body.get("prompt")
     if isinstance(prompt, dict):
-        # A prompt template, whose variables are content.
+        # A prompt template. Its variables are content.
         params["prompt"] = {key: prompt[key] for key in _TEMPLATE if isinstance(prompt.get(key), str)}
     return params
 

@@ -105,7 +105,7 @@ class RealtimeEvents(Creates[_Response]):
             response = mapping(event, "response") or {}
             create = self._answered(response)
             turn = create or _Response({}, {})
-            # Servers repeat the ids of responses; those of conversations are less likely the same.
+            # Servers repeat the ids of responses; ids of conversations are less likely the same.
             turn.identity = f"{text(response, 'conversation_id')} {identity}"
             if create is None:
                 turn.begun_ns = self._speech_ended_ns

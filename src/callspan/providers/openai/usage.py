@@ -66,7 +66,7 @@ PLACES: Final[dict[str, tuple[_Path, ...]]] = {
     "input_tokens": (
         ("prompt_tokens",),
         ("input_tokens",),
-        # Cohere, whose other counters are not charged
+        # Cohere; its other counters are not charged
         ("billed_units", "input_tokens"),
         ("tokens", "input_tokens"),
         # Ollama, llama.cpp, Vertex AI, watsonx and Bedrock, gateways in JavaScript
