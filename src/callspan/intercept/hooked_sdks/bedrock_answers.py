@@ -17,8 +17,9 @@ from callspan.fail_open import fail_open
 from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooked_sdks.bedrock_errors import fail
 from callspan.intercept.hooks import HookSteps
+from callspan.intercept.http_libraries.urllib3_bodies import RAW_BODIES, is_observed
 from callspan.intercept.invoked_chunks import take_invoked
-from callspan.intercept.iteration import Take, Watch, watched
+from callspan.intercept.iteration import Watch, watched
 from callspan.intercept.responses import parsing_error
 from callspan.observe.call import Call
 from callspan.providers import registry
@@ -27,8 +28,6 @@ from callspan.providers.wire_json import dig
 _STREAM: Final = fail_open("observe a stream of Bedrock")
 _BODY: Final = fail_open("copy the body of a model that was invoked")
 _MAX_BYTES: Final = 8 << 20
-_RAW_STREAM: Final = "urllib3.response"
-"""The module of the streams in bodies whose reads are observed."""
 
 
 def wire_json(value: Any) -> Any:
@@ -102,8 +101,6 @@ class _Events(Watch):
 
 BODIES: Final[StateByObject[BodyReader]] = StateByObject()
 """The readers of bodies."""
-RAW_STREAMS: Final[StateByObject[BodyReader]] = StateByObject()
-"""The readers of the streams inside bodies, which others may read, and which may outlive them."""
 
 
 class BodyReader:
@@ -123,15 +120,23 @@ class BodyReader:
         self._open = ["body"]
         """One item for each of the two that exists."""
         raw = getattr(body, names.BODY_STREAM.name, None)
-        if _is_observed(raw):
+        if is_observed(raw):
             self._open.append("stream")
-            RAW_STREAMS.put(raw, self, self._collected)
+            RAW_BODIES.put(raw, self, self._collected)
         BODIES.put(body, self, self._collected)
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing more is to be read."""
         return self._call.ended
+
+    @property
+    def is_passive(self) -> bool:
+        """Whether what the stream inside reads just now is that of the body itself, or nothing more is to be read."""
+        return self.is_own or self._call.ended
+
+    def begin(self, *, is_decoded: bool) -> None:
+        """Do nothing: bodies are not compressed."""
 
     def add(self, piece: bytes, *, is_last: bool) -> None:
         """Add what was read; `is_last`: whether nothing follows."""
@@ -154,6 +159,7 @@ class BodyReader:
 
     def failed(self, error: BaseException) -> None:
         """Report an exception of the reader."""
+        self.is_own = False
         fail(self._call, error, in_stream=False)
         self._pieces.clear()
 
@@ -177,7 +183,7 @@ class BodyReader:
         """Report that a block reads the stream inside, which is not observed where a stub has one of its own."""
         if isinstance(raw, BytesIO):
             self.add(raw.getvalue()[raw.tell() :], is_last=True)
-        elif RAW_STREAMS.get(raw) is not self:
+        elif RAW_BODIES.get(raw) is not self:
             self._is_read_elsewhere = True
 
     def _collected(self) -> None:
@@ -186,11 +192,6 @@ class BodyReader:
             with _BODY:
                 self._take_read()
             self._call.lost()
-
-
-def _is_observed(raw: object) -> bool:
-    """Return whether the reads of a stream are observed; an async body reads around them."""
-    return any(base.__module__ == _RAW_STREAM for base in type(raw).__mro__)
 
 
 class _Read:
@@ -227,43 +228,6 @@ def _reading_into(args: tuple[Any, ...], buffer: Any, _: object) -> _Read | None
     return _Read(reader, buffer)
 
 
-def _reading_raw(args: tuple[Any, ...], _: object, kwargs: dict[str, Any]) -> _Read | None:
-    reader = _active(RAW_STREAMS.get(args[0]))
-    return None if reader is None or reader.is_own else _Read(reader, _amount(args[1:], kwargs))
-
-
-def _iterating_raw(args: tuple[Any, ...], _: object, __: object) -> BodyReader | None:
-    reader = _active(RAW_STREAMS.get(args[0]))
-    return None if reader is None or reader.is_own else reader
-
-
-class _RawPieces(Watch):
-    """The pieces of a stream inside a body."""
-
-    step = _BODY
-    __slots__ = ("_reader",)
-
-    def __init__(self, reader: BodyReader) -> None:
-        self._reader = reader
-
-    def begun(self) -> Take:
-        return self._add
-
-    def _add(self, piece: bytes, *, is_last: bool = False) -> None:
-        if not self._reader.has_ended:
-            self._reader.add(piece, is_last=is_last)
-
-    def completed(self) -> None:
-        self._add(b"", is_last=True)
-
-    def failed(self, error: BaseException) -> None:
-        _report_failure(self._reader, error)
-
-
-def _raw_pieces(reader: BodyReader, pieces: Any) -> Any:
-    return watched(pieces, _RawPieces(reader))
-
-
 def _watched(args: tuple[Any, ...], _: object, __: object) -> BodyReader | None:
     return _active(BODIES.get(args[0]))
 
@@ -274,11 +238,6 @@ def _report_piece(reading: _Read, piece: bytes) -> None:
     is_all = amount is None or (isinstance(amount, int) and amount < 0)
     with _BODY:
         reading.reader.add(piece, is_last=is_all or (not piece and amount != 0))
-
-
-def _report_part(reading: _Read, piece: bytes) -> None:
-    with _BODY:
-        reading.reader.add(piece, is_last=not piece and reading.amount != 0)
 
 
 def _report_buffer(reading: _Read, size: int) -> None:
@@ -293,14 +252,9 @@ def _report_lines(reading: _Read, lines: list[bytes]) -> None:
         reading.reader.add(b"".join(lines), is_last=True)
 
 
-def _report_failure(reader: BodyReader, error: BaseException) -> None:
-    reader.is_own = False
-    with _BODY:
-        reader.failed(error)
-
-
 def _read_failed(reading: _Read, error: BaseException) -> None:
-    _report_failure(reading.reader, error)
+    with _BODY:
+        reading.reader.failed(error)
 
 
 def _closed(reader: BodyReader, _: object) -> None:
@@ -313,15 +267,6 @@ READ_INTO: Final = HookSteps(step=_BODY, before=_reading_into, on_return=_report
 """Copies what `readinto` of a body reads."""
 READ_LINES: Final = HookSteps(step=_BODY, before=_reading, on_return=_report_lines, on_error=_read_failed)
 """Copies what `readlines` of a body returns."""
-READ_RAW: Final = HookSteps(step=_BODY, before=_reading_raw, on_return=_report_piece, on_error=_read_failed)
-"""Copies what others read of the stream inside a body: `with` blocks, or bodies that other instrumentations make.
-
-All of its methods read by `read`, `read1` or, if it is chunked, `read_chunked`.
-"""
-READ_RAW_PART: Final = HookSteps(step=_BODY, before=_reading_raw, on_return=_report_part, on_error=_read_failed)
-"""As `READ_RAW`, around `read1`, which returns what there is."""
-ITERATE_RAW: Final = HookSteps(step=_BODY, before=_iterating_raw, on_return=_raw_pieces)
-"""As `READ_RAW`, around `read_chunked`, a generator."""
 ENTER: Final = HookSteps(step=_BODY, before=_watched, on_return=BodyReader.entered)
 """Notes a `with` block of a body, which reads the stream inside."""
 CLOSE: Final = HookSteps(step=_BODY, before=_watched, on_return=_closed, on_error=_closed)

@@ -50,18 +50,6 @@ _BEDROCK: Final = (
         "close", ("botocore.eventstream:EventStream",), bedrock_answers.CLOSE_STREAM.around,
         "streams that are closed early; they end when collected",
     ),
-    Hook(
-        "read", ("urllib3.response:HTTPResponse",), bedrock_answers.READ_RAW.around,
-        "bodies of models that were invoked, read in a block or by another instrumentation",
-    ),
-    Hook(
-        "read1", ("urllib3.response:HTTPResponse",), bedrock_answers.READ_RAW_PART.around,
-        "the same, read as its bytes arrive", with_="read1",
-    ),
-    Hook(
-        "read_chunked", ("urllib3.response:HTTPResponse",), bedrock_answers.ITERATE_RAW.around,
-        "the same, iterated if it is chunked", with_="read_chunked",
-    ),
     Hook("read", _BODIES, bedrock_answers.READ.around, _SYNC_CONTENT),
     Hook(
         "readinto", _BODIES, bedrock_answers.READ_INTO.around, _SYNC_CONTENT, reads={"b": 1}, with_="readinto"

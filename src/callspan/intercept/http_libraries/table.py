@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.intercept.hook_rows import Hook, both
-from callspan.intercept.http_libraries import own_spans, raw, sends
+from callspan.intercept.http_libraries import own_spans, raw, sends, urllib3_bodies
 
 _HTTP: Final = ("httpx2", "httpx")
 LIBRARIES: Final = (*_HTTP, "mistralai")
 """The HTTP libraries, and an SDK above them that traces itself."""
+_BODY: Final = ("urllib3.response:HTTPResponse",)
 
 
 def _of_http(owner: str) -> tuple[str, ...]:
@@ -31,5 +32,11 @@ HOOKS: Final[tuple[Hook, ...]] = (
     Hook(
         "before_request", ("mistralai.client._hooks.tracing:TracingHook", "mistralai._hooks.tracing:TracingHook"),
         own_spans.without_span, "one span per call where mistralai traces itself: there are two", reads={"request": 2},
+    ),
+    Hook("read", _BODY, urllib3_bodies.READ.around, "content of answers that are read as they come"),
+    Hook("read1", _BODY, urllib3_bodies.READ_PART.around, "the same, read as its bytes arrive", with_="read1"),
+    Hook(
+        "read_chunked", _BODY, urllib3_bodies.ITERATE.around, "the same, iterated if it is chunked",
+        with_="read_chunked",
     ),
 )  # fmt: skip
