@@ -70,8 +70,9 @@ def is_deadline(error: BaseException) -> bool:
 
 def error_status(error: BaseException) -> int | None:
     """Return the HTTP status of the error, stated by the exception itself or by its response."""
-    for holder in (error, value_of(partial(getattr, error, "response", None))):
-        status = value_of(partial(getattr, holder, "status_code", None))
+    response = value_of(partial(getattr, error, "response", None))
+    for holder, name in ((error, "status_code"), (response, "status_code"), (error, "status")):  # the last is aiohttp's
+        status = value_of(partial(getattr, holder, name, None))
         # A mid-stream error of the anthropic SDK has the status of the stream's start: 200.
         if isinstance(status, int) and status >= FIRST_ERROR:
             return status

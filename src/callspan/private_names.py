@@ -24,7 +24,7 @@ MODULES: Final = (
     *(f"{profile.package}.{module}" for profile in GENERATED for module in ("_base_client", "_streaming")),
     "claude_agent_sdk._internal.transport.subprocess_cli",
     "openai._resource", "anthropic._models", "botocore.eventstream", "botocore.response",
-    "httpx._client", "httpx2._client",
+    "httpx._client", "httpx2._client", "requests.models", "aiohttp.payload", "aiohttp.client_reqrep", "aiohttp.streams",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
 )  # fmt: skip
@@ -119,6 +119,20 @@ INNER_STREAM: Final = PrivateName(
     tuple(f"{library}._client:Bound{kind}Stream" for library in ("httpx", "httpx2") for kind in ("Sync", "Async")),
     "raw bytes are not observed", "the ends of answers that other code reads as raw bytes",
 )  # fmt: skip
+CONSUMED: Final = PrivateName(
+    "_content_consumed", ("requests.models:Response",), "each answer is treated as unread",
+    "the content of answers that requests has read",
+)  # fmt: skip
+PAYLOAD_VALUE: Final = PrivateName(
+    "_value", ("aiohttp.payload:Payload",), "bodies are treated as read while they are sent", "all calls by aiohttp"
+)
+READ_BODY: Final = PrivateName(
+    "_body", ("aiohttp.client_reqrep:ClientResponse",), "each answer is treated as unread",
+    "answers that a session has read",
+)  # fmt: skip
+STREAM_BUFFER: Final = PrivateName(
+    "_buffer", ("aiohttp.streams:StreamReader",), "no answer is observed", "the content and ends of answers of aiohttp"
+)
 URI: Final = PrivateName(
     "uri", ("websockets.client:ClientProtocol",), "its name in websockets 13 is read", with_="process_response"
 )
@@ -130,7 +144,7 @@ AGENT_OPTIONS: Final = PrivateName("_options", _AGENTS, _NOT_RECEIVED, "the call
 READ: Final = (
     RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
-    INTERNAL, INNER_STREAM, URI, EVENT_GENERATOR, BODY_STREAM,
+    INTERNAL, INNER_STREAM, CONSUMED, PAYLOAD_VALUE, READ_BODY, STREAM_BUFFER, URI, EVENT_GENERATOR, BODY_STREAM,
     METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS, SPAN_PROCESSOR, CONVERSATION_ID_KEY,
 )  # fmt: skip
 """Names that are read or set."""

@@ -104,6 +104,16 @@ class AttemptLog:
             self.has_connection = _CONNECTION in extensions
             self.is_from_cache = not _FROM_CACHE.isdisjoint(extensions) and _is_from_cache(extensions)
 
+    @property
+    def last_status(self) -> int | None:
+        """The status of the last request's answer; None if it has none yet."""
+        return self._attempts[-1].status if self._attempts else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last request was answered, or has failed."""
+        return bool(self._attempts) and (self.last_status or self._attempts[-1].exception) is not None
+
     def _unanswered(self) -> _OpenAttempt:
         """Return the last attempt, or a new one if it has an answer: manual calls may not report starts."""
         last = self._attempts[-1] if self._attempts else None

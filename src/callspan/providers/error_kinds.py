@@ -44,11 +44,12 @@ _EXCEPTIONS: Final = {
     "connection": (
         "APIConnectionError TransportError NetworkError ProtocolError ProxyError ConnectionError ClientConnectionError"
         " ClientPayloadError SSLError gaierror IncompleteRead ConnectionClosed WebSocketConnectionClosedError"
-        " InvalidMessage HTTPClientError ResponseStreamingError IncompleteReadError"
+        " InvalidMessage HTTPClientError ResponseStreamingError IncompleteReadError ChunkedEncodingError"
+        " NewConnectionError"
     ),
     "parsing": (
         "APIResponseValidationError JSONDecodeError ValidationError UnicodeDecodeError DecodingError DecodeError"
-        " LengthFinishReasonError ResponseParserError ParserError"
+        " LengthFinishReasonError ResponseParserError ParserError ContentDecodingError"
     ),
     "content_filter": "ContentFilterFinishReasonError",
     "auth": (

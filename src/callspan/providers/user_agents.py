@@ -40,8 +40,12 @@ _USER_AGENTS: Final = (
     _Row(re.compile(r"ibm-watsonx-ai/(\S+)"), "ibm-watsonx-ai", "ibm.watsonx.ai"),
     _Row(re.compile(r"(?:Async)?Perplexity/Python (\S+)"), "perplexityai", "perplexity"),
     _Row(re.compile(r"(?:Async)?Writer/Python (\S+)"), "writer-sdk", "writer"),
+    _Row(re.compile(r"azsdk-python-ai-inference/(\S+)"), "azure-ai-inference", "azure.ai.inference"),
+    _Row(re.compile(r"VoyageAI/\S+ PythonBindings/(\S+)"), "voyageai", "voyageai"),
     _Row(re.compile(r"python-httpx2/(\S+)"), "httpx2"),
     _Row(re.compile(r"python-httpx/(\S+)"), "httpx"),
+    _Row(re.compile(r"python-requests/(\S+)"), "requests"),
+    _Row(re.compile(r"Python/\S+ aiohttp/(\S+)"), "aiohttp"),
 )
 _PRODUCT: Final = re.compile(r"[A-Za-z][\w.+-]{0,63}/[0-9][\w.+-]{0,31}(?=[ ;]|$)")
 """A product and its version, as any user agent begins."""

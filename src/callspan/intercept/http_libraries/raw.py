@@ -79,7 +79,7 @@ class _Bytes(Watch):
     def begun(self) -> Take:
         if (reader := self._observer.call.byte_reader) is not None:
             return reader.add
-        copy = _Copy(self._observer)
+        copy = Copy(self._observer)
         self._completed = copy.completed
         return copy.add
 
@@ -168,8 +168,8 @@ class _TailReader(_AsyncPieces):
         return piece
 
 
-class _Copy:
-    """The data read so far: pieces of one body, or server-sent events, which are passed on as they arrive."""
+class Copy:
+    """What was read of an answer so far: pieces of one body, or events, which are passed on as they arrive."""
 
     __slots__ = (
         "_chunks_before", "_events", "_file", "_is_over", "_is_whole", "_left", "_observer", "_parsed_by_sdk",

@@ -1,10 +1,11 @@
-"""Wire calls: requests of any code to models, through httpx or httpx2, known by their path and body alone.
+"""Wire calls: requests of any code to models, through any HTTP library, known by their path and body alone.
 
 Each HTTP request is one call, because what repeats it is above the HTTP library. A request within a call of a hooked
 SDK is an attempt of that call; below a request that is a call, as of a transport that calls a model, nothing is counted
 again. A request of a supported SDK outside of its call is none either: the SDK was left out, or the call must not be
 observed. The content type says how an answer is read, else its first bytes. Bytes that pass around `iter_bytes` are not
-read, but it is seen whether they came to their end (`raw_streams`).
+read, but it is seen whether they came to their end (`raw_streams`). Requests and answers of other libraries than httpx
+are shown under its names (`exchanges`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
 from callspan.providers.hosts import port_of, provider_of_server
 from callspan.providers.rate_limits import relevant_headers, request_id
 from callspan.providers.user_agents import UserAgent, user_agent_of
-from callspan.record.call import ErrorInfo, Request
+from callspan.record.call import ErrorInfo, Outcome, Request, StreamEnd
 
 _OPEN: Final = fail_open("observe a request to a model")
 _DESCRIBE: Final = fail_open("read model and stream of a request to a model")
@@ -71,25 +72,29 @@ class WireCall(OpenCall):
     def fail(self, error: BaseException) -> None:
         """End the call with the exception that is raised to the caller, or with an interrupt. May be repeated."""
         self.leave()
-        self.call.attempts.failed(type(error), error_status(error))
-        how, outcome, info = failure(error, in_stream=False)
+        how, outcome, info = self.failure(error)
         if info is not None and _URL in (info.message or ""):  # its query may have a key
             info = msgspec.structs.replace(info, message=None)
         self.call.end(how, outcome, info)
+
+    def failure(self, error: BaseException) -> tuple[StreamEnd | None, Outcome, ErrorInfo]:
+        """Record the failure of the last attempt; return how the call ends."""
+        self.call.attempts.failed(type(error), error_status(error))
+        return failure(error, in_stream=False)
 
     def answered(self, response: Any) -> None:
         """End a call whose answer was read, or observe the answer while it is read."""
         self.leave()
         remember_result(response, self.call.id_cell)
-        call, status, headers = self.call, response.status_code, relevant_headers(response.headers.raw)
-        call.attempts.headers_received(status, headers, None, response.extensions)
+        call, status = self.call, response.status_code
+        self.note_answer(response)
         failed = status >= FIRST_ERROR
         if failed and response.history:
             call.attempts.request = response.request  # a redirect has added a key to its URL
         is_requested = call.streaming and not getattr(call.endpoint, "returns_files", False)
         call.set_streaming(not failed and is_stream(response, is_requested=is_requested))
         if not response.is_closed:
-            WireObserver(self, response).release()
+            self.observe(response)
             return
         content = response.content
         body = self._folded(content, response) if call.streaming else self._whole(content)
@@ -104,6 +109,17 @@ class WireCall(OpenCall):
         elif body is None and is_json(response):
             error = parsing_error(content)
         call.end(how=None, error=error)
+
+    def note_answer(self, response: Any) -> None:
+        """Record the answer to the last attempt."""
+        headers = relevant_headers(response.headers.raw)
+        self.call.attempts.headers_received(response.status_code, headers, None, response.extensions)
+
+    def observe(self, response: Any) -> None:
+        """Observe an open answer while it is read."""
+        observer = WireObserver(self, response, response.status_code)
+        raw_streams.observe(response, observer)
+        observer.release()
 
     def _whole(self, content: bytes) -> object:
         """Return the JSON of a body; of the chunks of a stream in a list, what they join to."""
@@ -128,14 +144,14 @@ class WireObserver(ResponseObserver):
     ends_with_last_event = True
     __slots__ = ("_invokes", "_left", "_status")
 
-    def __init__(self, opened: WireCall, response: Any) -> None:
-        super().__init__(opened.call, response, is_open=True)
-        self._status, self._invokes = response.status_code, opened.invokes
+    def __init__(self, opened: WireCall, response: Any, status: int, *, is_open: bool = True) -> None:
+        """`is_open` False: the collection of the response is no end, because it may be read without it."""
+        super().__init__(opened.call, response, is_open=is_open)
+        self._status, self._invokes = status, opened.invokes
         self._left = stated_length(response)
         """Number of raw bytes that have not been read yet; None if unknown."""
         if opened.call.streaming:
             self.on_data = self._take
-        raw_streams.observe(response, self)
 
     def parser(self) -> Parser:
         """Return the parser for the content type of the response."""
@@ -214,12 +230,18 @@ def _error_of_status(call: Call, status: int, body: object) -> ErrorInfo:
     return error_info(status=status, body=body, request_id=request_id(call.attempts.headers))
 
 
-def _opened(_args: object, request: Any, _kwargs: object) -> WireCall | None:
-    """Start the call of a request; return None if it is none, must not be observed, or is sent for another call."""
+def is_within_call() -> bool:
+    """Return whether the running code sends the request of another call."""
     open_call = CURRENT_CALL.get()
-    if (open_call is not None and open_call.is_sending) or READING.get() is not None:
-        return None
-    if not HOOK_CONTEXT.http_calls or request.method != _POST:
+    return (open_call is not None and open_call.is_sending) or READING.get() is not None
+
+
+def opened(request: Any, kind: type[WireCall], context: Context | None = None) -> WireCall | None:
+    """Start the call of a request; return None if it is none, must not be observed, or is sent for another call.
+
+    `context` is that of the code that sends it; None for the current one.
+    """
+    if is_within_call() or not HOOK_CONTEXT.http_calls or request.method != _POST:
         return None
     url, path = request.url, _path_of(request)
     wire = wires.of_path(path)
@@ -243,9 +265,9 @@ def _opened(_args: object, request: Any, _kwargs: object) -> WireCall | None:
         return None
     if not HOOK_CONTEXT.warned_about_other_tracers:
         HOOK_CONTEXT.warn_about_other_tracers()
-    context = otel_context.get_current()
+    context = otel_context.get_current() if context is None else context
     call = Call(factory, endpoint, _info(url, wire, user_agent, endpoint, body), alone=not context)
-    wire_call = WireCall(call, context, invokes=invokes)
+    wire_call = kind(call, context, invokes=invokes)
     call.sent(content, body, header_params=header_params(request.headers) if invokes else None)
     call.attempts.started(request=request)
     if wire_call.inject:
@@ -291,6 +313,11 @@ def _info(url: Any, wire: wires.Wire, user_agent: UserAgent, endpoint: Endpoint,
         sdk=user_agent.sdk, server_address=url.host, server_port=port_of(url.scheme, url.port),
         model=described.model or wire.model, stream=wire.stream or described.stream,
     )  # fmt: skip
+
+
+def _opened(_args: object, request: Any, _kwargs: object) -> WireCall | None:
+    """Start the call of a request of httpx."""
+    return opened(request, WireCall)
 
 
 CALL: Final = HookSteps(
