@@ -11,12 +11,15 @@ from contextlib import suppress
 from types import FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
+import aiohttp
 import httpx
 import pytest
+import requests
 from tests.calls.bedrock_clients import ASK, LLAMA
 from tests.calls.bedrock_clients import client_of as bedrock_client
 from tests.calls.google_clients import client_of as google_client
 from tests.support.mode import Mode
+from tests.support.waiting import until_async
 
 from callspan.testing import Capture, capture
 
@@ -66,6 +69,14 @@ async def wire(mode: Mode) -> Any:
     return await mode.wait(client.send(request, stream=True))
 
 
+async def other_wire(mode: Mode) -> Any:
+    """By requests; async by aiohttp."""
+    session = mode.keep(aiohttp.ClientSession() if mode.is_async else requests.Session())
+    options = {} if mode.is_async else {"stream": True}
+    url = f"{mode.provider.openai_url}/chat/completions"
+    return await mode.wait(session.post(url, json=CHAT | {"stream": True}, **options))
+
+
 class Closed:
     def __init__(self, client: Any, mode: Mode) -> None:
         self.client, self._mode = client, mode
@@ -113,6 +124,18 @@ def raw_bytes_of(response: Any) -> Any:
     return response.aiter_raw() if isinstance(response.stream, httpx.AsyncByteStream) else response.iter_raw()
 
 
+def content_of(response: Any) -> Any:
+    return response.iter_content(None) if hasattr(response, "iter_content") else response.content.iter_any()
+
+
+def lines_of(response: Any) -> Any:
+    return response.iter_lines() if hasattr(response, "iter_lines") else aiter(response.content)
+
+
+def body_of(response: Any) -> Any:
+    return response.raw.stream() if hasattr(response, "raw") else response.content.iter_chunks()
+
+
 def segments_of(answer: Any) -> Any:
     is_sync = hasattr(answer.response_stream, "iter_bytes") and not hasattr(answer.response_stream.stream, "aclose")
     return answer.segments() if is_sync else answer.async_segments()
@@ -126,6 +149,9 @@ WAYS: Final = {
     "stream of anthropic": Way(anthropic_stream, ("", "_iterator", "response", "response.stream"), itself),
     "bytes of httpx": Way(wire, _HTTPX, bytes_of),
     "raw bytes of httpx": Way(wire, _HTTPX, raw_bytes_of),
+    "content of requests or aiohttp": Way(other_wire, ("",), content_of),
+    "lines of requests or aiohttp": Way(other_wire, ("",), lines_of),
+    "body of requests or aiohttp": Way(other_wire, ("",), body_of),
     "answer of google-genai": Way(google, ("", "response_stream"), segments_of),
     "stream of Bedrock": Way(converse, ("", "_raw_stream", "_event_generator"), itself),
     "invoked stream of Bedrock": Way(invoked_stream, ("", "_raw_stream", "_event_generator"), itself),
@@ -246,7 +272,8 @@ async def test_object_dies_as_early_as_without_callspan(act: str, way: Way, mode
     bare = await live_parts(act, mode, way)
     with capture() as seen:
         ours = await live_parts(act, mode, way)
-        await mode.collect()
+        await mode.close()  # aiohttp keeps an open response until its connection ends
+        await until_async(lambda: gc.collect() >= 0 and seen.records)
         assert len(seen.records) == 1
     assert {path for path, lives in ours.items() if lives} <= {path for path, lives in bare.items() if lives}
 

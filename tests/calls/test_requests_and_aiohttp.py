@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import io
 import json
@@ -29,7 +30,7 @@ from tests.support.calls import CHAT, End, ask, caught, everywhere, the_call, us
 from tests.support.http_apis import APIS, COUNTS, Api
 from tests.support.left_behind import unrecorded
 from tests.support.mode import Mode
-from tests.support.waiting import HANG_MS
+from tests.support.waiting import HANG_MS, until_async
 from urllib3.util.retry import Retry
 
 import callspan
@@ -275,12 +276,11 @@ ENDS: dict[str, End] = {
 }  # fmt: skip
 
 
-async def let_go(mode: Mode) -> None:
+async def let_go(mode: Mode, seen: Capture) -> None:
     """Collect what was dropped; aiohttp keeps an open response until its connection ends."""
     if mode.is_async:
         await mode.close()
-        await asyncio.sleep(0.01)
-    await mode.collect()
+    await until_async(lambda: gc.collect() >= 0 and seen.records)
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -292,7 +292,7 @@ async def test_stream_endings(name: str, mode: Mode, seen: Capture) -> None:
     with suppress(Exception):
         await row.act(mode, response)
     del response
-    await let_go(mode)
+    await let_go(mode, seen)
     record = the_call(seen)
     assert record.stream is not None
     assert (record.outcome, record.stream.end, record.stream.complete) == (row.outcome, row.end, row.complete)
@@ -367,7 +367,7 @@ async def test_status_is_the_error_whatever_is_read(act: Any, mode: Mode, seen: 
     response = await post(mode, APIS["chat"], stream=True)
     await act(mode, response)
     del response
-    await let_go(mode)
+    await let_go(mode, seen)
     record = the_call(seen)
     assert record.error is not None
     assert (record.outcome, record.stream, record.rate_limited) == ("error", None, True)

@@ -1,4 +1,4 @@
-"""Uses of a model: by each SDK and by httpx, as an application has them, with what it gets of them."""
+"""Uses of a model: by each SDK and HTTP library, as an application has them, with what it gets of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
+import aiohttp
 import anthropic
 import httpx
 import openai
 import pytest
+import requests
 from tests.support.calls import CHAT, MESSAGE
 
 import callspan
@@ -68,6 +70,19 @@ class Clients:
         client = httpx.AsyncClient(base_url=self.provider.url, limits=NO_LIMITS)
         self._open.callback(lambda: self.loop.run_until_complete(client.aclose()))
         return client
+
+    @cached_property
+    def requests(self) -> requests.Session:
+        return self._open.enter_context(requests.Session())
+
+    @cached_property
+    def aiohttp(self) -> aiohttp.ClientSession:
+        async def session() -> aiohttp.ClientSession:
+            return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+        made = self.loop.run_until_complete(session())
+        self._open.callback(lambda: self.loop.run_until_complete(made.close()))
+        return made
 
     @cached_property
     def google(self) -> Any:
@@ -190,6 +205,52 @@ def http_async(clients: Clients) -> Any:
     return clients.loop.run_until_complete(read())
 
 
+def by_requests(clients: Clients) -> Any:
+    return clients.requests.post(clients.provider.url + PATH, json=CHAT).json()["choices"]
+
+
+def requests_stream(clients: Clients) -> Any:
+    with clients.requests.post(clients.provider.url + PATH, json=STREAMED, stream=True) as response:
+        return len([*response.iter_lines()])
+
+
+def requests_left(clients: Clients) -> Any:
+    with clients.requests.post(clients.provider.url + PATH, json=STREAMED, stream=True) as response:
+        return bool(next(response.iter_lines()))
+
+
+def requests_raw(clients: Clients) -> Any:
+    with clients.requests.post(clients.provider.url + PATH, json=STREAMED, stream=True) as response:
+        return b"[DONE]" in response.raw.read()
+
+
+def aiohttp_async(clients: Clients) -> Any:
+    async def read() -> Any:
+        async with session.post(clients.provider.url + PATH, json=CHAT) as response:
+            return (await response.json())["choices"]
+
+    session = clients.aiohttp
+    return clients.loop.run_until_complete(read())
+
+
+def aiohttp_async_stream(clients: Clients) -> Any:
+    async def read() -> Any:
+        async with session.post(clients.provider.url + PATH, json=STREAMED) as response:
+            return len([line async for line in response.content])
+
+    session = clients.aiohttp
+    return clients.loop.run_until_complete(read())
+
+
+def aiohttp_async_left(clients: Clients) -> Any:
+    async def read() -> Any:
+        async with session.post(clients.provider.url + PATH, json=STREAMED) as response:
+            return bool(await response.content.readline())
+
+    session = clients.aiohttp
+    return clients.loop.run_until_complete(read())
+
+
 def refusal_of(ask: Callable[[], object]) -> type[Exception]:
     """Return the class of the exception that the SDK raises; any other exception goes on."""
     try:
@@ -256,7 +317,11 @@ def invoke_stream(clients: Clients) -> Any:
 
 
 GENERATED: Final = (plain, plain_async, stream, left_stream)
-HTTP: Final = (http, http_refused, http_unsent, http_stream, http_raw, http_left, http_async)
+HTTP: Final = (
+    http, http_refused, http_unsent, http_stream, http_raw, http_left, http_async,
+    by_requests, requests_stream, requests_left, requests_raw, aiohttp_async,
+    aiohttp_async_stream, aiohttp_async_left,
+)  # fmt: skip
 HOOKED: Final = (
     google, google_refused, google_stream, google_left, google_async, google_tools,
     converse, converse_refused, converse_stream, converse_left, invoke_model, invoke_stream,

@@ -11,6 +11,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
+from callspan.fail_open import fail_open
+
+_COLLECTED: Final = fail_open("note that an object was collected")
 _T = TypeVar("_T")
 _State = tuple[weakref.ref[Any], _T]
 
@@ -33,15 +36,16 @@ class StateByObject(Generic[_T]):
 
         Neither may refer to the object. Raises TypeError if it cannot be weakly referenced.
         """
-        # The states are bound for interpreter shutdown, when module globals are cleared.
-        states, identity = self._states, id(owner)
+        # Both are bound for interpreter shutdown, when module globals are cleared.
+        states, identity, step = self._states, id(owner), _COLLECTED
 
         def forget(reference: object) -> None:
             entry = states.get(identity)
             if entry is not None and entry[0] is reference:
                 del states[identity]
                 if collected is not None:
-                    collected()
+                    with step:
+                        collected()
 
         states[identity] = (weakref.ref(owner, forget), state)
 

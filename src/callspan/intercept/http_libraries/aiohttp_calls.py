@@ -143,6 +143,10 @@ class _Observer(WireObserver):
         self._broken_at: int | None = None
         """The `id()` of the traceback of the exception that the next read raises; None if there is none."""
 
+    def waited(self, _: object = None) -> None:
+        """Report that the task waits no longer."""
+        self.is_waiting = False
+
     def interrupted(self, error: BaseException) -> None:
         """Report the exception of a read that another one may follow."""
         self._interruption = failure(error)
@@ -224,7 +228,7 @@ def _made(state: tuple[_Sending, Any], _: object) -> None:
 
 
 def _reader_of(args: tuple[Any, ...], _: object, __: object) -> _Reader | None:
-    return STREAMS.get(getattr(args[0], names.STREAM_BUFFER.name, None))
+    return STREAMS.get(_buffer_of(args[0]))
 
 
 def _waiting(args: tuple[Any, ...], _: object, __: object) -> _Observer | None:
@@ -236,12 +240,8 @@ def _waiting(args: tuple[Any, ...], _: object, __: object) -> _Observer | None:
     return reader.observer
 
 
-def _waited(observer: _Observer, _: object) -> None:
-    observer.is_waiting = False
-
-
 def _wait_failed(observer: _Observer, error: BaseException) -> None:
-    observer.is_waiting = False
+    observer.waited()
     if isinstance(error, Exception):
         observer.failed(error)
     else:
@@ -263,10 +263,15 @@ def _breaking(args: tuple[Any, ...], error: Any, _: object) -> None:
         reader.observer.broken(error)
 
 
-def _closing(args: tuple[Any, ...], _: object, __: object) -> None:
+def _closing(args: tuple[Any, ...], _: object, __: object) -> tuple[_Observer, BaseException | None] | None:
+    """Return the observer of a response, and the exception that its reads raise before it is closed."""
     observer = OBSERVERS.get(id(args[0]))
-    if isinstance(observer, _Observer):
-        observer.left(args[0].content.exception())
+    return (observer, args[0].content.exception()) if isinstance(observer, _Observer) else None
+
+
+def _closed(state: tuple[_Observer, BaseException | None], _: object) -> None:
+    observer, error = state
+    observer.left(error)
 
 
 SEND: Final = HookSteps(
@@ -280,9 +285,11 @@ TAKE: Final = HookSteps(step=_READ, before=_reader_of, on_return=_Reader.add)
 """Copies the bytes that are taken from a stream, around `StreamReader._read_nowait_chunk`."""
 TAKE_IN_TIME: Final = HookSteps(step=_READ, before=_reader_of, on_return=_taken, on_error=_read_failed)
 """Reports the end of the time for the whole exchange, around `StreamReader._read_nowait`."""
-WAIT: Final = HookSteps(step=_READ, before=_waiting, on_return=_waited, on_error=_wait_failed)
+WAIT: Final = HookSteps(
+    step=_READ, before=_waiting, on_return=_Observer.waited, on_error=_wait_failed, on_failure=_Observer.waited,
+)  # fmt: skip
 """Reports how a wait for bytes ends, around `StreamReader._wait`."""
 BREAK: Final = HookSteps(step=_READ, before=_breaking)
 """Notes the exception that the next read raises, around `StreamReader.set_exception`."""
-CLOSE: Final = HookSteps(step=_READ, before=_closing)
-"""Reports that a response is closed or released, before its stream is."""
+CLOSE: Final = HookSteps(step=_READ, before=_closing, on_return=_closed, on_error=_closed)
+"""Reports that a response was closed or released, around `ClientResponse.close` and `release`."""
