@@ -95,7 +95,7 @@ class BedrockInstrumentor(_Instrumentor, source="bedrock"):
 
 
 class HTTPInstrumentor(_Instrumentor, source="http"):
-    """Instruments all other code that calls models by httpx or httpx2, see the setting `http`.
+    """Instruments all other code that calls models by an HTTP library, see the setting `http`.
 
     `instrument()` takes the arguments of `callspan.instrument()`. Under `opentelemetry-instrument` it is off
     if `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out an SDK, unless `CALLSPAN_HTTP` is on.

@@ -107,8 +107,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         media: `reference`: base64 images, audio and files become `{sha256, mime, bytes}`; `inline` keeps them, and
             hashes the audio of websockets; otherwise its bytes are only counted. Default: `reference`.
         propagate: Send W3C `traceparent` to the provider. Default: off.
-        http: Record requests to models that other code, or an SDK without a hook, sends by httpx or httpx2, known by
-            their path and body. Off if you list `sdks` without `http`. Default: on.
+        http: Record requests to models that other code, or an SDK without a hook, sends by httpx, httpx2, requests or
+            aiohttp, known by their path and body. Off if you list `sdks` without `http`. Default: on.
         stream_usage: Request the usage of OpenAI chat streams, and hide the extra chunk from the caller. Default: off.
         estimate_usage: Estimate tokens if the provider returns none; marked as estimates. Default: off.
         chunk_log: Number of chunks per stream to record with time and kind. Default: 0.

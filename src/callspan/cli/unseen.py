@@ -22,10 +22,9 @@ class Unseen(NamedTuple):
 
 _PACKAGES: Final = (
     Unseen("xai-sdk", "xai_sdk", "it sends by gRPC"),
-    Unseen("azure-ai-inference", "azure.ai.inference", "it sends by requests and aiohttp"),
     Unseen("google-generativeai", "google.generativeai", "it sends by gRPC"),
     Unseen("google-cloud-aiplatform", "vertexai", "its generative models send by gRPC"),
-    Unseen("litellm", "litellm", "`aiohttp_openai/` sends by aiohttp, its native mode by no Python code", False),
+    Unseen("litellm", "litellm", "its native mode sends by no Python code", False),
     Unseen("dspy", "dspy", "its default engine has sockets of its own; `engine=\"litellm\"` is recorded", False),
 )  # fmt: skip
 WAY_OUT: Final = (

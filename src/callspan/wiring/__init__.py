@@ -392,8 +392,8 @@ def instrument(
             enabled, log events there, through global providers for the signals that have no provider yet.
             `none` in `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` disables a signal.
         redact: A function from record to record, applied before a record is exported or stored; False removes it.
-        sdks: The SDKs to patch, and `http` for all other code that calls models by httpx or httpx2; a second call adds
-            to them. Default: all.
+        sdks: The SDKs to patch, and `http` for all other code that calls models by an HTTP library; a second call
+            adds to them. Default: all.
         settings: Any of `callspan.Settings`, such as `stores`, `content` and `vocabularies`.
 
     Returns:

@@ -1,7 +1,8 @@
 """Own spans: those that an SDK makes of requests which are recorded here by the HTTP library, and which it then omits.
 
 mistralai makes one for each request once its tracing is on, and reads the answer by a copy of the response. Its span of
-a request that is no call here stays. xai-sdk and azure-ai-inference trace themselves too, but send by other libraries.
+a request that is no call here stays. azure-ai-inference traces itself too, by a
+span that is current while it sends, and becomes the call's.
 """
 
 from __future__ import annotations
