@@ -283,13 +283,27 @@ def test_body_keeps_bytes_and_key_order(store: Delivery, records: Records, body:
         b'{"messages":[{"role":"user","content":"\\u001a0,5;"},{"content":[{"text":"lifted? \\u001a3,4; and more"}]}]}',
         b'{"system":"short","messages":{"not":"a list"},"tools":null,"":"an empty key"}',
         b'{"b":1,"a":2,"messages":[1,null,"text",{"z":1,"a":2}],"c":3}',
+        b'{"":null}',
+        b'{"":"%s"}' % (b"x" * 5000),
         b'{"instructions":"%s","tools":[{"name":"t"}],"text":{"format":{"schema":"%s"}}}' % (b"x" * 999, b"y" * 500),
         b'{"messages":' + b"[" * 400 + b"]" * 400 + b"}",
         rb'{"messages":[{"content":"a long text that is spelled otherwise only at its end: \u00e9, and no more"}]}',
         b'{"messages":[{"role": "user", "content": "with spaces"}]}',
         b'{"messages":[{"content":[{"text":"a text of some length"},{"text":"another text of that length"}]}]}',
     ],
-    ids=["escapes", "marking byte", "odd fields", "order", "large values", "deep", "late escapes", "spaces", "two"],
+    ids=[
+        "escapes",
+        "marking byte",
+        "odd fields",
+        "order",
+        "only an empty key",
+        "a large one",
+        "large values",
+        "deep",
+        "late escapes",
+        "spaces",
+        "two",
+    ],
 )
 def test_body_keeps_its_spelling(store: Delivery, records: Records, body: bytes) -> None:
     made = records.call(request=Request(body=msgspec.Raw(body)), response=Response(body=msgspec.Raw(body)))

@@ -341,7 +341,7 @@ def join(skeleton: bytes, messages: Sequence[bytes], find: Callable[[bytes], byt
     Key order and the exact JSON of every value are as in the original body.
     """
     entries = _skeletons.decode(skeleton)
-    if len(entries) == 1 and not entries[0][0]:
+    if len(entries) == 1 and not entries[0][0] and entries[0][1] == "text":  # no object: a member "" is no text
         return bytes(entries[0][2])
     shares = {
         name: _share.decode(value) or (0, None)
