@@ -138,8 +138,8 @@ class CallSpan(CallSpanHandle):
             set_ids(self, span, parent, link)
             if self.trace_id is None:
                 set_own_ids(self, otel_context.get_current())
-            elif context is not None and SCOPE_KEY in context:
-                set_scope(self, context[SCOPE_KEY])
+            elif context is not None and (scope := context.get(SCOPE_KEY)) is not None:
+                set_scope(self, scope)
             self.wants_content = (spans.content and span.is_recording()) or spans.content_elsewhere
         except Exception as error:
             _IDENTIFY.report(error)

@@ -186,8 +186,8 @@ class SessionSpans:
         session_span = SessionSpan(span, source, self, parent=parent_context, link=linked)
         if session_span.trace_id is None:
             set_own_ids(session_span, context)
-        elif SCOPE_KEY in context and not root:
-            set_scope(session_span, context[SCOPE_KEY])
+        elif not root and (scope := context.get(SCOPE_KEY)) is not None:
+            set_scope(session_span, scope)
         return session_span
 
     def remote(self, ref: SpanRef | None) -> SessionSpan | None:
