@@ -71,7 +71,9 @@ def is_deadline(error: BaseException) -> bool:
 def error_status(error: BaseException) -> int | None:
     """Return the HTTP status of the error, stated by the exception itself or by its response."""
     response = value_of(partial(getattr, error, "response", None))
-    for holder, name in ((error, "status_code"), (response, "status_code"), (error, "status")):  # the last is aiohttp's
+    # The last is aiohttp's. It has a cause if the answer could not be parsed: the server has not said this status.
+    by_aiohttp = None if error.__cause__ is not None else error
+    for holder, name in ((error, "status_code"), (response, "status_code"), (by_aiohttp, "status")):
         status = value_of(partial(getattr, holder, name, None))
         # A mid-stream error of the anthropic SDK has the status of the stream's start: 200.
         if isinstance(status, int) and status >= FIRST_ERROR:
