@@ -37,7 +37,13 @@ from callspan.semconv.agent_spans import (
     tool_run,
 )
 from callspan.semconv.call import CALL_ID
-from callspan.semconv.records_from_spans import ForeignSpan, call_of, has_unknown_cache, named_session
+from callspan.semconv.records_from_spans import (
+    ForeignSpan,
+    call_of,
+    conversation_of,
+    has_unknown_cache,
+    named_session,
+)
 from callspan.semconv.vocabularies import ABOUT_RUNS, OPERATIONS, UNKNOWN, Kind, Role, role_of
 from callspan.settings import Content, strictest
 
@@ -208,7 +214,7 @@ class SpanReader:
     def _add(self, span: ForeignSpan, level: Content) -> _Span:
         """Add a span to those that are known, and to the calls beneath the spans around it."""
         key, span_kind = _key(span.trace_id, span.span_id), span.kind
-        record, is_own = call_of(span), CALL_ID in span.attributes
+        record, is_own = _in_own_session(span, call_of(span)), CALL_ID in span.attributes
         node = self._find(key) or _Span(key)
         node.has_come, node.parent = True, self._parent(key, span)
         node.kind = None if span_kind is None else span_kind.kind
@@ -459,6 +465,13 @@ class SpanReader:
             session_id = self._sessions.setdefault(f"{record.service} {named}", named)
             record = msgspec.structs.replace(record, place=msgspec.structs.replace(record.place, session_id=session_id))
         return msgspec.structs.replace(record, call_id=call.call_id, seen_ns=order), strictest(*levels)
+
+
+def _in_own_session(span: ForeignSpan, record: CallRecord | None) -> CallRecord | None:
+    """Return the record of a span in its user's own session, if it stands in the conversation that the span names."""
+    if record is None or record.place.session_id != conversation_of(span.attributes):
+        return record
+    return msgspec.structs.replace(record, place=msgspec.structs.replace(record.place, session_id=named_session(span)))
 
 
 def _run_of(span: ForeignSpan, level: Content) -> _Run | None:

@@ -126,7 +126,7 @@ def _place(span: ForeignSpan) -> Place:
     """Return the session that a call's span names."""
     if span.adopted is not None and span.adopted.session_id is not None:
         return span.adopted
-    return Place(session_id=named_session(span))
+    return Place(session_id=conversation_of(span.attributes))
 
 
 def named_session(span: ForeignSpan) -> str | None:
