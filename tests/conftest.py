@@ -67,24 +67,9 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
-FAULTS = (
-    "tests/sessions/test_gymnasium.py", "test_invalid_answer_states_no_status",
-    "test_metadata_of_other_instrumentations",
-    "test_body_keeps_bytes_and_key_order", "test_answers_and_tool_calls_name_their_call",
-)  # fmt: skip
-"""Tests that fail for faults of today, each to be mended before anything else."""
-
-
-def _expect_faults(items: list[pytest.Item]) -> None:
-    for item in items:
-        if any(fault in item.nodeid for fault in FAULTS):
-            item.add_marker(pytest.mark.xfail(reason="a fault of today", strict=False))
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what only `make nightly` runs."""
-    _expect_faults(items)
     cases = defaultdict[str, list[pytest.Item]](list)
     for item in items:
         if item.nodeid.partition("::")[0] in FILES:

@@ -385,7 +385,11 @@ def test_answers_and_tool_calls_name_their_call(name: str) -> None:
             call.response(response)
         (record,) = seen.records
         assert record.response is not None
-        assert callspan.call_id(response) == (record.call_id if record.response.id else None)
+        if record.response.id:
+            assert callspan.call_id(response) == record.call_id
+        else:
+            with pytest.raises(callspan.UsageError, match="no call of this process"):
+                callspan.call_id(response)
         asked = []
         for offered in objects([request, response]):
             with suppress(callspan.UsageError), step.tool(call=offered) as tool:
