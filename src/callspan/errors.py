@@ -72,7 +72,7 @@ def error_status(error: BaseException) -> int | None:
     """Return the HTTP status of the error, stated by the exception itself or by its response."""
     response = value_of(partial(getattr, error, "response", None))
     # The last is aiohttp's. It has a cause if the answer could not be parsed: the server has not said this status.
-    by_aiohttp = None if error.__cause__ is not None else error
+    by_aiohttp = error if value_of(partial(getattr, error, "__cause__", None)) is None else None
     for holder, name in ((error, "status_code"), (response, "status_code"), (by_aiohttp, "status")):
         status = value_of(partial(getattr, holder, name, None))
         # A mid-stream error of the anthropic SDK has the status of the stream's start: 200.
