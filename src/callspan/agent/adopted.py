@@ -445,6 +445,8 @@ class AgentSpans(SpanProcessor):
                     name.startswith(ROLE_NAMES) or (AGENT_WORD in name and says_later(_instrumentation(span)))
                 ):
                     return
+                if _instrumentation(span) == _OWN:
+                    return  # of all spans that may be an agent's, nearly each is a call of callspan's own
             self._begin(span, parent_context, above)
         except Exception as error:
             _START.report(error)
