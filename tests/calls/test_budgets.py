@@ -85,7 +85,7 @@ def printed(program: str, *arguments: str) -> Any:
     ("column", "spans"),
     [
         ("openai plain sync", 1.85),
-        ("anthropic plain async", 1.05),
+        ("anthropic plain async", 1.02),
         ("session, timesteps with an event", 2.51),
         ("session, tools", 2.79),
         ("anthropic tool loop", 3.22),
