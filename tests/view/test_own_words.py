@@ -7,6 +7,7 @@ import re
 import struct
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import openai
 import pytest
@@ -91,6 +92,8 @@ def test_differences_say_what_is_known_of_them(store: Delivery, records: Records
     assert "(+" in said("success")
     assert said("success").count("points") == 1
     assert one.tab.locator("a.linked:has-text('6 sessions')").count() == 2
+    hrefs = one.tab.locator("a.linked:has-text('6 sessions')").evaluate_all("all => all.map(link => link.hash)")
+    assert [unquote(link) for link in hrefs] == [f"#/calls?q=meta:prompt_version=v{number}" for number in (0, 1)]
     texts = one.tab.evaluate("""async () => { const { differenceText } = await import('/static/groups.js');
       return [1e5, -3e5, 2e6].map(ns => differenceText({ kind: 'sum', name: 'duration_ns' }, ns)); }""")
     assert texts == ["+0.1 ms", "\N{MINUS SIGN}0.3 ms", "+2 ms"]

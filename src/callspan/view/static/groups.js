@@ -3,7 +3,7 @@ import { address, become, h, link, soft, strong } from "./dom.js";
 import { get } from "./api.js";
 import { brief, count, known, money, plural, signed, time, DASH, ms } from "./format.js";
 import { title } from "./app.js";
-import { quoted } from "./filters.js";
+import { metaWord, quoted } from "./filters.js";
 import { gridRow, headRow } from "./rows.js";
 
 const NAMES = {
@@ -83,8 +83,11 @@ export const rowOf = (row, least) => {
 
 // The link to the sessions of a group, such as `meta:prompt_version=3`.
 const sessionsOf = (label, number) => {
-  const [by, ...rest] = label.split("="), value = rest.join("="), word = by.startsWith("meta:") ? `meta:${quoted(`${by.slice(5)}=${value}`)}` : `${by}:${quoted(value)}`;
-  return h("a.linked", { href: address("", null, { q: word }) }, plural(number, "session"));
+  const [by, ...rest] = label.split("="), value = rest.join("="), key = by.startsWith("meta:") && by.slice(5);
+  // Calls inherit the metadata of their session, but a list of sessions has only those that carry it themselves.
+  return key
+    ? h("a.linked", { href: address("calls", null, { q: metaWord(key, value) }), title: "their calls" }, plural(number, "session"))
+    : h("a.linked", { href: address("", null, { q: `${by}:${quoted(value)}` }) }, plural(number, "session"));
 };
 
 export default ({ place, signal }) => {
