@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from tests.support.commands import ask
 from tests.support.records import SECOND, START_NS, Records
+from tests.support.waiting import until
 from tests.view.conftest import Delivery, Open, Show
 
 from callspan.records import Record
@@ -132,6 +133,22 @@ def test_nothing_to_save_is_said(name: str, store: Delivery, records: Records, s
     assert page.ask(f"/api/save/{name}?q=user:nobody").status == 404
     assert page.ask(f"/api/save/{name}?q=min-cost:x").status == 400
     assert page.ask("/api/save/else").status == 404
+
+
+@pytest.mark.parametrize("name", ["report", "lines"])
+def test_files_are_saved_by_the_page_alone_and_nothing_is_left(
+    name: str, store: Delivery, records: Records, show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store.write(*rows_of(records))
+    page = show(store.url)
+    for given in ({"cookie": ""}, {"x_callspan_key": ""}, {"origin": "https://elsewhere.example"}):
+        assert page.ask(f"/api/save/{name}?q=", **given).status == 403
+    assert page.ask(f"/api/save/{name}?q=", "POST").status == 403
+    saved = page.ask(f"/api/save/{name}?q=")
+    assert (saved.status, b"q1" in saved.body) == (200, True)
+    assert page.ask(f"/api/save/{name}?q=user:nobody").status == 404
+    until(lambda: not [*tmp_path.glob("callspan-*")])
 
 
 LINES = (
