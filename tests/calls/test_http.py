@@ -422,7 +422,8 @@ async def test_answer_of_another_kind_is_no_error(name: str, opened: bool, mode:
     mime, content = OTHER_TASKS[name]
     mode.provider.reply(raw=content, headers={"content-type": mime}, on="/models/owner/m-1")
     client = client_of(mode)
-    request = client.build_request("POST", "/models/owner/m-1", json={"inputs": "A cat"})
+    headers = {"user-agent": "unknown/None; hf_hub/2.4.0; python/3.11"}
+    request = client.build_request("POST", "/models/owner/m-1", json={"inputs": "A cat"}, headers=headers)
     response = await mode.wait(client.send(request, stream=opened))
     assert b"".join(await read(mode, response, "iter_bytes")) == content
     record = the_call(seen)

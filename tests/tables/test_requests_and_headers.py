@@ -69,6 +69,8 @@ SPOKEN: list[tuple[str, dict[str, Any], Wire]] = [
     ("/api/chat", CHAT, Wire("ollama_chat", None)),
     ("/api/generate", {"model": "m", "prompt": "Hi"}, Wire("ollama_generate", None)),
     ("/api/embed", {"model": "m", "input": "a"}, Wire("ollama_embed", None)),
+    ("/api/embeddings", {"model": "m", "prompt": "a"}, Wire("ollama_embed", None)),
+    ("/api/embeddings", {"model": "m", "input": "a"}, Wire("embeddings", None)),  # Open WebUI's
     ("/hf-inference/models/openai-community/gpt2", {"inputs": "Hi"}, Wire("text_generation", "openai-community/gpt2")),
     ("/v1/fim/completions", {"model": "m", "prompt": "def "}, Wire("fim_completions", None)),
     ("/v1/messages", CHAT, Wire("messages", None)),

@@ -49,6 +49,21 @@ def remember_call(context: Context, id_cell: CallIdCell) -> None:
         scope = scope.above or (None if scope.base is None else scope.base.get(SCOPE))
 
 
+def remember_late_call(context: Context, id_cell: CallIdCell) -> None:
+    """Note a call that only its answer has shown to be one, unless a newer one was noted meanwhile."""
+    scope: Any = context.get(SCOPE)
+    if scope is None and _is_newer(id_cell, _LAST_CALL.get()):
+        _LAST_CALL.set(id_cell)
+    while scope is not None:
+        if _is_newer(id_cell, scope.last_call):
+            scope.last_call = id_cell
+        scope = scope.above or (None if scope.base is None else scope.base.get(SCOPE))
+
+
+def _is_newer(id_cell: CallIdCell, other: CallIdCell | None) -> bool:
+    return other is None or (other.value or "") < (id_cell.value or "")  # ids are in the order of time
+
+
 def remember_result(result: object, id_cell: CallIdCell) -> None:
     """Note the object returned by a call: a result of the SDK, a raw response, a stream or an HTTP response."""
     key = id(result)

@@ -33,6 +33,9 @@ class OpenCall:
     """Whether the hooks of the HTTP library see its attempts, instead of one of the SDK."""
     is_whole: ClassVar[bool] = False
     """Whether nothing below it is a call: what its transport sends is how it is sent."""
+    shared_path: str = ""
+    """Its path, if its answer must show that it is a call. Until then a request below it is one too, unless it is the
+    same as another HTTP library sends it."""
     __slots__ = (
         "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "inject", "is_sending",
         "observer", "on_data", "received", "response",

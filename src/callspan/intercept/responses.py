@@ -44,7 +44,7 @@ _EVENT_STARTS: Final = (b"data:", b"event:", b":")
 def is_below_whole_call() -> bool:
     """Return whether the running code sends the request of a call that has all requests below it in it."""
     open_call = CURRENT_CALL.get()
-    return open_call is not None and open_call.is_whole and open_call.is_sending
+    return open_call is not None and open_call.is_whole and open_call.is_sending and not open_call.shared_path
 
 
 class Reading:
@@ -119,6 +119,9 @@ class ResponseObserver:
     def parser(self) -> Parser:
         """Return a new parser of its stream."""
         return EventParser()
+
+    def unparsed(self, start: bytes) -> None:
+        """Report that an answer, which begins so, is neither JSON nor a stream of it."""
 
     def hold(self) -> None:
         """Make the first end wait for `release`."""

@@ -93,7 +93,7 @@ _NOWHERE: Final = Place()
 _now_ns: Final = time.perf_counter_ns
 _ENDING_S: Final = 0.2
 """Seconds to wait for an end on another thread."""
-_LARGE_BYTES: Final = 65_536
+LARGE_BYTES: Final = 65_536
 """Larger requests are not in first versions, and no media bytes are kept beside them while the call runs."""
 _OF_START: Final = (
     "call_id", "seen_in", "process", "trace_id", "span_id", "parent_span_id", "sampled", "trace",
@@ -205,7 +205,9 @@ class Call:
         self._input = self._conversation = self._tool_messages = self._processed = self._stop_counting = None
         self.forget_response()
         self.span = NO_SPAN
-        self._begin()
+        # list.append is atomic, so the first item is the accepted end, without a lock.
+        self._endings = []
+        self._begin(is_call=self.has_span_from_start)
         factory.ends.track(self)
 
     def forget_response(self) -> None:
@@ -222,11 +224,12 @@ class Call:
         self._content_ns: int | None = None
         self._gap_ns = -1
 
-    def _begin(self) -> None:
+    def _begin(self, *, is_call: bool) -> None:
+        """Start its span, if it is known to be a call."""
         factory, metrics, processed = self._factory, self._factory.metrics, None
         self._started: CallRecord | None = None
         """Its redacted start, which its span and first version show; None without a redactor."""
-        if self.has_span_from_start:
+        if is_call:
             processed = factory.processors.started(self.record)
             self._started = processed.record if factory.processors.redacts else None
             try:
@@ -234,14 +237,17 @@ class Call:
             except Exception as error:
                 _START_SPAN.report(error)
                 self.span = NO_SPAN
-        self._start_context: Context | None = copy_context() if self.has_span_from_start else None
+        self._start_context: Context | None = copy_context() if is_call else None
         """The context of its start until its first version is written, because a redactor may read its variables."""
-        # list.append is atomic, so the first item is the accepted end, without a lock.
-        self._endings = []
         if processed is not None and self._is_measured and metrics is not None and metrics.are_wanted():
             self._stop_counting = metrics.count_running(processed)
         if processed is not None and processed.interrupt is not None:
             raise processed.interrupt
+
+    @property
+    def is_known_as_call(self) -> bool:
+        """Whether it is known to be a call, by its request or by its answer so far."""
+        return self.has_span_from_start
 
     @property
     def ended(self) -> bool:
@@ -308,7 +314,7 @@ class Call:
             self._request = request
             if self.span.wants_content:
                 self._input = self.endpoint.conversation(body, None)
-                if len(exact) > _LARGE_BYTES:
+                if len(exact) > LARGE_BYTES:
                     self._input = without_media_bytes(self._input)
         except Exception as error:
             _READ_REQUEST.report(error)
@@ -360,7 +366,7 @@ class Call:
 
     def _first_version(self) -> CallRecord:
         request = self._request
-        if len(memoryview(request.body)) > _LARGE_BYTES:
+        if len(memoryview(request.body)) > LARGE_BYTES:
             request = msgspec.structs.replace(request, body=NO_BODY)
         return msgspec.structs.replace(self.record, request=request, process=own_identity(), **span_ids(self.span))
 
@@ -501,7 +507,7 @@ class Call:
 
         If it ends after all, that end replaces the record. If only the answer shows whether it is a call, it ends now.
         """
-        if not self.has_span_from_start:
+        if not self.is_known_as_call:
             self.leave(at_ns)
             return
         if self._endings or self._is_presumed_left:

@@ -2,13 +2,16 @@
 
 A background response is completed by the request that fetches it or by a webhook. Each line of batch results is a call,
 and so is a request to an unknown path if its answer states usage. Their ids are derived from the provider's, so that
-every read of an answer, in any process, writes a version of the same record.
+every read of an answer, in any process, writes a version of the same record. A request to a path that other programs
+have too is a call if its answer has a field of the API.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -16,25 +19,34 @@ import msgspec
 from callspan.fail_open import fail_open
 from callspan.observe import background_responses
 from callspan.observe.background_responses import version_of
-from callspan.observe.call import Call, Ending
+from callspan.observe.call import LARGE_BYTES, Call, Ending
 from callspan.observe.factory import CallFactory, CallInfo
 from callspan.observe.lines import LineReader
 from callspan.process.processed import ProcessedRecord
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
 from callspan.providers.batches import ResultLine, endpoint_of, result_in
+from callspan.providers.error_kinds import error_in
 from callspan.providers.generic_body import has_running_total, stating_usage
 from callspan.providers.hosted_tools import has_runs
+from callspan.providers.kinds import fits_any
 from callspan.providers.wire_json import unix_ns, word
+from callspan.record.apis import APIS
 from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
-from callspan.record.ids import batch_call_id, response_call_id
+from callspan.record.ids import CallIdCell, batch_call_id, response_call_id
+from callspan.record.messages import without_media_bytes
 from callspan.record.span_handle import with_span_ids
 
 _LINES: Final = fail_open("read the lines of a batch")
+_READ_REQUEST: Final = fail_open("read the request of a call")
 _MAX_IDS: Final = 100_000
 """Number of lines of a batch that are checked for repeated ids."""
 _COUNT: Final = fail_open("count a request that leaves no record")
+_MAX_FOREIGN: Final = 16
+"""Events without a field of an API after which no other can make a stream its answer."""
+_SUCCESS: Final = 2
+"""The first digit of the statuses of answers."""
 
 
 class Fetch(Call):
@@ -159,6 +171,100 @@ class GenericCall(Call):
         if info.response.id is not None:
             fields |= {"part": "answered", "seen_ns": time.time_ns()}
         return info, fields
+
+
+class UndecidedCall(Call):
+    """A request that other programs send too, to a path with such fields: its answer tells whether it is a call.
+
+    Its span and first version begin with the first event, or the body, that has a field of its API. If a 2xx answer has
+    none, it was another program's: nothing is written. All other ends are those of a call: an error, an empty body, a
+    page, a cut.
+    """
+
+    __slots__ = ("_add_chunk", "_around", "_dropped", "_is_foreign", "_is_known", "_known")
+    has_span_from_start = False
+
+    def __init__(
+        self, factory: CallFactory, endpoint: Endpoint, info: CallInfo, *, alone: bool = False,
+        known: Callable[[CallIdCell], object], dropped: Callable[[], object],
+    ) -> None:  # fmt: skip
+        """`known` is called once it is known to be a call, `dropped` once it is known to be none."""
+        self._known, self._dropped = known, dropped
+        self._is_known = self._is_foreign = False
+        self._around = copy_context()
+        super().__init__(factory, endpoint, info, alone=alone)
+
+    @property
+    def is_known_as_call(self) -> bool:
+        """Whether its answer has shown that it is a call."""
+        return self._is_known
+
+    def mark_foreign(self) -> None:
+        """Record that the answer has no body that any API may have sent."""
+        self._is_foreign = True
+
+    def _add_first(self, data: object) -> bool:
+        has_content = super()._add_first(data)
+        if self._add is not None:
+            self._add_chunk, self._add = self._add, self._add_unknown
+            self._look_at(data)
+        return has_content
+
+    def _add_unknown(self, data: object) -> bool:
+        has_content = self._add_chunk(data)
+        self._look_at(data)
+        return has_content
+
+    def _look_at(self, event: object) -> None:
+        accumulator = self.endpoint.accumulator()
+        accumulator.add(event)
+        if self._is_answer(accumulator.body()):
+            self._add = self._add_chunk
+            self._take_for_call()
+            if self.streaming:
+                self.write_first_version_from_worker()
+        elif self.chunks >= _MAX_FOREIGN and self.withdraw():
+            self._drop()
+
+    def _is_answer(self, body: object) -> bool:
+        """Return whether a body has a field of its API, or an error."""
+        if isinstance(body, dict) and error_in(body) is not None:
+            return True
+        answered = APIS[self.endpoint.api].answered
+        return self.endpoint.response_info(body).recognized and (not answered or fits_any(body, answered))
+
+    def _take_for_call(self) -> None:
+        """Start its span, as of its start, with the context of that."""
+        self._is_known = True
+        self._known(self.id_cell)
+        self._around.run(partial(self._begin, is_call=True))
+        if self.span.wants_content:
+            with _READ_REQUEST:
+                body = self._request.body
+                asked = self.endpoint.conversation(registry.decoded(body), None)
+                self._input = without_media_bytes(asked) if len(memoryview(body)) > LARGE_BYTES else asked
+
+    def _finish(self, ending: Ending) -> ProcessedRecord[CallRecord] | None:
+        if not self._is_known:
+            if self._is_of_another_program(ending):
+                self._drop()
+                return None
+            self._take_for_call()
+        return super()._finish(ending)
+
+    def _is_of_another_program(self, ending: Ending) -> bool:
+        status = self.attempts.last_status
+        if status is None or status // 100 != _SUCCESS:
+            return False
+        body = self._fold()
+        if self._is_foreign or (ending.error is None and self.chunks):
+            return not self._is_answer(body)
+        return ending.error is None and body is not None and not self._is_answer(body)
+
+    def _drop(self) -> None:
+        self.id_cell.value = self._body = self._accumulator = self._add = None
+        with _COUNT:
+            self._dropped()
 
 
 class BatchResults(Call):

@@ -22,6 +22,8 @@ class UserAgent(NamedTuple):
     """Its name in package indexes and its version, else the product that it names; None if it names none."""
     provider: str | None = None
     """The provider of the SDK, as a value of `gen_ai.provider.name`."""
+    calls_models: bool = False
+    """Whether it sends to models alone, of any provider."""
 
 
 class _Row(NamedTuple):
@@ -29,6 +31,7 @@ class _Row(NamedTuple):
     """Matches the start of a user agent, with its version as the group."""
     distribution: str
     provider: str | None = None
+    calls_models: bool = False
 
 
 _USER_AGENTS: Final = (
@@ -42,6 +45,7 @@ _USER_AGENTS: Final = (
     _Row(re.compile(r"(?:Async)?Writer/Python (\S+)"), "writer-sdk", "writer"),
     _Row(re.compile(r"azsdk-python-ai-inference/(\S+)"), "azure-ai-inference", "azure.ai.inference"),
     _Row(re.compile(r"Voyage/\S+ PythonBindings/(\S+)"), "voyageai", "voyageai"),
+    _Row(re.compile(r"litellm/(\S+)"), "litellm", calls_models=True),
     _Row(re.compile(r"python-httpx2/(\S+)"), "httpx2"),
     _Row(re.compile(r"python-httpx/(\S+)"), "httpx"),
     _Row(re.compile(r"python-requests/(\S+)"), "requests"),
@@ -85,7 +89,7 @@ def _user_agent(header: bytes) -> UserAgent:
     text = header.decode("latin-1")
     for row in _USER_AGENTS:
         if (match := row.pattern.match(text)) is not None:
-            return UserAgent(f"{row.distribution}/{match[1]}", row.provider)
+            return UserAgent(f"{row.distribution}/{match[1]}", row.provider, row.calls_models)
     if (generated := _OF_GENERATED.match(text)) is not None:
         is_supported = _SUPPORTED.search(generated[1]) is not None
         return UserAgent(None if is_supported else f"{generated[1]}/{generated[2]}")

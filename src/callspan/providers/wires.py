@@ -1,23 +1,36 @@
 """Wires: requests to models that are known by their path, whoever sends them, and by the fields of their body.
 
-The model is in the path or in the body. Gateways put anything before a path.
+The model is in the path or in the body. Gateways put anything before a path. Several APIs may have one path, and other
+programs too: the rows of `callspan.record.apis` say which fields tell them apart, and what alone tells an API.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from callspan.forks import late_import
 from callspan.providers import routes
 from callspan.providers.hosts import UNKNOWN
+from callspan.providers.kinds import fits_any
 from callspan.providers.wire_json import mapping, word
-from callspan.record.apis import APIS
+from callspan.record.apis import APIS, Api
 
 _MAX_PATHS: Final = 256
+Asked: TypeAlias = Callable[[], str | None]
+"""Finds out the provider that is asked: `unknown` for an SDK that calls models of any; None if it is unknown whether
+one is asked at all."""
+Proof: TypeAlias = Literal["path", "host", "request", "answer"]
+"""What shows, beside the fields of its body, that a request on a path is a call.
+
+`path`: no other program has it. `host`: others do, so the host, the SDK or a field that only this API has must agree,
+else the answer. `request`: the same without the answer. `answer`: nothing else, since anything that was trained may be
+served there.
+"""
 
 
 class Wire(NamedTuple):
@@ -28,10 +41,24 @@ class Wire(NamedTuple):
     """The model in its path; None if it is in the body."""
     stream: bool = False
     """Whether its path asks for a stream."""
+    shared_path: str = ""
+    """Its path without ids, if other programs have such requests too, so that the answer tells whether it is a call;
+    empty if the request tells."""
 
-    def with_api(self, api: str) -> Wire:
-        """Return the request as another API's."""
-        return Wire(api, self.model, self.stream)
+
+class Candidate(NamedTuple):
+    """An API that a path may belong to, as the body tells."""
+
+    api: str
+    path: str
+    """The segments that name it, without ids."""
+    model: str | None = None
+    stream: bool = False
+    proof: Proof = "host"
+
+    def wire(self, api: str, shared_path: str = "") -> Wire:
+        """Return the request as one of its API, or of the one that its body is in."""
+        return Wire(api, self.model, self.stream, shared_path)
 
 
 class Unrecorded(NamedTuple):
@@ -49,38 +76,68 @@ class Unrecorded(NamedTuple):
         return self.provider in (None, provider) and not (self.of_any_provider and provider == UNKNOWN)
 
 
-_INTERACTIONS: Final = "/interactions"
 _INTERACTION: Final = re.compile(r"/interactions/[^/]+(/cancel)?$")
 _BATCH: Final = re.compile(r"/batches/([^/:]+)$")
 _INVOKED: Final = "invoke_model"
 """The API of a model that Bedrock invokes, unless the body belongs to another API."""
-_PATTERNS: Final[tuple[tuple[re.Pattern[str], frozenset[str]], ...]] = (
+
+
+class _Pattern(NamedTuple):
+    """Paths that state more than an API: the model, or whether they ask for a stream. Gateways put anything before."""
+
+    path: re.Pattern[str]
+    families: frozenset[str]
+    """Whose verbs they have."""
+    is_of_any_model: bool = False
+    """Whether anything that was trained is served there, so that nothing but the answer tells what it is."""
+
+
+_PATTERNS: Final = (
     # Gemini's, and on Vertex Anthropic's: before it is the project, the location and the publisher of the model
-    (
+    _Pattern(
         re.compile(r"/(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):(?P<verb>(?P<stream>stream\w+)?\w*)$"),
         frozenset({"google", "anthropic"}),
     ),
-    (
-        re.compile(r"/model/(?P<model>[^/]+)/(?P<verb>converse|invoke)(?P<stream>-stream|-with-response-stream)?$"),
+    # The name of a model may be that of a resource, which has slashes.
+    _Pattern(
+        re.compile(
+            r"/model/(?P<model>arn:.+|[^/]+)/(?P<verb>converse|invoke)(?P<stream>-stream|-with-response-stream)?$"
+        ),
         frozenset({"bedrock"}),
     ),
     # The name of a model may have an owner.
-    (re.compile(r"/(?P<verb>models)/(?P<model>[^/:]+(?:/[^/:]+)?)$"), frozenset({"huggingface"})),
+    _Pattern(re.compile(r"/(?P<verb>models)/(?P<model>[^/:]+(?:/[^/:]+)?)$"), frozenset({"huggingface"})),
     # of a model in the body or of a deployment
-    (
+    _Pattern(
         re.compile(r"/ml/v1/(?:deployments/(?P<model>[^/]+)/)?text/(?P<verb>[a-z]+)(?P<stream>_stream)?$"),
         frozenset({"watsonx"}),
     ),
+    # Databricks'
+    _Pattern(
+        re.compile(r"/serving-endpoints/(?P<model>[^/]+)/(?P<verb>invocations)$"),
+        frozenset({"openai"}),
+        is_of_any_model=True,
+    ),
 )
-"""The paths that state more than an API: the model, or whether they ask for a stream; and the families that define
-their verbs. Gateways put anything before."""
-_VERBS: Final = {(row.family, verb): row.name for row in APIS.values() for verb in row.verbs}
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
 """Where Azure's paths have a model."""
-_PATHS: Final = {end: row.name for row in APIS.values() for end in row.path_ends}
-"""The APIs of paths by their last two segments."""
-_MODEL_FIELDS: Final = ("model", "model_id", "agent", "agent_id")
-"""Fields that name the model, or what chooses it."""
+_COLON: Final = re.compile("%3A", re.IGNORECASE)
+_SLASHES: Final = re.compile("//+")
+
+
+def _by_key(keys: Callable[[Api], Iterable[tuple[str, ...]]]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the APIs of each of their keys."""
+    placed: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for row in APIS.values():
+        for key in keys(row):
+            placed[key].append(row.name)
+    return {key: tuple(names) for key, names in placed.items()}
+
+
+_VERBS: Final = _by_key(lambda row: ((row.family, verb) for verb in row.verbs))
+"""The APIs of verbs by their family and verb."""
+_ENDS: Final = _by_key(lambda row: (tuple(end.split("/")) for end in (*row.path_ends, row.bare_path) if end))
+"""The APIs of paths by their last one or two segments."""
 _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent", "predictLongRunning"})
 """Verbs that start work and are answered later."""
 _UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
@@ -99,6 +156,10 @@ _PUBLISHED: Final = "/publishers/"
 """In the paths of Vertex to models, in contrast to endpoints with anything that was trained."""
 _ANTHROPIC: Final = "/publishers/anthropic/"
 """In the paths to Anthropic's models. With the same verbs, other vendors' models are asked for chat completions."""
+_ANTHROPICS: Final = "messages"
+_PREDICT: Final = "predict"
+_TRAINED: Final = "/endpoints/"
+"""In the paths of Vertex to what was trained there, whose predictions may be of anything."""
 
 _COUNTER: Final = "count-tokens"
 """What stands for a model in Vertex's path to the tokens of a request, which no model answers."""
@@ -109,18 +170,36 @@ def find(method: str, path: str) -> Wire | None:
     """Return the API of a request with a path of one vendor only, or None."""
     if method.upper() != "POST":
         return None
-    if path.endswith(_INTERACTIONS):
-        return Wire("interactions", None)
-    for pattern, families in _PATTERNS:
-        if (match := pattern.search(path)) is not None:
+    return next((candidate.wire(candidate.api) for candidate in _of_vendors(path)), None)
+
+
+def _of_vendors(path: str) -> Iterator[Candidate]:
+    """Yield the APIs that have a path at their vendors."""
+    for pattern in _PATTERNS:
+        if (match := pattern.path.search(path)) is not None:
             stated = match.groupdict()
-            verb, model = stated["verb"], stated["model"]
-            api = next((_VERBS[family, verb] for family in families if (family, verb) in _VERBS), None)
-            if api is None or model == _COUNTER:
-                return None
-            return Wire(api, model and unquote(model), stated.get("stream") is not None)
-    named = _PATHS.get("/".join(path.rsplit("/", 2)[-2:]))
-    return None if named is None else Wire(named, None)
+            verb, model, is_stream = stated["verb"], stated["model"], stated.get("stream") is not None
+            if model == _COUNTER or (verb == _PREDICT and match[0].startswith(_TRAINED)):
+                continue
+            for api in (name for family in pattern.families for name in _VERBS.get((family, verb), ())):
+                is_own = APIS[api].is_distinctive or _PUBLISHED in path
+                proof: Proof = "answer" if pattern.is_of_any_model else "path" if is_own else "host"
+                is_other = api == _ANTHROPICS and _PUBLISHED in path and _ANTHROPIC not in path
+                yield Candidate(
+                    "chat_completions" if is_other else api, _without_id(match, "model"), model and unquote(model),
+                    is_stream, proof,
+                )  # fmt: skip
+    segments = tuple(path.rsplit("/", 2)[-2:])
+    for end in (segments, segments[1:]):
+        for api in _ENDS.get(end, ()):
+            yield Candidate(api, f"/{'/'.join(end)}", proof="request" if end == (APIS[api].bare_path,) else "host")
+
+
+def _without_id(match: re.Match[str], group: str) -> str:
+    """Return the path that matches, without the id in a group."""
+    if match.groupdict().get(group) is None:
+        return match[0]
+    return f"{match.string[match.start() : match.start(group)]}{{id}}{match.string[match.end(group) : match.end()]}"
 
 
 def fetches_interaction(method: str, path: str) -> bool:
@@ -136,48 +215,72 @@ def batch_in(method: str, path: str) -> str | None:
 
 
 @lru_cache(maxsize=_MAX_PATHS)
-def of_path(path: str) -> Wire | None:
-    """Return the API that a POST to a path may belong to, as its body tells, or None."""
-    if (wire := find("POST", path)) is not None:
-        is_published = _PUBLISHED in path
-        if wire.api == "predict" and not is_published:
-            return None
-        is_other = wire.api == "messages" and is_published and _ANTHROPIC not in path
-        return wire.with_api("chat_completions") if is_other else wire
+def of_path(path: str) -> tuple[Candidate, ...]:
+    """Return the APIs that a POST to a path may belong to, as its body tells. One of many servers comes first.
+
+    A vendor's path may be another's too: as its body does not fit, the next one has its turn.
+    """
+    path = _COLON.sub(":", _SLASHES.sub("/", path).rstrip("/"))
     route, deployment = routes.find("POST", path), _DEPLOYMENT.search(path)
+    vendors = tuple(_of_vendors(path))
     if route is None or route.path.kind != "call":
-        return None
-    return Wire(route.path.adapter, None if deployment is None else unquote(deployment[1]))
+        return vendors
+    api = route.path.adapter
+    proof: Proof = "path" if APIS[api].is_distinctive else "host"
+    end = f"/{route.path.pattern.partition(' ')[2]}"
+    return (Candidate(api, end, None if deployment is None else unquote(deployment[1]), proof=proof), *vendors)
 
 
-def of_body(wire: Wire, body: object, provider: Callable[[], str] | None = None) -> Wire | None:
-    """Return the API of a request that may belong to `wire` by its path; None if its body does not.
+def _nobody() -> None:
+    return None
 
-    None if it calls no known model: it names no model, or has none of the fields of the API. `provider` finds out who
-    is asked, as some choose a model themselves.
+
+def of_body(candidates: Iterable[Candidate], body: object, asked: Asked = _nobody) -> Wire | None:
+    """Return the API of a request whose path may belong to `candidates`; None if its body belongs to none of them.
+
+    None if it calls no known model: it names no model, or has none of the fields of an API. Some providers choose a
+    model themselves.
     """
     fields = mapping(body)
     if fields is None:
         return None
-    if wire.api == _INVOKED:
-        return wire.with_api(late_import("callspan.providers.bedrock.invoke").api_of(wire.model, fields))
-    if wire.model is None and not any(word(fields, name) for name in _MODEL_FIELDS):
-        chooser = APIS[wire.api].default_chooser
-        if not chooser or provider is None or provider() != chooser:
-            return None
-    for api in (wire.api, APIS[wire.api].other):
-        if api and any(fields.get(name) for name in APIS[api].asked):
-            return wire.with_api(api)
+    for candidate in candidates:
+        wire = _of_fields(candidate, fields, asked)
+        if wire is not None:
+            return wire
     return None
+
+
+def _of_fields(candidate: Candidate, fields: dict[str, object], asked: Asked) -> Wire | None:
+    """Return the request if it is one of the candidate's API. The first of the proofs that there is decides."""
+    row = APIS[candidate.api]
+    name, *others = row.model_fields
+    if candidate.model is None and not (word(fields, name) or any(word(fields, other) for other in others)):
+        chooser = row.default_chooser
+        if not chooser or asked() != chooser:
+            return None
+    api, proof = candidate.api, candidate.proof
+    if is_invoked := api == _INVOKED:
+        api = late_import("callspan.providers.bedrock.invoke").api_of(candidate.model, fields)
+        row = APIS[api]
+    is_typed = fits_any(fields, row.asked)
+    if is_typed and proof == "path":
+        return candidate.wire(api)
+    if not (is_typed or is_invoked or any(fields.get(field.name) for field in row.asked)):
+        return None
+    if proof != "answer" and ((is_typed and fits_any(fields, row.marks)) or asked() is not None):
+        return candidate.wire(api)
+    return candidate.wire(api, candidate.path) if proof == "path" or (is_typed and proof != "request") else None
 
 
 def of_request(method: str, path: str, body: object) -> Wire | None:
     """Return the API of a request, whoever sends it, by its path without the query and its parsed body.
 
-    None if it calls no known model: it has another path, no model, or none of the fields of the API.
+    None if it calls no known model: it has another path, no model, or none of the fields of the API. Its answer is not
+    asked for.
     """
-    wire = of_path(path) if method.upper() == "POST" else None
-    return None if wire is None else of_body(wire, body)
+    wire = of_body(of_path(path), body) if method.upper() == "POST" else None
+    return None if wire is None else wire._replace(shared_path="")
 
 
 @lru_cache(maxsize=_MAX_PATHS)
@@ -187,8 +290,7 @@ def unrecorded(method: str, path: str) -> Unrecorded | None:
         return None
     for provider, pattern in _UNRECORDED_OF:
         if (match := pattern.search(path)) is not None:
-            name, model = match[0], match.groupdict().get("id")
-            return Unrecorded(name if model is None else name.replace(f"/{model}", "/{id}", 1), provider)
+            return Unrecorded(_without_id(match, "id"), provider)
     last = path.rpartition("/")[2]
     verb = last.partition(":")[2]
     if verb in _UNRECORDED:

@@ -101,21 +101,50 @@ class Answers(NamedTuple):
     """Fields, one of which an answer has that is itself the only message."""
 
 
+Kind: TypeAlias = (
+    Literal[
+        "text", "number", "flag", "object", "array", "objects", "texts", "prompt", "documents", "reference", "turns",
+        "items", "contents", "response", "interaction",
+    ]
+    | tuple[str, ...]
+)  # fmt: skip
+"""The type of a field, see `callspan.providers.kinds`; names: a list of objects, each with one of these fields."""
+
+
+class Field(NamedTuple):
+    """A field of a body."""
+
+    name: str
+    kind: Kind
+
+
 class Api(NamedTuple):
     """One API of one family."""
 
     name: str
     """Its name in records, `CallRecord.api`."""
     adapter: Reader
-    asked: tuple[str, ...] = ()
-    """Request fields. A body must have at least one, since an application may use the same path. Empty: the path or the
-    connection is enough."""
+    asked: tuple[Field, ...] = ()
+    """Request fields. A body must have at least one, of this type, since an application may use the same path. Empty:
+    only an SDK or a connection shows that it is this API."""
+    marks: tuple[Field, ...] = ()
+    """Request fields that no other program has beside those in `asked`. Without one, the host and the SDK unknown, the
+    answer tells whether a request on a path that others have too is a call."""
+    answered: tuple[Field, ...] = ()
+    """Fields of a body, or of what the first events join to, any of which then tells it. Empty: what the adapter
+    recognizes."""
+    model_fields: tuple[str, ...] = ("model",)
+    """Request fields that name the model, or what chooses it, where the path names none."""
     paths: tuple[str, ...] = ()
     """Last segments of its logical paths, as of the SDKs generated like openai's."""
     path_ends: tuple[str, ...] = ()
-    """The last two segments of its paths at its vendor."""
+    """The last one or two segments of its paths at its vendor, which other programs have too."""
+    bare_path: str = ""
+    """A last segment that so many programs have that the request must tell, by its host, its SDK or `marks`."""
     verbs: tuple[str, ...] = ()
     """Its verbs in the paths of its family that name a model."""
+    is_distinctive: bool = False
+    """Whether no other program has its `paths` and `verbs`, so that these and a field in `asked` tell."""
     fetch: Reader = ""
     """What reads an answer that is fetched later; empty: no answer is."""
     sockets: tuple[tuple[str, Reader], ...] = ()
@@ -125,8 +154,6 @@ class Api(NamedTuple):
     """The provider that owns the API; empty: many servers speak it."""
     default_chooser: str = ""
     """The provider that chooses the model itself if a request names none."""
-    other: str = ""
-    """The API with the same path for bodies without any field in `asked`."""
     is_media: bool = False
     """Whether it is an API of images or sound, with the operation `generate_content`."""
     said: tuple[str, ...] = ()
@@ -185,13 +212,21 @@ _BEDROCK: Final = "aws.bedrock"
 _COHERE: Final = "cohere"
 _OLLAMA: Final = "ollama"
 _WATSONX: Final = "ibm.watsonx.ai"
+_CHOICES: Final = Field("choices", ("message", "delta", "text", "finish_reason", "messages"))
+_DONE: Final = Field("done", "flag")
+_KEEP_ALIVE: Final = (Field("keep_alive", "text"), Field("keep_alive", "number"))
 
 _ROWS: Final = (
     Api(
         "chat_completions",
         "openai.chat:ChatCompletions",
-        asked=("messages",),
-        paths=("chat/completions", "agents/completions"),
+        asked=(Field("messages", "turns"),),
+        answered=(_CHOICES,),
+        model_fields=("model", "agent_id"),  # Mistral's agents
+        paths=("chat/completions", "agents/completions", "cortex/inference:complete"),
+        path_ends=("v1/chat",),  # Writer's
+        verbs=("invocations",),
+        is_distinctive=True,
         media_marks=(_BASE64, b'audio"'),
         said=("messages",),
         has_plain_messages=True,
@@ -233,7 +268,20 @@ _ROWS: Final = (
     Api(
         "responses",
         "openai.responses:Responses",
-        asked=("input", "prompt", "previous_response_id", "conversation"),
+        asked=(
+            Field("input", "items"),
+            Field("prompt", "object"),
+            Field("previous_response_id", "text"),
+            Field("conversation", "reference"),
+        ),
+        marks=(
+            Field("input", "turns"),
+            Field("max_output_tokens", "number"),
+            Field("previous_response_id", "text"),
+            Field("reasoning", "object"),
+            Field("background", "flag"),
+        ),
+        answered=(Field("object", "response"), Field("output", ("type",))),
         paths=("responses", "responses/compact"),
         fetch="openai.responses:ResponseFetch",
         sockets=(("responses", "openai.lanes:ResponseLanes"),),
@@ -283,8 +331,11 @@ _ROWS: Final = (
     Api(
         "messages",
         "anthropic.messages:Messages",
-        asked=("messages",),
+        asked=(Field("messages", "turns"),),
+        marks=(Field("max_tokens", "number"),),
+        answered=(Field("content", ("type",)), Field("stop_reason", "text"), Field("usage", "object")),
         paths=("v1/messages",),
+        bare_path="messages",
         verbs=("rawPredict", "streamRawPredict"),
         owner=_ANTHROPIC,
         media_marks=(_BASE64,),
@@ -311,8 +362,11 @@ _ROWS: Final = (
     Api(
         "embeddings",
         "openai.single_body:Embeddings",
-        asked=("input",),
+        asked=(Field("input", "prompt"),),
+        marks=(Field("encoding_format", "text"), Field("dimensions", "number")),
+        answered=(Field("data", ("embedding",)),),
         paths=("embeddings",),
+        verbs=("invocations",),
         media_marks=(b'"embedding"', b";base64,"),
         files=Files(vectors=("data", "embedding")),
         said=("input",),
@@ -326,8 +380,11 @@ _ROWS: Final = (
     Api(
         "completions",
         "openai.chat:Completions",
-        asked=("prompt",),
+        asked=(Field("prompt", "prompt"),),
+        marks=(Field("max_tokens", "number"),),
+        answered=(_CHOICES,),
         paths=("completions",),
+        verbs=("invocations",),
         media_marks=(),
         said=("prompt",),
         content=("suffix",),
@@ -339,8 +396,9 @@ _ROWS: Final = (
     Api(
         "fim_completions",
         "openai.chat:FillInTheMiddle",
-        asked=("prompt",),
+        asked=(Field("prompt", "text"),),
         paths=("fim/completions",),
+        is_distinctive=True,
         said=("prompt",),
         content=("suffix",),
         answers=Answers(choices="choices"),
@@ -348,7 +406,8 @@ _ROWS: Final = (
     Api(
         "decisions",
         "openai.single_body:Decisions",
-        asked=("questions",),
+        asked=(Field("questions", "objects"),),
+        answered=(Field("answers", "objects"),),
         paths=("decisions",),
         media_marks=(_BASE64,),
         said=("input", "questions"),
@@ -357,7 +416,8 @@ _ROWS: Final = (
     Api(
         "moderations",
         "openai.single_body:Moderations",
-        asked=("input",),
+        asked=(Field("input", "prompt"),),
+        answered=(Field("results", ("flagged", "categories")),),
         paths=("moderations",),
         media_marks=(_BASE64,),
         said=("input",),
@@ -365,8 +425,9 @@ _ROWS: Final = (
     Api(
         "images",
         "openai.media:Images",
-        asked=("prompt",),
+        asked=(Field("prompt", "text"),),
         paths=("images/generations",),
+        is_distinctive=True,
         is_media=True,
         media_marks=(_B64_JSON,),
         said=("prompt",),
@@ -419,8 +480,9 @@ _ROWS: Final = (
     Api(
         "speech",
         "openai.media:Speech",
-        asked=("input",),
+        asked=(Field("input", "text"),),
         paths=("audio/speech",),
+        is_distinctive=True,
         is_media=True,
         media_marks=(),
         said=("input",),
@@ -460,8 +522,9 @@ _ROWS: Final = (
     Api(
         "generate_content",
         "google.generate_content:GenerateContent",
-        asked=("contents",),
+        asked=(Field("contents", "contents"),),
         verbs=("generateContent", "streamGenerateContent"),
+        is_distinctive=True,
         owner=_GEMINI,
         media_marks=_INLINE_DATA,
         said=("contents",),
@@ -493,8 +556,9 @@ _ROWS: Final = (
     Api(
         "embed_content",
         "google.embeddings:EmbedContent",
-        asked=("content", "requests"),
+        asked=(Field("content", "object"), Field("requests", "objects")),
         verbs=("embedContent", "batchEmbedContents"),
+        is_distinctive=True,
         owner=_GEMINI,
         media_marks=_INLINE_DATA,
         said=("content", "requests"),
@@ -507,7 +571,11 @@ _ROWS: Final = (
     Api(
         "interactions",
         "google.interactions:Interactions",
-        asked=("input", "previous_interaction_id"),
+        asked=(Field("input", "items"), Field("previous_interaction_id", "text")),
+        marks=(Field("previous_interaction_id", "text"),),
+        answered=(Field("object", "interaction"), Field("steps", ("type",)), Field("outputs", ("type",))),
+        model_fields=("model", "agent"),
+        path_ends=("interactions",),
         fetch="google.interactions:InteractionFetch",
         sockets=(("interactions/live", "google.live_interactions:LiveInteraction"),),
         owner=_GEMINI,
@@ -544,7 +612,10 @@ _ROWS: Final = (
     Api(
         "predict",
         "google.embeddings:Predict",
-        asked=("instances",),
+        asked=(Field("instances", ("prompt", "content", "text", "image", "video")),),
+        answered=(
+            Field("predictions", ("bytesBase64Encoded", "embeddings", "content", "textEmbedding", "imageEmbedding")),
+        ),
         verbs=("predict",),
         owner=_GEMINI,
         media_marks=(b"bytesBase64Encoded",),
@@ -558,8 +629,10 @@ _ROWS: Final = (
     Api(
         "converse",
         "bedrock.converse:Converse",
-        asked=("messages",),
+        asked=(Field("messages", ("content",)),),
+        marks=(Field("inferenceConfig", "object"), Field("toolConfig", "object")),
         verbs=("converse",),
+        is_distinctive=True,
         owner=_BEDROCK,
         media_marks=(b'"bytes"', _BASE64),
         said=("messages",),
@@ -581,6 +654,31 @@ _ROWS: Final = (
     Api(
         "invoke_model",
         "bedrock.invoke:InvokeModel",
+        asked=(
+            Field("prompt", "text"),
+            Field("inputText", "text"),
+            Field("message", "text"),
+            Field("text_prompts", "objects"),
+            Field("textToImageParams", "object"),
+            Field("inPaintingParams", "object"),
+            Field("outPaintingParams", "object"),
+            Field("imageVariationParams", "object"),
+            Field("colorGuidedGenerationParams", "object"),
+            Field("backgroundRemovalParams", "object"),
+        ),
+        answered=(
+            Field("results", ("outputText",)),
+            Field("outputs", ("text",)),
+            Field("generations", ("text",)),
+            Field("completions", ("data",)),
+            Field("choices", ("message", "delta", "text", "finish_reason")),
+            Field("outputText", "text"),
+            Field("generation", "text"),
+            Field("completion", "text"),
+            Field("generation_id", "text"),
+            Field("images", "texts"),
+            Field("artifacts", ("base64",)),
+        ),
         verbs=("invoke",),
         owner=_BEDROCK,
         said=(
@@ -605,6 +703,7 @@ _ROWS: Final = (
     Api(
         "invoke_embeddings",
         "bedrock.invoke:InvokeEmbeddings",
+        asked=(Field("inputText", "text"), Field("texts", "texts"), Field("singleEmbeddingParams", "object")),
         owner=_BEDROCK,
         said=("inputText", "texts", "singleEmbeddingParams"),
         has_vectors=True,
@@ -615,7 +714,8 @@ _ROWS: Final = (
     Api(
         "cohere_chat",
         "cohere.chat:Chat",
-        asked=("messages",),
+        asked=(Field("messages", "turns"),),
+        answered=(Field("message", "object"),),
         path_ends=("v2/chat",),
         owner=_COHERE,
         said=("messages",),
@@ -629,11 +729,13 @@ _ROWS: Final = (
     Api(
         "cohere_chat_v1",
         "cohere.chat_v1:ChatV1",
-        asked=("message", "chat_history", "tool_results"),  # a turn of tools has no new message
+        # A turn of tools has no new message.
+        asked=(Field("message", "text"), Field("chat_history", ("message",)), Field("tool_results", "objects")),
+        marks=(Field("chat_history", ("message",)), Field("preamble", "text")),
+        answered=(Field("generation_id", "text"), Field("chat_history", "array"), Field("finish_reason", "text")),
         path_ends=("v1/chat",),
         owner=_COHERE,
         default_chooser=_COHERE,
-        other="chat_completions",  # Writer's
         said=("chat_history", "message", "tool_results"),
         newest=("message", '{"role":"USER","message":%s}'),
         instructions=("preamble",),
@@ -645,7 +747,9 @@ _ROWS: Final = (
     Api(
         "cohere_embed",
         "cohere.embed:Embed",
-        asked=("texts", "images", "inputs"),
+        asked=(Field("texts", "texts"), Field("images", "texts"), Field("inputs", "objects")),
+        marks=(Field("input_type", "text"), Field("embedding_types", "texts")),
+        answered=(Field("embeddings", "object"), Field("embeddings", "array")),
         path_ends=("v1/embed", "v2/embed"),
         owner=_COHERE,
         default_chooser=_COHERE,
@@ -660,7 +764,8 @@ _ROWS: Final = (
     Api(
         "rerank",
         "cohere.rerank:Rerank",
-        asked=("query",),
+        asked=(Field("documents", "documents"),),
+        answered=(Field("results", ("relevance_score", "index")), Field("data", ("relevance_score", "index"))),
         paths=("rerank",),
         default_chooser=_COHERE,
         said=("documents", "query"),
@@ -671,7 +776,9 @@ _ROWS: Final = (
     Api(
         "ollama_chat",
         "ollama.chat:Chat",
-        asked=("messages",),
+        asked=(Field("messages", "turns"),),
+        marks=_KEEP_ALIVE,
+        answered=(_DONE,),
         path_ends=("api/chat",),
         owner=_OLLAMA,
         media_marks=_IMAGES,
@@ -689,7 +796,9 @@ _ROWS: Final = (
     Api(
         "ollama_generate",
         "ollama.chat:Generate",
-        asked=("prompt",),
+        asked=(Field("prompt", "text"),),
+        marks=_KEEP_ALIVE,
+        answered=(_DONE,),
         path_ends=("api/generate",),
         owner=_OLLAMA,
         media_marks=_IMAGES,
@@ -703,7 +812,9 @@ _ROWS: Final = (
     Api(
         "ollama_embed",
         "ollama.embed:Embed",
-        asked=("input", "prompt"),
+        asked=(Field("input", "prompt"), Field("prompt", "text")),
+        marks=_KEEP_ALIVE,
+        answered=(Field("embeddings", "array"), Field("embedding", "array")),
         path_ends=("api/embed", "api/embeddings"),
         owner=_OLLAMA,
         said=("input", "prompt"),
@@ -712,7 +823,7 @@ _ROWS: Final = (
     Api(
         "text_generation",
         "huggingface.text_generation:TextGeneration",
-        asked=("inputs",),
+        asked=(Field("inputs", "text"),),
         verbs=("models",),
         said=("inputs",),
         settings=Settings(
@@ -725,8 +836,10 @@ _ROWS: Final = (
     Api(
         "watsonx_chat",
         "watsonx.text:Chat",
-        asked=("messages",),
+        asked=(Field("messages", "turns"),),
+        model_fields=("model_id",),
         verbs=("chat",),
+        is_distinctive=True,
         owner=_WATSONX,
         said=("messages",),
         has_plain_messages=True,
@@ -735,8 +848,10 @@ _ROWS: Final = (
     Api(
         "watsonx_generation",
         "watsonx.text:Generation",
-        asked=("input",),
+        asked=(Field("input", "text"),),
+        model_fields=("model_id",),
         verbs=("generation",),
+        is_distinctive=True,
         owner=_WATSONX,
         said=("input",),
         settings=Settings(
@@ -749,8 +864,10 @@ _ROWS: Final = (
     Api(
         "watsonx_embeddings",
         "watsonx.text:Embeddings",
-        asked=("inputs",),
+        asked=(Field("inputs", "texts"),),
+        model_fields=("model_id",),
         verbs=("embeddings",),
+        is_distinctive=True,
         owner=_WATSONX,
         said=("inputs",),
         has_vectors=True,
@@ -761,8 +878,10 @@ _ROWS: Final = (
     Api(
         "watsonx_rerank",
         "watsonx.text:Rerank",
-        asked=("query",),
+        asked=(Field("inputs", "objects"),),
+        model_fields=("model_id",),
         verbs=("rerank",),
+        is_distinctive=True,
         owner=_WATSONX,
         said=("inputs", "query"),
     ),

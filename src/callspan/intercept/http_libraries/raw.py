@@ -35,6 +35,7 @@ _COPY: Final = fail_open("read a copy of a raw response")
 _OBSERVE: Final = fail_open("observe the bytes of a response")
 _JSON_STARTS: Final = (b"{", b"[")
 _TAIL_BYTES: Final = 8192
+_HEAD_BYTES: Final = 64
 
 
 def _begin(_args: object, response: object, _kwargs: object) -> ResponseObserver | None:
@@ -173,7 +174,7 @@ class Copy:
 
     __slots__ = (
         "_chunks_before", "_events", "_file", "_is_over", "_is_whole", "_left", "_observer", "_parsed_by_sdk",
-        "_pieces", "_size",
+        "_pieces", "_size", "_start",
     )  # fmt: skip
 
     def __init__(self, observer: ResponseObserver) -> None:
@@ -190,6 +191,8 @@ class Copy:
         self._is_over = False
         """Whether the last event was read."""
         self._size = 0
+        self._start = b""
+        """The first bytes of a stream."""
         self._left = None if observer.is_read_by_sdk else stated_length(observer.response())
         """Number of bytes that have not been read yet; None if unknown. A reader may stop after the last one."""
         observer.flush_copied_bytes = self._flush_copied_bytes
@@ -217,7 +220,7 @@ class Copy:
             return
         self._size += len(piece)
         if self._is_whole is None and (start := piece.lstrip()):
-            self._is_whole = start.startswith(_JSON_STARTS)
+            self._start, self._is_whole = start[:_HEAD_BYTES], start.startswith(_JSON_STARTS)
             self._parsed_by_sdk = self._observer.is_read_by_sdk and not self._is_whole
         if self._is_whole:
             self._pieces.append(piece)
@@ -243,6 +246,8 @@ class Copy:
                 error = self._take_body(b"".join(self._pieces))
         if self._size > _CAP_BYTES:
             observer.call.mark_partly_unobserved()
+        elif (self._start or self._size) and not (observer.call.has_body or observer.call.chunks):
+            observer.unparsed(self._start or b"".join(self._pieces))
         if observer.is_read_by_sdk:
             return  # the stream reports its end
         if not self._parsed_by_sdk or observer.call.answer_complete:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 from opentelemetry.context import Context
 
-from callspan.agent.call_ids import remember_result
+from callspan.agent.call_ids import remember_late_call, remember_result
 from callspan.errors import error_status
 from callspan.fail_open import fail_open
 from callspan.intercept.body_parsers import (
@@ -27,8 +27,10 @@ from callspan.intercept.body_parsers import (
     Parser,
     UntypedParser,
     chunks_in,
+    decompressed,
     is_json,
     is_media,
+    is_page,
     is_stream,
     parser_of,
     read_file,
@@ -40,12 +42,13 @@ from callspan.intercept.invoked_chunks import take_invoked
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, READING, ResponseObserver, parsing_error
 from callspan.observe.call import Call, failure
-from callspan.observe.factory import CallInfo
+from callspan.observe.factory import CallFactory, CallInfo
+from callspan.observe.later import UndecidedCall
 from callspan.providers import registry, wires
 from callspan.providers.base import Endpoint
 from callspan.providers.bedrock.invoke import header_params
 from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
-from callspan.providers.hosts import port_of, provider_of_server
+from callspan.providers.hosts import UNKNOWN, port_of, provider_of_server
 from callspan.providers.rate_limits import relevant_headers, request_id
 from callspan.providers.user_agents import UserAgent, user_agent_of
 from callspan.record.call import ErrorInfo, Outcome, Request, StreamEnd
@@ -55,17 +58,24 @@ _DESCRIBE: Final = fail_open("read model and stream of a request to a model")
 _POST: Final = "POST"
 _URL: Final = "://"
 _INVOKED: Final = "invoke_model"
+_ENCODING: Final = b"content-encoding"
+_NULL: Final = b"null"
+_NO_CONTENT: Final = 204
+_REDIRECTS: Final = 300
+_REDIRECTED: Final = "The server answered %d, which was not followed."
+_FOREIGN: Final = "%s %s: the answer has no field of %s"
 
 
 class WireCall(OpenCall):
     """A call while its HTTP request is sent, which is its only attempt."""
 
-    __slots__ = ("invokes",)
+    __slots__ = ("invokes", "shared_path")
     is_sent_by_http_library = False
     is_whole = True
 
-    def __init__(self, call: Call, outer: Context, *, invokes: bool) -> None:
+    def __init__(self, call: Call, outer: Context, *, invokes: bool, shared_path: str) -> None:
         super().__init__(call, outer, inject=HOOK_CONTEXT.propagate)
+        self.shared_path = shared_path
         self.invokes = invokes
         """Whether it invokes a model of Bedrock, whose events have the chunks of another API in them."""
 
@@ -88,7 +98,7 @@ class WireCall(OpenCall):
         remember_result(response, self.call.id_cell)
         call, status = self.call, response.status_code
         self.note_answer(response)
-        failed = status >= FIRST_ERROR
+        failed = status >= _REDIRECTS or status == _NO_CONTENT
         if failed and response.history:
             call.attempts.request = response.request  # a redirect has added a key to its URL
         is_requested = call.streaming and not getattr(call.endpoint, "returns_files", False)
@@ -101,12 +111,12 @@ class WireCall(OpenCall):
         if body is None and not failed:
             body = read_file(call.endpoint, None, response)
         call.set_streaming(False)
-        if body is not None or not is_media(response):
+        error = _error_of_status(call, status, body) if failed else None
+        if body is not None or (error is None and not is_media(response)):
             call.take_body(body)
-        error: ErrorInfo | None = None
-        if failed:
-            error = _error_of_status(call, status, body)
-        elif body is None and is_json(response):
+        if body is None and content:
+            _mark_foreign(call, response, content)
+        if error is None and body is None and is_json(response):
             error = parsing_error(content)
         call.end(how=None, error=error)
 
@@ -162,6 +172,10 @@ class WireObserver(ResponseObserver):
         """Record a complete body; of the chunks of a stream in a list, what they join to."""
         super().take_body(_joined(self.call.endpoint, body))
 
+    def unparsed(self, start: bytes) -> None:
+        """Report that the answer, which begins so, is neither JSON nor a stream of it."""
+        _mark_foreign(self.call, self.response(), start)
+
     def _take(self, chunk: object) -> None:
         """Record a chunk. An error that it states is the call's: who reads it raises above the bytes."""
         call = self.call
@@ -208,9 +222,7 @@ class WireObserver(ResponseObserver):
         self._end(partial(self.call.lost, self._failure()))
 
     def _failure(self) -> ErrorInfo | None:
-        """Return the error of an answer with an error status."""
-        if self._status < FIRST_ERROR:
-            return None
+        """Return the error of an answer with the status of an error, or of one without a body."""
         return _error_of_status(self.call, self._status, self.call.received_body)
 
 
@@ -226,14 +238,38 @@ def _joined(endpoint: Endpoint, body: object) -> object:
     return joined if joined and endpoint.response_info(joined).recognized else body
 
 
-def _error_of_status(call: Call, status: int, body: object) -> ErrorInfo:
-    return error_info(status=status, body=body, request_id=request_id(call.attempts.headers))
+def _error_of_status(call: Call, status: int, body: object) -> ErrorInfo | None:
+    """Return the error that a status states; None for an answer."""
+    if status >= FIRST_ERROR:
+        return error_info(status=status, body=body, request_id=request_id(call.attempts.headers))
+    if status != _NO_CONTENT and status < _REDIRECTS:
+        return None
+    message = f"The server answered {status} without a body." if status == _NO_CONTENT else _REDIRECTED % status
+    return ErrorInfo(kind="unknown", type=str(status), status=status, message=message)
+
+
+def _mark_foreign(call: Call, response: object, start: bytes) -> None:
+    """Record that an answer without a body, which begins so, is of no API: no page, and no JSON that is cut."""
+    is_cut = is_json(response) and not is_stream(response, is_requested=False) and start.strip() != _NULL
+    if isinstance(call, UndecidedCall) and not is_cut and not is_page(response, start):
+        call.mark_foreign()
+
+
+class _Body(NamedTuple):
+    """The body of a request."""
+
+    content: bytes
+    """Its JSON."""
+    parsed: dict[str, object]
+    size: int
+    """Number of bytes as sent."""
 
 
 def is_within_call() -> bool:
     """Return whether the running code sends the request of another call."""
     open_call = CURRENT_CALL.get()
-    return (open_call is not None and open_call.is_sending) or READING.get() is not None
+    is_sent = open_call is not None and open_call.is_sending and not open_call.shared_path
+    return is_sent or READING.get() is not None
 
 
 def opened(request: Any, kind: type[WireCall], context: Context | None = None) -> WireCall | None:
@@ -243,22 +279,18 @@ def opened(request: Any, kind: type[WireCall], context: Context | None = None) -
     """
     if is_within_call() or not HOOK_CONTEXT.http_calls or request.method != _POST:
         return None
-    url, path = request.url, _path_of(request)
-    wire = wires.of_path(path)
-    if wire is None:
+    path = _path_of(request)
+    candidates = wires.of_path(path)
+    if not candidates:
         _count(request, wires.unrecorded(_POST, path))
         return None
-    if (factory := HOOK_CONTEXT.factory()) is None:
+    factory = HOOK_CONTEXT.factory()
+    body = None if factory is None else _body_of(request, path)
+    user_agent = None if body is None else user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
+    if factory is None or body is None or user_agent is None:
         return None
-    try:
-        content = request.content
-    except RuntimeError:  # it is read while it is sent
-        _count(request, wires.unread(path))
-        return None
-    body, invokes = registry.decoded(content), wire.api == _INVOKED
-    wire = wires.of_body(wire, body, partial(_known_provider, request))
-    user_agent = None if wire is None else user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
-    if wire is None or user_agent is None:
+    wire = wires.of_body(candidates, body.parsed, partial(_asked, request.url, user_agent))
+    if wire is None or (wire.shared_path and _is_sent_below(wire.shared_path)):
         return None
     endpoint = registry.of_call(wire.api, wire.model)
     if endpoint is None:
@@ -266,13 +298,41 @@ def opened(request: Any, kind: type[WireCall], context: Context | None = None) -
     if not HOOK_CONTEXT.warned_about_other_tracers:
         HOOK_CONTEXT.warn_about_other_tracers()
     context = otel_context.get_current() if context is None else context
-    call = Call(factory, endpoint, _info(url, wire, user_agent, endpoint, body), alone=not context)
-    wire_call = kind(call, context, invokes=invokes)
-    call.sent(content, body, header_params=header_params(request.headers) if invokes else None)
+    call = _call(factory, endpoint, _info(request.url, wire, user_agent, endpoint, body.parsed), wire, context)
+    invokes = candidates[0].api == _INVOKED
+    wire_call = kind(call, context, invokes=invokes, shared_path=wire.shared_path)
+    call.sent(body.content, body.parsed, body.size, header_params=header_params(request.headers) if invokes else None)
     call.attempts.started(request=request)
     if wire_call.inject:
         propagate.inject(request.headers, context=wire_call.context)
     return wire_call
+
+
+def _call(factory: CallFactory, endpoint: Endpoint, info: CallInfo, wire: wires.Wire, context: Context) -> Call:
+    if not wire.shared_path:
+        return Call(factory, endpoint, info, alone=not context)
+    return UndecidedCall(
+        factory, endpoint, info, alone=not context, known=partial(remember_late_call, context),
+        dropped=partial(HOOK_CONTEXT.unrecorded, _FOREIGN % (_POST, wire.shared_path, wire.api)),
+    )  # fmt: skip
+
+
+def _body_of(request: Any, path: str) -> _Body | None:
+    """Return the body of a request; None if it is no JSON object, or cannot be read before it is sent."""
+    try:
+        content = request.content
+    except RuntimeError:  # it is read while it is sent
+        _count(request, wires.unread(path))
+        return None
+    size, parsed = len(content), registry.decoded(content)
+    if parsed is None and content:
+        content = _decompressed(request, content)
+        parsed = registry.decoded(content)
+    if isinstance(parsed, dict):
+        return _Body(content, parsed, size)
+    if parsed is None and size and not content:
+        _count(request, wires.unread(path))
+    return None
 
 
 def _count(request: Any, unrecorded: wires.Unrecorded | None) -> None:
@@ -285,8 +345,30 @@ def _count(request: Any, unrecorded: wires.Unrecorded | None) -> None:
 
 def _known_provider(request: Any) -> str:
     """Return the provider whose host or SDK is known; `unknown`, or nothing for an SDK that records its own calls."""
-    user_agent, url = user_agent_of(request.headers.raw, all_sdks=_records_all_sdks()), request.url
-    return "" if user_agent is None else provider_of_server(url.host, url.port, "", "", url.path, user_agent.provider)
+    user_agent = user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
+    return "" if user_agent is None else _provider_of(request.url, user_agent)
+
+
+def _asked(url: Any, user_agent: UserAgent) -> str | None:
+    """Return the provider that is asked; None if neither host nor SDK tells that one is, see `wires.Asked`."""
+    provider = _provider_of(url, user_agent)
+    return provider if provider != UNKNOWN or user_agent.calls_models else None
+
+
+def _provider_of(url: Any, user_agent: UserAgent) -> str:
+    return provider_of_server(url.host, url.port, "", "", url.path, user_agent.provider)
+
+
+def _is_sent_below(shared_path: str) -> bool:
+    """Return whether a request whose answer must show that it is a call is how another HTTP library sends one."""
+    outer = CURRENT_CALL.get()
+    return outer is not None and outer.is_sending and outer.shared_path == shared_path
+
+
+def _decompressed(request: Any, content: bytes) -> bytes:
+    """Return the content of a request without its compression; empty if that cannot be undone."""
+    codings = [value for name, value in request.headers.raw if name.lower() == _ENCODING]
+    return (decompressed(content, codings[0].decode("latin-1").strip().lower()) or b"") if codings else content
 
 
 def _path_of(request: Any) -> str:
@@ -297,7 +379,7 @@ def _path_of(request: Any) -> str:
 def may_be_call(request: Any) -> bool:
     """Return whether a request is a call if its JSON is that of the API of its path."""
     is_json = b"json" in next((value for name, value in request.headers.raw if name.lower() == b"content-type"), b"")
-    return request.method == _POST and is_json and wires.of_path(_path_of(request)) is not None
+    return request.method == _POST and is_json and bool(wires.of_path(_path_of(request)))
 
 
 def _records_all_sdks() -> bool:

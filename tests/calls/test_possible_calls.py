@@ -1,0 +1,196 @@
+"""Requests that other programs send too: calls once their answer shows it, and nothing at all if it does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from tests.conftest import Instrument
+from tests.support.calls import QUESTION, the_call, usage_of
+from tests.support.mode import Mode
+from tests.support.waiting import HANG_MS, HANG_S, until
+
+import callspan
+from callspan.testing import Capture, ScriptedProvider
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+SHARED: Final[dict[str, Any]] = {"model": "m-1", "messages": QUESTION, "stream": True}
+"""A request that Ollama has, and other programs too."""
+PATH: Final = "/api/chat"
+LINES: Final = {"content-type": "application/x-ndjson"}
+
+
+def lines(*events: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+def records_in(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_first_version_waits_for_the_first_event_that_fits(
+    provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path
+) -> None:
+    handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    provider.reply(text="I am quite well.", chunk_delay_s=0.05)
+    with httpx.Client(base_url=provider.url) as client, client.stream("POST", PATH, json=SHARED) as response:
+        handle.force_flush(HANG_MS)
+        before = records_in(tmp_path / "calls.jsonl")
+        pieces = response.iter_lines()
+        next(pieces)
+        handle.force_flush(HANG_MS)
+        during = records_in(tmp_path / "calls.jsonl")
+        rest = [*pieces]
+    handle.force_flush(HANG_MS)
+    assert (before, [record["outcome"] for record in during], len(rest) > 1) == ([], ["in_progress"], True)
+    assert [record["outcome"] for record in records_in(tmp_path / "calls.jsonl")] == ["in_progress", "success"]
+
+
+async def test_span_begins_with_the_request_and_has_both_sides(provider: ScriptedProvider, seen: Capture) -> None:
+    provider.reply(text="I am quite well.", input_tokens=20, output_tokens=9)
+    with callspan.session("trip") as session, callspan.metadata(prompt_id="p1"):
+        request = httpx.Request("POST", f"{provider.url}{PATH}", json=SHARED)
+        async with httpx.AsyncClient() as client:
+            response = await client.send(request, stream=True)
+            assert callspan.last_call_id() is None
+            assert [line async for line in response.aiter_lines()]
+        last = callspan.last_call_id()
+    record = next(record for record in seen.records if record.api == "ollama_chat")
+    span = next(span for span in seen.spans if span.name.startswith("chat"))
+    assert (last, record.place.session_id, record.metadata) == (record.call_id, session.id, {"prompt_id": "p1"})
+    assert (record.span_id, span.start_time) == (f"{span.context.span_id:016x}", record.timing.start_ns)
+    assert f"{span.parent.span_id:016x}" == record.parent_span_id
+    assert (usage_of(record).input_tokens, record.text) == (20, "I am quite well.")
+    assert "How are you?" in span.attributes["gen_ai.input.messages"]
+    assert "I am quite well." in span.attributes["gen_ai.output.messages"]
+    assert seen.sessions[-1].totals.calls == 1
+
+
+async def test_withdrawn_call_leaves_no_trace_in_its_session(provider: ScriptedProvider, seen: Capture) -> None:
+    for _ in range(2):
+        provider.reply(raw=b'{"ok": true}')
+    with callspan.session("trip"):
+        async with httpx.AsyncClient(base_url=provider.url) as client:
+            responses = [await client.post(PATH, json=body) for body in (SHARED, {**SHARED, "stream": False})]
+        for response in responses:
+            with pytest.raises(callspan.UsageError, match="no call of this process"):
+                callspan.call_id(response)
+        assert callspan.last_call_id() is None
+    assert (seen.records, seen.sessions[-1].totals.calls) == ([], 0)
+    assert [span.name for span in seen.spans] == ["invoke_workflow trip"]
+
+
+def test_stream_of_another_program_is_let_go_early(provider: ScriptedProvider, seen: Capture) -> None:
+    """After some events nothing more of it is kept, whatever comes."""
+    chunk = {"model": "m-1", "message": {"role": "assistant", "content": "Well."}, "done": True}
+    foreign = [{"type": "text-delta", "delta": "Hi"}] * 16
+    provider.reply(raw=lines(*foreign, chunk), headers=LINES)
+    provider.reply(raw=lines(*foreign[1:], chunk), headers=LINES)
+    for expected in ([], ["ollama_chat"]):
+        with httpx.Client(base_url=provider.url) as client, client.stream("POST", PATH, json=SHARED) as response:
+            response.read()
+        assert [call.api for call in seen.records] == expected
+
+
+def test_event_that_says_nothing_may_come_first(provider: ScriptedProvider, seen: Capture) -> None:
+    chunk = {"model": "m-1", "message": {"role": "assistant", "content": "Well."}, "done": False}
+    content = lines({"type": "ping"}, {"type": "ping"}, chunk, {**chunk, "done": True, "done_reason": "stop"})
+    provider.reply(raw=content, headers=LINES)
+    with httpx.Client(base_url=provider.url) as client, client.stream("POST", PATH, json=SHARED) as response:
+        assert len([*response.iter_lines()]) == 4
+    record = the_call(seen)
+    assert (record.api, record.outcome, record.text) == ("ollama_chat", "success", "Well.Well.")
+
+
+def test_call_that_is_known_late_is_not_the_newest(provider: ScriptedProvider, seen: Capture) -> None:
+    for _ in range(2):
+        provider.reply(text="Well.")
+    with callspan.session("trip"), httpx.Client(base_url=provider.url) as client:
+        with client.stream("POST", PATH, json=SHARED) as response:
+            client.post("/v1/chat/completions", json={"model": "m-1", "messages": QUESTION})
+            newest = callspan.last_call_id()
+            response.read()
+        assert callspan.last_call_id() == newest
+    assert [call.call_id == newest for call in seen.records if call.api == "chat_completions"] == [True]
+    assert len(seen.records) == 2
+
+
+class Application(httpx.BaseTransport):
+    """A chat of an application in this process, which asks a model, and answers in its own way."""
+
+    def __init__(self, provider: ScriptedProvider) -> None:
+        self._mode = Mode("sync", provider)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        del request
+        answer = self._mode.openai().chat.completions.create(model="m-1", messages=QUESTION)
+        return httpx.Response(200, text=f'0:"{answer.choices[0].message.content}"\n')
+
+
+def test_purchase_of_an_application_in_this_process_is_one_call(provider: ScriptedProvider, seen: Capture) -> None:
+    with callspan.session("trip"), httpx.Client(base_url="http://app", transport=Application(provider)) as client:
+        client.post(PATH, json=SHARED)
+    assert [(call.api, call.sdk and call.sdk.partition("/")[0]) for call in seen.records] == [
+        ("chat_completions", "openai")
+    ]
+
+
+class Relay(httpx.BaseTransport):
+    """A transport that sends a request by another HTTP client, as some lie upon each other."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with httpx.Client() as client:
+            response = client.post(request.url, content=request.read(), headers={"content-type": "application/json"})
+        return httpx.Response(response.status_code, content=response.content, headers=response.headers)
+
+
+def test_request_that_two_clients_send_is_one_call(provider: ScriptedProvider, seen: Capture) -> None:
+    provider.reply(text="Well.")
+    with httpx.Client(base_url=provider.url, transport=Relay()) as client:
+        client.post(PATH, json={**SHARED, "stream": False})
+    assert (the_call(seen).api, the_call(seen).text) == ("ollama_chat", "Well.")
+
+
+PROGRAM: Final = """
+import os, sys, threading, httpx, callspan
+handle = callspan.instrument(stores=sys.argv[2])
+body = {"model": "m-1", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+path = {"shared": "/api/chat", "its own": "/v1/chat/completions"}[sys.argv[3]]
+def ask():
+    with httpx.Client(base_url=sys.argv[1], timeout=60) as client:
+        client.post(path, json=body)
+threading.Thread(target=ask, daemon=True).start()
+sys.stdin.readline()
+if sys.argv[4] == "killed":
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "end", "outcomes"),
+    [
+        ("shared", "killed", []),
+        ("its own", "killed", ["interrupted"]),
+        ("shared", "ended", ["cancelled"]),
+    ],
+)
+def test_process_that_ends_while_the_answer_is_awaited(
+    path: str, end: str, outcomes: list[str], provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    """Killed, it may lose what may be none; if it ends, the call is cut."""
+    provider.reply(hang=True)
+    store = f"sqlite:///{tmp_path}/calls.db"
+    command = [sys.executable, "-c", PROGRAM, provider.url, store, path, end]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        until(lambda: len(provider.requests) == 1)
+        process.communicate(b"\n", timeout=HANG_S)
+    callspan.instrument(stores=store).force_flush(HANG_MS)
+    callspan.uninstrument()
+    if outcomes or (tmp_path / "calls.db").exists():
+        with callspan.open_store(store) as reader:
+            assert [call.outcome for call in reader.calls()] == outcomes
