@@ -38,6 +38,7 @@ PATHS_OF_VERBS: Final = {
     "huggingface": "models/owner/m-1",
     "watsonx": "ml/v1/text/{}",
     "openai": "serving-endpoints/m-1/{}",
+    "cloudflare": "ai/{}/@cf/meta/m-1",
 }
 """How a path has a verb, by the family of its API."""
 BASES: Final = (

@@ -81,6 +81,7 @@ _DOMAINS: Final = {
     "integrate.api.nvidia.com": "nvidia",
     "api.minimax.io": "minimax",
     "api.portkey.ai": "portkey",
+    "api.cloudflare.com": "cloudflare",
 }
 """Domains, which also match their subdomains."""
 

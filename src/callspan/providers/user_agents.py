@@ -45,6 +45,7 @@ _USER_AGENTS: Final = (
     _Row(re.compile(r"(?:Async)?Writer/Python (\S+)"), "writer-sdk", "writer"),
     _Row(re.compile(r"azsdk-python-ai-inference/(\S+)"), "azure-ai-inference", "azure.ai.inference"),
     _Row(re.compile(r"Voyage/\S+ PythonBindings/(\S+)"), "voyageai", "voyageai"),
+    _Row(re.compile(r"(?:Async)?Cloudflare/Python (\S+)"), "cloudflare", "cloudflare"),
     _Row(re.compile(r"litellm/(\S+)"), "litellm", calls_models=True),
     _Row(re.compile(r"python-httpx2/(\S+)"), "httpx2"),
     _Row(re.compile(r"python-httpx/(\S+)"), "httpx"),

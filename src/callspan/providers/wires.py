@@ -112,6 +112,8 @@ _PATTERNS: Final = (
         re.compile(r"/ml/v1/(?:deployments/(?P<model>[^/]+)/)?text/(?P<verb>[a-z]+)(?P<stream>_stream)?$"),
         frozenset({"watsonx"}),
     ),
+    # Cloudflare's, also behind its gateway
+    _Pattern(re.compile(r"/(?:ai/)?(?P<verb>run|workers-ai)/(?P<model>(?:@|%40)[^:]+)$"), frozenset({"cloudflare"})),
     # Databricks'
     _Pattern(
         re.compile(r"/serving-endpoints/(?P<model>[^/]+)/(?P<verb>invocations)$"),

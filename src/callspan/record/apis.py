@@ -209,6 +209,7 @@ _ANY_ANSWER: Final = Answers(choices="choices", items="output", message=("conten
 _ANTHROPIC: Final = "anthropic"
 _GEMINI: Final = "gcp.gemini"
 _BEDROCK: Final = "aws.bedrock"
+_CLOUDFLARE: Final = "cloudflare"
 _COHERE: Final = "cohere"
 _OLLAMA: Final = "ollama"
 _WATSONX: Final = "ibm.watsonx.ai"
@@ -884,6 +885,17 @@ _ROWS: Final = (
         is_distinctive=True,
         owner=_WATSONX,
         said=("inputs", "query"),
+    ),
+    Api(
+        "workers_ai",
+        "cloudflare.run:Run",
+        asked=(Field("messages", "turns"), Field("prompt", "text")),
+        verbs=("run", "workers-ai"),
+        is_distinctive=True,
+        owner=_CLOUDFLARE,
+        media_marks=(_BASE64, b'"image"'),
+        said=("messages", "prompt"),
+        has_plain_messages=True,
     ),
 )
 APIS: Final[dict[str, Api]] = {row.name: row for row in _ROWS}

@@ -179,6 +179,7 @@ PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "deepinfra": ("deepinfra",),
     "snowflake": ("snowflake",),
     "databricks": ("databricks",),
+    "cloudflare": ("cloudflare", "workers_ai"),
 }  # fmt: skip
 """Every provider's names in these vocabularies, without regard to case, dots, hyphens and underscores. A name with more
 parts, such as `openai.chat`, counts as its first parts."""

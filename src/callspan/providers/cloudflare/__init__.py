@@ -1,0 +1,1 @@
+"""cloudflare: adapter of Workers AI."""
