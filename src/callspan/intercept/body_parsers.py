@@ -26,7 +26,7 @@ _JSON: Final = "json"
 _DONE: Final = b"[DONE]"
 _DATA_FIELD: Final = b"data:"
 _ERROR_FIELD: Final = b"error:"
-"""A field outside of the standard, in which some servers state an error; the SDKs' decoders ignore it."""
+"""A field outside of the standard. Some servers state an error in it; the SDKs' decoders ignore it."""
 _ERROR_STARTS: Final = (_ERROR_FIELD, b"{")
 _ERROR_EVENTS: Final = (b"event: error", b"event:error")
 _LINE_ENDS: Final = (b"\n", b"\r")
@@ -109,7 +109,7 @@ class EventParser:
 
 
 class LineParser:
-    """Splits JSON lines, each of which is a payload."""
+    """Splits JSON lines. Each line is a payload."""
 
     __slots__ = ("_incomplete_line",)
 
@@ -135,7 +135,7 @@ class LineParser:
 class AwsEventParser:
     """Splits the messages of an AWS event stream. Each payload is a JSON object with its type as the only field.
 
-    A message has a prelude (its length, that of its headers, a checksum), headers, JSON, and a checksum. An exception
+    A message has a prelude (its length, the headers' length, a checksum), headers, JSON, and a checksum. An exception
     has its type in `error`, as has an error that only headers state. An event of an invoked model is the chunk that it
     has in it.
     """
@@ -166,7 +166,7 @@ class AwsEventParser:
 
 
 class UntypedParser:
-    """Splits a stream whose content type says nothing of its form, as of home-made gateways, by its first bytes."""
+    """Splits a stream by its first bytes, if its content type says nothing of its form, as from home-made gateways."""
 
     __slots__ = ("_chosen",)
 
@@ -251,7 +251,7 @@ def chunks_in(payloads: Iterable[bytes]) -> list[Any]:
 def chunk_in(payload: bytes) -> Any:
     """Return the parsed JSON of a payload of a stream; None for a blank one, its end, null and invalid JSON.
 
-    Half a character, as of a text that is cut within an emoji, is kept: the next chunk may have the other half.
+    Half a character, such as a cut emoji, is kept: the next chunk may have the other half.
     """
     try:
         return msgspec.json.decode(payload)
@@ -282,7 +282,7 @@ def _as_error(data: bytes) -> bytes | None:
 
 
 def error_at_end(tail: bytes, *, is_whole: bool) -> object:
-    """Return the JSON of an error in the last bytes of a stream that the SDK has not raised; None if there is none.
+    """Return the JSON of an error in the last bytes of a stream, if the SDK has not raised it, or None.
 
     `is_whole`: whether they are all its bytes; else they begin within a line.
     """
@@ -295,7 +295,7 @@ def error_at_end(tail: bytes, *, is_whole: bool) -> object:
 
 
 def last_event(tail: bytes, *, is_whole: bool) -> object:
-    """Return the JSON of the last event in the last bytes of a stream; None if there is none. As `error_at_end`."""
+    """Return the JSON of the last event in the last bytes of a stream, or None. As `error_at_end`."""
     events = EventParser()
     payloads = [*events.feed(tail if is_whole else tail.partition(b"\n")[2]), *events.end()]
     chunks = [*chunks_in(payloads)]
@@ -375,7 +375,7 @@ def decompressed(content: bytes, coding: str) -> bytes | None:
 
 
 def is_media(response: Any) -> bool:
-    """Return whether the content type of a response is that of a picture, a sound or a video."""
+    """Return whether the content type of a response names a picture, a sound or a video."""
     return (_mime(response) or "").startswith(_MEDIA)
 
 

@@ -37,7 +37,7 @@ CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_
 """The call whose request is sent in this context, or was by the code that has started this task; not set while its
 stream is read."""
 READING: Final[ContextVar[Reading | None]] = ContextVar("callspan_reading", default=None)
-"""The call whose response is being read, if a middleware may send further requests for it meanwhile."""
+"""The call that is reading its response, if a middleware may send further requests for it meanwhile."""
 _EVENT_STARTS: Final = (b"data:", b"event:", b":")
 
 
@@ -48,7 +48,7 @@ def is_below_whole_call() -> bool:
 
 
 class Reading:
-    """A call whose `request` has returned, for the requests that a middleware sends while its answer is read."""
+    """A call after the return of its `request`, for the requests that a middleware sends while its answer is read."""
 
     __slots__ = ("built", "built_retries", "call", "context", "inject", "received")
     is_sent_by_http_library: ClassVar[bool] = True
@@ -84,7 +84,7 @@ class ResponseObserver:
         self.is_read_by_sdk = False
         """Whether the SDK's stream reads the bytes of the response, so that they need not be observed."""
         self.reading: Reading | None = None
-        """Its call, if the response is that of a middleware."""
+        """Its call, if a middleware made the response."""
         self.tail = bytearray()
         """The last bytes of a stream that the SDK reads."""
         self.tail_is_whole = True
@@ -210,7 +210,7 @@ def observer_of(response: object) -> ResponseObserver | None:
 
 
 def body_of(result: object, response: Any) -> object:
-    """Return the JSON of a finished call whose body the SDK has not parsed: from the response, else from the result."""
+    """Return the JSON of a finished call that the SDK has not parsed: from the response, else from the result."""
     if isinstance(result, str):
         return value_of(partial(json.loads, _encoded(result)))
     if hasattr(response, "json") and getattr(response, "is_closed", False):

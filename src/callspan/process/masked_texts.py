@@ -40,11 +40,11 @@ _PROVIDERS_WORDS: Final = {
 _DATA: Final = ("event_type", "data")
 """The fields of an event with its type and content."""
 _OWN: Final = "callspan_"
-"""How the only key of an object begins by which callspan replaces media, or what is too large."""
+"""Prefix of the only key in an object that replaces media, or what is too large."""
 _REFERENCE_FIELDS: Final = frozenset({"bytes", "dimensions", "messages", "mime", "seconds", "sha256"})
 """Members of such an object's value."""
 _ARGUMENTS: Final = of_every_api(lambda row: row.tools.arguments)
-"""Members of bodies whose keys are the application's, or the model's."""
+"""Members of bodies with keys that are the application's, or the model's."""
 _ARGUMENTS_OF: Final = of_every_api(lambda row: row.tools.beside_name)
 """The same, beside the name or id of a tool."""
 _BESIDE: Final = dict(pair for row in APIS.values() for pair in row.tools.beside)

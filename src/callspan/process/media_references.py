@@ -44,7 +44,7 @@ _MIN_FILE: Final = 1024
 _FILE_STARTS: Final = ("iVBORw0KGg", "/9j/", "UklGR", "R0lGO", "JVBERi", "ZkxhQ", "T2dnU", "SUQz", "PHN2Z", "AAAA")
 """How the base64 of a file begins: PNG, JPEG, WebP and WAV, GIF, PDF, FLAC, Ogg, MP3, SVG, MP4."""
 _FILES: Final = tuple(f'"{start}'.encode() for start in _FILE_STARTS)
-"""Marks of a file in a field without a name of its own, for which only large bodies are searched."""
+"""Marks of a file in a field without a name of its own. Only large bodies are searched for them."""
 
 
 def may_hold_media(body: msgspec.Raw, api: str) -> bool:
@@ -177,7 +177,7 @@ def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, obje
 
 
 def _file(text: str, mime: str | None = None) -> dict[str, object] | None:
-    """Return the reference to a file whose base64 stands in any field: its header tells that it is one."""
+    """Return the reference to a file that is base64 in any field: its header tells that it is one."""
     if len(text) < _MIN_FILE or not text.startswith(_FILE_STARTS) or not _is_base64(text):
         return None
     header = base64.b64decode(text[:_WINDOW].replace("-", "+").replace("_", "/"))
@@ -194,7 +194,7 @@ def _is_base64(text: str) -> bool:
 
 
 def _media(text: str, mime: str | None, default_mime: str | None = None) -> dict[str, object] | None:
-    """Return the reference to base64 data: its declared type, else that of its header, else the field's default."""
+    """Return the reference to base64 data: with its declared type, else its header's, else the field's default."""
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/"))
     except ValueError:

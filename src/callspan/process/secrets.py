@@ -48,7 +48,7 @@ _MAYBE_KEYS: Final = frozenset({"key", "keys", "signature"})
 """Names of a secret only if the value looks like one."""
 _KEY_LIKE: Final = re.compile(r"[\w+/=.~:-]{16,}")
 _RANDOM_PART: Final = re.compile(r"(?=[a-zA-Z]*[0-9])(?=[0-9]*[a-zA-Z])[a-zA-Z0-9]{8,}")
-"""A part of a key, with letters and digits. Words, dates and numbers are none."""
+"""A part of a key, with letters and digits. Words, dates and numbers are not parts of keys."""
 _NUMBERS: Final = frozenset({int, float, bool})
 _TOKEN: Final = "token"  # noqa: S105 - a name
 """The name of a secret in settings and metadata; in answers (log probabilities) it is a piece of text."""
@@ -67,7 +67,8 @@ _PAIRS: Final = (("name", "value"), ("key", "value"), ("type", "value"), ("type"
 _CONTENT: Final = of_every_api(lambda row: (*row.said, *row.instructions, *row.content))
 """Members of requests, on any wire, with what is said. They are not searched, however long they are."""
 _WITHOUT_SECRETS: Final = _CONTENT | of_every_api(lambda row: row.params_in) | {"model", "stream"}
-"""Members of requests that need no search: content, words, and objects whose members are parameters of the record."""
+"""Members of requests that need no search: content, words, and objects with members that are parameters of the
+record."""
 _REPEATED: Final = of_every_api(lambda row: row.credentials.settings)
 """Settings that may have credentials anywhere, and which an answer may repeat; the rest of an answer is content."""
 _ENVELOPES: Final = of_every_api(lambda row: row.credentials.envelopes)
@@ -79,9 +80,9 @@ _CREDENTIAL_MARKS: Final = (
     *(b'pat"', b'dsn"', b'hmac"', b'byok"', b'"args"'),
     *(b"auth", b"bearer", b"connection", b"cookie", b"credential", b"pass", b"secret", b"signature"),
 )
-"""Lower-case byte strings, one of which is present in all settings with a secret."""
+"""Lower-case byte strings. Every setting with a secret has one of them."""
 _WITHOUT_SETTINGS: Final = frozenset(name for name, row in APIS.items() if not row.repeats_credentials)
-"""APIs whose answers repeat no settings."""
+"""APIs with answers that repeat no settings."""
 
 MAX_SEARCHED: Final = 65_536
 """Characters of one error that are searched for secrets; the rest is cut."""
@@ -138,7 +139,7 @@ _QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", 
 
 
 def _prefixed_key(prefix: str, key_pattern: str) -> re.Pattern[str]:
-    """Return the pattern of a key with a known prefix. It starts with a literal, for which `re` searches fast."""
+    """Return the pattern of a key with a known prefix. It starts with a literal, which `re` finds fast."""
     return re.compile(f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){key_pattern}")
 
 
@@ -178,7 +179,7 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     (_TOKENS, re.compile(rf"([Xx](?<![\w-][Xx])-[\w-]{{0,40}}[Tt](?i:oken){_JOINT}){_V}"), rf"\1{MASK}"),
     ((), re.compile(rf"([Bb](?<![A-Za-z0-9_][Bb])(?i:earer|asic)\s{{1,8}}){_V}"), rf"\1{MASK}"),
 )
-"""(texts, one of which is present in every match; pattern; replacement). All take linear time."""
+"""(texts; pattern; replacement): every match has one of the texts. All take linear time."""
 
 
 def mask_text(text: str) -> str:
@@ -598,7 +599,7 @@ def _changed_members(
 ) -> dict[str, object]:
     """Return the members of a body that masking its settings changes, masked.
 
-    `repeated` are the members of the request in which something was masked, if the body is its answer.
+    `repeated` are the masked members of the request, if the body is its answer.
     """
     settings = _settings(members, repeated)
     if not settings:
@@ -649,7 +650,7 @@ def _masked_members(
 
 
 def _with_masked_tools(content: object, search: BoundedSearch) -> object:
-    """Return content in which the tools that its entries offer are masked."""
+    """Return content, with the tools masked that its entries offer."""
     if not isinstance(content, list):
         return content
     return [

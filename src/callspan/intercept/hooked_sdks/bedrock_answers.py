@@ -1,9 +1,9 @@
 """Answers of Bedrock that the application reads: streams of events, and the bodies of models that were invoked.
 
 botocore reads the events of a stream from `_event_generator`, which is replaced: the type and laziness of the stream
-stay, and `break` leaves it readable. A body is copied while it is read, as is the stream of urllib3 inside, which a
-`with` block reads, and of which other instrumentations make a body of their own. If the application stops reading, the
-call ends when they are garbage-collected.
+stay, and `break` leaves it readable. A body is copied while it is read, as is the stream of urllib3 inside: a `with`
+block reads it, and other instrumentations make a body of their own from it. If the application stops reading, the call
+ends when they are garbage-collected.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ CLOSE_STREAM: Final = HookSteps(step=_STREAM, before=_stream_call, on_return=_le
 
 
 class _Events(Watch):
-    """The events of a stream, each of which is reported once it was parsed."""
+    """The events of a stream. Each is reported once it was parsed."""
 
     step = _STREAM
     __slots__ = ("_call",)
@@ -109,7 +109,7 @@ class BodyReader:
     __slots__ = ("_call", "_is_read_elsewhere", "_length", "_open", "_pieces", "_size", "is_own")
 
     def __init__(self, call: Call, body: object, length: int | None) -> None:
-        """`length` is that of the body in bytes; None if it is unknown."""
+        """`length`: bytes of the body; None if unknown."""
         self._call, self._length = call, length
         self._pieces: list[bytes] = []
         self._size = 0
@@ -180,7 +180,7 @@ class BodyReader:
         self._pieces.clear()
 
     def entered(self, raw: object) -> None:
-        """Report that a block reads the stream inside, which is not observed where a stub has one of its own."""
+        """Report that a block reads the stream inside. If a stub has its own stream, that is not observed."""
         if isinstance(raw, BytesIO):
             self.add(raw.getvalue()[raw.tell() :], is_last=True)
         elif RAW_BODIES.get(raw) is not self:

@@ -1,11 +1,11 @@
 """Wire calls: requests of any code to models, through any HTTP library, known by their path and body alone.
 
 Each HTTP request is one call, because what repeats it is above the HTTP library. A request within a call of a hooked
-SDK is an attempt of that call; below a request that is a call, as of a transport that calls a model, nothing is counted
-again. A request of a supported SDK outside of its call is none either: the SDK was left out, or the call must not be
-observed. The content type says how an answer is read, else its first bytes. Bytes that pass around `iter_bytes` are not
-read, but it is seen whether they came to their end (`raw_streams`). Requests and answers of other libraries than httpx
-are shown under its names (`exchanges`).
+SDK is an attempt of that call; below a request that is a call, such as a transport's call of a model, nothing is
+counted again. Nor is a request of a supported SDK outside of its call a call: the SDK was left out, or the call must
+not be observed. The content type says how an answer is read, else its first bytes. Bytes that pass around `iter_bytes`
+are not read, but it is seen whether they came to their end (`raw_streams`). Requests and answers of other libraries
+than httpx are shown under its names (`exchanges`).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class WireCall(OpenCall):
         super().__init__(call, outer, inject=HOOK_CONTEXT.propagate)
         self.shared_path = shared_path
         self.invokes = invokes
-        """Whether it invokes a model of Bedrock, whose events have the chunks of another API in them."""
+        """Whether it invokes a model of Bedrock: its events have the chunks of another API in them."""
 
     def fail(self, error: BaseException) -> None:
         """End the call with the exception that is raised to the caller, or with an interrupt. May be repeated."""
@@ -93,7 +93,7 @@ class WireCall(OpenCall):
         return failure(error, in_stream=False)
 
     def answered(self, response: Any) -> None:
-        """End a call whose answer was read, or observe the answer while it is read."""
+        """End a call if its answer was read, else observe the answer while it is read."""
         self.leave()
         remember_result(response, self.call.id_cell)
         call, status = self.call, response.status_code
@@ -344,7 +344,7 @@ def _count(request: Any, unrecorded: wires.Unrecorded | None) -> None:
 
 
 def _known_provider(request: Any) -> str:
-    """Return the provider whose host or SDK is known; `unknown`, or nothing for an SDK that records its own calls."""
+    """Return the provider by its host or SDK; `unknown`, or nothing for an SDK that records its own calls."""
     user_agent = user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
     return "" if user_agent is None else _provider_of(request.url, user_agent)
 
@@ -377,7 +377,7 @@ def _path_of(request: Any) -> str:
 
 
 def may_be_call(request: Any) -> bool:
-    """Return whether a request is a call if its JSON is that of the API of its path."""
+    """Return whether a request is a call if its JSON belongs to the API of its path."""
     is_json = b"json" in next((value for name, value in request.headers.raw if name.lower() == b"content-type"), b"")
     return request.method == _POST and is_json and bool(wires.of_path(_path_of(request)))
 
