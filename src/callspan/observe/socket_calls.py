@@ -23,8 +23,8 @@ from callspan.observe.call import Call
 from callspan.observe.factory import CallFactory, CallInfo
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import error_info
-from callspan.providers.sockets import LONG, MESSAGES, REPEATED, Json, SocketKind, Step, Turn
-from callspan.providers.wire_json import integer, mapping, text
+from callspan.providers.sockets import LONG, MESSAGES, REPEATED, SocketKind, Step, Turn
+from callspan.providers.wire_json import Json, integer, mapping, text
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.ids import new_id, response_call_id

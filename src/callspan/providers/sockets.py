@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from callspan.providers.wire_json import Json
 from callspan.record.call import Outcome
 
-Json: TypeAlias = dict[str, Any]
 Action: TypeAlias = Literal["begin", "name", "chunk", "end", "fail", "usage"]
 """`begin`: the provider has started a call. `name`: it has named one that a create requested. `chunk`: an event of the
 answer. `end`: the call has ended. `fail`: it has ended with this error. `usage`: a body with the counters of the call

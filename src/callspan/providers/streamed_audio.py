@@ -6,8 +6,7 @@ from base64 import b64decode
 from hashlib import sha256
 from typing import Final
 
-from callspan.providers.sockets import Json
-from callspan.providers.wire_json import count, integer, mapping, text
+from callspan.providers.wire_json import Json, count, integer, mapping, text
 from callspan.record.media_reference import MEDIA_KEY, stated_mime
 
 BYTES: Final = "bytes"

@@ -9,11 +9,13 @@ Most paths are one key of an object, which readers look up themselves: calling `
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from callspan.record.codec import encodable
 from callspan.record.plain_json import plain
 
+Json: TypeAlias = dict[str, Any]
+"""A JSON object."""
 LARGEST_COUNT: Final = 2**63 - 1
 """Maximum result of `count`."""
 _NS: Final = 1_000_000_000

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.providers.hosted_tools import OF_APPLICATION
+from callspan.providers.wire_json import Json
 from callspan.record.bounded import EMPTY, fit_json, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.finish_reasons import TOOL_CALLS, normalised
@@ -40,7 +41,6 @@ ReadBody: TypeAlias = Callable[[CallRecord, int], tuple[bytes, int] | None]
 _MIN_CUT_BYTES: Final = 32
 """Minimum size of a truncated text, which includes the note of its original size."""
 
-Json = dict[str, object]
 _UNKNOWN_FINISH: Final = "unknown"
 _USER: Final = "user"
 TOOL: Final = "tool"

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.providers.wire_json import Json
 from callspan.record.bounded import fit_json, text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.events import AGENT_START, SCOPE_TYPES, EventRecord, MessageRecord, Record
@@ -23,7 +24,6 @@ from callspan.semconv.content_attributes import (
 )
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
 
-_Json: TypeAlias = dict[str, object]
 _Answer: TypeAlias = tuple[str, Sequence[Message]]
 """The outcome of a call and its output messages."""
 _MAX_INPUTS: Final = 8
@@ -36,20 +36,20 @@ _ENVIRONMENTS: Final = frozenset({"env", "environment"})
 class ScopeExchange(msgspec.Struct, eq=False):
     """The input or output in one message, event or call, shared by all enclosing scopes."""
 
-    incoming: _Json | None = None
+    incoming: Json | None = None
     """A message from outside."""
-    answer: _Json | _Answer | None = None
+    answer: Json | _Answer | None = None
     """Output of the agent or the model."""
-    environment: _Json | None = None
+    environment: Json | None = None
     """The result of an environment's step."""
     conversation: Conversation | None = None
     """The messages of a call."""
-    _requested: tuple[list[_Json], list[_Json]] | None = None
+    _requested: tuple[list[Json], list[Json]] | None = None
 
-    def requested(self, conversation: Conversation, room: int) -> tuple[list[_Json], list[_Json]]:
+    def requested(self, conversation: Conversation, room: int) -> tuple[list[Json], list[Json]]:
         """Return a call's instructions and its messages since the last assistant message, each within `room` bytes."""
         if self._requested is None:
-            system: list[_Json] = (
+            system: list[Json] = (
                 [{"role": "system", "parts": parts_json(conversation.system)}] if conversation.system else []
             )
             system += [message_json(message) for message in conversation.input if message.role in INSTRUCTION_ROLES]
@@ -101,14 +101,14 @@ class ScopeMessages:
 
     __slots__ = ("_agent_input", "_incoming", "_outputs", "_requested", "room")
 
-    def __init__(self, room: int, agent_input: _Json | None = None) -> None:
+    def __init__(self, room: int, agent_input: Json | None = None) -> None:
         """`agent_input` is the input of an agent, which takes precedence over the input of its first call."""
         self.room = room
         """Byte limit of one message, or of the messages of one call."""
         self._agent_input = agent_input
-        self._incoming: list[_Json] = []
-        self._requested: tuple[list[_Json], list[_Json]] | None = None
-        self._outputs: dict[str, _Json | _Answer] = {}
+        self._incoming: list[Json] = []
+        self._requested: tuple[list[Json], list[Json]] | None = None
+        self._outputs: dict[str, Json | _Answer] = {}
         """The last answer and the last message of the environment, in the order of their arrival."""
 
     def add(self, item: ScopeExchange) -> None:
@@ -138,11 +138,11 @@ class ScopeMessages:
                 put_json(attributes, name, messages, budget)
         return attributes
 
-    def _set(self, kind: str, output: _Json | _Answer) -> None:
+    def _set(self, kind: str, output: Json | _Answer) -> None:
         other_outputs = {other: earlier_output for other, earlier_output in self._outputs.items() if other != kind}
         self._outputs = {**other_outputs, kind: output}
 
-    def _input_messages(self) -> list[_Json]:
+    def _input_messages(self) -> list[Json]:
         instructions, new_messages = self._requested or ([], [])
         if self._agent_input is not None:
             return [*instructions, self._agent_input]
@@ -153,14 +153,14 @@ class ScopeMessages:
             *(message for message in new_messages if message["parts"] not in received_parts),
         ]
 
-    def _output_messages(self) -> list[_Json]:
-        messages: list[_Json] = []
+    def _output_messages(self) -> list[Json]:
+        messages: list[Json] = []
         for output in self._outputs.values():
             messages += answer_messages(*output) if isinstance(output, tuple) else [output]
         return messages
 
 
-def _reply(message: _Json) -> _Json:
+def _reply(message: Json) -> Json:
     """Return a message of the environment as output."""
     role = {"role": TOOL} if message.get("name") in _ENVIRONMENTS else {}
     return {"finish_reason": "continue", **message, **role}
@@ -171,18 +171,18 @@ def _since_the_last_answer(messages: Sequence[Message]) -> list[Message]:
     return [message for message in messages[last + 1 :] if message.role not in INSTRUCTION_ROLES]
 
 
-def _incoming(content: object, room: int, sender: str | None) -> _Json:
-    message: _Json = {"role": "user", "parts": [_text(content, room)]}
+def _incoming(content: object, room: int, sender: str | None) -> Json:
+    message: Json = {"role": "user", "parts": [_text(content, room)]}
     if sender and sender != "user":
         message["name"] = sender
     return message
 
 
-def _answer(content: object, room: int, reason: str) -> _Json:
+def _answer(content: object, room: int, reason: str) -> Json:
     return {"role": "assistant", "parts": [_text(content, room)], "finish_reason": reason}
 
 
-def _environment(record: EventRecord, room: int) -> _Json | None:
+def _environment(record: EventRecord, room: int) -> Json | None:
     after = record.data.get("after") if isinstance(record.data, dict) else None
     parts = [] if after is None else [_text(after, room)]
     end = "terminated" if record.terminated else "truncated" if record.truncated else "continue"
@@ -192,12 +192,12 @@ def _environment(record: EventRecord, room: int) -> _Json | None:
     return None if is_empty else {"role": TOOL, "name": "environment", "parts": parts, "finish_reason": end}
 
 
-def _text(content: object, room: int) -> _Json:
+def _text(content: object, room: int) -> Json:
     text = text_attribute(content, room) if isinstance(content, str) else fit_json(content, room)[0].decode()
     return {"type": "text", "content": text}
 
 
-def _within(messages: list[_Json], room: int) -> list[_Json]:
+def _within(messages: list[Json], room: int) -> list[Json]:
     data, cut = fit_json(messages, room)
     shorter = msgspec.json.decode(data) if cut else messages
     return shorter if isinstance(shorter, list) else []

@@ -20,10 +20,11 @@ from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import GUARDRAIL, INTERVENED, answer_info
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import BLOCK, EventFold, EventTarget
-from callspan.providers.fold.merge import Json, is_json
+from callspan.providers.fold.merge import is_json
 from callspan.providers.stated_cost import stated_cost
 from callspan.providers.tool_runs import requested_kinds, runs_in_message, with_runs
 from callspan.providers.wire_json import (
+    Json,
     count,
     detached_object,
     dig,

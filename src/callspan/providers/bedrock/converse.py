@@ -17,10 +17,10 @@ from callspan.providers.bedrock.usage import usage, usage_of_openai
 from callspan.providers.error_kinds import error_info
 from callspan.providers.finishing import answer_info
 from callspan.providers.fold.blocks import Blocks
-from callspan.providers.fold.merge import Json, finished_copy, grow, is_json
+from callspan.providers.fold.merge import finished_copy, grow, is_json
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.tool_runs import Runs, hosted_kinds, requested_kinds, with_runs
-from callspan.providers.wire_json import detached, mapping, objects, text, word
+from callspan.providers.wire_json import Json, detached, mapping, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.messages import Conversation, tool_name
 from callspan.record.usage import Usage

@@ -14,10 +14,10 @@ from callspan.providers.bedrock.usage import METRICS, invoked_usage
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import STOP_REASON, answer_info, is_blocked
 from callspan.providers.fold.last import LastBody
-from callspan.providers.fold.merge import Json, finished_copy, grow
+from callspan.providers.fold.merge import finished_copy, grow
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.media_parts import media
-from callspan.providers.wire_json import detached, dig, items, mapping, objects, text, word
+from callspan.providers.wire_json import Json, detached, dig, items, mapping, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Conversation, Media, Message, Text

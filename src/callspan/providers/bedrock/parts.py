@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from callspan.providers.media_parts import media
-from callspan.providers.wire_json import detached, detached_object, flag, items, mapping, objects, text, word
+from callspan.providers.wire_json import Json, detached, detached_object, flag, items, mapping, objects, text, word
 from callspan.record.codec import json_text
 from callspan.record.messages import (
     Conversation,
@@ -19,8 +19,6 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
-
-_Json = dict[str, object]
 
 _FUNCTION: Final = ("tool_use", None)
 """The `type` of a call of the application's tool; hosted tools have other types."""
@@ -48,7 +46,7 @@ def conversation(request: object, response: object) -> Conversation:
     )
 
 
-def tools(request: object) -> Iterable[_Json]:
+def tools(request: object) -> Iterable[Json]:
     """Yield the definitions of tools, as name, description and schema."""
     for tool in objects(request, "toolConfig", "tools"):
         specification, hosted = mapping(tool, "toolSpec"), mapping(tool, "systemTool")
@@ -87,7 +85,7 @@ def _parts(block: object) -> list[Part]:
     return [] if block.keys() == {_CACHE_POINT} else [UnknownPart(data=detached(block))]
 
 
-def _tool_call(use: _Json, _: str) -> Part:
+def _tool_call(use: Json, _: str) -> Part:
     kind = word(use, "type")
     extra = {key: item for key, item in use.items() if key not in _CALL_FIELDS}
     return ToolCall(
@@ -100,7 +98,7 @@ def _tool_call(use: _Json, _: str) -> Part:
     )
 
 
-def _tool_result(result: _Json, _: str) -> Part:
+def _tool_result(result: Json, _: str) -> Part:
     kind, status = word(result, "type"), word(result, "status")
     return ToolResult(
         id=word(result, "toolUseId"),
@@ -120,19 +118,19 @@ def _result_content(blocks: list[object] | tuple[()]) -> object:
     return detached(list(blocks))
 
 
-def _reasoning(thought: _Json, _: str) -> Part:
+def _reasoning(thought: Json, _: str) -> Part:
     words = mapping(thought, "reasoningText")
     return Reasoning(
         text=word(words, "text"), signature=word(words, "signature"), sealed=word(thought, "redactedContent")
     )
 
 
-def _cited_text(cited: _Json, _: str) -> Part:
+def _cited_text(cited: Json, _: str) -> Part:
     content = "".join(text(piece, "text") or "" for piece in objects(cited, "content"))
     return Text(text=content, annotations=list(map(detached, items(cited, "citations"))) or None)
 
 
-def _guarded(guarded: _Json, _: str) -> Part | None:
+def _guarded(guarded: Json, _: str) -> Part | None:
     """Return content that is marked for a guardrail."""
     content, image = text(guarded, "text", "text"), mapping(guarded, "image")
     if content is not None:
@@ -140,7 +138,7 @@ def _guarded(guarded: _Json, _: str) -> Part | None:
     return None if image is None else _medium(image, "image")
 
 
-def _medium(medium: _Json, kind: str) -> Media | Text | None:
+def _medium(medium: Json, kind: str) -> Media | Text | None:
     source, suffix = mapping(medium, "source") or {}, word(medium, "format")
     texts = [content for piece in (source, *objects(source, "content")) if (content := text(piece, "text")) is not None]
     if texts:
@@ -150,7 +148,7 @@ def _medium(medium: _Json, kind: str) -> Media | Text | None:
     return media(kind, location, part=source, mime=mime)
 
 
-_READERS: Final[dict[str, Callable[[_Json, str], Part | None]]] = {
+_READERS: Final[dict[str, Callable[[Json, str], Part | None]]] = {
     "toolUse": _tool_call,
     "toolResult": _tool_result,
     "reasoningContent": _reasoning,

@@ -11,15 +11,14 @@ from typing import Final
 
 import msgspec
 
-from callspan.providers.wire_json import count, detached_object, mapping, objects, text
+from callspan.providers.wire_json import Json, count, detached_object, mapping, objects, text
 from callspan.record.usage import Usage, checked_usage
 
 METRICS: Final = "amazon-bedrock-invocationMetrics"
 """The field of the last event of a model's stream with the counts that the headers of a plain answer state."""
-_Json = dict[str, object]
 
 
-def usage(counters: _Json | None) -> Usage | None:
+def usage(counters: Json | None) -> Usage | None:
     """Return a `usage` of Converse; None if it has no counts."""
     if not counters:
         return None
@@ -42,7 +41,7 @@ def usage(counters: _Json | None) -> Usage | None:
     return checked_usage(tokens)
 
 
-def usage_of_openai(counters: _Json | None) -> Usage | None:
+def usage_of_openai(counters: Json | None) -> Usage | None:
     """Return a `usage` of one of OpenAI's models. Its total counts the cached tokens of the input once more.
 
     Input that is not smaller than what was cached includes it, as was seen in streams; the usage is marked, since the
@@ -57,7 +56,7 @@ def usage_of_openai(counters: _Json | None) -> Usage | None:
     )
 
 
-def _cached(counters: _Json, name: str) -> int | None:
+def _cached(counters: Json, name: str) -> int | None:
     """Return a counter of the cache, by either of its two names."""
     tokens = count(counters, f"{name}s")
     return count(counters, f"{name}Count") if tokens is None else tokens
@@ -78,14 +77,14 @@ def _total_input(
     return (from_total if is_derived else with_cache), is_derived
 
 
-def invoked_usage(body: object, answers: list[_Json]) -> Usage | None:
+def invoked_usage(body: object, answers: list[Json]) -> Usage | None:
     """Return the counts in the body of an invoked model, by its vendor or by Bedrock; None without counts."""
     metrics = mapping(body, METRICS) or {}
     stated_input = _first_count(body, "inputTextTokenCount", "prompt_token_count")
     by_answer = [number for answer in answers if (number := count(answer, "tokenCount")) is not None]
     output = _first_count(body, "totalOutputTextTokenCount", "generation_token_count")
     output = sum(by_answer) if output is None and by_answer else output
-    counters: _Json = {
+    counters: Json = {
         "inputTokens": count(metrics, "inputTokenCount") if stated_input is None else stated_input,
         "outputTokens": count(metrics, "outputTokenCount") if output is None else output,
         "cacheReadInputTokens": count(metrics, "cacheReadInputTokenCount"),

@@ -10,11 +10,11 @@ from typing import ClassVar, Final
 
 from callspan.providers.base import ResponseInfo
 from callspan.providers.fold.chat import ChatFold
-from callspan.providers.fold.merge import GrowingText, Json
+from callspan.providers.fold.merge import GrowingText
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.parts import prompt_messages
-from callspan.providers.wire_json import detached, dig, mapping, objects, text, word
+from callspan.providers.wire_json import Json, detached, dig, mapping, objects, text, word
 from callspan.record.call import Request
 from callspan.record.codec import json_text
 from callspan.record.messages import Conversation

@@ -13,10 +13,10 @@ from callspan.providers.cohere.base import CohereEndpoint
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.blocks import Blocks
 from callspan.providers.fold.entries import Entry
-from callspan.providers.fold.merge import GrowingText, Json, finished_copy, is_json, merge
+from callspan.providers.fold.merge import GrowingText, finished_copy, is_json, merge
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.openai.chat import request_message, response_message
-from callspan.providers.wire_json import detached, items, mapping, objects, text, word
+from callspan.providers.wire_json import Json, detached, items, mapping, objects, text, word
 from callspan.record.messages import Conversation
 
 _PLAN: Final = "tool_plan"

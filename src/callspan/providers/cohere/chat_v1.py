@@ -9,11 +9,12 @@ from typing import ClassVar, Final
 
 from callspan.providers.cohere.base import CohereEndpoint
 from callspan.providers.error_kinds import error_in
-from callspan.providers.fold.merge import Json, finished_copy, grow, merge
+from callspan.providers.fold.merge import finished_copy, grow, merge
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.openai.parts import list_or_none
 from callspan.providers.wire_json import (
+    Json,
     detached,
     detached_object,
     flag,

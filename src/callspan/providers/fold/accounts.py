@@ -13,9 +13,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from callspan.providers.fold.entries import MAX_SEARCHED, TEXTUAL
-from callspan.providers.wire_json import detached
-
-Json: TypeAlias = dict[str, Any]
+from callspan.providers.wire_json import Json, detached
 
 TEXTS: Final = frozenset(
     {

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Final
 
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.accounts import joined
-from callspan.providers.fold.merge import Json, carries, extend, finished_copy, is_json, merge
+from callspan.providers.fold.merge import carries, extend, finished_copy, is_json, merge
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.media_parts import from_base64
-from callspan.providers.wire_json import detached, integer, mapping
+from callspan.providers.wire_json import Json, detached, integer, mapping
 from callspan.record.finish_reasons import ERROR, LENGTH, normalised
 
 _USAGE: Final = "usage"

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.accounts import TEXTS, bare, joined, says_the_same
 from callspan.providers.fold.entries import Entries, Entry
-from callspan.providers.fold.merge import LISTED, GrowingText, Json, carries, extend, finished_copy, merge
+from callspan.providers.fold.merge import LISTED, GrowingText, carries, extend, finished_copy, merge
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
-from callspan.providers.wire_json import detached, integer, word
+from callspan.providers.wire_json import Json, detached, integer, word
 
 Verb: TypeAlias = Literal["begin", "grow", "last", "whole", "done", "stop"]
 """`begin`: the first account of a body or entry. `grow`: a piece. `last`: replaces what was known. `whole`: all of an

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from callspan.providers.fold.merge import Json
 from callspan.providers.fold.usage_merge import UsageRule
-from callspan.providers.wire_json import detached
+from callspan.providers.wire_json import Json, detached
 
 
 class LastBody:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from callspan.providers.fold.accounts import TEXTS, normal
 from callspan.providers.fold.entries import MAX_SEARCHED, Entries
-from callspan.providers.wire_json import detached
-
-Json: TypeAlias = dict[str, Any]
+from callspan.providers.wire_json import Json, detached
 
 _RICH: Final = frozenset({"content", "thinking"})
 """Those that may instead be a list of parts, in Mistral's API."""

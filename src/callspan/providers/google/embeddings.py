@@ -7,11 +7,10 @@ from typing import Final, cast
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.fold.last import LastBody
-from callspan.providers.fold.merge import Json
 from callspan.providers.google.parts import camel, parts
 from callspan.providers.google.usage import input_usage
 from callspan.providers.media_parts import media
-from callspan.providers.wire_json import count, mapping, objects, text
+from callspan.providers.wire_json import Json, count, mapping, objects, text
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation, Media, Message, Part, Text
 from callspan.record.usage import Usage

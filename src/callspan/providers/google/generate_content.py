@@ -15,13 +15,13 @@ import msgspec
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import answer_info, tool_finish
-from callspan.providers.fold.merge import GrowingText, Json, finished_copy
+from callspan.providers.fold.merge import GrowingText, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule, counts_nothing
 from callspan.providers.google.partial_args import with_whole_arguments
 from callspan.providers.google.parts import camel, candidates, conversation, finish_reason, snake
 from callspan.providers.google.usage import estimated, service_tier, usage
 from callspan.providers.tool_runs import Runs, hosted_kinds, with_runs
-from callspan.providers.wire_json import detached, flag, items, mapping, objects, text, word
+from callspan.providers.wire_json import Json, detached, flag, items, mapping, objects, text, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage

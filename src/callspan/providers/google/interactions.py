@@ -15,13 +15,24 @@ from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import tool_finish
 from callspan.providers.fold.blocks import Blocks
 from callspan.providers.fold.entries import Entry
-from callspan.providers.fold.merge import GrowingText, Json, finished_copy
+from callspan.providers.fold.merge import GrowingText, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.google.usage import estimated
 from callspan.providers.media_parts import media
 from callspan.providers.streamed_audio import BYTES, Audio
 from callspan.providers.tool_runs import Runs, hosted_kinds, requested_kinds, with_runs
-from callspan.providers.wire_json import count, detached, detached_object, flag, items, mapping, objects, text, word
+from callspan.providers.wire_json import (
+    Json,
+    count,
+    detached,
+    detached_object,
+    flag,
+    items,
+    mapping,
+    objects,
+    text,
+    word,
+)
 from callspan.record.call import Outcome, Request, Response
 from callspan.record.codec import json_text
 from callspan.record.finish_reasons import CONTENT_FILTER

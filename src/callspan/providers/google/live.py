@@ -11,11 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from callspan.providers.base import ResponseInfo
-from callspan.providers.fold.merge import Json
 from callspan.providers.google.generate_content import GenerateContent, GenerateContentFold
 from callspan.providers.google.usage import added, estimated
 from callspan.providers.streamed_audio import BYTES, Audio
-from callspan.providers.wire_json import count, flag, mapping, objects, text, word
+from callspan.providers.wire_json import Json, count, flag, mapping, objects, text, word
 
 BLOB: Final = "inlineData"
 INTERRUPTED: Final = "INTERRUPTED"

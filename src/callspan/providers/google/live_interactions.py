@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from callspan.providers.sockets import LONG, Json, SocketKind, Step, Turn
+from callspan.providers.sockets import LONG, SocketKind, Step, Turn
 from callspan.providers.streamed_audio import counted_audio
-from callspan.providers.wire_json import integer, items, mapping, objects, text, word
+from callspan.providers.wire_json import Json, integer, items, mapping, objects, text, word
 
 _API: Final = "interactions"
 _TYPE: Final = "event_type"

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from callspan.providers.google.live import BLOB
 from callspan.providers.google.parts import camel
-from callspan.providers.sockets import Json, SocketKind, Step, Turn
+from callspan.providers.sockets import SocketKind, Step, Turn
 from callspan.providers.streamed_audio import counted_audio
-from callspan.providers.wire_json import flag, integer, items, mapping, objects, text, word
+from callspan.providers.wire_json import Json, flag, integer, items, mapping, objects, text, word
 
 _API: Final = "bidi_generate_content"
 _MODELS: Final = "models/"

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from callspan.providers.wire_json import detached_object, mapping, objects, text
+from callspan.providers.wire_json import Json, detached_object, mapping, objects, text
 
 _STEP: Final = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,4})\]|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]""")
 _ESCAPED: Final = re.compile(r"\\(.)")
 _SCALARS: Final = ("numberValue", "boolValue", "nullValue")
-_Json = dict[str, Any]
 
 
-def with_whole_arguments(function_call: _Json) -> _Json:
+def with_whole_arguments(function_call: Json) -> Json:
     """Return a function call with its arguments as an answer without a stream has them. It shares nothing."""
     whole = {key: value for key, value in detached_object(function_call).items() if key != "partialArgs"}
-    arguments: _Json = {**(mapping(whole, "args") or {})}
+    arguments: Json = {**(mapping(whole, "args") or {})}
     for piece in objects(function_call, "partialArgs"):
         _put(arguments, _steps(text(piece, "jsonPath") or ""), piece)
     if whole.get("willContinue") is not True:
@@ -31,7 +30,7 @@ def _steps(path: str) -> list[str | int]:
     ]
 
 
-def _put(arguments: _Json, steps: list[str | int], piece: _Json) -> None:
+def _put(arguments: Json, steps: list[str | int], piece: Json) -> None:
     """Put a value at its place, or a piece of a text behind what is there."""
     holder: Any = arguments
     for step, after in zip(steps, [*steps[1:], None], strict=False):
@@ -56,7 +55,7 @@ def _has_room(holder: Any, step: str | int) -> bool:
     return False
 
 
-def _value(piece: _Json, current: object) -> object:
+def _value(piece: Json, current: object) -> object:
     words = text(piece, "stringValue")
     if words is not None:
         return current + words if isinstance(current, str) else words

@@ -15,7 +15,7 @@ import msgspec
 
 from callspan.providers.media_parts import media
 from callspan.providers.named_calls import CallNames, call_id
-from callspan.providers.wire_json import detached, detached_object, items, mapping, objects, text, word
+from callspan.providers.wire_json import Json, detached, detached_object, items, mapping, objects, text, word
 from callspan.record.codec import json_text
 from callspan.record.messages import (
     Conversation,
@@ -29,8 +29,6 @@ from callspan.record.messages import (
     UnknownPart,
 )
 
-_Json = dict[str, object]
-
 _SNAKE: Final = re.compile("(?<=[a-z0-9])_([a-z])")
 _CAMEL: Final = re.compile("(?<=[a-z0-9])([A-Z])")
 _URL_SAFE: Final = str.maketrans("-_", "+/")
@@ -41,7 +39,7 @@ _SOURCES: Final = frozenset({"citationMetadata", "groundingMetadata"})
 _MAX_NAMES: Final = 256
 
 
-def camel(value: _Json) -> _Json:
+def camel(value: Json) -> Json:
     """Return an object with its own names in camel case."""
     if not any("_" in key for key in value if isinstance(key, str)):
         return value
@@ -72,7 +70,7 @@ def conversation(request: object, response: object) -> Conversation:
     )
 
 
-def tools(body: _Json) -> Iterable[_Json]:
+def tools(body: Json) -> Iterable[Json]:
     """Yield the definitions of tools as other APIs have them: functions by their names, hosted ones by type."""
     for tool in map(camel, objects(body, "tools")):
         for kind, setting in tool.items():
@@ -82,7 +80,7 @@ def tools(body: _Json) -> Iterable[_Json]:
                 yield {**detached_object(mapping(setting) or {}), "type": snake(kind)}
 
 
-def _function(declaration: _Json) -> _Json:
+def _function(declaration: Json) -> Json:
     fields = detached_object(camel(declaration))
     schema, own = fields.pop("parametersJsonSchema", None), fields.pop("parameters", None)
     parameters = _json_schema(own) if schema is None else schema
@@ -101,7 +99,7 @@ def _json_schema(schema: object) -> object:
     }
 
 
-def candidates(response: object) -> list[_Json]:
+def candidates(response: object) -> list[Json]:
     """Return the candidates of an answer (not copies)."""
     return [candidate for candidate in items(response, "candidates") if isinstance(candidate, dict)]
 
@@ -110,7 +108,7 @@ _FINISH_NUMBERS: Final = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATIO
 """The reasons with the same number on both platforms, as Google's protobuf clients write them."""
 
 
-def finish_reason(candidate: _Json) -> str | None:
+def finish_reason(candidate: Json) -> str | None:
     """Return why a candidate ended; None if it has not."""
     reason = candidate.get("finishReason")
     if type(reason) is int:
@@ -118,7 +116,7 @@ def finish_reason(candidate: _Json) -> str | None:
     return word(candidate, "finishReason")
 
 
-def _answer_parts(candidate: _Json) -> list[Part]:
+def _answer_parts(candidate: Json) -> list[Part]:
     """Return the parts of a candidate. The last text has the sources, which the answer states for all texts."""
     answer_parts = parts(candidate.get("content"))
     if _SOURCES.isdisjoint(candidate):
@@ -176,7 +174,7 @@ def _part(wire_part: object, ids: CallNames) -> list[Part]:
     )
 
 
-def _function_call(function_call: _Json, part: _Json, ids: CallNames) -> Part:
+def _function_call(function_call: Json, part: Json, ids: CallNames) -> Part:
     extra = {key: detached(value) for key, value in function_call.items() if key not in _CALL_FIELDS}
     if (signature := word(part, "thoughtSignature")) is not None:
         extra["thoughtSignature"] = signature
@@ -189,23 +187,23 @@ def _function_call(function_call: _Json, part: _Json, ids: CallNames) -> Part:
     )
 
 
-def _function_response(answer: _Json, _: _Json, ids: CallNames) -> Part:
+def _function_response(answer: Json, _: Json, ids: CallNames) -> Part:
     content = answer.get("response")
     is_error = True if isinstance(content, dict) and content.keys() == {"error"} else None
     return ToolResult(id=_id(answer, ids), content=detached(content), is_error=is_error)
 
 
-def _id(function: _Json, ids: CallNames) -> str | None:
+def _id(function: Json, ids: CallNames) -> str | None:
     return call_id(word(function, "id"), word(function, "name"), ids)
 
 
-def _hosted_call(run: _Json, _part: _Json, _ids: CallNames) -> Part:
+def _hosted_call(run: Json, _part: Json, _ids: CallNames) -> Part:
     kind = text(run, "toolType") or "code_execution"
     arguments = run.get("args") if "args" in run else {key: run[key] for key in ("language", "code") if key in run}
     return ToolCall(id=word(run, "id"), name=kind.lower(), arguments=json_text(arguments), tool_type=kind.lower())
 
 
-def _hosted_result(run: _Json, _part: _Json, _ids: CallNames) -> Part:
+def _hosted_result(run: Json, _part: Json, _ids: CallNames) -> Part:
     kind = text(run, "toolType") or "code_execution"
     outcome = text(run, "outcome")
     return ToolResult(
@@ -216,7 +214,7 @@ def _hosted_result(run: _Json, _part: _Json, _ids: CallNames) -> Part:
     )
 
 
-def _medium(blob: _Json, _part: _Json, _ids: CallNames) -> Media | Text | None:
+def _medium(blob: Json, _part: Json, _ids: CallNames) -> Media | Text | None:
     data, mime = blob.get("data"), text(blob, "mimeType")
     if isinstance(data, str):
         data = data.translate(_URL_SAFE)
@@ -224,7 +222,7 @@ def _medium(blob: _Json, _part: _Json, _ids: CallNames) -> Media | Text | None:
     return media("document", data if data is not None else blob.get("fileUri"), part=blob, mime=mime)
 
 
-_READERS: Final[dict[str, Callable[[_Json, _Json, CallNames], Part | None]]] = {
+_READERS: Final[dict[str, Callable[[Json, Json, CallNames], Part | None]]] = {
     "functionCall": _function_call,
     "functionResponse": _function_response,
     "inlineData": _medium,

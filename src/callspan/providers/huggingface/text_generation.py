@@ -11,9 +11,20 @@ from typing import ClassVar, Final, cast
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import answer_info
-from callspan.providers.fold.merge import GrowingText, Json
+from callspan.providers.fold.merge import GrowingText
 from callspan.providers.fold.usage_merge import UsageRule
-from callspan.providers.wire_json import count, detached, detached_object, flag, items, mapping, objects, text, word
+from callspan.providers.wire_json import (
+    Json,
+    count,
+    detached,
+    detached_object,
+    flag,
+    items,
+    mapping,
+    objects,
+    text,
+    word,
+)
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation, Message, Part, Text
 from callspan.record.usage import Usage

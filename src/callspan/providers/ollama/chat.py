@@ -11,12 +11,10 @@ from callspan.providers.media_parts import media
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.ollama.lines import LinesFold
 from callspan.providers.ollama.usage import usage
-from callspan.providers.wire_json import count, detached, items, mapping, objects, text, word
+from callspan.providers.wire_json import Json, count, detached, items, mapping, objects, text, word
 from callspan.record.call import Request, Response
 from callspan.record.codec import json_text
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Text, ToolCall, ToolResult, tool_name
-
-_Json = dict[str, object]
 
 _CONTENT: Final = frozenset(
     {
@@ -98,7 +96,7 @@ class Generate(OllamaEndpoint):
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt with its images, and the answer. Either body may be None."""
-        fields: _Json = {"content": text(request, "prompt"), "images": [*items(request, "images")]}
+        fields: Json = {"content": text(request, "prompt"), "images": [*items(request, "images")]}
         prompt = _message(fields, "user")
         system, thinking = text(request, "system"), text(response, "thinking")
         answered = _parts({"content": text(response, "response"), "thinking": thinking})
@@ -123,12 +121,12 @@ def _messages(request: object) -> list[Message]:
     return messages
 
 
-def _message(fields: _Json, role: str, reason: str | None = None) -> Message:
+def _message(fields: Json, role: str, reason: str | None = None) -> Message:
     """Return one message; `role` is the default for a message without a role."""
     return Message(role=word(fields, "role") or role, parts=_parts(fields), finish_reason=reason)
 
 
-def _parts(fields: _Json) -> list[Part]:
+def _parts(fields: Json) -> list[Part]:
     parts: list[Part] = []
     if thinking := text(fields, "thinking"):
         parts.append(Reasoning(text=thinking))
@@ -139,7 +137,7 @@ def _parts(fields: _Json) -> list[Part]:
     return [*parts, *(_tool_call(call, names) for call in objects(fields, "tool_calls"))]
 
 
-def _tool_call(call: _Json, names: CallNames) -> ToolCall:
+def _tool_call(call: Json, names: CallNames) -> ToolCall:
     function = mapping(call, "function") or {}
     name = word(function, "name")
     return ToolCall(
@@ -147,7 +145,7 @@ def _tool_call(call: _Json, names: CallNames) -> ToolCall:
     )
 
 
-def _tool_result(fields: _Json, names: CallNames) -> ToolResult:
+def _tool_result(fields: Json, names: CallNames) -> ToolResult:
     name = word(fields, "tool_name") or word(fields, "name")
     return ToolResult(
         id=call_id(word(fields, "tool_call_id"), name, names), content=detached(fields.get("content"))

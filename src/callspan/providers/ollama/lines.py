@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from callspan.providers.fold.merge import Json, finished_copy, grow
+from callspan.providers.fold.merge import finished_copy, grow
 from callspan.providers.fold.usage_merge import UsageRule
-from callspan.providers.wire_json import detached
+from callspan.providers.wire_json import Json, detached
 
 _GROWING: Final = frozenset({"content", "thinking", "response"})
 _LISTS: Final = frozenset({"tool_calls", "images", "logprobs"})

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from callspan.providers.sockets import MESSAGES, REPEATED, Json
+from callspan.providers.sockets import MESSAGES, REPEATED
 from callspan.providers.streamed_audio import BYTES, Audio, counted_audio
+from callspan.providers.wire_json import Json
 
 
 class AudioFrames:

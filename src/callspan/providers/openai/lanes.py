@@ -13,8 +13,8 @@ from collections import deque
 from typing import Any, Final, Generic, TypeVar
 
 from callspan.lock_free import LRUCache
-from callspan.providers.sockets import Json, SocketKind, Step, Turn
-from callspan.providers.wire_json import mapping, text
+from callspan.providers.sockets import SocketKind, Step, Turn
+from callspan.providers.wire_json import Json, mapping, text
 
 CREATE: Final = "response.create"
 _CREATED: Final = "response.created"

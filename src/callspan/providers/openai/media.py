@@ -16,13 +16,14 @@ import msgspec
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import EventFold, EventTarget
-from callspan.providers.fold.merge import Json, merge
+from callspan.providers.fold.merge import merge
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.media_parts import from_base64, media
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.parts import prompt_messages
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
+    Json,
     detached,
     dig,
     items,

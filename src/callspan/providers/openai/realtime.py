@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Final
 from callspan.providers.base import ResponseInfo
 from callspan.providers.fold.events import EventTarget
 from callspan.providers.openai.responses import CONTENT, Responses, ResponsesFold
-from callspan.providers.sockets import Json
 from callspan.providers.streamed_audio import BYTES, Audio
-from callspan.providers.wire_json import count, dig, mapping, word
+from callspan.providers.wire_json import Json, count, dig, mapping, word
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Conversation
 

@@ -17,9 +17,9 @@ from callspan.lock_free import LRUCache
 from callspan.providers.openai.audio_frames import AudioFrames
 from callspan.providers.openai.lanes import CREATE, Creates
 from callspan.providers.openai.voice_sessions import settings_of
-from callspan.providers.sockets import Json, Step, Turn
+from callspan.providers.sockets import Step, Turn
 from callspan.providers.streamed_audio import audio_reference
-from callspan.providers.wire_json import dig, integer, items, mapping, number, objects, text
+from callspan.providers.wire_json import Json, dig, integer, items, mapping, number, objects, text
 
 _AUDIO: Final = ("response.output_audio.delta", "response.audio.delta")
 _DONE: Final = "response.done"

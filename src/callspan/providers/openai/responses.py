@@ -12,13 +12,13 @@ from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.finishing import answer_info
 from callspan.providers.fold.entries import Entries, Entry
 from callspan.providers.fold.events import EventFold, EventTarget
-from callspan.providers.fold.merge import Json
 from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
+    Json,
     count,
     detached,
     dig,

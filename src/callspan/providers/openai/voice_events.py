@@ -13,8 +13,8 @@ from typing import Final
 from callspan.providers.openai.audio_frames import AudioFrames
 from callspan.providers.openai.lanes import ResponseLanes
 from callspan.providers.openai.voice_sessions import CLOSED, settings_of
-from callspan.providers.sockets import Json, SocketKind, Step, Turn
-from callspan.providers.wire_json import mapping, text
+from callspan.providers.sockets import SocketKind, Step, Turn
+from callspan.providers.wire_json import Json, mapping, text
 
 _START: Final = "session.start"
 _OUTPUT_AUDIO: Final = "session.output_audio.delta"

@@ -16,9 +16,8 @@ from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.responses import Responses
-from callspan.providers.sockets import Json
 from callspan.providers.streamed_audio import BYTES, Audio
-from callspan.providers.wire_json import detached, dig, mapping, number, objects, text, word
+from callspan.providers.wire_json import Json, detached, dig, mapping, number, objects, text, word
 from callspan.record.call import Request
 from callspan.record.messages import Conversation, Message
 from callspan.record.usage import Usage

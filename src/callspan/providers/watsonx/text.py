@@ -16,13 +16,13 @@ from callspan.providers.cohere import rerank
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import answer_info
 from callspan.providers.fold.last import LastBody
-from callspan.providers.fold.merge import GrowingText, Json
+from callspan.providers.fold.merge import GrowingText
 from callspan.providers.fold.usage_merge import UsageRule
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.parts import prompt_messages
 from callspan.providers.openai.usage import of_input_only, usage_of
-from callspan.providers.wire_json import count, detached, dig, items, mapping, objects, text, word
+from callspan.providers.wire_json import Json, count, detached, dig, items, mapping, objects, text, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation, Message, Part, Text
 from callspan.record.usage import Usage
