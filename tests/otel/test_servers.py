@@ -289,7 +289,7 @@ def test_support_question_is_one_command(stage: Stage) -> None:
         assert storm == set(storms)
         # Who caused the spike? What was dear?
         spender = max(desk.rows("stats", "--by", "user"), key=lambda group: float(group["cost_usd"] or 0))
-        assert spender["user"] == "bob"
+        assert spender["user_id"] == "bob"
         assert ids("--sort", "cost", "--limit", "1") == [dear]
         # What does Ann have here, what was said, in which order, and where did somebody say that?
         assert len(ids("--user", "ann")) == 7
