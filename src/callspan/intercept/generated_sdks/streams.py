@@ -74,7 +74,7 @@ def _reader(inner: Any, response: object) -> Any:
     """Return a reader of the same items; an object that is no iterator is returned unchanged."""
     if not (hasattr(inner, "__anext__") or hasattr(inner, "__next__")):
         return inner
-    items = _Items(inner, response)
+    items = _Items(response)
     reader = watched(inner, items)
     items.reader = weakref.ref(reader)
     return reader
@@ -87,14 +87,12 @@ class _Items(Watch):
     """
 
     step = _OBSERVE
-    __slots__ = ("_frame", "_observer", "_response", "reader")
+    __slots__ = ("_observer", "_response", "reader")
     reader: weakref.ref[Any]
 
-    def __init__(self, inner: object, response: object) -> None:
+    def __init__(self, response: object) -> None:
         self._response = response
         self._observer: ResponseObserver | None = None
-        self._frame = getattr(inner, "gi_frame", None)
-        """Keeps the inner iterator alive: an HTTP library closes the response when that is collected."""
 
     def begun(self) -> Take | None:
         self._observer = observer = observer_of(self._response)
