@@ -214,6 +214,32 @@ async def test_invalid_answer_states_no_status(seen: Capture) -> None:
     assert (record.error.exception or "").endswith(type(error).__qualname__)
 
 
+ODD_ANSWERS: Final = {
+    "page": b"<html>", "cut JSON": b'{"candidates": [', "list": b"[]", "text": b'"Well."', "number": b"1",
+    "nothing": b"", "empty list of candidates": b'{"candidates": []}', "invalid candidates": b'{"candidates": 5}',
+    "null": b"null", "error": b'{"error": {"code": 500, "message": "No."}}', "invalid error": b'{"error": 5}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["text/plain", "application/json", "text/event-stream"])
+@pytest.mark.parametrize("name", ODD_ANSWERS)
+async def test_object_of_something_else_names_no_call(
+    name: str, form: str, mode: Mode, stream: bool, seen: Capture
+) -> None:
+    """The SDK may make no object of an answer; the next one that it makes in this task is not of the call."""
+    content = ODD_ANSWERS[name]
+    raw = b"data: " + content + b"\r\n\r\n" if form == "text/event-stream" else content
+    mode.provider.reply(raw=raw, headers={"content-type": form})
+    with suppress(Exception):
+        await mode.all(await streamed(mode, client_of(mode))) if stream else await answered(mode, client_of(mode))
+    for kind in [types.LiveServerMessage, *([] if name == "invalid candidates" else [types.GenerateContentResponse])]:
+        later = kind._from_response(response={}, kwargs={})
+        with pytest.raises(callspan.UsageError, match="no call of this process"):
+            callspan.call_id(later)
+    await mode.collect()
+    assert len(seen.records) == 1
+
+
 async def test_cancelled_request(provider: ScriptedProvider, seen: Capture) -> None:
     mode = Mode("async", provider)
     provider.reply(hang=True)

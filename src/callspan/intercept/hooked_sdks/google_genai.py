@@ -53,6 +53,8 @@ _STREAM_AT: Final = 3
 """Position of `stream` in the arguments of `_request`, after the client, the request and its options."""
 _OK: Final = 200
 _MAX_URLS: Final = 128
+_OF_SOCKETS: Final = "Live"
+"""What the names of the classes begin with that are made of no answer to a request."""
 _ANSWERED: Final[ContextVar[CallIdCell | None]] = ContextVar("callspan_google_answered", default=None)
 """The call of the answer or chunk that the SDK makes an object of next."""
 
@@ -79,16 +81,17 @@ class GoogleCall(OpenCall):
         """End a plain call, or observe the segments of a stream."""
         self.leave()
         call, body = self.call, answer.response_stream
-        _ANSWERED.set(call.id_cell)
         if call.streaming and not isinstance(body, list):
             ANSWERS.put(answer, call, call.lost)
             return
         content = body[0] if isinstance(body, list) and body else None
+        decoded = registry.decoded(content) if isinstance(content, str) else None
+        if not content or isinstance(decoded, dict):  # the SDK raises for any other content
+            _ANSWERED.set(call.id_cell)
         if isinstance(call, BatchResults):
-            _read_batch(call, content)
+            _read_batch(call, decoded)
             return
         call.set_streaming(False)
-        decoded = registry.decoded(content) if isinstance(content, str) else None
         call.take_body(decoded)
         error = None if decoded is not None or not isinstance(content, str) else parsing_error(content.encode())
         call.end(how=None, error=error)
@@ -106,7 +109,7 @@ class GoogleCall(OpenCall):
 
 def _read_batch(results: BatchResults, content: object) -> None:
     """Record the results that a batch states itself."""
-    for line in inline_results(registry.decoded(content) if isinstance(content, str) else None):
+    for line in inline_results(content):
         results.byte_reader.add(line + b"\n")
     results.end()
 
@@ -246,14 +249,19 @@ class _Segments(Watch):
         """Record a chunk. The SDK raises an error that is stated in a chunk above the reader of the segments."""
         call = self._call
         call.chunk(segment)
-        _ANSWERED.set(call.id_cell)
-        if isinstance(segment, dict) and "error" in segment and (stated := error_in(segment)) is not None:
+        if not isinstance(segment, dict):
+            return
+        if "error" not in segment:
+            _ANSWERED.set(call.id_cell)
+        elif (stated := error_in(segment)) is not None:
             call.end("error", error=error_info(status=integer(stated, "code"), body={"error": stated}))
 
     def completed(self) -> None:
+        _ANSWERED.set(None)
         self._call.end()
 
     def failed(self, error: BaseException) -> None:
+        _ANSWERED.set(None)
         self._call.fail(error)
 
     def lost(self) -> None:
@@ -270,7 +278,8 @@ def noting_objects(original: Function, reads: Reads = NOTHING_READ, *, is_async:
 
     def hooked(*args: Any, **kwargs: Any) -> Any:
         id_cell = answered()
-        if id_cell is None:
+        # An answer that the SDK has failed to convert may still stand there when it reads a message of a socket.
+        if id_cell is None or args[0].__name__.startswith(_OF_SOCKETS):
             return original(*args, **kwargs)
         set_answered(None)
         result = original(*args, **kwargs)

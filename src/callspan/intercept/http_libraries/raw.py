@@ -109,8 +109,8 @@ def _with_tail(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[
 def _sending(pieces: Iterator[bytes], reading: Reading) -> Iterator[bytes]:
     """Yield the pieces of a middleware's response, which may send requests to get them."""
     while True:
-        READING.set(reading)
         try:
+            READING.set(reading)
             piece = next(pieces, None)
         finally:
             READING.set(None)
@@ -138,8 +138,8 @@ class _SendingReader(_AsyncPieces):
         self._reading = reading
 
     async def __anext__(self) -> bytes:
-        READING.set(self._reading)
         try:
+            READING.set(self._reading)
             piece: bytes = await self._inner.__anext__()
         finally:
             READING.set(None)
