@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -26,7 +26,7 @@ from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import CallRecordExporter
-from callspan.records import CallRecord, EventRecord, SessionRecord
+from callspan.records import CallRecord, EventRecord, SessionRecord, Tree, links_of
 from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider
 
@@ -68,7 +68,10 @@ class Rig:
 
     def told(self) -> Told:
         assert self.handle.force_flush(HANG_MS)
-        return Told(self._reading(self.store))
+        return Told(self.reader())
+
+    def reader(self) -> callspan.stores.Reader:
+        return self._reading(self.store)
 
 
 @pytest.fixture
@@ -208,6 +211,46 @@ def test_own_scopes_within_an_agent_are_in_its_session(rig: Rig) -> None:
     told = rig.told()
     assert (told.session().session_id, told.session().success) == (current.id, True)
     assert [call.place.timestep_id for call in told.calls] == [step.id]
+
+
+@pytest.mark.parametrize("session", [False, True])
+@pytest.mark.parametrize("between", [0, 1, 3])
+def test_calls_below_other_spans_are_below_the_innermost_agent(rig: Rig, between: int, session: bool) -> None:
+    """Or tool: neither an own session nor the outermost agent takes them."""
+    tracer = rig.begin()
+    with callspan.session("mine") if session else nullcontext(), ExitStack() as spans:
+        spans.enter_context(tracer.start_as_current_span("planner", attributes=AGENT))
+        helper = {**AGENT, "gen_ai.agent.name": "helper"}
+        spans.enter_context(tracer.start_as_current_span("helper", attributes=helper))
+        with ExitStack() as others:
+            for _ in range(between):
+                others.enter_context(tracer.start_as_current_span("a request of the application"))
+            rig.call()
+            with callspan.tool("lookup"):
+                rig.call()
+        spans.enter_context(tracer.start_as_current_span("execute_tool weather", attributes=TOOL))
+        for _ in range(between):
+            spans.enter_context(tracer.start_as_current_span("a request of the application"))
+        rig.call()
+    rig.told()
+    reader = rig.reader()
+    (summary,) = reader.sessions()
+    records = [*reader.entries(summary.session.session_id)]
+    tree = Tree(map(links_of, records))
+    above = [
+        None if (number := tree.parents[index]) is None else getattr(records[number], "name", None)
+        for index, record in enumerate(records) if isinstance(record, CallRecord)
+    ]  # fmt: skip
+    assert above == ["helper", "lookup", "weather"]
+    parents = {
+        record.name: tree.parents[index] for index, record in enumerate(records) if isinstance(record, EventRecord)
+    }
+    named = {
+        name: None if number is None else getattr(records[number], "name", None) for name, number in parents.items()
+    }
+    assert {name: named[name] for name in ("lookup", "weather", "helper")} == {
+        "lookup": "helper", "weather": "helper", "helper": "planner" if session else None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("own", ["within", "around", "by id"])

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
@@ -64,7 +64,7 @@ from callspan.record.events import EventRecord, Record, RewardRecord, ScopeRecor
 from callspan.record.ids import CallIdCell, new_id
 from callspan.record.messages import Conversation
 from callspan.record.reward_sums import NO_REWARD, sums_of
-from callspan.record.span_handle import span_ids
+from callspan.record.span_handle import FOREIGN_RUNS, span_ids
 from callspan.semconv.metrics import INFERENCE
 from callspan.semconv.scope_messages import ScopeExchange, exchange_in
 from callspan.settings import Content, strictest
@@ -82,8 +82,6 @@ CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | Non
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _ONE_CALL: Final = {"calls": 1}
-FOREIGN_RUNS: Final[dict[int, ForeignScopes]] = {}
-"""What the spans of other code stand for that are agents', or within one, by their ids; see `adopted`."""
 _NO_STEPS: Final[Mapping[str, Timestep]] = MappingProxyType({})
 _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
@@ -91,16 +89,6 @@ _RECORD: Final = fail_open("record an event of a session")
 _OBSERVE: Final = fail_open("keep the input or output of a session")
 _END: Final = fail_open("end a session, timestep or tool")
 _ADOPT: Final = fail_open("find the scope of an agent's span")
-
-
-class ForeignScopes(Protocol):
-    """What a span of other code stands for."""
-
-    def nearest(self, own: Node | None, newcomer: Node | None = None) -> Node | None:
-        """Return the scope of code in that span: callspan's `own` current one, or one that stands for the span.
-
-        `newcomer` is a scope of callspan's own that starts there.
-        """
 
 
 class Node(AsyncWithMixin):
@@ -567,7 +555,7 @@ def scope_of(context: Context, newcomer: Node | None = None) -> Node | None:
     if FOREIGN_RUNS:
         with _ADOPT:
             run = FOREIGN_RUNS.get(get_current_span(context).get_span_context().span_id)
-            return own if run is None else run.nearest(own, newcomer)
+            return own if run is None else run.nearest(own, newcomer)  # type: ignore[no-any-return]
     return own  # type: ignore[no-any-return]
 
 

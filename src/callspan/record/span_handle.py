@@ -5,7 +5,7 @@ It is the same for calls, sessions, timesteps and operations. `observe` and `spa
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -20,6 +20,20 @@ It is no span context, because other tracers would take that as an unsampled par
 
 SCOPE_KEY: Final = "callspan.scope"
 """Key in OpenTelemetry's context for the innermost scope, whose `span` is a `SpanHandle`."""
+
+
+class ForeignScopes(Protocol):
+    """What a span of other code stands for."""
+
+    def nearest(self, own: Any, newcomer: Any = None) -> Any:
+        """Return the scope of code in that span: callspan's `own` current one, or one that stands for the span.
+
+        `newcomer` is a scope of callspan's own that starts there. None: it is in no scope.
+        """
+
+
+FOREIGN_RUNS: Final[dict[int, ForeignScopes]] = {}
+"""What the spans of other code stand for that are agents', or within one, by their ids; see `agent/adopted.py`."""
 
 
 class SpanHandle:

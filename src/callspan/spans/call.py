@@ -41,7 +41,7 @@ from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.ids import new_span_id
 from callspan.record.messages import Conversation
-from callspan.record.span_handle import OWN_SPAN, SCOPE_KEY, SpanHandle
+from callspan.record.span_handle import FOREIGN_RUNS, OWN_SPAN, SCOPE_KEY, SpanHandle
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import CALL_ID, Projection
 from callspan.semconv.content_attributes import Attributes, AttributeValue
@@ -131,6 +131,7 @@ class CallSpan(CallSpanHandle):
         self._spans = spans
         self._span = span
         self._sharing = sharing
+        self._context = None if sharing is None else context
         self.is_shared = sharing is not None
         self.wants_content = spans.content_elsewhere
         # Spans of other implementations may raise.
@@ -138,8 +139,12 @@ class CallSpan(CallSpanHandle):
             set_ids(self, span, parent, link)
             if self.trace_id is None:
                 set_own_ids(self, otel_context.get_current())
-            elif context is not None and (scope := context.get(SCOPE_KEY)) is not None:
-                set_scope(self, scope)
+            elif context is not None:
+                scope = context.get(SCOPE_KEY)
+                if FOREIGN_RUNS and (run := FOREIGN_RUNS.get(parent.span_id)) is not None:
+                    scope = run.nearest(scope)
+                if scope is not None:
+                    set_scope(self, scope)
             self.wants_content = (spans.content and span.is_recording()) or spans.content_elsewhere
         except Exception as error:
             _IDENTIFY.report(error)
@@ -163,7 +168,7 @@ class CallSpan(CallSpanHandle):
             if self._span.is_recording():
                 return self
             span = self._spans.start_below(self._span, self._sharing)
-            return CallSpan(self._spans, span, self._span.get_span_context())
+            return CallSpan(self._spans, span, self._span.get_span_context(), context=self._context)
         except Exception as error:
             _START.report(error)
             return self

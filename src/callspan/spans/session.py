@@ -27,7 +27,7 @@ from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, ScopeRecord
-from callspan.record.span_handle import OWN_SPAN, SCOPE_KEY, SpanHandle
+from callspan.record.span_handle import FOREIGN_RUNS, OWN_SPAN, SCOPE_KEY, SpanHandle
 from callspan.semconv import session as semconv
 from callspan.semconv.spans import (
     ScopeSpan,
@@ -186,8 +186,12 @@ class SessionSpans:
         session_span = SessionSpan(span, source, self, parent=parent_context, link=linked)
         if session_span.trace_id is None:
             set_own_ids(session_span, context)
-        elif not root and (scope := context.get(SCOPE_KEY)) is not None:
-            set_scope(session_span, scope)
+        elif not root:
+            scope = context.get(SCOPE_KEY)
+            if FOREIGN_RUNS and (run := FOREIGN_RUNS.get(parent_context.span_id)) is not None:
+                scope = run.nearest(scope)
+            if scope is not None:
+                set_scope(session_span, scope)
         return session_span
 
     def remote(self, ref: SpanRef | None) -> SessionSpan | None:
