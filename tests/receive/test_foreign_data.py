@@ -41,6 +41,7 @@ from tests.support.waiting import HANG_S
 CHARACTERS = "characters that are no Unicode"
 NUMBERS = "numbers that have no value"
 DEEP = "values that are nested too deeply"
+UNDEFINED = "values that OTLP does not define"
 PROTOBUF = "application/x-protobuf"
 PLACEHOLDER = "PLACEHOLDER"
 
@@ -83,7 +84,18 @@ def with_value(value: bytes) -> bytes:
         (b'{"arrayValue":{"values":[' * 2000 + b'{"stringValue": "]"}' + b"]}}" * 2000, {DEEP: 4}),
         (b'{"stringValue": 7, "stringValue": "twice"}', {}),
         (b'{"arrayValue": 7}', {}),
-        (b"[]", {}),
+        (b"[]", {UNDEFINED: 2}),
+        (b'"bare"', {UNDEFINED: 2}),
+        (b"{}", {}),
+        (b"null", {}),
+        (b'{"stringValue": 7}', {UNDEFINED: 2}),
+        (b'{"boolValue": "true"}', {UNDEFINED: 2}),
+        (b'{"decimalValue": "7"}', {UNDEFINED: 2}),
+        (b'{"bytesValue": 7}', {UNDEFINED: 2}),
+        (b'{"bytesValue": "/w=="}', {CHARACTERS: 2}),
+        (b'{"bytesValue": "7aC97aC9"}', {CHARACTERS: 4}),
+        (b'{"bytesValue": "77+9"}', {}),
+        (b'{"bytesValue": "YQBi"}', {CHARACTERS: 2}),
     ],
 )
 def test_json_costs_only_what_is_wrong(kept: Kept, value: bytes, replaced: dict[str, int]) -> None:
@@ -94,6 +106,47 @@ def test_json_costs_only_what_is_wrong(kept: Kept, value: bytes, replaced: dict[
     assert (receipt.rejected, dict(kept.inbox.unread)) == (0, replaced)
     assert kept.unrecorded == [f"{what}, in OTLP requests" for what in replaced]
     assert all(f"{what} ({number})" in receipt.message for what, number in replaced.items())
+
+
+@pytest.mark.parametrize(
+    ("value", "ident"),
+    [
+        ({"bytesValue": "cj8/Pz4+Pg=="}, "r???>>>"),
+        ({"bytesValue": "cj8_Pz4-Pg=="}, "r???>>>"),
+        ({"bytesValue": "cj8/Pz4+Pg"}, "r???>>>"),
+        ({"bytesValue": "no base64!"}, "no base64!"),
+        ({"bytesValue": "8J+YgA=="}, "\U0001f600"),
+        ({"bytesValue": "8J+Y"}, "\ufffd"),
+        ({"bytesValue": "YQBi"}, "a\ufffdb"),
+        ({"stringValue": None, "bytesValue": "YQ==", "intValue": None}, "a"),
+        ({"intValue": None, "stringValue": "b"}, "b"),
+    ],
+)
+def test_bytes_are_read_as_text(kept: Kept, value: dict[str, Any], ident: str) -> None:
+    request = traces(span({**GEN_AI, "gen_ai.response.id": PLACEHOLDER}))
+    body = json.dumps(request).replace(json.dumps({"stringValue": PLACEHOLDER}), json.dumps(value)).encode()
+    assert kept.take(body, "traces")
+    (call,) = kept.calls.values()
+    assert call.response is not None
+    assert call.response.id == ident
+
+
+@pytest.mark.parametrize(
+    ("data", "ident"), [(b"r7", "r7"), (b"\xf0\x9f\x98\x80", "\U0001f600"), (b"\xff", "\ufffd"), (b"YQ==", "YQ==")]
+)
+def test_bytes_of_protobuf_are_read_as_text(kept: Kept, data: bytes, ident: str) -> None:
+    request = ExportTraceServiceRequest()
+    one = request.resource_spans.add().scope_spans.add().spans.add(trace_id=bytes([7] * 16), span_id=bytes([1] * 8))
+    one.start_time_unix_nano, one.end_time_unix_nano = 1795939000000000000, 1795939001000000000
+    for name, text in {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}.items():
+        one.attributes.add(key=name).value.string_value = text
+    one.attributes.add(key="gen_ai.response.id").value.bytes_value = data
+    receipt = kept.inbox.take("traces", request.SerializeToString(), Sender(), is_protobuf=True).result(HANG_S)
+    assert receipt is not None
+    (call,) = kept.calls.values()
+    assert call.response is not None
+    assert call.response.id == ident
+    assert dict(kept.inbox.unread) == ({CHARACTERS: 1} if ident == "\ufffd" else {})
 
 
 @pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"\r\n "])

@@ -23,7 +23,7 @@ import msgspec
 from callspan.clock import monotonic_s
 from callspan.providers.wire_json import integer, items, mapping, number, objects, text
 from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader, TooManyValuesError
-from callspan.record.foreign_json import BRANCHES, CHARACTERS, NUMBERS, read_json
+from callspan.record.foreign_json import BRANCHES, CHARACTERS, NUMBERS, read_json, read_text
 from callspan.record.plain_json import clean
 from callspan.semconv.records_from_spans import READ_EVENTS, ForeignSpan
 
@@ -35,6 +35,8 @@ _ERROR_CODES: Final = (2, "STATUS_CODE_ERROR")
 _ID_LENGTHS: Final = (16, 32)
 """Hexadecimal digits of a span id and a trace id. In JSON they are not base64, unlike other bytes."""
 _MAX_DEPTH: Final = 16
+VALUES: Final = "values that OTLP does not define"
+_URL_ALPHABET: Final = str.maketrans("-_", "+/")
 _MAX_UNPACKED_BYTES: Final = 64 << 20
 _MAX_MEMBERS: Final = 16
 """Most gzip files one after the other in one body."""
@@ -235,27 +237,51 @@ class OtlpRequest:
 
     def _value(self, value: object, depth: int) -> object:
         """Return an attribute's value as plain JSON; None for an absent or unknown kind, and below 16 levels."""
-        if not isinstance(value, dict) or len(value) != 1:
+        if not isinstance(value, dict):
+            self._count_undefined(value)
             return None
         if depth > _MAX_DEPTH:
             self.replaced[BRANCHES] += 1
             return None
-        ((kind, member),) = value.items()
-        match kind:
-            case "stringValue":
-                return None if (string := text(value, kind)) is None else self._clean(string)
-            case "intValue":
+        # Some writers state all kinds, with null for those that it has not.
+        kind, member = next(((kind, member) for kind, member in value.items() if member is not None), (None, None))
+        match kind, member:
+            case "stringValue", str():
+                return self._clean(member)
+            case "intValue", _:
                 return self._number(member, integer(value, kind))
-            case "boolValue":
-                return member if isinstance(member, bool) else None
-            case "doubleValue":
+            case "boolValue", bool():
+                return member
+            case "doubleValue", _:
                 return self._number(member, number(value, kind))
-            case "arrayValue":
+            case "arrayValue", _:
                 return [self._value(item, depth + 1) for item in items(member, "values")]
-            case "kvlistValue":
+            case "kvlistValue", _:
                 return self._pairs(member, "values", depth + 1)
+            case "bytesValue", str() | bytes():
+                return self._text_in(member)
             case _:
+                self._count_undefined(member)
                 return None
+
+    def _count_undefined(self, stated: object) -> None:
+        if stated is not None:
+            self.replaced[VALUES] += 1
+
+    def _text_in(self, data: str | bytes) -> str:
+        """Return bytes, in base64 or as they are, as text: U+FFFD takes the place of what is no UTF-8."""
+        if isinstance(data, bytes):
+            content = data
+        else:
+            try:
+                # Without padding, and in the alphabet of URLs, too.
+                content = base64.b64decode(data.translate(_URL_ALPHABET) + "=" * (-len(data) % 4), validate=True)
+            except (ValueError, binascii.Error):
+                return self._clean(data)  # of a writer that does not know base64
+        string, replaced = read_text(content)
+        if replaced:
+            self.replaced[CHARACTERS] += replaced
+        return self._clean(string)
 
     def _number(self, stated: object, value: float | None) -> float | None:
         if value is not None and math.isfinite(value):

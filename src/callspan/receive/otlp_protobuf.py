@@ -81,6 +81,7 @@ _ANY.update(
         4: _Field("doubleValue", wire_type=_FIXED64, read=lambda data: _double(data)[0]),
         5: _Field("arrayValue", Message({1: _lists("values", _ANY)})),
         6: _Field("kvlistValue", Message({1: _lists("values", _PAIR)})),
+        7: _Field("bytesValue", read=bytes),
     }
 )
 _RESOURCE: Final = Message({1: _lists("attributes", _PAIR)})
