@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,8 @@ _OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 _LATEST: Final = "gen_ai_latest_experimental"
 """The word in that list that makes instrumentations emit the newest conventions instead of the old ones."""
 _PREFIX: Final = "CALLSPAN_"
+_OTHER_ARGUMENTS: Final = ("tracer_provider", "meter_provider", "logger_provider", "otlp", "redact", "sdks")
+"""Arguments of `callspan.instrument()` that are no settings."""
 _DISABLED: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 """Entry points that `opentelemetry-instrument` skips; `*` for all."""
 RUN_PROCESS: Final = "CALLSPAN_RUN_PROCESS"
@@ -75,6 +77,9 @@ _INTERNAL: Final = frozenset({RUN_PROCESS, SERVICE_FOR_RUN, RUN_TALLY, "CALLSPAN
 
 _warned: Final = Once()
 _MAX_NAME_LENGTH: Final = 64
+_LIKE_NAME: Final = 0.7
+_LIKE_PREFIX: Final = 0.8
+"""How alike a name and a misspelt one are at least: 1 is the same."""
 _OF_KIND: Final[Mapping[object, Parse]] = {
     bool: flag,
     int: size,
@@ -128,7 +133,9 @@ def load(
     stated = {name: value for name, value in (arguments or {}).items() if value is not None}
     unknown = stated.keys() - set(Settings.__struct_fields__)
     if unknown:
-        raise TypeError(f"callspan.instrument() has no setting {', '.join(sorted(unknown))}")
+        names = (*Settings.__struct_fields__, *_OTHER_ARGUMENTS)
+        described = ", ".join(name + _suggestion(name.lower(), names) for name in sorted(unknown))
+        raise TypeError(f"callspan.instrument() has no setting {described}")
     values = {name: _argument(name, value, checks or {}) for name, value in stated.items()}
     if base is not None:
         return msgspec.structs.replace(base, **values)
@@ -287,13 +294,27 @@ def _read_standard_content(environment: Mapping[str, str], values: dict[str, obj
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    setting_variables = set(_VARIABLES.values())
-    endings = [variable.removeprefix(_PREFIX) for variable in setting_variables]
+    variables = [variable for variable in _VARIABLES.values() if variable.startswith(_PREFIX)]
+    endings = tuple(variable.removeprefix(_PREFIX) for variable in variables)
     for name in sorted(environment):
-        if name.upper().startswith(_PREFIX) and name not in setting_variables and name not in _INTERNAL:
-            matches = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), endings, n=1, cutoff=0.7)
-            suggestion = f"; did you mean {_PREFIX}{matches[0]}?" if matches else ""
+        upper = name.upper()
+        is_ours = upper.startswith(_PREFIX) and name not in _INTERNAL
+        if name not in variables and (is_ours or (upper.endswith(endings) and _has_misspelt_prefix(upper))):
+            ending = upper.removeprefix(_PREFIX)
+            suggestion = _suggestion(ending, endings, _PREFIX) if is_ours else _suggestion(upper, variables)
             yield f"unknown variable {ascii(name[:_MAX_NAME_LENGTH])[1:-1]}{suggestion}"
+
+
+def _has_misspelt_prefix(name: str) -> bool:
+    """Return whether a name without callspan's prefix begins with nearly the same letters."""
+    start = name[: len(_PREFIX) + 1]
+    return not name.startswith(_PREFIX) and bool(difflib.get_close_matches(start, [_PREFIX], cutoff=_LIKE_PREFIX))
+
+
+def _suggestion(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return the end of a message that asks for the nearest of these names; empty if none is near."""
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=_LIKE_NAME)
+    return f"; did you mean {prefix}{matches[0]}?" if matches else ""
 
 
 def _argument(name: str, value: object, checks: Checks) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,9 +207,53 @@ def test_unknown_variables_warn_once(load: Load, caplog: pytest.LogCaptureFixtur
     ]
 
 
-def test_unknown_argument_error_names_the_argument() -> None:
-    with pytest.raises(TypeError, match="no setting contents"):
-        callspan.instrument(contents="full")  # type: ignore[call-overload]
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("CALLSPAN_CONTNET", "CALLSPAN_CONTENT"), ("CALSPAN_STORES", "CALLSPAN_STORES"),
+        ("CALLSPAN__MEDIA", "CALLSPAN_MEDIA"), ("CALL_SPAN_SPOOL_DIR", "CALLSPAN_SPOOL_DIR"),
+        ("Callspn_Retain_Days", "CALLSPAN_RETAIN_DAYS"), ("CALLSPANHTTP", "CALLSPAN_HTTP"),
+    ],
+)  # fmt: skip
+def test_misspelt_variable_gets_the_nearest(
+    variable: str, nearest: str, load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load(None, {variable: "off"}) == Settings()
+    assert caplog.messages == [f"unknown variable {variable}; did you mean {nearest}?"]
+
+
+@pytest.mark.parametrize(
+    "variable", ["OTEL_SERVICE", "CALLBACK_STORES", "APP_SERVICE", "STORES", "XCALLSPAN", "CELERY_ENABLED", "SPAN_HTTP"]
+)
+def test_variables_of_others_are_not_taken_for_misspelt(
+    variable: str, load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load(None, {variable: "off"}) == Settings()
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("contents", "no setting contents; did you mean content?"),
+        ("store", "no setting store; did you mean stores?"),
+        ("CONTENT", "no setting CONTENT; did you mean content?"),
+        ("trace_provider", "no setting trace_provider; did you mean tracer_provider?"),
+        ("redactor", "no setting redactor; did you mean redact?"),
+        ("teapot", "no setting teapot"),
+    ],
+)
+def test_unknown_argument_error_names_the_nearest(argument: str, said: str) -> None:
+    with pytest.raises(TypeError) as refused:
+        callspan.instrument(**{argument: "full"})  # type: ignore[arg-type]
+    assert str(refused.value) == f"callspan.instrument() has {said}"
+
+
+def test_every_argument_is_suggested() -> None:
+    for argument in inspect.signature(callspan.instrument).parameters:
+        if argument != "settings":
+            with pytest.raises(TypeError, match=rf"did you mean {argument}\?"):
+                callspan.instrument(**{f"{argument}_": "full"})  # type: ignore[arg-type]
 
 
 REQUESTED = {"include_usage": True}
