@@ -775,6 +775,32 @@ def test_new_reason_of_an_outage_is_logged(tmp_path: Path, caplog: pytest.LogCap
     spool.close(0)
 
 
+FAULTS: list[Callable[[str], Exception]] = [
+    lambda name: OSError(errno.ENOSPC, "No space left on device", f"/data/.callspan-{name}"),
+    lambda name: RuntimeError(f"request {name}7 was refused"),
+    lambda name: RuntimeError(f"connection from 127.0.0.1:{len(name)} to {name}-0-{name} failed"),
+]
+"""Failures for one reason, each of which names something else."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_reason_that_names_something_else_each_time_is_logged_once(
+    fault: Callable[[str], Exception], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter("abcdefghijklmnopqrstuvwxyz" * 99)
+    sink = ServerSink(tmp_path / "server")
+
+    def fail() -> None:
+        raise fault(next(names) * 3)
+
+    monkeypatch.setattr(sink, "open", fail)
+    spool = spool_of(tmp_path / "spool", server=sink)
+    spool.append(record("a"))
+    until(lambda: spool.counters()["retried"] > 3)
+    assert caplog.text.count("is unavailable") == 1
+    spool.close(0)
+
+
 def test_server_without_free_connections_is_reported_after_a_while(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,13 @@ def test_file_is_private_and_marked(file: Delivery, path: Path, records: Records
     assert ask(path, "PRAGMA journal_mode") == [("wal",)]
 
 
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a directory where nobody may make a file")
+def test_file_that_cannot_be_made_is_named() -> None:
+    """Not the file beside it that lends its permissions, which has another name each time."""
+    with pytest.raises(OSError, match=r"'/sys/calls\.db'$"):
+        find_store("sqlite:////sys/calls.db").sink().open()
+
+
 def test_equal_content_is_stored_once(path: Path, deliver: Deliver, records: Records) -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 500}}]
     request = Request(body=raw({"messages": [{"role": "user", "content": "same"}], "tools": tools}))

@@ -48,9 +48,16 @@ _WARN_S: Final = 300.0
 """A reason is logged once in this time, even if the store recovers and fails again."""
 _MAX_REASONS: Final = 4
 """Maximum number of reasons logged in that time."""
-_VARYING: Final = re.compile(r"\d+")
-"""Parts of a reason that differ from one failure to the next, such as a port."""
+_VARYING: Final = re.compile(r"\S*\d\S*")
+"""Words of a reason that differ from one failure to the next, such as an address with its port, or an id."""
 _CHANCE: Final = random.SystemRandom()
+
+
+def _kind_of(error: BaseException, why: str) -> tuple[type[BaseException], str]:
+    """Return what failures for one reason have in common: the system's error without the file, or the usual words."""
+    if isinstance(error, OSError) and error.strerror:
+        return type(error), error.strerror
+    return type(error), _VARYING.sub("", why)
 
 
 @contextmanager
@@ -101,7 +108,7 @@ class Shipper:
         """Monotonic time since when the server has had no free connection, 0 if it has; the number of tries since."""
         self._failing_since = self._warn_at = 0.0
         """Monotonic time of the first logged failure; 0 if it works or no failure was logged."""
-        self._reasons = set[str]()
+        self._reasons = set[tuple[type[BaseException], str]]()
         """The reasons logged before `_warn_at`, without their numbers."""
         self._thread = thread(self._run, f"callspan-{target.name}", stop=self.stop)
 
@@ -272,7 +279,7 @@ class Shipper:
         now_s, why = monotonic_s(), reason(error)
         if now_s >= self._warn_at:
             self._reasons.clear()
-        kind = _VARYING.sub("", why)
+        kind = _kind_of(error, why)
         if kind in self._reasons or len(self._reasons) >= _MAX_REASONS:
             return
         # A server that is back, but refuses the password, takes another action than one that is down.

@@ -161,8 +161,11 @@ def _connected(path: Path, mode: str, wait_s: float = BUSY_MS / 1000) -> sqlite3
 
 def _created(path: Path) -> sqlite3.Connection:
     """Let SQLite create the file with the permissions of a private file (`modeof`)."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".callspan-") as private:
-        return _connected(path, f"mode=rwc&modeof={quote(os.fsencode(Path(private.name).absolute()))}")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".callspan-") as private:
+            return _connected(path, f"mode=rwc&modeof={quote(os.fsencode(Path(private.name).absolute()))}")
+    except OSError as error:  # it names the file that lends its permissions
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _opened(path: Path, mode: str, wait_s: float) -> tuple[sqlite3.Connection, int]:
