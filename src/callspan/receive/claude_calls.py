@@ -165,6 +165,8 @@ def _without_counted(facts: list[tuple[str, ClaudeEvent]], calls: list[ObservedC
         for number, (_, event) in enumerate(facts)
         for other, call in enumerate(calls)
         if call.response is not None and event.name != ERROR and _counts(event, call.response.counters)
+        # An answer is not counted before it is asked for.
+        if call.request is None or call.request.time_ns <= event.time_ns
     )
     counted: set[int] = set()
     for _, number, other in pairs:
@@ -226,5 +228,5 @@ def _unanswered(sent: list[LoggedBody], of_request: dict[str, ObservedCall]) -> 
             call = ObservedCall(request=body)
             yield call
         call.waits = not is_followed and call.response is None and call.error is None
-        is_followed = is_followed or bool(call.response or call.error or call.facts)
+        is_followed = is_followed or bool(call.response or call.error)
         later = call

@@ -342,7 +342,7 @@ class ClaudeCode:
                 if path is None and call_id is None:
                     return  # It was not acknowledged.
                 if path is not None and call_id is None and assigned_id(path):
-                    self._written.put(WrittenRecord(assigned_id(path), 0, [f"body {ident}"]))
+                    self._written.put(WrittenRecord(assigned_id(path), 0, [f"attempt {ident}"]))
                 self._seen.put(f"request {ident}", event)
                 body = LoggedBody(body_id=ident, event=event, waits_as=waiting_id(ident))
                 body.files = None if path is None else files
@@ -416,9 +416,7 @@ class ClaudeCode:
     def _interrupted(self, call: ObservedCall, lane: Lane) -> Leveled:
         """Return a version of a call that still waits, as the receiver ends."""
         record = call_record(call, lane.sender)
-        # Counters may turn out to be another request's: then they keep this record, and this request gets a new one.
-        keys = _counters_alone(call).keys or call.keys
-        version = WrittenRecord(call.call_id, self._written.version(call.call_id, record.seen_ns or 0), keys)
+        version = WrittenRecord(call.call_id, self._written.version(call.call_id, record.seen_ns or 0), call.keys)
         self._written.put(version)
         self._batch.read.append(version)
         if not call.events:

@@ -247,8 +247,8 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     @property
     def event_keys(self) -> frozenset[str]:
         """The keys of its events."""
-        answer = [] if self.response is None else [f"answer {self.response.body_id}"]
-        return frozenset([*(f"request {body.body_id}" for body in self.sent), *answer, *self.keys_of_facts])
+        requests = [f"request {body.body_id}" for body in self.sent]
+        return frozenset([*requests, *self.answer_keys, *self.keys_of_facts])
 
     @property
     def id_keys(self) -> list[str]:
@@ -263,16 +263,23 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
         return [f"body {ident}" for ident in ids]
 
     @property
+    def answer_keys(self) -> list[str]:
+        """The name that it has once its answer's body is in its record."""
+        return [] if self.response is None else [f"answer {self.response.body_id}"]
+
+    @property
     def keys(self) -> list[str]:
         """All names of this call that no other call has."""
         attempts = [f"attempt {body.body_id}" for body in self.retried]
-        return [*self.id_keys, *self.body_keys, *attempts, *self.keys_of_facts]
+        return [*self.id_keys, *self.answer_keys, *self.body_keys, *attempts, *self.keys_of_facts]
 
     @property
     def ranked_keys(self) -> list[Sequence[str]]:
         """Its names by rank; the less certain ones come later."""
+        # What was written of a request without an answer follows the counters that were written with it.
+        answered = [] if self.response is None else self.body_keys
         attempts = [f"{kind} {body.body_id}" for body in self.sent for kind in ("attempt", "body")]
-        return [self.id_keys, self.body_keys, self.keys_of_facts, attempts]
+        return [self.id_keys, self.answer_keys, answered, self.keys_of_facts, attempts]
 
     @property
     def time_ns(self) -> int:
