@@ -118,7 +118,7 @@ async def read_to(mode: Mode, response: Any, word: str) -> None:
 
 
 async def leave(mode: Mode, response: Any) -> None:
-    await read_to(mode, response, "am")
+    await read_to(mode, response, '" am"')
 
 
 async def leave_and_close(mode: Mode, response: Any) -> None:

@@ -218,7 +218,7 @@ WHOLE: Final = {
 
 async def left(mode: Mode, response: Any) -> None:
     async for piece in mode.items(response.content.iter_any() if mode.is_async else response.iter_content(None)):
-        if b"am" in piece:
+        if b'" am"' in piece:
             break
 
 
