@@ -358,8 +358,10 @@ def _mask_call(record: CallRecord, search: BoundedSearch) -> CallRecord:
     response = None
     if record.response is not None and (masked or record.api not in _WITHOUT_SETTINGS):
         received = _members(record.response.body)
-        repeated = _changed_members(received, search, masked.keys())
-        response = encoded({**received, **repeated}) if repeated else None
+        # Most answers are content alone: the loop over their members is for the others.
+        if masked or any(map(_is_repeated, received)) or _offers_tools(bytes(record.response.body)):
+            repeated = _changed_members(received, search, masked.keys())
+            response = encoded({**received, **repeated}) if repeated else None
     if request is None and response is None:
         return record
     notes = [
@@ -616,12 +618,17 @@ def _settings(members: dict[str, msgspec.Raw], repeated: Collection[str] | None 
         if (
             (key not in _CONTENT if repeated is None else _is_repeated(key) or key in repeated)
             # Only the entries of a list offer tools.
-            or (content[:1] == b"[" and content.find(_OFFERED[0]) >= 0 and content.find(_OFFERED[1]) >= 0)
+            or (content[:1] == b"[" and _offers_tools(content))
         ):
             settings[key] = item
     if not settings or not _is_marked(encode_json(settings).lower(), _CREDENTIAL_MARKS):
         return {}
     return {key: decoded(item) for key, item in settings.items()}
+
+
+def _offers_tools(content: bytes) -> bool:
+    """Return whether content may offer the tools of an MCP server."""
+    return content.find(_OFFERED[0]) >= 0 and content.find(_OFFERED[1]) >= 0
 
 
 @lru_cache(maxsize=1024)
