@@ -441,12 +441,12 @@ class AgentSpans(SpanProcessor):
                     attributes = _attributes_of(span)
                 except AttributeError:
                     attributes = span.attributes or _NO_ATTRIBUTES
-                name = span.name
-                if ROLE_ATTRIBUTES.isdisjoint(attributes) and not (
-                    name.startswith(ROLE_NAMES) or (AGENT_WORD in name and says_later(_instrumentation(span)))
-                ):
-                    return
-                if _instrumentation(span) == _OWN:
+                if ROLE_ATTRIBUTES.isdisjoint(attributes):
+                    name = span.name
+                    if not (name.startswith(ROLE_NAMES) or (AGENT_WORD in name and says_later(_instrumentation(span)))):
+                        return
+                scope = span.instrumentation_scope
+                if scope is not None and scope.name == _OWN:
                     return  # of all spans that may be an agent's, nearly each is a call of callspan's own
             self._begin(span, parent_context, above)
         except Exception as error:

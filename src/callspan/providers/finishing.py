@@ -60,12 +60,9 @@ def answer_info(
     """
     finish = finish_of(tuple(reasons))
     error = error or finish.error
-    response = replace(
-        response,
-        truncated=finish.truncated,
-        refused=refused or finish.refused,
-        unknown_finish=finish.unknown_finish,
-    )
+    refused = refused or finish.refused
+    if finish.truncated or refused or finish.unknown_finish:  # most answers need no copy
+        response = replace(response, truncated=finish.truncated, refused=refused, unknown_finish=finish.unknown_finish)
     return ResponseInfo(response=response, usage=usage, error=error, recognized=recognized or error is not None)
 
 

@@ -60,6 +60,8 @@ _KEPT_AN_HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
 
 def requested_kinds(tools: object) -> list[str] | None:
     """Return the types of a request's tools that its provider may run, without their dates; None without such tools."""
+    if not tools:  # as in most requests
+        return None
     return hosted_kinds(kind for tool in objects({"tools": tools}, "tools") for kind in _declared_types(tool))
 
 

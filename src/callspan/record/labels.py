@@ -87,7 +87,7 @@ def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, objec
 def requested_user(api: str, params: Mapping[str, object]) -> str | None:
     """Return the user in a request: `user` or `safety_identifier`; for Messages `metadata.user_id`."""
     request_metadata = params.get("metadata") if api == "messages" else None
-    if isinstance(request_metadata, Mapping):
+    if request_metadata is not None and isinstance(request_metadata, Mapping):  # an abstract class is slow to ask
         return label(request_metadata.get("user_id")) or None
     user = params.get("user") or params.get("safety_identifier")
     return label(user) or None if user else None

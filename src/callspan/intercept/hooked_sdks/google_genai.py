@@ -165,7 +165,8 @@ def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> Goog
     """Start a call; return None for a request that is no call, or must not be observed."""
     context = otel_context.get_current()
     factory = HOOK_CONTEXT.factory()
-    _ANSWERED.set(None)
+    if _ANSWERED.get() is not None:  # a set allocates, a look does not
+        _ANSWERED.set(None)
     if factory is None:
         return None
     url = _address(request.url)

@@ -399,7 +399,9 @@ def _info(url: Any, wire: wires.Wire, user_agent: UserAgent, endpoint: Endpoint,
 
 def _opened(_args: object, request: Any, _kwargs: object) -> WireCall | None:
     """Start the call of a request of httpx."""
-    return opened(request, WireCall)
+    # Asked first, because this runs for each request of a hooked SDK.
+    open_call = CURRENT_CALL.get()
+    return None if open_call is not None and open_call.is_sending else opened(request, WireCall)
 
 
 CALL: Final = HookSteps(

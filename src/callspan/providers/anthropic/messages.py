@@ -173,7 +173,9 @@ def usage(counters: dict[str, object] | None) -> Usage | None:
     """
     if not counters:
         return None
-    tokens, cost = _tokens({**counters, **_lifetimes(counters)}), stated_cost(counters, None)
+    iterations = counters.get("iterations")
+    tokens = _tokens({**counters, **_lifetimes(counters)} if iterations else counters)
+    cost = stated_cost(counters, None)
     total_input, output = tokens["input_tokens"], tokens["output_tokens"]
     result = Usage(
         **tokens,
@@ -186,7 +188,7 @@ def usage(counters: dict[str, object] | None) -> Usage | None:
         raw=detached_object(counters),
     )
     result = checked_usage(result)
-    return with_iterations(result, counters["iterations"]) if counters.get("iterations") else result
+    return with_iterations(result, iterations) if iterations else result
 
 
 def _lifetimes(counters: object) -> dict[str, object]:

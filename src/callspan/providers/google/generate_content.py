@@ -200,14 +200,15 @@ class GenerateContent:
             return Request()
         fields = _in_snake_case(body)
         config, contents = _in_snake_case(mapping(fields, "generation_config") or {}), fields.get("contents")
+        has_tools = isinstance(fields.get("tools"), list)
         return Request(
             params={
                 **parameters(cast("dict[object, object]", fields), _CONTENT),
                 **parameters(cast("dict[object, object]", config), ()),
             },
             message_count=len(contents) if isinstance(contents, list) else None,
-            tool_names=_tool_names(fields) if isinstance(fields.get("tools"), list) else None,
-            hosted_tools=hosted_kinds(snake(name) for tool in _tools(fields) for name in tool),
+            tool_names=_tool_names(fields) if has_tools else None,
+            hosted_tools=hosted_kinds(snake(name) for tool in _tools(fields) for name in tool) if has_tools else None,
         )
 
     def response_info(self, body: object) -> ResponseInfo:
@@ -252,7 +253,10 @@ def _has_content(candidate: Json) -> bool:
 
 
 def _calls_function(candidate: Json) -> bool:
-    return any("functionCall" in part for part in objects(candidate, "content", "parts"))
+    for part in items(candidate, "content", "parts"):  # noqa: SIM110 - this runs for each answer
+        if isinstance(part, dict) and "functionCall" in part:
+            return True
+    return False
 
 
 def _with_searches(tokens: Usage | None, answers: list[Json]) -> Usage | None:
