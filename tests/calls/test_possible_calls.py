@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import httpx
 import pytest
+import requests
 from tests.conftest import Instrument
 from tests.support.calls import QUESTION, the_call, usage_of
 from tests.support.mode import Mode
 from tests.support.waiting import HANG_MS, HANG_S, until
 
 import callspan
-from callspan.testing import Capture, ScriptedProvider
+from callspan.testing import Capture, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 SHARED: Final[dict[str, Any]] = {"model": "m-1", "messages": QUESTION, "stream": True}
@@ -154,6 +157,120 @@ def test_request_that_two_clients_send_is_one_call(provider: ScriptedProvider, s
     with httpx.Client(base_url=provider.url, transport=Relay()) as client:
         client.post(PATH, json={**SHARED, "stream": False})
     assert (the_call(seen).api, the_call(seen).text) == ("ollama_chat", "Well.")
+
+
+def by_httpx(url: str, body: Any, read: Callable[[Any], Any] | None) -> None:
+    with httpx.Client() as client:
+        if read is None:
+            client.post(url, json=body)
+            return
+        with client.stream("POST", url, json=body) as response:
+            read(response)
+
+
+async def by_async_httpx(url: str, body: Any, read: Callable[[Any], Any] | None) -> None:
+    async with httpx.AsyncClient() as client:
+        if read is None:
+            await client.post(url, json=body)
+            return
+        async with client.stream("POST", url, json=body) as response:
+            await whole(read(response))
+
+
+def by_requests(url: str, body: Any, read: Callable[[Any], Any] | None) -> None:
+    with requests.Session() as session, session.post(url, json=body, stream=read is not None, timeout=HANG_S) as answer:
+        if read is not None:
+            read(answer)
+
+
+async def by_aiohttp(url: str, body: Any, read: Callable[[Any], Any]) -> None:
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+        await whole(read(response))
+
+
+async def whole(answer: Any) -> None:
+    if hasattr(answer, "__aiter__"):
+        async for _ in answer:
+            pass
+    elif answer is not None:
+        await answer
+
+
+READERS: Final[dict[str, tuple[Any, Any]]] = {
+    "httpx": (by_httpx, None),
+    "httpx, read": (by_httpx, lambda answer: answer.read()),
+    "httpx, iter_bytes": (by_httpx, lambda answer: [*answer.iter_bytes(3)]),
+    "httpx, iter_lines": (by_httpx, lambda answer: [*answer.iter_lines()]),
+    "httpx, async": (by_async_httpx, None),
+    "httpx, aread": (by_async_httpx, lambda answer: answer.aread()),
+    "httpx, aiter_text": (by_async_httpx, lambda answer: answer.aiter_text()),
+    "requests": (by_requests, None),
+    "requests, content": (by_requests, lambda answer: answer.content),
+    "requests, iter_content": (by_requests, lambda answer: [*answer.iter_content(3)]),
+    "requests, iter_lines": (by_requests, lambda answer: [*answer.iter_lines()]),
+    "requests, raw": (by_requests, lambda answer: answer.raw.read()),
+    "aiohttp, read": (by_aiohttp, lambda answer: answer.read()),
+    "aiohttp, text": (by_aiohttp, lambda answer: answer.text()),
+    "aiohttp, content": (by_aiohttp, lambda answer: answer.content.iter_chunked(3)),
+}
+"""Each way of each HTTP library to read an answer to its end."""
+UNREAD: Final = {
+    "httpx": (by_httpx, lambda answer: answer.status_code),
+    "httpx, async": (by_async_httpx, lambda _: None),
+    "requests": (by_requests, lambda answer: answer.status_code),
+    "aiohttp": (by_aiohttp, lambda _: None),
+}
+EMPTY: Final = "The body of the response is empty."
+PAGE: Final = "The body of the response is a web page."
+NO_ANSWERS: Final[dict[str, tuple[bytes, str, str]]] = {
+    # the body, its media type, and what is said; on a path that others have too, what is none of these is another's
+    "nothing": (b"", "application/json", EMPTY),
+    "nothing of no type": (b"", "", EMPTY),
+    "no events": (b"", "text/event-stream", EMPTY),
+    "no lines": (b"\n\n", "application/x-ndjson", EMPTY),
+    "a page": (b"<!DOCTYPE html><title>Log in</title>", "text/html; charset=utf-8", PAGE),
+    "a page as JSON": (b"<html>Log in</html>", "application/json", PAGE),
+    "a page as events": (b" \n<HTML>Log in</HTML>", "text/event-stream", PAGE),
+    "a fragment": (b"<h1>Log in</h1>", "text/html", "The body of the response is not JSON."),
+    "JSON that is cut": (b'{"id": "c1", "cho', "application/json", "The body of the response is not JSON."),
+}
+FOREIGN: Final[dict[str, tuple[bytes, str, str]]] = {
+    "null": (b"null", "application/json", "The body of the response is null."),
+    "text": (b"upstream ok", "text/plain", "The body of the response is not JSON."),
+    "a comment": (b": ping\n\n", "text/event-stream", "The body of the response has no event."),
+    "an end": (b"data: [DONE]\n\n", "text/event-stream", "The body of the response has no event."),
+}
+
+
+async def ends_of(provider: ScriptedProvider, path: str, reader: tuple[Any, Any], stream: bool) -> Any:
+    with capture() as seen:
+        send, read = reader
+        sent = send(f"{provider.url}{path}", {**SHARED, "stream": stream}, read)
+        await whole(sent)
+    return [(call.outcome, call.error and call.error.message, call.stream) for call in seen.records]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("kind", [*NO_ANSWERS, *FOREIGN])
+async def test_answer_without_json_is_said_alike_by_every_reader(
+    kind: str, stream: bool, provider: ScriptedProvider
+) -> None:
+    content, media_type, message = (NO_ANSWERS | FOREIGN)[kind]
+    provider.reply(raw=content, headers={"content-type": media_type}, repeat=True)
+    for name, reader in READERS.items():
+        ends = [await ends_of(provider, path, reader, stream) for path in ("/v1/chat/completions", PATH)]
+        error = [("error", message, None)]
+        assert (name, ends) == (name, [error, [] if kind in FOREIGN else error])
+
+
+@pytest.mark.parametrize("name", UNREAD)
+async def test_answer_that_nobody_reads_shows_no_call(name: str, provider: ScriptedProvider) -> None:
+    """Unless the request tells, or the status."""
+    for status, outcomes in ((200, ["cancelled", None]), (502, ["error", "error"])):
+        provider.reply(raw=b'{"ok": true}', status=status)
+        provider.reply(raw=b'{"ok": true}', status=status)
+        ends = [await ends_of(provider, path, UNREAD[name], False) for path in ("/v1/chat/completions", PATH)]
+        assert [end[0][0] if end else None for end in ends] == outcomes
 
 
 PROGRAM: Final = """

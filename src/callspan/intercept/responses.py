@@ -23,7 +23,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.body_parsers import EventParser, Parser, error_at_end, last_event
+from callspan.intercept.body_parsers import EventParser, Parser, error_at_end, last_event, starts_page
 from callspan.observe.call import Call, failure
 from callspan.record.call import ErrorInfo
 
@@ -39,6 +39,8 @@ stream is read."""
 READING: Final[ContextVar[Reading | None]] = ContextVar("callspan_reading", default=None)
 """The call that is reading its response, if a middleware may send further requests for it meanwhile."""
 _EVENT_STARTS: Final = (b"data:", b"event:", b":")
+_PAGE: Final = "The body of the response is a web page."
+_NOT_JSON: Final = "The body of the response is not JSON."
 
 
 def is_below_whole_call() -> bool:
@@ -120,8 +122,10 @@ class ResponseObserver:
         """Return a new parser of its stream."""
         return EventParser()
 
-    def unparsed(self, start: bytes) -> None:
-        """Report that an answer, which begins so, is neither JSON nor a stream of it."""
+    def unparsed(self, start: bytes) -> ErrorInfo | None:
+        """Report that an answer, which begins so, has neither JSON nor an event; return its error."""
+        del start
+        return None
 
     def hold(self) -> None:
         """Make the first end wait for `release`."""
@@ -241,12 +245,14 @@ def parsing_error(content: bytes) -> ErrorInfo | None:
 
     Events are returned as text if `extra_body` requests a stream in a call that is plain for the SDK.
     """
-    if not content or content.startswith(_EVENT_STARTS):
+    start = content.lstrip()
+    if not start or content.startswith(_EVENT_STARTS):
         return None
     try:
         json.loads(content)
     except ValueError as error:
-        return ErrorInfo(kind="parsing", type=type(error).__name__)
+        message = _PAGE if starts_page(start) else _NOT_JSON
+        return ErrorInfo(kind="parsing", type=type(error).__name__, message=message)
     except RecursionError:
         return None
     return None

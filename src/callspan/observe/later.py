@@ -176,9 +176,9 @@ class GenericCall(Call):
 class UndecidedCall(Call):
     """A request that other programs send too, to a path with such fields: its answer tells whether it is a call.
 
-    Its span and first version begin with the first event, or the body, that has a field of its API. If a 2xx answer has
-    none, it was another program's: nothing is written. All other ends are those of a call: an error, an empty body, a
-    page, a cut.
+    Its span and first version begin with the first event, or the body, that has a field of its API. A 2xx answer that
+    has none, or of which nothing was read, is another program's: nothing is written. All other ends are those of a call:
+    an error, an empty body, a page, a cut.
     """
 
     __slots__ = ("_add_chunk", "_around", "_dropped", "_is_foreign", "_is_known", "_known")
@@ -256,10 +256,8 @@ class UndecidedCall(Call):
         status = self.attempts.last_status
         if status is None or status // 100 != _SUCCESS:
             return False
-        body = self._fold()
-        if self._is_foreign or (ending.error is None and self.chunks):
-            return not self._is_answer(body)
-        return ending.error is None and body is not None and not self._is_answer(body)
+        is_seen = ending.error is not None and not self._is_foreign
+        return not (is_seen or self._is_answer(self._fold()))
 
     def _drop(self) -> None:
         self.id_cell.value = self._body = self._accumulator = self._add = None

@@ -220,11 +220,14 @@ class Copy:
             return
         self._size += len(piece)
         if self._is_whole is None and (start := piece.lstrip()):
-            self._start, self._is_whole = start[:_HEAD_BYTES], start.startswith(_JSON_STARTS)
+            self._is_whole = start.startswith(_JSON_STARTS)
             self._parsed_by_sdk = self._observer.is_read_by_sdk and not self._is_whole
         if self._is_whole:
             self._pieces.append(piece)
-        elif payloads := self._events.feed(piece):
+            return
+        if len(self._start) < _HEAD_BYTES:
+            self._start = (self._start + piece).lstrip()[:_HEAD_BYTES]
+        if payloads := self._events.feed(piece):
             self._size = 0
             self._take(payloads)
             if self._observer.ends_with_last_event and not self._parsed_by_sdk:
@@ -246,8 +249,8 @@ class Copy:
                 error = self._take_body(b"".join(self._pieces))
         if self._size > _CAP_BYTES:
             observer.call.mark_partly_unobserved()
-        elif (self._start or self._size) and not (observer.call.has_body or observer.call.chunks):
-            observer.unparsed(self._start or b"".join(self._pieces))
+        elif self._file is None and not (observer.call.has_body or observer.call.chunks):
+            error = observer.unparsed(self._start or b"".join(self._pieces)) or error
         if observer.is_read_by_sdk:
             return  # the stream reports its end
         if not self._parsed_by_sdk or observer.call.answer_complete:

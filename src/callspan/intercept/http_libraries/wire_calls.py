@@ -45,7 +45,7 @@ from callspan.observe.call import Call, failure
 from callspan.observe.factory import CallFactory, CallInfo
 from callspan.observe.later import UndecidedCall
 from callspan.providers import registry, wires
-from callspan.providers.base import Endpoint
+from callspan.providers.base import NULL_BODY, Endpoint
 from callspan.providers.bedrock.invoke import header_params
 from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
 from callspan.providers.hosts import UNKNOWN, port_of, provider_of_server
@@ -63,6 +63,8 @@ _NULL: Final = b"null"
 _NO_CONTENT: Final = 204
 _REDIRECTS: Final = 300
 _REDIRECTED: Final = "The server answered %d, which was not followed."
+_EMPTY: Final = ErrorInfo(kind="parsing", type="empty", message="The body of the response is empty.")
+_NO_EVENT: Final = ErrorInfo(kind="parsing", type="no event", message="The body of the response has no event.")
 _FOREIGN: Final = "%s %s: the answer has no field of %s"
 
 
@@ -112,12 +114,10 @@ class WireCall(OpenCall):
             body = read_file(call.endpoint, None, response)
         call.set_streaming(False)
         error = _error_of_status(call, status, body) if failed else None
-        if body is not None or (error is None and not is_media(response)):
+        if body is not None:
             call.take_body(body)
-        if body is None and content:
-            _mark_foreign(call, response, content)
-        if error is None and body is None and is_json(response):
-            error = parsing_error(content)
+        else:
+            error = error or _error_without_body(call, response, content)
         call.end(how=None, error=error)
 
     def note_answer(self, response: Any) -> None:
@@ -172,9 +172,10 @@ class WireObserver(ResponseObserver):
         """Record a complete body; of the chunks of a stream in a list, what they join to."""
         super().take_body(_joined(self.call.endpoint, body))
 
-    def unparsed(self, start: bytes) -> None:
-        """Report that the answer, which begins so, is neither JSON nor a stream of it."""
-        _mark_foreign(self.call, self.response(), start)
+    def unparsed(self, start: bytes) -> ErrorInfo | None:
+        """Report that the answer, which begins so, has neither JSON nor an event; return its error."""
+        self.call.set_streaming(False)
+        return _error_without_body(self.call, self.response(), start)
 
     def _take(self, chunk: object) -> None:
         """Record a chunk. An error that it states is the call's: who reads it raises above the bytes."""
@@ -248,11 +249,20 @@ def _error_of_status(call: Call, status: int, body: object) -> ErrorInfo | None:
     return ErrorInfo(kind="unknown", type=str(status), status=status, message=message)
 
 
-def _mark_foreign(call: Call, response: object, start: bytes) -> None:
-    """Record that an answer without a body, which begins so, is of no API: no page, and no JSON that is cut."""
-    is_cut = is_json(response) and not is_stream(response, is_requested=False) and start.strip() != _NULL
-    if isinstance(call, UndecidedCall) and not is_cut and not is_page(response, start):
+def _error_without_body(call: Call, response: object, content: bytes) -> ErrorInfo | None:
+    """Return the error of an answer with the status of success that has neither JSON nor an event; None for media.
+
+    It is that of any API if it is empty, a page, or JSON that is cut, else another program's.
+    """
+    if is_media(response):
+        return None
+    if not content.strip():
+        return _EMPTY
+    is_null = content.strip() == _NULL
+    is_cut = is_json(response) and not is_stream(response, is_requested=False) and not is_null
+    if isinstance(call, UndecidedCall) and not is_cut and not is_page(response, content):
         call.mark_foreign()
+    return NULL_BODY.error if is_null else parsing_error(content) or _NO_EVENT
 
 
 class _Body(NamedTuple):
