@@ -204,3 +204,14 @@ def test_event_whose_response_nobody_announced_begins_no_call(is_running: bool) 
     steps = kind.received(event("response.output_text.delta", **about, delta="Hi"), 0)
     assert [step.action for step in steps] == (["chunk"] if is_running else [])
     assert {step.turn for step in steps} == {step.turn for step in begun}
+
+
+def test_end_whose_response_nobody_announced_ends_the_one_that_runs() -> None:
+    """A server that names a response anew at its end has no second one."""
+    kind = registry.socket_kind("/realtime")
+    assert kind is not None
+    (begin, *_) = kind.received(created("resp_1"), 0)
+    done = event("response.done", response={"id": "other", "status": "completed", "output": []})
+    ended, next_one = kind.received(done, 0), kind.received(created("resp_2"), 0)
+    assert [(step.action, step.turn is begin.turn) for step in ended] == [("chunk", True), ("end", True)]
+    assert [(step.action, step.turn is begin.turn) for step in next_one] == [("begin", False), ("chunk", False)]

@@ -22,6 +22,7 @@ from callspan.providers.streamed_audio import audio_reference
 from callspan.providers.wire_json import Json, dig, integer, items, mapping, number, objects, text
 
 _AUDIO: Final = ("response.output_audio.delta", "response.audio.delta")
+_CREATED: Final = "response.created"
 _DONE: Final = "response.done"
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription."
 _MADE: Final = ("added", "created", "done")
@@ -125,10 +126,15 @@ class RealtimeEvents(Creates[_Response]):
         return steps
 
     def _identity(self, event: Json) -> str | None:
-        """Return the id of the response of an event; of the newest one if no event announced its id."""
-        identity = text(event, "response_id")
-        if identity in self._running or self._begun_ids.get(identity) is not None or "response" in event:
-            return identity or text(event, "response", "id")
+        """Return the id of the response of an event; of the newest one that runs if no event announced its id.
+
+        Where none runs, an event with a response announces it: its first event was missed.
+        """
+        response = mapping(event, "response")
+        identity = text(event, "response_id") or text(response, "id")
+        is_known = identity in self._running or self._begun_ids.get(identity) is not None
+        if is_known or (response is not None and (event["type"] == _CREATED or not self._running)):
+            return identity
         return None if identity is None else next(reversed(self._running), None)
 
     def _answered(self, response: Json) -> _Response | None:
