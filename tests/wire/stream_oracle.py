@@ -225,7 +225,8 @@ def begin_item(held: list[Entry], event: Json) -> None:
         is_announced = (
             not entry.started and entry.kind == kind and index in entry.indexes and not (identity and entry.ids)
         )
-        if (entry.open and is_announced) or (is_same and (entry.open or not entry.started)):
+        is_elsewhere = index is not None and index not in (*entry.indexes, None) and {*entry.indexes} != {None}
+        if (entry.open and is_announced) or (is_same and (not entry.started or (entry.open and not is_elsewhere))):
             break
     else:
         entry = Entry(kind)

@@ -177,7 +177,7 @@ class UndecidedCall(Call):
     """A request that other programs send too, to a path with such fields: its answer tells whether it is a call.
 
     Its span and first version begin with the first event, or the body, that has a field of its API. A 2xx answer that
-    has none, or of which nothing was read, is another program's: nothing is written. All other ends are those of a call:
+    has none, or of which nothing was read, is another program's: nothing is written. All other ends are a call's:
     an error, an empty body, a page, a cut.
     """
 

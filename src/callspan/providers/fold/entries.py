@@ -62,6 +62,10 @@ class Entry:
         """Return whether an account of the whole entry with this type can be of it."""
         return self.kind == kind or (not self.is_started and self.is_a(kind))
 
+    def is_elsewhere(self, index: int | None) -> bool:
+        """Return whether it has another index than this."""
+        return None not in (index, self.index) and index != self.index
+
     def is_other(self, name: str | None) -> bool:
         """Return whether an id that is not its own shows that an event is about another entry."""
         return name is not None and self.repeats_name
@@ -105,7 +109,8 @@ class Entries:
     def started(self, index: int | None, name: str | None, kind: str | None) -> Entry | None:
         """Return the entry that a start announces, if it is known: by its id, or by deltas that came before."""
         entry = self._by_id.get(name) if name else None
-        if entry is None or not entry.is_exactly(kind) or (entry.is_started and not entry.is_open):
+        is_over = entry is not None and entry.is_started and (not entry.is_open or entry.is_elsewhere(index))
+        if entry is None or is_over or not entry.is_exactly(kind):
             entry = self._newest_open(index)
             is_announced = entry is not None and not entry.is_started and entry.is_a(kind)
             if entry is None or not is_announced or (name and entry.name not in (None, name)):
