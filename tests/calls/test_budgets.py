@@ -109,6 +109,70 @@ def test_function_calls_per_chunk(column: str, most: float, mode: str) -> None:
     assert counted["default"] - counted["bare"] <= most
 
 
+_POSTS = """
+import asyncio, gc, json, os, socket, sys, threading
+import aiohttp, callspan, httpx, requests
+
+listener = socket.create_server(("127.0.0.1", 0))
+url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/orders"
+answer = b"HTTP/1.1 200 OK\\r\\ncontent-type: application/json\\r\\ncontent-length: 2\\r\\n\\r\\n{}"
+own = os.path.dirname(callspan.__file__)
+
+def serve(connection):
+    while piece := connection.recv(65536):
+        if piece.endswith(b"]"):
+            connection.sendall(answer)
+
+def accept():
+    while True:
+        threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+async def by_httpx():
+    async with httpx.AsyncClient() as client:
+        return [await counted(lambda: client.post(url, json=[{}])) for _ in range(9)]
+
+async def by_aiohttp():
+    async def post():
+        async with session.post(url, json=[{}]) as response:
+            await response.read()
+    async with aiohttp.ClientSession() as session:
+        return [await counted(post) for _ in range(9)]
+
+async def counted(post):
+    number = 0
+    def note(frame, event, argument):
+        nonlocal number
+        number += event in ("call", "c_call") and frame.f_code.co_filename.startswith(own)
+    sys.setprofile(note)
+    posted = post()
+    if not isinstance(posted, httpx.Response | requests.Response):
+        await posted
+    sys.setprofile(None)
+    return number
+
+async def main():
+    threading.Thread(target=accept, daemon=True).start()
+    callspan.instrument()
+    with httpx.Client() as client, requests.Session() as session:
+        found = {
+            "httpx": [await counted(lambda: client.post(url, json=[{}])) for _ in range(9)],
+            "requests": [await counted(lambda: session.post(url, json=[{}])) for _ in range(9)],
+        }
+    print(json.dumps({
+        name: min(calls) for name, calls in (found | {"aiohttp": await by_aiohttp(), "async": await by_httpx()}).items()
+    }))
+
+asyncio.run(main())
+"""
+
+
+def test_function_calls_per_request_that_is_no_call() -> None:
+    """Of callspan's functions. No other library costs more than httpx of the same colour."""
+    added = printed(_POSTS)
+    assert added["requests"] <= added["httpx"] <= 20
+    assert added["aiohttp"] <= 22 <= added["async"] <= 33
+
+
 def test_function_calls_per_message_of_a_long_history() -> None:
     """99 messages of 2 KB: most of them are not shown, and none is worth more than reading it once."""
     short, long = (measured(column, "calls") for column in ("openai plain sync", "openai 200 KB request"))

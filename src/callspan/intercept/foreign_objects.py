@@ -21,14 +21,15 @@ _State = tuple[weakref.ref[Any], _T]
 class StateByObject(Generic[_T]):
     """What callspan knows of objects, each as long as it exists. Safe from any thread, and in a finalizer."""
 
-    __slots__ = ("_states",)
+    __slots__ = ("states",)
 
     def __init__(self) -> None:
-        self._states: Final[dict[int, _State[_T]]] = {}
+        self.states: Final[dict[int, _State[_T]]] = {}
+        """The states by `id()` of their object; read outside of this class only to see whether there are any."""
 
     def get(self, owner: object) -> _T | None:
         """Return the state of an object; None if it has none."""
-        entry = self._states.get(id(owner))
+        entry = self.states.get(id(owner))
         return None if entry is None else entry[1]
 
     def put(self, owner: object, state: _T, collected: Callable[[], object] | None = None) -> None:
@@ -37,7 +38,7 @@ class StateByObject(Generic[_T]):
         Neither may refer to the object. Raises TypeError if it cannot be weakly referenced.
         """
         # Both are bound for interpreter shutdown, when module globals are cleared.
-        states, identity, step = self._states, id(owner), _COLLECTED
+        states, identity, step = self.states, id(owner), _COLLECTED
 
         def forget(reference: object) -> None:
             entry = states.get(identity)
@@ -51,7 +52,7 @@ class StateByObject(Generic[_T]):
 
     def pop(self, owner: object) -> None:
         """Forget an object; its collection is not reported."""
-        self._states.pop(id(owner), None)
+        self.states.pop(id(owner), None)
 
 
 class Proxy:

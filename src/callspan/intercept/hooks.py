@@ -208,7 +208,7 @@ def _before(original: Function, steps: HookSteps, name: str, at: int) -> Functio
 
     def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
-            before(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
+            before(args, (args[at] if len(args) > at else kwargs[name]) if name else args and args[0], kwargs)
         except Exception as error:
             step.report(error)
         return original(*args, **kwargs)
@@ -221,7 +221,7 @@ def _around(original: Function, steps: HookSteps, on_return: Returned, name: str
 
     def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
-            state = before(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
+            state = before(args, (args[at] if len(args) > at else kwargs[name]) if name else args and args[0], kwargs)
         except Exception as error:
             step.report(error)
             state = None
@@ -253,7 +253,7 @@ def _around_async(original: Function, steps: HookSteps, on_return: Returned, nam
 
     async def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
-            state = before(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
+            state = before(args, (args[at] if len(args) > at else kwargs[name]) if name else args and args[0], kwargs)
         except Exception as error:
             step.report(error)
             state = None

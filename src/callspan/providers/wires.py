@@ -304,6 +304,12 @@ def unrecorded(method: str, path: str) -> Unrecorded | None:
 
 
 @lru_cache(maxsize=_MAX_PATHS)
+def are_of(path: str) -> bool:
+    """Return whether a POST to a path may be a call, or may cost money without a record, as its host or body tells."""
+    return bool(of_path(path)) or unrecorded("POST", path) is not None
+
+
+@lru_cache(maxsize=_MAX_PATHS)
 def unread(path: str) -> Unrecorded | None:
     """Return what is counted of a POST with a form, or with a body that cannot be read before it is sent."""
     route = routes.find("POST", path)

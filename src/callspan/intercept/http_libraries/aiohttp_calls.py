@@ -22,10 +22,11 @@ from callspan.fail_open import fail_open
 from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.http_libraries import wire_calls
-from callspan.intercept.http_libraries.exchanges import Answer, BodyCopy, Headers, SentRequest, is_compressed
+from callspan.intercept.http_libraries.exchanges import Answer, BodyCopy, Headers, SentRequest, is_compressed, url_of
 from callspan.intercept.http_libraries.wire_calls import WireCall, WireObserver
 from callspan.intercept.responses import OBSERVERS
 from callspan.observe.call import failure
+from callspan.providers import wires
 from callspan.record.call import ErrorInfo, Outcome, StreamEnd
 
 _SEND: Final = fail_open("observe a request of aiohttp")
@@ -207,7 +208,13 @@ STREAMS: Final[StateByObject[_Reader]] = StateByObject()
 
 def _sending(args: tuple[Any, ...], method: Any, kwargs: dict[str, Any]) -> _Sending | None:
     """Return a request that may be a call; None if it is none, or is sent within a call."""
-    if not HOOK_CONTEXT.http_calls or not isinstance(method, str) or method.upper() != _POST:
+    if not HOOK_CONTEXT.http_calls or (method != _POST and str(method).upper() != _POST):
+        return None
+    try:
+        url = url_of(str(args[2]))
+    except ValueError:  # aiohttp will say so
+        return None
+    if url.host and not wires.are_of(url.sent_path):  # the session completes a relative one
         return None
     if wire_calls.is_within_call():
         return None
@@ -228,11 +235,11 @@ def _made(state: tuple[_Sending, Any], _: object) -> None:
 
 
 def _reader_of(args: tuple[Any, ...], _: object, __: object) -> _Reader | None:
-    return STREAMS.get(_buffer_of(args[0]))
+    return STREAMS.get(_buffer_of(args[0])) if STREAMS.states else None
 
 
 def _waiting(args: tuple[Any, ...], _: object, __: object) -> _Observer | None:
-    reader = STREAMS.get(_buffer_of(args[0]))
+    reader = _reader_of(args, _, __)
     if reader is None or reader.observer.is_waiting:  # a second task is refused
         return None
     reader.observer.goes_on()
@@ -258,13 +265,15 @@ def _read_failed(reader: _Reader, error: BaseException) -> None:
 
 
 def _breaking(args: tuple[Any, ...], error: Any, _: object) -> None:
-    reader = STREAMS.get(_buffer_of(args[0]))
+    reader = STREAMS.get(_buffer_of(args[0])) if STREAMS.states else None
     if reader is not None and isinstance(error, BaseException):
         reader.observer.broken(error)
 
 
 def _closing(args: tuple[Any, ...], _: object, __: object) -> tuple[_Observer, BaseException | None] | None:
     """Return the observer of a response, and the exception that its reads raise before it is closed."""
+    if not STREAMS.states:
+        return None
     observer = OBSERVERS.get(id(args[0]))
     return (observer, args[0].content.exception()) if isinstance(observer, _Observer) else None
 

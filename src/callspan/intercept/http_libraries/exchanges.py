@@ -35,6 +35,8 @@ class Url(NamedTuple):
     path: str
     raw_path: bytes
     """Path and query as sent."""
+    sent_path: str
+    """The path as sent."""
 
     def __str__(self) -> str:
         return self.whole
@@ -49,7 +51,7 @@ def url_of(whole: str) -> Url:
     split = urlsplit(whole)
     sent = f"{split.path}?{split.query}" if split.query else split.path
     path = unquote(split.path)
-    return Url(whole, split.scheme, split.hostname or "", split.port, path, sent.encode(_LATIN, "replace"))
+    return Url(whole, split.scheme, split.hostname or "", split.port, path, sent.encode(_LATIN, "replace"), split.path)
 
 
 class Headers:

@@ -18,13 +18,14 @@ from callspan.agent.call_ids import remember_result
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.http_libraries import wire_calls
-from callspan.intercept.http_libraries.exchanges import Answer, BodyCopy, Headers, SentRequest, is_compressed
+from callspan.intercept.http_libraries.exchanges import Answer, BodyCopy, Headers, SentRequest, is_compressed, url_of
 from callspan.intercept.http_libraries.urllib3_bodies import RAW_BODIES, is_observed
 from callspan.intercept.http_libraries.wire_calls import WireCall, WireObserver
 from callspan.intercept.iteration import Take, Watch, watched
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL
 from callspan.observe.call import failure
+from callspan.providers import wires
 from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.rate_limits import relevant_text_headers
 from callspan.record.call import ErrorInfo, Outcome, StreamEnd
@@ -167,7 +168,7 @@ class _Content(Watch):
 
 def _opened(_args: object, request: Any, _kwargs: object) -> RequestsCall | None:
     """Start the call of a request; return None if it is none, or is sent within a call."""
-    if request.method != "POST":
+    if request.method != "POST" or not wires.are_of(url_of(request.url).sent_path):
         return None
     body = getattr(request, "body", None)
     opened = wire_calls.opened(SentRequest(request.method, request.url, request.headers, body), RequestsCall)

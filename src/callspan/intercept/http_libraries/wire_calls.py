@@ -287,9 +287,11 @@ def opened(request: Any, kind: type[WireCall], context: Context | None = None) -
 
     `context` is that of the code that sends it; None for the current one.
     """
-    if is_within_call() or not HOOK_CONTEXT.http_calls or request.method != _POST:
+    if not HOOK_CONTEXT.http_calls or request.method != _POST:
         return None
     path = _path_of(request)
+    if not wires.are_of(path) or is_within_call():
+        return None
     candidates = wires.of_path(path)
     if not candidates:
         _count(request, wires.unrecorded(_POST, path))
