@@ -123,6 +123,14 @@ FOREIGN: Final[dict[str, tuple[str, Any]]] = {
     "events": ("text/event-stream", 'data: {"type":"start"}\n\ndata: {"type":"text-delta","delta":"Hi"}\n\n'),
     "events of text": ("text/event-stream", "data: Hello\n\ndata: you\n\n"),
     "events without data": ("text/event-stream", ": ping\n\ndata: [DONE]\n\n"),
+    "events of an agent": (
+        "text/event-stream",
+        'data: {"type":"RUN_STARTED"}\n\ndata: {"messageId":"m","delta":"Hi"}\n\n',
+    ),
+    "a message of gRPC": (
+        "application/grpc-web+proto",
+        "\x00\x00\x00\x00\x05\n\x03abc\x80\x00\x00\x00\x0fgrpc-status:0\r\n",
+    ),
     "lines": ("application/x-ndjson", '{"type":"start"}\n{"delta":"Hi"}\n'),
 }
 """What other programs answer: a media type and a body."""
