@@ -1,25 +1,37 @@
-"""The page of functions: signature, arguments, errors and an example of everything public, from its docstring."""
+"""The pages of functions: signature, arguments, errors and an example of everything public, from its docstring."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any, Final, NamedTuple
 
 import msgspec
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 import callspan
 from callspan import datasets, stores, testing
 
-MODULES: Final[dict[str, tuple[Any, list[str]]]] = {
-    "callspan": (callspan, callspan.__all__),
-    "callspan.stores": (stores, ["CallFilter", "Reader", "SessionSummary", "Summary", "whole_conversation"]),
-    "callspan.datasets": (datasets, datasets.__all__),
-    "callspan.testing": (testing, testing.__all__),
-}
-"""The names by module. Those for a store of one's own have a table in `stores.md`."""
+
+class Module(NamedTuple):
+    """A module whose names have a page."""
+
+    contents: ModuleType
+    names: Sequence[str]
+
+
+PAGES: Final[dict[str, Module]] = {
+    "functions": Module(callspan, callspan.__all__),
+    "functions-stores": Module(
+        stores, ["CallFilter", "Reader", "SessionSummary", "Summary", "whole_conversation"]
+    ),
+    "functions-datasets": Module(datasets, datasets.__all__),
+    "functions-testing": Module(testing, testing.__all__),
+}  # fmt: skip
+"""The modules by page. Names for a store of one's own have a table in `stores.md`."""
 SECTION: Final = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example):\n", re.MULTILINE)
 ITEM: Final = re.compile(r"^ {4}(\**\w+(?:, \**\w+)*):\s", re.MULTILINE)
 ELSEWHERE: Final[dict[type, str]] = {
@@ -44,21 +56,36 @@ class Ellipsed:
         return "…"
 
 
-def functions() -> str:
-    """Return the sections of the page, a module each, names in the order of the alphabet."""
-    parts = []
-    for module, (contents, names) in MODULES.items():
-        parts += [f"## {module}", ""]
-        for name in sorted(names, key=str.lower):
-            thing = getattr(contents, name)
-            if callable(thing) and inspect.getdoc(thing):
-                parts += [*entry(f"{module}.{name}", thing), ""]
+def functions(module: Module) -> str:
+    """Return a section for each name of a module, in alphabetical order; the instrumentors share one."""
+    parts, instrumentors = [], {}
+    for name in sorted(module.names, key=str.lower):
+        thing = getattr(module.contents, name)
+        if inspect.isclass(thing) and issubclass(thing, BaseInstrumentor):
+            instrumentors[name] = thing
+        elif callable(thing) and inspect.getdoc(thing):
+            parts += [*entry(f"{module.contents.__name__}.{name}", thing), ""]
+    if instrumentors:
+        parts += [*together(instrumentors), ""]
     return "\n" + "\n".join(parts)
+
+
+def together(instrumentors: dict[str, type]) -> Iterator[str]:
+    """Yield the lines of the instrumentors: what each instruments, then what all have in common."""
+    yield "## Instrumentors\n"
+    of_all = min(instrumentors.values(), key=lambda kind: len(description(kind)))
+    common = description(of_all).partition(". ")[2]
+    sentence = common.partition("\n")[0]
+    for name, kind in instrumentors.items():
+        about = joined(SECTION.split(inspect.getdoc(kind) or "")[0]).replace(sentence, "").replace("  ", " ")
+        yield f"- `callspan.{name}`: {about.strip()}"
+    yield f"\n{common}\n"
+    yield from methods(of_all)
 
 
 def entry(name: str, thing: Any) -> Iterator[str]:
     """Yield the lines of a function or class."""
-    yield f"### {'class ' if inspect.isclass(thing) else ''}{name}\n"
+    yield f"## {'class ' if inspect.isclass(thing) else ''}{name}\n"
     if inspect.isclass(thing) and not is_constructed(thing):
         yield description(thing)
     else:

@@ -1,6 +1,6 @@
 """Write the pages that list what the code defines: fields of records, attributes, metrics and columns.
 
-python tools/reference.py            write docs/call_record.schema.json, attributes.md, fields.md, functions.md, sql.md
+python tools/reference.py            write docs/call_record.schema.json, attributes.md, fields.md, functions*.md, sql.md
 python tools/reference.py --check    only list stale ones, and exit with 1 if there are any
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 import msgspec
+from functions import PAGES as MODULES
 from functions import functions
 from msgspec import inspect as types
 
@@ -284,7 +285,8 @@ def main() -> None:
     schema = json_schema()
     texts = {DOCS / "call_record.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"}
     blocks = {
-        "fields": fields(schema["$defs"]), "attributes": vocabulary(), "sql": columns(), "functions": functions(),
+        "fields": fields(schema["$defs"]), "attributes": vocabulary(), "sql": columns(),
+        **{name: functions(module) for name, module in MODULES.items()},
     }  # fmt: skip
     for name, made in blocks.items():
         page = DOCS / f"{name}.md"
