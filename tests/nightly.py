@@ -15,6 +15,7 @@ FILES: Final[dict[str, int]] = {
     "tests/calls/test_runtimes.py": 2,
     "tests/calls/test_websocket_processes.py": 2,
     "tests/datasets/test_trl.py": 0,
+    "tests/docs/test_guides.py": 2,
     "tests/otel/test_backends.py": 0,
     "tests/otel/test_fresh_environment.py": 0,
     "tests/otel/test_other_packages.py": 2,

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
     "README.md": "index.md",
     "examples/README.md": "examples.md",
+    "examples/jaeger/README.md": "jaeger.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
@@ -22,7 +23,8 @@ _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
 
 def in_site(page: str, target: str) -> str | None:
     """Return the address of a file that `page` links to, both from the project's root; None if the site lacks it."""
-    path = (ROOT / page).parent.joinpath(target).resolve().relative_to(ROOT)
+    whole = (ROOT / page).parent.joinpath(target).resolve()
+    path = (whole / "README.md" if whole.is_dir() else whole).relative_to(ROOT)
     if path.as_posix() in PAGES:
         return PAGES[path.as_posix()]
     return path.relative_to("docs").as_posix() if path.parts[0] == "docs" else None

@@ -76,7 +76,7 @@ def test_jaeger_shows_parents_kinds_events_and_status_of_the_demo(stage: Stage, 
             "callspan", "--store", stage.store, "demo", "--json",
             OTEL_EXPORTER_OTLP_ENDPOINT=addresses[protocol], OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
         )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
         assert "callspan-demo" in read_json(f"{api}/services")["services"]
         spans = spans_in_jaeger(api, "callspan-demo")
     assert (len({span["traceId"] for span in spans.values()}), len(spans)) == (17, DEMO_SPANS)
@@ -195,7 +195,7 @@ def play_demo(stage: Stage, collector: dict[str, int], protocol: str = "http/pro
         OTEL_EXPORTER_OTLP_PROTOCOL=protocol, OTEL_METRICS_EXPORTER="otlp", OTEL_LOGS_EXPORTER="otlp",
         CALLSPAN_LOG_EVENTS="on",
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     for sent in stage.receiver.requests:
         url, headers = f"http://127.0.0.1:{collector['http']}{PATHS[type(sent)]}", {"content-type": PROTOBUF}
         urllib.request.urlopen(urllib.request.Request(url, sent.SerializeToString(), headers), timeout=HANG_S).close()
@@ -250,3 +250,33 @@ def test_prometheus_has_the_alerts_metrics(stage: Stage, collector: tuple[dict[s
     durations = [point["sum"] for point in last["gen_ai.client.operation.duration"]["histogram"]["dataPoints"]]
     assert math.isclose(sum_of(samples, "gen_ai_client_operation_duration_seconds_sum"), sum(durations))
     assert {found["job"] for name, found, _ in samples if name.startswith("gen_ai_")} == {"callspan-demo"}
+
+
+COLLECTOR_PAGE: Final = ROOT / "docs" / "collector.md"
+
+
+def test_collector_of_the_page_hands_spans_on_and_shows_metrics(stage: Stage, tmp_path: Path) -> None:
+    if not COLLECTOR.exists():
+        pytest.fail("no OpenTelemetry Collector: build it with `make .cache/otelcol/otelcol`")
+    settings, scraping = re.findall(r"^```yaml\n(.*?)^```", COLLECTOR_PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert "9464" in scraping
+    ports = {name: free_port() for name in ("4317", "4318", "9464")}
+    for name, port in ports.items():
+        settings = settings.replace(f"0.0.0.0:{name}", f"127.0.0.1:{port}")
+    with OtlpReceiver() as behind:
+        config = tmp_path / "collector.yaml"
+        config.write_text(
+            settings.replace("tempo:4317", behind.serve_grpc()) + "  telemetry: {metrics: {level: none}}\n"
+        )
+        url = f"http://127.0.0.1:{ports['4318']}"
+        with running([str(COLLECTOR), "--config", str(config)], tmp_path / "collector.log", lambda: answers(url)):
+            done = stage.run(
+                "callspan", "--store", stage.store, "demo", "--json", OTEL_EXPORTER_OTLP_ENDPOINT=url,
+                OTEL_METRICS_EXPORTER="otlp",
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            behind.wait_for(DEMO_SPANS)
+            with urllib.request.urlopen(f"http://127.0.0.1:{ports['9464']}/metrics", timeout=HANG_S) as response:
+                shown = response.read().decode()
+    assert "gen_ai_client_operation_duration_seconds_count" in shown
+    assert 'job="callspan-demo"' in shown

@@ -212,7 +212,7 @@ def test_celery_worker_records_survive_kill_9(stage: Stage) -> None:
     assert len(stage.calls_of_the_killed(12)) == 12
 
 
-PAGE: Final = ROOT / "docs" / "production.md"
+PAGE: Final = ROOT / "docs" / "fastapi.md"
 WORKERS: Final = ("uvicorn", "service:app", "--port", "{port}", "--workers", "4")
 SECRET: Final = "my knee hurts"
 
@@ -308,5 +308,19 @@ def test_support_question_is_one_command(stage: Stage) -> None:
         assert len(ids()) == 7
         # What was here 40 days ago is gone.
         assert desk.rows("sessions", "--user", "dan") == []
+        output = server.stop()
+    assert "Traceback" not in output
+
+
+def test_service_under_gunicorn_continues_a_session_in_any_worker(stage: Stage) -> None:
+    code = next(example.code for example in examples(PAGE) if example.kind == "python")
+    (stage.place / "service.py").write_text(code)
+    (words,) = (line.split() for line in PAGE.read_text().splitlines() if line.startswith("gunicorn service:app"))
+    command = ["127.0.0.1:{port}" if word.startswith("127.0.0.1:") else word for word in words]
+    with stage.serving(*command, PYTHONPATH=str(stage.place)) as server:
+        desk = Desk(stage, server, f"sqlite:///{stage.place / 'callspan.db'}")
+        asked = {desk.chat("ann", "a1", f"question {number}") for number in range(6)}
+        assert {row["call_id"] for row in desk.rows("calls", "--user", "ann")} == asked
+        assert [row["session_id"] for row in desk.rows("sessions")] == ["a1"]
         output = server.stop()
     assert "Traceback" not in output

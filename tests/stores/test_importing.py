@@ -305,7 +305,7 @@ def as_before(url: str) -> None:
         connection = client_of(url)
         run_each = connection.command
         marks = ["TRUNCATE TABLE callspan_layout", "INSERT INTO callspan_layout VALUES (18)"]
-    names = dict(NAMES.findall((ROOT / "docs" / "stores.md").read_text()))
+    names = dict(NAMES.findall((ROOT / "docs" / "upgrade.md").read_text()))
     assert len(names) > 10
     in_all = {before: now for before, now in names.items() if before == "schema_v"}
     others = dict.fromkeys(("sessions", "timesteps", "events", "messages", "rewards"), in_all)
