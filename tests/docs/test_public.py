@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import doctest
 import inspect
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from importlib.metadata import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import openai
 import pytest
@@ -139,6 +140,31 @@ def test_documented_variables_are_exactly_those_read() -> None:
 def test_links_between_documents_resolve() -> None:
     for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
         assert [str(target) for target in links(page) if not target.exists()] == [], page.name
+
+
+NAMED: Final = re.compile(r"docs/([\w-]+\.md)(?:#([\w-]+))?")
+"""A page that help, an error or a docstring names, and its anchor."""
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page, as the site makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    words = (re.sub(r"[^\w\s-]", "", title).strip().lower() for title in titles)
+    return {re.sub(r"[-\s]+", "-", title) for title in words} | set(re.findall(r'<a id="([^"]+)"', text))
+
+
+def test_pages_named_by_help_and_errors_exist() -> None:
+    texts = [
+        node.value
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    named = {match.groups() for text in texts for match in NAMED.finditer(text)}
+    assert len(named) > 20
+    assert {page for page, _ in named if not (ROOT / "docs" / page).exists()} == set()
+    assert {(page, anchor) for page, anchor in named if anchor and anchor not in anchors(ROOT / "docs" / page)} == set()
 
 
 def test_documents_are_reachable_from_the_readme() -> None:

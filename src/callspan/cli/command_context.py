@@ -57,13 +57,15 @@ class Command(click.Command):
         self,
         *,
         params: list[click.Parameter],
+        page: str,
         filters: Sequence[click.Option] = (),
         default_store: str | None = None,
         **attrs: Any,
     ) -> None:
-        """`default_store`: its own store, where neither `--store` nor the environment names one."""
+        """`page`: where the documents explain it. `default_store`: its own, if no option or variable names one."""
         common = [click.Option(["--store"], metavar="URL"), click.Option(["--json", "as_json"], is_flag=True)]
         super().__init__(params=[*params, *filters, *common], **attrs)
+        self._page = page
         self._has_filters = bool(filters)
         self._default_store = default_store
 
@@ -76,7 +78,7 @@ class Command(click.Command):
         super().format_help_text(ctx, formatter)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write its own options, a line for the common options, and the names of the filters."""
+        """Write its own options, a line for the common options, the names of the filters, and its page."""
         options = [param for param in self.params if isinstance(param, click.Option) and param.name not in _COMMON]
         filters = [option for option in options if isinstance(option, Filter)]
         with formatter.section("Options"):
@@ -85,7 +87,10 @@ class Command(click.Command):
             ]
             if records:
                 formatter.write_dl(records)
-            formatter.write("  --store URL, --json, -h: as `callspan --help` says\n")
+            common = f"  --store URL, --json, -h: `callspan --help`. More: {self._page}"
+            formatter.write(
+                textwrap.fill(common, formatter.width, subsequent_indent="  ", break_on_hyphens=False) + "\n"
+            )
         # An option and its value stay on one line.
         listed_filters = [option for option in filters if option.listed]
         names = [f"{option.listed}\0{option.metavar}" if option.metavar else option.listed for option in listed_filters]
@@ -166,7 +171,7 @@ class CommandContext:
         except EmptyStoreError as error:
             advice = self.other_store_hint() or (
                 f"If an application has run, `{self.command} doctor` says why; `callspan demo` makes an example; "
-                "--store names another store."
+                "--store names another store: docs/troubleshooting.md#nothing-is-there."
             )
             self.fail(f"{self.store_name} has no records yet." if has_backlog else f"{error_text(error)}\n{advice}")
         try:

@@ -34,7 +34,14 @@ _TOO_FEW: Final = "too few to tell"
 _POINTS: Final = " points"
 
 
-@click.command("compare", cls=Command, filters=filters(), short_help="Compare two groups of sessions.", epilog=_EPILOG)
+@click.command(
+    "compare",
+    cls=Command,
+    page="docs/command.md#groups-and-comparison",
+    filters=filters(),
+    short_help="Compare two groups of sessions.",
+    epilog=_EPILOG,
+)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 def compare_command(context: CommandContext, selection: CallFilter, first: str, second: str) -> None:

@@ -55,6 +55,7 @@ _NAME_WIDTH: Final = 38
 _EPILOG: Final = """\
 callspan doctor
 CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
+_REMEDIES: Final = "what to do: docs/troubleshooting.md#what-doctor-says"
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OF_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 _OWN_PACKAGE: Final = "callspan"
@@ -62,7 +63,13 @@ _RECEIVE: Final = "Set CALLSPAN_RECEIVE=on, or instrument(receive=True); `callsp
 _LEFT_BODIES: Final = "The next process that starts an agent records and deletes them. To delete them now"
 
 
-@click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
+@click.command(
+    "doctor",
+    cls=Command,
+    page="docs/troubleshooting.md#what-doctor-says",
+    short_help="Check hooks, stores, OTLP and settings.",
+    epilog=_EPILOG,
+)
 def doctor_command(context: CommandContext) -> None:
     """Check SDKs, hooks, other instrumentations, stores, OTLP and settings.
 
@@ -99,9 +106,9 @@ def _print(context: CommandContext, checks: list[Check]) -> None:
 def _conclusion(states: Counter[State]) -> tuple[str, str]:
     """Return the last line and its style."""
     if states["failed"]:
-        return f"{states['failed']} failed", "bold red"
+        return f"{states['failed']} failed; {_REMEDIES}", "bold red"
     if states["warning"]:
-        return f"None failed; {plural(states['warning'], 'warning')}.", "yellow"
+        return f"None failed; {plural(states['warning'], 'warning')}; {_REMEDIES}", "yellow"
     return "All checks passed.", "bold green"
 
 
@@ -357,7 +364,7 @@ def _losses_in(directory: Path) -> Iterator[Check]:
             yield Check("stores", f"{kind.replace('_', ' ')}: {name}", "warning", str(loss), advice)
     for name, count in losses.unrecorded.items():
         detail = f"{plural(count.count, 'time')}, from {iso(count.first_ns)} to {iso(count.last_ns)}"
-        advice = f"See docs/records.md for what is recorded. Delete {path} once you know."
+        advice = f"See docs/records.md#what-is-not-recorded. Delete {path} once you know."
         yield Check("not recorded", name, "warning", detail, advice)
 
 

@@ -34,6 +34,7 @@ _WITHOUT_CUT_OFF: Final = Filter("--without-cut-off", "without_cut_off", is_flag
 @click.command(
     "export",
     cls=Command,
+    page="docs/evaluation.md#datasets",
     filters=[*filters(), *_OF_SESSIONS, _WITHOUT_CUT_OFF],
     help=f"FORMAT: {', '.join(FORMATS)}.",
     short_help="Write datasets: fine-tuning rows, pairs, Parquet.",

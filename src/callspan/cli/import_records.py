@@ -24,7 +24,13 @@ callspan import calls.jsonl --into calls.db
 callspan import --damaged broken.db --into saved.db"""
 
 
-@click.command("import", cls=Command, short_help="Load JSON Lines or stores of an earlier format.", epilog=_EPILOG)
+@click.command(
+    "import",
+    cls=Command,
+    page="docs/stores.md#import",
+    short_help="Load JSON Lines or stores of an earlier format.",
+    epilog=_EPILOG,
+)
 @click.argument("sources", metavar="FILE|URL...", nargs=-1, required=True)
 @click.option("--into", metavar="URL", help="Store to load into, SQLite or Postgres. Default: that of --store.")
 @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only records from this time on: 7d, ISO 8601.")

@@ -27,7 +27,13 @@ callspan receive
 callspan --store postgresql://me@db/calls receive --port 14318"""
 
 
-@click.command("receive", cls=Command, short_help="Record calls that other programs report by OTLP.", epilog=_EPILOG)
+@click.command(
+    "receive",
+    cls=Command,
+    page="docs/coding-agents.md#other-programs-and-languages",
+    short_help="Record calls that other programs report by OTLP.",
+    epilog=_EPILOG,
+)
 @click.option("--port", type=click.IntRange(0, _LAST_PORT), default=4318, help="Port on 127.0.0.1; 0: any. [4318]")
 def receive_command(context: CommandContext, port: int) -> None:
     """Receive OTLP/HTTP: log events of Claude Code and Codex, and spans of other instrumentations and languages.

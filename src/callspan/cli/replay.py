@@ -37,7 +37,13 @@ _WITHOUT_MODEL: Final = ("responses",)
 """APIs that accept a stored prompt instead of a model."""
 
 
-@click.command("replay", cls=Command, short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
+@click.command(
+    "replay",
+    cls=Command,
+    page="docs/evaluation.md#replay",
+    short_help="Send a recorded request again; compare both outputs.",
+    epilog=_EPILOG,
+)
 @click.argument("ident", metavar="CALL")
 @click.option("--model", metavar="NAME", help="Send the request to this model instead.")
 @click.option("--base-url", type=HTTP_URL, metavar="URL", help="Send the request to this URL instead.")

@@ -26,6 +26,7 @@ _COUNTS: Final = ("calls", "sessions", "missing_sessions", "missing_outside")
 @click.command(
     "report",
     cls=Command,
+    page="docs/view.md",
     filters=filters(),
     short_help="Write the page of sessions and calls as one file.",
     epilog=_EPILOG,

@@ -27,7 +27,14 @@ callspan reprice                            calls that have no cost yet
 callspan reprice --all --prices mine.json   every call, by your own prices"""
 
 
-@click.command("reprice", cls=Command, filters=filters(), short_help="Recompute costs from prices.", epilog=_EPILOG)
+@click.command(
+    "reprice",
+    cls=Command,
+    page="docs/cost.md#your-own-prices",
+    filters=filters(),
+    short_help="Recompute costs from prices.",
+    epilog=_EPILOG,
+)
 @click.option("--prices", type=EXISTING_FILE, help="Your own price file.")
 @click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")

@@ -49,7 +49,9 @@ store. Processes the application starts are recorded, too. Settings are those of
 the environment (CALLSPAN_...).
 
 Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
-OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics."""
+OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics.
+
+More: docs/production.md, and docs/coding-agents.md for agents."""
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"

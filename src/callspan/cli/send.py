@@ -36,7 +36,13 @@ callspan send --otlp http://localhost:4318
 callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT"""
 
 
-@click.command("send", cls=Command, short_help="Send recorded sessions and calls as traces by OTLP.", epilog=_EPILOG)
+@click.command(
+    "send",
+    cls=Command,
+    page="docs/backends.md#traces-of-recorded-calls",
+    short_help="Send recorded sessions and calls as traces by OTLP.",
+    epilog=_EPILOG,
+)
 @click.option("--otlp", "url", type=HTTP_URL, metavar="URL", help="Receiver. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
 @click.option("-f", "--follow", is_flag=True, help="Continue with new records, each second, until Ctrl-C.")
 @click.option("--again", is_flag=True, help="Also records that were sent to this receiver before.")

@@ -27,6 +27,7 @@ callspan sessions --by meta:prompt_version"""
 @click.command(
     "sessions",
     cls=Command,
+    page="docs/command.md#groups-and-comparison",
     filters=[*filters("outcome", sort=True), Filter("--status", "session_outcome", "WORD", fact="outcome")],
     short_help="List sessions: outcome, reward, tokens, cost.",
     epilog=_EPILOG,

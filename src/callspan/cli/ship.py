@@ -24,7 +24,13 @@ callspan ship
 callspan --store postgresql://me@db/calls ship"""
 
 
-@click.command("ship", cls=Command, short_help="Deliver records that wait on disk.", epilog=_EPILOG)
+@click.command(
+    "ship",
+    cls=Command,
+    page="docs/durability.md#the-spool",
+    short_help="Deliver records that wait on disk.",
+    epilog=_EPILOG,
+)
 def ship_command(context: CommandContext) -> None:
     """Deliver waiting records to the stores. Exit code 1 if some still wait or are damaged.
 

@@ -68,7 +68,13 @@ _NO_SESSION: Final = "--agent selects from one session: name a session"
 _MARKS: Final = {"a": ("[-", "-]", "red"), "b": ("{+", "+}", "green"), "both": ("", "", "")}
 
 
-@click.command("show", cls=Command, short_help="Show a session or call, or the differences of two.", epilog=_EPILOG)
+@click.command(
+    "show",
+    cls=Command,
+    page="docs/command.md#the-tree",
+    short_help="Show a session or call, or the differences of two.",
+    epilog=_EPILOG,
+)
 @click.argument("ident", metavar="[ID]", default="last")
 @click.argument("other", metavar="[ID]", default="")
 @click.option("--limit", type=POSITIVE, metavar="N", help=f"Show N entries. Default: {_LIMIT:,}; --json has all.")

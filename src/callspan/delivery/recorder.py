@@ -34,7 +34,9 @@ _CLOSING: Final = Worker("callspan-closing")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
 _COUNT: Final = fail_open("count a call that leaves no record")
-_UNRECORDED: Final = "not recorded: %s (logged once). `callspan doctor` counts them; see docs/records.md"
+_UNRECORDED: Final = (
+    "not recorded: %s (logged once). `callspan doctor` counts them; see docs/records.md#what-is-not-recorded"
+)
 _ON_NETWORK: Final = (
     "records wait in %s, on a network file system, where locks are unreliable: "
     "set CALLSPAN_SPOOL_DIR to a directory on a local disk"
