@@ -151,4 +151,18 @@ def _frames(error: BaseException) -> str:
 
 
 def _message(error: BaseException) -> str | None:
-    return value_of(partial(str, error))
+    """Return what an exception says, without the query of its request: no query is recorded, whatever is in it."""
+    message = value_of(partial(str, error))
+    url = value_of(partial(_url_of, error))
+    if not message or not url:
+        return message
+    address, _, query = url.partition("?")
+    name = address.rpartition("/")[2]
+    return message.replace(f"{name}?{query.partition('#')[0]}", name)
+
+
+def _url_of(error: BaseException) -> str | None:
+    """Return the URL of the request that an exception of an HTTP library names, if it has a query."""
+    request: Any = getattr(error, "request", None) or getattr(error, "request_info", None)
+    url = "" if request is None else str(request.url)
+    return url if "?" in url else None

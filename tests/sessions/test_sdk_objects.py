@@ -32,6 +32,7 @@ from tests.sessions.sdk_clients import (
     of_openai,
     sdk,
 )
+from tests.support.waiting import HANG_S
 
 import callspan
 from callspan.testing import ScriptedProvider, capture
@@ -156,6 +157,20 @@ def by_http(p: ScriptedProvider) -> list[Any]:
     return [answer.json(), answer]
 
 
+def by_requests(p: ScriptedProvider) -> list[Any]:
+    answer = sdk("requests").post(f"{p.openai_url}/chat/completions", json=ASK, timeout=HANG_S)
+    return [answer.json(), answer]
+
+
+def by_aiohttp(p: ScriptedProvider) -> list[Any]:
+    async def asked() -> list[Any]:
+        async with sdk("aiohttp").ClientSession() as session:
+            answer = await session.post(f"{p.openai_url}/chat/completions", json=ASK)
+            return [await answer.json(), answer]
+
+    return asyncio.run(asked())
+
+
 def by_litellm(p: ScriptedProvider) -> list[Any]:
     litellm = sdk("litellm")
     return [litellm.completion(**{**ASK, "model": "anthropic/claude"}, api_key="k", api_base=p.anthropic_url)]
@@ -230,6 +245,8 @@ ROWS: Final = {
     "huggingface_hub": Row(lambda p: [of_hugging_face(p).chat_completion(**ASK)], chat_call),
     "huggingface_hub stream": Row(lambda p: read(of_hugging_face(p).chat_completion(**ASK, stream=True), first)[1:]),
     "httpx": Row(by_http, lambda body: body["choices"][0]["message"]["tool_calls"][0]),
+    "requests": Row(by_requests, lambda body: body["choices"][0]["message"]["tool_calls"][0]),
+    "aiohttp": Row(by_aiohttp, lambda body: body["choices"][0]["message"]["tool_calls"][0]),
     "litellm": Row(by_litellm, chat_call, is_known=False),
     "ollama": Row(lambda p: [of_ollama(p).chat(**ASK)], lambda answer: answer.message.tool_calls[0], is_known=False),
     "ollama stream": Row(lambda p: list(of_ollama(p).chat(**ASK, stream=True)), is_known=False),

@@ -1,10 +1,11 @@
-"""Canaries of other clients: google-genai, boto3, and requests of any code by httpx and httpx2, with all kinds of keys.
+"""Canaries of other clients: google-genai, boto3, and requests of any code by four libraries, with all kinds of keys.
 
 `CLIENTS` are their kinds for the program of `canaries`, `KEYS` what authenticates them.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -13,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from tests.support.canaries import HEADER, Kind, Program
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_S
 
 GOOGLE_KEY, QUERY_KEY = "AIzaSECRETKEYsecretkey0123456789abcdefgh", "query-SECRETKEY-0123456789ab"
 AWS_ID, AWS_SECRET = "AKIASECRETSECRET0001", "awssecret/SECRETKEY+0123456789abcdefghijk"
@@ -136,6 +138,70 @@ def other_code(c: Program) -> None:
                 with suppress(Exception):
                     way(client, client.build_request("POST", path, json=body, headers=headers))
                 client.close()
+
+
+def _by_requests(name: str, url: str, options: dict[str, Any]) -> None:
+    import requests
+
+    with (
+        requests.Session() as session,
+        session.post(url, stream=name in STREAMED, timeout=HANG_S, **options) as response,
+    ):
+        if name == "left":
+            next(response.iter_lines())
+        elif name == "raw":
+            list(response.raw.stream())
+        elif name == "raised":
+            response.raise_for_status()
+        else:
+            len(response.content)
+
+
+def _by_aiohttp(name: str, url: str, options: dict[str, Any]) -> None:
+    import aiohttp
+
+    if "authorization" in options["headers"]:  # it refuses both
+        scheme, _, rest = url.partition("://")
+        url = f"{scheme}://{rest.rpartition('@')[2]}"
+
+    async def sent() -> None:
+        async with (
+            aiohttp.ClientSession(raise_for_status=name == "raised") as session,
+            session.post(url, **options) as response,
+        ):
+            if name == "left":
+                await response.content.readline()
+            elif name == "raw":
+                _ = [piece async for piece in response.content.iter_any()]
+            else:
+                await response.read()
+
+    asyncio.run(sent())
+
+
+LIBRARIES: Final[dict[str, Callable[[str, str, dict[str, Any]], None]]] = {
+    "requests": _by_requests,
+    "aiohttp": _by_aiohttp,
+}
+
+
+@CLIENTS.append
+def other_libraries(c: Program) -> None:
+    """The same by the libraries that have requests of other shapes."""
+    libraries = [library for library in LIBRARIES if find_spec(library)]
+    for turn, (letter, wire) in enumerate(WIRES.items()):
+        for library in scaled(libraries[turn % len(libraries) :][:1], libraries):
+            for name, (_, reply) in WAYS.items():
+                of = f"{letter}{library[0]}{name}"
+                if name != "unreachable":
+                    c.provider.reply(**_answer(c, name, of, reply))
+                path = wire.stream_path if name in STREAMED and wire.stream_path else wire.path
+                host = "127.0.0.1:9" if name == "unreachable" else c.host
+                body = {**c.body(wire.api, of), "stream": name in STREAMED}
+                body |= body.pop("extra_body", {})
+                options = {"json": body, "headers": {**wire.headers, "x-internal": HEADER}}
+                with suppress(Exception):
+                    LIBRARIES[library](name, f"http://{host}{path}", options)
 
 
 def _answer(c: Program, name: str, of: str, reply: dict[str, Any]) -> dict[str, Any]:
