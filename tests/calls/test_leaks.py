@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import anthropic
 import openai
 import pytest
+import requests
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from tests.calls import transports
@@ -29,7 +31,7 @@ from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan.records import new_id
-from callspan.testing import capture
+from callspan.testing import ScriptedProvider, capture
 
 ERROR_EVENT = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
 WIRES = {sdk: transports.wire_of(sdk, "one two three") for sdk in ("openai", "anthropic")}
@@ -166,6 +168,51 @@ def test_streams_leak_nothing(sdk: str, colour: str, ending: str, count: int, in
 
     before = after(3)
     left = after(count) - before
+    assert not {name: number for name, number in left.items() if number > 2}
+
+
+async def answers(colour: str, provider: ScriptedProvider, ending: str, count: int) -> None:
+    """Streams by requests; async by aiohttp."""
+    mode = Mode(colour, provider)
+    session: Any = mode.keep(requests.Session() if colour == "sync" else aiohttp.ClientSession())
+    options = {"stream": True} if colour == "sync" else {}
+    for _ in range(count):
+        url = f"{provider.openai_url}/chat/completions"
+        response = await mode.wait(session.post(url, json=CHAT | {"stream": True}, **options))
+        if ending == "read to the end":
+            await mode.wait(response.read() if mode.is_async else response.content)
+        elif ending == "broken off":
+            async for _ in mode.items(response.content.iter_any() if mode.is_async else response.iter_lines()):
+                break
+        elif ending == "closed":
+            response.close()
+        del response
+    await mode.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("ending", ["read to the end", "broken off", "closed", "never read"])
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_answers_of_other_libraries_leak_nothing(
+    colour: str, ending: str, provider: ScriptedProvider, instrumented: Instrument
+) -> None:
+    handle = instrumented(tracer_provider=TracerProvider(), meter_provider=MeterProvider())
+    provider.reply(text="one two three", repeat=True)
+    theirs = (requests.Response, aiohttp.ClientResponse, aiohttp.StreamReader)
+
+    def after(number: int) -> Counter[str]:
+        asyncio.run(answers(colour, provider, ending, number))
+        gc.collect()
+        assert handle.force_flush(HANG_MS)
+        gc.collect()
+        kinds = map(type, gc.get_objects())
+        return Counter(
+            kind.__name__ for kind in kinds if kind in theirs or str(kind.__module__).startswith("callspan.")
+        )
+
+    before = after(3)
+    left = after(60) - before
+    left.pop("ReceivedRequest", None)  # the scripted provider's
     assert not {name: number for name, number in left.items() if number > 2}
 
 
