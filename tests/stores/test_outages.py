@@ -184,6 +184,8 @@ ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", 
 CALLS: Final = 5000
 IN_FLIGHT: Final = 40
 """Records of a segment that a kill may leave counted as lost for the failing store, although delivered."""
+STARTED: Final = ("in_progress", "interrupted", "unknown")
+"""Outcomes of a call of which only the start has arrived. It reads as the others once its process has been killed."""
 COMMANDS: Final = ("doctor", "delete --older-than 30d --yes", "calls --limit 5", "stats", "sessions --limit 5")
 
 
@@ -284,7 +286,7 @@ def account(service: Service, url: str, losses: Any) -> Account:
     """Compare the notes with one store and its counted losses."""
     calls, sessions = service.noted("call"), service.noted("session")
     with contextlib.closing(open_store(url)) as reader:
-        ended = [call for call in reader.calls() if call.outcome != "in_progress"]
+        ended = [call for call in reader.calls() if call.outcome not in STARTED]
         found = {str(call.metadata.get("run_id")): call for call in ended}
         assert len(found) == len(ended), "doubled"
         there = sorted(calls.keys() & found.keys())
