@@ -65,6 +65,11 @@ clean:  ## Remove what the targets above have made
 	mkdir -p $(@D)
 	go run go.opentelemetry.io/collector/cmd/builder@v0.155.0 --config tools/collector.yaml
 
+# Debian's package, unpacked; needs apt-get.
+.cache/prometheus/usr/bin/promtool:
+	mkdir -p .cache/prometheus
+	cd .cache/prometheus && apt-get download prometheus && dpkg -x prometheus_*.deb .
+
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)
 
@@ -77,5 +82,5 @@ $(STAMP)-dev: $(VENV)/pyvenv.cfg pyproject.toml tools/requirements-dev.txt
 	@touch $(STAMP)-demo $@
 
 $(STAMP)-all: $(STAMP)-dev
-	@tools/install.sh $(VENV) chdb claude-agent-sdk openai-codex
+	@tools/install.sh $(VENV) chdb claude-agent-sdk openai-codex grafana-foundation-sdk
 	@touch $@

@@ -179,6 +179,10 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/docs/test_public.py": {
         "test_public_name_has_a_working_example": 8,
     },
+    "tests/otel/test_alerts.py": {
+        "test_dashboard_has_the_shape_that_grafana_states": 0,
+        "test_rules_fire_and_are_silent": 0,
+    },
     "tests/otel/test_auto_instrumentation.py": {
         "test_disabling_switches_are_honoured": 0,
         "test_forked_workers_send_their_spans_and_keep_their_records": ("os-fork",),

@@ -36,6 +36,7 @@ def steps() -> Iterator[tuple[str, list[str]]]:
     for name in ("sdks", "peers", "frameworks", "trainers", "backend"):
         yield f"environments of {name}", [python, "tools/environments.py", name]
     yield "Collector", ["make", ".cache/otelcol/otelcol"]
+    yield "Prometheus", ["make", ".cache/prometheus/usr/bin/promtool"]
     yield (
         "methods of the newest SDKs",
         [".venv-sdks/newest/bin/python", *PYTEST, "0", "tests/docs/test_coverage.py"],
