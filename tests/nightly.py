@@ -174,6 +174,8 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     },
     "tests/docs/test_examples.py": {
         "test_example_alone": 1,
+        "test_example_of_a_framework": 0,
+        "test_example_of_the_claude_agent_sdk": 0,
         "test_nightly_step_that_skips_everything_fails": 1,
     },
     "tests/docs/test_public.py": {

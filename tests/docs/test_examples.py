@@ -6,9 +6,12 @@ They run in this environment or, at full scale, in environments installed as the
 from __future__ import annotations
 
 import fcntl
+import json
 import operator
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -17,13 +20,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
+import yaml
 from tests.support.commands import ask as in_process
-from tests.support.launching import Stage
+from tests.support.launching import Stage, python_of
 from tests.support.pages import EFFECTS, ROOT, Example, examples, install_lines, pages
-from tests.support.processes import ran
+from tests.support.processes import plain_environment, ran
 from tests.support.provider import FullProvider
 from tests.support.receiver import OtlpReceiver, ReceivedSpan
 from tests.support.scale import FULL, scaled
+from tests.support.waiting import HANG_S
 from tools import environments, nightly
 
 from callspan import open_store
@@ -273,6 +278,149 @@ def test_conversation_of_three_requests_is_one_session(tmp_path: Path) -> None:
     assert "I am sorry. (parcel 4711 is refunded)" in output_of("support_desk.py", tmp_path)
     (session,) = ask(tmp_path, "sessions")
     assert (session["session_id"], session["timesteps"], session["calls"]) == ("conversation-1", 3, 3)
+
+
+def test_application_is_instrumented_by_its_environment_file(
+    receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    """The file names another receiver, and is otherwise as it is."""
+    provider.reply(text="The Loire.")
+    place = ROOT / "examples/auto_instrumentation"
+    settings = (place / "callspan.env").read_text().replace(_RECEIVER, receiver.url)
+    (tmp_path / "callspan.env").write_text(settings)
+    script = f"set -a; . ./callspan.env; set +a; opentelemetry-instrument {sys.executable} {place / 'app.py'}"
+    environment = plain_environment(OPENAI_API_KEY="scripted", OPENAI_BASE_URL=provider.openai_url)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        ["/bin/bash", "-euc", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        timeout=HANG_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "The Loire.\n"), done.stderr
+    (call,) = ask(tmp_path, "calls")
+    record = ask(tmp_path, "show", call["call_id"])["record"]
+    assert (record["service"], record["content_level"]) == ("rivers", "metadata")
+    assert "Loire" not in json.dumps(record)
+    (span,) = receiver.spans
+    assert span.resource["service.name"] == "rivers"
+    assert "gen_ai.input.messages" not in span.attributes
+
+
+def test_own_exporter_gets_what_the_redactor_leaves(tmp_path: Path) -> None:
+    printed = output_of("own_pipeline.py", tmp_path)
+    assert "Write to [e-mail]." in printed
+    assert "mara@" not in printed + json.dumps(ask(tmp_path, "show", "last"))
+
+
+def test_chat_service_keeps_conversation_user_and_rating(tmp_path: Path) -> None:
+    assert "How long is it? 1,006 km." in output_of("chat_service.py", tmp_path)
+    (session,) = ask(tmp_path, "sessions", "--label", "thumbs_up")
+    assert (session["session_id"], session["user_id"], session["calls"]) == ("c1", "mara", 2)
+    (rating,) = ask(tmp_path, "calls", "--rewards")
+    assert (rating["objective"], rating["value"], rating["source"]) == ("feedback", 1.0, "human")
+
+
+def test_evaluation_compares_and_exports(tmp_path: Path) -> None:
+    printed = output_of("evaluate.py", tmp_path)
+    assert "4 right answers in train.jsonl" in printed
+    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert [line["messages"][-1]["content"] for line in lines].count("Rome") == 2
+    (command,) = re.findall("Now: callspan (.*)", printed)
+    table = in_process("--store", str(tmp_path / "callspan.db"), *command.split())
+    assert table.code == 0
+    assert "exact" in table.out
+
+
+def test_rollouts_have_rewards_and_token_ids(tmp_path: Path) -> None:
+    output_of("rl_rollouts.py", tmp_path)
+    rollouts = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
+    assert {rollout["group_id"] for rollout in rollouts} == {"6 x 7"}
+    assert [rollout["reward"] for rollout in rollouts] == [1.0, 0.0, 1.0, 0.0]
+    tokens = [rollout["steps"][0]["tokens"] for rollout in rollouts]
+    assert all(len(step["prompt_ids"]) > 1 and step["completion_logprobs"] for step in tokens)
+    assert tokens[0]["completion_ids"] == tokens[2]["completion_ids"] != tokens[1]["completion_ids"]
+
+
+@pytest.mark.parametrize(
+    ("program", "operations"), [("gemini.py", ["embeddings", "generate_content"]), ("bedrock.py", ["chat"])]
+)
+def test_other_sdk_is_recorded(program: str, operations: list[str], tmp_path: Path) -> None:
+    assert "The Loire." in output_of(program, tmp_path)
+    calls = ask(tmp_path, "calls")
+    assert sorted(call["operation"] for call in calls) == operations
+    assert {call["outcome"] for call in calls} == {"success"}
+
+
+def test_compose_files_agree_with_each_other() -> None:
+    """They are only parsed: each file that they mount is there, each port that they speak to is one that listens."""
+    for compose in (ROOT / "examples").glob("*/compose.yaml"):
+        services = yaml.safe_load(compose.read_text())["services"]
+        for service in services.values():
+            assert service["image"]
+            for volume in service.get("volumes", ()):
+                assert (compose.parent / volume.split(":")[0]).is_file(), volume
+            assert set(service.get("depends_on", ())) <= services.keys()
+    place = ROOT / "examples/collector"
+    collector, scrapes = (yaml.safe_load((place / name).read_text()) for name in ("collector.yaml", "prometheus.yaml"))
+    for kind in ("receivers", "processors", "exporters"):
+        used = {name for pipeline in collector["service"]["pipelines"].values() for name in pipeline[kind]}
+        assert used == collector[kind].keys()
+    (target,) = scrapes["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target.split(":")[1] == collector["exporters"]["prometheus"]["endpoint"].split(":")[1]
+
+
+def test_index_names_every_example() -> None:
+    index = (ROOT / "examples/README.md").read_text()
+    entries = {path.name for path in (ROOT / "examples").iterdir() if path.name not in ("README.md", "__pycache__")}
+    assert {name for name in entries if f"`{name}`" not in index} == set()
+
+
+FRAMEWORKS: Final = {
+    "with_litellm.py": ("frameworks/litellm", "The Loire.\nThe Po.\n"),
+    "with_openai_agents.py": ("frameworks/openai-agents", "Take the bicycle.\n"),
+    "with_pydantic_ai.py": ("frameworks/pydantic-ai", "Take the bicycle.\n"),
+    "with_langgraph.py": ("frameworks/langgraph", "Take the bicycle.\n"),
+}
+"""What the examples of frameworks need and print."""
+
+
+@pytest.mark.parametrize("program", FRAMEWORKS)
+def test_example_of_a_framework(program: str, tmp_path: Path) -> None:
+    environment, printed = FRAMEWORKS[program]
+    python = python_of(environment)
+    command = [python, str(ROOT / "examples" / program)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, check=False, timeout=HANG_S
+    )
+    assert (done.returncode, done.stdout) == (0, printed), done.stderr
+    calls = ask(tmp_path, "calls")
+    assert [call["outcome"] for call in calls] == ["success"] * 2
+    if program == "with_litellm.py":
+        assert {call["provider"] for call in calls} == {"openai", "anthropic"}
+        return
+    session = ask(tmp_path, "show", "last")
+    assert session["calls"] == 2
+    assert [event["name"] for event in _events(session) if event["event_type"] == "tool"] == ["weather"]
+    assert "sunny in Oslo" in json.dumps(session)
+
+
+def test_example_of_the_claude_agent_sdk(tmp_path: Path) -> None:
+    pytest.importorskip("claude_agent_sdk")
+    home = {"HOME": str(tmp_path), "IS_SANDBOX": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+    assert "The Loire.\n" in output_of("with_claude_agent_sdk.py", tmp_path, **home)
+    session = ask(tmp_path, "show", "last")
+    assert session["calls"] >= 1
+    assert {call["provider"] for call in ask(tmp_path, "calls")} == {"anthropic"}
+
+
+def _events(value: Any) -> Iterator[dict[str, Any]]:
+    """Every event in the JSON of a session."""
+    if isinstance(value, dict):
+        if "event_type" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _events(item)
 
 
 def test_jaeger_example_sends_the_described_trace(receiver: OtlpReceiver, tmp_path: Path) -> None:
