@@ -296,7 +296,7 @@ def test_numbers_words_and_commands_are_formatted(told: Delivery, tab: Open) -> 
     found = [of("format", "brief", number) for number in (0, 12.5, 999.9, 1000, 120_000, 250_000, 1e8, 3.97e9)]
     assert found == ["0", "12.5", "1k", "1k", "120k", "250k", "100M", "3.97G"]
     amounts = [of("format", "money", text) for text in ("0", "0.0000544", "0.00213", "0.0996", "0.25", "12.345")]
-    assert amounts == ["$0.00", "$0.000054", "$0.0021", "$0.10", "$0.25", "$12.35"]
+    assert amounts == ["$0.00", "$0.0000544", "$0.00213", "$0.0996", "$0.25", "$12.34"]
     assert of("format", "shell", "chat-8843") == "chat-8843"
     assert of("format", "shell", "$(touch x)'s") == "'$(touch x)'\\''s'"
     for user in ("o'brien", 'Mara "S" Smith', "a\\b", 'C:\\My "files"\\', "", "plain"):

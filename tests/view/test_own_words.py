@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 import re
 import struct
 from decimal import Decimal
@@ -12,14 +13,14 @@ from urllib.parse import unquote
 import openai
 import pytest
 from tests.support.commands import ask
-from tests.support.records import SECOND, START_NS, Records, raw, reward
+from tests.support.records import SECOND, START_NS, Records, event, raw, reward
 from tests.support.waiting import HANG_MS
 from tests.support.world import World
 from tests.view.conftest import Delivery, Open, Shown, faults, two_versions
 
 import callspan
 from callspan import formatting
-from callspan.records import Cost, ErrorInfo, Response, Timing
+from callspan.records import Attempt, Cost, ErrorInfo, Response, Timing
 from callspan.testing import ScriptedProvider
 
 DAY = 24 * 3600 * SECOND
@@ -88,7 +89,7 @@ def test_differences_say_what_is_known_of_them(store: Delivery, records: Records
         return " ".join(one.tab.inner_text(f".groups [data-id='{name}']").split())
 
     assert said("calls").startswith("calls 1 1 the same")
-    assert said("cost").startswith("cost $0.000012 $0.000012 the same"), "an amount is a text"
+    assert said("cost").startswith("cost $0.0000123 $0.0000123 the same"), "an amount is a text"
     assert "(+" in said("success")
     assert said("success").count("points") == 1
     assert one.tab.locator("a.linked:has-text('6 sessions')").count() == 2
@@ -217,6 +218,153 @@ def test_tool_result_appears_once(store: Delivery, records: Records, tab: Open) 
     assert one.tab.inner_text("[aria-label=Messages]").count("drizzle-9") == 1
     one.open("session/s1", ".box")
     assert one.tab.inner_text("[aria-label=Conversation]").count("drizzle-9") == 1
+
+
+LONG = "\n".join(f"line {number}" for number in range(40))
+WIDE = "wide " * 2000
+LONG_RESULTS: dict[str, tuple[object, list[str], str]] = {
+    # The result, what folds it, and the last words on demand.
+    "lines": (LONG, ["28 more lines"], "line 39"),
+    "one line": (WIDE, ["9,400 more characters"], "wide"),
+    "long first line": (f"{WIDE}\n{LONG}", ["41 more lines"], "line 39"),
+    "value of a key": ({"found": WIDE, "at": 3}, ["9,400 more characters"], "wide"),
+    "lines of a key": ({"found": LONG, "at": 3}, ["28 more lines"], "line 39"),
+    "items": ([{"at": number} for number in range(20)], ["8 more lines"], "19"),
+    "long items": ([{"text": WIDE}], ["9,400 more characters"], "wide"),
+    "many items of a key": ({"rows": [{"at": number} for number in range(20)]}, ["8 more lines"], "19"),
+    "parts": ([{"type": "text", "text": LONG}], ["28 more lines"], "line 39"),
+    "short": ("line 1\nline 2", [], ""),
+}
+
+
+@pytest.mark.parametrize("name", LONG_RESULTS)
+def test_long_tool_result_is_folded(store: Delivery, records: Records, tab: Open, name: str) -> None:
+    result, folds, last = LONG_RESULTS[name]
+    run = event("e1", session_id="s1", event_type="tool", name="look", time_ns=START_NS, data={"result": result})
+    store.write(records.session("s1", start_ns=START_NS), run)
+    page = tab(store.url, "session/s1", ".box").tab
+    assert page.locator(".box summary").all_inner_texts() == folds
+    if folds:
+        assert len(page.inner_text(".box")) < 1000
+        page.click(".box summary")
+        assert page.inner_text(".box details").strip().endswith(last)
+
+
+def test_raw_ids_are_displayed_on_demand(store: Delivery, records: Records, tab: Open) -> None:
+    ids = {"call_id": "call-raw-1", "session_id": "session-raw-1", "trace_id": "ab" * 16, "span_id": "cd" * 8}
+    response = Response(body=raw({"object": "chat.completion", "choices": []}), id="chatcmpl-raw-1")
+    attempts = [Attempt(number=1, start_ns=0, request_id="req-raw-1")]
+    result = {"role": "tool", "tool_call_id": "toolu-raw-1", "content": "rain"}
+    store.write(
+        records.session("session-raw-1", start_ns=START_NS, name="desk"),
+        records.call([result], **ids, response=response, attempts=attempts),
+    )
+    one = tab(store.url, "call/call-raw-1", ".ids")
+    shown = one.tab.inner_text("main")
+    assert [word for word in re.split(r"\s", shown) if "raw-1" in word or "abab" in word] == []
+    one.tab.click(".ids summary")
+    opened = one.tab.inner_text(".ids")
+    for ident in (*ids.values(), "chatcmpl-raw-1", "req-raw-1"):
+        assert ident in opened
+    one.open("session/session-raw-1", ".ids")
+    assert "raw-1" not in one.tab.inner_text("main")
+    one.tab.click(".ids summary")
+    assert "session-raw-1" in one.tab.inner_text(".ids")
+
+
+def test_next_unrated_session_of_the_list_has_a_key(store: Delivery, records: Records, tab: Open) -> None:
+    """Each that is rated, by whichever form, is passed over; a tag is no rating, nor is a program's reward."""
+    for at in range(6):
+        session_id = f"s{at}"
+        store.write(
+            records.session(session_id, start_ns=START_NS + at * SECOND, name="x" if at else "other"),
+            records.call(
+                [{"role": "user", "content": f"question {session_id}"}],
+                "!",
+                call_id=f"c{at}",
+                session_id=session_id,
+                at_s=at,
+            ),
+        )
+    store.write(
+        reward("r1", session_id="s4", source="human", objective="feedback", label="off topic", value=None),
+        reward("r2", session_id="s3", source="human", objective="tag", label="golden", value=None),
+        reward("r3", session_id="s2", source="human", scope="call", call_id="c2", objective="feedback", value=1.0),
+        reward("r4", session_id="s1", source="environment", value=1.0),
+    )
+    one = tab(store.url, "?q=name:x", ".row.session")
+    one.open("session/s5", ".rating")
+
+    def goes_to(session_id: str) -> None:
+        one.press("u")
+        one.tab.wait_for_url(f"**/#/session/{session_id}")
+        one.tab.wait_for_selector(f".titlebar h1:has-text('question {session_id}')")
+
+    def rate(thumb: str) -> None:
+        one.tab.click(f".rating >> text={thumb}")
+        one.tab.wait_for_selector(".rating >> text=kept")
+
+    goes_to("s3")
+    goes_to("s1")
+    goes_to("s5")
+    rate("good")
+    goes_to("s3")
+    rate("bad")
+    goes_to("s1")
+    one.press("u")
+    one.tab.wait_for_selector(".rating >> text=no other session is unrated")
+
+
+def test_next_unrated_call_is_one_of_its_session_or_of_the_list(store: Delivery, records: Records, tab: Open) -> None:
+    for number in range(4):
+        store.write(
+            records.call(call_id=f"c{number}", session_id=f"s{number // 2}", at_s=number, model=f"m{number % 2}")
+        )
+    one = tab(store.url, "call/c1", ".rating")
+    one.tab.click(".rating >> text=next unrated")
+    one.tab.wait_for_url("**/#/call/c0")
+    one.open("calls?q=model:m0", ".row.call")
+    one.open("call/c0", ".rating")
+    one.press("u")
+    one.tab.wait_for_url("**/#/call/c2")
+
+
+AMOUNTS = (
+    "0", "0.000", "1E+2", "0.0500", "0.5", "0.1234", "0.195", "0.1955", "0.1965", "0.000000123456", "0.0099996",
+    "0.9994", "0.9996", "0.999", "1", "1.005", "1.015", "1.025", "2.675", "12345678.9", "12345678901234567890.125",
+    "-0.0500", "-0.0000004", "-1.999", "1E-12", "1E-30", "9.995E-7", "1E-400", "1E-401", "1E+400", "1E+401", "NaN",
+)  # fmt: skip
+
+
+def test_money_has_the_same_digits_on_the_page_and_in_commands(tab: Open, store: Delivery, records: Records) -> None:
+    chance = random.Random(7)
+    drawn = [f"{chance.randint(-(10**8), 10**8)}E{chance.randint(-14, 2)}" for _ in range(500)]
+    amounts = [*AMOUNTS, *drawn]
+    store.write(records.call(call_id="c1"))
+    page = tab(store.url).tab
+    on_page = page.evaluate(
+        "async all => { const { money } = await import('/static/format.js'); return all.map(money); }", amounts
+    )
+    in_commands = [formatting.money(Decimal(usd)) for usd in amounts]
+    minus = "\N{MINUS SIGN}"
+    assert {usd: text.replace(minus, "-") for usd, text in zip(amounts, on_page, strict=True)} == dict(
+        zip(amounts, in_commands, strict=True)
+    )
+
+
+def test_session_whose_level_keeps_no_words_says_so(store: Delivery, records: Records, tab: Open) -> None:
+    """In the list, in a folded group and in the command; one that has its words does not."""
+    for number, level in enumerate(("full", "metadata", "off")):
+        about = {"user_id": "mara", "content_level": level, "start_ns": START_NS + number * SECOND}
+        store.write(records.session(f"s{number}", **about), records.call([], session_id=f"s{number}"))
+    for number in range(3):
+        about = {"group_id": "g", "content_level": "metadata", "start_ns": START_NS + (9 + number) * SECOND}
+        store.write(records.session(f"g{number}", **about), records.call([], session_id=f"g{number}"))
+    one = tab(store.url, "", ".row.session")
+    marks = "all => all.map(row => row.querySelector('.marks').innerText)"
+    assert one.tab.locator(".row.session").evaluate_all(marks) == ["not kept", "not kept", "not kept", ""]
+    said = ask("--store", store.url, "sessions").out
+    assert said.count("not kept") == 5
 
 
 MARKDOWN = """Run:

@@ -194,7 +194,7 @@ def test_empty_answer_worth_a_look_has_its_question(store: Delivery, records: Re
 def test_last_hour_without_failures_counts_none(store: Delivery, records: Records, tab: Open) -> None:
     store.write(outside(records, 1, timing=Timing(start_ns=time.time_ns(), duration_ns=SECOND)))
     page = tab(store.url, "", "section.band").tab
-    assert page.inner_text("section.band").split() == ["Last", "hour", "1", "call", "$0.000012"]
+    assert page.inner_text("section.band").split() == ["Last", "hour", "1", "call", "$0.0000123"]
 
 
 def test_call_without_a_response_has_none(store: Delivery, records: Records, tab: Open) -> None:

@@ -145,7 +145,7 @@ def test_sums_of_a_row_are_of_what_is_inside_it(conversed: str, tab: Open) -> No
     cells = page.locator(".entry[role=treeitem]:not(.step)").evaluate_all(CELLS)
     costs = {words: cost for words, cost in cells if not words.startswith("words of")}
     assert costs == {
-        "researcher 3 calls": "$0.00026", "critic 3 calls": "$0.00026", "reader 1 call": "$0.000085",
+        "researcher 3 calls": "$0.000255", "critic 3 calls": "$0.000255", "reader 1 call": "$0.000085",
         "search": "$0.000085", "passed polite": "$0.000085",
     }  # fmt: skip
     lines = ask("--store", conversed, "show", "s1").out

@@ -22,6 +22,8 @@ from callspan.stores import CallFilter, Reader, SessionSummary
 _EPILOG: Final = """\
 callspan sessions --since 1d --min-reward 0.5
 callspan sessions --by meta:prompt_version"""
+_NOT_KEPT: Final = "not kept"
+"""Stands for the words that the content level of a session keeps out."""
 
 
 @click.command(
@@ -99,9 +101,10 @@ def _print_table(
 
 
 def _subject(first_words: Mapping[str, str], summary: SessionSummary) -> str | None:
-    """Return the task and the first words of a session, as the page names it; None if it has neither."""
+    """Return the task and the first words of a session, or that these are not kept; None if it has none of them."""
     session = summary.session
-    return " · ".join(filter(None, (session.task_id, first_words.get(session.session_id)))) or None
+    words = first_words.get(session.session_id) or (None if session.content_level == "full" else _NOT_KEPT)
+    return " · ".join(filter(None, (session.task_id, words))) or None
 
 
 def _mean_tokens(summary: SessionSummary) -> str:

@@ -233,6 +233,10 @@ class Reader:
         """Return, by session and objective, the label that all its values share, its calls' values included."""
         return rewards.labels_of_scores(self._database, session_ids)
 
+    def rated_ids(self, kind: Literal["session", "call"], ids: Sequence[str]) -> Collection[str]:
+        """Return the ids that a human has rated, of a session also if one of its calls was; tags do not count."""
+        return rewards.rated_ids(self._database, kind, ids)
+
     def timestep_scores(self, session_id: str, *, excluding: Collection[str | None] = ()) -> Mapping[str, Scores]:
         """Return the scores of each timestep that has any. Rewards of nested timesteps count in it.
 

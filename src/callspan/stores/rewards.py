@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -174,6 +174,14 @@ def labels_of_calls(
     session_ids = [*{call.session_id: None for call in calls if call.session_id}]
     of_sessions = _labels(database, "session", "<>", session_ids, objectives)
     return {call.call_id: own_labels.get(call.call_id) or of_sessions.get(call.session_id or "", {}) for call in calls}
+
+
+def rated_ids(database: Database, kind: Literal["session", "call"], ids: Sequence[str]) -> set[str]:
+    """See `Reader.rated_ids`."""
+    column = f"{kind}_id"
+    sql = f"SELECT DISTINCT {column} FROM rewards WHERE {{}} AND source = 'human' AND objective <> 'tag'"
+    batches = in_batches(ids, column)
+    return {ident for condition, values in batches for (ident,) in database.tuples(sql.format(condition), values)}
 
 
 def labels_of_scores(database: Database, session_ids: Sequence[str]) -> dict[str, dict[str, str]]:

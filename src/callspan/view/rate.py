@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from itertools import chain, dropwhile, islice, takewhile
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from callspan.records import RewardRecord, new_id
+from callspan.stores import Reader
 from callspan.view.source import BadQueryError, PageRequest
 
 _VALUES: Final = {"thumbs_up": 1.0, "thumbs_down": 0.0}
 """Values as written by `callspan.feedback`."""
 _CHARACTERS: Final = 10_000
+_AT_ONCE: Final = 200
+_Kind: TypeAlias = Literal["session", "call"]
 
 
 class Rating(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,6 +31,13 @@ class Rating(msgspec.Struct, forbid_unknown_fields=True):
     note: str | None = None
     tag: str | None = None
     """A word to find it by; then nothing else is given."""
+
+
+class Unrated(msgspec.Struct):
+    """What is to be rated next."""
+
+    id: str | None
+    """The id of a session or call; None if no other one is unrated."""
 
 
 class _Target(NamedTuple):
@@ -66,6 +78,31 @@ def rate(request: PageRequest, body: bytes) -> RewardRecord:
         scope=target.scope,
         time_ns=time.time_ns(),
     )
+
+
+def unrated(request: PageRequest) -> Unrated:
+    """Return what follows a session or call in the list of the filter line `q`, and then precedes it, without a rating.
+
+    `session` or `call` is its id; if the list lacks it, the first one without a rating is returned.
+    """
+    reader, selection = request.filtered()
+    if "call" in request.query:
+        kind, current, calls = "call", request.required("call"), msgspec.structs.replace(selection, content="none")
+        return Unrated(_next_unrated(reader, kind, current, lambda: (call.call_id for call in reader.calls(calls))))
+    current = request.required("session")
+    return Unrated(_next_unrated(reader, "session", current, lambda: reader.listed_session_ids(selection)))
+
+
+def _next_unrated(reader: Reader, kind: _Kind, current: str, ids: Callable[[], Iterator[str]]) -> str | None:
+    """Return the first id after the current one that no human has rated, else the first one before it."""
+    following = dropwhile(current.__ne__, ids())
+    preceding = takewhile(current.__ne__, ids())
+    others = (ident for ident in chain(following, preceding) if ident != current)
+    while batch := list(islice(others, _AT_ONCE)):
+        rated = reader.rated_ids(kind, batch)
+        if (ident := next((ident for ident in batch if ident not in rated), None)) is not None:
+            return ident
+    return None
 
 
 def _text(text: str | None) -> str | None:

@@ -46,6 +46,7 @@ PAGES: Final[dict[str, Callable[[PageRequest], object]]] = {
     "keys": keys.page,
     "command": find.command,
     "scores": charts.scores,
+    "unrated": rate.unrated,
 }
 """The pages behind `/api/NAME?query`."""
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}

@@ -1,5 +1,5 @@
 // Call: its new messages first, then those that were sent before, and its facts at the right.
-import { address, become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
+import { address, become, copy, h, idsBox, link, mark, right, soft, span, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { bytes, clock, count, known, money, oneLine, plural, shell, shown, time, ms } from "./format.js";
 import { axisOf, callPieces, failedPieces } from "./bars.js";
@@ -58,23 +58,23 @@ const requestOf = ({ row, record, params, continues, missing }) => fact("Request
   ...Object.entries(params).map(([key, value]) => [key, typeof value === "object" ? oneLine(JSON.stringify(value)) : oneLine(value)]),
   ["tools", (record.request?.tool_names || []).join(", ")], ["stream", record.request?.stream ? "yes" : null],
   ["messages", record.request?.message_count],
-  ["continues", continues ? [h("span.id", null, continues), missing ? soft(" a response of no recorded call") : ""] : null],
+  ["continues", continues ? missing ? soft("a response of no recorded call") : "an earlier response" : null],
   ["tier", record.response?.service_tier]]));
 
 const traceOf = ({ trace_id: id }, { trace_url: url }) => {
   if (!id) return globalThis.CALLSPAN_FILE ? "" : "none recorded";
-  return url ? h("a.linked", { href: url.replace("{trace_id}", id), rel: "noreferrer noopener", target: "_blank" }, id) : h("span.id", null, id);
+  return url ? h("a.linked", { href: url.replace("{trace_id}", id), rel: "noreferrer noopener", target: "_blank" }, "open") : "";
 };
 
-const whereOf = ({ row, record }, app) => {
+const whereOf = ({ row, record, continues }, app) => {
   const metadata = Object.entries(record.metadata || {}).filter(([key, value]) => row[key] !== value).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : oneLine(value)]);
   return fact("Where", "", list([
-    ["session", row.session_id ? h("a.linked", { href: address("session", row.session_id) }, row.session_name || row.session_id) : "outside of sessions"], ["user", row.user_id], ...metadata,
+    ["session", row.session_id ? h("a.linked", { href: address("session", row.session_id) }, row.session_name || "session") : "outside of sessions"], ["user", row.user_id], ...metadata,
     ["provider", [record.provider, record.api, record.server_address].filter(Boolean).join(", ")],
     ["service", [record.service, record.pid && `pid ${record.pid}`].filter(Boolean).join(", ")], ["sdk", record.sdk], ["batch line", row.custom_id],
-    ["call", h("span.id", null, row.call_id)], ["response", record.response?.id ? h("span.id", null, record.response.id) : null],
-    ["request id", (record.attempts || []).at(-1)?.request_id ? h("span.id", null, record.attempts.at(-1).request_id) : null],
-    ["trace", traceOf(record, app)],
+    ["trace", traceOf(record, app)]]), idsBox([
+    ["call", row.call_id], ["session", row.session_id], ["response", record.response?.id], ["continues", continues],
+    ["request", (record.attempts || []).at(-1)?.request_id], ["trace", record.trace_id], ["span", record.span_id],
     ["again", h("pre.raw", null, `${app.command} replay ${shell(row.call_id)}\n${app.command} show ${shell(row.call_id)}`)]]));
 };
 
@@ -135,7 +135,7 @@ const messagesOf = (data, most, showAll) => {
 
 export const callPage = ({ place, app, signal }) => {
   const left = h("section", { "aria-label": "Messages", tabindex: "0" }), right = h("section", { "aria-label": "Facts", tabindex: "0" }), titlebar = h("div.titlebar");
-  const rating = fact("Rate", "", ratingBox({ call: place.id }));
+  const rating = ratingBox({ call: place.id }, app, { sessionOf: () => data.row.session_id }), ratings = fact("Rate", "", rating.box);
   let data = null, most = EARLIER, reasoningOpen = false;
   const go = one => { if (one) location.hash = address("call", one.id); };
   const back = () => (data.row.session_id ? address("session", data.row.session_id) : "#/calls");
@@ -144,7 +144,7 @@ export const callPage = ({ place, app, signal }) => {
     data = found;
     const { row } = data, waited = row.attempts.reduce((total, one) => total + (one[4] || 0), 0);
     if (!place.isInList) title(`call ${data.number ?? ""} ${row.model || ""}`);
-    const above = row.session_id ? [link("#/", "Sessions"), soft(" / "), link(back(), row.session_name || row.session_id)] : link("#/calls", "Calls");
+    const above = row.session_id ? [link("#/", "Sessions"), soft(" / "), link(back(), row.session_name || "session")] : link("#/calls", "Calls");
     become(titlebar,
       h("h1", null, above, soft(" / "), strong(data.number ? `call ${data.number} of ${data.of}` : "call"), " ", soft(row.model || "")),
       h("div.facts", null,
@@ -154,7 +154,7 @@ export const callPage = ({ place, app, signal }) => {
         known(row.duration_ns) ? span(strong(time(ms(row.duration_ns))), waited ? `, of which ${time(waited)} waiting to retry` : "") : "",
         soft(clock(ms(row.start_ns)))));
     become(left, messagesOf(data, most, showAll));
-    become(right, globalThis.CALLSPAN_FILE ? "" : rating, timeOf(data), tokensOf(data),
+    become(right, globalThis.CALLSPAN_FILE ? "" : ratings, timeOf(data), tokensOf(data),
       costOf(data), requestOf(data), whereOf(data, app));
     if (reasoningOpen) openReasoning();
   };
@@ -170,7 +170,7 @@ export const callPage = ({ place, app, signal }) => {
     show,
     runs: ({ row }) => isRunning(row),
     keys: () => [["[ ]", "previous, next call"], ["[", "", () => go(data.before)], ["]", "", () => go(data.after)], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; openReasoning(); }],
-      ["b", "bodies", bodies],
+      ["b", "bodies", bodies], ...(globalThis.CALLSPAN_FILE ? [] : [rating.key]),
       ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: data.row.call_id }); }],
       ["y", "copy id", () => copy(data.row.call_id)], ["R", "copy the replay command", () => copy(`${app.command} replay ${shell(data.row.call_id)}`)],
       ["Escape", data.row.session_id ? "session" : "back", () => { location.hash = data.row.session_id ? back() : app.list; }]],

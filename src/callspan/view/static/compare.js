@@ -95,7 +95,7 @@ export default ({ place, app, signal }) => {
   const fact = (name, at) => found.facts.find(one => one.name === name)?.["ab"[at]].replace(/^–$/, "") || "";
   const side = (name, at) => {
     const reward = fact("reward", at), named = [fact("task id", at) || fact("name", at), reward && signed(Number(reward))].filter(Boolean).join(" ");
-    return h("span", { role: "columnheader" }, h("b", null, name), " ", oneLine(named), " ", link(address(found.kind, found.ids[at]), h("span.linked.id", null, found.ids[at])));
+    return h("span", { role: "columnheader" }, h("b", null, name), " ", oneLine(named), " ", h("a.linked", { href: address(found.kind, found.ids[at]), title: found.ids[at] }, "open"));
   };
   const open = at => { location.hash = address(found.kind, found.ids[at]); };
   const line = h("code.soft"), command = () => `${app.command} show ${shell(a)} ${shell(b)}`;

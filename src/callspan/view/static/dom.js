@@ -68,6 +68,9 @@ export const address = (page, id, values) => {
   return `#/${page}${id ? "/" + encodeURIComponent(id) : ""}${text ? "?" + text : ""}`;
 };
 
+// Raw ids, on demand: pairs of a name and an id or nothing.
+export const idsBox = pairs => h("details.ids", null, h("summary", null, "ids"), h("dl", null, pairs.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value instanceof Node ? value : h("span.id", null, value))])));
+
 export const link = (href, ...children) => h("a", { href }, ...children);
 export const span = (...children) => h("span", null, ...children);
 export const right = (...children) => h("span.right", null, ...children);

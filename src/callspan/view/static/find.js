@@ -5,7 +5,7 @@ import { clock, count, day, grouped, oneLine, plural, shell, ms } from "./format
 import { roving } from "./keys.js";
 import { filterLine, metaWord, quoted } from "./filters.js";
 import { title } from "./app.js";
-import { cost, gridRow, outcome, scores, sessionMarks, titleOf } from "./rows.js";
+import { cost, gridRow, keptMark, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 
 const SCOPES = ["messages", "answers", "questions", "tools", "reasoning", "instructions", "errors"];
 
@@ -20,7 +20,7 @@ const rowsOf = found => {
   const { session: row } = found;
   const head = row
     ? gridRow(".found", { data: { id: row.session_id, href: address("session", row.session_id) } }, soft(when(ms(row.start_ns))), soft(row.name || "session"),
-      h("span.name", null, h("a.words", { href: address("session", row.session_id), tabindex: "-1" }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
+      h("span.name", null, h("a.words", { href: address("session", row.session_id), tabindex: "-1" }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row), keptMark(row.content_level))),
       span(row.user_id || ""), span(outcome(row)), span(scores(row)), right(cost(row)))
     : gridRow(".found", null, span(), soft("calls"), span("outside of sessions"));
   const hits = found.hits.map((hit, at) => gridRow(".found.sub", { data: { id: `${hit.call_id} ${at}`, href: address("call", hit.call_id) } },

@@ -2,7 +2,7 @@
 import { address, h, mark, soft, strong } from "./dom.js";
 import { grouped, known, ms, oneLine, plural, sum } from "./format.js";
 import { curve } from "./bars.js";
-import { answerOf, callMarks, gridRow, questionOf, scores, sessionMarks, sumOf, unknown } from "./rows.js";
+import { answerOf, callMarks, gridRow, keptMark, questionOf, scores, sessionMarks, sumOf, unknown } from "./rows.js";
 import { cellsOf } from "./listrows.js";
 
 const LEAST = { group: 3, run: 2 };
@@ -56,7 +56,7 @@ const groupRow = (rows, key, number, open) => {
     name: [
       soft(first.name || "session"),
       h("span.words", null, open ? "▾ " : "▸ ", strong(number === null ? "rollouts" : plural(number, "rollout")), ` of ${oneLine(first.group_id)}`, soft(versionsOf(rows)), oneLine(task)),
-      h("span.marks", null, best, worstOf(rows)),
+      h("span.marks", null, best, worstOf(rows), rows.every(row => row.content_level === first.content_level) ? keptMark(first.content_level) : ""),
     ],
     user: users.length > 1 ? soft(plural(users.length, "user")) : first.user_id ? soft(first.user_id) : unknown(),
     outcome: isWhole ? outcomeOf(rows) : unknown(),

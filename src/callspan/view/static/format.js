@@ -1,6 +1,5 @@
 // Format: numbers, money, times and recorded text for people. An unknown value is a dash, never 0.
 export const DASH = "–";
-const MOST_DECIMALS = 12;
 export const known = value => value !== null && value !== undefined;
 export const ms = ns => (known(ns) ? ns / 1e6 : null);
 
@@ -16,13 +15,26 @@ export const brief = value => {
 };
 export const tokens = (sent, got) => (known(sent) || known(got) ? `${brief(sent)} → ${brief(got)}` : DASH);
 
-export const money = text => {
-  if (!known(text) || !Number.isFinite(Number(text))) return DASH;
-  const usd = Number(text), size = Math.abs(usd), sign = usd < 0 ? "−" : "";
-  if (size === 0) return "$0.00";
-  if (size >= 0.995) return sign + "$" + size.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-  // Cents, and below ten of them two significant digits.
-  return sign + "$" + size.toFixed(Math.min(MOST_DECIMALS, Math.max(2, 1 - Math.floor(Math.log10(Number(size.toPrecision(2)))))));
+// Money as `formatting.py` writes it: cents, below a dollar three significant digits, halves rounded to even.
+const AMOUNT = /^(-?)(\d+)(?:\.(\d+))?(?:e([+-]?\d{1,3}))?$/i, MOST_EXPONENT = 400, CENTS = 2, SIGNIFICANT = 3;
+// An integer without its last digits; fewer than none are zeros to add.
+const withoutDigits = (number, dropped) => {
+  if (dropped <= 0) return number * 10n ** BigInt(-dropped);
+  const unit = 10n ** BigInt(dropped), whole = number / unit, twice = 2n * (number % unit);
+  return twice > unit || (twice === unit && whole % 2n) ? whole + 1n : whole;
+};
+export const money = usd => {
+  const [, minus, whole, fraction = "", exponent = "0"] = AMOUNT.exec(String(usd)) || [];
+  let places = fraction.length - Number(exponent), digits = whole === undefined ? 0n : BigInt(whole + fraction), decimals = CENTS;
+  if (whole === undefined || places > MOST_EXPONENT || String(digits).length - 1 - places > MOST_EXPONENT) return DASH;
+  if (places > 0 && digits && digits < 10n ** BigInt(places)) {
+    const dropped = Math.max(0, String(digits).length - SIGNIFICANT);
+    [digits, places] = [withoutDigits(digits, dropped), places - dropped];
+    while (places > CENTS && digits % 10n === 0n) [digits, places] = [digits / 10n, places - 1];
+    decimals = Math.max(CENTS, places);
+  }
+  const text = String(withoutDigits(digits, places - decimals)).padStart(decimals + 1, "0");
+  return `${minus && digits ? "−" : ""}$${BigInt(text.slice(0, -decimals)).toLocaleString("en-US")}.${text.slice(-decimals)}`;
 };
 
 export const time = ms => {

@@ -6,7 +6,7 @@ import { quoted } from "./filters.js";
 import { isMarked } from "./app.js";
 import { markBox } from "./selection.js";
 import { columns } from "./views.js";
-import { answerOf, callMarks, cost, costTitle, gridRow, outcome, questionOf, scores, sessionMarks, succeeded, titleOf, tokensOf, unknown } from "./rows.js";
+import { answerOf, callMarks, cost, costTitle, gridRow, keptMark, outcome, questionOf, scores, sessionMarks, succeeded, titleOf, tokensOf, unknown } from "./rows.js";
 
 const valueOf = value => (value === undefined || value === null ? DASH : oneLine(typeof value === "object" ? JSON.stringify(value) : value));
 const userLink = user => h("a.user", { href: address("", null, { q: `user:${quoted(user)}` }), tabindex: "-1", title: `all of ${oneLine(user)}` }, oneLine(user));
@@ -33,7 +33,7 @@ const sessionRow = (row, isByTime) => gridRow(`.session${picked(row.session_id)}
   name: [
     soft(row.name || "session"),
     h("a.words", { href: address("session", row.session_id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))),
-    h("span.marks", null, sessionMarks(row)),
+    h("span.marks", null, sessionMarks(row), keptMark(row.content_level)),
   ],
   user: userOf(row),
   outcome: outcome(row),

@@ -38,7 +38,7 @@ const probabilities = part => {
   return h("details.tokens", null, h("summary", null, `${count(tokens.length)} tokens with log-probabilities: the darker, the less likely`), h("div.text", null, tokens.slice(0, MOST_TOKENS).map(token)));
 };
 
-const FOLDED = 12;
+const FOLDED = 12, MOST_CHARACTERS = 600;
 // Parsing would change numbers with this many digits.
 export const LOSSY = /\d{16}|\d\.\d{15}/;
 const parsed = value => {
@@ -46,31 +46,41 @@ const parsed = value => {
   try { return JSON.parse(value); } catch { return value; }
 };
 export const textParts = value => (Array.isArray(value) && value.length && value.every(one => one && typeof one === "object" && typeof one.text === "string") ? value.map(one => one.text).join("\n") : value);
+// A long text: its beginning, and the rest on demand.
+const beginning = (said, draw) => {
+  const first = said.split("\n", FOLDED).join("\n"), end = Math.min(first.length, MOST_CHARACTERS);
+  if (end === said.length) return draw(said);
+  const rest = said.slice(end).replace(/^\n/, ""), lines = rest.split("\n").length;
+  return [draw(said.slice(0, end)), h("details", null, h("summary", null, lines > 1 ? `${count(lines)} more lines` : `${count(rest.length)} more characters`), draw(rest))];
+};
+const inLine = said => beginning(shown(said), some => some);
+const inLines = said => beginning(shown(said), some => some.split("\n").map(line => h("div", null, line || " ")));
 const isObject = value => value && typeof value === "object" && !Array.isArray(value);
+const asText = value => (typeof value === "object" ? JSON.stringify(value) : value);
 const flat = value => (
   isObject(value) ? spaced(
-    Object.entries(value).flatMap(([key, one]) => [soft(key), typeof one === "object" ? JSON.stringify(one) : shown(one)])
-  ) : [typeof value === "object" ? JSON.stringify(value) : shown(value)]
+    Object.entries(value).flatMap(([key, one]) => [soft(key), inLine(asText(one))])
+  ) : [inLine(asText(value))]
 );
+
+const folded = (lines, list = some => some) => (lines.length > FOLDED
+  ? [list(lines.slice(0, FOLDED)), h("details", null, h("summary", null, `${count(lines.length - FOLDED)} more lines`), list(lines.slice(FOLDED)))]
+  : list(lines));
 
 // The value of a key; a list of objects has one per line.
 const within = one => {
   if (isObject(one)) return flat(one);
-  if (!Array.isArray(one)) return shown(one);
-  return one.some(isObject) ? one.map(item => h("div", null, flat(item))) : shown(one.map(item => (typeof item === "object" ? JSON.stringify(item) : item)).join(", "));
+  if (!Array.isArray(one)) return inLine(one);
+  return one.some(isObject) ? folded(one.map(item => h("div", null, flat(item)))) : inLine(one.map(asText).join(", "));
 };
 
-const folded = (lines, list = some => some) => (lines.length > FOLDED
-  ? [list(lines.slice(0, FOLDED)), h("details", null, h("summary", null, `${lines.length - FOLDED} more lines`), list(lines.slice(FOLDED)))]
-  : list(lines));
-
-// A value: keys with their values, a list of objects with one per line. More than 12 lines are folded.
+// A value: keys with their values, a list of objects with one per line. More than 12 lines are folded, as is a long one.
 export const value = given => {
   const read = parsed(textParts(parsed(given)));
   if (read === null || read === undefined || read === "") return soft("nothing");
   if (isObject(read)) return folded(Object.entries(read).map(([key, one]) => [h("dt", null, oneLine(key)), h("dd", null, within(one))]), rows => h("dl.pairs", null, rows));
   if (Array.isArray(read)) return folded(read.map(item => h("div", null, flat(item))));
-  return folded(shown(read).split("\n").map(line => h("div", null, line || " ")));
+  return inLines(read);
 };
 
 const gone = (...children) => h("div.gone", null, children);
@@ -95,7 +105,7 @@ const media = part => {
   const player = part.data && PLAYERS[(part.mime || "").split("/")[0]];
   if (player) return player(`data:${part.mime};base64,${part.data}`, facts);
   const where = part.file_id ? `file ${part.file_id}` : part.url && !part.url.startsWith("data:") ? shown(part.url) : "";
-  return gone(facts, where ? [", ", where] : part.is_kept ? ", kept; the page cannot show it" : KEEPS(), part.sha256 ? [" · sha256 ", h("span.id", null, part.sha256.slice(0, 12))] : "");
+  return h("div.gone", { title: part.sha256 && `sha256 ${part.sha256}` }, facts, where ? [", ", where] : part.is_kept ? ", kept; the page cannot show it" : KEEPS());
 };
 
 // A tool call with its result: `run` is the event of its run, `result` the part that a later request sends.
@@ -121,7 +131,7 @@ export const part = (one, join) => {
     case "reasoning": return reasoning(one);
     case "refusal": return [h("p.meta", null, mark("refused", "refused")), text(one.text)];
     case "tool_call": { const found = join?.(one) || {}; return tool(one, found.result, found.run); }
-    case "tool_result": return h("div.box", null, h("div", null, soft("result of "), oneLine(one.id || "a tool")), h("div", null, one.is_error ? mark("error", "failed") : "", value(one.content)));
+    case "tool_result": return h("div.box", null, h("div", { title: one.id }, soft("result of a tool")), h("div", null, one.is_error ? mark("error", "failed") : "", value(one.content)));
     case "media": return media(one);
     default: return h("details", null, h("summary", null, "a part of another kind"), h("pre.raw", null, shown(JSON.stringify(one.data ?? one, null, 2))));
   }

@@ -1,6 +1,6 @@
 // Rate: thumbs, a score, a label, a note and tags for a call or session, which the store keeps.
-import { h, mark, button } from "./dom.js";
-import { send } from "./api.js";
+import { address, h, mark, button } from "./dom.js";
+import { get, send } from "./api.js";
 
 // Keeps a rating and says so in `said`; returns whether it was kept.
 const keep = async (said, rating) => {
@@ -15,8 +15,16 @@ const keep = async (said, rating) => {
 };
 const status = () => h("span", { role: "status" });
 
-// `more` stands beside the thumbs; the form is folded.
-export const ratingBox = (target, more = "") => {
+// The words that select the list which the target is in: of the last list, or for a call those of its session.
+const lineOf = (target, list, session) => {
+  const isOfCalls = list.startsWith("#/calls"), line = new URLSearchParams(list.split("?")[1]).get("q") || "";
+  if (target.session) return isOfCalls ? "" : line;
+  return isOfCalls ? line : session ? `session:${session}` : "";
+};
+
+// `more` stands beside the thumbs; the form is folded. `next` opens what is next in the list and not rated yet;
+// `sessionOf` returns the session of a call.
+export const ratingBox = (target, app, { more = "", sessionOf = () => null } = {}) => {
   const field = (type, name) => h("input", { type, step: type === "number" ? "any" : null, "aria-label": name[0].toUpperCase() + name.slice(1), placeholder: name });
   const value = field("number", "score"), label = field("text", "label"), note = field("text", "note"), tag = field("text", "tag"), said = status();
   const rate = async given => {
@@ -32,11 +40,18 @@ export const ratingBox = (target, more = "") => {
     event.preventDefault();
     if (tag.value.trim() && await keep(said, { ...target, tag: tag.value.trim() })) tag.value = "";
   };
-  return h("div.rating", null,
+  const [kind] = Object.keys(target);
+  const next = async () => {
+    const { id } = await get("unrated", { ...target, q: lineOf(target, app.list, sessionOf()) });
+    if (id) location.hash = address(kind, id); else said.replaceChildren(`no other ${kind} is unrated`);
+  };
+  const box = h("div.rating", null,
     button(mark("success", "good"), () => rate({ label: "thumbs_up" }), { title: "thumbs up" }), button(mark("failure", "bad"), () => rate({ label: "thumbs_down" }), { title: "thumbs down" }),
     h("details", null, h("summary", null, "score, label, note, tag"),
       h("form.rate", { "aria-label": "Rate", onsubmit: submit }, value, label, note, h("button", { type: "submit" }, "rate")),
-      h("form.rate", { "aria-label": "Tags", onsubmit: addTag }, tag, h("button", { type: "submit" }, "tag"))), said, more);
+      h("form.rate", { "aria-label": "Tags", onsubmit: addTag }, tag, h("button", { type: "submit" }, "tag"))),
+    button("next unrated", next, { class: "plain linked", title: "u" }), said, more);
+  return { box, next, key: ["u", "next unrated", next] };
 };
 
 // The thumbs beside an answer in a conversation.

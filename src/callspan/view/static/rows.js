@@ -27,6 +27,9 @@ export const sessionMarks = row => [
   row.retries && mark("retried", retriesWord(row.retries)),
 ].filter(Boolean);
 
+// What stands for the words that the content level of a session keeps out.
+export const keptMark = level => (level === null || level === undefined || level === "full" ? "" : h("span", { title: `content is ${level}` }, mark("not kept")));
+
 export const isRunning = row => row.outcome === "in_progress";
 // The outcomes of a process that disappeared before its call or session ended.
 const LOST = ["interrupted", "unknown"];

@@ -1,5 +1,5 @@
 // Session: its course on the left, its conversation on the right. What is selected in one is selected in the other.
-import { address, become, copy, h, link, mark, right, soft, strong, button } from "./dom.js";
+import { address, become, copy, h, idsBox, link, mark, right, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, known, money, oneLine, plural, time, ms } from "./format.js";
 import { agentName, agentOf, agentType, agentsIn, callsIn, costOf, courseOf, entriesIn, isAgent, isLong, merged, stepFacts, stepName, totalOf } from "./course.js";
@@ -13,6 +13,8 @@ import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
 import { saver } from "./selection.js";
 
+// The title; beside a name an id says nothing more.
+const headingOf = row => (row.name && titleOf(row) === row.session_id ? "" : oneLine(titleOf(row)));
 const facts = (row, record, minute) => {
   const { models } = row;
   const metadata = Object.entries(row.metadata).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value]);
@@ -31,7 +33,7 @@ const facts = (row, record, minute) => {
       row.active_ns !== null && soft(`, busy ${time(ms(row.active_ns))}`)),
     row.content_level !== "full" ? soft(`content is ${row.content_level}`) : "",
     record.error ? h("span", null, mark("error", oneLine(record.error.message || record.error.type))) : "",
-    h("span.id", null, row.session_id));
+    idsBox([["session", row.session_id], ["trace", record.trace_id]]));
 };
 
 // What a minute of a voice session costs, by wall-clock time.
@@ -106,6 +108,7 @@ export default ({ place, app, signal }) => {
   const { id } = place, toggled = new Set();
   let narrowed = place.values.agent || ALL;
   let data = null, table = null, reasoningOpen = false, raw = false, least = 1;
+  const rating = ratingBox({ session: id }, app, { more: h("span.right", null, saver("save as a file", "report", `id:${id}`, `${id}.html`)) });
   const titlebar = h("div.titlebar"), course = h("div", { "aria-label": "Course", tabindex: "-1" }), end = h("div.pad.end");
   const above = h("div"), left = h("div", null, above, course, end), right = h("section", { "aria-label": "Conversation", tabindex: "0" }), panes = h("div.panes.two", null, left, right);
   const turnTo = (name, which) => {
@@ -171,7 +174,7 @@ export default ({ place, app, signal }) => {
     title(oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80));
     course.setAttribute("role", table ? "region" : "tree");
     for (const pane of [left, right]) pane.classList.toggle("many", pages.length > 1);
-    become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record, minuteOf(data)));
+    become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(headingOf(data.session))), facts(data.session, data.record, minuteOf(data)));
     become(above, !table && isLong(data) ? stepStrip(data, go) : "");
     become(course, table ? table.course(data) : courseOf(data, toggled, toggle, isLong(data) ? namesOf(data) : new Map()));
     cursor.settle();
@@ -209,7 +212,7 @@ export default ({ place, app, signal }) => {
   const isMark = row => row.querySelector(table ? "b.good" : ".mark"), other = () => app.marked.findLast(one => one !== id);
   const compare = () => { if (other()) location.hash = address("compare", null, { a: other(), b: id }); };
   return {
-    body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : ratingBox({ session: id }, h("span.right", null, saver("save as a file", "report", `id:${id}`, `${id}.html`))), tabs, panes),
+    body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : rating.box, tabs, panes),
     read,
     show,
     runs: () => data.session.outcome === "in_progress",
@@ -221,6 +224,6 @@ export default ({ place, app, signal }) => {
       ...cursor.marks(isMark, table ? "reward" : "mark"),
       ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)],
       ["x", isMarked(id) ? "marked" : "mark", () => { toMark(id); showKeys(); }], ["c", other() ? "compare with the marked one" : "", compare],
-      ["y", "copy id", () => copy(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = app.list; }]],
+      ...(globalThis.CALLSPAN_FILE ? [] : [rating.key]), ["y", "copy id", () => copy(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = app.list; }]],
   };
 };
