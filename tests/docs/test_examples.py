@@ -389,7 +389,13 @@ def test_example_of_a_framework(program: str, tmp_path: Path) -> None:
     python = python_of(environment)
     command = [python, str(ROOT / "examples" / program)]
     done = subprocess.run(
-        command, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, check=False, timeout=HANG_S
+        command,
+        cwd=tmp_path,
+        env=plain_environment(LITELLM_LOCAL_MODEL_COST_MAP="True"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_S,
     )
     assert (done.returncode, done.stdout) == (0, printed), done.stderr
     calls = ask(tmp_path, "calls")
