@@ -87,8 +87,9 @@ def unrated(request: PageRequest) -> Unrated:
     """
     reader, selection = request.filtered()
     if "call" in request.query:
-        kind, current, calls = "call", request.required("call"), msgspec.structs.replace(selection, content="none")
-        return Unrated(_next_unrated(reader, kind, current, lambda: (call.call_id for call in reader.calls(calls))))
+        calls = msgspec.structs.replace(selection, content="none")
+        current = request.required("call")
+        return Unrated(_next_unrated(reader, "call", current, lambda: (call.call_id for call in reader.calls(calls))))
     current = request.required("session")
     return Unrated(_next_unrated(reader, "session", current, lambda: reader.listed_session_ids(selection)))
 
