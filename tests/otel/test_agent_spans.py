@@ -459,6 +459,15 @@ handle.force_flush()
 """
 LATER = "trace.set_tracer_provider(TracerProvider())"
 KILLED = "handle.force_flush(); os.kill(os.getpid(), 9)"
+KILLED_IN_THE_SECOND_TURN = """pass
+for turn in range(2):
+    with trace.get_tracer("a.framework").start_as_current_span(
+        "invoke_agent chat", attributes={"gen_ai.conversation.id": "c"}
+    ):
+        call()
+        handle.force_flush()
+        if turn:
+            os.kill(os.getpid(), 9)"""
 FORKED = """if os.fork() == 0:
         call()
         handle.force_flush()
@@ -472,7 +481,7 @@ def left_by(
 ) -> Told:
     provider.reply(text="Hello.", repeat=True)
     program = PROGRAM.format(provider=LATER if is_set else "", then=then)
-    code = -signal.SIGKILL if then == KILLED else 0
+    code = -signal.SIGKILL if "kill" in then else 0
     ran("-c", program, store, provider.openai_url, cwd=tmp_path, code=code, **plain_environment())
     return Told(reading(store))
 
@@ -493,6 +502,14 @@ def test_killed_agent_is_interrupted(tmp_path: Path, provider: ScriptedProvider,
     told = left_by(tmp_path, provider, store, reading, then=KILLED)
     assert told.session().outcome == "interrupted"
     assert [call.place.session_id for call in told.calls] == [told.session().session_id]
+
+
+def test_killed_turn_of_a_conversation_is_interrupted(
+    tmp_path: Path, provider: ScriptedProvider, store: str, reading: Read
+) -> None:
+    told = left_by(tmp_path, provider, store, reading, then=KILLED_IN_THE_SECOND_TURN)
+    chat = next(session for session in told.sessions if session.metadata.get("conversation_id") == "c")
+    assert (chat.outcome, chat.end_ns) == ("interrupted", None)
 
 
 def test_child_forgets_the_agents_of_its_parent(

@@ -493,6 +493,35 @@ def test_killed_process_leaves_an_interrupted_session(tmp_path: Path, store: str
     assert (dig["event_type"], dig["name"], dig["data"]) == ("tool_start", "dig", {"arguments": {"depth": 9}})
 
 
+TURNS = """
+import os, signal, sys
+import callspan
+handle = callspan.instrument(stores=sys.argv[1])
+for turn in sys.argv[2:]:
+    with callspan.session("chat", session_id="chat"):
+        with callspan.record_call(provider="mine"):
+            pass
+        handle.force_flush()
+        if turn == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+handle.uninstrument()
+"""
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_killed_turn_of_a_session_is_interrupted_until_a_later_one_ends(
+    tmp_path: Path, store: str, reading: Read, apart: bool
+) -> None:
+    """An earlier end is not that of the session, whether the same process begins it again or another one."""
+    processes: list[list[str]] = [["ended"], ["killed"]] if apart else [["ended", "killed"]]
+    for turns, outcome in (*((turns, turns[-1]) for turns in processes), (["ended"], "ended")):
+        ran("-c", TURNS, store, *turns, cwd=tmp_path, code=-signal.SIGKILL if outcome == "killed" else 0)
+        session = reading(store).session("chat").session
+        expected = ("interrupted", False) if outcome == "killed" else ("success", True)
+        assert (session.outcome, session.end_ns is not None) == expected
+    assert reading(store).session("chat").calls == 3
+
+
 WORKER = """
 import json, sys
 import callspan

@@ -132,6 +132,24 @@ def test_session_has_the_error_of_its_last_end(store: Delivery) -> None:
         assert (whole.outcome, whole.error) == ("crashed", None)
 
 
+def test_session_begun_again_has_no_earlier_end(store: Delivery) -> None:
+    """Nor its outcome or error, unless the outcome is a word of the application; it keeps the first start."""
+    error = ErrorInfo(kind="unknown", type="ValueError")
+    begun = SessionRecord(session_id="", seen_ns=1, start_ns=1, resumed_ns=1)
+    for outcome, failure in (("success", None), ("error", error), ("won", None)):
+        ended = replace(begun, seen_ns=2, end_ns=2, outcome=outcome, error=failure)
+        again = replace(begun, seen_ns=3, start_ns=3, resumed_ns=3)
+        late = replace(begun, seen_ns=4, success=True)
+        last = replace(again, seen_ns=5, end_ns=5, outcome="cancelled")
+        for versions in ((begun, ended, again), (ended, again, late)):
+            for whole in merged_in_any_order(store, *versions):
+                assert (whole.start_ns, whole.resumed_ns, whole.end_ns, whole.error) == (1, 3, None, None)
+                assert whole.outcome == ("won" if outcome == "won" else None)
+        for whole in merged_in_any_order(store, ended, again, last):
+            assert (whole.start_ns, whole.end_ns, whole.error) == (1, 5, None)
+            assert whole.outcome == ("won" if outcome == "won" else "cancelled")
+
+
 @pytest.mark.parametrize(("success", "outcome"), [(False, "failure"), (True, "success")])
 def test_another_process_may_set_session_success(store: Delivery, success: bool, outcome: str) -> None:
     """Before its end or later; a word of the application stays."""

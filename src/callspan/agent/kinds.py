@@ -137,9 +137,11 @@ def session_level(session: Session) -> Content:
 
 
 def start_session(session: Session, runtime: Runtime, base: Context) -> None:
-    """Start the span of a session, unless another process has it; write the record, unless it has a start already."""
+    """Start the span of a session, unless another process has it; write the record, unless the session runs already."""
+    record = session_record(session)
+    is_begun = record.resumed_ns is not None
     # The record keeps the first start; the span of a continued session starts now.
-    record = msgspec.structs.replace(session_record(session), start_ns=session.start_ns)
+    record = msgspec.structs.replace(record, start_ns=session.start_ns)
     processed = runtime.process(record, session.level, None if session.is_update else "session_start")
     session.processed_name = processed.record.name
     remote = runtime.spans.remote(session.origin)
@@ -149,7 +151,7 @@ def start_session(session: Session, runtime: Runtime, base: Context) -> None:
         session.span = remote
     session.last_span = session.span
     session.episode.span = span_ref(session.span, session.place)
-    if not session.is_update:
+    if is_begun:
         session.write(runtime, with_span(processed, session.span))
 
 
@@ -192,14 +194,22 @@ def session_record(session: Session) -> SessionRecord:
         metadata=dict(session.info),
         content_level=session.content_level,
     )
-    if session.is_update:
-        # Absent fields keep the values of the first start, which the store may lack if that has ended.
-        is_inner = session.is_remote or any(other is not session for other in session.episode.open_sessions())
-        return record if is_inner else msgspec.structs.replace(record, start_ns=session.start_ns)
-    user_id = identity.user_id or label_of(session.info, "user_id")
+    is_inner = session.is_remote or any(other is not session for other in session.episode.open_sessions())
+    if session.is_update and is_inner:
+        return record
+    # The process too: another one may have had the session meanwhile.
     record = msgspec.structs.replace(
-        record, user_id=user_id, start_ns=session.start_ns, host=_host(), pid=os.getpid(), process=own_identity()
+        record,
+        start_ns=session.start_ns,
+        resumed_ns=session.start_ns,
+        host=_host(),
+        pid=os.getpid(),
+        process=own_identity(),
     )
+    if session.is_update:
+        return record  # Absent fields keep the values of the first start, which the store may lack if that has ended.
+    user_id = identity.user_id or label_of(session.info, "user_id")
+    record = msgspec.structs.replace(record, user_id=user_id)
     return with_span_ids(record, session.span)
 
 

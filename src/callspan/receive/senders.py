@@ -83,6 +83,7 @@ class ProgramSession:
             name=place.session_name,
             service=text(event.resource, "service.name"),
             start_ns=event.time_ns,
+            resumed_ns=event.time_ns,
             process=own_identity(),
         )
         self._first_ns = self.last_ns = event.time_ns

@@ -70,6 +70,8 @@ class SessionRecord(
     process: str | None = None
     """Boot, pid namespace, pid and start time of its process, as stated by the kernel; then a digest of the machine."""
     start_ns: int | None = None
+    resumed_ns: int | None = None
+    """When it was last begun, by this process or another one: only a later end ends it."""
     end_ns: int | None = None
     """None while it runs."""
     outcome: AnyOutcome | None = None

@@ -89,6 +89,7 @@ def merged_scope(version: _S, other: _S) -> _S:
     """Merge two versions of a session or timestep: the newer one that has a field or metadata key decides about it.
 
     The earliest start and the strictest content level apply; the fields of a span stay together, as do end and error.
+    A session that was begun again after its end runs: end, error and an outcome by default are those of an earlier run.
     A status of the application counts more than an outcome by default, whichever process states it, and when; a
     session's success decides between the outcomes success and failure, because the process that ends it may not know.
     """
@@ -106,6 +107,11 @@ def merged_scope(version: _S, other: _S) -> _S:
     )
     if not (isinstance(older, SessionRecord) and isinstance(newer, SessionRecord)):
         return merged
+    begun = [version.resumed_ns for version in (older, newer) if version.resumed_ns is not None]
+    merged = replace(merged, resumed_ns=max(begun, default=None))
+    if begun and merged.end_ns is not None and merged.end_ns < max(begun):
+        outcome = merged.outcome if _has_status(merged) else None
+        merged = replace(merged, end_ns=None, outcome=outcome, error=None)
     success = older.success if newer.success is None else newer.success
     if success is not None and merged.outcome in {"success", "failure"}:
         merged = replace(merged, outcome="success" if success else "failure")

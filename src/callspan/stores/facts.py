@@ -269,6 +269,7 @@ SESSIONS: Final = Table(
         _int("pid"),
         _word("process"),
         _int("start_ns", shown="list page"),
+        _int("resumed_ns"),
         _int("end_ns", shown="list"),
         _word("outcome"),
         _flag("success", shown="list"),
