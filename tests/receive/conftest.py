@@ -217,12 +217,13 @@ class Kept:
 
     @property
     def calls(self) -> dict[str, CallRecord]:
-        """The calls by id, merged as a store does it, in order of their start."""
+        """The calls by id, merged as a store does it, in order of their start and end."""
         by_id: dict[str, list[CallRecord]] = {}
         for record in self.of(CallRecord):
             by_id.setdefault(record.call_id, []).append(record)
         calls = [merged(versions) for versions in by_id.values()]
-        return {call.call_id: call for call in sorted(calls, key=lambda call: call.timing.start_ns)}
+        calls.sort(key=lambda call: (call.timing.start_ns, call.timing.duration_ns or 0))
+        return {call.call_id: call for call in calls}
 
 
 @pytest.fixture

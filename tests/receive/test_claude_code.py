@@ -340,6 +340,28 @@ def test_bodies_in_files_are_read_and_deleted_once_written(kept: Kept, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_equal_requests_at_once_have_their_bodies_from_files(kept: Kept, tmp_path: Path) -> None:
+    """The earlier one is taken for an attempt of the later one, until its own answer comes."""
+    sender = Sender(bodies=tmp_path)
+    (request, answer) = (
+        next(event for events in RUN for event in events if event["event.name"] == name)
+        for name in ("api_request_body", "api_response_body")
+    )
+    for number in range(3):
+        file = tmp_path / f"{number}.json"
+        file.write_text(request["body"], encoding="utf-8")
+        moved = {key: value for key, value in request.items() if key != "body"}
+        moved |= {"request_body_id": f"b{number}", "time_ns": request["time_ns"] + number, "body_ref": str(file)}
+        assert kept.take(logs([moved]), sender=sender)
+    for number in (2, 1):
+        ids = {"request_body_id": f"b{number}", "request_id": f"r{number}"}
+        assert kept.take(logs([answer | ids | {"time_ns": request["time_ns"] + 9 - number}]), sender=sender)
+        assert [file.name for file in tmp_path.iterdir()] == []
+    assert [len(call.attempts) for call in kept.calls.values()] == [2, 1]
+    messages = [json.loads(bytes(call.request.body))["messages"] for call in kept.calls.values()]
+    assert messages == [json.loads(request["body"])["messages"]] * 2
+
+
 def test_answer_whose_file_is_not_whole_is_read_later(kept: Kept, tmp_path: Path) -> None:
     """A program that is slow writes it after it has told of it."""
     expected = facts(sent(Kept(), RUN))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import chain, permutations, product
 from pathlib import Path
@@ -118,6 +119,23 @@ def of_answer(number: int) -> Events:
     return [*sent, counters, answer]
 
 
+def at_once(number: int, chance: random.Random) -> Events:
+    """The events of so many calls with equal requests and answers, each sent while the ones before still run."""
+    request, *_, counters, answer = of_answer(4)
+    events: Events = []
+    for call in range(number):
+        start_ns, duration_ms = request["time_ns"] + call * 2_000_000, chance.randrange(3 * number, 400)
+        end_ns = start_ns + duration_ms * 1_000_000
+        ids = {"request_body_id": f"body {call}", "request_id": f"answer {call}"}
+        numbers = {"event.sequence": 100 + 10 * duration_ms + call}
+        events += [
+            request | {"request_body_id": f"body {call}", "time_ns": start_ns, "event.sequence": 10 + call},
+            counters | numbers | {"request_id": f"answer {call}", "time_ns": end_ns, "duration_ms": duration_ms},
+            answer | numbers | ids | {"time_ns": end_ns + 1_000_000},
+        ]
+    return events
+
+
 CALLS = {
     "answered": of_answer(4),
     "repeated": of_answer(0),
@@ -125,6 +143,7 @@ CALLS = {
     "unanswered": named(RUN, "api_request_body")[-1:],
     "without bodies": named(RUN, "api_request")[:2],
     "two": [*of_answer(3), *of_answer(4)],
+    "two at once": at_once(2, random.Random(1)),
     "two, one given up": [of_answer(0)[0] | {"body": of_answer(4)[0]["body"]}, *of_answer(0)[1:]],
 }
 CASES = CALLS | {f"{name} without ids": without_ids(events) for name, events in CALLS.items()}
@@ -165,6 +184,31 @@ def check(directory: Path, service: str, name: str, events: Events, limit: int) 
 @pytest.mark.parametrize("name", CASES)
 def test_no_order_or_restart_changes_a_call_of_claude_code(tmp_path: Path, name: str) -> None:
     check(tmp_path, "claude-code", name, CASES[name], 6)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("seed", range(scaled(3, 100)))
+def test_equal_calls_at_once_are_each_recorded_once_and_whole(tmp_path: Path, seed: int, ids: bool) -> None:
+    """Whichever of the equal requests an answer is joined to: no call has two, and none has no body."""
+    chance = random.Random(seed)
+    events = at_once(4, chance)
+    events = sorted(events if ids else without_ids(events), key=lambda event: event["time_ns"])
+    alone, receivers = Receivers(tmp_path / "alone"), Receivers(tmp_path / "restarted")
+    for event in events:
+        assert alone.send([event])
+    alone.end()
+    chance.shuffle(events)
+    for number, event in enumerate(events, 1):
+        assert receivers.send([event])
+        chance.choice([receivers.end, receivers.start, bool])()
+        assert receivers.send(chance.sample(events[:number], chance.randrange(number))), "some are sent again"
+    receivers.end()
+    assert facts(receivers) == facts(alone)
+    calls = [*receivers.calls.values()]
+    assert [call.usage and call.usage.output_tokens for call in calls] == [7] * 4
+    assert [(len(call.attempts), call.outcome) for call in calls] == [(1, "success")] * 4
+    assert len({bytes(call.request.body) for call in calls}) == 1
+    assert all(bytes(call.request.body) and call.response and bytes(call.response.body) for call in calls)
 
 
 def test_no_order_or_restart_changes_a_call_of_codex(tmp_path: Path) -> None:

@@ -56,6 +56,28 @@ def test_a_request_lies_on_disk_until_its_answer_is_written(kept: Kept, waiting:
     assert len(kept.calls) == 1
 
 
+def test_an_attempt_lies_on_disk_as_a_version_of_its_call(kept: Kept, waiting: Path) -> None:
+    """It may be an equal call, whose answer still comes; of many, the oldest are forgotten."""
+    requests = []
+    for number in range(300):
+        lane = {"agent_id": f"agent {number}"}
+        first, second = (REQUEST | lane | {"request_body_id": f"{name} {number}"} for name in ("first", "second"))
+        ids = {"request_body_id": f"second {number}", "request_id": f"r {number}"}
+        second["time_ns"] += 1
+        requests.append([first, second, *(event | lane | ids for event in ANSWER)])
+    assert kept.take(logs(requests[0]))
+    (attempt,) = left(waiting)
+    assert [attempt.call_id] == [*kept.calls]
+    assert kept.take(logs([event for events in requests for event in events]))
+    lying = left(waiting)
+    assert (len(kept.calls), {len(call.attempts) for call in kept.calls.values()}) == (300, {2})
+    assert 0 < len(lying) <= 256
+    kept.versions += lying
+    assert {call.outcome for call in kept.calls.values()} == {"success"}, "if the process is killed"
+    kept.inbox.close()
+    assert left(waiting) == []
+
+
 def test_a_tool_lies_on_disk_until_its_result_is_known(kept: Kept, waiting: Path) -> None:
     for number, events in enumerate(RUN):
         assert kept.take(logs(events))

@@ -3,9 +3,13 @@
 The answer names its request. The other events, `api_request`, `api_error` and `api_refusal`, name neither, but have the
 id that the provider gave to the answer. Gateways and compatible servers give none. Then such an event belongs
 
-1. to the answer with its model and tokens, the nearest in time, if that answer has no such event yet;
+1. to the answer with its model and tokens, the nearest in time; each answer has one such event, and if there are enough
+   events, each answer gets one;
 2. else to the newest request before it, as the program sends one at a time for each purpose and agent;
 3. else to a call of its own: nothing else of that call was received.
+
+Which calls there are depends on the set of events alone. Another event never makes the answered ones fewer, so no
+record is left without a call.
 
 An `api_refusal` comes beside the `api_request` of the same answer. Without an id it belongs to the nearest answer of
 its model.
@@ -37,26 +41,33 @@ class Lane:
         """By the id of their request."""
         self.facts: dict[str, ClaudeEvent] = {}
         """Each `api_request`, `api_error` and `api_refusal`, by its key."""
-        self.written: dict[frozenset[str], None] = {}
-        """Which calls were written, as the keys of their events, oldest first."""
+        self.written: dict[frozenset[str], str] = {}
+        """The ids of the written calls, by the keys of their events, oldest first."""
         self.waiting: list[ObservedCall] = []
         """The calls that are still without an answer."""
+        self.repeated: list[ObservedCall] = []
+        """The recorded calls with earlier attempts, which may be calls of their own: equal requests, sent at once."""
         self.is_whole = True
         """Whether all of the answers were read."""
         self.last_ns = 0
         """The time of the last event."""
 
+    @property
+    def kept(self) -> list[ObservedCall]:
+        """The calls with bodies that are still kept."""
+        return [*self.repeated, *self.waiting]
+
     def calls(self) -> list[ObservedCall]:
         """Return the calls that the events describe, in order of time."""
-        calls = [
-            ObservedCall(request=self.requests.get(ident), response=answer) for ident, answer in self.answers.items()
-        ]
-        facts = sorted(self.facts.items(), key=lambda item: item[1].order)
+        # Every order here is that of the events, never that in which they came.
+        answers = sorted(self.answers.items(), key=lambda item: (item[1].event.order, item[0]))
+        calls = [ObservedCall(request=self.requests.get(ident), response=answer) for ident, answer in answers]
+        facts = sorted(self.facts.items(), key=lambda item: (item[1].order, item[0]))
         refusals = [item for item in facts if item[1].name == REFUSAL]
         facts = [item for item in facts if item[1].name != REFUSAL]
         facts = [item for item in facts if not _named(item, calls)]
         facts = _without_counted(facts, calls)
-        sent = sorted(self.requests.values(), key=lambda body: body.event.order)
+        sent = sorted(self.requests.values(), key=lambda body: (body.event.order, body.body_id))
         of_request = {call.request.body_id: call for call in calls if call.request is not None}
         for item in facts:
             call = _sent_before(item[1], sent, of_request)
@@ -73,7 +84,7 @@ class Lane:
                 calls.append(call := ObservedCall())
             _add(call, item)
         calls += _unanswered(sent, of_request)
-        calls.sort(key=lambda call: call.time_ns)
+        calls.sort(key=lambda call: (call.time_ns, call.keys))
         _join_earlier(calls)
         return calls
 
@@ -90,10 +101,10 @@ class Lane:
                 else:
                     self.facts.pop(key, None)
 
-    def note_written(self, keys: frozenset[str]) -> None:
+    def note_written(self, keys: frozenset[str], call_id: str) -> None:
         """Note that a call was written with these events; forget earlier notes that share one with it."""
-        self.written = {other: None for other in self.written if not other & keys}
-        self.written[keys] = None
+        self.written = {other: ident for other, ident in self.written.items() if not other & keys}
+        self.written[keys] = call_id
 
 
 def counters_in(body: object, model: str | None) -> Counters | None:
@@ -159,21 +170,51 @@ def _named(item: tuple[str, ClaudeEvent], calls: Iterable[ObservedCall]) -> bool
 
 
 def _without_counted(facts: list[tuple[str, ClaudeEvent]], calls: list[ObservedCall]) -> list[tuple[str, ClaudeEvent]]:
-    """Give each answer the event with its counters; return the other events."""
+    """Give each answer the event with its counters; return the other events.
+
+    As many answers as possible get one: else an event of an answer would be a second call.
+    """
     pairs = sorted(
         (abs(call.response.time_ns - event.time_ns), number, other)
         for number, (_, event) in enumerate(facts)
         for other, call in enumerate(calls)
         if call.response is not None and event.name != ERROR and _counts(event, call.response.counters)
         # An answer is not counted before it is asked for.
-        if call.request is None or call.request.time_ns <= event.time_ns
+        if (call.request is None or call.request.time_ns <= event.time_ns) and _takes(call, event)
     )
-    counted: set[int] = set()
+    choices: dict[int, list[int]] = {}
+    call_of: dict[int, int] = {}
+    fact_of: dict[int, int] = {}
     for _, number, other in pairs:
-        if number not in counted and _takes(calls[other], facts[number][1]):
-            _add(calls[other], facts[number])
-            counted.add(number)
-    return [item for number, item in enumerate(facts) if number not in counted]
+        choices.setdefault(number, []).append(other)
+        if number not in call_of and other not in fact_of:
+            call_of[number], fact_of[other] = other, number
+    for number in sorted(choices.keys() - call_of.keys()):
+        _make_room(number, choices, call_of, fact_of)
+    for number, other in call_of.items():
+        _add(calls[other], facts[number])
+    return [item for number, item in enumerate(facts) if number not in call_of]
+
+
+def _make_room(number: int, choices: dict[int, list[int]], call_of: dict[int, int], fact_of: dict[int, int]) -> None:
+    """Give one more event a call if others can have another one instead (an augmenting path)."""
+    wanted_by: dict[int, int] = {}
+    numbers = [number]
+    for candidate in numbers:
+        for other in choices[candidate]:
+            if other in wanted_by:
+                continue
+            wanted_by[other] = candidate
+            if other in fact_of:
+                numbers.append(fact_of[other])
+                continue
+            free: int | None = other
+            while free is not None:
+                taker = wanted_by[free]
+                fact_of[free] = taker
+                left = call_of.get(taker)
+                call_of[taker], free = free, left
+            return
 
 
 def _counts(event: ClaudeEvent, counters: Counters | None) -> bool:

@@ -17,7 +17,8 @@ request's body; else from the session, time and sequence of the event. It never 
 
 A request without an answer has no record yet. It waits: here, in bounded memory, and on disk, see `waiting`, or in the
 program's own file. It failed if a later request with its purpose and agent was answered: with the same body it was an
-attempt of the same call, else a call of its own. If nothing ever answers it, it is recorded too.
+attempt of the same call, else a call of its own. If nothing ever answers it, it is recorded too. Equal requests at once
+look like attempts until each has its answer, so the bodies of attempts are kept for a while.
 
 `callspan receive` also keeps the events, see `history`: the next one goes on as if it were the same process.
 
@@ -31,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -172,9 +173,12 @@ class ClaudeCode:
                 if call.waits and any(body.files is not None for body in call.sent):
                     lane.waiting.append(call)
                     call = _counters_alone(call)  # noqa: PLW2901 - what was written of it
-                for body in call.sent:
-                    body.files = None
-                lane.note_written(call.event_keys)
+                if call.request is not None:
+                    call.request.files = None
+                if call.retried:
+                    lane.repeated.append(call)
+                if {call.call_id}.issuperset(filter(None, map(self._written.id_of, call.keys))):
+                    lane.note_written(call.event_keys, call.call_id)
         self._batch = _Batch()
 
     def waiting(self) -> Mapping[str, Callable[[], Leveled]]:
@@ -182,8 +186,8 @@ class ClaudeCode:
         requests = {
             waiting_id(body.body_id): partial(self._if_unanswered, body, call.call_id, lane.sender)
             for lane in self._lanes.values()
-            for call in lane.waiting
-            for body in call.sent
+            for call, bodies in (*((c, c.sent) for c in lane.waiting), *((c, c.retried) for c in lane.repeated))
+            for body in bodies
             if body.path is None and not body.is_written
         }
         tools = {
@@ -209,6 +213,11 @@ class ClaudeCode:
                 with suppress(OSError):
                     body.path.unlink()
             body.inline = body.path = body.files = None
+        for body in batch.attempts:
+            if body.path is not None:  # whoever finds the file later would take it for a call
+                path, body.inline, body.path = body.path, body.content(), None
+                with suppress(OSError):
+                    path.unlink()
 
     def _session(self, event: ClaudeEvent, sender: Sender) -> Iterator[Leveled]:
         """Yield the start of a session of the program's own; note how it goes on."""
@@ -382,7 +391,8 @@ class ClaudeCode:
         lane.is_whole = all(answer.is_whole for answer in lane.answers.values())
         for answer in lane.answers.values():
             _count(answer)
-        for call in self._named(lane.calls()):
+        calls = self._named(lane.calls())
+        for call in calls:
             if call.waits and call.request is not None and not call.request.is_written and not (is_over and is_final):
                 lane.waiting.append(call)
                 if is_over and not call.may_be_attempt:
@@ -394,6 +404,10 @@ class ClaudeCode:
             is_without_answer = call.request is not None and call.facts is not None and call.response is None
             call.is_without_answer = is_without_answer and is_final and (is_over or not self._is_continued)
             yield from self._version(call, lane, is_over=is_over)
+        lane.repeated = [call for call in calls if call.retried and call not in lane.waiting]
+        if is_over and is_final:
+            self._batch.forget(lane.repeated)
+            lane.repeated = []
         lane.forget(_MAX_CALLS_OF_LANE)
 
     def _version(self, call: ObservedCall, lane: Lane, *, is_over: bool = False) -> Iterator[Leveled]:
@@ -402,13 +416,14 @@ class ClaudeCode:
             call = msgspec.structs.replace(call, response=None)
             if call.facts is None and not (is_over and call.sent):
                 return
-        if (keys := call.event_keys) in lane.written:
+        keys = call.event_keys
+        if lane.written.get(keys) == call.call_id:
             return
         record = call_record(call, lane.sender)
         if call.response is None and call.refusal is None and self._written.is_written(call.call_id):
             record = msgspec.structs.replace(record, response=None)  # An earlier version may have it.
         version = WrittenRecord(call.call_id, self._written.version(call.call_id, record.seen_ns or 0), call.keys)
-        lane.note_written(keys)
+        lane.note_written(keys, call.call_id)
         self._written.put(version)
         self._batch.take(call, version)
         yield msgspec.structs.replace(record, seen_ns=version.seen_ns), lane.sender.level
@@ -424,7 +439,8 @@ class ClaudeCode:
         return msgspec.structs.replace(record, seen_ns=version.seen_ns), lane.sender.level
 
     def _named(self, calls: list[ObservedCall]) -> list[ObservedCall]:
-        """Give its id to each call."""
+        """Give its id to each call. Those that are recorded now come first."""
+        calls.sort(key=lambda call: not call.events)
         for call in calls:
             self._take_over(call)
         for call, ident in zip(calls, self._written.ids_of([_names_of(call) for call in calls]), strict=True):
@@ -451,20 +467,29 @@ class ClaudeCode:
         return call_record(ObservedCall(call_id=call_id, request=body), sender), sender.level
 
     def _evicted(self) -> Iterator[Leveled]:
-        """Yield the oldest requests as unanswered, and the oldest tools without a result, as far as too many wait."""
+        """Yield the oldest requests as unanswered, and the oldest tools without a result, as far as too many wait.
+
+        The bodies of attempts go first: their calls are recorded.
+        """
         for ident in list(self._tools)[:-_MAX_TOOLS]:
             yield from self._tool_without_result(ident)
-        waiting = [(call, lane) for lane in self._lanes.values() for call in lane.waiting]
-        waiting.sort(key=lambda pair: pair[0].time_ns)
-        bodies = sum(len(call.sent) for call, _ in waiting)
-        size = sum(_size_of(call) for call, _ in waiting)
-        for call, lane in waiting:
+        lanes = self._lanes.values()
+        waiting = [(call in lane.waiting, call.time_ns, call, lane) for lane in lanes for call in lane.kept]
+        waiting.sort(key=itemgetter(0, 1))
+        bodies = sum(len(call.sent) for *_, call, _ in waiting)
+        size = sum(_size_of(call) for *_, call, _ in waiting)
+        for is_unrecorded, _, call, lane in waiting:
             if bodies <= _MAX_WAITING and size <= _MAX_WAITING_BYTES:
                 break
             bodies, size = bodies - len(call.sent), size - _size_of(call)
+            if not is_unrecorded:
+                lane.repeated.remove(call)
+                self._batch.forget([call])
+                continue
             lane.waiting.remove(call)
             call.is_without_answer = call.facts is not None
             yield from self._version(call, lane, is_over=True)
+            self._batch.forget([call])
 
 
 class _Batch:
@@ -475,17 +500,24 @@ class _Batch:
         """Those that have another event."""
         self.bodies: dict[str, LoggedBody] = {}
         """Requests and answers."""
+        self.attempts: list[LoggedBody] = []
+        """Requests that were repeated, each as one attempt of a written call."""
         self.written_as: dict[str, str] = {}
         self.read: list[Entry] = []
 
     def take(self, call: ObservedCall, version: WrittenRecord) -> None:
         """Note the bodies of a written call."""
-        for body in call.sent:
-            self.bodies[f"request {body.body_id}"] = body
-            self.written_as[waiting_id(body.body_id)] = call.call_id
+        if call.request is not None:
+            self.bodies[f"request {call.request.body_id}"] = call.request
+        self.attempts += call.retried
+        self.written_as |= {waiting_id(body.body_id): call.call_id for body in call.sent}
         if call.response is not None:
             self.bodies[f"answer {call.response.body_id}"] = call.response
         self.read.append(version)
+
+    def forget(self, calls: Iterable[ObservedCall]) -> None:
+        """Forget the bodies of attempts, which will not be calls of their own."""
+        self.bodies |= {f"request {body.body_id}": body for call in calls for body in call.retried}
 
 
 def waiting_id(ident: str) -> str:

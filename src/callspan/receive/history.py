@@ -107,7 +107,11 @@ class WrittenRecords:
         return self._ids.get(key)
 
     def ids_of(self, calls: Sequence[Names]) -> list[str]:
-        """Return the ids of different calls: for each call the id of its written record, else a new one."""
+        """Return the ids of different calls: for each call the id of its written record, else a new one.
+
+        If events move between calls, a record may be left without a call: it goes to a call that would get a new one,
+        so that there are never more records than calls.
+        """
         ids: dict[int, str] = {}
         for rank in range(max((len(names.keys) for names in calls), default=0)):
             for number, names in enumerate(calls):
@@ -115,8 +119,10 @@ class WrittenRecords:
                     if (ident := self._ids.get(key)) is not None and ident not in ids.values():
                         ids[number] = ident
                         break
+        keys = (key for names in calls for rank in names.keys for key in rank)
+        left = [ident for ident in dict.fromkeys(map(self._ids.get, keys)) if ident and ident not in ids.values()]
         for number, names in enumerate(calls):
-            ident = ids.pop(number, names.new_id)
+            ident = ids.pop(number, None) or (left.pop(0) if left else names.new_id)
             while ident in ids.values():
                 ident = response_call_id(_OTHER, ident)  # The call that is named so was taken for this one before.
             ids[number] = ident
