@@ -27,7 +27,7 @@ from callspan import records
 from callspan.semconv import call, events, gen_ai, llm, session
 from callspan.semconv.metrics import LATEST, OBSERVED, RELEASED, Instrument
 from callspan.semconv.table import STRING, Row
-from callspan.stores.facts import TABLES, Table
+from callspan.stores.tables.facts import TABLES, Table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"(?<=<!-- generated -->\n).*(?=<!-- /generated -->)", re.DOTALL)

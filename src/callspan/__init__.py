@@ -12,8 +12,8 @@ import typing as _typing
 if _sys.platform == "win32":
     raise ImportError("callspan runs on Linux and macOS; it does not support Windows.")
 
-from callspan.forks import late_import as _late_import
-from callspan.sdk_import import import_sdk as _import_sdk
+from callspan.runtime.forks import late_import as _late_import
+from callspan.runtime.sdk_import import import_sdk as _import_sdk
 
 if _typing.TYPE_CHECKING:
     from callspan.agent.api import (

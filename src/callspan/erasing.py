@@ -11,22 +11,22 @@ from typing import Final
 
 import msgspec
 
-from callspan.conversion import converter
 from callspan.delivery import leftovers
 from callspan.delivery.waiting_erasure import WaitingErasure
 from callspan.receive import body_files
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.plain_json import clean
-from callspan.safe_urls import error_text
+from callspan.runtime.conversion import converter
+from callspan.runtime.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import directory as spool_files
 from callspan.stores.base import DeletionScope, EmptyStoreError, StoreError
-from callspan.stores.facts import TABLES
-from callspan.stores.filters import SESSION_CONDITIONS, CallFilter
 from callspan.stores.protocol import SqlStore
-from callspan.stores.reader import Reader
+from callspan.stores.query.filters import SESSION_CONDITIONS, CallFilter
+from callspan.stores.query.reader import Reader
 from callspan.stores.spools import directories_for, findings_for
 from callspan.stores.sqlite import SQLite
+from callspan.stores.tables.facts import TABLES
 from callspan.stores.urls import driver_errors, find_store, readable, split_urls
 
 _EVERY: Final = CallFilter()

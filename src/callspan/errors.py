@@ -10,12 +10,12 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from callspan.fail_open import value_of
 from callspan.process.sent_keys import remember_failure
 from callspan.providers.error_kinds import FIRST_ERROR, RETRYABLE, capped, error_info, kind_of_close, known_base
 from callspan.record.call import ErrorInfo, Outcome
 from callspan.record.codec import encodable, json_text
 from callspan.record.plain_json import plain
+from callspan.runtime.fail_open import value_of
 
 _MAX_FRAMES, _MAX_LINE = 20, 500
 _CONNECTION: Final = "connection"

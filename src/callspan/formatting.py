@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Final
 
-from callspan.amounts import EXACT, as_text, decimal_context, is_amount
 from callspan.record import codec
+from callspan.runtime.amounts import EXACT, as_text, decimal_context, is_amount
 
 UNKNOWN: Final = "\N{EN DASH}"
 

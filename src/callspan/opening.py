@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from callspan.stores.reader import Reader
+from callspan.stores.query.reader import Reader
 from callspan.stores.urls import first_readable, readable, split_urls
 
 

@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
 from callspan.agent.adopted import AGENT_SPANS
-from callspan.fail_open import fail_open
 from callspan.receive.spans import RECORDED_TWICE, SpanReader
+from callspan.runtime.fail_open import fail_open
 from callspan.sdk_profiles import HTTP, PROFILES, Source
 from callspan.semconv.records_from_spans import ForeignSpan
 from callspan.settings_loader import enabled_sources

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
-from callspan.fail_open import log
-from callspan.lock_free import Once
+from callspan.runtime.fail_open import log
+from callspan.runtime.lock_free import Once
 from callspan.sdk_profiles import GENERATED
 
 RUNNER_PARAMS: Final = "_params"

@@ -18,7 +18,6 @@ from callspan.agent.call_ids import remember_call
 from callspan.agent.context import AsyncWithMixin, current_context
 from callspan.agent.misuse import UsageError, current_runtime_or_warn, report_misuse
 from callspan.errors import stated_error
-from callspan.fail_open import fail_open
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo, ExplicitTimes
 from callspan.providers import registry
@@ -27,6 +26,7 @@ from callspan.providers.hosts import port_of
 from callspan.record.apis import APIS
 from callspan.record.codec import encode_json
 from callspan.record.plain_json import plain
+from callspan.runtime.fail_open import fail_open
 from callspan.wiring import WIRING
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
-from callspan.safe_urls import safe_url
+from callspan.runtime.safe_urls import safe_url
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict

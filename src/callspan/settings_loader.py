@@ -18,9 +18,9 @@ from typing import Final, TypeAlias, cast
 import msgspec
 from msgspec.structs import fields
 
-from callspan.fail_open import log, value_of
-from callspan.lock_free import Once
-from callspan.safe_urls import safe_url
+from callspan.runtime.fail_open import log, value_of
+from callspan.runtime.lock_free import Once
+from callspan.runtime.safe_urls import safe_url
 from callspan.sdk_profiles import HTTP, SOURCES, Source
 from callspan.service import SERVICE_FOR_RUN
 from callspan.settings import (

@@ -13,8 +13,8 @@ from tests.support.calls import APIS, Wire
 from tests.support.mode import Mode
 
 from callspan import settings_loader
-from callspan.fail_open import failures, forget_failures
 from callspan.observe import unrecognized
+from callspan.runtime.fail_open import failures, forget_failures
 from callspan.testing import Capture, ScriptedProvider, capture
 
 

@@ -13,8 +13,8 @@ from tests.support.processes import ROOT, ran
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 LOCKS = {
-    "forks.py": ["callspan.forks._fork_lock[0]"],
-    "conversion.py": ["callspan.conversion._READING"],
+    "runtime/forks.py": ["callspan.runtime.forks._fork_lock[0]"],
+    "runtime/conversion.py": ["callspan.runtime.conversion._READING"],
     "wiring/__init__.py": ["WIRING._lock"],
     "intercept/patching.py": ["WIRING.patches._lock"],
     "agent/registry.py": ["callspan.agent.registry._LOCK"],
@@ -74,7 +74,7 @@ HOLDING = (
 record("parent")
 handle.force_flush(300_000)
 record("parent")
-import callspan.conversion, callspan.agent.registry, callspan.agent.totals
+import callspan.runtime.conversion, callspan.agent.registry, callspan.agent.totals
 from callspan.wiring import WIRING
 spool = WIRING.pipeline.recorder.spool
 
@@ -93,7 +93,7 @@ def held_at_fork(name):
         over.set()
         holder.join()
 
-names = ["callspan.forks.LATE_IMPORTS", *json.loads(sys.argv[2])]
+names = ["callspan.runtime.forks.LATE_IMPORTS", *json.loads(sys.argv[2])]
 print(json.dumps([fork("none"), *(held_at_fork(name) for name in names), fork("none")]))
 """
 )
@@ -138,7 +138,7 @@ with slow.lock:
 IMPORTING = (
     RECORDING
     + """
-import slow, callspan.forks
+import slow, callspan.runtime.forks
 
 def before():
     slow.lock.acquire()
@@ -146,7 +146,7 @@ def before():
 
 os.register_at_fork(before=before, after_in_parent=slow.lock.release, after_in_child=slow.lock.release)
 record("parent")
-importer = threading.Thread(target=callspan.forks.late_import, args=("driver",))
+importer = threading.Thread(target=callspan.runtime.forks.late_import, args=("driver",))
 importer.start()
 slow.begun.wait()
 

@@ -138,7 +138,7 @@ try:
 except ImportError:
     import _xxsubinterpreters as interpreters
 left = interpreters.create()
-interpreters.run_string(left, "import callspan.background")
+interpreters.run_string(left, "import callspan.runtime.background")
 print("goes on")
 """
 

@@ -36,14 +36,15 @@ from tests.support.uses import GENERATED, HOOKED, HTTP, Clients, Use, plain
 from tests.support.waiting import HANG_MS, HANG_S
 
 import callspan
-from callspan import fail_open, private_names
+from callspan import private_names
 from callspan.intercept import patching
 from callspan.intercept.patching import HOOKS, Hook
-from callspan.lock_free import Once
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.private_names import READ, PrivateName
 from callspan.providers import registry
 from callspan.records import Record
+from callspan.runtime import fail_open
+from callspan.runtime.lock_free import Once
 from callspan.semconv.call import Projection
 from callspan.testing import ScriptedProvider, capture
 from callspan.wiring import WIRING
@@ -321,7 +322,7 @@ def test_missing_hooked_name_leaves_calls_unchanged(
     assert [message for message in caplog.messages if message.startswith("Could not")] == []
 
 
-OURS: Final = str(Path(fail_open.__file__).parent)
+OURS: Final = str(Path(fail_open.__file__).parents[1])
 NOT_OURS: Final = (str(Path(OURS, "testing")), fail_open.__file__)
 """Below which nothing raises: what is of the tests, and the guard itself."""
 LAZY: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -412,13 +413,13 @@ def test_raising_function_never_breaks_a_call(use: Use, provider: ScriptedProvid
     assert not faults, "\n".join(faults)
 
 
-HANDS_ON = {"agent/decorators.py": 2, "otlp/receiver.py": 1, "receive/inbox.py": 1, "sdk_import.py": 1}
+HANDS_ON = {"agent/decorators.py": 2, "otlp/receiver.py": 1, "receive/inbox.py": 1, "runtime/sdk_import.py": 1}
 """Handlers that pass every exception on: into a generator, as a result, or to the log."""
 HANDLES = re.compile(r"\breport\(|\braise\b")
 
 
 def test_only_fail_open_swallows_exceptions() -> None:
-    source, silent = Path(fail_open.__file__).parent, Counter[str]()
+    source, silent = Path(fail_open.__file__).parents[1], Counter[str]()
     handling = [path for path in source.rglob("*.py") if re.search(r"\bexcept\s*(:|[^:]*Exception)", path.read_text())]
     for path in handling:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -13,7 +13,7 @@ from tests.support.scale import scaled
 PROGRAM: Final = """
 import json, signal, sys
 import callspan
-from callspan.forks import late_import
+from callspan.runtime.forks import late_import
 from callspan.providers import registry
 from callspan.record.apis import APIS
 from callspan.testing import capture

@@ -193,7 +193,7 @@ def test_spool_on_nfs_is_reported(
     """Also one that is mounted on demand, which is listed after another one at the same place."""
     share, mounts = tmp_path / "share", tmp_path / "mounts"
     mounts.write_text(f"overlay / overlay rw 0 0\nauto {share} autofs rw 0 0\nserver:/x {share} nfs4 rw 0 0\n")
-    monkeypatch.setattr("callspan.file_lock._MOUNTS", mounts)
+    monkeypatch.setattr("callspan.runtime.file_lock._MOUNTS", mounts)
     store = f"sqlite:///{share}/calls.db"
     callspan.instrument(stores=store)
     callspan.instrument(content="off")

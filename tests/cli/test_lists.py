@@ -18,13 +18,13 @@ from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import formatting
-from callspan.amounts import as_number
 from callspan.formatting import UNKNOWN, exact, money
 from callspan.records import Attempt, Cost, ErrorInfo, Place, Request, Stream, Timing, Usage
+from callspan.runtime.amounts import as_number
 from callspan.service import main_name, service_of_command
-from callspan.stores.aggregates import exact_sum
-from callspan.stores.filters import whole_micro
-from callspan.stores.payloads import picodollars
+from callspan.stores.query.aggregates import exact_sum
+from callspan.stores.query.filters import whole_micro
+from callspan.stores.tables.payloads import picodollars
 from callspan.testing import ScriptedProvider
 
 

@@ -20,7 +20,7 @@ SOURCE = Path(callspan.__file__).parent
 ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
 """Never on a caller's path, nor in a thread of ours."""
 DECLARED = {
-    "forks.py: logging": "before the hooks of forks are registered, which wait for its lock",
+    "runtime/forks.py: logging": "before the hooks of forks are registered, which wait for its lock",
     "opening.py: callspan.delivery": "within open_store(deliver=True)",
     "otlp/answers.py: opentelemetry.proto.collector.trace.v1.trace_service_pb2": "within callspan send",
     "otlp/answers.py: requests": "within callspan send",
@@ -28,9 +28,9 @@ DECLARED = {
     "otlp/providers.py: opentelemetry.sdk._logs.export": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",
-    "sdk_import.py: callspan.fail_open": "within the import, for a variable that is invalid",
-    "sdk_import.py: callspan.safe_urls": "within the import, for a variable that is invalid",
-    "sdk_import.py: logging": "within the import, for a variable that is invalid",
+    "runtime/sdk_import.py: callspan.runtime.fail_open": "within the import, for a variable that is invalid",
+    "runtime/sdk_import.py: callspan.runtime.safe_urls": "within the import, for a variable that is invalid",
+    "runtime/sdk_import.py: logging": "within the import, for a variable that is invalid",
 }
 
 

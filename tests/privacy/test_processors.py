@@ -28,7 +28,6 @@ from tests.support.waiting import HANG_MS
 import callspan
 from callspan import Settings, redact_texts
 from callspan.delivery.recorder import Recorder
-from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors, within
 from callspan.records import (
     Attempt,
@@ -43,6 +42,7 @@ from callspan.records import (
     Timing,
     encode,
 )
+from callspan.runtime.fail_open import failures, forget_failures
 from callspan.testing import ScriptedProvider, capture
 
 SAID = {"role": "user", "content": "SESAME"}

@@ -32,7 +32,7 @@ from callspan.providers.hosts import provider_of
 from callspan.record.content_level import without_content
 from callspan.record.plain_json import plain
 from callspan.records import ErrorInfo, EventRecord, Record, Request, Response, encode
-from callspan.safe_urls import without_passwords
+from callspan.runtime.safe_urls import without_passwords
 from callspan.sdk_profiles import PROFILES
 
 DATA: dict[str, Any] = json.loads(Path(__file__).with_name("secrets.json").read_text())

@@ -14,8 +14,8 @@ from tests.sessions import sdk_clients
 
 from callspan.agent import misuse, runtime
 from callspan.agent.registry import REGISTRY, isolated_ids
-from callspan.fail_open import failures, forget_failures
 from callspan.records import Record, decode, encode
+from callspan.runtime.fail_open import failures, forget_failures
 from callspan.testing import Capture, ScriptedProvider, capture
 
 elsewhere = isolated_ids

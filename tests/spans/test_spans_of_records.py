@@ -21,7 +21,7 @@ from tests.support.spans_of_records import differences
 import callspan
 from callspan import open_store, redact_texts
 from callspan.cli.demo import play_episodes, scripted_clients
-from callspan.cli.demo_script import script_demo
+from callspan.cli.demo.script import script_demo
 from callspan.records import CallRecord, MessageRecord, Record, SpanLink, encode
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table

@@ -29,8 +29,8 @@ from tests.support.waiting import HANG_MS, HANG_S, until
 
 import callspan
 from callspan import Handle
-from callspan.file_lock import try_lock
 from callspan.records import FORMAT, Timing
+from callspan.runtime.file_lock import try_lock
 from callspan.spool.segment import OWN_SUFFIX, opened
 from callspan.testing import ScriptedProvider
 

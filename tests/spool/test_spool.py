@@ -40,8 +40,8 @@ from tests.support.rig import (
 from tests.support.scale import scaled
 from tests.support.waiting import HANG_S, until
 
-from callspan.process_identity import UNKNOWN_AFTER_S
 from callspan.records import encode
+from callspan.runtime.process_identity import UNKNOWN_AFTER_S
 from callspan.spool import directory as spool_files
 from callspan.spool.delivering import Destination, NoFreeConnectionError
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
@@ -522,7 +522,7 @@ def test_segment_is_adopted_unless_its_process_may_run(
     """The lock states it, except on a network file system, where it may be that of one machine only."""
     mounts, sink = tmp_path / "mounts", FileSink(tmp_path / "out")
     mounts.write_text(f"disk {tmp_path} {kind} rw 0 0\n")
-    monkeypatch.setattr("callspan.file_lock._MOUNTS", mounts)
+    monkeypatch.setattr("callspan.runtime.file_lock._MOUNTS", mounts)
     theirs = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "down"))
     assert theirs.append(record("theirs"))
     theirs.close(0)
@@ -859,7 +859,7 @@ def test_server_batches_are_collected_longer(tmp_path: Path, monkeypatch: pytest
 
 def test_multiprocessing_child_delivers_at_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 2 * HANG_S)
-    monkeypatch.setattr("callspan.forks._EXIT_S", HANG_S)
+    monkeypatch.setattr("callspan.runtime.forks._EXIT_S", HANG_S)
     sink = FileSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
     assert spool.append(record("parent"))

@@ -22,7 +22,7 @@ from tests.support.records import SECOND, START_NS, Delivery, Records, event, le
 from tests.support.waiting import HANG_S, until
 
 from callspan.stores.removal import RetentionTimes
-from callspan.stores.scores import Kind, definitions
+from callspan.stores.tables.scores import Kind, definitions
 
 __all__ = [
     "SECOND", "START_NS", "Deliver", "Delivery", "Kind", "PostgresServer", "Records", "RetentionTimes", "TcpProxy",

@@ -44,7 +44,7 @@ from callspan.records import (
     links_of,
 )
 from callspan.stores import CallFilter, Grouping, Rejected, find_store
-from callspan.stores.facts import CALLS, TABLES
+from callspan.stores.tables.facts import CALLS, TABLES
 
 from .conftest import SECOND, START_NS, Delivery, Records, event, raw
 

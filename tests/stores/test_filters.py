@@ -168,8 +168,8 @@ def listed(url: str, command: str, *arguments: str) -> list[str]:
 
 
 def test_failed_calls_and_sessions(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callspan.stores.reader._READ_AT_ONCE", 3)
-    monkeypatch.setattr("callspan.stores.listing._ROWS_AT_FIRST", 3)
+    monkeypatch.setattr("callspan.stores.query.reader._READ_AT_ONCE", 3)
+    monkeypatch.setattr("callspan.stores.query.listing._ROWS_AT_FIRST", 3)
     url = store.url
     store.write(*recorded(records))
     for options, expected in EXPECTED["calls"].items():
@@ -214,10 +214,10 @@ def test_a_selection_names_the_possible_words(fields: Mapping[str, str]) -> None
 
 def test_truncated_lists_are_marked(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     """JSON has every row, in order, even of calls with the same start, whatever the page size."""
-    monkeypatch.setattr("callspan.stores.reader._READ_AT_ONCE", 7)
-    monkeypatch.setattr("callspan.stores.listing._ROWS_AT_FIRST", 7)
-    monkeypatch.setattr("callspan.stores.listing._IDS_AT_ONCE", 11)
-    monkeypatch.setattr("callspan.stores.database._AT_ONCE", 5)
+    monkeypatch.setattr("callspan.stores.query.reader._READ_AT_ONCE", 7)
+    monkeypatch.setattr("callspan.stores.query.listing._ROWS_AT_FIRST", 7)
+    monkeypatch.setattr("callspan.stores.query.listing._IDS_AT_ONCE", 11)
+    monkeypatch.setattr("callspan.stores.tables.database._AT_ONCE", 5)
     url = store.url
     store.write(*(records.call(session_id=f"s{number:02}", at_s=number // 4) for number in range(60)))
     for command, key in (("calls", "call_id"), ("sessions", "session_id"), ("stats --by session", "session_id")):

@@ -23,7 +23,7 @@ from tests.support.waiting import HANG_MS
 import callspan
 from callspan import SettingError, open_store, stores
 from callspan.records import Response
-from callspan.safe_urls import error_text, safe_name, without_passwords
+from callspan.runtime.safe_urls import error_text, safe_name, without_passwords
 from callspan.spool.delivering import reason
 from callspan.stores import find_store
 from callspan.stores.spools import target_of

@@ -7,7 +7,7 @@ from typing import Any
 from callspan.process.wire_words import WIRE_VALUES, WIRE_WORDS
 from callspan.providers.registry import by_api, generic, with_conversation
 from callspan.record.apis import APIS, OTHER
-from callspan.stores import bodies
+from callspan.stores.tables import bodies
 
 __all__ = ["APIS", "OTHER", "WIRE_VALUES", "WIRE_WORDS", "endpoint", "folded", "restored", "with_conversation"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callspan.process_identity import UNKNOWN_AFTER_S, identity_of, own_identity, own_machine, own_namespace
+from callspan.runtime.process_identity import UNKNOWN_AFTER_S, identity_of, own_identity, own_machine, own_namespace
 
 __all__ = ["BEFORE_RESTART", "ELSEWHERE", "GONE", "HERE", "UNKNOWN_AFTER_S", "identity_of"]
 

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 from tests.support.identities import BEFORE_RESTART, ELSEWHERE, GONE, HERE
 
-from callspan.process_identity import identity_of, own_identity, own_machine, parse, started_in, started_of, state_of
+from callspan.runtime.process_identity import (
+    identity_of,
+    own_identity,
+    own_machine,
+    parse,
+    started_in,
+    started_of,
+    state_of,
+)
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 MAY_UNSHARE = subprocess.run(["unshare", "-rpf", "true"], check=False, capture_output=True).returncode == 0
@@ -96,7 +104,9 @@ def test_fork_is_another_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mounts", [["--mount-proc"], []], ids=["its own proc", "the proc of the host"])
 def test_process_of_another_namespace_is_elsewhere(mounts: list[str]) -> None:
     """Its id is that of another process here, or of none."""
-    program = "import sys; from callspan.process_identity import *; print(own_identity(), state_of(own_identity()))"
+    program = (
+        "import sys; from callspan.runtime.process_identity import *; print(own_identity(), state_of(own_identity()))"
+    )
     command = ["unshare", "-rpf", *mounts, sys.executable, "-c", program]
     identity, state = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert state == ("runs" if identity != "None" else "elsewhere")

@@ -42,11 +42,11 @@ OWN: dict[str, str] = {
         "assistant bytes callspan_omitted content finish_reason index message messages null role system user"
     ),
     # Roles, an outcome, kinds of speech.
-    "stores/voice.py": "assistant cancelled response seconds session speaker transcript user",
+    "stores/query/voice.py": "assistant cancelled response seconds session speaker transcript user",
     # Kinds of pieces, the plain message.
-    "stores/bodies.py": "content instructions json message messages null reasoning role text tools value",
+    "stores/tables/bodies.py": "content instructions json message messages null reasoning role text tools value",
     # Sides of a body, roles, fields of a plain message.
-    "stores/texts.py": "assistant content instructions message name reasoning role system text type user words",
+    "stores/tables/texts.py": "assistant content instructions message name reasoning role system text type user words",
 }
 """The words that a module may have."""
 

@@ -33,15 +33,15 @@ from callspan.agent.runtime import current_runtime
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.tool_requests import Answer, requested_once, requests_named, requests_of, requests_with_id
 from callspan.agent.tree import Node, is_within
-from callspan.fail_open import fail_open
-from callspan.forks import in_child
-from callspan.lock_free import LRUCache
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.labels import label_of
 from callspan.record.messages import parse_arguments
 from callspan.record.plain_json import plain
 from callspan.record.span_handle import FOREIGN_RUNS
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.forks import in_child
+from callspan.runtime.lock_free import LRUCache
 from callspan.semconv.agent_spans import CONVERSATION, ToolRun, is_same_tool, joined_runs, run_name, tool_run
 from callspan.semconv.records_from_spans import (
     ForeignSpan,

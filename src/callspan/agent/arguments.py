@@ -15,9 +15,9 @@ from typing import Any, Final, Protocol, SupportsIndex, TypeAlias
 from uuid import UUID
 
 from callspan.agent.misuse import UsageError, report_misuse
-from callspan.fail_open import value_of
 from callspan.record.labels import USER
 from callspan.record.plain_json import TRUNCATED_KEY, clean, plain, plain_within
+from callspan.runtime.fail_open import value_of
 
 Time: TypeAlias = SupportsIndex | float | datetime
 """A time: Unix nanoseconds as an int, also of NumPy, Unix seconds as a float, or an aware datetime."""

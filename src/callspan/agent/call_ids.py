@@ -22,9 +22,9 @@ from callspan.agent.misuse import UnknownCallError, report_misuse
 from callspan.agent.registry import REGISTRY
 from callspan.agent.sdk_objects import request_id, response_ids
 from callspan.agent.tree import current_scope
-from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
 from callspan.record.ids import CallIdCell, response_call_id
+from callspan.runtime.fail_open import value_of
 from callspan.sdk_profiles import PROVIDERS
 from callspan.spans.session import SpanRef
 

@@ -20,11 +20,11 @@ from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.agent.arguments import MAX_ENTRIES, as_dict, as_field, first_entries
 from callspan.agent.decorators import AdvanceBlock, decorated
-from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.plain_json import TRUNCATED_KEY, clean
 from callspan.record.span_handle import SCOPE_KEY
 from callspan.record.vocabulary import METADATA_FIELDS
+from callspan.runtime.fail_open import value_of
 from callspan.settings import STRICTNESS, Content, strictest
 from callspan.settings_loader import content_word
 from callspan.spans.session import SessionSpan, SpanRef

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, ParamSpec, Protocol, TypeGuard, TypeVar
 from opentelemetry.context import attach, get_current
 
 from callspan.agent.runtime import current_runtime
-from callspan.fail_open import fail_open
+from callspan.runtime.fail_open import fail_open
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -17,11 +17,11 @@ from callspan.agent.references import record_id, record_ids, reference_or_none
 from callspan.agent.rewards import RewardArguments, reward_record
 from callspan.agent.tree import Node, current_timestep
 from callspan.errors import application_error
-from callspan.fail_open import fail_open
 from callspan.record.call import Redaction
 from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.events import Scope as TargetKind
 from callspan.record.ids import new_id
+from callspan.runtime.fail_open import fail_open
 
 _UPDATING: Final = fail_open("record an update of a session or timestep")
 

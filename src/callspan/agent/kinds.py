@@ -24,11 +24,9 @@ from callspan.agent.tool_requests import Answer, requested_once, requests_of, re
 from callspan.agent.totals import RunningTotals
 from callspan.agent.tree import Node, scope_of
 from callspan.errors import application_error, outcome_of, stated_error
-from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_ids, with_span
-from callspan.process_identity import own_identity
 from callspan.record.call import ErrorInfo
 from callspan.record.events import (
     AGENT_START,
@@ -45,6 +43,8 @@ from callspan.record.labels import label_of
 from callspan.record.messages import parse_arguments
 from callspan.record.plain_json import plain_within
 from callspan.record.span_handle import with_span_ids
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.process_identity import own_identity
 from callspan.semconv.metrics import AgentRun
 from callspan.settings import Content, strictest
 from callspan.spans.session import span_ref

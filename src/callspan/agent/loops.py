@@ -14,7 +14,7 @@ from callspan.agent.operations import Agent, EventArguments, Tool, without_none
 from callspan.agent.registry import REGISTRY
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.tree import scope_of
-from callspan.fail_open import value_of
+from callspan.runtime.fail_open import value_of
 
 _NS_PER_MS: Final = 1_000_000
 _NAME: Final = "tool loop"

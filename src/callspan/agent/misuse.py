@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import Final, ParamSpec
 
 from callspan.agent.runtime import Runtime, current_runtime, never_instrumented
-from callspan.fail_open import log
-from callspan.lock_free import Once
 from callspan.record.ids import new_id
+from callspan.runtime.fail_open import log
+from callspan.runtime.lock_free import Once
 from callspan.settings_loader import load
 
 _P = ParamSpec("_P")

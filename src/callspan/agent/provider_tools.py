@@ -13,8 +13,6 @@ from opentelemetry.context import Context
 from callspan.agent.kinds import TOOL_ERROR
 from callspan.agent.operations import without_none
 from callspan.agent.runtime import Runtime
-from callspan.fail_open import fail_open
-from callspan.lock_free import LRUCache
 from callspan.process.processors import with_span
 from callspan.providers import registry
 from callspan.providers.hosted_tools import PAUSED, SERVERS, ProviderRun, runs_at_provider, unanswered
@@ -22,6 +20,8 @@ from callspan.record.call import CallRecord
 from callspan.record.content_level import is_word
 from callspan.record.events import EventRecord
 from callspan.record.messages import Conversation, Message, ToolCall, ToolResult, parse_arguments
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.lock_free import LRUCache
 from callspan.settings import Content
 from callspan.spans.session import NO_SPAN, SpanRef
 

@@ -10,9 +10,9 @@ from typing import Final
 
 from callspan.agent.registry import open_scopes
 from callspan.agent.totals import sums_of_call
-from callspan.lock_free import LRUCache
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord, Record
+from callspan.runtime.lock_free import LRUCache
 
 _MAX_CALLS: Final = 4096
 _TOOL: Final = "tool"

@@ -17,7 +17,6 @@ from callspan.agent.misuse import UnknownCallError, UsageError, report_misuse
 from callspan.agent.sdk_objects import id_text, providers_id, tool_call_field, tool_call_in
 from callspan.agent.tool_requests import Answer, requested_once, requests_of
 from callspan.agent.tree import Node, current_scope
-from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
 from callspan.record.events import (
     EventRecord,
@@ -30,6 +29,7 @@ from callspan.record.events import (
 )
 from callspan.record.messages import ToolCall, parse_arguments
 from callspan.record.plain_json import plain
+from callspan.runtime.fail_open import value_of
 
 
 class Reference(NamedTuple):

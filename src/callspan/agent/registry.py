@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet, WeakValueDictionary
 
 from callspan.agent.totals import RunningTotals
-from callspan.forks import renew_locks
-from callspan.lock_free import LRUCache
 from callspan.record.ids import CallIdCell, new_id
+from callspan.runtime.forks import renew_locks
+from callspan.runtime.lock_free import LRUCache
 from callspan.settings import Content, strictest
 from callspan.spans.session import SpanRef, span_ref
 

@@ -18,11 +18,11 @@ from callspan.agent.misuse import UnknownCallError, UsageError, current_runtime_
 from callspan.agent.references import record_id, reference
 from callspan.agent.registry import REGISTRY, open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.tree import Node, current_scope
-from callspan.fail_open import fail_open
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.events import Scope as TargetKind
 from callspan.record.ids import new_id
+from callspan.runtime.fail_open import fail_open
 from callspan.spans.session import SpanRef
 
 _NO_CALL: Final = "feedback needs a call: pass its result, its id, or the provider's id of its response"

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from callspan.agent.arguments import as_text
-from callspan.fail_open import value_of
+from callspan.runtime.fail_open import value_of
 
 Path: TypeAlias = tuple[str, ...]
 """Attributes of an object, or keys of a dict, from the outermost to the innermost."""

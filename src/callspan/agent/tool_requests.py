@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from callspan.fail_open import fail_open
 from callspan.providers import registry
 from callspan.providers.hosted_tools import runs_in_application
 from callspan.record.call import CallRecord
 from callspan.record.messages import ToolCall, parse_arguments
+from callspan.runtime.fail_open import fail_open
 
 MAX_PARALLEL: Final = 8
 """A scope keeps the answers of at most this many parallel calls."""

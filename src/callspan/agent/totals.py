@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from threading import RLock
 from typing import Any, Final
 
-from callspan.forks import renew_locks
 from callspan.record.call import FAILED, CallRecord
 from callspan.record.events import Totals
 from callspan.record.reward_sums import NO_REWARD, RewardSums, event_rewarded
+from callspan.runtime.forks import renew_locks
 
 _MAX_REWARDED: Final = 1024
 _MAX_OBJECTIVES: Final = 64

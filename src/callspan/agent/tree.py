@@ -56,7 +56,6 @@ from callspan.agent.misuse import UsageError, current_runtime_or_warn, report_mi
 from callspan.agent.runtime import Runtime, current_runtime
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
 from callspan.agent.totals import RunningTotals, sums_of_call
-from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, Place, Trace
@@ -65,6 +64,7 @@ from callspan.record.ids import CallIdCell, new_id
 from callspan.record.messages import Conversation
 from callspan.record.reward_sums import NO_REWARD, sums_of
 from callspan.record.span_handle import FOREIGN_RUNS, span_ids
+from callspan.runtime.fail_open import fail_open
 from callspan.semconv.metrics import INFERENCE
 from callspan.semconv.scope_messages import ScopeExchange, exchange_in
 from callspan.settings import Content, strictest

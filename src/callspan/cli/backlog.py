@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from callspan.cli.progress import progress
-from callspan.cli.safe_text import clean
+from callspan.cli.terminal.progress import progress
+from callspan.cli.terminal.safe_text import clean
 from callspan.formatting import plural
 from callspan.spool.losses import read_losses
 from callspan.stores import first_readable, split_urls

@@ -13,14 +13,14 @@ import click
 import msgspec
 
 from callspan import open_store
-from callspan.cli.call_text import call_tokens, outcome_text, result_text
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.json_rows import call_rows, record_fields, short_ids
 from callspan.cli.paging import TABLE_ROWS, limit_option, print_page
 from callspan.cli.prices import pricer_of_now
-from callspan.cli.safe_text import clean
-from callspan.cli.screen import Cell, Column, reward_style
+from callspan.cli.terminal.call_text import call_tokens, outcome_text, result_text
+from callspan.cli.terminal.safe_text import clean
+from callspan.cli.terminal.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.records import CallRecord, RewardRecord

@@ -15,11 +15,11 @@ from callspan import SettingError, open_store
 from callspan.cli.backlog import Backlog
 from callspan.cli.filters import Filter, selected
 from callspan.cli.run import command_on, stores_named
-from callspan.cli.safe_text import clean, whole_characters
-from callspan.cli.screen import Screen
+from callspan.cli.terminal.safe_text import clean, whole_characters
+from callspan.cli.terminal.screen import Screen
 from callspan.formatting import json_line
 from callspan.records import CallRecord
-from callspan.safe_urls import error_text, first_line, safe_name
+from callspan.runtime.safe_urls import error_text, first_line, safe_name
 from callspan.settings_loader import load
 from callspan.stores import (
     CallFilter,

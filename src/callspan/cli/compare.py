@@ -9,8 +9,8 @@ import click
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.group_table import measure_row, measure_text
-from callspan.cli.safe_text import clean
-from callspan.cli.screen import Cell, Column, reward_style
+from callspan.cli.terminal.safe_text import clean
+from callspan.cli.terminal.screen import Cell, Column, reward_style
 from callspan.comparison.differences import Difference, compare_groups, parse_selector, select_groups
 from callspan.comparison.groups import Group, Number, label_keys
 from callspan.comparison.intervals import MIN_VALUES

@@ -15,7 +15,7 @@ from callspan import erase
 from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.filters import filters
 from callspan.cli.json_rows import CUT
-from callspan.cli.safe_text import clean, clean_lines
+from callspan.cli.terminal.safe_text import clean, clean_lines
 from callspan.cli.values import MOMENT
 from callspan.erasing import ErasureCounts, Receipt
 from callspan.formatting import plural

@@ -26,8 +26,7 @@ from rich.text import Text
 from callspan import SettingError, Settings, private_names
 from callspan.cli import unseen
 from callspan.cli.command_context import Command, CommandContext, store_errors
-from callspan.cli.safe_text import clean
-from callspan.file_lock import is_on_network
+from callspan.cli.terminal.safe_text import clean
 from callspan.formatting import iso, plural
 from callspan.intercept import other_instrumentations
 from callspan.intercept.http_libraries.table import LIBRARIES
@@ -41,7 +40,8 @@ from callspan.otlp.providers import (
 )
 from callspan.private_names import MODULES, READ
 from callspan.receive.programs import PROGRAMS
-from callspan.safe_urls import error_text, safe_name
+from callspan.runtime.file_lock import is_on_network
+from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import HTTP, PROFILES, SDKS, Source
 from callspan.settings_loader import environment_problems, load, variable_of
 from callspan.spool.directory import fallback_roots, segments_in, size_of, stores_of

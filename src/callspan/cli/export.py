@@ -12,13 +12,13 @@ import msgspec
 
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import Filter, filters
-from callspan.cli.progress import progress
-from callspan.cli.screen import styled
+from callspan.cli.terminal.progress import progress
+from callspan.cli.terminal.screen import styled
 from callspan.cli.values import FILE, NUMBER, POSITIVE
-from callspan.conversion import converter
 from callspan.datasets import FORMATS, Options, Statistics, export
 from callspan.formatting import count, plural
-from callspan.output_file import is_stdout, written_to
+from callspan.runtime.conversion import converter
+from callspan.runtime.output_file import is_stdout, written_to
 from callspan.stores import CallFilter
 
 _EPILOG: Final = """\

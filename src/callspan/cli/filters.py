@@ -9,8 +9,8 @@ from typing import Any, Final, get_args
 import click
 
 from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, NUMBER, USD, Value
-from callspan.conversion import converter
 from callspan.records import Outcome, StreamEnd
+from callspan.runtime.conversion import converter
 from callspan.stores import LISTED, ORDERS, CallFilter
 
 _FACTS: Final = frozenset({*LISTED, "group_id", "task_id", "conversation_id"} - {"metadata"})
@@ -89,7 +89,8 @@ _CALLS: Final = (
     Filter("--task", "task_id", "ID"),
     Filter("--meta", "metadata", "KEY=VALUE", type=KEY_VALUE, multiple=True),
 )
-"""The options that select calls, by the field of `CallFilter` they set; `callspan.stores.filters` has their SQL."""
+"""The options that select calls, by the field of `CallFilter` they set; `callspan.stores.query.filters` has their
+SQL."""
 _SCORES: Final = (
     Filter("--min-reward", "min_reward", "R", listed="--min-reward/-score", type=NUMBER),
     Filter("--objective", "objectives", "NAME", multiple=True),

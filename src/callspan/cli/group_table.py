@@ -9,7 +9,7 @@ from typing import Final
 
 from callspan.cli.command_context import CommandContext
 from callspan.cli.paging import print_page
-from callspan.cli.screen import Cell, Column, key_columns, least, reward_style
+from callspan.cli.terminal.screen import Cell, Column, key_columns, least, reward_style
 from callspan.cli.values import keys_row
 from callspan.comparison.groups import (
     SUCCESS,

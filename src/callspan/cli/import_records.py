@@ -10,10 +10,10 @@ import msgspec
 
 from callspan import import_records
 from callspan.cli.command_context import Command, CommandContext
-from callspan.cli.progress import progress
+from callspan.cli.terminal.progress import progress
 from callspan.cli.values import MOMENT
 from callspan.formatting import plural
-from callspan.safe_urls import safe_name
+from callspan.runtime.safe_urls import safe_name
 from callspan.stores import first_readable
 
 if TYPE_CHECKING:

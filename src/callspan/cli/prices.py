@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from callspan.cost import PriceFileError, Pricer, pricer_for
-from callspan.safe_urls import error_text
+from callspan.runtime.safe_urls import error_text
 from callspan.settings_loader import load
 
 

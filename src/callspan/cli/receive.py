@@ -10,8 +10,8 @@ import click
 
 import callspan
 from callspan.cli.command_context import Command, CommandContext
-from callspan.clock import monotonic_s
 from callspan.formatting import counted, plural
+from callspan.runtime.clock import monotonic_s
 from callspan.stores import split_urls
 
 if TYPE_CHECKING:

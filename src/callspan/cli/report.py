@@ -10,10 +10,10 @@ import click
 
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
-from callspan.cli.progress import progress
+from callspan.cli.terminal.progress import progress
 from callspan.cli.values import FILE
 from callspan.formatting import plural
-from callspan.output_file import is_stdout, written_to
+from callspan.runtime.output_file import is_stdout, written_to
 from callspan.stores import CallFilter
 from callspan.view.report import write_report
 

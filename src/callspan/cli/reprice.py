@@ -13,7 +13,7 @@ import msgspec
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.prices import configured_pricer
-from callspan.cli.progress import progress
+from callspan.cli.terminal.progress import progress
 from callspan.cli.values import EXISTING_FILE
 from callspan.cost import Pricer
 from callspan.cost.price_table import PROVIDER

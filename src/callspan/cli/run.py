@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from callspan import SettingError
 from callspan.cli import unseen
-from callspan.cli.safe_text import clean, clean_lines
-from callspan.fail_open import fail_open
+from callspan.cli.terminal.safe_text import clean, clean_lines
 from callspan.formatting import plural
 from callspan.otlp.providers import otlp_is_named
 from callspan.receive.programs import PROGRAMS, AgentProgram
-from callspan.safe_urls import error_text, safe_name
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.service import SERVICE_FOR_RUN, service_of_command
 from callspan.settings_loader import RUN_PROCESS, RUN_TALLY, enabled_sources, environment_for_run, load
 from callspan.stores import find_store, split_urls

@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import callspan
-from callspan.cli.safe_text import clean
-from callspan.fail_open import fail_open
+from callspan.cli.terminal.safe_text import clean
 from callspan.formatting import counted, plural
 from callspan.receive.programs import AgentProgram
+from callspan.runtime.fail_open import fail_open
 from callspan.settings_loader import variable_of
 from callspan.stores import split_urls
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Final, NamedTuple
 
-from callspan.fail_open import fail_open
 from callspan.process.callbacks import add_callback
 from callspan.records import Record
+from callspan.runtime.fail_open import fail_open
 from callspan.settings_loader import RUN_TALLY
 from callspan.wiring import WIRING
 

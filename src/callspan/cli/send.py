@@ -13,16 +13,16 @@ import click
 
 from callspan import Settings
 from callspan.cli.command_context import Command, CommandContext, store_errors
-from callspan.cli.progress import progress
-from callspan.cli.safe_text import clean
+from callspan.cli.terminal.progress import progress
+from callspan.cli.terminal.safe_text import clean
 from callspan.cli.values import HTTP_URL
-from callspan.clock import monotonic_s
 from callspan.formatting import plural
 from callspan.otlp.providers import endpoint_at, endpoint_of
 from callspan.otlp.receiver import Receiver, UnavailableError
 from callspan.otlp.recorded import RecordedSpans
 from callspan.otlp.sender import SpanSender
-from callspan.safe_urls import error_text
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.safe_urls import error_text
 from callspan.settings_loader import load
 from callspan.stores import SentVersions, SqlStore, find_store, first_readable
 

@@ -13,7 +13,7 @@ from callspan.cli.filters import Filter, filters
 from callspan.cli.group_table import print_groups
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import limit_option, print_page
-from callspan.cli.screen import Cell, Column, cost_text, errors_cell, marks, reward_style, session_style
+from callspan.cli.terminal.screen import Cell, Column, cost_text, errors_cell, marks, reward_style, session_style
 from callspan.cli.values import grouping
 from callspan.comparison.groups import SESSION_GROUPINGS, label_keys
 from callspan.formatting import UNKNOWN, count, duration, local_time, reward, tokens

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from callspan.cli.command_context import Command, CommandContext
-from callspan.cli.progress import progress
+from callspan.cli.terminal.progress import progress
 from callspan.formatting import plural
-from callspan.safe_urls import safe_name
+from callspan.runtime.safe_urls import safe_name
 from callspan.stores import split_urls
 
 if TYPE_CHECKING:

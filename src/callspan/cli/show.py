@@ -13,13 +13,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from callspan.cli.call_text import outcome_text
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.json_rows import Row, call_rows, record_fields, session_json
 from callspan.cli.prices import pricer_of_now
-from callspan.cli.safe_text import clean, clean_lines
-from callspan.cli.screen import Column, Screen
-from callspan.cli.session_tree import SessionExcerpt, reward_line, session_tree
+from callspan.cli.terminal.call_text import outcome_text
+from callspan.cli.terminal.safe_text import clean, clean_lines
+from callspan.cli.terminal.screen import Column, Screen
+from callspan.cli.terminal.session_tree import SessionExcerpt, reward_line, session_tree
 from callspan.cli.values import POSITIVE
 from callspan.comparison.diff import (
     STATUS_WORDS,

@@ -13,7 +13,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.paging import limit_option, print_page
 from callspan.cli.prices import pricer_of_now
-from callspan.cli.screen import Column, cost_text, errors_cell, key_columns
+from callspan.cli.terminal.screen import Column, cost_text, errors_cell, key_columns
 from callspan.cli.values import grouping, keys_row
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, duration, exact, tokens

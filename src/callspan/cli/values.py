@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
-from callspan.amounts import EXACT
-from callspan.cli.safe_text import clean
-from callspan.safe_urls import is_http_url, without_passwords
+from callspan.cli.terminal.safe_text import clean
+from callspan.runtime.amounts import EXACT
+from callspan.runtime.safe_urls import is_http_url, without_passwords
 from callspan.stores import META
 
 if TYPE_CHECKING:

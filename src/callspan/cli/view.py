@@ -19,10 +19,10 @@ from callspan.cli.backlog import Backlog
 from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.filters import filters, selected
 from callspan.cli.report import save_page
-from callspan.cli.safe_text import clean
+from callspan.cli.terminal.safe_text import clean
 from callspan.cli.values import FILE, TRACE_URL
 from callspan.records import RewardRecord
-from callspan.safe_urls import error_text
+from callspan.runtime.safe_urls import error_text
 from callspan.stores import CallFilter, StoreError, find_store, first_readable
 from callspan.view.source import BadQueryError, StoreAccess
 

@@ -12,10 +12,10 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.amounts import EXACT
 from callspan.comparison.sides import Side, text_of
 from callspan.formatting import UNKNOWN, count, duration, money
 from callspan.records import Message, encode_json
+from callspan.runtime.amounts import EXACT
 
 Section: TypeAlias = Literal["parameters", "tools", "messages"]
 Status: TypeAlias = Literal["same", "differs", "only_a", "only_b"]

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from callspan.amounts import EXACT
 from callspan.comparison.groups import (
     Group,
     Kind,
@@ -23,6 +22,7 @@ from callspan.comparison.groups import (
 )
 from callspan.comparison.intervals import MIN_VALUES, Interval, of_mean, of_means, of_shares
 from callspan.records import difference
+from callspan.runtime.amounts import EXACT
 from callspan.stores import SessionSummary
 
 

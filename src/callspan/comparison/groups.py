@@ -13,9 +13,9 @@ from decimal import Decimal
 from itertools import product
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from callspan.amounts import USUAL
 from callspan.comparison.intervals import Interval, of_mean, wilson
 from callspan.records import REWARD, labels, mean_of
+from callspan.runtime.amounts import USUAL
 from callspan.stores import META, SessionSummary, exact_sum
 
 SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "user", "tag", "day", "hour")

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from callspan.amounts import EXACT
 from callspan.record.call import CallRecord
 from callspan.record.usage import Cost
+from callspan.runtime.amounts import EXACT
 
 _ONLY_RETRIED: Final = "only the attempts that were retried have a cost"
 

@@ -21,7 +21,6 @@ from typing import Final, Literal
 
 import msgspec
 
-from callspan.amounts import EXACT
 from callspan.cost.attempts import with_attempts
 from callspan.cost.counters import bills_units_alone, unpriced_fields
 from callspan.cost.dimensions import (
@@ -40,6 +39,7 @@ from callspan.cost.published import published_cost
 from callspan.cost.tools import tool_runs
 from callspan.record.call import CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
+from callspan.runtime.amounts import EXACT
 
 _BARE: Final = frozenset({SERVICE_TIER, PROCESSING})
 """Dimensions named in `tiers` by their value alone, without the dimension's name."""

@@ -20,7 +20,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.amounts import USUAL
 from callspan.cost.dimensions import (
     BATCH,
     PROCESSING,
@@ -34,10 +33,11 @@ from callspan.cost.dimensions import (
     models_of,
 )
 from callspan.cost.tools import WEB_SEARCH, tool_runs
-from callspan.fail_open import fail_open
-from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord
 from callspan.record.usage import Cost, Usage
+from callspan.runtime.amounts import USUAL
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.forks import LATE_IMPORTS, late_import
 
 _MAX_COUNT: Final = 10**9
 """Larger counts may exceed the package's decimal precision."""

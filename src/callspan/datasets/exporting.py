@@ -17,8 +17,8 @@ from callspan.datasets.lineage import turns
 from callspan.datasets.preferences import preference_rows
 from callspan.datasets.selection import Episode, Options, Outside, Statistics, episodes, is_cut_off
 from callspan.datasets.trajectories import rollout_rows, trajectory_rows
-from callspan.output_file import replacement
 from callspan.records import CallRecord, encode_json
+from callspan.runtime.output_file import replacement
 from callspan.settings import SettingError
 from callspan.stores import LISTED, CallFilter, Reader, as_row, call_facts
 

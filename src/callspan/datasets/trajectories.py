@@ -14,7 +14,6 @@ from typing import Final
 
 import msgspec
 
-from callspan.amounts import as_number
 from callspan.datasets.chat_messages import ChatMessage, arguments_of, canonical
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
@@ -22,6 +21,7 @@ from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.datasets.token_ids import tokens_of
 from callspan.providers.wire_json import text as text_at
 from callspan.records import EventRecord, encode_json, tool_name
+from callspan.runtime.amounts import as_number
 from callspan.stores import Event, exact_sum, known_sum
 
 _JUDGED: Final = frozenset({"success", "failure", "in_progress", "started"})

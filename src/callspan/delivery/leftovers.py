@@ -14,12 +14,12 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.clock import monotonic_s
 from callspan.delivery.store_sink import StoreSink, store_of
-from callspan.fail_open import Guard
 from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode, encode
-from callspan.safe_urls import error_text
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.fail_open import Guard
+from callspan.runtime.safe_urls import error_text
 from callspan.settings import Settings
 from callspan.settings_loader import load
 from callspan.spool import directory as spool_files

@@ -7,17 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.delivery.store_sink import Retention, StoreSink, retains, store_of
-from callspan.fail_open import fail_open, report
-from callspan.file_lock import is_on_network
 from callspan.process import callbacks
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
+from callspan.runtime.background import Worker
+from callspan.runtime.fail_open import fail_open, report
+from callspan.runtime.file_lock import is_on_network
 from callspan.settings import SettingError, Settings, absolute, with_absolute_paths
 from callspan.settings_loader import warn_once
 from callspan.spool.delivering import Destination

@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from callspan.clock import monotonic_s
-from callspan.fail_open import fail_open, log
 from callspan.process.processors import delivery_processors
 from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record, TimestepRecord, record_key
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.fail_open import fail_open, log
 from callspan.settings import Settings, absolute
 from callspan.spool.delivering import Destination, Rejected, Waiting
 from callspan.stores.base import session_of, start_of

@@ -17,8 +17,8 @@ from callspan.record.codec import NO_RECORD, decode, encode
 from callspan.record.events import Record, record_key
 from callspan.spool import directory as spool_files
 from callspan.stores.base import DeletionScope
-from callspan.stores.erased import names_scope
 from callspan.stores.owners import newest, without_users
+from callspan.stores.tables.erased import names_scope
 
 Stored: TypeAlias = Callable[[str, Collection[str]], Iterable[Record]]
 """Returns the records of a kind with these ids, from all stores, without bodies."""

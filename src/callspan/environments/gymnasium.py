@@ -24,8 +24,8 @@ from callspan.agent.operations import without_none
 from callspan.agent.sessions import Session
 from callspan.agent.timesteps import Timestep
 from callspan.agent.tree import Node, scope_of
-from callspan.fail_open import fail_open, value_of
 from callspan.record.plain_json import TRUNCATED_KEY
+from callspan.runtime.fail_open import fail_open, value_of
 
 if TYPE_CHECKING:
     Env: TypeAlias = gymnasium.Env[Any, Any]

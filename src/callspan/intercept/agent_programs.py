@@ -23,12 +23,12 @@ from callspan import private_names as names
 from callspan.agent.adopted import AGENT_SPANS
 from callspan.agent.context import content_of, current_context
 from callspan.agent.tree import ambient
-from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps
 from callspan.receive.agents import StartedAgent
 from callspan.receive.programs import CLAUDE, CODEX, AgentProgram
 from callspan.receive.senders import Sender
 from callspan.record.call import Place
+from callspan.runtime.fail_open import fail_open
 from callspan.settings import strictest
 
 NOT_RECEIVED: Final = "agent %s: callspan does not receive its telemetry; see instrument(receive=True)"

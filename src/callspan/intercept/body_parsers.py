@@ -16,10 +16,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.fail_open import value_of
 from callspan.providers.base import Endpoint
 from callspan.providers.error_kinds import error_in
 from callspan.record.codec import encode_json
+from callspan.runtime.fail_open import value_of
 
 _EVENTS: Final = "text/event-stream"
 _JSON: Final = "json"

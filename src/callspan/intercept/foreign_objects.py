@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from callspan.fail_open import fail_open
+from callspan.runtime.fail_open import fail_open
 
 _COLLECTED: Final = fail_open("note that an object was collected")
 _T = TypeVar("_T")

@@ -17,12 +17,12 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of, current_context
 from callspan.agent.requirement import lacks_session
-from callspan.background import is_isolated
-from callspan.fail_open import fail_open
 from callspan.intercept import other_instrumentations
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver, is_below_whole_call
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
+from callspan.runtime.background import is_isolated
+from callspan.runtime.fail_open import fail_open
 from callspan.settings import Content, strictest
 
 if TYPE_CHECKING:

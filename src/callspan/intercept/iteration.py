@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any, ClassVar, TypeAlias
 
-from callspan.fail_open import fail_open
 from callspan.intercept.foreign_objects import Proxy, named_like
+from callspan.runtime.fail_open import fail_open
 
 Take: TypeAlias = Callable[[Any], object]
 """Takes an item before the caller gets it; returns True for one that the caller must not get."""

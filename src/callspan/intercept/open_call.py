@@ -8,7 +8,6 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from callspan.agent.call_ids import remember_call, remember_result
-from callspan.fail_open import fail_open
 from callspan.intercept.body_parsers import file_body_of, read_file
 from callspan.intercept.responses import (
     CURRENT_CALL,
@@ -20,6 +19,7 @@ from callspan.intercept.responses import (
 )
 from callspan.observe.call import Call
 from callspan.record.call import ErrorInfo
+from callspan.runtime.fail_open import fail_open
 
 _ATTACH: Final = fail_open("make a call's span the current one")
 _CLOSE: Final = fail_open("finish observing a call")

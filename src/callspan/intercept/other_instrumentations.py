@@ -14,8 +14,8 @@ import sys
 from typing import Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import log
-from callspan.lock_free import Once
+from callspan.runtime.fail_open import log
+from callspan.runtime.lock_free import Once
 
 _NAMES: Final = (
     ("opentelemetry.instrumentation.genai.openai", "opentelemetry-instrumentation-genai-openai"),

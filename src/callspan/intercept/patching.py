@@ -20,8 +20,6 @@ import msgspec
 import wrapt
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open, log
-from callspan.forks import renew_locks
 from callspan.intercept.generated_sdks import openai_agents
 from callspan.intercept.generated_sdks.table import HOOKS as GENERATED_HOOKS
 from callspan.intercept.hook_rows import Hook
@@ -38,6 +36,8 @@ from callspan.intercept.http_libraries.table import HOOKS as HTTP_HOOKS
 from callspan.intercept.http_libraries.table import LIBRARIES
 from callspan.intercept.websockets import HOOKS as SOCKET_HOOKS
 from callspan.providers import registry
+from callspan.runtime.fail_open import fail_open, log
+from callspan.runtime.forks import renew_locks
 from callspan.sdk_profiles import HTTP, PROFILES, Sdk, Source
 from callspan.settings import InvalidValueError, SettingError, words_of
 

@@ -22,10 +22,10 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from callspan.fail_open import fail_open, value_of
 from callspan.intercept.body_parsers import EventParser, Parser, error_at_end, last_event, starts_page
 from callspan.observe.call import Call, failure
 from callspan.record.call import ErrorInfo
+from callspan.runtime.fail_open import fail_open, value_of
 
 if TYPE_CHECKING:
     from callspan.intercept.open_call import OpenCall

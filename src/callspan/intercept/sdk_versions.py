@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib import metadata
 
-from callspan.fail_open import value_of
+from callspan.runtime.fail_open import value_of
 
 
 @lru_cache(maxsize=32)

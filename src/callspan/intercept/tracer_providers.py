@@ -11,8 +11,8 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import TracerProvider
 
 from callspan.agent.adopted import AGENT_SPANS
-from callspan.fail_open import fail_open
 from callspan.intercept.hooks import Function, HookSteps
+from callspan.runtime.fail_open import fail_open
 
 _STEP: Final = fail_open("watch the spans of a tracer provider")
 _METHOD: Final = "get_tracer"

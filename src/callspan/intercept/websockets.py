@@ -23,7 +23,6 @@ from opentelemetry import context as otel_context
 from callspan import private_names as names
 from callspan.agent.call_ids import remember_call
 from callspan.agent.context import block_of, content_of, with_block
-from callspan.fail_open import fail_open
 from callspan.intercept.generated_sdks.other_requests import path_template
 from callspan.intercept.hook_rows import Hook, both
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, bound_like
@@ -34,6 +33,7 @@ from callspan.observe.socket_calls import SocketCalls, start
 from callspan.providers import registry
 from callspan.providers.hosts import known_provider, provider_of, provider_of_server
 from callspan.providers.sockets import SocketKind, Turn
+from callspan.runtime.fail_open import fail_open
 from callspan.sdk_profiles import PROFILES, SdkProfile
 from callspan.settings import strictest
 

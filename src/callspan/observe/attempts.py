@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import fail_open, value_of
 from callspan.process.known_keys import fields_without_known_keys, remember
 from callspan.process.secrets import masked_error
 from callspan.process.sent_keys import remember_request, sent_keys, without_sent_keys
@@ -17,6 +16,7 @@ from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import FIRST_ERROR, classify, error_info, known_base
 from callspan.providers.stated_cost import cost_of_attempt
 from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
+from callspan.runtime.fail_open import fail_open, value_of
 
 TOO_MANY_REQUESTS: Final = 429
 _now_ns: Final = time.perf_counter_ns

@@ -38,7 +38,6 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import fail_open
 from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
 from callspan.observe.factory import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, ExplicitTimes
@@ -50,7 +49,6 @@ from callspan.process.known_keys import fields_without_known_keys
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import interrupted
 from callspan.process.sent_keys import answer_without_keys
-from callspan.process_identity import cached_identity_of, own_identity
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.cached_answers import CLIENT, REPEATED, stated_cache, unbought, unbought_response
@@ -77,6 +75,8 @@ from callspan.record.codec import encode_json, exact_json
 from callspan.record.ids import CallIdCell, new_id
 from callspan.record.messages import Conversation, without_media_bytes
 from callspan.record.span_handle import span_ids
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.process_identity import cached_identity_of, own_identity
 
 _READ_REQUEST: Final = fail_open("read the request of a call")
 _READ_CHUNK: Final = fail_open("read a chunk of a stream")

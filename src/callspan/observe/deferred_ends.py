@@ -13,11 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from callspan.background import Worker
-from callspan.clock import monotonic_s
-from callspan.fail_open import fail_open
-from callspan.forks import first_at_exit, in_child
-from callspan.lock_free import AtomicFlag
+from callspan.runtime.background import Worker
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.forks import first_at_exit, in_child
+from callspan.runtime.lock_free import AtomicFlag
 
 if TYPE_CHECKING:
     from callspan.observe.call import Call

@@ -13,9 +13,9 @@ from collections import OrderedDict
 from typing import Final
 from zlib import crc32
 
-from callspan.lock_free import LRUCache
 from callspan.record.call import Request, Response
 from callspan.record.ids import response_call_id
+from callspan.runtime.lock_free import LRUCache
 
 MAX_ANSWERS: Final = 4096
 """Number of answers that are remembered; each takes some 300 bytes."""

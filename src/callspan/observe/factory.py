@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.lock_free import LRUCache
 from callspan.observe.earlier_answers import EarlierAnswers
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, Place, Timing
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import SpanHandle
+from callspan.runtime.lock_free import LRUCache
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from callspan.delivery.recorder import Recorder
     from callspan.observe.deferred_ends import DeferredEnds
-    from callspan.process_end import ForkedWorkers
+    from callspan.runtime.process_end import ForkedWorkers
     from callspan.spans.call import CallSpans
     from callspan.spans.instruments import CallMetrics
 

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import fail_open
 from callspan.observe import background_responses
 from callspan.observe.background_responses import version_of
 from callspan.observe.call import LARGE_BYTES, Call, Ending
@@ -37,6 +36,7 @@ from callspan.record.codec import encode_json
 from callspan.record.ids import CallIdCell, batch_call_id, response_call_id
 from callspan.record.messages import without_media_bytes
 from callspan.record.span_handle import with_span_ids
+from callspan.runtime.fail_open import fail_open
 
 _LINES: Final = fail_open("read the lines of a batch")
 _READ_REQUEST: Final = fail_open("read the request of a call")

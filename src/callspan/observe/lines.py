@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from callspan.fail_open import fail_open
 from callspan.record.codec import is_json
+from callspan.runtime.fail_open import fail_open
 
 _LINE: Final = fail_open("read a line of a batch")
 _IDS: Final = (b'"custom_id"', b'"key"')

@@ -16,9 +16,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import fail_open, value_of
-from callspan.forks import in_child
-from callspan.lock_free import LRUCache
 from callspan.observe.call import Call
 from callspan.observe.factory import CallFactory, CallInfo
 from callspan.providers import rate_limits, registry
@@ -28,6 +25,9 @@ from callspan.providers.wire_json import Json, integer, mapping, text
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.ids import new_id, response_call_id
+from callspan.runtime.fail_open import fail_open, value_of
+from callspan.runtime.forks import in_child
+from callspan.runtime.lock_free import LRUCache
 
 _END: Final = fail_open("end the calls of a websocket")
 _DECODE: Final = msgspec.json.Decoder(dict[str, Any]).decode

@@ -11,12 +11,12 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import fail_open
 from callspan.providers import registry
 from callspan.providers.base import MEDIA_APIS, Endpoint
 from callspan.record.call import NO_BODY
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.record.usage import Usage
+from callspan.runtime.fail_open import fail_open
 
 _PER_MESSAGE: Final = 4
 _LETTERS_PER_TOKEN: Final = 4

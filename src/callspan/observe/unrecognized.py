@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import log
-from callspan.lock_free import Once
 from callspan.record.call import CallRecord, Response
+from callspan.runtime.fail_open import log
+from callspan.runtime.lock_free import Once
 
 _MAX_KEYS: Final = 8
 _MAX_KEY_LENGTH: Final = 40

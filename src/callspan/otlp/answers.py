@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from callspan.fail_open import fail_open
 from callspan.otlp.providers import Protocol, make_exporter
+from callspan.runtime.fail_open import fail_open
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse

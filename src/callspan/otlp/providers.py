@@ -18,11 +18,11 @@ from opentelemetry.sdk.resources import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from callspan.fail_open import fail_open, log
 from callspan.otlp.byte_bounds import ByteBoundedExporter
 from callspan.otlp.span_ids import SpanIds
-from callspan.process_identity import own_identity
-from callspan.safe_urls import is_http_url, safe_name
+from callspan.runtime.fail_open import fail_open, log
+from callspan.runtime.process_identity import own_identity
+from callspan.runtime.safe_urls import is_http_url, safe_name
 from callspan.service import instance_id, service_name
 from callspan.settings import SettingError
 

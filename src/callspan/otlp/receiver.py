@@ -17,7 +17,7 @@ from callspan.otlp.answers import Answers, Rejection
 from callspan.otlp.providers import otlp_variable, protocol_of
 from callspan.process.known_keys import remember
 from callspan.process.sent_keys import keys_in, without_secrets
-from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name
+from callspan.runtime.safe_urls import HIDDEN, error_text, is_http_url, safe_name
 from callspan.settings import SettingError
 
 _LIMIT_S: Final = 10.0

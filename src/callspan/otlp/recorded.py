@@ -15,7 +15,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
 from callspan.record.codec import encodable
 from callspan.record.events import (
@@ -30,6 +29,7 @@ from callspan.record.events import (
 )
 from callspan.record.interrupted import UNENDED, UNKNOWN, Unended, end_unended, is_open, run_key
 from callspan.record.messages import Conversation
+from callspan.runtime.fail_open import value_of
 from callspan.semconv import gen_ai
 from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes
@@ -39,8 +39,8 @@ from callspan.service import instance_id
 from callspan.settings import Settings
 from callspan.spans.call import context_of
 from callspan.stores.base import Event, SessionSummary
-from callspan.stores.filters import CallFilter
-from callspan.stores.reader import Reader
+from callspan.stores.query.filters import CallFilter
+from callspan.stores.query.reader import Reader
 
 _AT_ONCE: Final = 100
 """Number of records outside of sessions that get their spans together."""

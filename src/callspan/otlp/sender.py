@@ -10,7 +10,6 @@ from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from callspan.clock import monotonic_s
 from callspan.otlp.answers import Rejection
 from callspan.otlp.byte_bounds import parts_of
 from callspan.otlp.receiver import Receiver, RefusedError
@@ -18,8 +17,9 @@ from callspan.otlp.recorded import RecordedSpans
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.record.interrupted import UNENDED
+from callspan.runtime.clock import monotonic_s
 from callspan.stores.base import Event
-from callspan.stores.filters import CallFilter
+from callspan.stores.query.filters import CallFilter
 from callspan.stores.sent import RowVersion, SentVersions
 
 _OVERLAP_NS: Final = 60_000_000_000

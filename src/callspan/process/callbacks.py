@@ -10,9 +10,9 @@ from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
-from callspan.fail_open import fail_open
 from callspan.process.public_records import private, public
 from callspan.record.events import EventRecord, MessageRecord, Record
+from callspan.runtime.fail_open import fail_open
 
 Point: TypeAlias = Literal[
     "session_start",

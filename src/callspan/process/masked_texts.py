@@ -14,13 +14,13 @@ from typing import Any, Final, TypeAlias, get_args
 
 from msgspec import inspect as types
 
-from callspan.forks import late_attribute
 from callspan.providers.base import Operation
 from callspan.providers.hosts import PROVIDERS
 from callspan.record import json_schema
 from callspan.record.apis import APIS, of_every_api
 from callspan.record.events import Record
 from callspan.record.vocabulary import DATA_FIELDS, KEYS, METADATA_FIELDS, WORDS
+from callspan.runtime.forks import late_attribute
 
 Mask: TypeAlias = Callable[[str], str]
 _Step: TypeAlias = Callable[[Any, Mask], Any]

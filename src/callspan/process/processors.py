@@ -28,7 +28,6 @@ import msgspec
 
 from callspan.cost.attempts import with_attempts
 from callspan.cost.price_table import Pricer, pricer_for, provider_cost
-from callspan.fail_open import fail_open, report
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.process.content import encoded, with_bodies, withhold
@@ -43,6 +42,7 @@ from callspan.record.content_level import at_level
 from callspan.record.events import EventRecord, MessageRecord, Record
 from callspan.record.plain_json import MAX_GIVEN, TRUNCATED_KEY, plain_within
 from callspan.record.span_handle import SpanHandle, with_span_ids
+from callspan.runtime.fail_open import fail_open, report
 from callspan.settings import Settings
 
 _MAX_METADATA_VALUES: Final = 4_000

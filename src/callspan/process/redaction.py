@@ -11,7 +11,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.fail_open import is_of_signal_handler
 from callspan.process import masked_texts
 from callspan.process.content import decoded, encoded
 from callspan.process.masked_texts import with_masked_texts
@@ -19,6 +18,7 @@ from callspan.process.public_records import public
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import decode, encode
 from callspan.record.events import RECORD_TYPES, Record, record_key
+from callspan.runtime.fail_open import is_of_signal_handler
 
 Redactor: TypeAlias = Callable[[Record], Record]
 """Called with a record; `request.body` and `response.body` of a call are plain JSON (dict, list, ...)."""

@@ -17,7 +17,7 @@ from callspan.record.apis import APIS, of_every_api
 from callspan.record.call import CallRecord, ErrorInfo, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.safe_urls import whole_words
+from callspan.runtime.safe_urls import whole_words
 
 _R = TypeVar("_R", bound=CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord)
 

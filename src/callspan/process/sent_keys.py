@@ -11,12 +11,12 @@ from urllib.parse import unquote, unquote_plus
 
 import msgspec
 
-from callspan.fail_open import fail_open, value_of
 from callspan.process.content import decoded, encoded, with_bodies
 from callspan.process.known_keys import is_key, remember, without_keys, without_known_keys
 from callspan.process.secrets import is_secret_name, mask_text, secrets_of_settings
 from callspan.record.call import CallRecord, Redaction
-from callspan.safe_urls import without_passwords
+from callspan.runtime.fail_open import fail_open, value_of
+from callspan.runtime.safe_urls import without_passwords
 
 _READ: Final = fail_open("mask the keys of a request")
 _PIECE: Final = re.compile(r"[^\s,;\"'=]{8,}=*")

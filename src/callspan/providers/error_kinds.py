@@ -14,7 +14,7 @@ from callspan.providers.wire_json import integer, items, mapping, objects, text
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
 from callspan.record.plain_json import TRUNCATED_KEY, clean, plain
-from callspan.safe_urls import whole_words
+from callspan.runtime.safe_urls import whole_words
 
 MAX_MESSAGE_BYTES: Final = 4096
 """Size limit of an error message in UTF-8."""

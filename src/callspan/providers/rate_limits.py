@@ -11,10 +11,10 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from callspan.forks import late_import
 from callspan.providers import cached_answers, stated_cost, token_headers
 from callspan.providers.wire_json import integer, objects, text
 from callspan.record.call import RateLimit, RateLimits
+from callspan.runtime.forks import late_import
 
 _Triple: TypeAlias = tuple[str, str, str]
 SERVER_TIME: Final = "openai-processing-ms"

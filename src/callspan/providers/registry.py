@@ -10,7 +10,6 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from callspan.forks import late_import
 from callspan.providers import routes
 from callspan.providers.base import Endpoint
 from callspan.providers.sockets import SocketKind
@@ -18,6 +17,7 @@ from callspan.record.apis import APIS, Reader
 from callspan.record.call import CallRecord
 from callspan.record.foreign_json import read_json
 from callspan.record.messages import Conversation
+from callspan.runtime.forks import late_import
 from callspan.sdk_profiles import Wire
 
 _MAX_PATHS: Final = 128

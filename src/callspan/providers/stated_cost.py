@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.amounts import EXACT, is_amount
 from callspan.providers.wire_json import dig, flag, mapping, text
 from callspan.record.usage import Cost, Usage
+from callspan.runtime.amounts import EXACT, is_amount
 
 
 class StatedCost(NamedTuple):

@@ -13,12 +13,12 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
-from callspan.forks import late_import
 from callspan.providers import routes
 from callspan.providers.hosts import UNKNOWN
 from callspan.providers.kinds import fits_any
 from callspan.providers.wire_json import mapping, word
 from callspan.record.apis import APIS, Api
+from callspan.runtime.forks import late_import
 
 _MAX_PATHS: Final = 256
 Asked: TypeAlias = Callable[[], str | None]

@@ -20,11 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from callspan import forks
-from callspan.background import Worker, thread
-from callspan.clock import monotonic_s
-from callspan.fail_open import fail_open, log
-from callspan.forks import in_child, late_attribute
 from callspan.receive.body_files import (
     BodyFiles,
     abandoned,
@@ -38,6 +33,11 @@ from callspan.receive.inbox import MAX_WAIT_S, Inbox, Write
 from callspan.receive.programs import CLAUDE, AgentProgram, named_session
 from callspan.receive.senders import Sender
 from callspan.receive.waiting import Process
+from callspan.runtime import forks
+from callspan.runtime.background import Worker, thread
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.fail_open import fail_open, log
+from callspan.runtime.forks import in_child, late_attribute
 
 if TYPE_CHECKING:
     from callspan.receive.server import OtlpServer

@@ -20,8 +20,6 @@ from typing import Final
 
 import msgspec
 
-from callspan.file_lock import make_private, try_lock
-from callspan.forks import in_child
 from callspan.providers import registry
 from callspan.providers.wire_json import text
 from callspan.receive.claude_code import ClaudeCode
@@ -34,6 +32,8 @@ from callspan.receive.waiting import Process, WaitingRecords, records_in
 from callspan.record.call import CallRecord
 from callspan.record.codec import decode
 from callspan.record.events import EventRecord, Record
+from callspan.runtime.file_lock import make_private, try_lock
+from callspan.runtime.forks import in_child
 
 NAME: Final = "agents"
 """The directory below the root of a spool."""

@@ -38,8 +38,6 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import fail_open
-from callspan.lock_free import LRUCache
 from callspan.providers import registry
 from callspan.providers.wire_json import flag, items, objects, text
 from callspan.receive.claude_calls import Lane, counters_in
@@ -64,6 +62,8 @@ from callspan.receive.waiting import Leveled, assigned_id, record_in
 from callspan.record.events import EventRecord
 from callspan.record.ids import response_call_id
 from callspan.record.interrupted import INTERRUPTED
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.lock_free import LRUCache
 from callspan.settings import Content
 
 _NAMES: Final = frozenset(

@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 
-from callspan.clock import monotonic_s
 from callspan.providers import registry
 from callspan.providers.anthropic.messages import usage
 from callspan.providers.base import NOT_RECOGNIZED
@@ -30,6 +29,7 @@ from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import parse_arguments
 from callspan.record.tree import SUBAGENT_ID
 from callspan.record.usage import Usage
+from callspan.runtime.clock import monotonic_s
 from callspan.semconv.records_from_spans import ForeignSpan, call_of
 
 API: Final = "messages"

@@ -23,9 +23,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from callspan.fail_open import fail_open
-from callspan.lock_free import LRUCache
-from callspan.process_identity import own_identity
 from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import count, integer, text
@@ -50,6 +47,9 @@ from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.ids import response_call_id
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import parse_arguments
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.lock_free import LRUCache
+from callspan.runtime.process_identity import own_identity
 
 SCOPE: Final = "codex."
 """The start of the names of events."""

@@ -20,11 +20,11 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from callspan.clock import monotonic_s
 from callspan.providers.wire_json import integer, items, mapping, number, objects, text
 from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader, TooManyValuesError
 from callspan.record.foreign_json import BRANCHES, CHARACTERS, NUMBERS, read_json, read_text
 from callspan.record.plain_json import clean
+from callspan.runtime.clock import monotonic_s
 from callspan.semconv.records_from_spans import READ_EVENTS, ForeignSpan
 
 Signal: TypeAlias = Literal["logs", "traces", "metrics"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from callspan.background import thread
+from callspan.runtime.background import thread
 
 MAX_FILE_BYTES: Final = 64 << 20
 _MAX_S: Final = 5.0

@@ -17,10 +17,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.lock_free import LRUCache
 from callspan.receive.decoding import LogEvent
 from callspan.record.call import NO_BODY
 from callspan.record.ids import response_call_id
+from callspan.runtime.lock_free import LRUCache
 from callspan.semconv.vocabularies import Kind
 from callspan.settings import Content
 

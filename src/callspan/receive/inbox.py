@@ -18,9 +18,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from callspan.background import Worker
 from callspan.formatting import counted
-from callspan.lock_free import LRUCache
 from callspan.providers.wire_json import text
 from callspan.receive.claude_code import SERVICE, ClaudeCode, is_read
 from callspan.receive.claude_records import SCOPE_OF_SPANS, call_of_span
@@ -35,6 +33,8 @@ from callspan.receive.waiting import Leveled, WaitingRecords
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record, SessionRecord
+from callspan.runtime.background import Worker
+from callspan.runtime.lock_free import LRUCache
 from callspan.settings import Content
 
 _MAX_SESSIONS: Final = 4096

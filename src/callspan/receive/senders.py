@@ -7,12 +7,12 @@ from typing import Final
 
 import msgspec
 
-from callspan.process_identity import own_identity
 from callspan.providers.wire_json import text
 from callspan.receive.decoding import Attributes, LogEvent
 from callspan.receive.programs import SESSION
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, SessionRecord
+from callspan.runtime.process_identity import own_identity
 from callspan.settings import Content
 
 _SUCCESS: Final = "success"

@@ -23,14 +23,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from callspan.fail_open import fail_open
-from callspan.forks import in_child
-from callspan.lock_free import LRUCache
 from callspan.receive.connections import Connections, UvicornServer
 from callspan.receive.decoding import ENCODINGS, SIGNALS, Signal, TooLargeError, UndecodableError
 from callspan.receive.inbox import Inbox
 from callspan.receive.otlp_answers import JSON, PROTOBUF, RETRYABLE, acknowledged, refused
 from callspan.receive.senders import Sender
+from callspan.runtime.fail_open import fail_open
+from callspan.runtime.forks import in_child
+from callspan.runtime.lock_free import LRUCache
 
 ADDRESS: Final = "127.0.0.1"
 _MAX_BODY_BYTES: Final = 32 << 20

@@ -19,13 +19,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.forks import renew_locks
-from callspan.lock_free import LRUCache
 from callspan.receive.history import ReadRun, ReadSpan
 from callspan.record.call import NO_BODY, CallRecord, Response
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.usage import Usage, contradicts_itself
+from callspan.runtime.forks import renew_locks
+from callspan.runtime.lock_free import LRUCache
 from callspan.semconv.agent_spans import (
     ToolRun,
     agent_event,

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
-from callspan.forks import late_attribute
 from callspan.record.finish_reasons import APPROVAL, LENGTH, is_filtered, normalised
 from callspan.record.formats import FORMAT
 from callspan.record.labels import user_of
 from callspan.record.messages import Conversation, Message, ToolCall, short_texts
 from callspan.record.usage import Cost, Usage
 from callspan.record.vocabulary import WIRE, CachedBy, ErrorKind, ErrorType, HostedTool, MetadataField, own_words
+from callspan.runtime.forks import late_attribute
 from callspan.settings import Content
 
 _T = TypeVar("_T")

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from callspan.fail_open import value_of
-from callspan.safe_urls import whole_words
+from callspan.runtime.fail_open import value_of
+from callspan.runtime.safe_urls import whole_words
 
 _MAX_DEPTH: Final = 64
 _MAX_VALUES: Final = 1_000_000

@@ -1,6 +1,6 @@
 """Reward sums: the reward and scores of sessions and timesteps while they run, for their spans and totals.
 
-`callspan.stores.scores` defines them for stores in the same way, but there the values of calls count too.
+`callspan.stores.tables.scores` defines them for stores in the same way, but there the values of calls count too.
 
 The reward of a session is the last one given to the session itself, else the sum of the rewards of its events; the
 reward of a timestep is always the sum. Every objective other than `reward` has a score: the mean of its values, their
@@ -17,12 +17,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.amounts import decimal_context
 from callspan.record.events import EventRecord, RewardRecord
+from callspan.runtime.amounts import decimal_context
 
 REWARD: Final = "reward"
 _DIGITS: Final = 12
-"""Digits of sums and means, as in `callspan.stores.scores`: databases that add binary numbers have no more."""
+"""Digits of sums and means, as in `callspan.stores.tables.scores`: databases that add binary numbers have no more."""
 _DECIMAL: Final = decimal_context(40)
 """Values are added in decimal, so that 3 x 0.8 is 2.4 in any order. Infinities raise no errors."""
 _EVERY_DIGIT: Final = decimal_context(400)

@@ -11,11 +11,11 @@ from typing import Final, cast
 
 import msgspec
 
-from callspan.amounts import as_number
 from callspan.record.call import FAILED, NO_BODY, Attempt, CallRecord, Timing
 from callspan.record.content_level import without_content
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import Conversation
+from callspan.runtime.amounts import as_number
 from callspan.semconv import gen_ai, llm, openinference
 from callspan.semconv.content_attributes import NO_CONTENT, Attributes, ByteBudget, SpanContent
 from callspan.semconv.llm import rate_limit_rows

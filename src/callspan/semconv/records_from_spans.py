@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 
-from callspan.conversion import converter
 from callspan.providers.anthropic import messages
 from callspan.providers.error_kinds import FIRST_ERROR, MAX_WORD_BYTES, RETRYABLE, capped, classify, error_info
 from callspan.providers.finishing import Finish, finish_of
@@ -24,6 +23,7 @@ from callspan.record.foreign_json import read_json
 from callspan.record.labels import USER, label
 from callspan.record.plain_json import plain
 from callspan.record.usage import Usage, checked_usage
+from callspan.runtime.conversion import converter
 from callspan.semconv.vocabularies import (
     CALLS,
     COST,

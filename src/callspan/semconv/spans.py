@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.events import (
     SCOPE_TYPES,
@@ -19,6 +18,7 @@ from callspan.record.events import (
     ScopeRecord,
 )
 from callspan.record.messages import Conversation
+from callspan.runtime.fail_open import fail_open
 from callspan.semconv import call, events, gen_ai, openinference, session
 from callspan.semconv.call import EXCEPTION_EVENT, MIN_DURATION_NS, Projection, SpanEvent
 from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent

@@ -35,13 +35,13 @@ from opentelemetry.trace import (
 )
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open
 from callspan.observe.factory import CallSpanHandle
 from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.ids import new_span_id
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import FOREIGN_RUNS, OWN_SPAN, SCOPE_KEY, SpanHandle
+from callspan.runtime.fail_open import fail_open
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import CALL_ID, Projection
 from callspan.semconv.content_attributes import Attributes, AttributeValue

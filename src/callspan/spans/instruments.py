@@ -17,11 +17,11 @@ from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, NoOpMeterProvider, Observation
 
 from callspan import private_names
-from callspan.clock import monotonic_s
-from callspan.fail_open import fail_open
 from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, RateLimit
 from callspan.record.events import Record
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.fail_open import fail_open
 from callspan.semconv import metrics as names
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.metrics import AgentRun, Instrument, Names

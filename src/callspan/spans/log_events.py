@@ -11,9 +11,9 @@ from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AnyValue
 
-from callspan.fail_open import fail_open
 from callspan.record.call import FAILED, CallRecord
 from callspan.record.messages import Conversation
+from callspan.runtime.fail_open import fail_open
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import Projection
 from callspan.semconv.metrics import INFERENCE

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from callspan.background import Worker
+from callspan.runtime.background import Worker
 from callspan.semconv.table import Table
 
 _WORKER: Final = Worker("callspan-preparing")

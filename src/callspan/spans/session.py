@@ -22,12 +22,12 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from callspan.fail_open import fail_open
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, ScopeRecord
 from callspan.record.span_handle import FOREIGN_RUNS, OWN_SPAN, SCOPE_KEY, SpanHandle
+from callspan.runtime.fail_open import fail_open
 from callspan.semconv import session as semconv
 from callspan.semconv.spans import (
     ScopeSpan,

@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.fail_open import fail_open, value_of
 from callspan.process.sent_keys import without_secrets
-from callspan.safe_urls import first_line
+from callspan.runtime.fail_open import fail_open, value_of
+from callspan.runtime.safe_urls import first_line
 from callspan.spool.directory import REJECTED_FILE
 from callspan.spool.losses import Kind
 from callspan.spool.segment import Line, Segment, lines_in, opened

@@ -17,9 +17,9 @@ from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from callspan.file_lock import make_private
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record, end_of
+from callspan.runtime.file_lock import make_private
 from callspan.spool.losses import Losses, add_losses
 from callspan.spool.segment import (
     OWN_SUFFIX,

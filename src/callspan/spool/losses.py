@@ -22,11 +22,11 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from callspan.background import Worker
-from callspan.clock import monotonic_s
-from callspan.fail_open import fail_open, log
-from callspan.file_lock import unlock
 from callspan.formatting import iso, plural
+from callspan.runtime.background import Worker
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.fail_open import fail_open, log
+from callspan.runtime.file_lock import unlock
 from callspan.spool.segment import LINE_BYTES, line_of, lines_in, opened
 
 LOSSES_FILE: Final = "losses"

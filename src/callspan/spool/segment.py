@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from callspan.file_lock import is_on_network, try_lock, unlock
-from callspan.forks import in_child
-from callspan.process_identity import UNKNOWN_AFTER_S, own_identity, state_of
 from callspan.record.formats import FORMAT
+from callspan.runtime.file_lock import is_on_network, try_lock, unlock
+from callspan.runtime.forks import in_child
+from callspan.runtime.process_identity import UNKNOWN_AFTER_S, own_identity, state_of
 
 SUFFIX: Final = ".segment"
 CURSOR_SUFFIX: Final = ".cursor"

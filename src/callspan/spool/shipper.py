@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from callspan.background import thread
-from callspan.clock import monotonic_s
-from callspan.fail_open import fail_open, log, report
+from callspan.runtime.background import thread
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.fail_open import fail_open, log, report
 from callspan.spool.delivering import Delivery, Destination, NoFreeConnectionError, reason
 from callspan.spool.directory import Target
 from callspan.spool.segment import Segment, lines_of

@@ -41,10 +41,10 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from callspan import forks
-from callspan.clock import monotonic_s
-from callspan.fail_open import fail_open, log
-from callspan.safe_urls import error_text
+from callspan.runtime import forks
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.fail_open import fail_open, log
+from callspan.runtime.safe_urls import error_text
 from callspan.spool import directory as spool_files
 from callspan.spool.delivering import Destination, Waiting
 from callspan.spool.directory import Target

@@ -8,7 +8,6 @@ from callspan.record.events import Record, end_of
 from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
-from callspan.stores.aggregates import exact_sum, is_error, known_sum
 from callspan.stores.base import (
     IN_PROGRESS,
     ORDERS,
@@ -29,18 +28,19 @@ from callspan.stores.base import (
     start_of,
     step_of,
 )
-from callspan.stores.fact_rows import LISTED, as_row, call_facts, session_facts, timestep_facts
-from callspan.stores.filters import SCORE_FIELDS, CallFilter, conditions_on_calls
-from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
-from callspan.stores.lookup import id_of, look_up
-from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, question, spoken
 from callspan.stores.protocol import FileStore, ServerStore, Sink, SqlStore, Store
-from callspan.stores.reader import Reader
-from callspan.stores.rewards import Labels, Scores
+from callspan.stores.query.aggregates import exact_sum, is_error, known_sum
+from callspan.stores.query.fact_rows import LISTED, as_row, call_facts, session_facts, timestep_facts
+from callspan.stores.query.filters import SCORE_FIELDS, CallFilter, conditions_on_calls
+from callspan.stores.query.history import KEEPS_INSTRUCTIONS, whole_conversation
+from callspan.stores.query.lookup import id_of, look_up
+from callspan.stores.query.new_messages import ConversationReader, NewMessages, instructions, question, spoken
+from callspan.stores.query.reader import Reader
+from callspan.stores.query.rewards import Labels, Scores
+from callspan.stores.query.sums import GROUPINGS, META
+from callspan.stores.query.voice import VoiceTurn, is_realtime, is_voice, minute_cost, seconds_of, voice_turns
 from callspan.stores.sent import SentVersions
-from callspan.stores.sums import GROUPINGS, META
 from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls
-from callspan.stores.voice import VoiceTurn, is_realtime, is_voice, minute_cost, seconds_of, voice_turns
 
 __all__ = [
     "GROUPINGS",

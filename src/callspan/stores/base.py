@@ -12,7 +12,6 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import msgspec
 
-from callspan.background import on_own_thread
 from callspan.record.call import CallRecord
 from callspan.record.events import (
     SCOPE_TYPES,
@@ -26,6 +25,7 @@ from callspan.record.events import (
 from callspan.record.formats import FORMAT, check_format
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
 from callspan.record.reward_sums import REWARD, Score
+from callspan.runtime.background import on_own_thread
 from callspan.stores.owners import users_of
 
 _E = TypeVar("_E", bound=Exception)

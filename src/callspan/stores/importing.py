@@ -19,12 +19,12 @@ from callspan.record.events import Record, record_key
 from callspan.settings import SettingError
 from callspan.stores.base import start_of
 from callspan.stores.clickhouse import ClickHouse
-from callspan.stores.facts import TABLES
 from callspan.stores.jsonl import JsonLines
 from callspan.stores.postgres import Postgres
 from callspan.stores.protocol import SqlStore, Store, deliver_all
 from callspan.stores.sqlite import SQLite
 from callspan.stores.sqlite.any_file import AnyFile
+from callspan.stores.tables.facts import TABLES
 from callspan.stores.urls import find_store
 
 

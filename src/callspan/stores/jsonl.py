@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from callspan.file_lock import locked, make_private
 from callspan.record.codec import NO_RECORD, decode, encode_json
 from callspan.record.events import Record
 from callspan.record.foreign_json import read_json
 from callspan.record.formats import FORMAT, OtherFormatError, check_file
+from callspan.runtime.file_lock import locked, make_private
 from callspan.stores.base import DeletionScope, no_file
-from callspan.stores.payloads import line_of
 from callspan.stores.protocol import FileStore
+from callspan.stores.tables.payloads import line_of
 
 _ROTATED: Final = re.compile(r"(?:\.([1-9]\d*)|-(\d{8}(?:-\d+)?))(?:\.gz)?")
 """What a rotated file has behind the name: a number, or logrotate's date; both may be compressed."""

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from callspan.forks import late_attribute
 from callspan.record.events import Record
 from callspan.record.merging import Price
-from callspan.safe_urls import names_user, safe_name, unescaped
+from callspan.runtime.forks import late_attribute
+from callspan.runtime.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
 from callspan.stores.base import DeletionScope, on_error
-from callspan.stores.database import Database
-from callspan.stores.facts import TABLES
-from callspan.stores.reader import Reader
+from callspan.stores.query.reader import Reader
 from callspan.stores.removal import RetentionTimes, remove, retain
 from callspan.stores.sent import SentVersions
+from callspan.stores.tables.database import Database
+from callspan.stores.tables.facts import TABLES
 from callspan.stores.writer import SqlSink
 
 SETTING: Final = "CALLSPAN_STORES"

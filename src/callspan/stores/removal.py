@@ -14,11 +14,13 @@ from callspan.record.events import Record
 from callspan.record.merging import order_key
 from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope
-from callspan.stores.call_rows import keyed_records
-from callspan.stores.contents import trim
-from callspan.stores.database import NO_VALUES, Database, Values, in_batches, items
-from callspan.stores.erased import TARGET, Refused, as_number, digest_of_id, digests, forget, of_user, remember
-from callspan.stores.facts import (
+from callspan.stores.owners import without_users
+from callspan.stores.query.interrupted import HAS_EXITED, IS_HERE, OF_SESSIONS, exited_processes
+from callspan.stores.tables.call_rows import keyed_records
+from callspan.stores.tables.contents import trim
+from callspan.stores.tables.database import NO_VALUES, Database, Values, in_batches, items
+from callspan.stores.tables.erased import TARGET, Refused, as_number, digest_of_id, digests, forget, of_user, remember
+from callspan.stores.tables.facts import (
     CALL_IDS,
     CALLS,
     CONTENTS,
@@ -31,10 +33,8 @@ from callspan.stores.facts import (
     TIMESTEPS,
     Table,
 )
-from callspan.stores.interrupted import HAS_EXITED, IS_HERE, OF_SESSIONS, exited_processes
-from callspan.stores.owners import without_users
-from callspan.stores.payloads import owner_of, row_of
-from callspan.stores.score_tables import refresh, scored, scored_by
+from callspan.stores.tables.payloads import owner_of, row_of
+from callspan.stores.tables.score_tables import refresh, scored, scored_by
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
 """Limits per transaction: sessions and calls to delete, rows to delete contents from."""

@@ -14,8 +14,8 @@ from typing import Final, Literal, TypeAlias
 
 from callspan.record.call import STAGES
 from callspan.record.formats import FORMAT
-from callspan.stores import scores
-from callspan.stores.facts import REFERENCES, STORED, TABLES, Fact, Form, Table
+from callspan.stores.tables import scores
+from callspan.stores.tables.facts import REFERENCES, STORED, TABLES, Fact, Form, Table
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 

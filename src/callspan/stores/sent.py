@@ -9,8 +9,8 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from callspan.stores.base import StoreError
-from callspan.stores.database import Database, in_batches
-from callspan.stores.facts import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIMESTEPS, Table
+from callspan.stores.tables.database import Database, in_batches
+from callspan.stores.tables.facts import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIMESTEPS, Table
 
 _WRITTEN_AT_ONCE: Final = 1000
 _TIMES: Final = {CALLS: "start_ns", SESSIONS: "start_ns", TIMESTEPS: "start_ns", EVENTS: "time_ns", REWARDS: "time_ns"}

@@ -13,8 +13,8 @@ from typing import Final, cast
 from urllib.parse import SplitResult
 
 from callspan.record.events import Record
-from callspan.stores.payloads import line_of
 from callspan.stores.protocol import PathStore
+from callspan.stores.tables.payloads import line_of
 
 PROTOCOL_VERSION: Final = 1
 """Version of the line format. Receivers should reject unknown versions."""

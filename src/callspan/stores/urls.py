@@ -8,9 +8,9 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Final, cast
 
-from callspan.fail_open import is_interrupt
-from callspan.forks import LATE_IMPORTS, late_attribute
-from callspan.safe_urls import error_text, safe_name
+from callspan.runtime.fail_open import is_interrupt
+from callspan.runtime.forks import LATE_IMPORTS, late_attribute
+from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.settings import SettingError, split_url_list
 from callspan.stores.protocol import SETTING, PathStore, SqlStore, Store, path_of
 

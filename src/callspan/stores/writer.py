@@ -16,17 +16,17 @@ from typing import Any, Final, cast
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.merging import Price, merged_scope
-from callspan.safe_urls import error_text
+from callspan.runtime.safe_urls import error_text
 from callspan.spool.delivering import Rejected
-from callspan.stores.call_rows import exact_call, record_of
-from callspan.stores.contents import NewContent, StoredCall, release, stored_calls, version_to_write
-from callspan.stores.database import Database, in_batches
-from callspan.stores.erased import LateRecords, digests_of, forget, remember
-from callspan.stores.facts import CALLS, TABLES, Table
-from callspan.stores.payloads import PreparedCall, prepared, row_of
+from callspan.stores.query.rewards import join
 from callspan.stores.removal import remove_refused
-from callspan.stores.rewards import join
-from callspan.stores.rows import Row
+from callspan.stores.tables.call_rows import exact_call, record_of
+from callspan.stores.tables.contents import NewContent, StoredCall, release, stored_calls, version_to_write
+from callspan.stores.tables.database import Database, in_batches
+from callspan.stores.tables.erased import LateRecords, digests_of, forget, remember
+from callspan.stores.tables.facts import CALLS, TABLES, Table
+from callspan.stores.tables.payloads import PreparedCall, prepared, row_of
+from callspan.stores.tables.rows import Row
 
 _CALL: Final = "call"
 _ANY_ERASED: Final = "SELECT 1 FROM erased LIMIT 1"

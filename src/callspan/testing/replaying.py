@@ -20,8 +20,8 @@ from callspan.providers.registry import endpoint_for
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.plain_json import TRUNCATED_KEY
-from callspan.stores.filters import CallFilter
-from callspan.stores.reader import Reader
+from callspan.stores.query.filters import CallFilter
+from callspan.stores.query.reader import Reader
 from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
 
 Match: TypeAlias = Literal["body", "order"]

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.formatting import exact, json_block, plural
-from callspan.output_file import replacement
+from callspan.runtime.output_file import replacement
 from callspan.stores import CallFilter, ConversationReader, Reader, exact_sum, known_sum
 from callspan.view import charts, session
 from callspan.view.source import PageRequest, StoreAccess

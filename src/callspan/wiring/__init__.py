@@ -14,12 +14,9 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from callspan import process_end
 from callspan.agent import runtime
 from callspan.agent.adopted import AGENT_SPANS
-from callspan.clock import monotonic_s
 from callspan.delivery.recorder import Recorder, check_prices
-from callspan.forks import renew_locks
 from callspan.intercept import agent_programs, tracer_providers
 from callspan.intercept.hooks import HOOK_CONTEXT
 from callspan.intercept.patching import HookStatus, Patches, sources_of
@@ -27,6 +24,9 @@ from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process.redaction import Redactor
 from callspan.receive.agents import AgentReceiver
 from callspan.record.events import Record
+from callspan.runtime import process_end
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.forks import renew_locks
 from callspan.sdk_profiles import GENERATED, HTTP, SOURCES, Source
 from callspan.settings import Content, SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once

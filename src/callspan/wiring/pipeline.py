@@ -22,11 +22,8 @@ from callspan.agent.received import ReceivedTotals
 from callspan.agent.registry import REGISTRY, open_level
 from callspan.agent.runtime import Runtime
 from callspan.agent.tree import ambient
-from callspan.background import Worker
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
-from callspan.fail_open import fail_open, value_of
-from callspan.lock_free import LRUCache
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.earlier_answers import EarlierAnswers
 from callspan.observe.factory import CallFactory
@@ -35,10 +32,13 @@ from callspan.process import callbacks
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
-from callspan.process_end import ForkedWorkers
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.record.messages import Conversation
+from callspan.runtime.background import Worker
+from callspan.runtime.fail_open import fail_open, value_of
+from callspan.runtime.lock_free import LRUCache
+from callspan.runtime.process_end import ForkedWorkers
 from callspan.semconv.metrics import LATEST, RELEASED
 from callspan.semconv.spans import ScopeSpanOptions
 from callspan.service import service_name

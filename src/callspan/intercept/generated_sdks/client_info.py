@@ -6,11 +6,11 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open
 from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.factory import CallInfo
 from callspan.providers.hosts import DEFERRED, port_of, provider_of
 from callspan.record.codec import encodable
+from callspan.runtime.fail_open import fail_open
 from callspan.sdk_profiles import profile_of
 
 _Server: TypeAlias = tuple[str, str, str | None, int | None]

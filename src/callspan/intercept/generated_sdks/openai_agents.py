@@ -16,8 +16,8 @@ from callspan.agent.api import session
 from callspan.agent.kinds import read_input
 from callspan.agent.operations import Agent, EventArguments, Guardrail, Handoff, Operation, Tool, without_none
 from callspan.agent.tree import Node, current_scope
-from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
+from callspan.runtime.fail_open import fail_open
 
 _STEP: Final = fail_open("follow a run of openai-agents")
 _NOT_SCOPES: Final = frozenset({

@@ -16,7 +16,6 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open, value_of
 from callspan.intercept.generated_sdks.client_info import call_info
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.observe.call import Call
@@ -24,6 +23,7 @@ from callspan.observe.factory import CallFactory, CallInfo
 from callspan.observe.later import BatchResults, Fetch, GenericCall, record_webhook
 from callspan.providers import registry, routes
 from callspan.providers.wire_json import unix_ns
+from callspan.runtime.fail_open import fail_open, value_of
 
 _READ: Final = fail_open("read a webhook")
 _PREFIX: Final = "response."

@@ -12,7 +12,6 @@ from opentelemetry import context as otel_context
 
 from callspan import private_names as names
 from callspan.agent.call_ids import call_behind
-from callspan.fail_open import fail_open
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import form_bytes, is_form
 from callspan.intercept.generated_sdks.client_info import call_info
@@ -23,6 +22,7 @@ from callspan.intercept.open_call import ATTACH_RESPONSE, OpenCall
 from callspan.intercept.responses import CURRENT_CALL
 from callspan.observe.call import Call
 from callspan.providers import registry
+from callspan.runtime.fail_open import fail_open
 
 _OPEN: Final = fail_open("start observing a call")
 _BODY: Final = fail_open("read a request body")

@@ -12,10 +12,10 @@ import weakref
 from typing import Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.iteration import Take, Watch, watched
 from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, observer_of
+from callspan.runtime.fail_open import fail_open
 
 _OF_EVERY_CHUNK: Final = frozenset(
     {

@@ -14,9 +14,9 @@ from callspan.agent.decorators import around_async_generator, around_generator
 from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.agent.sdk_objects import tool_call_field
 from callspan.agent.tree import current_scope
-from callspan.fail_open import fail_open, value_of
 from callspan.intercept.foreign_objects import named_like
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, parameters, position, silenced
+from callspan.runtime.fail_open import fail_open, value_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self

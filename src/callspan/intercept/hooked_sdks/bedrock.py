@@ -16,7 +16,6 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
 from callspan.agent.call_ids import remember_request, remember_result
-from callspan.fail_open import fail_open
 from callspan.intercept.hooked_sdks.bedrock_answers import BodyReader, observe_events, wire_json
 from callspan.intercept.hooked_sdks.bedrock_errors import error_bytes, fail
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
@@ -31,6 +30,7 @@ from callspan.providers.hosts import port_of
 from callspan.providers.rate_limits import relevant_text_headers
 from callspan.providers.wire_json import dig, integer, text
 from callspan.record.codec import encode_json
+from callspan.runtime.fail_open import fail_open
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe an operation of Bedrock")

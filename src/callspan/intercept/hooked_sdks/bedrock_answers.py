@@ -13,7 +13,6 @@ from io import BytesIO
 from typing import Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open
 from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooked_sdks.bedrock_errors import fail
 from callspan.intercept.hooks import HookSteps
@@ -24,6 +23,7 @@ from callspan.intercept.responses import parsing_error
 from callspan.observe.call import Call
 from callspan.providers import registry
 from callspan.providers.wire_json import dig
+from callspan.runtime.fail_open import fail_open
 
 _STREAM: Final = fail_open("observe a stream of Bedrock")
 _BODY: Final = fail_open("copy the body of a model that was invoked")

@@ -19,7 +19,6 @@ from opentelemetry import propagate
 
 from callspan.agent.call_ids import remember_result
 from callspan.errors import outcome_of, qualified_name
-from callspan.fail_open import fail_open
 from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooks import HOOK_CONTEXT, NOTHING_READ, Function, HookSteps, Reads
 from callspan.intercept.iteration import Take, Watch, watched
@@ -38,6 +37,7 @@ from callspan.providers.wire_json import integer
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
 from callspan.record.ids import CallIdCell
+from callspan.runtime.fail_open import fail_open
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe a request of google-genai")

@@ -12,7 +12,6 @@ import msgspec
 from opentelemetry import context as otel_context
 
 from callspan.agent.call_ids import remember_result
-from callspan.fail_open import fail_open
 from callspan.intercept.generated_sdks.client_info import call_info
 from callspan.intercept.hooked_sdks.google_genai import VERTEX
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
@@ -25,6 +24,7 @@ from callspan.observe.later import InteractionFetch
 from callspan.providers import registry, wires
 from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.hosts import known_provider, port_of
+from callspan.runtime.fail_open import fail_open
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe an interaction of google-genai")

@@ -11,9 +11,9 @@ from typing import Any, Final
 from callspan.agent.arguments import as_text
 from callspan.agent.loops import Loop, LoopTool
 from callspan.agent.tree import current_scope
-from callspan.fail_open import fail_open, value_of
 from callspan.intercept.generated_sdks.tool_loops import within
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
+from callspan.runtime.fail_open import fail_open, value_of
 
 _START: Final = fail_open("start the agent of automatic function calling")
 _RUN: Final = fail_open("record the run of a function")

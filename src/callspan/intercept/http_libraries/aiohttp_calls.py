@@ -18,7 +18,6 @@ from opentelemetry.context import Context
 
 from callspan import private_names as names
 from callspan.agent.call_ids import remember_result
-from callspan.fail_open import fail_open
 from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.http_libraries import wire_calls
@@ -28,6 +27,7 @@ from callspan.intercept.responses import OBSERVERS
 from callspan.observe.call import failure
 from callspan.providers import wires
 from callspan.record.call import ErrorInfo, Outcome, StreamEnd
+from callspan.runtime.fail_open import fail_open
 
 _SEND: Final = fail_open("observe a request of aiohttp")
 _READ: Final = fail_open("observe an answer of aiohttp")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from callspan.fail_open import fail_open
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, Reads, position
 from callspan.intercept.http_libraries import wire_calls
+from callspan.runtime.fail_open import fail_open
 
 _OMIT: Final = fail_open("leave out the span of an SDK")
 _REQUEST: Final = "request"

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from callspan.fail_open import fail_open, value_of
 from callspan.intercept.body_parsers import (
     EventParser,
     UntypedParser,
@@ -29,6 +28,7 @@ from callspan.intercept.hooks import HookSteps
 from callspan.intercept.iteration import Take, Watch, watched
 from callspan.intercept.responses import OBSERVERS, READING, Reading, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
+from callspan.runtime.fail_open import fail_open, value_of
 
 _CAP_BYTES: Final = 8 << 20
 _COPY: Final = fail_open("read a copy of a raw response")

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open
 from callspan.intercept.foreign_objects import Proxy
 from callspan.intercept.iteration import Take, Watch, watched
+from callspan.runtime.fail_open import fail_open
 
 if TYPE_CHECKING:
     from callspan.intercept.http_libraries.wire_calls import WireObserver

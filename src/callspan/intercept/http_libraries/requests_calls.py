@@ -15,7 +15,6 @@ import msgspec
 
 from callspan import private_names as names
 from callspan.agent.call_ids import remember_result
-from callspan.fail_open import fail_open, value_of
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.http_libraries import wire_calls
 from callspan.intercept.http_libraries.exchanges import Answer, BodyCopy, Headers, SentRequest, is_compressed, url_of
@@ -29,6 +28,7 @@ from callspan.providers import wires
 from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.rate_limits import relevant_text_headers
 from callspan.record.call import ErrorInfo, Outcome, StreamEnd
+from callspan.runtime.fail_open import fail_open, value_of
 
 _SEND: Final = fail_open("observe a request of requests")
 _ATTEMPT: Final = fail_open("observe an attempt of requests")

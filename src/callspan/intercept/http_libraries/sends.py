@@ -12,13 +12,13 @@ from typing import Any, Final
 from opentelemetry import propagate
 
 from callspan.errors import error_status
-from callspan.fail_open import fail_open
 from callspan.intercept.hooks import Function, HookSteps, Reads
 from callspan.intercept.http_libraries import wire_calls
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, READING, Reading, ResponseObserver
 from callspan.providers import registry
 from callspan.providers.rate_limits import relevant_headers
+from callspan.runtime.fail_open import fail_open
 
 _ATTEMPT: Final = fail_open("observe an attempt")
 _MARK: Final = b"x-stainless-lang"

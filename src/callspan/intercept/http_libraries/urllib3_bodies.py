@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple, Protocol
 
-from callspan.fail_open import fail_open
 from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooks import HookSteps
 from callspan.intercept.iteration import Take, Watch, watched
+from callspan.runtime.fail_open import fail_open
 
 _BODY: Final = fail_open("copy the body of an answer")
 _MODULE: Final = "urllib3.response"

@@ -21,7 +21,6 @@ from opentelemetry.context import Context
 
 from callspan.agent.call_ids import remember_late_call, remember_result
 from callspan.errors import error_status
-from callspan.fail_open import fail_open
 from callspan.intercept.body_parsers import (
     EventParser,
     Parser,
@@ -52,6 +51,7 @@ from callspan.providers.hosts import UNKNOWN, port_of, provider_of_server
 from callspan.providers.rate_limits import relevant_headers, request_id
 from callspan.providers.user_agents import UserAgent, user_agent_of
 from callspan.record.call import ErrorInfo, Outcome, Request, StreamEnd
+from callspan.runtime.fail_open import fail_open
 
 _OPEN: Final = fail_open("observe a request to a model")
 _DESCRIBE: Final = fail_open("read model and stream of a request to a model")

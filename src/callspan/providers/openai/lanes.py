@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final, Generic, TypeVar
 
-from callspan.lock_free import LRUCache
 from callspan.providers.sockets import SocketKind, Step, Turn
 from callspan.providers.wire_json import Json, mapping, text
+from callspan.runtime.lock_free import LRUCache
 
 CREATE: Final = "response.create"
 _CREATED: Final = "response.created"

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from callspan.lock_free import LRUCache
 from callspan.providers.openai.audio_frames import AudioFrames
 from callspan.providers.openai.lanes import CREATE, Creates
 from callspan.providers.openai.voice_sessions import settings_of
 from callspan.providers.sockets import Step, Turn
 from callspan.providers.streamed_audio import audio_reference
 from callspan.providers.wire_json import Json, dig, integer, items, mapping, number, objects, text
+from callspan.runtime.lock_free import LRUCache
 
 _AUDIO: Final = ("response.output_audio.delta", "response.audio.delta")
 _CREATED: Final = "response.created"

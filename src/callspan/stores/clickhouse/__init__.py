@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 
 from callspan.record.events import Record
 from callspan.stores.base import DeletionScope
-from callspan.stores.facts import TABLES
-from callspan.stores.interrupted import mark_unended
 from callspan.stores.protocol import ServerStore, split_url
+from callspan.stores.query.interrupted import mark_unended
+from callspan.stores.tables.facts import TABLES
 
 if TYPE_CHECKING:
     from callspan.record.call import CallRecord

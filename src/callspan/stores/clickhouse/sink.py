@@ -20,16 +20,16 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError,
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.merging import Price, merged, priced_again
-from callspan.safe_urls import error_text, safe_name
+from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.spool.delivering import Rejected
-from callspan.stores import payloads
 from callspan.stores.base import check_layout, explained, quiet
-from callspan.stores.bodies import DAMAGE
-from callspan.stores.call_rows import record_of, with_bodies
-from callspan.stores.facts import OTHER_IDS, TABLES, Table
-from callspan.stores.former_names import with_current_names
-from callspan.stores.payloads import bodies_of
 from callspan.stores.schema import statements
+from callspan.stores.tables import payloads
+from callspan.stores.tables.bodies import DAMAGE
+from callspan.stores.tables.call_rows import record_of, with_bodies
+from callspan.stores.tables.facts import OTHER_IDS, TABLES, Table
+from callspan.stores.tables.former_names import with_current_names
+from callspan.stores.tables.payloads import bodies_of
 
 _INSERT: Final = {
     # The server writes one part for the rows of many workers, and answers once they are written. A part for each insert

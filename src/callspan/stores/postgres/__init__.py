@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import Any
 
 from callspan.record.events import Record
-from callspan.stores.call_rows import every_record
 from callspan.stores.protocol import ServerStore, SqlStore
+from callspan.stores.tables.call_rows import every_record
 
 
 class Postgres(SqlStore, ServerStore):

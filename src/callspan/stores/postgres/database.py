@@ -23,18 +23,18 @@ from psycopg.rows import dict_row, tuple_row
 from psycopg.types.string import TextLoader
 
 from callspan.record.events import Record
-from callspan.safe_urls import error_text, safe_name
+from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.spool.delivering import NoFreeConnectionError
-from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, explained, on_error, quiet
-from callspan.stores.contents import ContentNumbers, NewContent, pieces_of, run_end
-from callspan.stores.database import Database, Dialect, Values, bound
-from callspan.stores.facts import Table
-from callspan.stores.payloads import PreparedCall
-from callspan.stores.rewards import needs_join
-from callspan.stores.rows import Row
+from callspan.stores.query.rewards import needs_join
 from callspan.stores.schema import statements, types_of
-from callspan.stores.scores import ARITHMETIC, CALLS_ABOVE, OWN, SESSIONS_ABOVE, definitions
+from callspan.stores.tables import bodies
+from callspan.stores.tables.contents import ContentNumbers, NewContent, pieces_of, run_end
+from callspan.stores.tables.database import Database, Dialect, Values, bound
+from callspan.stores.tables.facts import Table
+from callspan.stores.tables.payloads import PreparedCall
+from callspan.stores.tables.rows import Row
+from callspan.stores.tables.scores import ARITHMETIC, CALLS_ABOVE, OWN, SESSIONS_ABOVE, definitions
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031

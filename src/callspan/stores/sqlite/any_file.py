@@ -15,12 +15,12 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.stores.base import no_file
-from callspan.stores.bodies import DAMAGE, is_hash_of
-from callspan.stores.call_rows import json_of, owner_of_row, record_of, request_body, response_body, with_bodies
-from callspan.stores.database import Values
-from callspan.stores.facts import CALLS, TABLES, Table
-from callspan.stores.former_names import with_current_names
 from callspan.stores.sqlite.file import explaining, open_any
+from callspan.stores.tables.bodies import DAMAGE, is_hash_of
+from callspan.stores.tables.call_rows import json_of, owner_of_row, record_of, request_body, response_body, with_bodies
+from callspan.stores.tables.database import Values
+from callspan.stores.tables.facts import CALLS, TABLES, Table
+from callspan.stores.tables.former_names import with_current_names
 
 _UNREADABLE: Final = (sqlite3.Error, *DAMAGE, LookupError, ArithmeticError, RecursionError)
 """Exceptions raised for unreadable rows."""

@@ -17,21 +17,21 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from callspan.clock import monotonic_s
-from callspan.file_lock import try_lock, unlock
-from callspan.forks import in_child
 from callspan.record.events import Record
 from callspan.record.labels import label_of, labels, labels_in
-from callspan.stores import bodies
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.file_lock import try_lock, unlock
+from callspan.runtime.forks import in_child
 from callspan.stores.base import StoreError, on_error
-from callspan.stores.contents import ContentNumbers, NewContent
-from callspan.stores.database import Database, Dialect, Values, bound
-from callspan.stores.facts import TABLES, Table
-from callspan.stores.payloads import PreparedCall
-from callspan.stores.rows import Row
-from callspan.stores.scores import ARITHMETIC, CALLS_ABOVE, OWN, SESSIONS_ABOVE, definitions
 from callspan.stores.sqlite import file
 from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, inode_of, log_of, remedy, statuses
+from callspan.stores.tables import bodies
+from callspan.stores.tables.contents import ContentNumbers, NewContent
+from callspan.stores.tables.database import Database, Dialect, Values, bound
+from callspan.stores.tables.facts import TABLES, Table
+from callspan.stores.tables.payloads import PreparedCall
+from callspan.stores.tables.rows import Row
+from callspan.stores.tables.scores import ARITHMETIC, CALLS_ABOVE, OWN, SESSIONS_ABOVE, definitions
 
 _INHERITED: Final = "it was open when this process was forked, and SQLite has no locks in the child"
 _READERS_S: Final = 3.0

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
-from callspan.clock import monotonic_s
-from callspan.file_lock import make_private
 from callspan.record.formats import OtherFormatError, check_format
+from callspan.runtime.clock import monotonic_s
+from callspan.runtime.file_lock import make_private
 from callspan.stores.base import StoreError, check_layout, explained, no_file, on_error
 from callspan.stores.schema import APPLICATION_ID, MARKS, statements
 

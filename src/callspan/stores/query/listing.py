@@ -1,0 +1,190 @@
+"""Lists: the calls and sessions that a filter selects, in their order.
+
+A list is read page by page, each after the keys of the last row, so that few rows are in memory.
+"""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain, repeat
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from callspan.stores.base import CallIds
+from callspan.stores.query import filters
+from callspan.stores.query.filters import (
+    BOUNDS,
+    TOKENS,
+    CallFilter,
+    call_condition,
+    calls_from,
+    lowest_first,
+    scores_joined,
+    session_condition,
+)
+from callspan.stores.query.interrupted import exited_processes
+from callspan.stores.query.sums import WITHOUT_COST, WITHOUT_USAGE
+from callspan.stores.tables.database import Database, Dialect, Values
+
+_ROWS_AT_FIRST: Final = 500
+_IDS_AT_ONCE: Final = 20_000
+
+
+class _Query(NamedTuple):
+    """A sorted query. No two rows have the same sort keys, and none is NULL."""
+
+    columns: str
+    source: str
+    where: str
+    order: tuple[str, ...]
+    descending: bool = True
+
+    def sql(self, after: Mapping[str, str]) -> str:
+        """Return the SQL for columns and keys of the rows after the one with these key parameters, or of all rows."""
+        names, keys = ", ".join(f":{name}" for name in after), ", ".join(self.order)
+        where = f"{self.where} AND ({keys}) {'<' if self.descending else '>'} ({names})" if after else self.where
+        direction = "DESC" if self.descending else "ASC"
+        order = ", ".join(f"{key} {direction}" for key in self.order)
+        return f"SELECT {self.columns}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
+
+
+class Listing:
+    """The lists of one store. Safe from any thread that its database is."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def calls(self, selection: CallFilter) -> Iterator[CallIds]:
+        """Yield the ids of the calls to read, in order."""
+        return (
+            CallIds(*row[:2]) for row in self._in_pages(_query_of_calls(selection, self._database.dialect), selection)
+        )
+
+    def sessions(self, selection: CallFilter) -> Iterator[str]:
+        """Yield the ids of the sessions to read, in order."""
+        return (row[0] for row in self._in_pages(_query_of_sessions(selection, self._database.dialect), selection))
+
+    def condition(self, selection: CallFilter) -> tuple[str, Values]:
+        """Return the condition on calls `c` and its parameters."""
+        return call_condition(selection, self._database.dialect), self.parameters(selection)
+
+    def sessions_query(self, selection: CallFilter) -> tuple[_Query, Values]:
+        """Return the query for sessions in any order, and its parameters."""
+        query = _query_of_sessions(replace(selection, sort="start_ns"), self._database.dialect)
+        return query, self.parameters(selection)
+
+    def parameters(self, selection: CallFilter) -> Values:
+        """Return the parameters of the conditions of a selection."""
+        return {**filters.parameters(selection), **exited_processes(self._database, filters.processes(selection))}
+
+    def _in_pages(self, query: _Query, selection: CallFilter) -> Iterator[tuple[Any, ...]]:
+        """Yield a query's rows in order, page by page: drivers of servers hold all rows of a result in memory."""
+        values, limit, offset = self.parameters(selection), selection.limit, selection.offset
+        names = {f"last{number}": key for number, key in enumerate(query.order)}
+        last_keys: dict[str, object] = {}
+        # Only an unlimited query needs a small first page, for a fast start.
+        for size in chain((_ROWS_AT_FIRST if limit is None else _IDS_AT_ONCE,), repeat(_IDS_AT_ONCE)):
+            number = size if limit is None else min(size, limit)
+            sql = f"{query.sql(names if last_keys else {})} LIMIT {number} OFFSET {offset}"
+            rows = list(self._database.tuples(sql, {**values, **last_keys}))
+            yield from rows
+            limit, offset = None if limit is None else limit - len(rows), 0
+            if len(rows) < number or limit == 0:
+                return
+            last_keys = dict(zip(names, rows[-1][-len(names) :], strict=True))
+
+
+_NOTHING: Final = "CAST(NULL AS bigint)"
+_WITHOUT_END: Final = "c.session_id NOT IN (SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)"
+_OF_CALLS: Final = {
+    # Floating-point: a sum of integers overflows, and whole microdollars are exact to 9 billion dollars.
+    "cost": "sum(CAST({cost} AS double precision))",
+    "cost_rest": "CAST(sum({cost_rest}) AS bigint)",
+    "duration": f"""CASE WHEN max(CASE WHEN {_WITHOUT_END} THEN c.end_ns END) IS NOT NULL
+      THEN max(CASE WHEN {_WITHOUT_END} THEN coalesce(c.end_ns, c.start_ns) END) END""",
+    "tokens": f"CAST(sum({TOKENS}) AS bigint)",
+    "retries": "CAST(sum(c.retries) AS bigint)",
+    "unpriced": f"max(CASE WHEN {WITHOUT_COST} THEN 1 ELSE 0 END)",
+    "uncounted": f"max(CASE WHEN {WITHOUT_USAGE} THEN 1 ELSE 0 END)",
+}
+"""Aggregates over the calls of a session, to sort and filter sessions by. `duration` is the end of its last call,
+unknown if no call has ended; it is read only if the session has no end, otherwise an index suffices."""
+_LASTED: Final = "coalesce(max(ended), max(duration)) - coalesce(max(recorded), min(called))"
+_MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} | {
+    "duration": f"CASE WHEN {_LASTED} < 0 THEN 0 ELSE {_LASTED} END",
+    "cost": "max(cost) + (max(cost_rest) - max(cost_rest) % 1000000) / 1000000",
+    "cost_rest": "max(cost_rest) % 1000000",
+}
+_COLUMNS: Final = {
+    "cost_usd": ("cost", "cost_rest"),
+    "duration_ns": ("duration",),
+    "tokens": ("tokens",),
+    "retries": ("retries",),
+}
+"""The aggregates of each measure."""
+_LACKING: Final = {"max_cost_usd": "unpriced", "max_tokens": "uncounted"}
+"""The aggregates that mark incomplete sums, by field: a maximum matches no session with an incomplete sum."""
+
+
+def _query_of_calls(selection: CallFilter, dialect: Dialect) -> _Query:
+    """Return the query for the ids of calls and of their sessions."""
+    order, where = filters.sort_keys(selection, dialect), call_condition(selection, dialect)
+    return _Query("c.call_id, c.session_id", calls_from(selection), where, order, descending=selection.newest_first)
+
+
+def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
+    """Return the query for the ids of sessions, including those known only from their calls."""
+    condition = session_condition(selection, dialect)
+    of_sessions = condition or "1 = 1"
+    of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
+    names = _aggregates(selection)
+    null_columns = "".join(f", {_NOTHING} AS {name}" for name in names)
+    of_call_columns = "".join(
+        f", {_OF_CALLS[name].format(cost=dialect.cost, cost_rest=dialect.cost_rest)}" for name in names
+    )
+    measures = "".join(f", {_MEASURES[name]} AS {name}" for name in names)
+    # Calls are grouped first: an index has them in this order, and few rows remain to be joined.
+    sessions = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
+      SELECT s.session_id, s.start_ns AS recorded, {_NOTHING} AS called, s.end_ns AS ended{null_columns}
+        FROM sessions s WHERE {of_sessions}
+      UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{of_call_columns}
+        FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
+      GROUP BY session_id) listed"""
+    source = " ".join([sessions, *scores_joined(selection)])
+    order = [filters.known_first(name, selection) for name in _COLUMNS.get(selection.sort, ())]
+    if selection.sort == "score":
+        order = [lowest_first("score0.score", selection)]
+    where = " AND ".join(_of_session(selection, dialect)) or "1 = 1"
+    keys = (*order, "at", "listed.session_id")
+    return _Query("listed.session_id", source, where, keys, descending=selection.newest_first)
+
+
+def _aggregates(selection: CallFilter) -> list[str]:
+    """Return the names of the aggregates that sessions are sorted and filtered by."""
+    bounds = [measure for name, (measure, _) in BOUNDS.items() if getattr(selection, name) is not None]
+    names = [column for measure in (selection.sort, *bounds) for column in _COLUMNS.get(measure, ())]
+    return [*dict.fromkeys(names), *(flag for name, flag in _LACKING.items() if getattr(selection, name) is not None)]
+
+
+def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
+    """Yield the conditions on the calls, id, times and sums of sessions `listed`."""
+    if selection.ids:
+        yield filters.session_is_named(selection, "listed.session_id")
+    if selection.session_id is not None:
+        yield "listed.session_id = :session_id"
+    if selection.since_ns is not None:
+        yield "at >= :since_ns"
+    if selection.until_ns is not None:
+        yield "at > 0 AND at < :until_ns"
+    measures = {"cost_usd": "(cost, cost_rest)", "duration_ns": "duration", "tokens": "tokens"}
+    yield from filters.bounded(selection, measures)
+    yield from (f"{flag} = 0" for name, flag in _LACKING.items() if getattr(selection, name) is not None)
+    of_calls = "listed.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
+    if selection.errors is False:
+        yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
+    if (call_conditions := filters.conditions_on_calls(selection)) is not None:
+        yield of_calls.format("IN", call_condition(call_conditions, dialect))
+    yield from filters.session_scores(selection)

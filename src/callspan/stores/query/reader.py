@@ -1,0 +1,341 @@
+"""Reader: the query side of a store. Read-only; safe while others write."""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+import heapq
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import count, groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
+
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
+from callspan.record.tree import TreeLinks
+from callspan.stores.base import (
+    MAX_CALLS,
+    CallAggregates,
+    CallIds,
+    Content,
+    Entry,
+    Event,
+    History,
+    Run,
+    SessionSummary,
+    StepSums,
+    Summary,
+    start_of,
+)
+from callspan.stores.query import aggregates, filters, rewards, session_summaries
+from callspan.stores.query.filters import CallFilter
+from callspan.stores.query.history import follow
+from callspan.stores.query.interrupted import mark_unended
+from callspan.stores.query.listing import Listing
+from callspan.stores.query.rewards import Labels, Scores
+from callspan.stores.query.sums import TIMESTEP, checked_groupings, summed
+from callspan.stores.query.tree_links import tree_links
+from callspan.stores.tables.call_rows import call_of, read_calls, record_of
+from callspan.stores.tables.database import Database, Values, in_batches
+from callspan.stores.tables.erased import digest_of_id
+from callspan.stores.tables.facts import EVENTS, MESSAGES, OTHER_IDS, REWARDS, TABLES, TIMESTEPS, Table
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_R = TypeVar("_R", bound=Record)
+_EVERY: Final = CallFilter()
+_BETWEEN: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
+_READ_AT_ONCE: Final = 500
+"""Calls read together."""
+_SESSIONS_AT_ONCE: Final = 200
+_STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
+
+
+class Reader:
+    """Reads a SQLite file or a Postgres database. Sessions and calls are also found by a unique prefix of their id.
+
+    Close it after use, or use it in a `with` block.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """The database is closed with this."""
+        self._database = database
+        self._lists = Listing(database)
+        self.name = database.name
+        """The store's URL without its password."""
+
+    def version(self) -> str:
+        """Return a text that changes with every write."""
+        return self._database.version()
+
+    def close(self) -> None:
+        """Close the store."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        """Return the reader, which is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
+        self.close()
+
+    def calls(self, selection: CallFilter = _EVERY) -> Iterator[CallRecord]:
+        """Yield calls with their conversations, see `CallFilter.content`. Few are in memory at a time."""
+        ids = self._lists.calls(selection)
+        while call_ids := [call.call_id for call in islice(ids, _READ_AT_ONCE)]:
+            yield from map(mark_unended, read_calls(self._database, call_ids, selection.content))
+
+    def call(self, call_id: str) -> CallRecord | None:
+        """Return the call with this id or unique prefix, or None.
+
+        Also accepts its span id, response id, request id or trace id; of several calls it returns the first.
+        """
+        if not call_id:
+            return None
+        call_ids = self.ids_like("call", call_id)
+        columns = {"call_id": call_ids[0]} if len(call_ids) == 1 else dict.fromkeys(OTHER_IDS, call_id)
+        for column, ident in columns.items():
+            sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
+            row = next(self._database.rows(sql, {"id": ident}), None)
+            if row is not None:
+                return mark_unended(call_of(self._database, row))
+        return None
+
+    def history(self, call: CallRecord, *, limit: int = MAX_CALLS) -> History:
+        """Return the recorded calls before a call that continues a response or a conversation, at most `limit`.
+
+        `callspan.stores.query.history.whole_conversation` joins their messages.
+        """
+        return follow(self, call, limit)
+
+    def count_calls(self, selection: CallFilter = _EVERY) -> int:
+        """Return the number of calls that `calls` yields without a limit."""
+        where, values = self._lists.condition(selection)
+        sql = f"SELECT count(*) FROM calls c WHERE {where}"
+        return int(next(self._database.tuples(sql, values))[0])
+
+    def count_sessions(self, selection: CallFilter = _EVERY) -> int:
+        """Return the number of sessions that `sessions` yields without a limit."""
+        query, values = self._lists.sessions_query(selection)
+        sql = f"SELECT count(*) FROM {query.source} WHERE {query.where}"
+        return int(next(self._database.tuples(sql, values))[0])
+
+    def count_grouped_sessions(self, group_ids: Collection[str], selection: CallFilter = _EVERY) -> dict[str, int]:
+        """Return the number of sessions of each of these groups that `sessions` yields without limit, by `group_id`."""
+        (query, values), counts = self._lists.sessions_query(selection), dict[str, int]()
+        for condition, parameters in in_batches([*group_ids], "g.group_id"):
+            sql = f"""SELECT g.group_id, count(*) FROM {query.source}
+              JOIN sessions g ON g.session_id = listed.session_id
+             WHERE {query.where} AND {condition} GROUP BY g.group_id"""
+            counts.update(self._database.tuples(sql, {**values, **parameters}))
+        return counts
+
+    def ids(self, selection: CallFilter = _EVERY) -> Iterator[CallIds]:
+        """Yield the ids of the calls that `calls` yields without a limit, in any order."""
+        where, values = self._lists.condition(selection)
+        sql = f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}"
+        yield from map(CallIds._make, self._database.tuples(sql, values))
+
+    def ids_in(self, session_ids: Collection[str]) -> Iterator[CallIds]:
+        """Yield the ids of the calls of these sessions, in any order."""
+        for condition, parameters in in_batches([*session_ids]):
+            sql = f"SELECT call_id, session_id FROM calls WHERE {condition}"
+            yield from map(CallIds._make, self._database.tuples(sql, parameters))
+
+    def sessions(self, selection: CallFilter = _EVERY, *, call_labels: Sequence[str] = ()) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first by default. Those known only from their calls match no condition on labels.
+
+        `call_labels`: metadata keys; their values in the calls are read too, see `SessionSummary.call_labels`.
+        """
+        ids = self.listed_session_ids(selection)
+        while batch := list(islice(ids, _SESSIONS_AT_ONCE)):
+            yield from session_summaries.session_summaries(self._database, batch, call_labels)
+
+    def listed_session_ids(self, selection: CallFilter = _EVERY) -> Iterator[str]:
+        """Yield the ids of the sessions that `sessions` yields, in the same order."""
+        return self._lists.sessions(selection)
+
+    def session(self, session_id: str) -> SessionSummary | None:
+        """Return the session with this id or unique prefix, or None."""
+        matching_ids = self.ids_like("session", session_id)
+        return (
+            next(session_summaries.session_summaries(self._database, matching_ids)) if len(matching_ids) == 1 else None
+        )
+
+    def ids_like(self, kind: Literal["session", "call"], ident: str) -> list[str]:
+        """Return the id itself if there is such a session or call, else all ids that begin with it, the last first."""
+        if not ident:
+            return []
+        tables = ("sessions", "calls") if kind == "session" else ("calls",)
+        key = f"{kind}_id"
+        selects = (f"SELECT {key} FROM {table} WHERE {key} >= :low AND {key} < :high" for table in tables)
+        values = {"low": ident, "high": f"{ident}{chr(sys.maxunicode)}"}
+        matching_ids = [
+            stored_id for (stored_id,) in self._database.tuples(f"{' UNION '.join(selects)} ORDER BY 1 DESC", values)
+        ]
+        return [ident] if ident in matching_ids else matching_ids
+
+    def session_ids(self, selection: CallFilter = _EVERY) -> Iterator[str]:
+        """Yield the ids of the recorded sessions with these labels and start times, in any order."""
+        conditions = [text for name, text in _BETWEEN.items() if getattr(selection, name) is not None]
+        labels = filters.session_condition(selection, self._database.dialect)
+        where = " AND ".join([*conditions, *([] if labels is None else [labels])]) or "1 = 1"
+        sql = f"SELECT s.session_id FROM sessions s WHERE {where}"
+        yield from (row[0] for row in self._database.tuples(sql, self._lists.parameters(selection)))
+
+    def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the first words of each of these sessions on one line, if recorded.
+
+        They are from the first message of type `question`, else from the user's first text in the first call.
+        """
+        return session_summaries.first_words(self._database, session_ids)
+
+    def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
+        """Return the runs of calls and tools of each of these sessions, in order."""
+        return session_summaries.courses(self._database, session_ids)
+
+    def reward_curves(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """Return the cumulative reward (objective `reward`) after each reward, with its time, by session."""
+        curves: dict[str, Sequence[tuple[int, float]]] = {}
+        for condition, parameters in in_batches(session_ids):
+            curves |= rewards.reward_curve(self._database, condition, parameters)
+        return curves
+
+    def timestep(self, timestep_id: str) -> TimestepRecord | None:
+        """Return the timestep with this id or the application's own id (the first of several), or None."""
+        sql = "SELECT * FROM timesteps WHERE timestep_id = :id OR user_step_id = :id ORDER BY start_ns LIMIT 1"
+        row = next(self._database.rows(sql, {"id": timestep_id}), None)
+        return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
+
+    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
+        """Yield the timesteps of a session in the order of their positions."""
+        scores = self.timestep_scores(session_id)
+        sql = f"SELECT * FROM timesteps WHERE session_id = :id ORDER BY {_STEP_ORDER}"
+        for row in self._database.rows(sql, {"id": session_id}):
+            step = record_of(TIMESTEPS, row, TimestepRecord)
+            yield rewards.with_scores(step, scores.get(step.timestep_id, {}))
+
+    def call_scores(self, calls: Sequence[CallIds], objectives: Sequence[str]) -> Mapping[str, Scores]:
+        """Return the scores of each of these calls, its own or else its session's; calls without scores are left out.
+
+        A call also has the reward of its session.
+        """
+        return rewards.scores_of_calls(self._database, calls, objectives)
+
+    def call_labels(self, calls: Sequence[CallIds], objectives: Sequence[str]) -> Mapping[str, Labels]:
+        """Return the labels of each of these calls by objective, its own or else its session's."""
+        return rewards.labels_of_calls(self._database, calls, objectives)
+
+    def score_labels(self, session_ids: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """Return, by session and objective, the label that all its values share, its calls' values included."""
+        return rewards.labels_of_scores(self._database, session_ids)
+
+    def rated_ids(self, kind: Literal["session", "call"], ids: Sequence[str]) -> Collection[str]:
+        """Return the ids that a human has rated, of a session also if one of its calls was; tags do not count."""
+        return rewards.rated_ids(self._database, kind, ids)
+
+    def timestep_scores(self, session_id: str, *, excluding: Collection[str | None] = ()) -> Mapping[str, Scores]:
+        """Return the scores of each timestep that has any. Rewards of nested timesteps count in it.
+
+        Rewards of the timesteps in `excluding` do not count in their ancestors.
+        """
+        return rewards.scores_of_steps(
+            self._database, session_id, [timestep_id for timestep_id in excluding if timestep_id is not None]
+        )
+
+    def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the position of each timestep of these sessions, by the timestep's id.
+
+        Positions count all timesteps of a session from 0, by start, then id; `index` counts within a process.
+        """
+        positions: dict[str, int] = {}
+        for condition, parameters in in_batches(session_ids):
+            sql = f"SELECT session_id, timestep_id FROM timesteps WHERE {condition} ORDER BY session_id, {_STEP_ORDER}"
+            for _, steps in groupby(self._database.tuples(sql, parameters), itemgetter(0)):
+                positions.update(zip((step_id for _, step_id in steps), count(), strict=False))
+        return positions
+
+    def events(self, session_id: str | None, *, since_ns: int | None = None) -> Iterator[Event]:
+        """Yield events, messages and rewards of a session by time, unbuffered.
+
+        None: only records outside of sessions. `since_ns`: only at this Unix time or later, in nanoseconds.
+        """
+        condition, parameters = "session_id IS NULL", dict[str, object]()
+        if session_id is not None:
+            condition, parameters = "session_id = :id", {"id": session_id}
+        run_ids = self._database.tuples(
+            f"SELECT event_id FROM events WHERE {condition} AND {aggregates.ANNOUNCED}", parameters
+        )
+        announced = {start_id(event_id) for (event_id,) in run_ids}
+        if since_ns is not None:
+            condition, parameters = f"{condition} AND time_ns >= :since", parameters | {"since": since_ns}
+        streams: tuple[Iterator[Event], ...] = (
+            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, condition, parameters)),
+            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, condition, parameters)),
+            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, condition, parameters)),
+        )
+        for record in heapq.merge(*streams, key=aggregates.event_order):
+            if not isinstance(record, EventRecord) or record.event_id not in announced:
+                yield record
+
+    def entries(self, session_id: str, *, since_ns: int | None = None, content: Content = "all") -> Iterator[Entry]:
+        """Yield the calls and events of a session in the order of their start. For the parameters see `CallFilter`."""
+        selection = CallFilter(session_id=session_id, newest_first=False, since_ns=since_ns, content=content)
+        return heapq.merge(self.calls(selection), self.events(session_id, since_ns=since_ns), key=start_of)
+
+    def tree_links(self, session_id: str, until_ns: int) -> Iterator[TreeLinks]:
+        """Yield the tree links of all timesteps of a session, and of its calls and events before a time."""
+        return tree_links(self._database, session_id, until_ns)
+
+    def _children(self, table: Table, condition: str, parameters: Values) -> Iterator[Values]:
+        order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
+        return self._database.rows(
+            f"SELECT * FROM {table.name} WHERE {condition} ORDER BY {order}, {table.key}", parameters
+        )
+
+    def rewards(self, call: CallRecord | None = None) -> Iterator[RewardRecord]:
+        """Yield rewards and feedback, newest first. `call`: only for this call."""
+        where, parameters = ("", {}) if call is None else ("WHERE call_id = :id", {"id": call.call_id})
+        sql = f"SELECT * FROM rewards {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
+        return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, parameters))
+
+    def summary(
+        self, by: str | Sequence[str], selection: CallFilter = _EVERY, *, latencies: bool = True
+    ) -> Iterator[Summary]:
+        """Yield sums over groups of calls, largest group first. Percentiles are the slowest part and optional.
+
+        A call is in the group of each value of a list in its metadata, as filters find it.
+
+        `by` is a `Grouping` or `meta:KEY`, or several; empty: all calls form one group. Raises ValueError for anything
+        else.
+        """
+        where, values = self._lists.condition(selection)
+        groups = summed(self._database, checked_groupings(by), where, values, latencies=latencies)
+        yield from (summary for summary, _ in groups)
+
+    def step_sums(self, session_id: str) -> Mapping[str, StepSums]:
+        """Return the sums over the calls of each timestep of a session, by the timestep's id."""
+        where, values = "c.session_id = :id AND c.timestep_id IS NOT NULL", {"id": session_id}
+        context = "max(c.input_tokens) AS context_tokens"
+        return {
+            str(sums.key): StepSums(
+                **{name: getattr(sums, name) for name in CallAggregates.__struct_fields__},
+                context_tokens=cast("int | None", row["context_tokens"]),
+            )
+            for sums, row in summed(self._database, [TIMESTEP], where, values, extra_columns=[context])
+        }
+
+    def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
+        """Yield the records of a type with these full ids, without bodies, in any order."""
+        table = TABLES[str(kind.__struct_config__.tag)]
+        for condition, parameters in in_batches(ids, table.key):
+            for row in self._database.rows(f"SELECT * FROM {table.name} WHERE {condition}", parameters):
+                yield record_of(table, row, kind)
+
+    def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
+        """Return whether the session or call with this full id was erased."""
+        sql = "SELECT 1 FROM erased WHERE id = :id"
+        return next(self._database.tuples(sql, {"id": digest_of_id(kind, ident)}), None) is not None

@@ -1,0 +1,1 @@
+"""Tables: the columns, rows and contents of records, and the database that has them."""

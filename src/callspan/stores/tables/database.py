@@ -1,0 +1,188 @@
+"""Database: a connection to a SQLite file or a Postgres database, and everything that differs between the two.
+
+The reader, the writer and the removal use the same SQL for both.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from callspan.record.events import Record
+from callspan.record.plain_json import clean
+from callspan.stores.tables.facts import Table
+from callspan.stores.tables.rows import Row
+from callspan.stores.tables.scores import Arithmetic
+
+if TYPE_CHECKING:
+    from callspan.stores.tables.contents import ContentNumbers, NewContent
+    from callspan.stores.tables.payloads import PreparedCall
+
+Values: TypeAlias = Mapping[str, object]
+"""A row by column name, or the values of `:name` parameters."""
+NO_VALUES: Final[Values] = {}
+_AT_ONCE: Final = 200
+"""Ids per query. Few, so that the next query finds the pages of these sessions in SQLite's cache."""
+
+
+class Dialect(NamedTuple):
+    """SQL fragments of one kind of database, for calls `c` and their contents `t`, with `{…}` to fill in.
+
+    Both kinds define the function `callspan_label(metadata, key)`, see `label_of` in `callspan.record.labels`.
+    """
+
+    minute: str
+    """The UTC minute, such as `2026-11-20T08:05Z`."""
+    cost: str
+    """The cost of a call in whole microdollars, rounded down; NULL without a cost."""
+    cost_rest: str
+    """The whole picodollars of a call beyond `cost`."""
+    array: str
+    """The `{values}` of a group as JSON array text."""
+    items: str
+    """The strings in the JSON array `:items`."""
+    contains: str
+    """Whether a `{text}` contains a case-folded `{part}`."""
+    in_sessions: str
+    """Whether the session `s` of a call matches a `{condition}`."""
+    has_message: str
+    """Whether any message of a call `c`, in contents `t`, matches the condition `{contains}`."""
+    is_deflated: bool
+    """Whether the column `data` of contents is compressed."""
+    has: str
+    """Whether the metadata value at `{at}` (column, key) is the text `{value}` or a list that contains it."""
+    label_at: str
+    """The metadata value at `{at}` (column, key), to group calls by; NULL without one."""
+    label_in: str
+    """As `label_at`, for a metadata key with its own `{column}`."""
+    labels: str
+    """One row per distinct `value` of such a `{label}`: the items of a list, or the value itself."""
+    arithmetic: Arithmetic
+    """How values of rewards are added and rounded."""
+    has_score: str
+    """Whether a call `c` reaches `:min_score` for an `{objective}`, by its own score or, without one, its session's."""
+    in_scored: str
+    """Whether the query `{sessions}` returns the session of a call `c`."""
+    scores: Mapping[str, str]
+    """The queries that define the rows of `session_scores` and `call_scores`, by table."""
+    temporary: str
+    """The statement that makes the temporary table `{name}` of ids for a transaction; it may exist with rows."""
+
+
+class Database(ABC):
+    """A connection for one thread at a time. SQL has `:name` parameters.
+
+    Raises StoreError for errors with advice, else the driver's errors.
+    """
+
+    dialect: ClassVar[Dialect]
+    """The SQL specific to this kind of database."""
+    name: str
+    """The store's URL without its password."""
+    remedy: str
+    """Advice for a damaged record."""
+    rejects: ClassVar[tuple[type[Exception], ...]]
+    """Exceptions that mean that a record can never be stored."""
+    connection: Any
+    """The driver's connection."""
+
+    def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
+        """Yield the rows of a query."""
+        with self._explaining():
+            yield from self._execute(sql, bound(values), by_name=True)
+
+    def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query as plain tuples."""
+        with self._explaining():
+            yield from self._execute(sql, bound(values))
+
+    def run(self, sql: str, values: Values = NO_VALUES) -> int:
+        """Run a statement; return the number of rows that it changed."""
+        with self._explaining():
+            return int(self._execute(sql, bound(values)).rowcount)
+
+    @abstractmethod
+    def run_many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Run a statement once for each of these rows of parameters."""
+
+    @abstractmethod
+    def transaction(self, *, exclusive: bool = False) -> AbstractContextManager[object]:
+        """Commit the block's writes, or roll them back if it raises. `exclusive`: deliveries wait until its end."""
+
+    @abstractmethod
+    def try_lock(self, name: str) -> bool:
+        """Take the lock of this name until the connection is closed; return False if another process has it."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Return a text that changes with every write."""
+
+    @abstractmethod
+    def connections(self) -> str | None:
+        """Return how many of the server's connections are in use, as a sentence; None for a file."""
+
+    @abstractmethod
+    def finish(self, *, vacuum: bool = False) -> str | None:
+        """Remove deleted bytes from the disk, with `vacuum` also copies in pages that are in use.
+
+        Return the reason if that failed, else None. Servers do this by themselves.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    @abstractmethod
+    def delivery(self, records: Sequence[Record]) -> AbstractContextManager[None]:
+        """Return the transaction that writes these records."""
+
+    def lock(self, names: Iterable[str]) -> None:
+        """Hold these names until the transaction ends; other writers of one of them wait."""
+        del names  # SQLite has one writer at a time
+
+    @abstractmethod
+    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, ContentNumbers]:
+        """Return the numbers of contents by owner of these calls."""
+
+    def forget_numbers(self, owner: str) -> None:
+        """Forget an owner's numbers, because some of its contents were deleted."""
+        del owner  # Postgres reads them for each delivery
+
+    @abstractmethod
+    def add_contents(self, new: Sequence[NewContent]) -> None:
+        """Insert contents."""
+
+    @abstractmethod
+    def insert(self, table: Table, rows: Sequence[Row]) -> None:
+        """Insert rows into a table; a row with an existing key is ignored."""
+
+    @abstractmethod
+    def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
+        """Return a cursor over the rows of a statement: tuples, or mappings by column name if `by_name`."""
+
+    @abstractmethod
+    def _explaining(self) -> AbstractContextManager[None]:
+        """Return a context manager that replaces known errors by a StoreError with advice."""
+
+
+def bound(values: Values) -> dict[str, Any]:
+    """Return the values of parameters, with invalid characters replaced as in records, see `clean`."""
+    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def items(ids: Iterable[str]) -> Values:
+    """Return the parameter of `Dialect.items`."""
+    return {"items": msgspec.json.encode([*map(clean, ids)]).decode()}
+
+
+def in_batches(ids: Sequence[object], key: str = "session_id") -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield conditions that a column equals one of these ids, with parameters, in batches of ids."""
+    for start in range(0, len(ids), _AT_ONCE):
+        parameters: dict[str, object] = {
+            f"id{number}": ident for number, ident in enumerate(ids[start : start + _AT_ONCE])
+        }
+        yield f"{key} IN ({', '.join(f':{name}' for name in parameters)})", parameters
