@@ -211,6 +211,21 @@ def test_equal_calls_at_once_are_each_recorded_once_and_whole(tmp_path: Path, se
     assert all(bytes(call.request.body) and call.response and bytes(call.response.body) for call in calls)
 
 
+def test_answer_leaves_its_nearest_counters_to_another_that_has_no_choice(tmp_path: Path) -> None:
+    first, second = (events for events in zip(*[iter(at_once(2, random.Random(1)))] * 3, strict=True))
+    start_ns = first[0]["time_ns"]
+    starts_ms, counted_ms, answered_ms = (0, 12), (5, 12.5), (10, 20)
+    events = [
+        event | {"time_ns": start_ns + int(time_ms * 1_000_000)}
+        for times, kind in ((starts_ms, 0), (counted_ms, 1), (answered_ms, 2))
+        for time_ms, event in zip(times, (first[kind], second[kind]), strict=True)
+    ]
+    receivers = Receivers(tmp_path / "receivers")
+    assert receivers.send(without_ids(events))
+    assert len(receivers.calls) == 2
+    assert len({call.usage.input_tokens for call in receivers.calls.values()}) == 1
+
+
 def test_no_order_or_restart_changes_a_call_of_codex(tmp_path: Path) -> None:
     check(tmp_path, "codex_exec", "codex", OF_CODEX, 24)
 
