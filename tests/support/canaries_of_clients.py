@@ -53,6 +53,8 @@ class Wire(NamedTuple):
     api: str
     headers: dict[str, str]
     stream_path: str = ""
+    sdk: str = ""
+    """The user agent of its SDK. Bytes that pass unread do not show that a request is a call, so it has to."""
 
 
 WIRES: Final = {
@@ -62,8 +64,8 @@ WIRES: Final = {
         f"/v1beta/models/m:streamGenerateContent?alt=sse&key={QUERY_KEY}",
     ),
     "b": Wire("/model/us.amazon.nova-micro-v1:0/converse", "converse", SIGNED, "/model/m/converse-stream"),
-    "c": Wire(f"/{PATH_KEY}/v2/chat", "cohere_chat", {"authorization": f"Bearer {BEARER}"}),
-    "o": Wire("/api/chat", "ollama_chat", {"authorization": f"Bearer {BEARER}"}),
+    "c": Wire(f"/{PATH_KEY}/v2/chat", "cohere_chat", {"authorization": f"Bearer {BEARER}"}, sdk="cohere/5.0"),
+    "o": Wire("/api/chat", "ollama_chat", {"authorization": f"Bearer {BEARER}"}, sdk="ollama-python/0.5"),
     "h": Wire(f"/v1/chat/completions?page={QUERY}", "chat", {"authorization": f"Bearer {HUGGING_KEY}", **PROXIED}),
 }  # fmt: skip
 Way = Callable[[Any, Any], object]
@@ -135,6 +137,8 @@ def other_code(c: Program) -> None:
                 body = {**c.body(wire.api, of), "stream": name in STREAMED}
                 body |= body.pop("extra_body", {})
                 headers = {**wire.headers, "x-internal": HEADER}
+                if name == "raw" and wire.sdk:
+                    headers["user-agent"] = wire.sdk
                 with suppress(Exception):
                     way(client, client.build_request("POST", path, json=body, headers=headers))
                 client.close()
