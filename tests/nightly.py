@@ -130,6 +130,9 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/calls/test_realtime.py": {
         "test_end_is_recorded_once": 8,
     },
+    "tests/calls/test_requests_and_aiohttp.py": {
+        "test_body_without_a_length_is_read_to_its_end": 8,
+    },
     "tests/calls/test_settings.py": {
         "test_arguments_precede_variables_and_defaults": 20,
         "test_invalid_variables_are_ignored": 18,
@@ -308,6 +311,9 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_last_hour_without_failures_counts_none": 0,
         "test_missing_answer_is_a_mark": 3,
         "test_vectors_are_an_answer": 0,
+    },
+    "tests/wire/test_addresses.py": {
+        "test_answer_of_another_program_withdraws_the_call": 26,
     },
     "tests/wire/test_every_wire_shown.py": {
         "test_command_and_page_show_all_words": 6,
