@@ -197,19 +197,20 @@ def session_record(session: Session) -> SessionRecord:
     is_inner = session.is_remote or any(other is not session for other in session.episode.open_sessions())
     if session.is_update and is_inner:
         return record
-    # The process too: another one may have had the session meanwhile.
+    # Absent fields keep the values of the first start, which the store may lack if that has ended.
+    user_id = identity.user_id if session.is_update else identity.user_id or label_of(session.info, "user_id")
     record = msgspec.structs.replace(
         record,
+        user_id=user_id,
         start_ns=session.start_ns,
         resumed_ns=session.start_ns,
+        # Another process may have had the session meanwhile.
         host=_host(),
         pid=os.getpid(),
         process=own_identity(),
     )
     if session.is_update:
-        return record  # Absent fields keep the values of the first start, which the store may lack if that has ended.
-    user_id = identity.user_id or label_of(session.info, "user_id")
-    record = msgspec.structs.replace(record, user_id=user_id)
+        return record
     return with_span_ids(record, session.span)
 
 

@@ -265,7 +265,7 @@ def _read_failed(reader: _Reader, error: BaseException) -> None:
 
 
 def _breaking(args: tuple[Any, ...], error: Any, _: object) -> None:
-    reader = STREAMS.get(_buffer_of(args[0])) if STREAMS.states else None
+    reader = _reader_of(args, error, _)
     if reader is not None and isinstance(error, BaseException):
         reader.observer.broken(error)
 
