@@ -12,6 +12,8 @@ import base64
 from io import BytesIO
 from typing import Any, Final
 
+import msgspec
+
 from callspan import private_names as names
 from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooked_sdks.bedrock_errors import fail
@@ -32,10 +34,18 @@ _MAX_BYTES: Final = 8 << 20
 
 def wire_json(value: Any) -> Any:
     """Return what botocore parsed as on the wire, where bytes are base64; as a copy."""
+    try:
+        return msgspec.to_builtins(value)
+    except (TypeError, ValueError):
+        return _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    """Return the same of what an application made with types of its own, which stay."""
     if isinstance(value, dict):
-        return {key: wire_json(item) for key, item in value.items()}
+        return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [wire_json(item) for item in value]
+        return [_copied(item) for item in value]
     return base64.b64encode(value).decode() if isinstance(value, bytes | bytearray) else value
 
 

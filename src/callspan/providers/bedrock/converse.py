@@ -145,7 +145,7 @@ def _index(payload: Json) -> int | None:
 
 def _identity(member: object) -> str | None:
     """Return the id of a tool, which its start states, and perhaps its pieces."""
-    return word(member, _ID)
+    return word(member, _ID) if isinstance(member, dict) else None  # most pieces are texts
 
 
 def _grow(block: Json, key: str, value: object) -> bool:
