@@ -129,7 +129,6 @@ def clients(provider: ScriptedProvider) -> Iterator[Clients]:
     with closing(Clients(provider)) as made:
         gc.freeze()  # each capture collects garbage, of which the SDKs' modules have none
         yield made
-        gc.unfreeze()
 
 
 def ended(seen: Capture) -> list[CallRecord]:
