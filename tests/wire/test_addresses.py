@@ -358,6 +358,69 @@ def test_resource_in_a_path_names_the_model(arn: str, encode: Any, seen: Capture
     assert [(call.api, call.request.model) for call in seen.records] == [("converse", arn)]
 
 
+INVOKED: Final[dict[str, tuple[Json, Json, str, str | None]]] = {
+    # a body and its answer, the API that they are of, and the text of the answer
+    "Cohere's reranking": (
+        {"query": "Gate?", "documents": ["Gate 9", "Noon"], "top_n": 1, "api_version": 2},
+        {"results": [{"index": 0, "relevance_score": 0.9}]}, "rerank", "0.9 [0] Gate 9",
+    ),
+    "Cohere's reranking of objects": (
+        {"query": "Gate?", "documents": [{"text": "Gate 9"}]}, {"results": [{"index": 0, "relevance_score": 0.9}]},
+        "rerank", "0.9 [0] Gate 9",
+    ),
+    "Cohere's chat": (
+        {"message": "Gate?", "documents": [{"title": "Gates", "snippet": "Gate 9"}]},
+        {"text": "Nine.", "generation_id": "g1", "finish_reason": "COMPLETE"}, "invoke_model", "Nine.",
+    ),
+    "Cohere's turn of tools": (
+        {"message": "", "tool_results": [{"call": {"name": "gates"}, "outputs": [{"gate": 9}]}]},
+        {"text": "Nine.", "generation_id": "g1", "finish_reason": "COMPLETE"}, "invoke_model", "Nine.",
+    ),
+    "Cohere's pictures": (
+        {"images": ["data:image/png;base64,AA=="], "input_type": "image"},
+        {"id": "e1", "embeddings": [[0.1]], "response_type": "embeddings_floats"}, "invoke_embeddings", None,
+    ),
+    "Cohere's parts": (
+        {"inputs": [{"content": [{"type": "text", "text": "Hi"}]}], "input_type": "search_query"},
+        {"id": "e1", "embeddings": {"float": [[0.1]]}}, "invoke_embeddings", None,
+    ),
+    "Titan's picture": (
+        {"inputImage": "AA==", "embeddingConfig": {"outputEmbeddingLength": 256}},
+        {"embedding": [0.1], "inputTextTokenCount": 0}, "invoke_embeddings", None,
+    ),
+    "a video of TwelveLabs": (
+        {"inputPrompt": "What happens?", "mediaSource": {"s3Location": {"uri": "s3://films/1.mp4"}}},
+        {"message": "A train leaves.", "finishReason": "stop"}, "invoke_model", "A train leaves.",
+    ),
+    "a text of TwelveLabs": (
+        {"inputType": "text", "inputText": "A train"}, {"data": [{"embedding": [0.1]}]}, "invoke_embeddings", None,
+    ),
+    "a text of TwelveLabs, in an object": (
+        {"inputType": "text", "text": {"inputText": "A train"}}, {"data": [{"embedding": [0.1]}]},
+        "invoke_embeddings", None,
+    ),
+    "a picture without a prompt": ({"image": "AA=="}, {"images": ["AA=="], "seeds": [1]}, "invoke_model", None),
+    "Claude": ({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": TURNS},
+        {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Nine."}]}, "messages", "Nine.",
+    ),
+    "a chat": ({"messages": TURNS}, {"choices": [{"message": {"role": "assistant", "content": "Nine."}}]},
+        "chat_completions", "Nine.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["m-1", RESOURCES[0]])
+@pytest.mark.parametrize("case", INVOKED)
+def test_body_tells_what_an_invoked_model_is_asked_for(case: str, model: str, seen: Capture) -> None:
+    """Behind a gateway nothing else tells: the path has no more than a model, which may be the id of a profile."""
+    body, answer, api, words = INVOKED[case]
+    with httpx.Client(base_url=HOST, transport=answering(json_of(answer))) as client:
+        client.post(f"/proxy/model/{model}/invoke", json=body)
+    (call,) = seen.records
+    assert (call.api, call.provider, call.request.model, call.text) == (api, "aws.bedrock", model, words)
+    assert (call.outcome, call.response and call.response.unrecognized) == ("success", False)
+
+
 def test_databricks_answers_tell_what_is_served(seen: Capture) -> None:
     address = "https://dbc-1.cloud.databricks.com/serving-endpoints/agent/invocations"
     answers = [exchange("chat_completions")[2], exchange("embeddings")[2], {"messages": TURNS}, {"predictions": [1]}]

@@ -116,7 +116,7 @@ WIRE_WORDS: Final = frozenset(
     frame_duration_ms frequencyPenalty frequency_penalty from from_ function functionCall functionCallingConfig
     functionCalls functionDeclarations functionResponse functionResponses function_call function_call_arguments
     function_calling_config function_calls function_citation function_declarations function_names function_response
-    function_responses function_result functions gcsUri gcs_uri generate generate_content generate_summary
+    function_responses function_result functions gcsUri gcs_uri gemini generate generate_content generate_summary
     generatedImages generated_images generated_text generated_token_count generated_tokens generating generation
     generationComplete generationConfig generationOutputConfig generation_complete generation_config generation_id
     generation_output_config generation_token_count generations get_page_text goAway go_away google googleMapsUri
@@ -143,84 +143,84 @@ WIRE_WORDS: Final = frozenset(
     include_usage incomplete incomplete_details index inferenceConfig inference_geo initialDelay
     initialHistoryInClientContent initial_delay initial_history_in_client_content initial_input_tokens inlineData
     inline_data inlinedRequests inlined_requests input inputAssessment inputAudioTranscription inputImage
-    inputSchema inputText inputTextTokenCount inputTokenCount inputTokens inputTranscription input_audio
-    input_audio_format input_audio_noise_reduction input_audio_seconds input_audio_tokens input_audio_transcription
-    input_dataset_id input_examples input_fidelity input_file input_file_id input_image input_image_mask
-    input_image_tokens input_json_delta input_length input_schema input_text input_text_tokens input_token_count
-    input_token_details input_token_ids input_tokens input_tokens_by_modality input_tokens_details
-    input_transcription input_transformations input_type inputs instances instructions int int8 integer interaction
-    interactionStatus interaction_id interaction_status interactions interimInputTranscription
-    interim_input_transcription internalServerException interpreting interrupt_response interrupted invalid
-    invocationArn invocationMetrics invokeModel invoke_embeddings invoke_model invokedModelId is_deprecated is_done
-    is_draft is_error is_experimental is_file_update is_new is_open is_said is_search_required is_started
-    is_unknown item item_id items iterations jailbreaking javascript_exec jitter job_id jpg json jsonPath
-    jsonSchema json_path json_schema k keep keep_alive key keys keywords kmsKeyId known_speaker_names
-    known_speaker_references label labels language languageAuto languageCode languageCodes languageHints
-    language_auto language_code language_codes language_hints languages last lastConsumedClientMessageIndex
-    lastModifiedTime lastPage last_consumed_client_message_index last_id last_page latLng lat_lng latency latencyMs
-    latitude law left_click left_click_drag left_mouse_down left_mouse_up length_penalty level levels library_ids
-    license limit line lines list list_tabs live live_view_url llm_ranker load_duration location logProbability
-    logProbabilitySum log_probability log_probability_sum logic logicWarning logit_bias logits_all logprob logprobs
-    logprobsResult logprobs_result logs longitude low_vram main_gpu managedWordLists manualMode manual_mode maps
-    markup mask match max maxDelay maxItems maxLength maxOutputTokens maxProperties maxResults maxTokenCount
-    maxTokens max_characters max_completion_tokens max_content_tokens max_delay max_gen_len max_items max_length
-    max_new_tokens max_num_results max_output_length max_output_tokens max_properties max_response_output_tokens
-    max_results max_rounds max_spans max_speakers max_tokens max_tokens_to_sample max_tool_calls max_total_tokens
-    max_uses maximum maximumRemoteCalls maximum_remote_calls mcp mcp_approval_request mcp_call mcp_call_arguments
-    mcp_list_tools mcp_server_name mcp_servers md mediaChunks mediaId mediaProcessing mediaResolution media_chunks
-    media_id media_processing media_resolution media_type median memory_limit message messageIndex messageStart
-    messageStop message_delta message_start message_stop messages meta metadata metadata_filter method metrics
-    middle_click mimeType mime_type min minItems minLength minProperties min_completion_tokens min_items min_length
-    min_new_tokens min_p min_properties min_speakers min_tokens minimum mirostat mirostat_eta mirostat_tau
-    misalignment modalities modality mode model modelArmorConfig modelArn modelId modelInput modelName modelOutput
-    modelRoutingPreference modelSelectionConfig modelStage modelStatus modelStreamErrorException
-    modelTimeoutException modelTurn modelVersion model_armor_config model_id model_name model_output
-    model_parameters model_routing_preference model_selection_config model_stage model_status model_turn
-    model_version models moderation moderation_details moderation_llm_v1 moderation_llm_v2 moderation_stage month
-    mouse_move mp3 multiSpeakerVoiceConfig multi_speaker_voice_config multipleOf n name namespace
-    native_finish_reason naturalLanguage navigate negativePrompt negative_prompt network network_policy never
-    newHandle new_handle new_lines new_start new_tab nextToken noTranslations no_speech_prob noise_reduction none
-    normalize not not_finished null nullValue null_value nullable numTokens num_batch num_cached_tokens num_ctx
-    num_eval_hard_negatives num_eval_queries num_eval_relevant_passages num_eval_turns num_gpu num_hits num_keep
-    num_lines num_predict num_requests num_search_queries num_thread num_tokens num_train_hard_negatives
-    num_train_queries num_train_relevant_passages num_train_turns numa number numberOfImages numberValue
-    number_of_images number_value numericValue numeric_value nvext oauth_config obfuscation object offset_ms
-    oidc_config old_lines old_start oneOf operation options order originalMessage originalStatusCode
-    original_input_tokens outPaintingParams outcome outliers output outputAssessments outputAudioTranscription
-    outputCompressionQuality outputConfig outputDataConfig outputDimensionality outputGcsUri outputMimeType
-    outputScope outputText outputTokenCount outputTokens outputTranscription outputUriPrefix output_audio
-    output_audio_format output_audio_tokens output_audio_transcript output_audio_transcription output_compression
-    output_compression_quality output_config output_dataset_id output_dimension output_dimensionality output_dtype
-    output_expires_after output_file_id output_format output_gcs_uri output_ids output_image output_image_tokens
-    output_index output_mime_type output_modalities output_schema output_text output_text_tokens
-    output_token_details output_token_ids output_tokens output_tokens_by_modality output_tokens_details
-    output_transcription output_uri_prefix output_video outputs oversized_image overwrittenThreshold
-    overwritten_threshold p pageNumber pageSpan page_age page_number page_options page_span pages
-    parallel_ai_search parallel_ai_search_config parallel_tool_calls param parameter_definitions parameters
-    parametersJsonSchema parameters_json_schema params parsed parsed_arguments part partIndex partMetadata
-    part_index part_metadata partialArgs partial_args partial_arguments partial_image_b64 partial_image_index
-    partial_images partial_json parts path pattern patternProperties pause_after_compaction paused_seconds pdf
-    penalize_newline pending_safety_checks performanceConfig performanceConfigLatency performance_config
-    personGeneration person_generation personality phase photoUri photo_uri pii piiEntities placeAnswerSources
-    placeId place_answer_sources place_id places png points policy policyVersionArn positivePromptSafetyAttributes
-    positive_prompt_safety_attributes post_instructions preamble prebuiltVoiceConfig prebuilt_voice_config
-    predicted_n prediction predictions prefill prefix prefixItems prefix_mismatch_behavior prefix_padding_ms
-    premises presencePenalty presence_penalty previous_interaction_id previous_item_id previous_message_id
-    previous_response_id prewarm proactiveAudio proactiveVideo proactive_audio proactive_video proactivity
-    probabilities probability probabilityScore probability_score processing processing_status program
-    projectIdentifier project_id prominentPeople prominent_people prompt promptAttack promptFeedback promptRouter
-    promptTemplateName promptTokenCount promptTokenDetails promptTokens promptTokensDetails promptVariables
-    prompt_audio_seconds prompt_cache_breakpoint prompt_cache_diagnostics prompt_cache_hit_tokens prompt_cache_key
-    prompt_cache_options prompt_cache_retention prompt_eval_count prompt_eval_duration prompt_feedback
-    prompt_logprobs prompt_mode prompt_n prompt_template_name prompt_time prompt_token_count prompt_token_details
-    prompt_tokens prompt_tokens_details prompt_variables pronunciation_dict properties propertyNames
-    propertyOrdering property_ordering provider_specific_fields publicationDate publication_date qualifiers quality
-    queries query questions queue_time queued radius ragChunk rag_chunk rag_corpora rag_corpus rag_file_ids
-    rag_resources rag_retrieval_config rag_store_config raiFilteredReason rai_filtered_reason random_seed
-    rank_fields rank_service ranker ranking ranking_config ranking_options rate rate_limits raw readOnly
-    read_console read_network read_only read_page realtime realtimeInput realtime_input realtime_translations
-    reason reasoning reasoningContent reasoningText reasoningTokens reasoning_content reasoning_details
-    reasoning_effort reasoning_format reasoning_logprobs reasoning_model reasoning_output_tokens
+    inputPrompt inputSchema inputText inputTextTokenCount inputTokenCount inputTokens inputTranscription inputType
+    input_audio input_audio_format input_audio_noise_reduction input_audio_seconds input_audio_tokens
+    input_audio_transcription input_dataset_id input_examples input_fidelity input_file input_file_id input_image
+    input_image_mask input_image_tokens input_json_delta input_length input_schema input_text input_text_tokens
+    input_token_count input_token_details input_token_ids input_tokens input_tokens_by_modality
+    input_tokens_details input_transcription input_transformations input_type inputs instances instructions int
+    int8 integer interaction interactionStatus interaction_id interaction_status interactions
+    interimInputTranscription interim_input_transcription internalServerException interpreting interrupt_response
+    interrupted invalid invocationArn invocationMetrics invokeModel invoke_embeddings invoke_model invokedModelId
+    is_deprecated is_done is_draft is_error is_experimental is_file_update is_new is_open is_said
+    is_search_required is_started is_unknown item item_id items iterations jailbreaking javascript_exec jitter
+    job_id jpg json jsonPath jsonSchema json_path json_schema k keep keep_alive key keys keywords kmsKeyId
+    known_speaker_names known_speaker_references label labels language languageAuto languageCode languageCodes
+    languageHints language_auto language_code language_codes language_hints languages last
+    lastConsumedClientMessageIndex lastModifiedTime lastPage last_consumed_client_message_index last_id last_page
+    latLng lat_lng latency latencyMs latitude law left_click left_click_drag left_mouse_down left_mouse_up length
+    length_penalty level levels library_ids license limit line lines list list_tabs live live_view_url llm_ranker
+    load_duration location logProbability logProbabilitySum log_probability log_probability_sum logic logicWarning
+    logit_bias logits_all logprob logprobs logprobsResult logprobs_result logs longitude low_vram main_gpu
+    managedWordLists manualMode manual_mode maps markup mask match max maxDelay maxItems maxLength maxOutputTokens
+    maxProperties maxResults maxTokenCount maxTokens max_characters max_completion_tokens max_content_tokens
+    max_delay max_gen_len max_items max_length max_new_tokens max_num_results max_output_length max_output_tokens
+    max_properties max_response_output_tokens max_results max_rounds max_spans max_speakers max_tokens
+    max_tokens_to_sample max_tool_calls max_total_tokens max_uses maximum maximumRemoteCalls maximum_remote_calls
+    mcp mcp_approval_request mcp_call mcp_call_arguments mcp_list_tools mcp_server_name mcp_servers md mediaChunks
+    mediaId mediaProcessing mediaResolution mediaSource media_chunks media_id media_processing media_resolution
+    media_type median memory_limit message messageIndex messageStart messageStop message_delta message_start
+    message_stop messages meta metadata metadata_filter method metrics middle_click mimeType mime_type min minItems
+    minLength minProperties min_completion_tokens min_items min_length min_new_tokens min_p min_properties
+    min_speakers min_tokens minimum mirostat mirostat_eta mirostat_tau misalignment modalities modality mode model
+    modelArmorConfig modelArn modelId modelInput modelName modelOutput modelRoutingPreference modelSelectionConfig
+    modelStage modelStatus modelStreamErrorException modelTimeoutException modelTurn modelVersion
+    model_armor_config model_id model_name model_output model_parameters model_routing_preference
+    model_selection_config model_stage model_status model_turn model_version models moderation moderation_details
+    moderation_llm_v1 moderation_llm_v2 moderation_stage month mouse_move mp3 multiSpeakerVoiceConfig
+    multi_speaker_voice_config multipleOf n name namespace native_finish_reason naturalLanguage navigate
+    negativePrompt negative_prompt network network_policy never newHandle new_handle new_lines new_start new_tab
+    nextToken noTranslations no_speech_prob noise_reduction none normalize not not_finished null nullValue
+    null_value nullable numTokens num_batch num_cached_tokens num_ctx num_eval_hard_negatives num_eval_queries
+    num_eval_relevant_passages num_eval_turns num_gpu num_hits num_keep num_lines num_predict num_requests
+    num_search_queries num_thread num_tokens num_train_hard_negatives num_train_queries num_train_relevant_passages
+    num_train_turns numa number numberOfImages numberValue number_of_images number_value numericValue numeric_value
+    nvext oauth_config obfuscation object offset_ms oidc_config old_lines old_start oneOf operation options order
+    originalMessage originalStatusCode original_input_tokens outPaintingParams outcome outliers output
+    outputAssessments outputAudioTranscription outputCompressionQuality outputConfig outputDataConfig
+    outputDimensionality outputGcsUri outputMimeType outputScope outputText outputTokenCount outputTokens
+    outputTranscription outputUriPrefix output_audio output_audio_format output_audio_tokens
+    output_audio_transcript output_audio_transcription output_compression output_compression_quality output_config
+    output_dataset_id output_dimension output_dimensionality output_dtype output_expires_after output_file_id
+    output_format output_gcs_uri output_ids output_image output_image_tokens output_index output_mime_type
+    output_modalities output_schema output_text output_text_tokens output_token_details output_token_ids
+    output_tokens output_tokens_by_modality output_tokens_details output_transcription output_uri_prefix
+    output_video outputs oversized_image overwrittenThreshold overwritten_threshold p pageNumber pageSpan page_age
+    page_number page_options page_span pages parallel_ai_search parallel_ai_search_config parallel_tool_calls param
+    parameter_definitions parameters parametersJsonSchema parameters_json_schema params parsed parsed_arguments
+    part partIndex partMetadata part_index part_metadata partialArgs partial_args partial_arguments
+    partial_image_b64 partial_image_index partial_images partial_json parts path pattern patternProperties
+    pause_after_compaction paused_seconds pdf penalize_newline pending_safety_checks performanceConfig
+    performanceConfigLatency performance_config personGeneration person_generation personality phase photoUri
+    photo_uri pii piiEntities placeAnswerSources placeId place_answer_sources place_id places png points policy
+    policyVersionArn positivePromptSafetyAttributes positive_prompt_safety_attributes post_instructions preamble
+    prebuiltVoiceConfig prebuilt_voice_config predicted_n prediction predictions prefill prefix prefixItems
+    prefix_mismatch_behavior prefix_padding_ms premises presencePenalty presence_penalty previous_interaction_id
+    previous_item_id previous_message_id previous_response_id prewarm proactiveAudio proactiveVideo proactive_audio
+    proactive_video proactivity probabilities probability probabilityScore probability_score processing
+    processing_status program projectIdentifier project_id prominentPeople prominent_people prompt promptAttack
+    promptFeedback promptRouter promptTemplateName promptTokenCount promptTokenDetails promptTokens
+    promptTokensDetails promptVariables prompt_audio_seconds prompt_cache_breakpoint prompt_cache_diagnostics
+    prompt_cache_hit_tokens prompt_cache_key prompt_cache_options prompt_cache_retention prompt_eval_count
+    prompt_eval_duration prompt_feedback prompt_logprobs prompt_mode prompt_n prompt_template_name prompt_time
+    prompt_token_count prompt_token_details prompt_tokens prompt_tokens_details prompt_variables pronunciation_dict
+    properties propertyNames propertyOrdering property_ordering provider_specific_fields publicationDate
+    publication_date qualifiers quality queries query questions queue_time queued radius ragChunk rag_chunk
+    rag_corpora rag_corpus rag_file_ids rag_resources rag_retrieval_config rag_store_config raiFilteredReason
+    rai_filtered_reason random_seed rank_fields rank_service ranker ranking ranking_config ranking_options rate
+    rate_limits raw readOnly read_console read_network read_only read_page realtime realtimeInput realtime_input
+    realtime_translations reason reasoning reasoningContent reasoningText reasoningTokens reasoning_content
+    reasoning_details reasoning_effort reasoning_format reasoning_logprobs reasoning_model reasoning_output_tokens
     reasoning_signature reasoning_summary_part reasoning_summary_text reasoning_text reasoning_tokens received_at
     recommended_model recording redactedContent redacted_thinking ref reference reference_ids reference_images
     refusal regex regexes region rejected_prediction_tokens relativePublishTimeDescription

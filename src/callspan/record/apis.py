@@ -659,6 +659,9 @@ _ROWS: Final = (
             Field("prompt", "text"),
             Field("inputText", "text"),
             Field("message", "text"),
+            Field("tool_results", "objects"),
+            Field("inputPrompt", "text"),
+            Field("image", "text"),
             Field("text_prompts", "objects"),
             Field("textToImageParams", "object"),
             Field("inPaintingParams", "object"),
@@ -677,6 +680,7 @@ _ROWS: Final = (
             Field("generation", "text"),
             Field("completion", "text"),
             Field("generation_id", "text"),
+            Field("finishReason", "text"),
             Field("images", "texts"),
             Field("artifacts", ("base64",)),
         ),
@@ -686,6 +690,7 @@ _ROWS: Final = (
             "prompt",
             "inputText",
             "message",
+            "inputPrompt",
             "textToImageParams",
             "inPaintingParams",
             "outPaintingParams",
@@ -694,7 +699,7 @@ _ROWS: Final = (
             "backgroundRemovalParams",
             "text_prompts",
         ),
-        content=("chat_history", "documents", "preamble"),  # of Cohere
+        content=("chat_history", "documents", "preamble", "tool_results"),  # of Cohere
         answers=_ANY_ANSWER,
         settings=Settings(
             numbers=_words("cfgScale cfg_scale height maxTokenCount max_gen_len width"),
@@ -704,9 +709,17 @@ _ROWS: Final = (
     Api(
         "invoke_embeddings",
         "bedrock.invoke:InvokeEmbeddings",
-        asked=(Field("inputText", "text"), Field("texts", "texts"), Field("singleEmbeddingParams", "object")),
+        asked=(
+            Field("inputText", "text"),
+            Field("texts", "texts"),
+            Field("singleEmbeddingParams", "object"),
+            Field("images", "texts"),
+            Field("inputs", "objects"),
+            Field("inputImage", "text"),
+            Field("inputType", "text"),
+        ),
         owner=_BEDROCK,
-        said=("inputText", "texts", "singleEmbeddingParams"),
+        said=("inputText", "texts", "singleEmbeddingParams", "text", "images", "inputs"),
         has_vectors=True,
         settings=Settings(
             objects=_words("singleEmbeddingParams"),

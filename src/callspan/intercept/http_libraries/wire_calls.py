@@ -50,6 +50,7 @@ from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
 from callspan.providers.hosts import UNKNOWN, port_of, provider_of_server
 from callspan.providers.rate_limits import relevant_headers, request_id
 from callspan.providers.user_agents import UserAgent, user_agent_of
+from callspan.record.apis import APIS
 from callspan.record.call import ErrorInfo, Outcome, Request, StreamEnd
 from callspan.runtime.fail_open import fail_open
 
@@ -310,8 +311,10 @@ def opened(request: Any, kind: type[WireCall], context: Context | None = None) -
     if not HOOK_CONTEXT.warned_about_other_tracers:
         HOOK_CONTEXT.warn_about_other_tracers()
     context = otel_context.get_current() if context is None else context
-    call = _call(factory, endpoint, _info(request.url, wire, user_agent, endpoint, body.parsed), wire, context)
     invokes = candidates[0].api == _INVOKED
+    if invokes and user_agent.provider is None:  # whatever the body is of
+        user_agent = user_agent._replace(provider=APIS[_INVOKED].owner)
+    call = _call(factory, endpoint, _info(request.url, wire, user_agent, endpoint, body.parsed), wire, context)
     wire_call = kind(call, context, invokes=invokes, shared_path=wire.shared_path)
     call.sent(body.content, body.parsed, body.size, header_params=header_params(request.headers) if invokes else None)
     call.attempts.started(request=request)

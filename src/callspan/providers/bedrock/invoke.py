@@ -20,13 +20,14 @@ from callspan.providers.media_parts import media
 from callspan.providers.wire_json import Json, detached, dig, items, mapping, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.media_reference import MEDIA_KEY
-from callspan.record.messages import Conversation, Media, Message, Text
+from callspan.record.messages import Conversation, Media, Message, Part, Text
 
-_PROMPTS: Final = ("prompt", "inputText", "message")
-"""Fields with the text of a request: Llama, Mistral, Cohere, AI21; Titan; Cohere's chat."""
-_CONTENT: Final = frozenset(
-    {*_PROMPTS, "chat_history", "documents", "preamble", "texts", "images", "inputImage", "inputs", "query"}
-)
+_PROMPTS: Final = ("prompt", "inputText", "message", "inputPrompt")
+"""Fields with the text of a request: Llama, Mistral, Cohere, AI21; Titan; Cohere's chat; TwelveLabs."""
+_CONTENT: Final = frozenset({
+    *_PROMPTS, "chat_history", "documents", "preamble", "texts", "images", "image", "inputImage", "inputs",
+    "mediaSource", "query", "text", "tool_results",
+})  # fmt: skip
 _SETTINGS: Final = ("textGenerationConfig", "embeddingConfig", "imageGenerationConfig")
 """Objects with the parameters of a request."""
 _NAMES: Final = {
@@ -36,20 +37,26 @@ _NAMES: Final = {
 }  # fmt: skip
 _LISTS: Final = ("results", "outputs", "generations", "completions", "choices")
 """Fields with the answers of a body: Titan, Mistral, Cohere, AI21, DeepSeek. Other bodies are one answer themselves."""
-_TEXTS: Final = (("outputText",), ("generation",), ("completion",), ("text",), ("data", "text"))
+_TEXTS: Final = (("outputText",), ("generation",), ("completion",), ("text",), ("data", "text"), ("message",))
 """Paths of the text of an answer."""
+_MESSAGE: Final = "message"
+"""The text of an answer of TwelveLabs, and of an error."""
 _GROWING: Final = frozenset(path[0] for path in _TEXTS if len(path) == 1)
-_REASONS: Final = (("completionReason",), ("stop_reason",), ("finish_reason",), ("finishReason", "reason"))
+_REASONS: Final = (
+    ("completionReason",), ("stop_reason",), ("finish_reason",), ("finishReason", "reason"), ("finishReason",),
+)  # fmt: skip
 """Paths of its finish reason."""
 _IMAGES: Final = ("images", "artifacts")
 """Fields with the pictures of a body: Nova, Titan and Stability; SDXL."""
 _OF_IMAGES: Final = "Params"
 """How the fields with the prompts of Nova's and Titan's pictures end, such as `textToImageParams`."""
-_ANSWER: Final = frozenset({*_IMAGES, *_LISTS, *_GROWING, *(path[0] for path in _REASONS), METRICS})
+_ANSWER: Final = frozenset({*_IMAGES, *_LISTS, *_GROWING, *(path[0] for path in _REASONS), METRICS}) - {_MESSAGE}
+_OF_ANSWER: Final = frozenset({*_GROWING, "stop_reason", "finishReason"}) - {_MESSAGE}
+"""Fields of a body that is one answer."""
 _EMBEDDED: Final = frozenset({"embeddings", "embedding", "embeddingsByType", "inputTextTokenCount"})
 _OF_EMBEDDINGS: Final = frozenset({
-    "texts", "input_type", "embeddingConfig", "embedding_types", "embeddingTypes", "normalize", "dimensions",
-    "singleEmbeddingParams", "segmentedEmbeddingParams",
+    "texts", "input_type", "inputType", "embeddingConfig", "embedding_types", "embeddingTypes", "normalize",
+    "dimensions", "singleEmbeddingParams", "segmentedEmbeddingParams",
 })  # fmt: skip
 """Fields of requests for embeddings."""
 _OF_CONVERSE: Final = frozenset({"inferenceConfig", "schemaVersion", "toolConfig"})
@@ -72,6 +79,8 @@ def api_of(model: object, body: object) -> str:
             return "messages"
         is_nova = not _OF_CONVERSE.isdisjoint(fields) or (isinstance(model, str) and ".nova-" in model)
         return "converse" if is_nova else "chat_completions"
+    if "query" in fields and "documents" in fields:
+        return "rerank"
     names_embeddings = isinstance(model, str) and _EMBED in model
     return "invoke_embeddings" if names_embeddings or not _OF_EMBEDDINGS.isdisjoint(fields) else "invoke_model"
 
@@ -155,7 +164,7 @@ def answers(body: object) -> list[Json]:
     for name in _LISTS:
         if listed := list(objects(body, name)):
             return listed
-    return [body] if isinstance(body, dict) and not (_GROWING | {"stop_reason"}).isdisjoint(body) else []
+    return [body] if isinstance(body, dict) and not _OF_ANSWER.isdisjoint(body) else []
 
 
 def finish_reason(answer: object) -> str | None:
@@ -237,15 +246,23 @@ class InvokeEmbeddings(InvokeModel):
         return LastBody(mapping)
 
     def _is_answer(self, body: object) -> bool:
-        return isinstance(body, dict) and not _EMBEDDED.isdisjoint(body)
+        if not isinstance(body, dict):
+            return False
+        return not _EMBEDDED.isdisjoint(body) or any("embedding" in vector for vector in objects(body, "data"))
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
-        """Return the embedded texts as user messages; there is no output."""
-        texts = [text(request, "inputText"), *items(request, "texts")]
-        texts.append(text(request, "singleEmbeddingParams", "text", "value"))
-        return Conversation(
-            input=[Message(role="user", parts=[Text(text=item)]) for item in texts if isinstance(item, str) and item]
-        )
+        """Return the embedded texts and pictures as user messages; there is no output."""
+        parts = [part for entry in objects(request, "inputs") for part in items(entry, "content")]
+        texts = [
+            text(request, "inputText"), text(request, "text", "inputText"), *items(request, "texts"),
+            text(request, "singleEmbeddingParams", "text", "value"), *(text(part, "text") for part in parts),
+        ]  # fmt: skip
+        pictures = [
+            text(request, "inputImage"), *items(request, "images"), *(text(part, "image_url", "url") for part in parts),
+        ]  # fmt: skip
+        embedded: list[Part] = [Text(text=words) for words in texts if isinstance(words, str) and words]
+        embedded += filter(None, map(_picture, pictures))
+        return Conversation(input=[Message(role="user", parts=[part]) for part in embedded])
 
 
 def _error(body: object) -> ErrorInfo | None:
