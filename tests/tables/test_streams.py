@@ -272,6 +272,12 @@ OUTPUTS: list[tuple[list[Json], list[Json]]] = [
     # Two calls with one id stay two.
     ([*called('{"a": 1}'), done(WHOLE), *called('{"b": 2}', 1), ended(WHOLE, {**CALL, "arguments": '{"b": 2}'})],
      [{"arguments": '{"a": 1}'}, {"arguments": '{"b": 2}'}]),
+    # So do two that share the index too, though nothing ends the first; a start that is repeated begins nothing.
+    ([*called('{"a": 1}'), *called("{}"), *called('{"b": 2}')],
+     [{"arguments": '{"a": 1}'}, {"arguments": "{}"}, {"arguments": '{"b": 2}'}]),
+    ([*called(""), *called('{"a": 1}', call_id="call_2")], [{"call_id": "call_1"}, {"call_id": "call_2"}]),
+    ([*called(""), *called('{"a": 1}')], [{"call_id": "call_1", "arguments": '{"a": 1}'}]),
+    ([*HI, *HI], [{"content": [{"type": "output_text", "text": "Hello you"}]}] * 2),
     ([added({**CALL, "type": [1]}), ended({**CALL, "type": [1], "arguments": "{}"})], [{"arguments": "{}"}]),
     ([event("image_generation_call.partial_image", partial_image_b64=one, item_id="i") for one in ("aa==", "bb==")],
      [{"type": "image_generation_call", "result": "bb==", "incomplete": True}]),

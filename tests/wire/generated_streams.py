@@ -157,7 +157,7 @@ def responses(dice: random.Random) -> Stream:
         habits["starts"] = True
     if habits["ids"] == "every event" or not habits["starts"]:
         habits["index"] = "proper"
-    if not habits["starts"] or habits["ids"] in ("empty", "none") or habits["index"] != "proper":
+    if not habits["starts"]:
         habits["item_done"] = True
     written = pieces
     if habits["attempt"]:

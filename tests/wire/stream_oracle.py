@@ -217,6 +217,10 @@ def stated_item(item: Json) -> Iterator[Entry]:
     yield Entry(kind, parts=[Entry(kind, text) for text in texts])
 
 
+def stated_words(item: Json) -> str:
+    return "".join(entry.words or entry.written for entry in stated_item(item))
+
+
 def begin_item(held: list[Entry], event: Json) -> None:
     item, index = event["item"], event.get("output_index")
     kind, identity = kind_of_item(item), item.get("id")
@@ -226,7 +230,9 @@ def begin_item(held: list[Entry], event: Json) -> None:
             not entry.started and entry.kind == kind and index in entry.indexes and not (identity and entry.ids)
         )
         is_elsewhere = index is not None and index not in (*entry.indexes, None) and {*entry.indexes} != {None}
-        if (entry.open and is_announced) or (is_same and (not entry.started or (entry.open and not is_elsewhere))):
+        begins_anew = bool(entry.words or entry.written) and not stated_words(item)
+        goes_on = entry.open and not is_elsewhere and not begins_anew
+        if (entry.open and is_announced) or (is_same and (not entry.started or goes_on)):
             break
     else:
         entry = Entry(kind)

@@ -106,6 +106,20 @@ def says_the_same(entry: object, other_entry: object) -> bool:
     return isinstance(entry, dict) and isinstance(other_entry, dict) and _is_equal(Content(entry), Content(other_entry))
 
 
+def begins_another(entry: object, start: Json) -> bool:
+    """Return whether a start is of another entry than the one with its id, as servers name all alike.
+
+    A start that is repeated names the same call, and comes before the entry has grown.
+    """
+    if not isinstance(entry, dict):
+        return False
+    calls = entry.get(_IDS[0]), start.get(_IDS[0])
+    grown, begun = Content(entry), Content(start)
+    return (all(calls) and calls[0] != calls[1]) or (
+        bool(grown.text or grown.arguments) and not (begun.text or begun.arguments)
+    )
+
+
 def _is_equal(streamed: Content, final: Content) -> bool:
     return streamed.is_like(final) and (streamed.text, streamed.arguments) == (final.text, final.arguments)
 

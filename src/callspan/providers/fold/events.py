@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from callspan.providers.error_kinds import error_in
-from callspan.providers.fold.accounts import TEXTS, bare, joined, says_the_same
+from callspan.providers.fold.accounts import TEXTS, bare, begins_another, joined, says_the_same
 from callspan.providers.fold.entries import Entries, Entry
 from callspan.providers.fold.merge import LISTED, GrowingText, carries, extend, finished_copy, merge
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
@@ -301,7 +301,11 @@ class _About(NamedTuple):
     def _started(self, value: Json) -> Entry:
         kind = word(value, "type")
         entry = self.entries.started(self.number, self.identity, kind)
-        entry = entry or self._started_twice(value) or self.entries.new(self.number, self.identity, kind)
+        if entry is None:
+            entry = self._started_twice(value)
+        elif entry.is_started and begins_another(finished_copy(entry.fields), value):
+            entry = None
+        entry = entry or self.entries.new(self.number, self.identity, kind)
         entry.is_started = True
         return entry
 
