@@ -88,6 +88,7 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_failing_opentelemetry_never_breaks_a_call": 6,
         "test_failing_part_never_breaks_a_call": 8,
         "test_missing_hooked_name_leaves_calls_unchanged": 2,
+        "test_missing_hooked_name_of_a_library_costs_telemetry_only": 3,
         "test_raising_function_never_breaks_a_call": ("http_stream", "google_stream", "converse_stream"),
     },
     "tests/calls/test_http.py": {

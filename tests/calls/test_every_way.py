@@ -21,15 +21,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import aiohttp
 import anthropic
 import openai
 import pytest
+import requests
 from tests.conftest import Read
 from tests.support import sdks
 from tests.support.mode import Mode
 from tests.support.processes import ROOT
 from tests.support.provider.media import wav
 from tests.support.scale import scaled
+from tests.support.waiting import HANG_S
 
 import callspan
 from callspan import open_store
@@ -53,6 +56,9 @@ REFUSED = {
 """Without its credit for another model, which the beta gives, a stream would end with it."""
 
 
+FORMS = ("plain", "stream", "raw", "retried", "failed")
+
+
 class Endpoint(NamedTuple):
     """One endpoint of an SDK."""
 
@@ -63,6 +69,13 @@ class Endpoint(NamedTuple):
     tokens: str = "in out"
     """Which counters its answers state."""
     hops: bool = False
+    by_library: bool = False
+    """Whether an HTTP library sends it, requests or aiohttp, which repeats nothing."""
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """How it is called."""
+        return tuple(form for form in ("plain", "stream", "failed") if self.by_library) or FORMS
 
 
 ENDPOINTS = {
@@ -79,10 +92,10 @@ ENDPOINTS = {
     "speech": Endpoint("openai", "audio.speech.create", {"input": "Hi", "voice": "nova"}, streams=False, tokens=""),
     "messages": Endpoint("anthropic", "messages.create", {"messages": HI, "max_tokens": 9}),
     "hops": Endpoint("anthropic", "beta.messages.create", {"messages": HI, "max_tokens": 9}, hops=True),
+    "posted-chat": Endpoint("openai", "chat/completions", {"messages": HI}, by_library=True),
+    "posted-responses": Endpoint("openai", "responses", {"input": HI}, by_library=True),
+    "posted-messages": Endpoint("anthropic", "v1/messages", {"messages": HI, "max_tokens": 9}, by_library=True),
 }  # fmt: skip
-FORMS = ("plain", "stream", "raw", "retried", "failed")
-
-
 PROCESSES = scaled(2, 3)
 
 
@@ -93,6 +106,8 @@ def client_of(sdk: str) -> Any:
 
 def is_there(endpoint: Endpoint) -> bool:
     """Return whether the installed SDK has the method."""
+    if endpoint.by_library:
+        return True
     with suppress(AttributeError):
         return bool(attrgetter(endpoint.method)(client_of(endpoint.sdk)))
     return False
@@ -105,6 +120,9 @@ async def call(way: str, urls: Any) -> Any:
     sent = {**endpoint.sent, "model": way}
     if form != "stream":
         sent.pop("stream_options", None)
+    if endpoint.by_library:
+        await post(f"{getattr(urls, f'{endpoint.sdk}_url')}/{endpoint.method}", sent, form, kind)
+        return None
     client = getattr(mode, endpoint.sdk)(max_retries=1, **_middleware(endpoint))
     *path, method = endpoint.method.split(".")
     resource: Any = attrgetter(".".join(path))(client)
@@ -116,6 +134,21 @@ async def call(way: str, urls: Any) -> Any:
         await mode.all(answer)
     await mode.close()
     return answer
+
+
+async def post(url: str, sent: dict[str, Any], form: str, kind: str) -> None:
+    """Send a request by requests, or by aiohttp, and read its answer."""
+    body = {**sent, "stream": True, "stream_options": {"include_usage": True}} if form == "stream" else sent
+    if kind == "sync":
+        post_by_requests(url, body, is_stream=form == "stream")
+        return
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
+        assert [line async for line in answer.content]
+
+
+def post_by_requests(url: str, body: dict[str, Any], *, is_stream: bool) -> None:
+    with requests.post(url, json=body, stream=is_stream, timeout=HANG_S) as response:
+        assert [*response.iter_lines()]
 
 
 def _middleware(endpoint: Endpoint) -> dict[str, Any]:
@@ -154,7 +187,7 @@ def poll(given: dict[str, Any]) -> None:
 WAYS = [
     f"{name} {form} {mode}"
     for name, endpoint in ENDPOINTS.items()
-    for form in (FORMS if is_there(endpoint) else ())
+    for form in (endpoint.forms if is_there(endpoint) else ())
     if form != "stream" or endpoint.streams
     for mode in ("sync", "async")
 ][:: scaled(5, 1)]

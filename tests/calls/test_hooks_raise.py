@@ -14,15 +14,17 @@ import logging
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from contextvars import copy_context
 from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace
 from typing import Any, Final, NoReturn
 
+import aiohttp
 import msgspec
 import pytest
+import requests
 from msgspec.structs import replace
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -42,7 +44,7 @@ from callspan.intercept.patching import HOOKS, Hook
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.private_names import READ, PrivateName
 from callspan.providers import registry
-from callspan.records import Record
+from callspan.records import CallRecord, Record
 from callspan.runtime import fail_open
 from callspan.runtime.lock_free import Once
 from callspan.semconv.call import Projection
@@ -319,6 +321,108 @@ def test_missing_hooked_name_leaves_calls_unchanged(
     said = "lacks names callspan hooks" if state == "missing" else "has changed functions callspan hooks"
     warned = [message for message in caplog.messages if said in message]
     assert len({message.partition(said)[0] for message in warned}) == len(warned) > 0, "once for each SDK"
+    assert [message for message in caplog.messages if message.startswith("Could not")] == []
+
+
+LIBRARIES: Final = ("requests", "urllib3", "aiohttp")
+"""What sends the requests of `work_by_libraries`."""
+ASKED: Final = {"model": "m-1", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def script(provider: ScriptedProvider) -> None:
+    for _ in range(3):
+        provider.reply(text="I am well.")
+    provider.reply(status=400)
+
+
+def work_by_libraries(provider: ScriptedProvider) -> list[object]:
+    """Calls by requests and by aiohttp, read whole, as a stream and in part, and one that fails."""
+    url, received = f"{provider.url}/v1/chat/completions", list[object]()
+    asked: dict[str, Any] = {"json": ASKED}
+    streamed: dict[str, Any] = {"json": {**ASKED, "stream": True}}
+
+    async def by_aiohttp() -> None:
+        async with aiohttp.ClientSession() as session:
+            async with session.post(url, **asked) as answer:
+                received.append((await answer.json())["choices"][0]["message"]["content"])
+            async with session.post(url, **streamed) as answer:
+                received.append([line async for line in answer.content][-2])
+            async with session.post(url, **streamed) as answer:
+                received.append(len(await answer.content.read(9)))
+            async with session.post(f"{url}?key=none", **asked, raise_for_status=False) as answer:
+                received.append((answer.status, len(await answer.read()) > 0))
+
+    script(provider)
+    with requests.Session() as session:
+        received.append(session.post(url, **asked).json()["choices"][0]["message"]["content"])
+        received.append([*session.post(url, **streamed, stream=True).iter_lines()][-2])
+        with session.post(url, **streamed, stream=True) as response:
+            received.append(len(next(response.iter_content(9))))
+        failed = session.post(url, **asked)
+        received.append((failed.status_code, len(failed.content) > 0))
+    script(provider)
+    asyncio.run(by_aiohttp())
+    gc.collect()
+    return received
+
+
+def of_libraries(targets: Iterable[str]) -> bool:
+    return any(target.startswith(LIBRARIES) for target in targets)
+
+
+def assert_true_as_far_as_it_goes(records: list[CallRecord]) -> None:
+    """No record says what did not happen: the loss is of telemetry, and absent."""
+    assert len(records) <= 8
+    for record in records:
+        assert record.error is None or record.error.status == 400
+        assert record.text in (None, "I am well.") or "I am well.".startswith(record.text)
+
+
+@pytest.mark.parametrize("row", [row for row in READ if of_libraries(row.where)], ids=lambda row: row.name)
+def test_missing_private_name_of_a_library_costs_telemetry_only(
+    row: PrivateName, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ScriptedProvider() as provider:
+        bare = work_by_libraries(provider)
+    other = row._replace(name="_moved_since")
+    monkeypatch.setattr(private_names, VARIABLES[row], other)
+    monkeypatch.setattr(private_names, "READ", tuple(other if each is row else each for each in READ))
+    monkeypatch.setattr(private_names, "_warned", Once())
+    with caplog.at_level(logging.WARNING), capture() as seen, ScriptedProvider() as provider:
+        assert work_by_libraries(provider) == bare
+        records = seen.records
+    assert_true_as_far_as_it_goes(records)
+    assert len([message for message in caplog.messages if f"._moved_since (lost: {row.lost}" in message]) == 1
+    assert [message for message in caplog.messages if message.startswith("Could not")] == []
+
+
+LIBRARY_HOOKS: Final = sorted({
+    (f"{target}.{hook.attribute}", state)
+    for hook in HOOKS if of_libraries(hook.targets) for target in hook.targets
+    for state in ("missing", *(["changed"] if hook.reads else []))
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "state"), LIBRARY_HOOKS)
+def test_missing_hooked_name_of_a_library_costs_telemetry_only(
+    place: str, state: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def moved(hook: Hook) -> Hook:
+        if f"{hook.targets[0]}.{hook.attribute}" != place:
+            return hook
+        if state == "changed":
+            return replace(hook, reads={**hook.reads, "gone": 9})
+        return replace(hook, targets=tuple(f"{target}_gone" for target in hook.targets))
+
+    with ScriptedProvider() as provider:
+        bare = work_by_libraries(provider)
+    monkeypatch.setattr(patching, "HOOKS", tuple(map(moved, HOOKS)))
+    with caplog.at_level(logging.WARNING), capture() as seen, ScriptedProvider() as provider:
+        assert work_by_libraries(provider) == bare
+        states = {one.name: one.state for one in callspan.patch_status()}
+        records = seen.records
+    assert state == "changed" or states.get(place.replace(":", ".")) != "on"
+    assert_true_as_far_as_it_goes(records)
     assert [message for message in caplog.messages if message.startswith("Could not")] == []
 
 

@@ -57,7 +57,7 @@ APIS: dict[str, Api] = {
         f"/model/{NOVA}/converse", CONVERSE, "converse", NOVA, "aws.bedrock", f"/model/{NOVA}/converse-stream", {}
     ),
     "invoke": Api(
-        f"/model/{SONNET}/invoke", CLAUDE, "messages", SONNET, "anthropic",
+        f"/model/{SONNET}/invoke", CLAUDE, "messages", SONNET, "aws.bedrock",
         f"/model/{SONNET}/invoke-with-response-stream", {},
     ),
     "cohere": Api("/v2/chat", {"model": "m-1", "messages": QUESTION}, "cohere_chat", "m-1", "cohere"),

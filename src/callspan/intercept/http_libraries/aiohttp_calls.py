@@ -105,7 +105,7 @@ class AiohttpCall(WireCall):
         """End a call whose answer was read, or observe the answer while it is read."""
         remember_result(response, self.call.id_cell)
         content = getattr(response, names.READ_BODY.name, None)
-        if content is None and _buffer_of(response.content) is None:  # there is none
+        if content is None and _buffer_of(response.content) is None and response.content.at_eof():  # there is none
             content = b""
         sent = response.request_info if response.history else None
         super().answered(
@@ -119,7 +119,11 @@ class AiohttpCall(WireCall):
         """Observe an open answer while it is read."""
         observer = _Observer(self, response.response, response.status_code, is_open=False)
         stream = response.response.content
-        buffer = _buffer_of(stream)
+        if (buffer := _buffer_of(stream)) is None:
+            self.call.mark_unread()
+            observer.raw_ended()
+            observer.release()
+            return
         reader = _Reader(observer, response.headers, buffer, decompresses=self.decompresses)
         STREAMS.put(buffer, reader, observer.lost)
         observer.release()

@@ -107,12 +107,14 @@ class _Observer(WireObserver):
 class _Reader:
     """Copies the body of an answer while it is read."""
 
-    __slots__ = ("_copy", "_is_compressed", "_is_raw", "observer", "reads_raw")
+    __slots__ = ("_copy", "_is_compressed", "_is_raw", "_is_unseen", "observer", "reads_raw")
 
     def __init__(self, observer: _Observer, headers: Headers, raw: object) -> None:
         self.observer, self._copy = observer, BodyCopy(observer, headers)
         self.reads_raw = is_observed(raw)
         """Whether the reads of the body are seen, not only those of the response."""
+        self._is_unseen = self.reads_raw and getattr(raw, "chunked", False) is True
+        """Whether no read of a body was reported that always reports one, but where urllib3 lacks what is hooked."""
         self._is_compressed = is_compressed(headers)
         self._is_raw = False
         """Whether the application reads it as it was sent."""
@@ -124,7 +126,7 @@ class _Reader:
 
     def begin(self, *, is_decoded: bool) -> None:
         """Report that reading begins."""
-        self._is_raw = not is_decoded
+        self._is_raw, self._is_unseen = not is_decoded, False
 
     def add(self, piece: bytes, *, is_last: bool = False) -> None:
         """Add what was read."""
@@ -134,7 +136,11 @@ class _Reader:
 
     def completed(self) -> None:
         """Report that the response was read."""
-        self._copy.completed()
+        if self._is_unseen:
+            self.observer.call.mark_unread()
+            self.observer.raw_ended()
+        else:
+            self._copy.completed()
 
     def failed(self, error: BaseException) -> None:
         """Report an exception of the body; what the response makes of it is reported when it raises that."""
