@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from callspan.providers.wire_json import text
-from callspan.record.apis import APIS
+from callspan.record.apis import APIS, of_every_api
 from callspan.record.messages import Conversation, Message, Part, ToolCall, ToolResult
 from callspan.record.usage import Usage
 
-OF_APPLICATION: Final = frozenset(
-    {"function", "custom", "custom_tool", "toolset", "computer", "local_shell", "apply_patch"}
-)
+OF_APPLICATION: Final = of_every_api(lambda row: row.application_tools)
 """Types of tools that only the application runs."""
 _ANSWERED: Final = frozenset(f"{name}_call" for name in OF_APPLICATION)
 """Types of their items."""

@@ -181,6 +181,9 @@ class Api(NamedTuple):
     files: Files = Files()
     tools: ToolFields = ToolFields()
     answers: Answers = Answers()
+    application_tools: tuple[str, ...] = ()
+    """Types of tools that only the application runs, as a call of a tool states them. Those of any row count for every
+    API, because servers pass on each other's calls; what is of no such type the provider runs."""
     states_tool_runs: bool = True
     """Whether an answer states if a tool of the provider has ended, also without its result."""
     has_vectors: bool = False
@@ -231,6 +234,7 @@ _ROWS: Final = (
         media_marks=(_BASE64, b'audio"'),
         said=("messages",),
         has_plain_messages=True,
+        application_tools=("function", "custom"),
         states_tool_runs=False,
         content=("prediction",),
         answers=Answers(choices="choices"),
@@ -296,6 +300,7 @@ _ROWS: Final = (
             settings=("tools", "environment"), envelopes=("response",), server_urls=("server_url",)
         ),
         answers=Answers(items="output"),
+        application_tools=("custom_tool", "computer", "local_shell", "apply_patch"),
         files=Files(
             fields=(FileField("partial_image_b64", _PNG), FileField("result", _PNG, only_in="image_generation_call"))
         ),
@@ -344,6 +349,7 @@ _ROWS: Final = (
         has_plain_messages=True,
         instructions=("system",),
         repeats_credentials=True,
+        application_tools=("toolset",),
         states_tool_runs=False,
         credentials=Credentials(settings=("tools", "mcp_servers"), server_types=("url",), server_urls=("url",)),
         answers=Answers(message=("content", "completion")),
