@@ -269,7 +269,8 @@ def _read_failed(reader: _Reader, error: BaseException) -> None:
 
 
 def _breaking(args: tuple[Any, ...], error: Any, _: object) -> None:
-    reader = _reader_of(args, error, _)
+    # Without a stream no function is called: this runs for each response of any server.
+    reader = _reader_of(args, error, _) if STREAMS.states else None
     if reader is not None and isinstance(error, BaseException):
         reader.observer.broken(error)
 
