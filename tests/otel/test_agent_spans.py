@@ -468,6 +468,18 @@ for turn in range(2):
         handle.force_flush()
         if turn:
             os.kill(os.getpid(), 9)"""
+KILLED_BESIDE_A_TURN = """pass
+turns = [
+    trace.get_tracer("a.framework").start_span("invoke_agent chat", attributes={"gen_ai.conversation.id": "c"})
+    for _ in range(2)
+]
+for turn in turns:
+    with trace.use_span(turn):
+        call()
+turns[0].set_status(trace.StatusCode.ERROR)
+turns[0].end()
+handle.force_flush()
+os.kill(os.getpid(), 9)"""
 FORKED = """if os.fork() == 0:
         call()
         handle.force_flush()
@@ -504,12 +516,14 @@ def test_killed_agent_is_interrupted(tmp_path: Path, provider: ScriptedProvider,
     assert [call.place.session_id for call in told.calls] == [told.session().session_id]
 
 
+@pytest.mark.parametrize("turns", [KILLED_IN_THE_SECOND_TURN, KILLED_BESIDE_A_TURN], ids=["later", "overlapping"])
 def test_killed_turn_of_a_conversation_is_interrupted(
-    tmp_path: Path, provider: ScriptedProvider, store: str, reading: Read
+    tmp_path: Path, provider: ScriptedProvider, store: str, reading: Read, turns: str
 ) -> None:
-    told = left_by(tmp_path, provider, store, reading, then=KILLED_IN_THE_SECOND_TURN)
+    """Whatever turn has ended before."""
+    told = left_by(tmp_path, provider, store, reading, then=turns)
     chat = next(session for session in told.sessions if session.metadata.get("conversation_id") == "c")
-    assert (chat.outcome, chat.end_ns) == ("interrupted", None)
+    assert (chat.outcome, chat.end_ns, chat.error) == ("interrupted", None, None)
 
 
 def test_child_forgets_the_agents_of_its_parent(

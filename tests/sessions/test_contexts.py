@@ -522,6 +522,119 @@ def test_killed_turn_of_a_session_is_interrupted_until_a_later_one_ends(
     assert reading(store).session("chat").calls == 3
 
 
+OVERLAPS = {
+    "nested": """
+with callspan.session("chat", session_id="chat") as outer:
+    with callspan.session("chat", session_id="chat") as inner:
+        inner.outcome(success=INNER, reward=2)
+""",
+    "raises": """
+with callspan.session("chat", session_id="chat") as outer:
+    try:
+        with callspan.session("chat", session_id="chat") as inner:
+            inner.outcome(success=INNER, reward=2)
+            raise ValueError("goes on")
+    except ValueError:
+        pass
+""",
+    "first ends first": """
+inner = callspan.session("chat", session_id="chat").start(current=False)
+outer = callspan.session("chat", session_id="chat").start(current=False)
+inner.outcome(success=INNER, reward=2)
+inner.end()
+""",
+    "threads": """
+def turn():
+    with callspan.session("chat", session_id="chat") as inner:
+        inner.outcome(success=INNER, reward=2)
+
+outer = callspan.session("chat", session_id="chat").start()
+thread = threading.Thread(target=turn)
+thread.start()
+thread.join()
+""",
+    "tasks": """
+async def turn(waits, tells):
+    with callspan.session("chat", session_id="chat") as inner:
+        inner.outcome(success=INNER, reward=2)
+        await waits.wait()
+    tells.set()
+
+async def main():
+    first, second, third = (asyncio.Event() for _ in range(3))
+    first.set()
+    await asyncio.gather(turn(second, third), turn(first, second))
+
+outer = callspan.session("chat", session_id="chat").start()
+asyncio.run(main())
+""",
+    "fork": """
+outer = callspan.session("chat", session_id="chat").start()
+if (child := os.fork()) == 0:
+    with callspan.session("chat", session_id="chat") as inner:
+        inner.outcome(success=INNER, reward=2)
+    callspan.uninstrument()
+    os._exit(0)
+os.waitpid(child, 0)
+""",
+    "carried on here": """
+inner = callspan.session("chat", session_id="chat").start()
+inner.outcome(success=INNER, reward=2)
+carried = callspan.session(carrier=inner.carrier()).start(current=False)
+outer = callspan.session("chat", session_id="chat").start(current=False)
+inner.end()
+""",
+    "left in a fork": """
+outer = callspan.session("chat", session_id="chat").start()
+if (child := os.fork()) == 0:
+    outer.outcome(success=INNER, reward=2)
+    outer.end()
+    callspan.uninstrument()
+    os._exit(0)
+os.waitpid(child, 0)
+""",
+}
+"""The session `chat` is open twice: an `inner` one ends with facts, while an `outer` one is open."""
+OVERLAPPING = """
+import asyncio, os, signal, sys, threading
+import callspan
+handle = callspan.instrument(stores=sys.argv[1])
+{overlap}
+with callspan.record_call(provider="mine"):
+    pass
+handle.force_flush()
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+outer.end()
+handle.uninstrument()
+"""
+NESTED_END = """
+    handle.force_flush()
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("is_success", [True, False, None])
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_session_ends_with_its_last_end(
+    tmp_path: Path, store: str, reading: Read, overlap: str, is_success: bool | None
+) -> None:
+    """An earlier one of the same id leaves it open, and what was said of it stays."""
+    lines = OVERLAPS[overlap].replace("INNER", repr(is_success))
+    # A block that is still open ends with the process, or by its own end.
+    program = OVERLAPPING.format(overlap=lines + (NESTED_END if "as outer" in lines else ""))
+    expected = {True: "success", False: "failure", None: "success"}
+    for end in ("killed", "ended"):
+        ran("-c", program, store, end, cwd=tmp_path, code=-signal.SIGKILL if end == "killed" else 0)
+        with closing(reading(store)) as reader:
+            (summary,) = reader.sessions()
+        session = summary.session
+        assert (session.success, summary.reward) == (is_success, 2.0)
+        outcome = "interrupted" if end == "killed" else expected[is_success]
+        assert (session.outcome, session.end_ns is not None, session.error) == (outcome, end != "killed", None)
+
+
 WORKER = """
 import json, sys
 import callspan

@@ -26,7 +26,7 @@ from callspan.agent.tree import Node, scope_of
 from callspan.errors import application_error, outcome_of, stated_error
 from callspan.process.callbacks import Point
 from callspan.process.processed import ProcessedRecord
-from callspan.process.processors import with_ids, with_span
+from callspan.process.processors import with_fields, with_span
 from callspan.record.call import ErrorInfo
 from callspan.record.events import (
     AGENT_START,
@@ -40,11 +40,12 @@ from callspan.record.events import (
     start_id,
 )
 from callspan.record.labels import label_of
+from callspan.record.merging import BY_DEFAULT
 from callspan.record.messages import parse_arguments
 from callspan.record.plain_json import plain_within
 from callspan.record.span_handle import with_span_ids
 from callspan.runtime.fail_open import fail_open
-from callspan.runtime.process_identity import own_identity
+from callspan.runtime.process_identity import own_identity, state_of
 from callspan.semconv.metrics import AgentRun
 from callspan.settings import Content, strictest
 from callspan.spans.session import span_ref
@@ -65,6 +66,11 @@ _READ_ARGUMENTS: Final = fail_open("read the arguments of a tool")
 
 def nothing(_node: Any, _value: object = None) -> None:
     """Do nothing: the kind has nothing to add here."""
+
+
+def whole(_node: Any, final: ProcessedRecord[Any]) -> ProcessedRecord[Any]:
+    """Return the whole record."""
+    return final
 
 
 def level_above(node: Node) -> Content:
@@ -89,6 +95,8 @@ class Kind(msgspec.Struct, frozen=True):
     """Returns the content level that applies in addition to the context's level."""
     count: Callable[[Any], None] = nothing
     """Updates totals and registries at the end, also if nothing is recorded."""
+    stored: Callable[[Any, ProcessedRecord[Any]], ProcessedRecord[Any]] = whole
+    """Returns what is written of the processed final record, which ends the span."""
     ended: Callable[[Any, ProcessedRecord[Any]], None] = nothing
     """Passes on the processed final record: to enclosing scopes, totals and metrics."""
     finished: Callable[[Any, BaseException | None], None] | None = None
@@ -125,6 +133,7 @@ def enter_session(session: Session, outside: Context) -> Context:
         outside, enclosing = parent.inner or outside, parent
     outer_id = parent if isinstance(parent, str) else enclosing.place.session_id if enclosing else None
     session.parent_id = outer_id if outer_id != session.id else None
+    session.process = own_identity()
     session.is_update = session.episode.enter(session) or session.is_remote
     session.info = {**metadata_of(outside), **session.info}
     # Calls get the user as metadata: of a session's fields, their records have only its id and name.
@@ -164,6 +173,31 @@ def end_of_session(session: Session, error: BaseException | None, duration_ns: i
     return msgspec.structs.replace(record, outcome="failure") if is_failure else record
 
 
+def session_goes_on(session: Session) -> bool:
+    """Return whether the session with this id stays open when this one ends.
+
+    It does if another one is open, or if the process that began this one runs: that has the session, not its fork.
+    """
+    if session.is_remote:
+        return True
+    here = own_identity()
+    open_now: list[Any] = [session, *session.episode.open_sessions()]
+    return any(
+        one.process != here if one is session else not one.is_remote
+        for one in open_now
+        if one.process == here or state_of(one.process) == "runs"
+    )
+
+
+def without_end(session: Session, final: ProcessedRecord[SessionRecord]) -> ProcessedRecord[SessionRecord]:
+    """Return the last record of a session without what it says of an end, if the session stays open."""
+    if not session_goes_on(session):
+        return final
+    is_stated = session.status is not None or final.record.outcome not in BY_DEFAULT
+    outcome = final.record.outcome if is_stated else None
+    return with_fields(final, {"end_ns": None, "outcome": outcome, "error": None, "totals": None})
+
+
 def forget_session(session: Session) -> None:
     """Take a session from the open ones."""
     session.episode.exit(session)
@@ -194,8 +228,7 @@ def session_record(session: Session) -> SessionRecord:
         metadata=dict(session.info),
         content_level=session.content_level,
     )
-    is_inner = session.is_remote or any(other is not session for other in session.episode.open_sessions())
-    if session.is_update and is_inner:
+    if (session.is_update or session.process != own_identity()) and session_goes_on(session):
         return record
     # Absent fields keep the values of the first start, which the store may lack if that has ended.
     user_id = identity.user_id if session.is_update else identity.user_id or label_of(session.info, "user_id")
@@ -305,7 +338,7 @@ def start_operation(operation: Operation, runtime: Runtime, base: Context) -> No
     start = msgspec.structs.replace(record, event_id=start_id(operation.id), event_type=kind.start_type)
     processed = runtime.process(start, operation.level)
     operation.start_span(runtime, processed, base)
-    operation.write(runtime, with_ids(processed, operation.span_ids()))
+    operation.write(runtime, with_fields(processed, operation.span_ids()))
     kind.ended(operation, processed)
 
 
@@ -441,6 +474,7 @@ SESSION: Final = Kind(
     enter_session,
     session_level,
     count=forget_session,
+    stored=without_end,
     ended=measure_session,
     record=session_record,
     is_session=True,

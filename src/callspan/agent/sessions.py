@@ -64,6 +64,8 @@ class Session(EventRecorder):
         self.is_update = self.is_remote
         """Whether its record already has a start, from another process or an earlier session with the same id."""
         self.episode = episode_of(self.origin.place.session_id or identity.session_id)
+        self.process: str | None = None
+        """The process that began it, as records state it."""
         self._at = identity.at
         self.id, self.name = self.episode.id, identity.name or self.origin.place.session_name
         self.place = Place(session_id=self.id, session_name=self.name)

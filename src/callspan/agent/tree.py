@@ -351,7 +351,7 @@ class Node(AsyncWithMixin):
                 record = self.kind.last(self, error, duration_ns)
                 final = runtime.process(record, self.level, self.kind.end_point)
                 self.span.end(final, named_late=self.is_named_late)
-                self.write(runtime, final)
+                self.write(runtime, self.kind.stored(self, final))
                 self.kind.ended(self, final)
         if self.kind.finished is not None:
             self.kind.finished(self, error)

@@ -221,10 +221,10 @@ def with_span(processed: ProcessedRecord[_R], span: SpanHandle) -> ProcessedReco
     return ProcessedRecord(with_span_ids(record, span), processed.interrupt)
 
 
-def with_ids(processed: ProcessedRecord[_R], ids: dict[str, Any]) -> ProcessedRecord[_R]:
-    """Return a processed record with these fields, the ids of its span."""
+def with_fields(processed: ProcessedRecord[_R], fields: dict[str, Any]) -> ProcessedRecord[_R]:
+    """Return a processed record with these fields: the ids of its span, or none."""
     record: Any = processed.record
-    return ProcessedRecord(msgspec.structs.replace(record, **ids), processed.interrupt)
+    return ProcessedRecord(msgspec.structs.replace(record, **fields), processed.interrupt)
 
 
 def _always() -> bool:

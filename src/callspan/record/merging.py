@@ -31,7 +31,7 @@ _SPAN_FIELDS: Final = ("trace_id", "span_id", "parent_span_id", "sampled", "trac
 _OF_HIGHER: Final = ("part", "seen_ns", "seen_in", "outcome", "error", "timing", "redactions", "conversation")
 """Fields of a call that are never filled in from the lower version."""
 _SUCCESS: Final = "success"
-_BY_DEFAULT: Final = frozenset({_SUCCESS, "failure", "error", "timeout", "cancelled"})
+BY_DEFAULT: Final = frozenset({_SUCCESS, "failure", "error", "timeout", "cancelled"})
 """The outcomes that callspan gives to an end if the application states none."""
 Price: TypeAlias = Callable[[CallRecord], CallRecord]
 """Returns a call with its cost; the same object if it is unknown."""
@@ -130,7 +130,7 @@ def _outcome(newer: _S, older: _S) -> str | None:
 
 def _has_status(version: SessionRecord | TimestepRecord) -> bool:
     """Return whether its outcome is a status: another word than those by default, or stated without an end."""
-    return version.end_ns is None or version.outcome not in _BY_DEFAULT
+    return version.end_ns is None or version.outcome not in BY_DEFAULT
 
 
 def _merged(version: CallRecord, other: CallRecord) -> CallRecord:
