@@ -119,12 +119,12 @@ def of_answer(number: int) -> Events:
     return [*sent, counters, answer]
 
 
-def at_once(number: int, chance: random.Random) -> Events:
-    """The events of so many calls with equal requests and answers, each sent while the ones before still run."""
+def at_once(number: int, chance: random.Random, apart_ms: int = 2) -> Events:
+    """The events of so many calls with equal requests and answers, each sent soon after the one before."""
     request, *_, counters, answer = of_answer(4)
     events: Events = []
     for call in range(number):
-        start_ns, duration_ms = request["time_ns"] + call * 2_000_000, chance.randrange(3 * number, 400)
+        start_ns, duration_ms = request["time_ns"] + call * apart_ms * 1_000_000, chance.randrange(3 * number, 400)
         end_ns = start_ns + duration_ms * 1_000_000
         ids = {"request_body_id": f"body {call}", "request_id": f"answer {call}"}
         numbers = {"event.sequence": 100 + 10 * duration_ms + call}
@@ -208,6 +208,21 @@ def test_equal_calls_at_once_are_each_recorded_once_and_whole(tmp_path: Path, se
     assert [call.usage and call.usage.output_tokens for call in calls] == [7] * 4
     assert [(len(call.attempts), call.outcome) for call in calls] == [(1, "success")] * 4
     assert len({bytes(call.request.body) for call in calls}) == 1
+    assert all(bytes(call.request.body) and call.response and bytes(call.response.body) for call in calls)
+
+
+@pytest.mark.parametrize("seed", [36, 52, 91, *range(scaled(0, 100))])
+def test_request_without_an_answer_yet_keeps_its_body_for_another_call(tmp_path: Path, seed: int) -> None:
+    """One was recorded with the counters of an equal request, which came first."""
+    chance = random.Random(seed)
+    events = without_ids(at_once(4, chance, apart_ms=60))
+    chance.shuffle(events)
+    receivers = Receivers(tmp_path / "receivers")
+    for event in events:
+        assert receivers.send([event])
+    receivers.end()
+    calls = [*receivers.calls.values()]
+    assert [call.usage and call.usage.output_tokens for call in calls] == [7] * 4
     assert all(bytes(call.request.body) and call.response and bytes(call.response.body) for call in calls)
 
 

@@ -45,8 +45,8 @@ class Lane:
         """The ids of the written calls, by the keys of their events, oldest first."""
         self.waiting: list[ObservedCall] = []
         """The calls that are still without an answer."""
-        self.repeated: list[ObservedCall] = []
-        """The recorded calls with earlier attempts, which may be calls of their own: equal requests, sent at once."""
+        self.unsettled: list[ObservedCall] = []
+        """The recorded calls with requests that may be of other calls: equal requests, sent at once."""
         self.is_whole = True
         """Whether all of the answers were read."""
         self.last_ns = 0
@@ -55,7 +55,7 @@ class Lane:
     @property
     def kept(self) -> list[ObservedCall]:
         """The calls with bodies that are still kept."""
-        return [*self.repeated, *self.waiting]
+        return [*self.unsettled, *self.waiting]
 
     def calls(self) -> list[ObservedCall]:
         """Return the calls that the events describe, in order of time."""

@@ -17,8 +17,9 @@ request's body; else from the session, time and sequence of the event. It never 
 
 A request without an answer has no record yet. It waits: here, in bounded memory, and on disk, see `waiting`, or in the
 program's own file. It failed if a later request with its purpose and agent was answered: with the same body it was an
-attempt of the same call, else a call of its own. If nothing ever answers it, it is recorded too. Equal requests at once
-look like attempts until each has its answer, so the bodies of attempts are kept for a while.
+attempt of the same call, else a call of its own. If nothing ever answers it, it is recorded too. Of equal requests at
+once, any may turn out to be another call's once each has its answer. So the bodies of attempts, and of a request that
+was recorded without an answer, are kept for a while.
 
 `callspan receive` also keeps the events, see `history`: the next one goes on as if it were the same process.
 
@@ -173,10 +174,10 @@ class ClaudeCode:
                 if call.waits and any(body.files is not None for body in call.sent):
                     lane.waiting.append(call)
                     call = _counters_alone(call)  # noqa: PLW2901 - what was written of it
-                if call.request is not None:
+                if call.request is not None and call.response is not None:
                     call.request.files = None
-                if call.retried:
-                    lane.repeated.append(call)
+                if call.unsettled:
+                    lane.unsettled.append(call)
                 if {call.call_id}.issuperset(filter(None, map(self._written.id_of, call.keys))):
                     lane.note_written(call.event_keys, call.call_id)
         self._batch = _Batch()
@@ -186,7 +187,7 @@ class ClaudeCode:
         requests = {
             waiting_id(body.body_id): partial(self._if_unanswered, body, call.call_id, lane.sender)
             for lane in self._lanes.values()
-            for call, bodies in (*((c, c.sent) for c in lane.waiting), *((c, c.retried) for c in lane.repeated))
+            for call, bodies in (*((c, c.sent) for c in lane.waiting), *((c, c.unsettled) for c in lane.unsettled))
             for body in bodies
             if body.path is None and not body.is_written
         }
@@ -213,7 +214,7 @@ class ClaudeCode:
                 with suppress(OSError):
                     body.path.unlink()
             body.inline = body.path = body.files = None
-        for body in batch.attempts:
+        for body in batch.unsettled:
             if body.path is not None:  # whoever finds the file later would take it for a call
                 path, body.inline, body.path = body.path, body.content(), None
                 with suppress(OSError):
@@ -404,10 +405,10 @@ class ClaudeCode:
             is_without_answer = call.request is not None and call.facts is not None and call.response is None
             call.is_without_answer = is_without_answer and is_final and (is_over or not self._is_continued)
             yield from self._version(call, lane, is_over=is_over)
-        lane.repeated = [call for call in calls if call.retried and call not in lane.waiting]
+        lane.unsettled = [call for call in calls if call.unsettled and call not in lane.waiting]
         if is_over and is_final:
-            self._batch.forget(lane.repeated)
-            lane.repeated = []
+            self._batch.forget(lane.unsettled)
+            lane.unsettled = []
         lane.forget(_MAX_CALLS_OF_LANE)
 
     def _version(self, call: ObservedCall, lane: Lane, *, is_over: bool = False) -> Iterator[Leveled]:
@@ -469,7 +470,7 @@ class ClaudeCode:
     def _evicted(self) -> Iterator[Leveled]:
         """Yield the oldest requests as unanswered, and the oldest tools without a result, as far as too many wait.
 
-        The bodies of attempts go first: their calls are recorded.
+        The bodies of recorded calls go first.
         """
         for ident in list(self._tools)[:-_MAX_TOOLS]:
             yield from self._tool_without_result(ident)
@@ -483,7 +484,7 @@ class ClaudeCode:
                 break
             bodies, size = bodies - len(call.sent), size - _size_of(call)
             if not is_unrecorded:
-                lane.repeated.remove(call)
+                lane.unsettled.remove(call)
                 self._batch.forget([call])
                 continue
             lane.waiting.remove(call)
@@ -500,24 +501,24 @@ class _Batch:
         """Those that have another event."""
         self.bodies: dict[str, LoggedBody] = {}
         """Requests and answers."""
-        self.attempts: list[LoggedBody] = []
-        """Requests that were repeated, each as one attempt of a written call."""
+        self.unsettled: list[LoggedBody] = []
+        """Requests of written calls that may be of other calls."""
         self.written_as: dict[str, str] = {}
         self.read: list[Entry] = []
 
     def take(self, call: ObservedCall, version: WrittenRecord) -> None:
         """Note the bodies of a written call."""
-        if call.request is not None:
+        if call.request is not None and call.response is not None:
             self.bodies[f"request {call.request.body_id}"] = call.request
-        self.attempts += call.retried
+        self.unsettled += call.unsettled
         self.written_as |= {waiting_id(body.body_id): call.call_id for body in call.sent}
         if call.response is not None:
             self.bodies[f"answer {call.response.body_id}"] = call.response
         self.read.append(version)
 
     def forget(self, calls: Iterable[ObservedCall]) -> None:
-        """Forget the bodies of attempts, which will not be calls of their own."""
-        self.bodies |= {f"request {body.body_id}": body for call in calls for body in call.retried}
+        """Forget the bodies of requests, which will not be of other calls any more."""
+        self.bodies |= {f"request {body.body_id}": body for call in calls for body in call.sent}
 
 
 def waiting_id(ident: str) -> str:

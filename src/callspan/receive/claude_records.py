@@ -245,6 +245,11 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
         return [*self.retried, *([] if self.request is None else [self.request])]
 
     @property
+    def unsettled(self) -> list[LoggedBody]:
+        """The requests that may be of other calls: attempts, and one without the body of its answer."""
+        return self.sent if self.response is None else [*self.retried]
+
+    @property
     def event_keys(self) -> frozenset[str]:
         """The keys of its events."""
         requests = [f"request {body.body_id}" for body in self.sent]
