@@ -17,7 +17,7 @@ from tests.support.calls import CHAT, QUESTION, End, ask, caught, everywhere, th
 from tests.support.http_apis import APIS, COUNTS, Api
 from tests.support.left_behind import unrecorded
 from tests.support.mode import Mode
-from tests.support.waiting import HANG_MS
+from tests.support.waiting import HANG_MS, until_async
 
 import callspan
 from callspan import AnthropicInstrumentor, HTTPInstrumentor, OpenAIInstrumentor
@@ -345,6 +345,47 @@ async def test_reader_may_stop_after_the_last_byte(how: str, library: str, mode:
     assert record.response is not None
     assert (record.outcome, record.response.unread) == ("success", how == "iter_raw")
     assert record.text == (None if how == "iter_raw" else "I am quite well.")
+
+
+BODIES: Final[dict[str, dict[str, Any]]] = {
+    "events": COUNTS,
+    "gzip": {**COUNTS, "gzip": True},
+    "JSON": {"raw": json.dumps(WHOLE).encode(), "headers": {"content-type": "application/json"}},
+}
+
+
+@pytest.mark.parametrize("left", ["closed", "dropped"])
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "cut"])
+@pytest.mark.parametrize("of", ["chat", "messages", "gemini", "converse"])
+async def test_raw_bytes_that_were_read_to_the_last_are_whole(
+    of: str, is_whole: bool, name: str, left: str, mode: Mode, seen: Capture
+) -> None:
+    """Whether or not the reader knows that nothing follows: no length is stated."""
+    api = APIS[of]
+    mode.provider.reply(**BODIES[name], chunk_delay_s=0.01, repeat=True)
+    client = client_of(mode)
+    response = await post(mode, client, api, stream=True)
+    size = len(b"".join(await read(mode, response, "iter_raw")))
+    if not is_whole:
+        size = size // 2
+    if name == "JSON" and not is_whole:
+        pytest.skip("it comes in one piece")
+    response, received = await post(mode, client, api, stream=True), 0
+    pieces = response.aiter_raw() if mode.is_async else response.iter_raw()
+    async for piece in mode.items(pieces):
+        received += len(piece)
+        if received >= size:
+            break
+    if left == "closed":
+        await close(mode, response)
+    del response, pieces
+    await mode.collect()
+    await until_async(lambda: len(seen.records) == 2)
+    record = seen.records[-1]
+    assert record.response is not None
+    assert (record.outcome, record.text) == ("success" if is_whole else "cancelled", None)
+    assert record.response.unread
 
 
 LOOK_ALIKES: dict[str, dict[str, Any]] = {

@@ -68,7 +68,7 @@ class _Pieces(Watch):
         return self._passed
 
     def _passed(self, piece: bytes) -> None:
-        self._observer.raw_passed(len(piece))
+        self._observer.raw_passed(piece)
 
     def completed(self) -> None:
         self._observer.raw_ended()

@@ -4,7 +4,7 @@ Each HTTP request is one call, because what repeats it is above the HTTP library
 SDK is an attempt of that call; below a request that is a call, such as a transport's call of a model, nothing is
 counted again. Nor is a request of a supported SDK outside of its call a call: the SDK was left out, or the call must
 not be observed. The content type says how an answer is read, else its first bytes. Bytes that pass around `iter_bytes`
-are not read, but it is seen whether they came to their end (`raw_streams`). Requests and answers of other libraries
+are not recorded, but it is seen whether they came to their end (`raw_streams`). Requests and answers of other libraries
 than httpx are shown under its names (`exchanges`).
 """
 
@@ -27,6 +27,7 @@ from callspan.intercept.body_parsers import (
     UntypedParser,
     chunks_in,
     decompressed,
+    ends_stream,
     is_json,
     is_media,
     is_page,
@@ -62,6 +63,7 @@ _INVOKED: Final = "invoke_model"
 _ENCODING: Final = b"content-encoding"
 _NULL: Final = b"null"
 _NO_CONTENT: Final = 204
+_MAX_RAW_BYTES: Final = 8 << 20
 _REDIRECTS: Final = 300
 _REDIRECTED: Final = "The server answered %d, which was not followed."
 _EMPTY: Final = ErrorInfo(kind="parsing", type="empty", message="The body of the response is empty.")
@@ -153,7 +155,7 @@ class WireObserver(ResponseObserver):
     """Observes an open response of such a call."""
 
     ends_with_last_event = True
-    __slots__ = ("_invokes", "_left", "_status")
+    __slots__ = ("_invokes", "_left", "_raw", "_raw_size", "_status")
 
     def __init__(self, opened: WireCall, response: Any, status: int, *, is_open: bool = True) -> None:
         """`is_open` False: the collection of the response is no end, because it may be read without it."""
@@ -161,6 +163,9 @@ class WireObserver(ResponseObserver):
         self._status, self._invokes = status, opened.invokes
         self._left = stated_length(response)
         """Number of raw bytes that have not been read yet; None if unknown."""
+        self._raw: list[bytes] = []
+        """The raw bytes that were read, while they may tell whether the body is whole."""
+        self._raw_size = 0
         if opened.call.streaming:
             self.on_data = self._take
 
@@ -206,14 +211,47 @@ class WireObserver(ResponseObserver):
         if self.reader is not None:
             return False
         self.call.mark_unread()
+        if self._left is None:
+            response = self.response()
+            coding = "" if response is None else response.headers.get("content-encoding", "").strip().lower()
+            # The response may be collected before the end.
+            self.flush_copied_bytes = partial(self._note_whole_body, self.parser(), coding)
         return True
 
-    def raw_passed(self, size: int) -> None:
-        """Report a number of raw bytes. After the last one a reader may stop, and close the response."""
+    def raw_passed(self, piece: bytes) -> None:
+        """Report raw bytes. After the last ones a reader may stop, and close the response."""
+        size = len(piece)
         if self._left is not None:
             self._left -= size
             if self._left == 0:
                 self.raw_ended()
+        elif self._raw_size <= _MAX_RAW_BYTES:
+            self._raw_size += size
+            self._raw.append(piece)
+            if self._raw_size > _MAX_RAW_BYTES:
+                self._raw.clear()
+
+    def _note_whole_body(self, parser: Parser, coding: str) -> None:
+        """Note that the answer was read to its end if the raw bytes that were read are whole: JSON, or all events."""
+        content = b"".join(self._raw)
+        self._raw.clear()
+        plain = decompressed(content, coding) if coding else content
+        if plain and self._is_whole(plain, parser):
+            self.call.mark_complete()
+
+    def _is_whole(self, content: bytes, parser: Parser) -> bool:
+        # A first line of many is JSON, too.
+        may_be_json = not self.call.streaming or isinstance(parser, EventParser)
+        if may_be_json and registry.decoded(content) is not None:
+            return True
+        payloads = parser.feed(content) if self.call.streaming else []
+        accumulator = self.call.endpoint.accumulator()
+        for chunk in chunks_in(payloads):
+            if self._invokes:
+                take_invoked(self.call, chunk, accumulator.add)
+            else:
+                accumulator.add(chunk)
+        return accumulator.complete or (bool(payloads) and ends_stream(payloads[-1]))
 
     def raw_ended(self) -> None:
         """Report that all raw bytes were read."""
