@@ -29,6 +29,7 @@ from callspan.process.secrets import (
 )
 from callspan.providers.error_kinds import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, classify, error_info
 from callspan.providers.hosts import provider_of
+from callspan.record.codec import encode_json
 from callspan.record.content_level import without_content
 from callspan.record.plain_json import plain
 from callspan.records import ErrorInfo, EventRecord, Record, Request, Response, encode
@@ -90,6 +91,51 @@ def test_number_under_a_secret_name_is_masked(name: str) -> None:
     error = ErrorInfo(kind="auth", type="x", body={name: 481516, "status": 401})
     assert masked_error(error).body == {name: MASK, "status": 401}
     assert mask_settings(switch := {name: True}) is switch, "a switch is no secret"
+
+
+SERVER_KEYS: Final = (
+    "Zk3vQ9xLm27TbPq8RwYd4HsN",
+    "9f86d081884c7d659a2feaa0c55ad015",
+    "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+)
+KEYED_SERVERS: Final[dict[str, Callable[[str], object]]] = {
+    "environment": lambda key: {"tools": [{"type": "mcp", "server_url": "https://m/sse", "env": {"FOO": key}}]},
+    "member of nobody's": lambda key: {
+        "tools": [{"type": "mcp", "server_url": "https://m/sse", "setup": [{"as": key}]}]
+    },
+    "argument": lambda key: {"mcpServers": {"files": {"command": "npx", "args": ["-y", "files", key]}}},
+    "environment by name": lambda key: {"mcpServers": {"files": {"command": "npx", "env": {"FOO": key}}}},
+    "path, by name": lambda key: {"mcp_servers": {"search": {"url": f"https://m/{key}/sse"}}},
+    "within a list": lambda key: {"x": {"mcpServers": [{"url": "https://m/sse", "environment": {"FOO": key}}]}},
+    "below a secret name": lambda key: {"models": [{"credentials": {"team": {"value": [key]}}}]},
+}
+
+
+@pytest.mark.parametrize("key", [*SERVER_KEYS, "hunter2"])
+@pytest.mark.parametrize("where", KEYED_SERVERS)
+def test_keys_of_servers_are_masked_wherever_they_stand(where: str, key: str) -> None:
+    if key == "hunter2" and where in ("member of nobody's", "argument"):
+        pytest.skip("looks like no key")
+    settings = KEYED_SERVERS[where](key)
+    masked = encode_json(mask_settings(settings)).decode()
+    assert key not in masked
+    assert masked == encode_json(KEYED_SERVERS[where](MASK)).decode()
+    assert mask_settings(mask_settings(settings)) == mask_settings(settings)
+
+
+def test_words_of_servers_stay() -> None:
+    server = {
+        "type": "mcp", "server_label": "documents2024abc", "server_url": "https://m/sse", "require_approval": "never",
+        "allowed_tools": ["search_doc1234567"], "server_description": "abcdefgh12345678",
+    }  # fmt: skip
+    call = {"type": "mcp_call", "name": "find", "output": "abcdefgh12345678", "arguments": "abcdefgh12345678"}
+    settings = {
+        "tools": [server],
+        "mcp_servers": {"docs": {"url": "https://m/sse", "name": "docs123456789012"}},
+        "input": [call],
+    }
+    assert mask_settings(settings) is settings
+    assert mask_settings(prod := {"env": {"region": "eu-1"}, "environment": "prod"}) is prod
 
 
 ERRORS: list[tuple[str, object, object]] = [

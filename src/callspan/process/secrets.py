@@ -77,7 +77,7 @@ _OFFERED: Final = (b'"mcp', b'"tools"')
 """Byte strings in all content that offers the tools of an MCP server, as the result of a search for tools does."""
 _CREDENTIAL_MARKS: Final = (
     *(b'key"', b'keys"', b'token"', b'otp"', b'pin"', b'pwd"', b'jwt"', b'sas"', b'headers"', b"://", b"access"),
-    *(b'pat"', b'dsn"', b'hmac"', b'byok"', b'"args"'),
+    *(b'pat"', b'dsn"', b'hmac"', b'byok"', b'"args"', b'"env'),
     *(b"auth", b"bearer", b"connection", b"cookie", b"credential", b"pass", b"secret", b"signature"),
 )
 """Lower-case byte strings. Every setting with a secret has one of them."""
@@ -128,6 +128,13 @@ _VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){_V}")
 _URL_PARTS: Final = re.compile("[/?#&=@:]+")
 _SERVER_URLS: Final = sorted(of_every_api(lambda row: row.credentials.server_urls))
 _SERVER_TYPES: Final = of_every_api(lambda row: row.credentials.server_types)
+_OF_SERVERS: Final = frozenset({*_SERVER_URLS, "command", "connector_id"})
+"""Members that a server has; an object of the same type without any is a call, or a list of tools."""
+_SAID_OF_SERVERS: Final = frozenset({"type", "id", "name", "server_label", "server_description", "description"}) | {
+    *("connector_id", "command", "allowed_tools", "tools", "tool_configuration", "require_approval"),
+}
+"""Members of a server without secrets: words and names."""
+_ENVIRONMENTS: Final = frozenset({"env", "environment"})
 _SERVERS: Final = {_plain_name(name) for name in of_every_api(lambda row: row.credentials.server_lists)}
 """Plain names of members that hold MCP servers, which need not say that they are."""
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
@@ -394,8 +401,14 @@ def _masked_values(value: object, masked: Callable[[object], object]) -> object:
     if isinstance(value, list):
         return [_masked_values(item, masked) for item in value]
     if isinstance(value, dict) and isinstance(safe := masked(value), dict):
-        return {name: MASK if type(member) is str else member for name, member in safe.items()}
+        return {name: _masked_member(member, masked) for name, member in safe.items()}
     return MASK if type(value) in (str, int) else masked(value)
+
+
+def _masked_member(member: object, masked: Callable[[object], object]) -> object:
+    if isinstance(member, dict | list):
+        return _masked_values(member, masked)
+    return MASK if type(member) is str else member
 
 
 def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
@@ -508,17 +521,38 @@ def _is_server(kind: object) -> bool:
 
 
 def _with_masked_servers(servers: object) -> object:
-    """Return MCP servers, or one, with their URLs masked; the same object if nothing is."""
+    """Return MCP servers, in a list or by name, or one, masked; the same object if nothing is."""
     if isinstance(servers, list):
         masked = [*map(_with_masked_servers, servers)]
         return masked if any(new is not old for new, old in zip(masked, servers, strict=True)) else servers
-    return {**servers, **urls} if isinstance(servers, dict) and (urls := _masked_servers(servers)) else servers
+    if not isinstance(servers, dict):
+        return servers
+    changed = _masked_servers(servers)
+    if not _OF_SERVERS.isdisjoint(servers):
+        return {**servers, **changed} if changed else servers
+    changed |= {name: safe for name, one in servers.items() if (safe := _with_masked_servers(one)) is not one}
+    return {**servers, **changed} if changed else servers
 
 
 def _masked_servers(server: dict[object, object]) -> dict[object, object]:
-    """Return the masked URLs of an MCP server, if masking changes them."""
+    """Return the members of an MCP server that masking changes: URLs, its environment, and what looks like a key."""
     urls = {name: url for name in _SERVER_URLS if isinstance(url := server.get(name), str)}
-    return {name: safe for name, url in urls.items() if (safe := _mask_server_url(url)) != url}
+    masked: dict[object, object] = {name: safe for name, url in urls.items() if (safe := _mask_server_url(url)) != url}
+    if not _OF_SERVERS.isdisjoint(server):
+        for name, member in server.items():
+            if name not in urls and name not in _SAID_OF_SERVERS:
+                safe_member = _masked_headers(member) if name in _ENVIRONMENTS else _without_keys(member)
+                masked |= {} if safe_member == member else {name: safe_member}
+    return masked
+
+
+def _without_keys(value: object) -> object:
+    """Return the value with each text in it masked that looks like a key."""
+    if isinstance(value, dict):
+        return {name: _without_keys(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [*map(_without_keys, value)]
+    return MASK if _looks_like_key(value) else value
 
 
 def _mask_server_url(url: str) -> str:
