@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -254,14 +254,22 @@ def _select(
 ) -> DeletionScope:
     """Return the records to erase; add the errors of unreadable stores to `failures`."""
     sessions, calls = (ids or frozenset() for ids in named_ids)
-    if selection == _EVERY and not (sessions and calls):
-        session_ids, call_ids = {*sessions}, {*calls}
-    else:
-        call_ids = _in_each(stores, lambda reader: _calls_in(reader, selection, sessions, calls), failures)
-        of_sessions = not calls and _selects_sessions(selection)
-        session_ids = _in_each(stores, lambda reader: reader.session_ids(selection), failures) if of_sessions else set()
-        session_ids = session_ids & sessions if sessions else session_ids
-    call_ids |= _in_each(stores, lambda reader: (call.call_id for call in reader.ids_in(session_ids)), failures)
+    with ExitStack() as opened:
+        readers = {}
+        for store in stores:
+            try:
+                readers[store] = opened.enter_context(closing(store.reader()))
+            except _errors() as error:
+                failures[store] = error_text(error)
+        if selection == _EVERY and not (sessions and calls):
+            session_ids, call_ids = {*sessions}, {*calls}
+        else:
+            call_ids = _in_each(readers, lambda reader: _calls_in(reader, selection, sessions, calls), failures)
+            session_ids = set()
+            if not calls and _selects_sessions(selection):
+                session_ids = _in_each(readers, lambda reader: reader.session_ids(selection), failures)
+            session_ids = session_ids & sessions if sessions else session_ids
+        call_ids |= _in_each(readers, lambda reader: (call.call_id for call in reader.ids_in(session_ids)), failures)
     return DeletionScope(session_ids, call_ids, erased_ns=time.time_ns())
 
 
@@ -271,14 +279,13 @@ def _only_user(selection: CallFilter, named_ids: Iterable[frozenset[str] | None]
 
 
 def _in_each(
-    stores: Iterable[SqlStore], read_ids: Callable[[Reader], Iterable[str]], failures: dict[SqlStore, str]
+    readers: Mapping[SqlStore, Reader], read_ids: Callable[[Reader], Iterable[str]], failures: dict[SqlStore, str]
 ) -> set[str]:
     """Return the results from all stores."""
     ids = set[str]()
-    for store in stores:
+    for store, reader in readers.items():
         try:
-            with closing(store.reader()) as reader:
-                ids.update(read_ids(reader))
+            ids.update(read_ids(reader))
         except _errors() as error:
             failures[store] = error_text(error)
     return ids

@@ -36,8 +36,21 @@ from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import Settings, erase, open_store
-from callspan.records import Cost, Place, Record, Timing, decode, encode
-from callspan.stores import CallFilter, find_store
+from callspan.records import (
+    CallRecord,
+    Cost,
+    EventRecord,
+    MessageRecord,
+    Place,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Timing,
+    decode,
+    encode,
+)  # fmt: skip
+from callspan.stores import CallFilter, Reader, find_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, event, left, message, reward, step
 
@@ -46,7 +59,16 @@ EXAMPLES = count(1)
 HERS, OTHER = "visitor", "other"
 RANKS = ("started", "requested", "ended", "answered")
 TEN_DAYS = Settings(retain_days=10)
-KINDS = ("session", "call", "timestep", "event", "message", "reward")
+TYPES: dict[str, type[Record]] = {
+    "session": SessionRecord,
+    "call": CallRecord,
+    "timestep": TimestepRecord,
+    "event": EventRecord,
+    "message": MessageRecord,
+    "reward": RewardRecord,
+}
+KINDS = tuple(TYPES)
+MAX_VERSIONS = 14
 
 
 class Version(NamedTuple):
@@ -67,7 +89,7 @@ class Version(NamedTuple):
 def histories(draw: Any) -> list[Version]:
     """The versions that two processes write, in order; each has a clock of its own."""
     users = st.sampled_from([HERS, OTHER, None])
-    size = draw(st.integers(2, 14))
+    size = draw(st.integers(2, MAX_VERSIONS))
     clock = draw(st.permutations(range(10, 10 + size)))
     versions = []
     for place in range(size):
@@ -138,17 +160,19 @@ def erased_of(versions: Sequence[Version]) -> set[tuple[str, int]]:
     return gone
 
 
-def stored(url: str, name: str) -> dict[str, Record]:
-    """The stored records of an example by id."""
-    with closing(open_store(url)) as reader:
-        sessions = [summary.session for summary in reader.sessions()]
-        found: list[Record] = [*(one for one in sessions if one.seen_ns), *reader.calls(), *reader.rewards()]
-        for session_id in [*(f"s{number}-{name}" for number in range(3)), None]:
-            if session_id is not None:
-                found += reader.timesteps(session_id)
-            found += reader.events(session_id)
-    ids = {getattr(one, f"{one.__struct_config__.tag}_id"): one for one in found}
-    return {ident: one for ident, one in ids.items() if ident.endswith(f"-{name}")}
+@pytest.fixture
+def reader(store: Delivery) -> Reader:
+    """One connection for all examples: Postgres starts a process for each."""
+    return store.read()
+
+
+def stored(reader: Reader, name: str) -> dict[str, Record]:
+    """The stored records of an example by id. It asks for these alone: a store has those of hundreds of examples."""
+    found = {
+        kind: reader.stored(type_, [f"{kind[0]}{number}-{name}" for number in range(MAX_VERSIONS)])
+        for kind, type_ in TYPES.items()
+    }
+    return {getattr(one, f"{kind}_id"): one for kind, records in found.items() for one in records}
 
 
 @contextmanager
@@ -193,7 +217,7 @@ def batches(records: Sequence[Record], sizes: Sequence[int]) -> Iterator[Sequenc
     order=st.randoms(use_true_random=False),
 )
 def test_newest_version_decides(
-    versions: list[Version], parts: tuple[float, float], sizes: list[int], order: Any, store: Delivery
+    versions: list[Version], parts: tuple[float, float], sizes: list[int], order: Any, store: Delivery, reader: Reader
 ) -> None:
     """Before, during and after a flush, and for what is delivered again."""
     name, records, url = f"{next(EXAMPLES):06}", Records(), store.url
@@ -215,7 +239,7 @@ def test_newest_version_decides(
         assert counts == {kind: sum(of == kind for of, _ in gone) for kind in KINDS}
         assert counts == {kind: getattr(planned, f"{kind}s") for kind in KINDS}
         kept = ids(every.keys() - gone, name)
-        assert stored(url, name).keys() == kept
+        assert stored(reader, name).keys() == kept
         assert user not in "".join(segment.read_text() for segment in segments)
         lines = [line.payload for segment in segments for line in lines_of(segment) if line.payload]
         staying = [
@@ -224,8 +248,8 @@ def test_newest_version_decides(
         assert Counter(record_key(decode(line)) for line in lines) == Counter(map(record_key, staying))
         for batch in batches(merged_by_chance(made, versions, order), sizes):
             store.write(*batch)
-    assert stored(url, name).keys() == kept
-    assert user.encode() not in b"".join(map(encode, stored(url, name).values()))
+    assert stored(reader, name).keys() == kept
+    assert user.encode() not in b"".join(map(encode, stored(reader, name).values()))
 
 
 @pytest.mark.timeout(3600)
@@ -236,12 +260,12 @@ def test_newest_version_decides(
 )
 @given(
     versions=histories(),
-    early=st.integers(0, 14),
+    early=st.integers(0, MAX_VERSIONS),
     sizes=st.lists(st.integers(1, 4), max_size=6),
     order=st.randoms(use_true_random=False),
 )
 def test_newest_version_decides_what_late_records_are_refused(
-    versions: list[Version], early: int, sizes: list[int], order: Any, store: Delivery
+    versions: list[Version], early: int, sizes: list[int], order: Any, store: Delivery, reader: Reader
 ) -> None:
     """Records of two processes in any order; no store and no spool had all of them at the erasure."""
     name, records, url = f"{next(EXAMPLES):06}", Records(), store.url
@@ -252,7 +276,7 @@ def test_newest_version_decides_what_late_records_are_refused(
     gone, every = erased_of(versions), newest(versions)
     for batch in batches(made[early:], sizes):
         store.write(*batch)
-    found = stored(url, name)
+    found = stored(reader, name)
     assert f"{HERS}-{name}".encode() not in b"".join(map(encode, found.values()))
     assert found.keys().isdisjoint(ids(gone, name))
     hers = {(version.kind, version.number) for version in versions if version.user == HERS}

@@ -212,7 +212,7 @@ class WireObserver(ResponseObserver):
             return False
         self.call.mark_unread()
         if self._left is None:
-            response = self.response()
+            response: Any = self.response()
             coding = "" if response is None else response.headers.get("content-encoding", "").strip().lower()
             # The response may be collected before the end.
             self.flush_copied_bytes = partial(self._note_whole_body, self.parser(), coding)
