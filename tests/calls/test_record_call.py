@@ -22,6 +22,7 @@ from opentelemetry.trace import StatusCode
 from tests.conftest import Instrument, Read
 from tests.support.calls import CHAT, QUESTION, text_of, the_call, usage_of
 from tests.support.mode import Mode
+from tests.support.spans_of_records import differences
 from tests.support.telemetry import Meters
 from tests.support.waiting import HANG_MS
 
@@ -149,6 +150,23 @@ def test_names_and_server_are_read_as_text(seen: Capture) -> None:
     made = the_call(seen)
     assert (made.provider, made.request.model, made.sdk) == ("vllm", "7", "1.5")
     assert (made.server_address, made.server_port) == ("gpu-1", 8000)
+
+
+STREAMED: dict[str, Any] = {"model": "m-1", "stream": True, "messages": QUESTION}
+
+
+@pytest.mark.parametrize("vocabularies", [("gen_ai",), ("llm",), ("llm", "gen_ai", "openinference")])
+@pytest.mark.parametrize("stated", [{}, {"model": "m-0"}, {"model": "m-1", "stream": True}])
+def test_span_has_the_model_and_stream_of_the_body(stated: dict[str, Any], vocabularies: Any) -> None:
+    """Although it began before the body was known; spans that are made of records later are equal."""
+    with capture(vocabularies=vocabularies) as seen, callspan.record_call(provider="vllm", **stated) as call:
+        call.request(STREAMED)
+    (span,) = seen.spans
+    attributes = span.attributes or {}
+    names = {"gen_ai.request.model", "llm.request.model"} & attributes.keys()
+    assert (span.name, {attributes[name] for name in names}) == ("chat m-1", {"m-1"})
+    assert attributes.get("gen_ai.request.stream", True) is True
+    assert [*differences(seen.spans, seen.everything, vocabularies=vocabularies)] == []
 
 
 def test_unknown_api_error_lists_known_apis() -> None:

@@ -124,15 +124,15 @@ class CallSpan(CallSpanHandle):
     """The span of one call."""
 
     def __init__(
-        self, spans: CallSpans, span: Span, parent: SpanContext, *, sharing: CallRecord | None = None,
+        self, spans: CallSpans, span: Span, parent: SpanContext, first: CallRecord, *, is_shared: bool = False,
         link: SpanContext | None = None, context: Context | None = None,
     ) -> None:  # fmt: skip
-        """`sharing`: the started record of the call, if another library started the span. `context`: around it."""
+        """`first`: the record with which it began. `is_shared`: another library began it. `context`: around it."""
         self._spans = spans
         self._span = span
-        self._sharing = sharing
-        self._context = None if sharing is None else context
-        self.is_shared = sharing is not None
+        self._first = first
+        self._context = context if is_shared else None
+        self.is_shared = is_shared
         self.wants_content = spans.content_elsewhere
         # Spans of other implementations may raise.
         try:
@@ -162,13 +162,13 @@ class CallSpan(CallSpanHandle):
 
     def still_open(self) -> CallSpan:
         """Return this span; if it is another library's and has ended, a new one below it."""
-        if self._sharing is None:
+        if not self.is_shared:
             return self
         try:
             if self._span.is_recording():
                 return self
-            span = self._spans.start_below(self._span, self._sharing)
-            return CallSpan(self._spans, span, self._span.get_span_context(), context=self._context)
+            span = self._spans.start_below(self._span, self._first)
+            return CallSpan(self._spans, span, self._span.get_span_context(), self._first, context=self._context)
         except Exception as error:
             _START.report(error)
             return self
@@ -195,11 +195,20 @@ class CallSpan(CallSpanHandle):
                 span.add_event(event.name, event.attributes, event.time_ns)
             if record.error is not None and not self.is_shared and (failure := call.call_failure(record)) is not None:
                 span.set_status(Status(StatusCode.ERROR, failure))
+            asked, known = record.request, self._first.request
+            if asked.model != known.model or asked.stream is not known.stream:
+                self._name_again(record)
             put_attributes(span, spans.projection.end(record, conversation if spans.content else None))
             if spans.attempt_spans:
                 _add_attempt_spans(spans.tracer, span, record)
         except Exception as error:
             _PROJECT.report(error)
+
+    def _name_again(self, record: CallRecord) -> None:
+        """Set the name and the attributes of the start again, which the body of the request has changed."""
+        if not self.is_shared:
+            self._span.update_name(gen_ai.span_name(record))
+        self._span.set_attributes(self._spans.projection.start(record, is_read=True))
 
 
 def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:
@@ -247,13 +256,13 @@ class CallSpans:
         if outer is not None:
             with _START:
                 outer.set_attributes(self.projection.start(processed.record))
-            return CallSpan(self, outer, _parent_of(outer), sharing=processed.record, context=context)
+            return CallSpan(self, outer, _parent_of(outer), processed.record, is_shared=True, context=context)
         try:
             span = self._start(processed.record, context)
         except Exception as error:
             _START.report(error)
             span = trace.INVALID_SPAN
-        return CallSpan(self, span, parent_context, context=context)
+        return CallSpan(self, span, parent_context, processed.record, context=context)
 
     def start_later(
         self, processed: ProcessedRecord[CallRecord], context: Context, call: SpanContext | None
@@ -265,7 +274,7 @@ class CallSpans:
         try:
             parent = trace.get_current_span(context).get_span_context()
             span = self._start(processed.record, context, [] if call is None else [Link(call)])
-            return CallSpan(self, span, parent, link=call)
+            return CallSpan(self, span, parent, processed.record, link=call)
         except Exception as error:
             _START.report(error)
             return None
