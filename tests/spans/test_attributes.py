@@ -78,10 +78,13 @@ def test_part_has_the_shape_of_the_conventions(stored: Any, shape: object) -> No
     assert json.loads(attributes["gen_ai.input.messages"]) == [{"role": role, "parts": [shape, shape]}]
 
 
-@pytest.mark.parametrize(("params", "shown"), GOLDEN["settings"])
-def test_settings_are_read_by_name_and_type(params: dict[str, object], shown: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("api", "params", "shown"),
+    [*(("embeddings", *row) for row in GOLDEN["settings"]), *GOLDEN["settings of other vendors"]],
+)
+def test_settings_are_read_by_name_and_type(api: str, params: dict[str, object], shown: dict[str, Any]) -> None:
     def attributes(request: Request) -> dict[str, Any]:
-        record = msgspec.structs.replace(BARE, api="embeddings", request=request)
+        record = msgspec.structs.replace(BARE, api=api, request=request)
         return projected(record, Conversation(), vocabularies=("gen_ai",))
 
     nothing, found = attributes(Request()), attributes(Request(params=params))

@@ -42,7 +42,9 @@ from callspan.semconv.table import (
     as_texts,
     choice_count,
     output_type,
+    output_type_of_media_type,
     output_type_of_modalities,
+    output_type_of_schema,
     output_type_of_text,
     reasoning_level,
     service_tier,
@@ -80,6 +82,10 @@ _MESSAGES: Final = ("messages",)
 _OPENAI: Final = ("chat_completions", "responses")
 _OPENAI_APIS: Final = tuple(api for api, row in APIS.items() if row.family == "openai")
 """All APIs of OpenAI. Other vendors state a service tier too, which no convention names."""
+_RERANKING: Final = tuple(api for api in APIS if api.endswith("rerank"))
+"""APIs whose `top_k` is a number of documents, not of tokens to choose from."""
+_OWN_WORDS: Final = tuple(api for api, row in APIS.items() if row.family not in ("openai", "anthropic"))
+"""APIs of vendors who have other words for some parameters."""
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
 
@@ -166,11 +172,11 @@ START: Final = Table(
 END: Final = Table(
     Row("gen_ai.request.temperature", DOUBLE, Parameter("temperature", as_float)),
     Row("gen_ai.request.top_p", DOUBLE, Parameter("top_p", as_float)),
-    Row("gen_ai.request.top_k", INT, Parameter("top_k", as_int)),
+    Row("gen_ai.request.top_k", INT, Parameter("top_k", as_int), not_apis=_RERANKING),
     Row("gen_ai.request.frequency_penalty", DOUBLE, Parameter("frequency_penalty", as_float)),
     Row("gen_ai.request.presence_penalty", DOUBLE, Parameter("presence_penalty", as_float)),
     *(Row("gen_ai.request.max_tokens", INT, Parameter(name, as_int)) for name in MAX_TOKENS),
-    Row("gen_ai.request.seed", INT, Parameter("seed", as_int)),
+    *(Row("gen_ai.request.seed", INT, Parameter(name, as_int)) for name in ("seed", "random_seed")),
     Row("gen_ai.request.choice.count", INT, Parameter("n", choice_count)),
     *(
         Row("gen_ai.request.reasoning.level", STRING, Parameter(name, reasoning_level))
@@ -187,6 +193,23 @@ END: Final = Table(
         for name, read in (
             ("response_format", output_type), ("text", output_type_of_text), ("modalities", output_type_of_modalities),
         )
+    ),
+    *(
+        Row(attribute, kind, Parameter(name, read), apis=_OWN_WORDS)
+        for attribute, kind, read, names in (
+            ("gen_ai.request.max_tokens", INT, as_int, ("max_new_tokens",)),
+            ("gen_ai.request.previous_response.id", STRING, as_text, ("previous_interaction_id",)),
+            ("gen_ai.request.reasoning.level", STRING, reasoning_level, ("thinking_level", "thinking_config", "think")),
+            ("gen_ai.request.encoding_formats", STRINGS, as_texts, ("embedding_types", "embeddingTypes")),
+            (
+                "gen_ai.embeddings.dimension.count", INT, as_int,
+                ("output_dimension", "outputDimensionality", "output_dimensionality"),
+            ),
+            ("gen_ai.output.type", STRING, output_type_of_media_type, ("response_mime_type",)),
+            ("gen_ai.output.type", STRING, output_type_of_modalities, ("response_modalities",)),
+            ("gen_ai.output.type", STRING, output_type_of_schema, ("format",)),
+        )
+        for name in names
     ),
     *(
         Row("gen_ai.request.stop_sequences", STRINGS, Parameter(name, as_texts), content=True)

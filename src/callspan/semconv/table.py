@@ -29,6 +29,9 @@ MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens",
 _NUMBERS: Final = (int, float)
 _SCALARS: Final = (bool, int, float)
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
+_MEDIA_TYPES: Final = {"text/plain": "text", "application/json": "json"}
+_MODALITIES: Final = {"audio": "speech", "image": "image"}
+_LEVELS: Final = ("effort", "thinkingLevel", "thinking_level")
 
 
 class Seconds(NamedTuple):
@@ -305,8 +308,10 @@ def as_texts(value: object) -> tuple[str, ...] | None:
 
 
 def reasoning_level(value: object) -> str | None:
-    """Return the effort of `reasoning_effort`, `reasoning` or `output_config`."""
-    return as_text(value.get("effort")) if isinstance(value, dict) else as_text(value)
+    """Return the effort of `reasoning_effort`, `reasoning` or `output_config`, or Google's and Ollama's level."""
+    if not isinstance(value, dict):
+        return as_text(value)
+    return next(filter(None, (as_text(value.get(name)) for name in _LEVELS)), None)
 
 
 def choice_count(value: object) -> int | None:
@@ -332,5 +337,18 @@ def output_type_of_text(value: object) -> str | None:
 
 
 def output_type_of_modalities(value: object) -> str | None:
-    """Return `speech` if audio is among the modalities."""
-    return "speech" if isinstance(value, list) and "audio" in value else None
+    """Return `speech` or `image` if audio or images are among the modalities."""
+    if not isinstance(value, list):
+        return None
+    words = [item.casefold() for item in value if isinstance(item, str)]
+    return next((kind for word, kind in _MODALITIES.items() if word in words), None)
+
+
+def output_type_of_media_type(value: object) -> str | None:
+    """Return the output type of Google's `responseMimeType`: `text` or `json`."""
+    return _MEDIA_TYPES.get(value) if isinstance(value, str) else None
+
+
+def output_type_of_schema(value: object) -> str | None:
+    """Return `json` for Ollama's `format`: the word, or a schema."""
+    return "json" if value == "json" or (isinstance(value, dict) and value) else None
