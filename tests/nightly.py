@@ -195,6 +195,11 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_no_record_is_lost_on_any_process_end": 1,
         "test_workers_that_import_callspan_send_their_spans": 1,
     },
+    "tests/otel/test_conventions.py": {
+        "test_calls_by_every_entry_point_follow_the_conventions": 0,
+        "test_calls_of_other_clients_follow_the_conventions": 0,
+        "test_signals_of_the_demo_follow_the_conventions": 0,
+    },
     "tests/otel/test_signals.py": {
         "test_batches_fit_the_receiver": 1,
         "test_instance_id_is_per_process": 1,

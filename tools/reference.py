@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 import msgspec
+import yaml
 from functions import PAGES as MODULES
 from functions import functions
 from msgspec import inspect as types
@@ -29,7 +30,9 @@ from callspan.semconv.metrics import LATEST, OBSERVED, RELEASED, Instrument
 from callspan.semconv.table import STRING, Row
 from callspan.stores.tables.facts import TABLES, Table
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+DEVIATIONS = ROOT / "tests" / "otel" / "deviations.yaml"
 BLOCK = re.compile(r"(?<=<!-- generated -->\n).*(?=<!-- /generated -->)", re.DOTALL)
 Schema: TypeAlias = dict[str, Any]
 
@@ -255,8 +258,19 @@ def vocabulary() -> str:
         "With `latest_conventions`, instead of the names above that are of the same fact:\n",
         listed(map(metric, {one.name: one for one in latest}.values())),
         "Attributes that only metrics have:\n", listed(one for one in measured if one.name not in known),
+        "### Where they differ from the conventions\n", listed(map(deviation, yaml.safe_load(DEVIATIONS.read_text()))),
     ]  # fmt: skip
     return "\n".join(["", *parts, ""])
+
+
+def deviation(row: dict[str, Any]) -> Entry:
+    """Return a difference from the conventions: the names, the signals, and its reason."""
+    signals = [row["where"]] if isinstance(row["where"], str) else row["where"]
+    where = ", ".join(
+        " ".join([kind, f"`{name}`" * bool(name)]).strip()
+        for kind, _, name in (signal.partition(" ") for signal in signals)
+    )
+    return Entry(", ".join(f"`{name}`" for name in row["names"].split()), f"{row['what']}: {where}", row["why"])
 
 
 # Columns.

@@ -41,6 +41,7 @@ from callspan.semconv.table import (
     as_text,
     as_texts,
     choice_count,
+    guardrail_id,
     output_type,
     output_type_of_media_type,
     output_type_of_modalities,
@@ -208,6 +209,7 @@ END: Final = Table(
             ("gen_ai.output.type", STRING, output_type_of_media_type, ("response_mime_type",)),
             ("gen_ai.output.type", STRING, output_type_of_modalities, ("response_modalities",)),
             ("gen_ai.output.type", STRING, output_type_of_schema, ("format",)),
+            ("aws.bedrock.guardrail.id", STRING, guardrail_id, ("guardrail_config",)),
         )
         for name in names
     ),

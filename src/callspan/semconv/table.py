@@ -320,6 +320,11 @@ def choice_count(value: object) -> int | None:
     return None if count == 1 else count
 
 
+def guardrail_id(value: object) -> str | None:
+    """Return the id of Bedrock's `guardrailConfig`."""
+    return as_text(value.get("guardrailIdentifier")) if isinstance(value, dict) else None
+
+
 def service_tier(value: object) -> str | None:
     """Return the requested service tier; None for `auto`."""
     return None if value == "auto" else as_text(value)
