@@ -10,6 +10,8 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -21,7 +23,7 @@ from typing import Any, Final
 import pytest
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from tests.support.launching import Stage, answers, free_port, python_of, running
+from tests.support.launching import APPS, Stage, answers, free_port, python_of, running
 from tests.support.processes import ROOT
 from tests.support.programs import DEMO_SPANS, SPOKEN, VOICE_CALLS
 from tests.support.receiver import PATHS, OtlpReceiver, items
@@ -250,6 +252,75 @@ def test_prometheus_has_the_alerts_metrics(stage: Stage, collector: tuple[dict[s
     durations = [point["sum"] for point in last["gen_ai.client.operation.duration"]["histogram"]["dataPoints"]]
     assert math.isclose(sum_of(samples, "gen_ai_client_operation_duration_seconds_sum"), sum(durations))
     assert {found["job"] for name, found, _ in samples if name.startswith("gen_ai_")} == {"callspan-demo"}
+
+
+PROMETHEUS: Final = ROOT / ".cache/prometheus/usr/bin/prometheus"
+SCRAPING: Final = """
+global: {{scrape_interval: 500ms}}
+rule_files: [{rules}]
+scrape_configs: [{{job_name: collector, honor_labels: true, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]
+"""
+
+
+@contextmanager
+def prometheus(place: Path, scraped: int) -> Iterator[str]:
+    """A running Prometheus that reads a port twice a second and has the alert rules: the address of its API."""
+    if not PROMETHEUS.exists():
+        pytest.skip(
+            "no Prometheus: `make .cache/prometheus/usr/bin/promtool` unpacks Debian's package, where apt-get has it"
+        )
+    config, port = place / "prometheus.yaml", free_port()
+    config.write_text(SCRAPING.format(rules=ROOT / "examples/prometheus/callspan.rules.yaml", port=scraped))
+    command = [
+        str(PROMETHEUS), f"--config.file={config}", f"--storage.tsdb.path={place / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]  # fmt: skip
+    with running(command, place / "prometheus.log", lambda: answers(f"http://127.0.0.1:{port}/-/ready")):
+        yield f"http://127.0.0.1:{port}/api/v1"
+
+
+def asked(api: str, expression: str) -> list[float]:
+    """The values that an expression has now, without those that are no number."""
+    answer = read_json(f"{api}/query?{urllib.parse.urlencode({'query': expression})}")
+    values = [float(sample["value"][1]) for sample in answer["data"]["result"]]
+    return [value for value in values if not math.isnan(value)]
+
+
+def panels() -> Iterator[tuple[str, str]]:
+    """The expressions of the dashboards by their places, with Grafana's variables filled in."""
+    for path in sorted((ROOT / "examples/grafana").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                text = target["expr"].replace("$__rate_interval", "1m").replace("$job", ".*")
+                yield f"{path.stem}: {panel['title']}: {target['refId']}", text
+
+
+def test_panels_have_data(stage: Stage, collector: tuple[dict[str, int], OtlpReceiver], tmp_path: Path) -> None:
+    """Of the demo, and of a service of which two stores are down; Prometheus also takes the alert rules."""
+    ports, _ = collector
+    exporting = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{ports['http']}", "OTEL_METRICS_EXPORTER": "otlp",
+        "OTEL_METRIC_EXPORT_INTERVAL": "500",
+    }  # fmt: skip
+    expressions = dict(panels())
+    assert len(expressions) > 20
+    without, log = set(expressions), tmp_path / "fleet.log"
+    with prometheus(tmp_path, ports["prometheus"]) as api:
+
+        def all_have_data() -> bool:
+            without.difference_update([name for name in without if asked(api, expressions[name])])
+            return not without
+
+        with log.open("w") as said, subprocess.Popen(
+            [sys.executable, APPS / "fleet.py"],
+            stdin=subprocess.PIPE, stdout=said, stderr=said, cwd=tmp_path, env=stage.environment | exporting,
+        ) as fleet:  # fmt: skip
+            assert stage.run("callspan", "--store", stage.store, "demo", **exporting).returncode == 0
+            until(all_have_data, lambda: f"without data: {sorted(without)}")
+        assert fleet.returncode == 0, log.read_text()
+        assert asked(api, 'count(gen_ai_client_operation_duration_seconds_count{job="callspan-demo"})')
+        health = {rule["health"] for group in read_json(f"{api}/rules")["data"]["groups"] for rule in group["rules"]}
+    assert health <= {"ok", "unknown"}, "unknown: not evaluated yet"
 
 
 COLLECTOR_PAGE: Final = ROOT / "docs" / "collector.md"
