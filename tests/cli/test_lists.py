@@ -388,3 +388,19 @@ def test_service_name_inside_a_process(arguments: list[str], name: str | None, m
     assert main_name(arguments) == name
     monkeypatch.setenv("CALLSPAN_RUN_SERVICE", "shop")
     assert main_name(arguments) == "shop"
+
+
+def test_command_finds_a_label_that_was_a_truth_value(store: str) -> None:
+    """By the word that the API documents, in lists of calls and of sessions."""
+    handle = callspan.instrument(stores=store)
+    for name, label in (("good", True), ("bad", False)):
+        with callspan.session(name), callspan.record_call(provider="p", model=name) as call:
+            pass
+        callspan.feedback(call.call_id, label=label)
+    assert handle.force_flush(HANG_MS)
+    handle.uninstrument()
+    for word, name in (("true", "good"), ("false", "bad")):
+        (found,) = ask("--store", store, "calls", "--label", word, "--json").json
+        assert found["model"] == name
+        (session,) = ask("--store", store, "sessions", "--label", word, "--json").json
+        assert session["name"] == name

@@ -68,7 +68,8 @@ def test_yes_or_no_label_is_a_number(seen: Seen, label: Any, value: float | None
     feedback("c1", label=label)
     feedback("c1", 0.25, label=label)
     first, second = seen.of(RewardRecord)
-    assert (first.value, first.label, second.value) == (value, str(label), 0.25)
+    stored = {True: "true", False: "false"}.get(label, label)
+    assert (first.value, first.label, second.value) == (value, stored, 0.25)
     assert (first.objective, first.scope, first.call_id) == ("feedback", "call", "c1")
 
 

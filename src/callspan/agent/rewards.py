@@ -122,8 +122,9 @@ def feedback(  # noqa: PLR0913 - its target and its fields
 ) -> str:
     """Record feedback on a call's response: a number, a label, a comment; return the reward's id.
 
-    None if nothing was recorded: `call` names no call, which is logged each time. The labels `thumbs_up` and True have
-    the value 1, `thumbs_down` and False the value 0, unless a value is given.
+    None if nothing was recorded: `call` names no call, which is logged each time. True and False are stored as the
+    labels `true` and `false`. `thumbs_up` and `true` have the value 1, `thumbs_down` and `false` the value 0, unless a
+    value is given.
     `call` is the SDK's result (a response, raw response, stream or body), its tool call, a record, the provider's id of
     the response or request, or a call id of callspan; alternatively, `trace_id` and `span_id` name the call's span.
     Unknown ids are accepted. Objects of LiteLLM and ollama name no call: pass `callspan.last_call_id()`.
@@ -178,7 +179,7 @@ def reward_record(
 
     Raises UsageError for an invalid number or time.
     """
-    amount, label, time_ns = reward_value(arguments.value), as_text(arguments.label), moment(arguments.at)
+    amount, label, time_ns = reward_value(arguments.value), _label(arguments.label), moment(arguments.at)
     if amount is None and label is not None:
         amount = _LABEL_VALUES.get(label.lower().replace(" ", "_").replace("-", "_"))
     return RewardRecord(
@@ -197,6 +198,11 @@ def reward_record(
         time_ns=time_ns,
         metadata=dict(metadata_of(current_context()) if metadata is None else metadata),
     )
+
+
+def _label(value: object) -> str | None:
+    """Return a label as text, a truth value by its word in JSON, as in metadata."""
+    return as_text(str(value).lower() if isinstance(value, bool) else value)
 
 
 def _emit_late(record: RewardRecord, target: SpanRef | None, remote: SpanRef, scope: Node | None = None) -> None:
