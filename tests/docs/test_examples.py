@@ -413,9 +413,10 @@ def test_example_of_the_claude_agent_sdk(tmp_path: Path) -> None:
     pytest.importorskip("claude_agent_sdk")
     home = {"HOME": str(tmp_path), "IS_SANDBOX": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
     assert "The Loire.\n" in output_of("with_claude_agent_sdk.py", tmp_path, **home)
-    session = ask(tmp_path, "show", "last")
+    session, calls = ask(tmp_path, "show", "last"), ask(tmp_path, "calls")
     assert session["calls"] >= 1
-    assert {call["provider"] for call in ask(tmp_path, "calls")} == {"anthropic"}
+    assert {(call["provider"], call["outcome"]) for call in calls} == {("anthropic", "success")}
+    assert "The Loire." in json.dumps(session)
 
 
 def _events(value: Any) -> Iterator[dict[str, Any]]:
