@@ -25,6 +25,8 @@ STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "import"]
 """The source of a version of a call's record."""
 _SINGLE_VERSION: Final = frozenset({"call", "import"})
+JoinedBy: TypeAlias = Literal["seal", "kept", "tool", "history", "mention"]
+"""How a call of a run is known to continue another one, from the strongest to the weakest."""
 Outcome: TypeAlias = Literal[
     "in_progress", "success", "error", "timeout", "cancelled", "interrupted", "unknown", "started"
 ]
@@ -242,6 +244,13 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     session_name: str | None = None
     timestep_id: str | None = None
     timestep: int | None = None
+    inferred: bool = False
+    """Whether the session is a run: the store found it by what the call continues. The call itself names none."""
+    previous_call_id: str | None = None
+    """The call of the run whose answer this call continues; None if it begins the run, or if that call was deleted."""
+    joined_by: JoinedBy | None = None
+    """How that is known: `seal` (a signature that came back unchanged), `kept` (a response or conversation that the
+    provider keeps), `tool` (the id of a tool call), `history` (all earlier messages), `mention` (an id in a text)."""
 
 
 class SpanLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -1,7 +1,7 @@
 """Joints: where a call's conversation can be joined with another call's, as numbers that contain no text.
 
 A joint is the hash of an id or of a history. Later calls bring back what an answer issued, so a call *offers* joints
-and *seeks* those of the call before it. From the strongest to the weakest (`Rule`):
+and *seeks* those of the call before it. From the strongest to the weakest (`JoinedBy`):
 
 - `seal`: what a provider sealed and wants back unchanged, such as signatures of reasoning;
 - `kept`: what the provider keeps: the response or conversation that a request names, a container;
@@ -20,11 +20,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, get_args
 
 import msgspec
 
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, JoinedBy
 from callspan.record.foreign_json import read_json
 from callspan.record.labels import label_of
 from callspan.record.messages import (
@@ -41,15 +41,14 @@ from callspan.record.messages import (
     parse_arguments,
 )
 
-Rule: TypeAlias = Literal["seal", "kept", "tool", "history", "mention"]
-RULES: Final[tuple[Rule, ...]] = ("seal", "kept", "tool", "history", "mention")
+RULES: Final[tuple[JoinedBy, ...]] = get_args(JoinedBy)
 """From the strongest to the weakest."""
 ANSWER, _USER = "assistant", "user"
 _OWN_TOOLS: Final = frozenset({"function", "custom"})
 """Types of tool calls that the application answers."""
 _KEEPS_RESPONSES: Final = frozenset({"responses", "interactions"})
 """APIs whose requests may continue a response by its id."""
-_TENANT_KEYS: Final = ("organization_id", "project_id", "tenant", "tenant_id")
+TENANT_KEYS: Final = ("organization_id", "project_id", "tenant", "tenant_id")
 _MIN_SEAL: Final = 31
 _NO_SEAL: Final = "skip_thought"
 """Begins what clients send instead of a signature."""
@@ -59,6 +58,9 @@ _MAX_WORDS, _MAX_SEALS, _MAX_CHOICES = 200, 8, 8
 _WORD: Final = re.compile(r"[A-Za-z0-9_\-]{10,80}")
 _LIKE_AN_ID: Final = re.compile(r"[0-9_]|[a-z][A-Z]")
 _LENGTH_BITS: Final = 22
+_NEAREST: Final[tuple[JoinedBy, ...]] = ("seal", "kept", "history")
+_SHARED: Final = 1
+"""Proof of a joint that each of two calls offers, so that it need not be found by what it seeks."""
 _CONTAINER: Final = b'"container"'
 _BODIES: Final = ("request.body", "response.body")
 
@@ -80,7 +82,7 @@ class Joints(NamedTuple):
     """What later calls may seek."""
     offered_ids: frozenset[int]
     """Keys among these that only one answer may have."""
-    sought: dict[Rule, list[Joint]]
+    sought: dict[JoinedBy, list[Joint]]
     """What the call seeks, the nearest first."""
     kept: list[Joint]
     """What an earlier call that comes late is found by: the nearest of each rule."""
@@ -96,7 +98,7 @@ def joints_of(call: CallRecord) -> Joints:
     scope = _hash(call.content_level, call.service or "")
     offered: list[Joint] = []
     offered_ids: set[int] = set()
-    sought: dict[Rule, list[Joint]] = {"kept": _kept_before(call, scope)}
+    sought: dict[JoinedBy, list[Joint]] = {"kept": _kept_before(call, scope)}
     conversation = call.conversation
     offered += _kept_after(call, scope)
     if conversation is not None:
@@ -113,7 +115,7 @@ def joints_of(call: CallRecord) -> Joints:
         sought["history"] = histories.sought
         if not is_masked:
             sought["mention"] = _mentions(conversation.input, scope)
-    nearest = [joint for rule in ("seal", "kept", "history") for joint in sought.get(rule, [])[:1]]
+    nearest = [joint for rule in _NEAREST for joint in sought.get(rule, [])[:1] if joint.proof != _SHARED]
     return Joints(
         _distinct(offered), frozenset(offered_ids), sought, _distinct([*nearest, *_last_results(call, sought)])
     )
@@ -132,7 +134,7 @@ def tenant_of(call: CallRecord) -> str | None:
     """Return the tenant that a call's metadata states, as one text."""
     if not call.metadata:
         return None
-    labels = [label_of(call.metadata, key) for key in _TENANT_KEYS]
+    labels = [label_of(call.metadata, key) for key in TENANT_KEYS]
     return None if labels == [None] * len(labels) else msgspec.json.encode(labels).decode()
 
 
@@ -181,20 +183,20 @@ def _kept_before(call: CallRecord, scope: bytes) -> list[Joint]:
     kept: list[Joint] = []
     if request.continues is not None:
         kept.append(Joint(_key("response", request.continues, scope)))
-    if request.conversation_id is not None:
-        kept.append(Joint(_key("conversation", f"{call.provider} {request.conversation_id}", scope)))
     container = request.params.get("container") if request.params else None
     if isinstance(container, dict):
         container = container.get("id")
     if isinstance(container, str) and container:
         kept.append(Joint(_key("container", container, scope)))
+    if request.conversation_id is not None:
+        kept.append(Joint(_key("conversation", f"{call.provider} {request.conversation_id}", scope), _SHARED))
     return kept
 
 
 def _kept_after(call: CallRecord, scope: bytes) -> Iterator[Joint]:
     request, response = call.request, call.response
     if request.conversation_id is not None:
-        yield Joint(_key("conversation", f"{call.provider} {request.conversation_id}", scope))
+        yield Joint(_key("conversation", f"{call.provider} {request.conversation_id}", scope), _SHARED)
     if response is None:
         return
     is_kept = call.api in _KEEPS_RESPONSES or request.continues is not None or request.conversation_id is not None
@@ -267,7 +269,7 @@ def _results(messages: Iterable[Message], scope: bytes, *, is_masked: bool) -> l
     return joints
 
 
-def _last_results(call: CallRecord, sought: dict[Rule, list[Joint]]) -> list[Joint]:
+def _last_results(call: CallRecord, sought: dict[JoinedBy, list[Joint]]) -> list[Joint]:
     """Return the joints of the results behind the last answer in a request."""
     conversation = call.conversation
     if conversation is None or not sought.get("tool"):

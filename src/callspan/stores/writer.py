@@ -13,6 +13,8 @@ from functools import partial, reduce
 from operator import itemgetter
 from typing import Any, Final, cast
 
+from msgspec.structs import replace
+
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.merging import Price, merged_scope
@@ -20,12 +22,13 @@ from callspan.runtime.safe_urls import error_text
 from callspan.spool.delivering import Rejected
 from callspan.stores.query.rewards import join
 from callspan.stores.removal import remove_refused
+from callspan.stores.runs import Runs
 from callspan.stores.tables.call_rows import exact_call, record_of
 from callspan.stores.tables.contents import NewContent, StoredCall, release, stored_calls, version_to_write
 from callspan.stores.tables.database import Database, in_batches
 from callspan.stores.tables.erased import LateRecords, digests_of, forget, remember
-from callspan.stores.tables.facts import CALLS, TABLES, Table
-from callspan.stores.tables.payloads import PreparedCall, prepared, row_of
+from callspan.stores.tables.facts import CALLS, OWNER, TABLES, Table
+from callspan.stores.tables.payloads import PreparedCall, prepared, row_of, without_run
 from callspan.stores.tables.rows import Row
 
 _CALL: Final = "call"
@@ -37,9 +40,12 @@ class SqlSink:
 
     batch_records = 100
 
-    def __init__(self, connect: Callable[[], Database]) -> None:
-        """`connect` opens the database for writing and creates missing tables."""
-        self._connect = connect
+    def __init__(self, connect: Callable[[], Database], *, joins: bool = True) -> None:
+        """`connect` opens the database for writing and creates missing tables.
+
+        `joins`: join calls outside of sessions to runs.
+        """
+        self._connect, self._joins = connect, joins
         self._database: Database | None = None
         self._price: Price = _as_it_is
         self.erased = Counter[str]()
@@ -63,13 +69,13 @@ class SqlSink:
             with database.delivery(records):
                 late = _late(database, records)
                 if not late.refused:
-                    _write(database, late.accepted, self._price)
+                    _write(database, late.accepted, self._price, joins=self._joins)
             if late.refused:
                 # It is remembered by now, so that no other process stores what is deleted.
                 remove_refused(database, late.refused)
                 with database.delivery(records):
                     late = _late(database, records)
-                    _write(database, late.accepted, self._price)
+                    _write(database, late.accepted, self._price, joins=self._joins)
         except database.rejects as error:
             raise Rejected(error_text(error)) from error
         accepted = late.accepted
@@ -91,13 +97,13 @@ def _kind(record: Record) -> str:
     return record_key(record)[0]
 
 
-def _write(database: Database, records: Sequence[Record], price: Price) -> None:
-    """Write records that were not erased."""
+def _write(database: Database, records: Sequence[Record], price: Price, *, joins: bool) -> None:
+    """Write records that were not erased; `joins`: join calls outside of sessions to runs."""
     batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
     for record in records:
         kind, key = record_key(record)
-        batch[kind][key].append(record)
-    replaced_calls = _write_calls(database, batch.pop(_CALL, {}), price)
+        batch[kind][key].append(without_run(record) if isinstance(record, CallRecord) else record)
+    replaced_calls = _write_calls(database, batch.pop(_CALL, {}), price, joins=joins)
     for kind, by_key in sorted(batch.items()):
         if TABLES[kind].merges:
             _merge(database, TABLES[kind], by_key)
@@ -110,21 +116,33 @@ def _write(database: Database, records: Sequence[Record], price: Price) -> None:
 
 
 def _write_calls(
-    database: Database, versions: Mapping[str, Sequence[CallRecord]], price: Price
+    database: Database, versions: Mapping[str, Sequence[CallRecord]], price: Price, *, joins: bool
 ) -> dict[str, StoredCall]:
     """Write calls and their contents; return the replaced rows by call id."""
     database.lock(f"{CALLS.kind}:{call_id}" for call_id in versions)
     stored = stored_calls(database, sorted(versions))
-    calls: dict[str, PreparedCall] = {}
+    records: dict[str, CallRecord] = {}
     for call_id, call_versions in versions.items():
         record = version_to_write(stored.get(call_id), call_versions, partial(exact_call, database, call_id), price)
         if record is not None:
-            calls[call_id] = prepared(record)
-    database.lock(call.owner for call in calls.values() if call.owner.startswith("s:"))
-    rows = _store_contents(database, [*calls.values()])
-    replaced_calls = {call_id: stored[call_id] for call_id in calls if call_id in stored}
+            records[call_id] = record
+    runs = Runs(database, lambda call_id: without_run(exact_call(database, call_id)), joins=joins)
+    runs.join(records, stored)
+    calls = [_placed(prepared(record), runs.place(call_id)) for call_id, record in records.items()]
+    database.lock(call.owner for call in calls if call.owner.startswith("s:") or OWNER in call.row)
+    rows = _store_contents(database, calls)
+    replaced_calls = {call_id: stored[call_id] for call_id in records if call_id in stored}
     _replace(database, CALLS, [*replaced_calls], rows)
+    runs.save()
     return replaced_calls
+
+
+def _placed(call: PreparedCall, cells: Row) -> PreparedCall:
+    """Return a call with the cells that depend on its run."""
+    if cells:
+        call.row.update(cells)
+    owner = cells.get(OWNER)
+    return replace(call, owner=owner) if isinstance(owner, str) else call
 
 
 def _store_contents(database: Database, calls: Sequence[PreparedCall]) -> list[Row]:

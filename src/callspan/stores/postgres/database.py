@@ -102,8 +102,13 @@ POSTGRES: Final = Dialect(
     has_message="""c.call_id IN (
   WITH hit AS MATERIALIZED (
     SELECT t.owner, array_agg(t.n) AS numbers FROM contents t WHERE t.role IS NOT NULL AND {contains} GROUP BY t.owner)
-  SELECT substr(owner, 3) FROM hit WHERE owner >= 'c:' AND owner < 'c;'
-  UNION ALL SELECT k.call_id FROM hit h JOIN calls k ON k.session_id = substr(h.owner, 3) AND h.owner >= 's:'
+  SELECT k.call_id FROM hit h JOIN calls k ON k.call_id = substr(h.owner, 3) AND k.owner IS NULL
+     AND h.owner >= 'c:' AND h.owner < 'c;'
+  UNION ALL SELECT k.call_id FROM hit h
+    JOIN calls k ON k.session_id = substr(h.owner, 3) AND k.owner IS NULL AND h.owner >= 's:'
+   WHERE EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.numbers) i
+                  WHERE i BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint)
+  UNION ALL SELECT k.call_id FROM hit h JOIN calls k ON k.owner = h.owner
    WHERE EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.numbers) i
                   WHERE i BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint))""",
     is_deflated=False,
@@ -125,6 +130,8 @@ POSTGRES: Final = Dialect(
       OR (EXISTS ({SESSIONS_ABOVE} AND x.session_id = c.session_id) AND NOT EXISTS ({OWN})))""",
     in_scored="EXISTS ({sessions} AND x.session_id = c.session_id)",
     scores=definitions("postgres"),
+    joints="""SELECT j.key, j.call_id, j.proof FROM json_array_elements_text(CAST(:keys AS json)) k
+  CROSS JOIN LATERAL (SELECT x.key, x.call_id, x.proof FROM joints x WHERE x.key = CAST(k AS bigint) LIMIT :most) j""",
     temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",
 )
 

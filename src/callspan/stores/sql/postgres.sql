@@ -12,7 +12,8 @@ CREATE INDEX calls_session ON calls (session_id, model, start_ns) INCLUDE (
 CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_tags ON calls USING gin (tags) WHERE tags IS NOT NULL;
 @shared()
--- Each content once per owner, `s:SESSION` or, outside of sessions, `c:CALL`; `n` numbers the contents of an owner.
+-- Each content once per owner, `s:SESSION`, or `c:CALL` outside of sessions; `calls.owner` names another one in a run.
+-- `n` numbers the contents of an owner.
 -- `text` is what a message says, `reasoning` what the model thought. `data` is the JSON without the long texts, which
 -- are only in these; NULL for a message with only a role and text.
 CREATE TABLE contents (
@@ -24,6 +25,14 @@ CREATE TABLE contents (
 CREATE TABLE sent (id bigint PRIMARY KEY, version bigint NOT NULL);
 -- Hashes of the ids of erased sessions and calls, with the time: records that are delivered later are rejected.
 CREATE TABLE erased (id bytea PRIMARY KEY, time_ns bigint NOT NULL);
+-- Hashes of ids and histories by which calls outside of sessions are joined to runs. A key of what a call seeks, in case
+-- that an earlier call comes late, is negative: -1 - key.
+CREATE TABLE joints (
+  key bigint NOT NULL, call_id text COLLATE "C" NOT NULL, proof bigint NOT NULL, PRIMARY KEY (key, call_id)
+);
+CREATE INDEX joints_call ON joints (call_id);
+-- Former ids of runs that were joined with another one.
+CREATE TABLE run_ids (id text COLLATE "C" PRIMARY KEY, session_id text COLLATE "C" NOT NULL);
 ALTER TABLE contents ALTER text SET COMPRESSION lz4, ALTER reasoning SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
 ALTER TABLE calls ALTER extra SET COMPRESSION lz4, ALTER usage_raw SET COMPRESSION lz4;
 
@@ -34,7 +43,7 @@ SELECT c.call_id, c.session_id, (r ->> 0)::bigint + t.n - (r ->> 1)::bigint AS p
        CASE WHEN t.n = c.output THEN 'out' ELSE 'in' END AS direction, t.role, t.text, t.reasoning,
        c.continues, c.conversation_id
   FROM calls c CROSS JOIN LATERAL jsonb_array_elements(c.contents) r
-  JOIN contents t ON t.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
+  JOIN contents t ON t.owner = coalesce(c.owner, 's:' || c.session_id, 'c:' || c.call_id)
    AND t.n BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint
  WHERE (r ->> 0)::bigint >= -1;
 -- Returns the value of a metadata key as `callspan.record.labels` does: its own, else that in `extra`, else, for the key

@@ -67,7 +67,7 @@ SQLITE: Final = Dialect(
     SELECT t.owner, json_group_array(t.n) AS numbers FROM contents t
      WHERE t.role IS NOT NULL AND {contains} GROUP BY +t.owner)
   SELECT 1 FROM hit h, json_each(c.contents) r, json_each(h.numbers) i
-   WHERE h.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
+   WHERE h.owner = coalesce(c.owner, 's:' || c.session_id, 'c:' || c.call_id)
      AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
     has="callspan_has({at}, {value})",
@@ -81,6 +81,8 @@ SQLITE: Final = Dialect(
     # Not `IN` alone: SQLite would begin with the sessions, and sort all of their calls.
     in_scored="coalesce(c.session_id IN ({sessions}), false)",
     scores=definitions("sqlite"),
+    joints="""SELECT j.key, j.call_id, j.proof FROM json_each(:keys) k JOIN joints j ON j.key = k.value
+   AND j.call_id IN (SELECT x.call_id FROM joints x WHERE x.key = k.value LIMIT :most)""",
     temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
 )
 

@@ -19,7 +19,7 @@ from callspan.stores.base import Content, StoreError
 from callspan.stores.tables import bodies
 from callspan.stores.tables.contents import ranges_in
 from callspan.stores.tables.database import Database, Values, in_batches
-from callspan.stores.tables.facts import CALLS, TABLES, Table
+from callspan.stores.tables.facts import CALLS, OWNER, TABLES, Table
 from callspan.stores.tables.former_names import with_current_names
 from callspan.stores.tables.payloads import owner_of
 from callspan.stores.tables.rows import converted, to_tree
@@ -132,7 +132,8 @@ def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
 
 def owner_of_row(row: Values) -> str:
     """Return the owner of the contents of the call in a row."""
-    return owner_of(str(row["call_id"]), cast("str | None", row["session_id"]))
+    owner = cast("str | None", row[OWNER])
+    return owner or owner_of(str(row["call_id"]), cast("str | None", row["session_id"]))
 
 
 def contents_of(database: Database, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:

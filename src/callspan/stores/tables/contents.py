@@ -1,9 +1,10 @@
 """Contents: the messages and large values of calls, stored once for each session, or for each call outside of one.
 
 Each is a row of `contents` with its owner, `s:SESSION` or `c:CALL`, as the call's row says when it is written. Contents
-never move: if a call changes its session, they are written again for the new one. They are numbered within their owner.
-Messages of one history have consecutive numbers, so that a call refers to them by few ranges. The call in the example
-of `callspan.stores.tables.bodies` has
+never move: if a call changes its session, they are written again for the new one. A call that continues another one
+outside of sessions shares the owner of that call, which `calls.owner` names; their run owns nothing. Contents are
+numbered within their owner. Messages of one history have consecutive numbers, so that a call refers to them by few
+ranges. The call in the example of `callspan.stores.tables.bodies` has
 
     request  output  contents
     -1       -4      [[-2,-2,-2],[-1,-3,-3],[0,65536,65537],[2,-4,-4]]
@@ -35,7 +36,7 @@ from callspan.record.merging import Price, merged, order_key, priced_again, vers
 from callspan.stores.tables.bodies import Piece
 from callspan.stores.tables.database import Database, in_batches
 from callspan.stores.tables.facts import REFERENCES
-from callspan.stores.tables.payloads import PreparedCall, owner_of
+from callspan.stores.tables.payloads import PreparedCall, owner_of, without_run
 from callspan.stores.tables.rows import Row
 
 Range: TypeAlias = list[int]
@@ -49,7 +50,7 @@ _RUN_BITS: Final = 16
 _REPEATED: Final = -(2**31)
 """The position of pieces that an answer repeats."""
 _ranges = msgspec.json.Decoder(list[Range])
-STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output, contents"
+STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output, contents, owner, inferred"
 """The columns of a `StoredCall`."""
 
 
@@ -63,6 +64,9 @@ class StoredCall(NamedTuple):
     request: int | None
     output: int | None
     contents: object
+    owner: str | None = None
+    """The owner of its contents if it is or was in a run."""
+    inferred: bool | None = None
 
 
 def version_to_write(
@@ -81,7 +85,7 @@ def version_to_write(
     if levels == {stored.level or "full"} and not any(version.is_merged for version in versions):
         newest = max(versions, key=version_order)
         return newest if version_order(newest) > order_key(stored.part, stored.seen_ns) else None
-    stored_call = msgspec.structs.replace(read_stored(), conversation=None)
+    stored_call = msgspec.structs.replace(without_run(read_stored()), conversation=None)
     versions = [stored_call, *versions]
     call = priced_again(merged(versions), versions, price)
     return None if encode(call) == encode(stored_call) else call
@@ -193,10 +197,15 @@ def stored_calls(database: Database, call_ids: Sequence[str]) -> dict[str, Store
 
 def release(database: Database, call_id: str, earlier: StoredCall, later: StoredCall) -> None:
     """Delete the contents that only the earlier row of a call referred to."""
-    owner, earlier_ranges = owner_of(call_id, earlier.session_id), {*ranges_of_call(earlier)}
-    is_same = owner == owner_of(call_id, later.session_id)
+    owner, earlier_ranges = stored_owner(call_id, earlier), {*ranges_of_call(earlier)}
+    is_same = owner == stored_owner(call_id, later)
     if earlier_ranges and not (is_same and earlier_ranges <= {*ranges_of_call(later)}):
         trim(database, owner)
+
+
+def stored_owner(call_id: str, call: StoredCall) -> str:
+    """Return the owner of the contents of a stored call."""
+    return call.owner or owner_of(call_id, call.session_id)
 
 
 def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
@@ -209,8 +218,9 @@ def trim(database: Database, owner: str) -> None:
     """Delete the contents of an owner that no call refers to."""
     column = "session_id" if owner.startswith("s:") else "call_id"
     condition = "" if column == "session_id" else " AND session_id IS NULL"
-    sql = f"SELECT {STORED_CALL} FROM calls WHERE {column} = :id{condition}"  # noqa: S608
-    calls = database.tuples(sql, {"id": owner[2:]})
+    sql = f"""SELECT {STORED_CALL} FROM calls WHERE {column} = :id{condition} AND owner IS NULL
+      UNION ALL SELECT {STORED_CALL} FROM calls WHERE owner = :owner"""  # noqa: S608
+    calls = database.tuples(sql, {"id": owner[2:], "owner": owner})
     used_numbers: set[int] = set()
     for first, last in {ends for row in calls for ends in ranges_of_call(StoredCall(*row))}:
         used_numbers.update(range(first, last + 1))

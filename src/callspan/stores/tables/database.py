@@ -69,6 +69,8 @@ class Dialect(NamedTuple):
     """Whether the query `{sessions}` returns the session of a call `c`."""
     scores: Mapping[str, str]
     """The queries that define the rows of `session_scores` and `call_scores`, by table."""
+    joints: str
+    """The query for the joints with the numbers in the JSON array `:keys`, at most `:most` of each."""
     temporary: str
     """The statement that makes the temporary table `{name}` of ids for a transaction; it may exist with rows."""
 

@@ -19,6 +19,8 @@ PICO_PER_MICRO: Final = 10**6
 """Picodollars per microdollar."""
 REFERENCES: Final = ("request", "output", "contents")
 """Columns of `calls` that refer to contents by number or range, see `callspan.stores.tables.contents`."""
+OWNER: Final = "owner"
+"""Column of `calls`: the owner of the contents of a call that is or was in a run; NULL for its session or itself."""
 STORED: Final = "stored_ns"
 """Column of every table in SQLite and Postgres: when the row was last written, by the store's clock. It is not part of
 the record."""
@@ -162,6 +164,9 @@ CALLS: Final = Table(
         _word("session_name", "place.session_name", "list page"),
         _int("timestep", "place.timestep"),
         _text("timestep_id", "place.timestep_id", "list page"),
+        _flag("inferred", "place.inferred", "list page", note="`session_id` is a run"),
+        _text("previous_call_id", "place.previous_call_id", "list page", note="the call that this one continues"),
+        _word("joined_by", "place.joined_by", "list page"),
         _text("trace_id", shown="list"),
         _text("span_id", shown="list"),
         _text("parent_span_id"),

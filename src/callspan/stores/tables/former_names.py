@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from callspan.record.formats import FORMAT
-from callspan.stores.tables.facts import CALLS, Table
+from callspan.stores.tables.facts import CALLS, OWNER, Table
 
 _SHARED: Final = {"schema_v": "schema_version"}
 _OF_CALLS: Final = {
@@ -29,4 +29,4 @@ def with_current_names(table: Table, row: Mapping[str, object]) -> dict[str, obj
     """Return a row from any earlier format by the current names; missing columns are None."""
     current = _SHARED | (_OF_CALLS if table is CALLS else {})
     cells = {current.get(name, name): cell for name, cell in dict(row).items()}
-    return {**dict.fromkeys(table.names), **cells, "schema_version": FORMAT}
+    return {**dict.fromkeys((*table.names, OWNER)), **cells, "schema_version": FORMAT}

@@ -67,6 +67,14 @@ def prepared(call: CallRecord) -> PreparedCall:
     return PreparedCall(owner, row_of(call), parts, bodies.answer(answer, call.api, parts) if answer else None)
 
 
+def without_run(call: CallRecord) -> CallRecord:
+    """Return a call as it was recorded, without the run that a store found for it."""
+    if not call.place.inferred:
+        return call
+    place = msgspec.structs.replace(call.place, session_id=None, inferred=False, previous_call_id=None, joined_by=None)
+    return msgspec.structs.replace(call, place=place)
+
+
 def owner_of(call_id: str, session_id: str | None) -> str:
     """Return the owner of a call's contents."""
     return f"c:{call_id}" if session_id is None else f"s:{session_id}"

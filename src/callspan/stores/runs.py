@@ -1,0 +1,493 @@
+"""Runs: joins the calls that were made outside of sessions to runs, which are sessions that nobody opened.
+
+A call is joined as it is delivered, in the transaction that writes it: the table `joints` has what stored calls offer
+and seek (`callspan.stores.joints`), whichever of two calls comes first. A wrong join is worse than none: where more
+than one call may be continued, none is, and a join is undone when a later delivery shows another candidate.
+
+A call and the one that it continues make a run. Its id is made of the call that was delivered first. The columns
+`session_id`, `inferred`, `previous_call_id` and `joined_by` of its calls are all that is stored of it; of two runs that
+prove to be one the older id stays, and the table `run_ids` finds it by the other.
+"""
+
+# ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from callspan.record.call import CallRecord, JoinedBy
+from callspan.record.labels import label_of
+from callspan.stores.joints import RULES, TENANT_KEYS, Joint, Joints, agrees, joints_of, tenant_of
+from callspan.stores.tables.contents import StoredCall
+from callspan.stores.tables.database import Database, in_batches
+from callspan.stores.tables.facts import OWNER
+from callspan.stores.tables.payloads import owner_of
+from callspan.stores.tables.rows import Cell
+from callspan.stores.tables.score_tables import refresh, scored
+
+_PREFIX: Final = "run-"
+_MAX_CANDIDATES: Final = 32
+"""Calls with one joint; of more nothing is known."""
+_AT_FIRST: Final = 8
+"""Joints of each rule that are looked up at first, the nearest; farther ones are rarely needed."""
+_CLOCKS_NS: Final = 1_000_000_000
+"""How much the clocks of two machines may differ."""
+_BY_TEXT: Final = frozenset[JoinedBy]({"history", "mention"})
+"""Rules that do not prove a join, so that time has to allow it."""
+_COLUMNS: Final = (
+    "call_id, session_id, inferred, owner, previous_call_id, joined_by, user_id, metadata, start_ns, end_ns, process"
+)
+_MOVED: Final = ("events", "messages", "rewards")
+"""Tables with records of calls."""
+
+
+def run_id(call_id: str) -> str:
+    """Return the id of the run that begins with the delivery of this call. It does not contain the call's id."""
+    return _PREFIX + blake2b(call_id.encode(), digest_size=12).hexdigest()
+
+
+class _Member(msgspec.Struct, kw_only=True):
+    """A call outside of sessions, as far as its place in a run depends on it."""
+
+    call_id: str
+    run: str | None = None
+    owner: str | None = None
+    previous: str | None = None
+    rule: JoinedBy | None = None
+    user: str | None
+    tenant: str | None
+    start_ns: int
+    end_ns: int | None
+    process: str | None
+    is_stored: bool = False
+    """Whether its row is in the store and not written by this batch."""
+
+    @property
+    def group(self) -> str:
+        """What all calls of its run have in common."""
+        return self.run or self.call_id
+
+
+class Runs:
+    """Joins the calls of one batch, in the transaction that writes it."""
+
+    def __init__(self, database: Database, read: Callable[[str], CallRecord], *, joins: bool) -> None:
+        """`read` returns a stored call, without its run. `joins`: whether new calls are joined."""
+        self._database, self._read, self._joins = database, read, joins
+        self._members: dict[str, _Member] = {}
+        self._joints: dict[int, list[tuple[str, int]]] = {}
+        """Of the joints that were looked up: the calls that have them, with the proof."""
+        self._added: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
+        """Joints of the calls of the batch."""
+        self._batch: Collection[str] = ()
+        self._own: dict[str, Joints] = {}
+        self._entered = set[str]()
+        self._changed: dict[str, str | None] = {}
+        """Stored calls whose rows are to be changed, with their former runs."""
+        self._former_ids: dict[str, str | None] = {}
+
+    def join(self, calls: Mapping[str, CallRecord], stored: Mapping[str, StoredCall]) -> None:
+        """Join these calls, which are about to be written in this order; `stored` has their rows."""
+        if self._joins:
+            self._own = {call_id: joints_of(call) for call_id, call in calls.items()}
+        self._batch = calls.keys()
+        joined = [call_id for call_id, own in self._own.items() if own.offered or any(own.sought.values())]
+        known = {call_id for call_id, row in stored.items() if row.session_id is None or row.inferred}
+        known.intersection_update(calls)
+        if not joined and not known:
+            return
+        self._database.lock(f"joint:{joint.key}" for own in self._own.values() for joint in (*own.offered, *own.kept))
+        self._prefetch(joined)
+        self._load(known)
+        for call_id in known:
+            if calls[call_id].place.session_id is not None:
+                self._leave(call_id)
+        for call_id in joined:
+            self._enter(calls[call_id])
+
+    def place(self, call_id: str) -> dict[str, Cell]:
+        """Return the cells of a call of the batch that depend on its run, as far as they are not NULL."""
+        member = self._members.get(call_id)
+        if member is None:
+            return {}
+        cells: dict[str, Cell] = {} if member.owner is None else {OWNER: member.owner}
+        if member.run is not None:
+            cells |= {"session_id": member.run, "inferred": True}
+            if member.previous is not None:
+                cells |= {"previous_call_id": member.previous, "joined_by": member.rule}
+        return cells
+
+    def save(self) -> None:
+        """Write the joints of the batch, and what changed in calls that are not part of it."""
+        known = [call_id for call_id, member in self._members.items() if call_id in self._batch and member.is_stored]
+        for condition, parameters in in_batches(known, "call_id"):
+            self._database.run(f"DELETE FROM joints WHERE {condition}", parameters)
+        rows = {(key, call_id): proof for key, calls in self._added.items() for call_id, proof in calls}
+        self._database.run_many(
+            "INSERT INTO joints (key, call_id, proof) VALUES (:key, :call_id, :proof)",
+            [{"key": key, "call_id": call_id, "proof": proof} for (key, call_id), proof in sorted(rows.items())],
+        )
+        changed = [self._members[call_id] for call_id in self._changed if call_id not in self._batch]
+        self._database.run_many(
+            "UPDATE calls SET session_id = :run, inferred = :inferred, owner = :owner, previous_call_id = :previous,"
+            " joined_by = :rule WHERE call_id = :call_id",
+            [
+                {**_cells(member), "inferred": True if member.run is not None else None}
+                for member in sorted(changed, key=lambda member: member.call_id)
+            ],
+        )
+        self._save_ids()
+        self._move_records()
+
+    def _save_ids(self) -> None:
+        for former_id, current_id in self._former_ids.items():
+            self._database.run("DELETE FROM run_ids WHERE id = :id", {"id": former_id})
+            if current_id is not None:
+                values = {"id": former_id, "session_id": current_id}
+                self._database.run("UPDATE run_ids SET session_id = :session_id WHERE session_id = :id", values)
+                self._database.run("INSERT INTO run_ids (id, session_id) VALUES (:id, :session_id)", values)
+
+    def _move_records(self) -> None:
+        """Give the events, messages and rewards of moved calls the session of their call."""
+        moved = {call_id: former for call_id, former in self._changed.items() if self._members[call_id].run != former}
+        for condition, parameters in in_batches(sorted(moved), "call_id"):
+            having = " UNION ALL ".join(f"SELECT 1 FROM {table} WHERE {condition}" for table in _MOVED)
+            if next(self._database.tuples(f"{having} LIMIT 1", parameters), None) is None:
+                continue
+            before = scored(self._database, condition, condition, parameters)
+            formers = {moved[str(call_id)] for call_id in parameters.values()}.difference([None])
+            runs = {f"run{number}": run for number, run in enumerate(sorted(filter(None, formers)))}
+            is_former = f" OR session_id IN ({', '.join(f':{name}' for name in runs)})" if runs else ""
+            for table in _MOVED:
+                own = f"(SELECT c.session_id FROM calls c WHERE c.call_id = {table}.call_id)"
+                sql = f"UPDATE {table} SET session_id = {own} WHERE {condition} AND (session_id IS NULL{is_former})"
+                self._database.run(sql, {**parameters, **runs})
+            refresh(self._database, before | scored(self._database, condition, condition, parameters))
+
+    # --- what is known
+
+    def _prefetch(self, call_ids: Iterable[str]) -> None:
+        """Look up what most calls need, with few queries."""
+        keys = set[int]()
+        for call_id in call_ids:
+            own = self._own[call_id]
+            keys.update(
+                joint.key for rule in RULES if rule != "mention" for joint in own.sought.get(rule, [])[:_AT_FIRST]
+            )
+            for joint in own.offered:
+                keys |= {joint.key, -1 - joint.key}
+        self._look_up(keys)
+        self._load({call_id for calls in self._joints.values() for call_id, _ in calls})
+
+    def _look_up(self, keys: Collection[int]) -> None:
+        missing = [key for key in keys if key not in self._joints]
+        if not missing:
+            return
+        self._joints.update((key, []) for key in missing)
+        values = {"keys": msgspec.json.encode(missing).decode(), "most": _MAX_CANDIDATES + 1}
+        for key, call_id, proof in self._database.tuples(self._database.dialect.joints, values):
+            if call_id not in self._batch:
+                self._joints[key].append((call_id, proof))
+
+    def _with(self, key: int) -> list[tuple[str, int]]:
+        """Return the calls with a joint, with the proof."""
+        self._look_up([key])
+        return self._joints[key] + self._added.get(key, [])
+
+    def _load(self, call_ids: Collection[str]) -> None:
+        """Read calls, and hold their runs until the transaction ends."""
+        missing = sorted({*call_ids}.difference(self._members))
+        for condition, parameters in in_batches(missing, "call_id"):
+            sql = f"SELECT session_id FROM calls WHERE {condition} AND inferred"
+            self._database.lock(f"run:{row[0]}" for row in self._database.tuples(sql, parameters))
+            self._add_members(condition, parameters)
+
+    def _load_run(self, run: str) -> list[_Member]:
+        """Return all calls of a run."""
+        self._add_members("session_id = :run", {"run": run})
+        return [member for member in self._members.values() if member.run == run]
+
+    def _add_members(self, condition: str, parameters: Mapping[str, object]) -> None:
+        for row in self._database.tuples(f"SELECT {_COLUMNS} FROM calls WHERE {condition}", parameters):
+            call_id, session_id, inferred, owner, previous, rule, user, metadata, start_ns, end_ns, process = row
+            if call_id not in self._members:
+                self._members[call_id] = _Member(
+                    call_id=call_id, run=session_id if inferred else None, owner=owner, previous=previous, rule=rule,
+                    user=user, tenant=_tenant_in(metadata), start_ns=start_ns, end_ns=end_ns, process=process,
+                    is_stored=True,
+                )  # fmt: skip
+
+    def _member(self, call_id: str) -> _Member | None:
+        self._load([call_id])
+        return self._members.get(call_id)
+
+    # --- joins
+
+    def _enter(self, call: CallRecord) -> None:
+        """Join a call of the batch to the calls before and behind it."""
+        own, duration = self._own[call.call_id], call.timing.duration_ns
+        member = self._members.get(call.call_id)
+        if member is None:
+            member = self._members[call.call_id] = _Member(
+                call_id=call.call_id, user=call.user_id, tenant=tenant_of(call), start_ns=call.timing.start_ns,
+                end_ns=None if duration is None else call.timing.start_ns + duration, process=call.process,
+            )  # fmt: skip
+        if member.previous is None:
+            self._attach(member, self._before(member, own))
+        doubtful = self._made_doubtful(member, own)
+        for joint in own.kept:
+            self._added[-1 - joint.key].append((call.call_id, joint.proof))
+        for joint in own.offered:
+            self._added[joint.key].append((call.call_id, joint.proof))
+        self._entered.add(call.call_id)
+        for call_id in doubtful:
+            self._reconsider(call_id)
+
+    def _before(self, member: _Member, own: Joints) -> tuple[_Member, JoinedBy] | None:
+        """Return the call that a call continues, and how that is known; None if it is none or uncertain."""
+        for rule in RULES:
+            joints = own.sought.get(rule, [])
+            if rule == "mention":
+                self._look_up([joint.key for joint in joints])
+            calls = self._named(member, joints) if rule == "mention" else self._nearest(member, joints, rule)
+            if len({call.group for call in calls}) == 1 and self._allowed(member, calls[0]):
+                if rule != "history":
+                    # An old id proves the run; the longest history is that of the latest call.
+                    histories = self._nearest(member, own.sought.get("history", []), "history")
+                    calls = [call for call in histories if call.group == calls[0].group] or calls
+                earlier = [call for call in calls if call.start_ns <= member.start_ns]
+                return max(earlier or calls, key=lambda call: (call.start_ns, call.call_id)), rule
+        return None
+
+    def _nearest(self, member: _Member, joints: Sequence[Joint], rule: JoinedBy) -> list[_Member]:
+        """Return the calls with the nearest joint that any call offers."""
+        for joint in joints:
+            offering = self._with(joint.key)
+            if rule == "tool" and len(offering) != 1:
+                continue
+            if calls := [*self._agreeing(member, joint, rule)]:
+                return [] if len(offering) > _MAX_CANDIDATES else calls
+        return []
+
+    def _named(self, member: _Member, joints: Sequence[Joint]) -> list[_Member]:
+        """Return the calls that issued any of the ids in a text."""
+        issued = [joint for joint in joints if len(self._with(joint.key)) == 1]
+        return [call for joint in issued for call in self._agreeing(member, joint, "mention")]
+
+    def _agreeing(self, member: _Member, joint: Joint, rule: JoinedBy) -> Iterator[_Member]:
+        """Yield the calls that offer a joint and may be continued by a call."""
+        for call_id, proof in self._with(joint.key):
+            call = self._member(call_id)
+            if call is not None and agrees(joint, Joint(joint.key, proof)) and _may_follow(member, call, rule):
+                yield call
+
+    def _made_doubtful(self, member: _Member, own: Joints) -> list[str]:
+        """Return the calls whose joins a new call may change: those that seek what it offers, alone or as another."""
+        doubtful = dict[str, None]()
+        for joint in own.offered:
+            is_id = joint.key in own.offered_ids
+            others = [call_id for call_id, _ in self._with(joint.key) if call_id != member.call_id]
+            if is_id and len(others) > 1:
+                continue
+            for call_id, proof in self._with(-1 - joint.key):
+                call = self._member(call_id)
+                if call is None or call is member or (call.run is not None and call.run == member.run):
+                    continue
+                if is_id or (joint.proof == proof and _may_follow(call, member, "history")):
+                    doubtful[call_id] = None
+            for call_id in others:
+                doubtful.update(dict.fromkeys(self._following(call_id, member, is_id=is_id)))
+        return [*doubtful]
+
+    def _following(self, call_id: str, member: _Member, *, is_id: bool) -> Iterator[str]:
+        """Yield the calls that continue a call which offers the same as another one."""
+        call = self._member(call_id)
+        if call is None or call.run is None or call.run == member.run:
+            return
+        since = call.start_ns if is_id else (member.end_ns or member.start_ns) - _CLOCKS_NS
+        sql = "session_id = :run AND previous_call_id = :call AND start_ns >= :since"
+        self._add_members(sql, {"run": call.run, "call": call_id, "since": since})
+        for other in [*self._members.values()]:
+            if other.previous == call_id and (is_id or _may_follow(other, member, "history")):
+                yield other.call_id
+
+    def _reconsider(self, call_id: str) -> None:
+        """Join a call anew."""
+        member = self._members[call_id]
+        own = self._own.get(call_id)
+        if own is None:
+            own = self._own[call_id] = joints_of(self._read(call_id))
+        if call_id in self._batch and call_id not in self._entered:
+            return  # it is still to be joined
+        before = self._before(member, own)
+        if (None if before is None else before[0].call_id) != member.previous:
+            self._cut(member)
+            self._attach(member, before)
+
+    def _leave(self, call_id: str) -> None:
+        """Take a call out of its run, because a later version of it names a session."""
+        member = self._members.get(call_id)
+        if member is None or (member.run is None and member.owner is None):
+            return
+        run, members = member.run, [] if member.run is None else self._load_run(member.run)
+        for other in members:
+            if other.previous == call_id:
+                self._touch(other)
+                other.previous = other.rule = None
+        self._touch(member)
+        member.run = member.owner = member.previous = member.rule = None
+        if run is not None:
+            self._without_single(run)
+
+    def _allowed(self, member: _Member, other: _Member) -> bool:
+        """Return whether the runs of two calls may be one: they have one known user and one tenant at most."""
+        if member.group == other.group:
+            return True
+        if (
+            member.run is None
+            and (member.user is None or member.user == other.user)
+            and (member.tenant is None or member.tenant == other.tenant)
+        ):
+            return True
+        members = [call for one in (member, other) for call in ([one] if one.run is None else self._load_run(one.run))]
+        users, tenants = {call.user for call in members} - {None}, {call.tenant for call in members} - {None}
+        return len(users) <= 1 and len(tenants) <= 1
+
+    def _attach(self, member: _Member, before: tuple[_Member, JoinedBy] | None) -> None:
+        """Join a call, with all of its run, to the run of an earlier call."""
+        if before is None:
+            return
+        earlier, rule = before
+        if member.run is not None and member.run == earlier.run:
+            if self._is_behind(earlier, member):
+                return
+        else:
+            if member.run is None and member.call_id in self._batch:
+                member.owner = earlier.owner or owner_of(earlier.call_id, None)
+            self._unite(member, earlier)
+        self._touch(member)
+        member.previous, member.rule = earlier.call_id, rule
+
+    def _first(self, call: _Member, other: _Member) -> _Member:
+        """Return the one of two loose calls that was delivered first; the one that continues the other may be."""
+        if call.is_stored or call.call_id not in self._batch:
+            return call
+        order = [*self._batch]
+        is_later = other.is_stored or order.index(other.call_id) < order.index(call.call_id)
+        return other if is_later else call
+
+    def _is_behind(self, call: _Member, other: _Member) -> bool:
+        """Return whether a call continues another one, directly or not."""
+        passed = set[str]()
+        above: _Member | None = call
+        while above is not None and above.call_id not in passed:
+            if above is other:
+                return True
+            passed.add(above.call_id)
+            above = None if above.previous is None else self._member(above.previous)
+        return False
+
+    def _unite(self, member: _Member, other: _Member) -> None:
+        """Make one run of two; the older id stays."""
+        runs = [member.run, other.run]
+        if None in runs:
+            run = member.run or other.run
+            if run is None:
+                run = run_id(self._first(other, member).call_id)
+                self._former_ids[run] = None
+            for call in (member, other):
+                self._move(call, run)
+            return
+        members = [self._load_run(run) for run in runs if run is not None]
+        begins = [min((call.start_ns, call.call_id) for call in calls) for calls in members]
+        kept = 0 if begins[0] <= begins[1] else 1
+        run, moved = runs[kept], runs[1 - kept]
+        for call in members[1 - kept]:
+            self._move(call, run)
+        if moved is not None:
+            self._former_ids[moved] = run
+            for former_id, current_id in self._former_ids.items():
+                if current_id == moved:
+                    self._former_ids[former_id] = run
+
+    def _cut(self, member: _Member) -> None:
+        """Part a call, with all that continue it, from the call before it."""
+        if member.previous is None or member.run is None:
+            return
+        run = member.run
+        members = self._load_run(run)
+        followers = defaultdict[str | None, list[_Member]](list)
+        for call in members:
+            followers[call.previous].append(call)
+        parted, waiting = {member.call_id: member}, [member]
+        while waiting:
+            for call in followers[waiting.pop().call_id]:
+                if call.call_id not in parted:
+                    parted[call.call_id] = call
+                    waiting.append(call)
+        self._touch(member)
+        member.previous = member.rule = None
+        remaining = [call for call in members if call.call_id not in parted]
+        groups = [remaining, [*parted.values()]]
+        if any(run_id(call_id) == run for call_id in parted):
+            groups.reverse()
+        first = min(groups[1], key=lambda call: (call.start_ns, call.call_id), default=None)
+        if first is not None:
+            new_run = run_id(first.call_id)
+            self._former_ids[new_run] = None
+            for call in groups[1]:
+                self._move(call, new_run)
+            self._without_single(new_run)
+        self._without_single(run)
+
+    def _without_single(self, run: str) -> None:
+        """Let a call be loose that is alone in its run."""
+        members = self._load_run(run)
+        if len(members) == 1:
+            self._move(members[0], None)
+
+    def _touch(self, call: _Member) -> None:
+        self._changed.setdefault(call.call_id, call.run)
+
+    def _move(self, call: _Member, run: str | None) -> None:
+        """Set the run of a call. Its contents stay with their owner."""
+        if call.run != run:
+            self._touch(call)
+            call.run = run
+        if call.owner is None:
+            call.owner = owner_of(call.call_id, None)
+
+
+def _may_follow(call: _Member, earlier: _Member, rule: JoinedBy) -> bool:
+    """Return whether a call may continue another one, by what is known besides the joint."""
+    if call.call_id == earlier.call_id:
+        return False
+    if None not in (call.user, earlier.user) and call.user != earlier.user:
+        return False
+    if None not in (call.tenant, earlier.tenant) and call.tenant != earlier.tenant:
+        return False
+    if rule not in _BY_TEXT:
+        return True
+    end_ns = earlier.start_ns if earlier.end_ns is None else earlier.end_ns
+    has_same_clock = call.process is not None and call.process == earlier.process
+    return end_ns <= call.start_ns + (0 if has_same_clock else _CLOCKS_NS)
+
+
+def _tenant_in(metadata: Any) -> str | None:
+    if metadata is None:
+        return None
+    names = msgspec.json.decode(metadata) if isinstance(metadata, str | bytes) else metadata
+    labels = [label_of(names, key) for key in TENANT_KEYS]
+    return None if labels == [None] * len(labels) else msgspec.json.encode(labels).decode()
+
+
+def _cells(member: _Member) -> dict[str, object]:
+    return {
+        "call_id": member.call_id, "run": member.run, "owner": member.owner, "previous": member.previous,
+        "rule": member.rule,
+    }  # fmt: skip
