@@ -55,7 +55,8 @@ _NO_SEAL: Final = "skip_thought"
 _MIN_CONTINUED: Final = 20
 """Characters of a text that a loop may continue, which its joint contains; shorter ones have to be equal."""
 _MAX_WORDS, _MAX_SEALS, _MAX_CHOICES = 200, 8, 8
-_WORD: Final = re.compile(r"[A-Za-z0-9_\-]{10,80}")
+_WORD: Final = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_\-.:]{8,78}[A-Za-z0-9_\-]")
+_UNMASKED_ID: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9_\-.:]+")
 _LIKE_AN_ID: Final = re.compile(r"[0-9_]|[a-z][A-Z]")
 _LENGTH_BITS: Final = 22
 _NEAREST: Final[tuple[JoinedBy, ...]] = ("seal", "kept", "history")
@@ -239,7 +240,7 @@ def _is_id(ident: str | None, name: str | None, *, is_masked: bool) -> bool:
     """Return whether a tool call's id is one: its name stands there if an API has none, and a redactor may mask it."""
     if not ident or ident == name:
         return False
-    return not is_masked or (_WORD.fullmatch(ident) is not None and any(map(str.isdigit, ident)))
+    return not is_masked or _UNMASKED_ID.fullmatch(ident) is not None
 
 
 def _of_tool(part: ToolCall, scope: bytes, *, is_masked: bool) -> Joint | None:
