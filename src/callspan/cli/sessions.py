@@ -13,10 +13,19 @@ from callspan.cli.filters import Filter, filters
 from callspan.cli.group_table import print_groups
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import limit_option, print_page
-from callspan.cli.terminal.screen import Cell, Column, cost_text, errors_cell, marks, reward_style, session_style
+from callspan.cli.terminal.screen import (
+    Cell,
+    Column,
+    cost_text,
+    errors_cell,
+    marks,
+    reward_style,
+    session_outcome,
+    session_style,
+)
 from callspan.cli.values import grouping
 from callspan.comparison.groups import SESSION_GROUPINGS, label_keys
-from callspan.formatting import UNKNOWN, count, duration, local_time, reward, tokens
+from callspan.formatting import count, duration, local_time, reward, tokens
 from callspan.stores import CallFilter, Reader, SessionSummary
 
 _EPILOG: Final = """\
@@ -30,7 +39,11 @@ _NOT_KEPT: Final = "not kept"
     "sessions",
     cls=Command,
     page="docs/command.md#groups-and-comparison",
-    filters=[*filters("outcome", sort=True), Filter("--status", "session_outcome", "WORD", fact="outcome")],
+    filters=[
+        *filters("outcome", sort=True),
+        Filter("--status", "session_outcome", "WORD", fact="outcome"),
+        Filter("--explicit", "inferred", fact="", flag_value=False, is_flag=True, default=None),
+    ],
     short_help="List sessions: outcome, reward, tokens, cost.",
     epilog=_EPILOG,
 )
@@ -63,10 +76,16 @@ def sessions_command(
         else:
             table = partial(_print_table, context, reader, selection.objectives)
             any_found = print_page(context, sessions, limit, json_rows=partial(map, session_row), table=table)
-    if not any_found and selection != CallFilter(objectives=selection.objectives, sort=selection.sort):
+        single_calls = 0 if any_found else reader.count_calls(CallFilter(in_session=False))
+    is_every = selection == CallFilter(objectives=selection.objectives, sort=selection.sort)
+    if not any_found and is_every and single_calls and not context.json:
+        calls = f"{count(single_calls)} single call{'s' if single_calls > 1 else ''}"
+        context.screen.paragraph(f"No sessions in {context.store_name}, but {calls}: `callspan calls`.")
+        return
+    if not any_found and not is_every:
         context.no_match(f"No such sessions in {context.store_name}.")
     if not any_found:
-        context.no_match(f"No sessions in {context.store_name}. Calls outside a session: `callspan calls`.")
+        context.no_match(f"No sessions in {context.store_name}.")
 
 
 def _print_table(
@@ -81,7 +100,7 @@ def _print_table(
         Column("user", lambda summary: summary.session.user_id, shrinks=True),
         Column(
             "outcome",
-            lambda summary: (", ".join((summary.outcome or UNKNOWN, *marks(summary))), session_style(summary)),
+            lambda summary: (", ".join((session_outcome(summary), *marks(summary))), session_style(summary)),
         ),
         Column("reward", lambda summary: (reward(summary.reward), reward_style(summary.reward)), right=True),
         Column("steps", lambda summary: count(summary.timesteps), right=True),

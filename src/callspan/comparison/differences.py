@@ -66,6 +66,8 @@ def select_groups(
     groups = Group((first.label,)), Group((second.label,))
     in_both = 0
     for summary in sessions:
+        if not summary.is_rated:
+            continue
         matching = [group for selector, group in zip(selectors, groups, strict=True) if selector.matches(summary)]
         if len(matching) == len(groups) and first != second:
             in_both += 1

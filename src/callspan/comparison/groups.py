@@ -157,14 +157,16 @@ def objectives_of(sessions: Iterable[SessionSummary]) -> list[str]:
 
 
 def values_of(measure: Measure, sessions: Iterable[SessionSummary]) -> list[Number]:
-    """Return the values of the sessions that have one."""
-    return [value for summary in sessions if (value := measure.of(summary)) is not None]
+    """Return the values of the rated sessions that have one."""
+    return [value for summary in sessions if summary.is_rated and (value := measure.of(summary)) is not None]
 
 
 def mean_of_measure(measure: Measure, sessions: Iterable[SessionSummary]) -> Mean:
     """Return the sum and mean over these sessions. Money is exact."""
+    sessions = [*sessions]
     values = values_of(measure, sessions)
-    return Mean(_total(measure, values), mean(values), len(values), _interval(measure, values))
+    every = [value for summary in sessions if (value := measure.of(summary)) is not None]
+    return Mean(_total(measure, every), mean(values), len(values), _interval(measure, values))
 
 
 def mean(values: Sequence[Number]) -> Number | None:

@@ -42,6 +42,7 @@ def store_of(url: str, settings: Settings) -> Store:
     """Return the store of a URL, with the settings that it applies itself. Raises SettingError."""
     store = find_store(url)
     store.retain_days, store.syncs = settings.retain_days, settings.fsync == "always"
+    store.joins = settings.runs
     if store.path is not None:
         path = absolute(store.path)
         # The target of a link: the lock, the log and rotated files are next to the file itself.

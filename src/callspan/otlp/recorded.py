@@ -41,6 +41,7 @@ from callspan.spans.call import context_of
 from callspan.stores.base import Event, SessionSummary
 from callspan.stores.query.filters import CallFilter
 from callspan.stores.query.reader import Reader
+from callspan.stores.tables.payloads import without_run
 
 _AT_ONCE: Final = 100
 """Number of records outside of sessions that get their spans together."""
@@ -92,7 +93,8 @@ class RecordedSpans:
 
     def calls(self, selection: CallFilter) -> Iterator[CallRecord]:
         """Yield calls with the content that their spans require."""
-        return self.reader.calls(replace(selection, content="all" if self._options.content else "none"))
+        calls = self.reader.calls(replace(selection, content="all" if self._options.content else "none"))
+        return map(without_run, calls)  # as the process knew them
 
     def _ended(self, record: _R, *, is_around_open: bool = False) -> _R:
         """Return a call of an exited or silent process as ended; any other record unchanged.
@@ -116,7 +118,7 @@ class RecordedSpans:
             record.call_id for record in records if isinstance(record, RewardRecord) and record.call_id is not None
         }:
             if (call := self.reader.call(call_id)) is not None:
-                yield call
+                yield without_run(call)
         runs = [record for record in records if isinstance(record, EventRecord) and record.duration_ns is not None]
         traces, spans = ({run.trace_id for run in runs} - {None}, {run.span_id for run in runs} - {None})
         if runs:

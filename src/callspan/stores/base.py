@@ -261,6 +261,8 @@ class SessionSummary(CallAggregates, frozen=True, kw_only=True):
 
     session: SessionRecord
     """Its outcome is `interrupted` if its process exited before the session ended, or `unknown`."""
+    inferred: bool = False
+    """Whether it is a run: the store found it by what its calls continue, and nobody opened it."""
     timesteps: int
     """Number of timesteps."""
     first_error: CallError | None = None
@@ -287,6 +289,11 @@ class SessionSummary(CallAggregates, frozen=True, kw_only=True):
     def outcome(self) -> str | None:
         """The outcome of the session; `in_progress` without one, None if only its calls or events are stored."""
         return self.session.outcome or (IN_PROGRESS if self.session.seen_ns else None)
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether it counts in rates, means and comparisons: not a run without outcome, success, reward and score."""
+        return not self.inferred or not (self.succeeded is None and self.reward is None and not self.scores)
 
     @property
     def succeeded(self) -> bool | None:

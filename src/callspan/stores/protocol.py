@@ -118,6 +118,8 @@ class Store(Sink):
         """The setting, for a store that expires records by itself; None keeps everything."""
         self.syncs = False
         """Whether each batch is synced to disk before it counts as delivered: `fsync="always"`."""
+        self.joins = True
+        """Whether calls outside of sessions are joined to runs, in stores with tables that are read: `runs=True`."""
 
     @property
     def identity(self) -> str:
@@ -253,7 +255,7 @@ class SqlStore(Store):
     def sink(self) -> SqlSink:
         """Return the sink, unopened. Raises SettingError without its driver."""
         self.load(self.database_type)
-        return SqlSink(partial(self.database, writes=True, creates=True))
+        return SqlSink(partial(self.database, writes=True, creates=True), joins=self.joins)
 
     def try_out(self) -> str:
         """Start a write transaction and read the last row of each table, see `Store.try_out`."""

@@ -16,6 +16,7 @@ from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope
 from callspan.stores.owners import without_users
 from callspan.stores.query.interrupted import HAS_EXITED, IS_HERE, OF_SESSIONS, exited_processes
+from callspan.stores.runs import Runs, anonymous
 from callspan.stores.tables.call_rows import keyed_records
 from callspan.stores.tables.contents import trim
 from callspan.stores.tables.database import NO_VALUES, Database, Values, in_batches, items
@@ -76,10 +77,12 @@ _WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
 _IS_USER: Final = r"(user_id = :user OR (user_id >= '[' AND user_id < '\' AND {has}))"
 """Whether a session or call is the user's; the label of a list of users is its JSON."""
 _ALSO_OF_USER: Final = (
-    f" UNION SELECT session_id FROM sessions WHERE {_IS_USER} AND coalesce(start_ns, seen_ns) < :erased",
+    f" UNION SELECT session_id FROM sessions WHERE {_IS_USER} AND coalesce(start_ns, seen_ns) < :erased"
+    f" UNION SELECT session_id FROM calls WHERE inferred AND {_IS_USER} AND start_ns < :erased",
     f" UNION SELECT call_id FROM calls WHERE {_IS_USER} AND start_ns < :erased",
 )
-"""Further sessions and calls of a user, delivered between their selection and their removal."""
+"""Further sessions and calls of a user, delivered between their selection and their removal. A run is the user's if any
+of its calls is: the others repeat what the user said."""
 _REFUSED: Final = {
     "session": ":refused_sessions",
     "call": ":refused_calls",
@@ -123,8 +126,17 @@ _OLD_OTHERS: Final = {
 """Conditions on expired rows of the other tables."""
 _CONTENTS: Final = (
     "DELETE FROM contents WHERE owner IN (SELECT 's:' || id FROM gone_sessions)",
-    "DELETE FROM contents WHERE owner IN (SELECT 'c:' || id FROM gone_calls)",
+    """DELETE FROM contents WHERE owner IN (SELECT 'c:' || id FROM gone_calls)
+      AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.owner = contents.owner)""",
 )
+"""Contents of which no call is left; others of a run share those of its first call."""
+_IN_RUNS: Final = f"SELECT DISTINCT {{}} FROM calls WHERE ({_SESSION} OR {_CALL}) AND {{}}"
+_RENAMED: Final = tuple(f"UPDATE {table} SET owner = :name WHERE owner = :owner" for table in ("contents", "calls"))
+_JOINTS: Final = f"DELETE FROM joints WHERE {_CALL}"
+_RUN_IDS: Final = """
+DELETE FROM run_ids WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = run_ids.session_id)"""
+_NAMED_RUNS: Final = " UNION SELECT r.session_id FROM run_ids r WHERE r.id IN ({items})"
+"""Runs that have another id by now."""
 _REDUCED_SESSIONS: Final = f"SELECT DISTINCT session_id FROM calls WHERE {_CALL} AND session_id IS NOT NULL"
 """Sessions that remain but lose calls."""
 _NEXT: Final = (
@@ -249,8 +261,11 @@ def _refused_selection(database: Database, refused: Sequence[Refused]) -> _Selec
 def _scope_selection(database: Database, scope: DeletionScope) -> _Selection:
     """Return the records of a scope of ids and a user."""
     has = database.dialect.has.format(at="metadata, 'user_id'", value=":user")
-    unions = ("", "") if scope.user is None else (union.format(has=has) for union in _ALSO_OF_USER)
-    sessions, calls = (database.dialect.items + union for union in unions)
+    unions = ("", "") if scope.user is None else tuple(union.format(has=has) for union in _ALSO_OF_USER)
+    listed = database.dialect.items
+    sessions, calls = (
+        query + union for query, union in zip((listed + _NAMED_RUNS.format(items=listed), listed), unions, strict=True)
+    )
     conditions = {} if scope.user is None else _of_user(database)
     values = {"user": scope.user, "erased": scope.erased_ns}
     # Not in a temporary table: behind a pooler, the next transaction may not see it.
@@ -349,15 +364,33 @@ def _delete_chosen(database: Database, selection: _Selection) -> Counter[str]:
         remember(database, dict.fromkeys(erased, selection.erased_ns))
         _remember_orders(database, _VERSIONED, is_for_user=selection.is_for_user)
     changed = scored(database, _CONDITIONS["rewards"], _CONDITIONS["events"])
+    owners, runs = (
+        [str(row[0]) for row in database.tuples(_IN_RUNS.format(column, condition))]
+        for column, condition in (("owner", "owner IS NOT NULL"), ("session_id", "inferred"))
+    )
     counts = Counter(
         {table: database.run(f"DELETE FROM {table} WHERE {condition}") for table, condition in _CONDITIONS.items()}
     )
     refresh(database, changed)
-    for sql in _CONTENTS:
+    for sql in (*_CONTENTS, _JOINTS):
         database.run(sql)
+    for owner in owners:
+        trim(database, owner)
+        database.forget_numbers(owner)
+    names = [{"owner": owner, "name": anonymous(owner)} for owner in owners if _is_gone(database, owner)]
+    for sql in _RENAMED if names else ():
+        database.run_many(sql, names)
+    if runs:
+        Runs(database).mend(runs)
+        database.run(_RUN_IDS)
     for ids, table in zip(selection.named_ids, _GONE, strict=True):
         ids.difference_update(str(row[0]) for row in database.tuples(f"SELECT id FROM {table}"))
     return counts
+
+
+def _is_gone(database: Database, owner: str) -> bool:
+    """Return whether the call that contents are named by is being deleted."""
+    return next(database.tuples("SELECT 1 FROM gone_calls WHERE id = :id", {"id": owner[2:]}), None) is not None
 
 
 def _remember_orders(
@@ -513,9 +546,10 @@ def _full(table: Table) -> str:
 def _trim(database: Database, calls: Sequence[str]) -> None:
     """Delete the contents that these calls no longer refer to."""
     for condition, parameters in in_batches(calls, "call_id"):
-        owners = database.tuples(f"SELECT call_id, session_id FROM calls WHERE {condition}", parameters)
-        for owner in {owner_of(*ids) for ids in owners}:
+        owners = database.tuples(f"SELECT owner, call_id, session_id FROM calls WHERE {condition}", parameters)
+        for owner in {owner or owner_of(*ids) for owner, *ids in owners}:
             trim(database, owner)
+        database.run(f"DELETE FROM joints WHERE {condition}", parameters)
 
 
 def _reduce(database: Database, table: Table, key: str, record: Record | None) -> bool:

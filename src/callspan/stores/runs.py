@@ -13,8 +13,8 @@ prove to be one the older id stays, and the table `run_ids` finds it by the othe
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -23,10 +23,11 @@ import msgspec
 from callspan.record.call import CallRecord, JoinedBy
 from callspan.record.labels import label_of
 from callspan.stores.joints import RULES, TENANT_KEYS, Joint, Joints, agrees, joints_of, tenant_of
+from callspan.stores.tables.call_rows import exact_call
 from callspan.stores.tables.contents import StoredCall
 from callspan.stores.tables.database import Database, in_batches
 from callspan.stores.tables.facts import OWNER
-from callspan.stores.tables.payloads import owner_of
+from callspan.stores.tables.payloads import owner_of, without_run
 from callspan.stores.tables.rows import Cell
 from callspan.stores.tables.score_tables import refresh, scored
 
@@ -37,8 +38,12 @@ _AT_FIRST: Final = 8
 """Joints of each rule that are looked up at first, the nearest; farther ones are rarely needed."""
 _CLOCKS_NS: Final = 1_000_000_000
 """How much the clocks of two machines may differ."""
+_MAX_TRIES: Final = 5
+"""How often a call is joined anew while a batch is written."""
 _BY_TEXT: Final = frozenset[JoinedBy]({"history", "mention"})
 """Rules that do not prove a join, so that time has to allow it."""
+_OF_MANY: Final = frozenset[JoinedBy]({"kept", "mention"})
+"""Rules by which a call may continue several calls of one run."""
 _COLUMNS: Final = (
     "call_id, session_id, inferred, owner, previous_call_id, joined_by, user_id, metadata, start_ns, end_ns, process"
 )
@@ -49,6 +54,11 @@ _MOVED: Final = ("events", "messages", "rewards")
 def run_id(call_id: str) -> str:
     """Return the id of the run that begins with the delivery of this call. It does not contain the call's id."""
     return _PREFIX + blake2b(call_id.encode(), digest_size=12).hexdigest()
+
+
+def anonymous(owner: str) -> str:
+    """Return another name for the owner of contents, which does not contain the id of the call."""
+    return f"r:{blake2b(owner.encode(), digest_size=12).hexdigest()}"
 
 
 class _Member(msgspec.Struct, kw_only=True):
@@ -76,9 +86,9 @@ class _Member(msgspec.Struct, kw_only=True):
 class Runs:
     """Joins the calls of one batch, in the transaction that writes it."""
 
-    def __init__(self, database: Database, read: Callable[[str], CallRecord], *, joins: bool) -> None:
-        """`read` returns a stored call, without its run. `joins`: whether new calls are joined."""
-        self._database, self._read, self._joins = database, read, joins
+    def __init__(self, database: Database, *, joins: bool = True) -> None:
+        """`joins`: whether new calls are joined."""
+        self._database, self._joins = database, joins
         self._members: dict[str, _Member] = {}
         self._joints: dict[int, list[tuple[str, int]]] = {}
         """Of the joints that were looked up: the calls that have them, with the proof."""
@@ -87,6 +97,9 @@ class Runs:
         self._batch: Collection[str] = ()
         self._own: dict[str, Joints] = {}
         self._entered = set[str]()
+        self._doubtful: list[str] = []
+        """Calls to be joined anew."""
+        self._tries = Counter[str]()
         self._changed: dict[str, str | None] = {}
         """Stored calls whose rows are to be changed, with their former runs."""
         self._former_ids: dict[str, str | None] = {}
@@ -122,6 +135,17 @@ class Runs:
                 cells |= {"previous_call_id": member.previous, "joined_by": member.rule}
         return cells
 
+    def mend(self, runs: Iterable[str]) -> None:
+        """Take deleted calls out of these runs: no call continues them, and a single call is in no run."""
+        for run in runs:
+            members = {member.call_id: member for member in self._load_run(run)}
+            for member in members.values():
+                if member.previous is not None and member.previous not in members:
+                    self._touch(member)
+                    member.previous = member.rule = None
+            self._without_single(run)
+        self.save()
+
     def save(self) -> None:
         """Write the joints of the batch, and what changed in calls that are not part of it."""
         known = [call_id for call_id, member in self._members.items() if call_id in self._batch and member.is_stored]
@@ -129,7 +153,7 @@ class Runs:
             self._database.run(f"DELETE FROM joints WHERE {condition}", parameters)
         rows = {(key, call_id): proof for key, calls in self._added.items() for call_id, proof in calls}
         self._database.run_many(
-            "INSERT INTO joints (key, call_id, proof) VALUES (:key, :call_id, :proof)",
+            "INSERT INTO joints (key, call_id, proof) VALUES (:key, :call_id, :proof) ON CONFLICT DO NOTHING",
             [{"key": key, "call_id": call_id, "proof": proof} for (key, call_id), proof in sorted(rows.items())],
         )
         changed = [self._members[call_id] for call_id in self._changed if call_id not in self._batch]
@@ -244,9 +268,20 @@ class Runs:
             self._added[-1 - joint.key].append((call.call_id, joint.proof))
         for joint in own.offered:
             self._added[joint.key].append((call.call_id, joint.proof))
+        if member.rule == "mention":
+            self._remember_mentions(member, own)
         self._entered.add(call.call_id)
-        for call_id in doubtful:
-            self._reconsider(call_id)
+        self._doubtful += doubtful
+        while self._doubtful:
+            doubtful_id = self._doubtful.pop()
+            self._tries[doubtful_id] += 1
+            if self._tries[doubtful_id] <= _MAX_TRIES:
+                self._reconsider(doubtful_id)
+
+    def _remember_mentions(self, member: _Member, own: Joints) -> None:
+        """Let a call be found by all ids that its texts mention: they may be of another run, which comes later."""
+        for joint in own.sought["mention"]:
+            self._added[-1 - joint.key].append((member.call_id, joint.proof))
 
     def _before(self, member: _Member, own: Joints) -> tuple[_Member, JoinedBy] | None:
         """Return the call that a call continues, and how that is known; None if it is none or uncertain."""
@@ -255,14 +290,18 @@ class Runs:
             if rule == "mention":
                 self._look_up([joint.key for joint in joints])
             calls = self._named(member, joints) if rule == "mention" else self._nearest(member, joints, rule)
-            if len({call.group for call in calls}) == 1 and self._allowed(member, calls[0]):
-                if rule != "history":
-                    # An old id proves the run; the longest history is that of the latest call.
-                    histories = self._nearest(member, own.sought.get("history", []), "history")
-                    calls = [call for call in histories if call.group == calls[0].group] or calls
+            is_one = len(calls) == 1 or (rule in _OF_MANY and len({call.group for call in calls}) == 1)
+            if is_one and self._allowed(member, calls[0]):
+                if rule == "tool":
+                    calls = self._latest(member, own, calls[0])
                 earlier = [call for call in calls if call.start_ns <= member.start_ns]
                 return max(earlier or calls, key=lambda call: (call.start_ns, call.call_id)), rule
         return None
+
+    def _latest(self, member: _Member, own: Joints, proven: _Member) -> list[_Member]:
+        """Return the call that a call continues, given one of its run: an old id proves no more than that."""
+        calls = self._nearest(member, own.sought.get("history", []), "history")
+        return calls if len(calls) == 1 and calls[0].group == proven.group else [proven]
 
     def _nearest(self, member: _Member, joints: Sequence[Joint], rule: JoinedBy) -> list[_Member]:
         """Return the calls with the nearest joint that any call offers."""
@@ -296,7 +335,7 @@ class Runs:
                 continue
             for call_id, proof in self._with(-1 - joint.key):
                 call = self._member(call_id)
-                if call is None or call is member or (call.run is not None and call.run == member.run):
+                if call is None or call is member or call.previous == member.call_id:
                     continue
                 if is_id or (joint.proof == proof and _may_follow(call, member, "history")):
                     doubtful[call_id] = None
@@ -307,9 +346,9 @@ class Runs:
     def _following(self, call_id: str, member: _Member, *, is_id: bool) -> Iterator[str]:
         """Yield the calls that continue a call which offers the same as another one."""
         call = self._member(call_id)
-        if call is None or call.run is None or call.run == member.run:
+        if call is None or call.run is None:
             return
-        since = call.start_ns if is_id else (member.end_ns or member.start_ns) - _CLOCKS_NS
+        since = 0 if is_id else (member.end_ns or member.start_ns) - _CLOCKS_NS
         sql = "session_id = :run AND previous_call_id = :call AND start_ns >= :since"
         self._add_members(sql, {"run": call.run, "call": call_id, "since": since})
         for other in [*self._members.values()]:
@@ -321,13 +360,15 @@ class Runs:
         member = self._members[call_id]
         own = self._own.get(call_id)
         if own is None:
-            own = self._own[call_id] = joints_of(self._read(call_id))
+            own = self._own[call_id] = joints_of(without_run(exact_call(self._database, call_id)))
         if call_id in self._batch and call_id not in self._entered:
             return  # it is still to be joined
         before = self._before(member, own)
         if (None if before is None else before[0].call_id) != member.previous:
             self._cut(member)
             self._attach(member, before)
+            if member.rule == "mention":
+                self._remember_mentions(member, own)
 
     def _leave(self, call_id: str) -> None:
         """Take a call out of its run, because a later version of it names a session."""
@@ -432,6 +473,7 @@ class Runs:
                     waiting.append(call)
         self._touch(member)
         member.previous = member.rule = None
+        self._doubtful += (call.call_id for call in members if call.rule == "mention")
         remaining = [call for call in members if call.call_id not in parted]
         groups = [remaining, [*parted.values()]]
         if any(run_id(call_id) == run for call_id in parted):

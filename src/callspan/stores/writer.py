@@ -126,7 +126,7 @@ def _write_calls(
         record = version_to_write(stored.get(call_id), call_versions, partial(exact_call, database, call_id), price)
         if record is not None:
             records[call_id] = record
-    runs = Runs(database, lambda call_id: without_run(exact_call(database, call_id)), joins=joins)
+    runs = Runs(database, joins=joins)
     runs.join(records, stored)
     calls = [_placed(prepared(record), runs.place(call_id)) for call_id, record in records.items()]
     database.lock(call.owner for call in calls if call.owner.startswith("s:") or OWNER in call.row)

@@ -165,6 +165,11 @@ def least(usd: Decimal | None, *, is_partial: bool) -> str:
     return f"{'at least ' if is_partial and usd is not None else ''}{money(usd)}"
 
 
+def session_outcome(summary: SessionSummary) -> str:
+    """Return the outcome of a session, or that the store inferred it."""
+    return summary.outcome or ("inferred" if summary.inferred else UNKNOWN)
+
+
 def session_style(summary: SessionSummary) -> str:
     """Return the colour of a session's outcome. A success with a cut or cancelled call is not green."""
     outcome = summary.outcome

@@ -14,7 +14,7 @@ from rich.tree import Tree as ScreenTree
 
 from callspan.cli.agent_selection import inside_agents
 from callspan.cli.terminal.call_text import call_tokens, other_outcome, retried, turn_lines
-from callspan.cli.terminal.screen import cost_text, least, marks, reward_style, session_style, styled
+from callspan.cli.terminal.screen import cost_text, least, marks, reward_style, session_outcome, session_style, styled
 from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, duration, json_text, money, plural, reward, score, tokens
 from callspan.records import (
@@ -179,7 +179,7 @@ def _session_line(excerpt: SessionExcerpt) -> Group:
     line = styled(
         (session.name or "session", "bold"),
         "  ",
-        (summary.outcome or UNKNOWN, session_style(summary)),
+        (session_outcome(summary), session_style(summary)),
         "  ",
         (reward(summary.reward), reward_style(summary.reward)),
         _scores({name: score(values.mean, values.count, values.last) for name, values in summary.scores.items()}),

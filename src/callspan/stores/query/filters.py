@@ -77,6 +77,8 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Full id of the session."""
     in_session: bool | None = None
     """True: only calls in sessions; False: only calls outside of sessions."""
+    inferred: bool | None = None
+    """True: only runs, the sessions that the store found, and their calls; False: none of these."""
     timestep_id: str | None = None
     """Id of the timestep, or the application's own id of it."""
     response_id: str | None = None
@@ -211,6 +213,7 @@ _PLAIN: Final = {
 }
 _FLAGS: Final = {
     "in_session": ("c.session_id IS NOT NULL", "c.session_id IS NULL"),
+    "inferred": ("coalesce(c.inferred, false)", "NOT coalesce(c.inferred, false)"),
     "errors": (FAILED, "c.outcome = 'success'"),
     "rate_limited": ("coalesce(c.rate_limited, false)", "NOT coalesce(c.rate_limited, false)"),
     "cached": ("c.cached IS NOT NULL", "c.cached IS NULL"),
@@ -220,7 +223,18 @@ _FLAGS: Final = {
 """The conditions for a field that is true, and false."""
 _SESSION_FIELDS: Final = frozenset(
     {*SESSION_CONDITIONS, *BOUNDS, "ids", "metadata", "sort", "session_id", "since_ns", "until_ns"}
-    | {"objectives", "min_score", "min_reward", "label", "in_session", "limit", "offset", "newest_first", "content"}
+    | {
+        "objectives",
+        "min_score",
+        "min_reward",
+        "label",
+        "in_session",
+        "inferred",
+        "limit",
+        "offset",
+        "newest_first",
+        "content",
+    }
 )
 """Fields of a `CallFilter` that apply to a session itself, not to its calls."""
 _OTHERS: Final = ("outcome", "finish_reason", "text", "error_text", "min_score", "min_reward", "label")

@@ -138,8 +138,13 @@ def _query_of_calls(selection: CallFilter, dialect: Dialect) -> _Query:
 def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
     """Return the query for the ids of sessions, including those known only from their calls."""
     condition = session_condition(selection, dialect)
-    of_sessions = condition or "1 = 1"
+    # Of a run only calls are stored.
+    of_sessions = "1 = 0" if selection.inferred else condition or "1 = 1"
     of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
+    if condition is not None and condition == session_condition(CallFilter(user_id=selection.user_id), dialect):
+        of_calls = f"({of_calls} OR (coalesce(c.inferred, false) AND c.user_id = :user_id))"
+    if selection.inferred is not None:
+        of_calls += f" AND {filters.call_condition(CallFilter(inferred=selection.inferred), dialect)}"
     names = _aggregates(selection)
     null_columns = "".join(f", {_NOTHING} AS {name}" for name in names)
     of_call_columns = "".join(

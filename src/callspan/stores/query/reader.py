@@ -171,7 +171,10 @@ class Reader:
             return []
         tables = ("sessions", "calls") if kind == "session" else ("calls",)
         key = f"{kind}_id"
-        selects = (f"SELECT {key} FROM {table} WHERE {key} >= :low AND {key} < :high" for table in tables)
+        selects = [f"SELECT {key} FROM {table} WHERE {key} >= :low AND {key} < :high" for table in tables]
+        if kind == "session":
+            # A run that was joined with an older one is found by its former id.
+            selects.append("SELECT session_id FROM run_ids WHERE id >= :low AND id < :high")
         values = {"low": ident, "high": f"{ident}{chr(sys.maxunicode)}"}
         matching_ids = [
             stored_id for (stored_id,) in self._database.tuples(f"{' UNION '.join(selects)} ORDER BY 1 DESC", values)

@@ -89,10 +89,15 @@ def session_summaries(
 
 def _summarized(database: Database, ids: Sequence[str], condition: str, parameters: Values) -> Iterator[SessionSummary]:
     of_ends = "max(c.end_ns) AS last_end_ns"
+    of_runs = (
+        "max(CASE WHEN c.inferred THEN 1 END) AS inferred, max(CASE WHEN c.inferred THEN c.user_id END) AS run_user"
+    )
     models = f"{database.dialect.array.format(values=f'DISTINCT {MODEL}')} FILTER (WHERE {MODEL} IS NOT NULL) AS models"
     sums = {
         summary.key: (summary, row)
-        for summary, row in summed(database, ["session"], f"c.{condition}", parameters, extra_columns=[models, of_ends])
+        for summary, row in summed(
+            database, ["session"], f"c.{condition}", parameters, extra_columns=[models, of_ends, of_runs]
+        )
     }
     rows = {row["session_id"]: row for row in database.rows(f"SELECT * FROM sessions WHERE {condition}", parameters)}
     counts: dict[tuple[str, str], int] = defaultdict(int)
@@ -107,7 +112,7 @@ def _summarized(database: Database, ids: Sequence[str], condition: str, paramete
     )
     for session_id in ids:
         of_calls, row = sums.get(session_id, (None, None))
-        session = _session_record(session_id, rows.get(session_id), of_calls)
+        session = _session_record(session_id, rows.get(session_id), of_calls, None if row is None else row["run_user"])
         last_call_ns = None if of_calls is None else of_calls.last_ns
         activity_times = [session.start_ns, session.end_ns, last_call_ns, *times[session_id]]
         has_ended_call = row is not None and row["last_end_ns"] is not None
@@ -120,6 +125,7 @@ def _summarized(database: Database, ids: Sequence[str], condition: str, paramete
             timesteps=counts["timesteps", session_id],
             events=sum(counts[table, session_id] for table in ("events", "messages", "rewards")),
             models=[] if row is None else _models(row),
+            inferred=row is not None and row["inferred"] is not None,
             **{name: getattr(of_calls or _NO_CALLS, name) for name in CallAggregates.__struct_fields__},
             first_error=errors.get(session_id),
             reward=means.get(REWARD),
@@ -134,10 +140,11 @@ def _models(row: Values) -> list[str]:
     return sorted(msgspec.json.decode(cast("str", row["models"] or "[]"), type=list[str]))
 
 
-def _session_record(session_id: str, row: Values | None, sums: Summary | None) -> SessionRecord:
+def _session_record(session_id: str, row: Values | None, sums: Summary | None, run_user: object) -> SessionRecord:
     if row is not None:
         return record_of(SESSIONS, row, SessionRecord)
-    return SessionRecord(session_id=session_id, seen_ns=0, start_ns=None if sums is None else sums.first_ns)
+    start_ns, user_id = None if sums is None else sums.first_ns, run_user if isinstance(run_user, str) else None
+    return SessionRecord(session_id=session_id, seen_ns=0, start_ns=start_ns, user_id=user_id)
 
 
 def _first_errors(database: Database, session_ids: Sequence[str]) -> dict[str, CallError]:

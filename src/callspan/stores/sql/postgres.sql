@@ -12,7 +12,8 @@ CREATE INDEX calls_session ON calls (session_id, model, start_ns) INCLUDE (
 CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_tags ON calls USING gin (tags) WHERE tags IS NOT NULL;
 @shared()
--- Each content once per owner, `s:SESSION`, or `c:CALL` outside of sessions; `calls.owner` names another one in a run.
+-- Each content once per owner, `s:SESSION`, or `c:CALL` outside of sessions; `calls.owner` names another one in a run,
+-- `r:HASH` once the call that it is named by was deleted.
 -- `n` numbers the contents of an owner.
 -- `text` is what a message says, `reasoning` what the model thought. `data` is the JSON without the long texts, which
 -- are only in these; NULL for a message with only a role and text.

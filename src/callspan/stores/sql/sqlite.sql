@@ -14,7 +14,8 @@ SELECT session_id, (start_ns - start_ns % 3600000000000) / 3600000000000 AS hour
   max(ifnull(end_ns, start_ns)) AS last_ns, count(cached) AS cached
   FROM calls GROUP BY 1, 2, 3, 4;
 @shared()
--- Each content once per owner, `s:SESSION`, or `c:CALL` outside of sessions; `calls.owner` names another one in a run.
+-- Each content once per owner, `s:SESSION`, or `c:CALL` outside of sessions; `calls.owner` names another one in a run,
+-- `r:HASH` once the call that it is named by was deleted.
 -- `n` numbers the contents of an owner.
 -- `text` is what a message says, `reasoning` what the model thought. `data` is the deflated JSON without the long texts,
 -- which are only in these; NULL for a message with only a role and text.

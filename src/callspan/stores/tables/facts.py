@@ -294,6 +294,7 @@ SUMMARIES: Final = Table(
     kind="summary",
     key="session_id",
     facts=(
+        _summed("flag", "inferred", shown="list page show", note="a run, which nobody opened"),
         _summed("word", "outcome", shown="list page show"),
         _summed("flag", "succeeded", shown="list page show"),
         _summed("labels", "models", shown="list page show"),

@@ -62,7 +62,7 @@ export const outcome = row => {
   if (isLost(row)) return mark("interrupted", row.outcome);
   if (row.succeeded === false) return mark("failure", ["success", "failure"].includes(row.outcome) ? undefined : row.outcome);
   if (row.succeeded) return mark("success", row.outcome);
-  return row.outcome ? soft(row.outcome) : unknown();
+  return row.outcome ? soft(row.outcome) : row.inferred ? soft("inferred") : unknown();
 };
 
 export const percent = (part, whole) => `${brief(Number((part / whole * 100).toPrecision(2)))} %`;

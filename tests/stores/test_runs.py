@@ -1,0 +1,319 @@
+"""Runs: conversations that nobody opened a session for, as stores join their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import count, permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.support.records import SECOND, START_NS, made, raw, reward
+
+from callspan import erase, import_records, open_store
+from callspan.records import CallRecord, Place, Request, Response
+from callspan.stores import CallFilter, find_store
+from callspan.stores.runs import run_id
+
+from .conftest import Deliver, Delivery, RetentionTimes
+
+SECRET = "the name of the visitor"
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def asked(ident: str, city: str = "Oslo") -> dict[str, Any]:
+    function = {"name": "weather", "arguments": f'{{"city": "{city}"}}'}
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": ident, "type": "function", "function": function}],
+    }
+
+
+def brought(ident: str, content: str = "sunny") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": ident, "content": content}
+
+
+def call(call_id: str, messages: Sequence[Any], answer: dict[str, Any], at_s: float = 0, **fields: Any) -> CallRecord:
+    return made(
+        call_id,
+        at_ns=START_NS + round(at_s * SECOND),
+        took_ns=SECOND // 2,
+        api="chat_completions",
+        request=Request(body=raw({"messages": [*messages]})),
+        response=Response(body=raw({"choices": [{"index": 0, "message": answer}]})),
+        **fields,
+    )
+
+
+def agent(name: str, turns: int = 3, at_s: float = 0, first: str = "Plan my day.", **fields: Any) -> list[CallRecord]:
+    """A loop with a tool call in each turn but the last."""
+    messages: list[Any] = [{"role": "system", "content": "You plan."}, user(first)]
+    calls = []
+    for turn in range(turns):
+        answer = asked(f"call_{name}{turn}") if turn < turns - 1 else said(f"A fine day, {name}.")
+        calls.append(call(f"{name}{turn}", messages, answer, at_s + turn, **fields))
+        messages += [answer, brought(f"call_{name}{turn}")]
+    return calls
+
+
+def chat(name: str, *words: str, at_s: float = 0, **fields: Any) -> list[CallRecord]:
+    """A conversation without ids."""
+    messages: list[Any] = []
+    calls = []
+    for turn, word in enumerate(words):
+        messages.append(user(word))
+        calls.append(call(f"{name}{turn}", messages, said(f"You said: {word}, I think."), at_s + turn, **fields))
+        messages.append(said(f"You said: {word}, I think."))
+    return calls
+
+
+def runs_of(url: str) -> dict[str | None, set[str]]:
+    """The ids of calls by run; None for loose ones."""
+    runs: dict[str | None, set[str]] = {}
+    with closing(open_store(url)) as reader:
+        for one in reader.calls():
+            assert one.place.inferred == (one.place.session_id not in (None, "mine"))
+            runs.setdefault(one.place.session_id, set()).add(one.call_id)
+    return runs
+
+
+def groups(url: str) -> set[frozenset[str]]:
+    return {frozenset(ids) for run, ids in runs_of(url).items() if run not in (None, "mine")}
+
+
+def cells(store: Delivery, sql: str) -> list[tuple[Any, ...]]:
+    with closing(find_store(store.url).database()) as database:  # type: ignore[attr-defined]
+        return [*database.tuples(sql)]
+
+
+def test_loops_at_once_are_runs_with_the_id_of_the_first_call(store: Delivery) -> None:
+    one, two = agent("a"), agent("b")
+    store.write(*[record for pair in zip(one, two, strict=True) for record in pair])
+    assert runs_of(store.url) == {run_id("a0"): {"a0", "a1", "a2"}, run_id("b0"): {"b0", "b1", "b2"}}
+    with closing(open_store(store.url)) as reader:
+        places = {record.call_id: record.place for record in reader.calls(CallFilter(session_id=run_id("a0")))}
+    assert [(places[name].previous_call_id, places[name].joined_by) for name in ("a0", "a1", "a2")] == [
+        (None, None), ("a0", "tool"), ("a1", "tool"),
+    ]  # fmt: skip
+
+
+def test_single_call_is_in_no_run(store: Delivery) -> None:
+    store.write(*agent("a", turns=1))
+    assert runs_of(store.url) == {None: {"a0"}}
+
+
+@pytest.mark.parametrize("size", [1, 2, 6])
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_calls_in_any_order_and_batches_are_the_same_runs(
+    order: tuple[int, ...], size: int, sqlite_url: str, deliver: Deliver
+) -> None:
+    store = deliver(sqlite_url)
+    conversations = agent("a"), chat("b", "Hi", "What is new?", "Bye")
+    records = [calls[number] for number in order for calls in conversations]
+    for start in range(0, len(records), size):
+        store.write(*records[start : start + size])
+    assert groups(store.url) == {frozenset({"a0", "a1", "a2"}), frozenset({"b0", "b1", "b2"})}
+    assert runs_of(store.url).keys() <= {run_id(record.call_id) for record in records}
+    bodies = {record.call_id: bytes(record.request.body) for record in records}
+    with closing(open_store(store.url)) as reader:
+        assert {record.call_id: bytes(record.request.body) for record in reader.calls()} == bodies
+    store.write(*records)
+    assert len(groups(store.url)) == 2
+
+
+def test_two_candidates_are_none(store: Delivery) -> None:
+    store.write(*chat("a", "Hi")[:1], *chat("b", "Hi", at_s=0.1)[:1])
+    store.write(*chat("a", "Hi", "What is new?", at_s=2)[1:])
+    assert groups(store.url) == set()
+
+
+def test_join_by_history_is_undone_when_a_late_call_makes_it_ambiguous(store: Delivery) -> None:
+    store.write(*chat("a", "Hi", "What is new?", "Bye"))
+    assert groups(store.url) == {frozenset({"a0", "a1", "a2"})}
+    store.write(*chat("b", "Hi", at_s=0.1))
+    assert groups(store.url) == {frozenset({"a1", "a2"})}
+    assert run_id("a0") not in runs_of(store.url)
+
+
+def test_later_twin_undoes_nothing(store: Delivery) -> None:
+    store.write(*chat("a", "Hi", "What is new?"))
+    store.write(*chat("b", "Hi", at_s=60))
+    assert groups(store.url) == {frozenset({"a0", "a1"})}
+
+
+def test_id_that_two_answers_issued_is_none_whichever_comes_first(store: Delivery) -> None:
+    one = call("a0", [user("x")], asked("call_0"))
+    two = call("b0", [user("y")], asked("call_0"), 0.1)
+    then = call("b1", [user("cut off"), asked("call_0"), brought("call_0")], said("Yes."), 2)
+    store.write(one, then)
+    assert groups(store.url) == {frozenset({"a0", "b1"})}
+    store.write(two)
+    assert groups(store.url) == set()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"service": "other"}, {"content_level": "metadata"}, {"metadata": {"user_id": "u2"}},
+        {"metadata": {"user_id": "u1", "organization_id": "o"}}, {"place": Place(session_id="mine")},
+    ],
+)  # fmt: skip
+def test_calls_of_others_never_join(other: dict[str, Any], store: Delivery) -> None:
+    same = {"service": "shop", "metadata": {"user_id": "u1", "organization_id": "p"}}
+    first, then, *_ = agent("a", **same)
+    store.write(first, replace(then, **(same | other)))
+    assert groups(store.url) == set()
+
+
+def test_unknown_user_joins_two_known_ones_to_no_run(store: Delivery) -> None:
+    first, then, last = agent("a")
+    known = [replace(first, metadata={"user_id": "u1"}), then, replace(last, metadata={"user_id": "u2"})]
+    store.write(*known)
+    assert groups(store.url) == {frozenset({"a0", "a1"})}
+
+
+def test_two_runs_that_prove_to_be_one_keep_the_older_id_and_are_found_by_both(store: Delivery) -> None:
+    calls = agent("a", turns=5)
+    for number in (3, 4):  # it sends the last tool call alone, so that only the calls beside each other are joined
+        window = [user("cut"), asked(f"call_a{number - 1}"), brought(f"call_a{number - 1}")]
+        calls[number] = call(f"a{number}", window, asked(f"call_a{number}"), number)
+    store.write(*calls[:2])
+    store.write(*calls[3:])
+    assert runs_of(store.url) == {run_id("a0"): {"a0", "a1"}, run_id("a3"): {"a3", "a4"}}
+    store.write(calls[2])
+    assert runs_of(store.url) == {run_id("a0"): {"a0", "a1", "a2", "a3", "a4"}}
+    with closing(open_store(store.url)) as reader:
+        for ident in (run_id("a0"), run_id("a3")):
+            found = reader.session(ident)
+            assert found is not None
+            assert found.session.session_id == run_id("a0")
+    assert erase(store.url, sessions=[run_id("a3")]).stores[0].calls == 5
+    assert cells(store, "SELECT * FROM run_ids") == []
+
+
+def test_call_that_names_a_session_later_leaves_its_run(store: Delivery) -> None:
+    calls = agent("a", turns=4)
+    store.write(*calls)
+    store.write(replace(calls[1], place=Place(session_id="mine"), part="answered", seen_ns=1))
+    assert runs_of_all(store) == {run_id("a0"): {"a0", "a2", "a3"}, "mine": {"a1"}}
+
+
+def runs_of_all(store: Delivery) -> dict[str | None, set[str]]:
+    runs: dict[str | None, set[str]] = {}
+    with closing(open_store(store.url)) as reader:
+        for ids in reader.ids():
+            runs.setdefault(ids.session_id, set()).add(ids.call_id)
+    return runs
+
+
+def test_messages_of_a_run_are_stored_once(store: Delivery) -> None:
+    store.write(*agent("a", turns=10))
+    assert len(cells(store, "SELECT n FROM contents WHERE role = 'user'")) == 1
+    assert {owner for (owner,) in cells(store, "SELECT DISTINCT owner FROM contents")} == {"c:a0"}
+
+
+def test_reward_of_a_call_is_in_its_run_whichever_comes_first(store: Delivery) -> None:
+    calls = agent("a")
+    store.write(calls[0], reward("r1", 1.0, call_id="a0", scope="call", objective="helpful"))
+    store.write(calls[1])
+    store.write(reward("r2", 0.0, call_id="a1", scope="call", objective="helpful"))
+    with closing(open_store(store.url)) as reader:
+        summary = reader.session(run_id("a0"))
+        assert summary is not None
+        assert summary.scores["helpful"].mean == 0.5
+        assert (summary.outcome, summary.succeeded, summary.reward) == (None, None, None)
+
+
+def test_nothing_is_left_of_an_erased_call_or_run_and_nothing_torn(store: Delivery, tmp_path: Path) -> None:
+    kept = agent("kept", first="Plan my week.")
+    calls = agent("erased", turns=4)
+    calls[0] = replace(calls[0], request=Request(body=raw({"messages": [user(SECRET)]})))
+    calls = [calls[0], *[replace(one, metadata={}) for one in calls[1:]]]
+    store.write(*kept, *calls)
+    assert run_id("erased0") in runs_of(store.url)
+    erase(store.url, calls=["erased0"], vacuum=True)
+    assert runs_of(store.url)[run_id("erased0")] == {"erased1", "erased2", "erased3"}
+    texts = [text or "" for (text,) in cells(store, "SELECT text FROM contents")]
+    assert not any(SECRET in text for text in texts)
+    for table, columns in {"contents": "owner", "calls": "owner, previous_call_id", "joints": "call_id"}.items():
+        assert "erased0" not in str(cells(store, f"SELECT {columns} FROM {table}"))
+    with closing(open_store(store.url)) as reader:
+        assert {one.call_id: bytes(one.request.body) for one in reader.calls()} == {
+            one.call_id: bytes(one.request.body) for one in (*kept, *calls[1:])
+        }
+    erase(store.url, sessions=[run_id("erased0")])
+    assert groups(store.url) == {frozenset({"kept0", "kept1", "kept2"})}
+    assert {ident.rstrip("012") for (ident,) in cells(store, "SELECT call_id FROM joints")} == {"kept"}
+    store.write(*calls)
+    assert groups(store.url) == {frozenset({"kept0", "kept1", "kept2"})}
+
+
+def test_run_of_a_user_is_erased_with_its_calls_that_name_nobody(store: Delivery) -> None:
+    calls = agent("a", first=SECRET)
+    store.write(replace(calls[0], metadata={"user_id": "u1"}), *calls[1:], *agent("b"))
+    erase(store.url, CallFilter(user_id="u1"))
+    assert groups(store.url) == {frozenset({"b0", "b1", "b2"})}
+    assert SECRET not in str(cells(store, "SELECT text FROM contents"))
+
+
+def test_expired_calls_take_what_no_later_call_of_the_run_repeats(store: Delivery) -> None:
+    store.write(*agent("a", turns=4))
+    with closing(find_store(store.url).database(writes=True)) as database:  # type: ignore[attr-defined]
+        before = RetentionTimes(quiet_ns=START_NS, before_ns=START_NS + 2 * SECOND)
+        assert sum(find_store(store.url).retain(before)) == 2  # type: ignore[attr-defined]
+        del database
+    assert groups(store.url) == {frozenset({"a2", "a3"})}
+    with closing(open_store(store.url)) as reader:
+        assert [len(one.conversation.input) for one in reader.calls(CallFilter(newest_first=False))] == [6, 8]  # type: ignore[union-attr]
+    assert {ident for (ident,) in cells(store, "SELECT call_id FROM joints")} == {"a2", "a3"}
+    assert sum(find_store(store.url).retain(before._replace(before_ns=START_NS + 9 * SECOND))) == 2  # type: ignore[attr-defined]
+    assert cells(store, "SELECT owner FROM contents") == cells(store, "SELECT key FROM joints") == []
+
+
+def test_expired_content_leaves_no_joint(store: Delivery) -> None:
+    store.write(*agent("a", turns=3))
+    times = RetentionTimes(quiet_ns=START_NS, content_before_ns=START_NS + 9 * SECOND)
+    assert sum(find_store(store.url).retain(times)) == 3  # type: ignore[attr-defined]
+    assert cells(store, "SELECT owner FROM contents") == cells(store, "SELECT key FROM joints") == []
+    assert groups(store.url) == {frozenset({"a0", "a1", "a2"})}
+
+
+def test_import_makes_runs_anew(sqlite_url: str, tmp_path: Path, deliver: Deliver) -> None:
+    lines = deliver(f"jsonl:///{tmp_path}/calls.jsonl")
+    lines.write(*agent("a"), *agent("b", turns=1))
+    import_records(f"{tmp_path}/calls.jsonl", sqlite_url)
+    assert groups(sqlite_url) == {frozenset({"a0", "a1", "a2"})}
+    import_records(sqlite_url, f"{tmp_path}/other.db")
+    assert runs_of(f"{tmp_path}/other.db") == runs_of(sqlite_url)
+
+
+def test_setting_switches_joins_off(sqlite_url: str) -> None:
+    store = find_store(sqlite_url)
+    store.joins = False
+    store.write(agent("a"))
+    assert groups(sqlite_url) == set()
+
+
+def test_calls_in_sessions_have_no_joint(store: Delivery) -> None:
+    store.write(*agent("a", place=Place(session_id="mine")))
+    assert cells(store, "SELECT * FROM joints") == []
+
+
+def test_millionth_call_looks_up_what_the_tenth_does(sqlite_url: str, deliver: Deliver) -> None:
+    """Equal ids and histories, of which there may be many, are not all read."""
+    store, numbers = deliver(sqlite_url), count()
+    for _ in range(60):
+        store.write(*[call(f"n{next(numbers)}", [user("Hi")], asked("call_0"), number) for number in range(10)])
+    then = [user("Hi"), asked("call_0"), brought("call_0")]
+    store.write(call("last", then, said("Yes."), 700))
+    assert groups(store.url) == set()
