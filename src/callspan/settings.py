@@ -128,7 +128,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             their telemetry. `files`: with bodies in files also where there is a redactor. Default: off, except under
             `callspan run`.
         runs: Make sessions, agents and tools of the spans that agent frameworks, or instrumentations of them, emit in
-            this process. Default: on.
+            this process, and runs of calls outside of sessions that continue each other. Default: on.
         prices: File with your own model prices, which override the published ones. Default: none.
         retain_days: Number of days after which stores delete sessions (from their end) and calls outside ended sessions
             (from their start). Default: never.

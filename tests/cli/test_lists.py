@@ -31,7 +31,7 @@ from callspan.testing import ScriptedProvider
 @pytest.mark.parametrize(
     ("arguments", "out", "err"),
     [
-        (["sessions"], "", "No sessions in {}. Calls outside a session: `callspan calls`.\n"),
+        (["sessions"], "", "No sessions in {}.\n"),
         (["calls"], "", "No such calls in {}.\n"),
         (["calls", "--json"], "[]\n", "No such calls in {}.\n"),
         (["reprice", "--json"], '{"calls":0,"changed":0,"written":true}\n', "No such calls in {}.\n"),

@@ -21,12 +21,17 @@ from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, step
 from tests.support.waiting import HANG_S, until
 
+from callspan.providers import registry
+from callspan.record.content_level import at_level
+from callspan.stores.joints import RULES, Joints, agrees, joints_of, mentions_of
 from callspan.stores.removal import RetentionTimes
+from callspan.stores.runs import run_id
 from callspan.stores.tables.scores import Kind, definitions
 
 __all__ = [
-    "SECOND", "START_NS", "Deliver", "Delivery", "Kind", "PostgresServer", "Records", "RetentionTimes", "TcpProxy",
-    "clickhouse", "definitions", "event", "left", "message", "new_schema", "pooled", "raw", "reward", "run", "step",
+    "RULES", "SECOND", "START_NS", "Deliver", "Delivery", "Joints", "Kind", "PostgresServer", "Records",
+    "RetentionTimes", "TcpProxy", "agrees", "at_level", "clickhouse", "definitions", "event", "joints_of", "left",
+    "mentions_of", "message", "new_schema", "pooled", "raw", "registry", "reward", "run", "run_id", "step",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)

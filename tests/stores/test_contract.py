@@ -50,8 +50,9 @@ from .conftest import SECOND, START_NS, Delivery, Records, event, raw
 
 
 def bare(record: CallRecord | None) -> CallRecord:
-    """The record without derived data."""
-    return replace(record, conversation=None)
+    """The record without derived data, and the run that the store found for it."""
+    place = Place(timestep_id=record.place.timestep_id) if record.place.inferred else record.place
+    return replace(record, conversation=None, place=place)
 
 
 COMPUTED = {

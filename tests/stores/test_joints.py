@@ -9,7 +9,8 @@ import pytest
 from tests.support.records import made, raw
 
 from callspan.records import CallRecord, Redaction, Request, Response
-from callspan.stores.joints import RULES, Joints, agrees, joints_of
+
+from .conftest import RULES, Joints, agrees, joints_of, mentions_of
 
 
 def call(api: str, sent: Any, received: Any, **fields: Any) -> CallRecord:
@@ -22,7 +23,7 @@ def rules(earlier: CallRecord, later: CallRecord) -> set[str]:
     offered = {joint.key: joint for joint in joints_of(earlier).offered}
     sought = joints_of(later).sought
     return {
-        rule for rule in RULES for joint in sought.get(rule, [])
+        rule for rule in RULES for joint in (mentions_of(later) if rule == "mention" else sought.get(rule, []))
         if joint.key in offered and agrees(joint, offered[joint.key])
     }  # fmt: skip
 

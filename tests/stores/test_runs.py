@@ -15,9 +15,8 @@ from tests.support.records import SECOND, START_NS, made, raw, reward
 from callspan import erase, import_records, open_store
 from callspan.records import CallRecord, Place, Request, Response
 from callspan.stores import CallFilter, find_store
-from callspan.stores.runs import run_id
 
-from .conftest import Deliver, Delivery, RetentionTimes
+from .conftest import Deliver, Delivery, RetentionTimes, run_id
 
 SECRET = "the name of the visitor"
 

@@ -18,12 +18,13 @@ proof.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple, get_args
 
 import msgspec
 
+from callspan.providers.registry import by_api, decoded
 from callspan.record.call import CallRecord, JoinedBy
 from callspan.record.foreign_json import read_json
 from callspan.record.labels import label_of
@@ -40,6 +41,7 @@ from callspan.record.messages import (
     ToolResult,
     parse_arguments,
 )
+from callspan.stores.tables.bodies import Parts
 
 RULES: Final[tuple[JoinedBy, ...]] = get_args(JoinedBy)
 """From the strongest to the weakest."""
@@ -55,9 +57,13 @@ _NO_SEAL: Final = "skip_thought"
 _MIN_CONTINUED: Final = 20
 """Characters of a text that a loop may continue, which its joint contains; shorter ones have to be equal."""
 _MAX_WORDS, _MAX_SEALS, _MAX_CHOICES = 200, 8, 8
+_MAX_NEW: Final = 16
+"""Messages that a request may have more than a known one that it begins with."""
+_MAX_TEXTS: Final = 4
+"""Answers of a known request whose texts are kept."""
 _WORD: Final = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_\-.:]{8,78}[A-Za-z0-9_\-]")
 _UNMASKED_ID: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9_\-.:]+")
-_LIKE_AN_ID: Final = re.compile(r"[0-9_]|[a-z][A-Z]")
+_LIKE_AN_ID: Final = re.compile(r"[0-9]")
 _LENGTH_BITS: Final = 22
 _NEAREST: Final[tuple[JoinedBy, ...]] = ("seal", "kept", "history")
 _SHARED: Final = 1
@@ -84,7 +90,7 @@ class Joints(NamedTuple):
     offered_ids: frozenset[int]
     """Keys among these that only one answer may have."""
     sought: dict[JoinedBy, list[Joint]]
-    """What the call seeks, the nearest first."""
+    """What the call seeks, the nearest first, without what its texts mention."""
     kept: list[Joint]
     """What an earlier call that comes late is found by: the nearest of each rule."""
 
@@ -94,32 +100,185 @@ _NOTHING: Final = Joints([], frozenset(), {}, [])
 
 def joints_of(call: CallRecord) -> Joints:
     """Return the joints of a call; none for a call that is in a session or has only begun."""
-    if call.place.session_id is not None or call.is_first_version:
-        return _NOTHING
-    scope = _hash(call.content_level, call.service or "")
-    offered: list[Joint] = []
-    offered_ids: set[int] = set()
-    sought: dict[JoinedBy, list[Joint]] = {"kept": _kept_before(call, scope)}
+    return JointReader().joints(call, None)
+
+
+def mentions_of(call: CallRecord) -> list[Joint]:
+    """Return the joints of the words in the texts of a request that may be ids of tool calls, the last first."""
+    if call.place.session_id is not None or call.is_first_version or _is_masked(call) or call.conversation is None:
+        return []
+    return _mentions(call.conversation.input, _scope(call))
+
+
+class JointReader:
+    """Reads the joints of calls. Of a request that begins as an earlier one did, only the rest is parsed.
+
+    It keeps hashes of the latest requests, and the texts of few answers.
+    """
+
+    def __init__(self, max_requests: int = 500) -> None:
+        """`max_requests`: how many requests are remembered."""
+        self._max_requests = max_requests
+        self._requests: dict[bytes, _Request] = {}
+
+    def joints(self, call: CallRecord, parts: Parts | None) -> Joints:
+        """Return the joints of a call, given the parts of its request if they are known."""
+        if call.place.session_id is not None or call.is_first_version:
+            return _NOTHING
+        scope = _scope(call)
+        sought: dict[JoinedBy, list[Joint]] = {"kept": _kept_before(call, scope)}
+        offered = [*_kept_after(call, scope)]
+        request, output = self._read(call, parts, scope)
+        if request is None:
+            return Joints(offered, frozenset(), sought, _nearest(sought, 0))
+        sought["seal"], sought["tool"] = request.seals[: -_MAX_SEALS - 1 : -1], request.results()
+        sought["history"] = request.histories[::-1]
+        answer = _Request(scope, None, is_masked=request.is_masked)
+        answer.add(output)
+        tools = [tool for tool in answer.asked.values() if tool is not None]
+        offered += [*answer.seals[-_MAX_SEALS:], *tools, *request.answered(output)]
+        return Joints(
+            _distinct(offered),
+            frozenset(tool.key for tool in tools),
+            sought,
+            _nearest(sought, request.last_results),
+        )
+
+    def _read(self, call: CallRecord, parts: Parts | None, scope: bytes) -> tuple[_Request | None, list[Message]]:
+        """Return what the request says, and the messages of the answer."""
+        seed = _seed(call, parts, scope)
+        if seed is None or parts is None:
+            return _parsed(call, scope)
+        hashes = [piece.hash for piece in parts.history]
+        known = self._longest(seed, hashes)
+        read = None if known is None else _continued(call, parts, *known)
+        request, output = _parsed(call, scope) if read is None else read
+        if request is not None:
+            self._requests[_prefix(seed, hashes, len(hashes))] = request
+            if len(self._requests) > self._max_requests:
+                del self._requests[next(iter(self._requests))]
+        return request, output
+
+    def _longest(self, seed: bytes, hashes: Sequence[bytes]) -> tuple[_Request, int] | None:
+        """Return the longest known request that this one begins with, and the number of its messages."""
+        for number in range(len(hashes) - 1, max(0, len(hashes) - _MAX_NEW), -1):
+            if (request := self._requests.get(_prefix(seed, hashes, number))) is not None:
+                return request, number
+        return None
+
+
+def _prefix(seed: bytes, hashes: Sequence[bytes], number: int) -> bytes:
+    return blake2b(seed + b"".join(hashes[:number]), digest_size=16).digest()
+
+
+def _seed(call: CallRecord, parts: Parts | None, scope: bytes) -> bytes | None:
+    """Return what two requests have in common besides their messages; None if they cannot be compared by parts."""
+    if parts is None or not parts.field or any(position >= 0 for position, _ in parts.others):
+        return None
+    instructions = [piece.hash for position, piece in parts.others if position == -1]
+    return _hash(
+        scope, call.api, call.user_id, tenant_of(call), has_history(call), _is_masked(call), len(instructions)
+    ) + b"".join(instructions)
+
+
+def _parsed(call: CallRecord, scope: bytes) -> tuple[_Request | None, list[Message]]:
     conversation = call.conversation
-    offered += _kept_after(call, scope)
-    if conversation is not None:
-        seals = _seals(conversation.input)
-        sought["seal"] = [Joint(_key("seal", seal, scope)) for seal in reversed(seals)][:_MAX_SEALS]
-        offered += (Joint(_key("seal", seal, scope)) for seal in _seals(conversation.output)[-_MAX_SEALS:])
-        is_masked = any(note.why == "redactor" and note.what.startswith(_BODIES) for note in call.redactions)
-        tools = [joint for part in _issued(conversation) if (joint := _of_tool(part, scope, is_masked=is_masked))]
-        offered += tools
-        offered_ids.update(joint.key for joint in tools)
-        sought["tool"] = _results(conversation.input, scope, is_masked=is_masked)
-        histories = _histories(call, conversation)
-        offered += histories.offered
-        sought["history"] = histories.sought
-        if not is_masked:
-            sought["mention"] = _mentions(conversation.input, scope)
-    nearest = [joint for rule in _NEAREST for joint in sought.get(rule, [])[:1] if joint.proof != _SHARED]
-    return Joints(
-        _distinct(offered), frozenset(offered_ids), sought, _distinct([*nearest, *_last_results(call, sought)])
-    )
+    if conversation is None:
+        return None, []
+    chain = _Chain(_root(call, conversation)) if has_history(call) else None
+    request = _Request(scope, chain, is_masked=_is_masked(call))
+    request.add(conversation.input)
+    return request, conversation.output
+
+
+def _continued(call: CallRecord, parts: Parts, known: _Request, number: int) -> tuple[_Request, list[Message]] | None:
+    """Return the same as `_parsed`, given what the first messages say; None if the others have instructions."""
+    endpoint = by_api(call.api)
+    added = [read_json(piece.json) for piece in parts.history[number:]]
+    answer = None if call.response is None else decoded(call.response.body)
+    if endpoint is None or None in added:
+        return None
+    messages = [reading.value for reading in added if reading is not None]
+    conversation = endpoint.conversation({parts.field: messages}, answer)
+    if any(message.role in INSTRUCTION_ROLES for message in conversation.input):
+        return None
+    request = known.copy()
+    request.add(conversation.input)
+    return request, conversation.output
+
+
+class _Request:
+    """The joints in the messages of a request, oldest first. What an answer issues is read in the same way."""
+
+    def __init__(self, scope: bytes, chain: _Chain | None, *, is_masked: bool) -> None:
+        """`chain`: of the history so far; None without a history."""
+        self._scope, self._chain, self.is_masked = scope, chain, is_masked
+        self.asked: dict[str, Joint | None] = {}
+        """By its id, the joint of each tool call; None if the id is none."""
+        self.seals: list[Joint] = []
+        self.histories: list[Joint] = []
+        self.last_results = 0
+        """Number of results behind the last message without any."""
+        self._brought: list[str] = []
+
+    def copy(self) -> _Request:
+        """Return a copy to add messages to. Texts of older answers are left out."""
+        chain = None if self._chain is None else self._chain.copy()
+        other = _Request(self._scope, chain, is_masked=self.is_masked)
+        other.asked, other.seals, other.last_results = dict(self.asked), [*self.seals], self.last_results
+        older = [joint if joint.text is None else joint._replace(text=None) for joint in self.histories[:-_MAX_TEXTS]]
+        other.histories = [*older, *self.histories[-_MAX_TEXTS:]]
+        other._brought = [*self._brought]
+        return other
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Add messages, of which instructions are left out."""
+        for message in messages:
+            if message.role not in INSTRUCTION_ROLES:
+                results = [self._add(message.role, part) for part in message.parts].count(True)
+                self.last_results = self.last_results + results if results else 0
+
+    def _add(self, role: str, part: Part) -> bool:
+        """Add a part; return whether it is the result of a tool."""
+        match part:
+            case Reasoning(signature=signature, sealed=sealed):
+                self._add_seals(seal for seal in (signature, sealed) if seal)
+            case ToolCall():
+                if part.extra:
+                    self._add_seals(_signatures(part.extra))
+                if part.id and part.tool_type in _OWN_TOOLS:
+                    self.asked[part.id] = _of_tool(part, self._scope, is_masked=self.is_masked)
+            case ToolResult(id=str(ident)):
+                self._brought.append(ident)
+            case _:
+                pass
+        if self._chain is not None and (joint := self._chain.add(role, part)) is not None:
+            self.histories.append(joint)
+        return isinstance(part, ToolResult)
+
+    def _add_seals(self, seals: Iterable[str]) -> None:
+        self.seals += (
+            Joint(_key("seal", seal, self._scope)) for seal in seals if len(seal) >= _MIN_SEAL and _NO_SEAL not in seal
+        )
+
+    def results(self) -> list[Joint]:
+        """Return the joints of the results, the last first."""
+        if self.asked:
+            return [joint for ident in reversed(self._brought) if (joint := self.asked.get(ident)) is not None]
+        ids = (ident for ident in reversed(self._brought) if _is_id(ident, None, is_masked=self.is_masked))
+        return [Joint(_key("tool", ident, self._scope), -1) for ident in ids]
+
+    def answered(self, output: Sequence[Message]) -> Iterator[Joint]:
+        """Yield the joints of this history with each of these answers, and with all of them in a row."""
+        if self._chain is None or self._chain.is_broken or not self._chain.number:
+            return
+        answers = output[:_MAX_CHOICES]
+        for choice in [[answer] for answer in answers] + ([[*answers]] if len(answers) > 1 else []):
+            behind = self._chain.copy()
+            joints = [behind.add(ANSWER, part) for message in choice for part in message.parts]
+            last = next((joint for joint in reversed(joints) if joint is not None), None)
+            if last is not None and not behind.is_broken:
+                yield last
 
 
 def agrees(sought: Joint, offered: Joint) -> bool:
@@ -139,9 +298,19 @@ def tenant_of(call: CallRecord) -> str | None:
     return None if labels == [None] * len(labels) else msgspec.json.encode(labels).decode()
 
 
-def tool_calls_of(call: CallRecord) -> list[ToolCall]:
-    """Return the tool calls of an answer that the application has to answer, in order."""
-    return [] if call.conversation is None else _issued(call.conversation)
+def _scope(call: CallRecord) -> bytes:
+    return _hash(call.content_level, call.service or "")
+
+
+def _is_masked(call: CallRecord) -> bool:
+    """Return whether a redactor changed a body."""
+    return any(note.why == "redactor" and note.what.startswith(_BODIES) for note in call.redactions)
+
+
+def _nearest(sought: Mapping[JoinedBy, Sequence[Joint]], results: int) -> list[Joint]:
+    """Return what an earlier call that comes late is found by, given the number of results behind the last answer."""
+    nearest = [joint for rule in _NEAREST for joint in sought.get(rule, [])[:1] if joint.proof != _SHARED]
+    return _distinct([*nearest, *sought.get("tool", [])[:results]])
 
 
 def has_history(call: CallRecord) -> bool:
@@ -210,18 +379,6 @@ def _kept_after(call: CallRecord, scope: bytes) -> Iterator[Joint]:
             yield Joint(_key("container", ident, scope))
 
 
-def _seals(messages: Iterable[Message]) -> list[str]:
-    """Return what a provider sealed in these messages, in order."""
-    seals: list[str] = []
-    for message in messages:
-        for part in message.parts:
-            if isinstance(part, Reasoning):
-                seals += (seal for seal in (part.signature, part.sealed) if seal)
-            elif isinstance(part, ToolCall) and part.extra:
-                seals += _signatures(part.extra)
-    return [seal for seal in seals if len(seal) >= _MIN_SEAL and _NO_SEAL not in seal]
-
-
 def _signatures(value: object, depth: int = 4) -> Iterator[str]:
     if isinstance(value, dict) and depth:
         for name, inner in value.items():
@@ -229,11 +386,6 @@ def _signatures(value: object, depth: int = 4) -> Iterator[str]:
                 yield inner
             else:
                 yield from _signatures(inner, depth - 1)
-
-
-def _issued(conversation: Conversation) -> list[ToolCall]:
-    parts = (part for message in conversation.output for part in message.parts)
-    return [part for part in parts if isinstance(part, ToolCall) and part.tool_type in _OWN_TOOLS]
 
 
 def _is_id(ident: str | None, name: str | None, *, is_masked: bool) -> bool:
@@ -253,37 +405,6 @@ def _arguments(part: ToolCall) -> int:
     return _number([part.name, parse_arguments(part.arguments or "{}")])
 
 
-def _results(messages: Iterable[Message], scope: bytes, *, is_masked: bool) -> list[Joint]:
-    """Return the joints of the tool results of a request, the last first."""
-    parts = [part for message in messages for part in message.parts if isinstance(part, ToolCall | ToolResult)]
-    asked = {part.id: part for part in parts if isinstance(part, ToolCall) and part.id}
-    joints: list[Joint] = []
-    for part in reversed(parts):
-        if not isinstance(part, ToolResult) or part.id is None:
-            continue
-        tool = asked.get(part.id)
-        if tool is None:
-            if not asked and _is_id(part.id, None, is_masked=is_masked):
-                joints.append(Joint(_key("tool", part.id, scope), -1))
-        elif joint := _of_tool(tool, scope, is_masked=is_masked):
-            joints.append(joint)
-    return joints
-
-
-def _last_results(call: CallRecord, sought: dict[JoinedBy, list[Joint]]) -> list[Joint]:
-    """Return the joints of the results behind the last answer in a request."""
-    conversation = call.conversation
-    if conversation is None or not sought.get("tool"):
-        return []
-    number = 0
-    for message in reversed(conversation.input):
-        results = sum(isinstance(part, ToolResult) for part in message.parts)
-        if not results and number:
-            break
-        number += results
-    return sought["tool"][:number]
-
-
 def _mentions(messages: Iterable[Message], scope: bytes) -> list[Joint]:
     """Return the joints of the words in texts that may be ids of tool calls, the last first."""
     words: dict[str, None] = {}
@@ -294,34 +415,6 @@ def _mentions(messages: Iterable[Message], scope: bytes) -> list[Joint]:
         if len(words) > _MAX_WORDS:
             break
     return [Joint(_key("tool", word, scope), -1) for word in [*words][:_MAX_WORDS]]
-
-
-class _Histories(NamedTuple):
-    offered: list[Joint]
-    sought: list[Joint]
-    """The longest history first."""
-
-
-def _histories(call: CallRecord, conversation: Conversation) -> _Histories:
-    """Return the joints of what a request begins with, and of the request with each of its answers."""
-    if not has_history(call):
-        return _Histories([], [])
-    chain = _Chain(_root(call, conversation))
-    spoken = (message for message in conversation.input if message.role not in INSTRUCTION_ROLES)
-    sought = [joint for message in spoken for part in message.parts if (joint := chain.add(message.role, part))]
-    if chain.is_broken or not chain.number:
-        return _Histories([], sought[::-1])
-    offered: list[Joint] = []
-    if call.outcome == "success":
-        answers = conversation.output[:_MAX_CHOICES]
-        choices = [[answer] for answer in answers] + ([answers] if len(answers) > 1 else [])
-        for choice in choices:
-            behind = chain.copy()
-            joints = [behind.add(ANSWER, part) for message in choice for part in message.parts]
-            last = next((joint for joint in reversed(joints) if joint is not None), None)
-            if last is not None and not behind.is_broken:
-                offered.append(last)
-    return _Histories(offered, sought[::-1])
 
 
 def _root(call: CallRecord, conversation: Conversation) -> bytes:

@@ -22,12 +22,22 @@ import msgspec
 
 from callspan.record.call import CallRecord, JoinedBy
 from callspan.record.labels import label_of
-from callspan.stores.joints import RULES, TENANT_KEYS, Joint, Joints, agrees, joints_of, tenant_of
+from callspan.stores.joints import (
+    RULES,
+    TENANT_KEYS,
+    Joint,
+    JointReader,
+    Joints,
+    agrees,
+    joints_of,
+    mentions_of,
+    tenant_of,
+)
 from callspan.stores.tables.call_rows import exact_call
 from callspan.stores.tables.contents import StoredCall
 from callspan.stores.tables.database import Database, in_batches
 from callspan.stores.tables.facts import OWNER
-from callspan.stores.tables.payloads import owner_of, without_run
+from callspan.stores.tables.payloads import PreparedCall, owner_of, without_run
 from callspan.stores.tables.rows import Cell
 from callspan.stores.tables.score_tables import refresh, scored
 
@@ -36,7 +46,7 @@ _MAX_CANDIDATES: Final = 32
 """Calls with one joint; of more nothing is known."""
 _AT_FIRST: Final = 8
 """Joints of each rule that are looked up at first, the nearest; farther ones are rarely needed."""
-_CLOCKS_NS: Final = 1_000_000_000
+_CLOCKS_NS: Final = 5_000_000_000
 """How much the clocks of two machines may differ."""
 _MAX_TRIES: Final = 5
 """How often a call is joined anew while a batch is written."""
@@ -86,15 +96,16 @@ class _Member(msgspec.Struct, kw_only=True):
 class Runs:
     """Joins the calls of one batch, in the transaction that writes it."""
 
-    def __init__(self, database: Database, *, joins: bool = True) -> None:
-        """`joins`: whether new calls are joined."""
-        self._database, self._joins = database, joins
+    def __init__(self, database: Database, reader: JointReader | None = None) -> None:
+        """`reader`: reads the joints of new calls; None: they are not joined."""
+        self._database, self._reader = database, reader
         self._members: dict[str, _Member] = {}
         self._joints: dict[int, list[tuple[str, int]]] = {}
         """Of the joints that were looked up: the calls that have them, with the proof."""
         self._added: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
         """Joints of the calls of the batch."""
         self._batch: Collection[str] = ()
+        self._calls: Mapping[str, CallRecord] = {}
         self._own: dict[str, Joints] = {}
         self._entered = set[str]()
         self._doubtful: list[str] = []
@@ -104,10 +115,14 @@ class Runs:
         """Stored calls whose rows are to be changed, with their former runs."""
         self._former_ids: dict[str, str | None] = {}
 
-    def join(self, calls: Mapping[str, CallRecord], stored: Mapping[str, StoredCall]) -> None:
-        """Join these calls, which are about to be written in this order; `stored` has their rows."""
-        if self._joins:
-            self._own = {call_id: joints_of(call) for call_id, call in calls.items()}
+    def join(
+        self, calls: Mapping[str, CallRecord], prepared: Mapping[str, PreparedCall], stored: Mapping[str, StoredCall]
+    ) -> None:
+        """Join these calls, which are about to be written in this order; `stored` has their former rows."""
+        if self._reader is not None:
+            read = self._reader.joints
+            self._own = {call_id: read(call, prepared[call_id].request) for call_id, call in calls.items()}
+        self._calls = calls
         self._batch = calls.keys()
         joined = [call_id for call_id, own in self._own.items() if own.offered or any(own.sought.values())]
         known = {call_id for call_id, row in stored.items() if row.session_id is None or row.inferred}
@@ -269,7 +284,7 @@ class Runs:
         for joint in own.offered:
             self._added[joint.key].append((call.call_id, joint.proof))
         if member.rule == "mention":
-            self._remember_mentions(member, own)
+            self._remember_mentions(member)
         self._entered.add(call.call_id)
         self._doubtful += doubtful
         while self._doubtful:
@@ -278,18 +293,15 @@ class Runs:
             if self._tries[doubtful_id] <= _MAX_TRIES:
                 self._reconsider(doubtful_id)
 
-    def _remember_mentions(self, member: _Member, own: Joints) -> None:
+    def _remember_mentions(self, member: _Member) -> None:
         """Let a call be found by all ids that its texts mention: they may be of another run, which comes later."""
-        for joint in own.sought["mention"]:
+        for joint in self._mentions(member):
             self._added[-1 - joint.key].append((member.call_id, joint.proof))
 
     def _before(self, member: _Member, own: Joints) -> tuple[_Member, JoinedBy] | None:
         """Return the call that a call continues, and how that is known; None if it is none or uncertain."""
         for rule in RULES:
-            joints = own.sought.get(rule, [])
-            if rule == "mention":
-                self._look_up([joint.key for joint in joints])
-            calls = self._named(member, joints) if rule == "mention" else self._nearest(member, joints, rule)
+            calls = self._named(member) if rule == "mention" else self._nearest(member, own.sought.get(rule, []), rule)
             is_one = len(calls) == 1 or (rule in _OF_MANY and len({call.group for call in calls}) == 1)
             if is_one and self._allowed(member, calls[0]):
                 if rule == "tool":
@@ -313,10 +325,16 @@ class Runs:
                 return [] if len(offering) > _MAX_CANDIDATES else calls
         return []
 
-    def _named(self, member: _Member, joints: Sequence[Joint]) -> list[_Member]:
-        """Return the calls that issued any of the ids in a text."""
+    def _named(self, member: _Member) -> list[_Member]:
+        """Return the calls that issued any of the ids in the texts of a call."""
+        joints = self._mentions(member)
+        self._look_up([joint.key for joint in joints])
         issued = [joint for joint in joints if len(self._with(joint.key)) == 1]
         return [call for joint in issued for call in self._agreeing(member, joint, "mention")]
+
+    def _mentions(self, member: _Member) -> list[Joint]:
+        call = self._calls.get(member.call_id)
+        return mentions_of(without_run(exact_call(self._database, member.call_id)) if call is None else call)
 
     def _agreeing(self, member: _Member, joint: Joint, rule: JoinedBy) -> Iterator[_Member]:
         """Yield the calls that offer a joint and may be continued by a call."""
@@ -368,7 +386,7 @@ class Runs:
             self._cut(member)
             self._attach(member, before)
             if member.rule == "mention":
-                self._remember_mentions(member, own)
+                self._remember_mentions(member)
 
     def _leave(self, call_id: str) -> None:
         """Take a call out of its run, because a later version of it names a session."""

@@ -20,6 +20,7 @@ from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.merging import Price, merged_scope
 from callspan.runtime.safe_urls import error_text
 from callspan.spool.delivering import Rejected
+from callspan.stores.joints import JointReader
 from callspan.stores.query.rewards import join
 from callspan.stores.removal import remove_refused
 from callspan.stores.runs import Runs
@@ -45,7 +46,7 @@ class SqlSink:
 
         `joins`: join calls outside of sessions to runs.
         """
-        self._connect, self._joins = connect, joins
+        self._connect, self._reader = connect, JointReader() if joins else None
         self._database: Database | None = None
         self._price: Price = _as_it_is
         self.erased = Counter[str]()
@@ -69,13 +70,13 @@ class SqlSink:
             with database.delivery(records):
                 late = _late(database, records)
                 if not late.refused:
-                    _write(database, late.accepted, self._price, joins=self._joins)
+                    _write(database, late.accepted, self._price, self._reader)
             if late.refused:
                 # It is remembered by now, so that no other process stores what is deleted.
                 remove_refused(database, late.refused)
                 with database.delivery(records):
                     late = _late(database, records)
-                    _write(database, late.accepted, self._price, joins=self._joins)
+                    _write(database, late.accepted, self._price, self._reader)
         except database.rejects as error:
             raise Rejected(error_text(error)) from error
         accepted = late.accepted
@@ -97,13 +98,13 @@ def _kind(record: Record) -> str:
     return record_key(record)[0]
 
 
-def _write(database: Database, records: Sequence[Record], price: Price, *, joins: bool) -> None:
-    """Write records that were not erased; `joins`: join calls outside of sessions to runs."""
+def _write(database: Database, records: Sequence[Record], price: Price, reader: JointReader | None) -> None:
+    """Write records that were not erased; `reader`: join calls outside of sessions to runs by the joints it reads."""
     batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
     for record in records:
         kind, key = record_key(record)
         batch[kind][key].append(without_run(record) if isinstance(record, CallRecord) else record)
-    replaced_calls = _write_calls(database, batch.pop(_CALL, {}), price, joins=joins)
+    replaced_calls = _write_calls(database, batch.pop(_CALL, {}), price, reader)
     for kind, by_key in sorted(batch.items()):
         if TABLES[kind].merges:
             _merge(database, TABLES[kind], by_key)
@@ -116,7 +117,7 @@ def _write(database: Database, records: Sequence[Record], price: Price, *, joins
 
 
 def _write_calls(
-    database: Database, versions: Mapping[str, Sequence[CallRecord]], price: Price, *, joins: bool
+    database: Database, versions: Mapping[str, Sequence[CallRecord]], price: Price, reader: JointReader | None
 ) -> dict[str, StoredCall]:
     """Write calls and their contents; return the replaced rows by call id."""
     database.lock(f"{CALLS.kind}:{call_id}" for call_id in versions)
@@ -126,9 +127,10 @@ def _write_calls(
         record = version_to_write(stored.get(call_id), call_versions, partial(exact_call, database, call_id), price)
         if record is not None:
             records[call_id] = record
-    runs = Runs(database, joins=joins)
-    runs.join(records, stored)
-    calls = [_placed(prepared(record), runs.place(call_id)) for call_id, record in records.items()]
+    unplaced = {call_id: prepared(record) for call_id, record in records.items()}
+    runs = Runs(database, reader)
+    runs.join(records, unplaced, stored)
+    calls = [_placed(call, runs.place(call_id)) for call_id, call in unplaced.items()]
     database.lock(call.owner for call in calls if call.owner.startswith("s:") or OWNER in call.row)
     rows = _store_contents(database, calls)
     replaced_calls = {call_id: stored[call_id] for call_id in records if call_id in stored}

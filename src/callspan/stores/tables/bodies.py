@@ -125,6 +125,8 @@ class Parts(msgspec.Struct, frozen=True, gc=False):
     """Messages of other fields by their position; -1 is the separate instructions, lower ones are no messages."""
     messages: int
     """Number of messages, the history and others."""
+    field: str = ""
+    """The field of the body with the history; empty if it is no list."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -202,7 +204,8 @@ def split(body: bytes, api: str) -> Parts:
         else:
             others.append((below, part))
             below -= 1
-    return Parts(_skeleton(skeleton), history, history_at, others, len(messages))
+    lists = [name for name, elements in listed.items() if elements is not None]
+    return Parts(_skeleton(skeleton), history, history_at, others, len(messages), next(iter(lists), ""))
 
 
 def _messages(name: str, raw: bytes, elements: Sequence[msgspec.Raw] | None, api: str, row: Api) -> list[Piece]:
