@@ -310,7 +310,8 @@ def _is_masked(call: CallRecord) -> bool:
 def _nearest(sought: Mapping[JoinedBy, Sequence[Joint]], results: int) -> list[Joint]:
     """Return what an earlier call that comes late is found by, given the number of results behind the last answer."""
     nearest = [joint for rule in _NEAREST for joint in sought.get(rule, [])[:1] if joint.proof != _SHARED]
-    return _distinct([*nearest, *sought.get("tool", [])[:results]])
+    # Also an old result: the id of a tool call is stronger than a history, whichever of both calls comes first.
+    return _distinct([*nearest, *sought.get("tool", [])[: max(1, results)]])
 
 
 def has_history(call: CallRecord) -> bool:

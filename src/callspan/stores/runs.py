@@ -48,6 +48,8 @@ _AT_FIRST: Final = 8
 """Joints of each rule that are looked up at first, the nearest; farther ones are rarely needed."""
 _CLOCKS_NS: Final = 5_000_000_000
 """How much the clocks of two machines may differ."""
+_MAX_MENTIONS: Final = 4
+"""Words by which a call is found that continues no other one yet."""
 _MAX_TRIES: Final = 5
 """How often a call is joined anew while a batch is written."""
 _BY_TEXT: Final = frozenset[JoinedBy]({"history", "mention"})
@@ -283,7 +285,7 @@ class Runs:
             self._added[-1 - joint.key].append((call.call_id, joint.proof))
         for joint in own.offered:
             self._added[joint.key].append((call.call_id, joint.proof))
-        if member.rule == "mention":
+        if member.rule == "mention" or member.previous is None:
             self._remember_mentions(member)
         self._entered.add(call.call_id)
         self._doubtful += doubtful
@@ -294,14 +296,22 @@ class Runs:
                 self._reconsider(doubtful_id)
 
     def _remember_mentions(self, member: _Member) -> None:
-        """Let a call be found by all ids that its texts mention: they may be of another run, which comes later."""
-        for joint in self._mentions(member):
+        """Let a call be found by the ids that its texts mention: the calls that issued them may come later.
+
+        By all of them if it is joined by one, since another may be of another run.
+        """
+        joints = self._mentions(member)
+        for joint in joints if member.rule == "mention" else joints[:_MAX_MENTIONS]:
             self._added[-1 - joint.key].append((member.call_id, joint.proof))
 
     def _before(self, member: _Member, own: Joints) -> tuple[_Member, JoinedBy] | None:
         """Return the call that a call continues, and how that is known; None if it is none or uncertain."""
         for rule in RULES:
-            calls = self._named(member) if rule == "mention" else self._nearest(member, own.sought.get(rule, []), rule)
+            calls: Sequence[_Member] = (
+                self._named(member) if rule == "mention" else self._nearest(member, own.sought.get(rule, []), rule)
+            )
+            if rule == "kept":
+                calls = self._united(member, calls)
             is_one = len(calls) == 1 or (rule in _OF_MANY and len({call.group for call in calls}) == 1)
             if is_one and self._allowed(member, calls[0]):
                 if rule == "tool":
@@ -309,6 +319,14 @@ class Runs:
                 earlier = [call for call in calls if call.start_ns <= member.start_ns]
                 return max(earlier or calls, key=lambda call: (call.start_ns, call.call_id)), rule
         return None
+
+    def _united(self, member: _Member, calls: Sequence[_Member]) -> Sequence[_Member]:
+        """Make one run of calls that name the same thing at the provider; return those outside of a call's own run."""
+        others = [call for call in calls if call.group != member.group]
+        for call in others[1:]:
+            if call.group != others[0].group and self._allowed(call, others[0]):
+                self._unite(call, others[0])
+        return others or [call for call in calls if call.call_id == member.previous] or calls
 
     def _latest(self, member: _Member, own: Joints, proven: _Member) -> list[_Member]:
         """Return the call that a call continues, given one of its run: an old id proves no more than that."""
