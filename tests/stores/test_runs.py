@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from tests.support.records import SECOND, START_NS, made, raw, reward
 
 from callspan import erase, import_records, open_store
-from callspan.records import CallRecord, Place, Request, Response
+from callspan.records import CallRecord, EventRecord, Place, Request, Response
 from callspan.stores import CallFilter, find_store
 
-from .conftest import Deliver, Delivery, RetentionTimes, run_id
+from .conftest import Deliver, Delivery, RetentionTimes, run, run_id
 
 SECRET = "the name of the visitor"
 
@@ -301,6 +301,98 @@ def test_setting_switches_joins_off(sqlite_url: str) -> None:
     store.joins = False
     store.write(agent("a"))
     assert groups(sqlite_url) == set()
+
+
+def tools_of(url: str, run: str) -> list[EventRecord]:
+    with closing(open_store(url)) as reader:
+        entries = [*reader.entries(run)]
+        links = {link.ident for link in reader.tree_links(run, 2**62)}
+    tools = [entry for entry in entries if isinstance(entry, EventRecord)]
+    assert {tool.event_id for tool in tools} <= links
+    assert all(tool.inferred and tool.event_type == "tool" for tool in tools)
+    return tools
+
+
+def test_tools_of_a_run_are_what_lies_between_answer_and_result(store: Delivery) -> None:
+    both = asked("call_1")
+    both["tool_calls"] = [*both["tool_calls"], *asked("call_2", "Rome")["tool_calls"]]
+    messages = [user("Hi"), both, brought("call_2", "rainy"), brought("call_1", "sunny")]
+    store.write(call("a0", [user("Hi")], both), call("a1", messages, said("Fine."), at_s=3))
+    tools = tools_of(store.url, run_id("a0"))
+    assert [(tool.tool_call_id, tool.data) for tool in tools] == [
+        ("call_1", {"arguments": {"city": "Oslo"}, "result": "sunny"}),
+        ("call_2", {"arguments": {"city": "Rome"}, "result": "rainy"}),
+    ]
+    assert {(tool.name, tool.call_id, tool.time_ns, tool.duration_ns) for tool in tools} == {
+        ("weather", "a0", START_NS + SECOND // 2, 5 * SECOND // 2)
+    }
+    assert "tool weather" in run(store.url, "show", run_id("a0"))
+    assert "≤ 2.50 s → sunny" in run(store.url, "show", run_id("a0"))
+
+
+def test_tools_without_ids_are_found_by_their_places(store: Delivery) -> None:
+    def part(kind: str, **fields: Any) -> dict[str, Any]:
+        return {"role": "user" if kind == "functionResponse" else "model", "parts": [{kind: fields}]}
+
+    answer = part("functionCall", name="w", args={"a": 1})
+    sent = [{"role": "user", "parts": [{"text": "Hi"}]}]
+    later = [*sent, answer, part("functionResponse", name="w", response={"r": 2})]
+    bodies = [(sent, answer), (later, {"role": "model", "parts": [{"text": "2"}]})]
+    store.write(*[
+        made(
+            f"g{number}", at_ns=START_NS + number * SECOND, took_ns=1, api="generate_content",
+            request=Request(body=raw({"contents": contents})),
+            response=Response(body=raw({"candidates": [{"content": content}]})),
+        )
+        for number, (contents, content) in enumerate(bodies)
+    ])  # fmt: skip
+    (tool,) = tools_of(store.url, run_id("g0"))
+    assert (tool.tool_call_id, tool.data) == (None, {"arguments": {"a": 1}, "result": {"r": 2}})
+
+
+def test_tool_that_failed_or_whose_result_did_not_come(store: Delivery) -> None:
+    use = {"type": "tool_use", "id": "toolu_1", "name": "w", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "no such city", "is_error": True}
+    first = [user("Hi")]
+    then = [*first, {"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
+    bodies = [(first, [use]), (then, [{**use, "id": "toolu_2"}])]
+    store.write(*[
+        made(
+            f"m{number}", at_ns=START_NS + number * SECOND, took_ns=1, api="messages",
+            request=Request(body=raw({"messages": sent})), response=Response(body=raw({"content": content})),
+        )
+        for number, (sent, content) in enumerate(bodies)
+    ])  # fmt: skip
+    (tool,) = tools_of(store.url, run_id("m0"))
+    assert tool.error is not None
+    assert tool.error.type == "tool_error"
+
+
+def test_command_lists_runs_and_leaves_them_out(store: Delivery) -> None:
+    store.write(*agent("a"))
+    assert "inferred" in run(store.url, "sessions")
+    assert run(store.url, "sessions", "--explicit", code=1) == ""
+
+
+def test_command_says_how_to_see_single_calls(store: Delivery) -> None:
+    store.write(*agent("a", turns=1), *agent("b", turns=1, first="Hello."))
+    assert "2 single calls: `callspan calls`" in run(store.url, "sessions")
+
+
+def test_run_without_outcome_is_in_no_mean(store: Delivery) -> None:
+    store.write(*agent("a"), *agent("b"), reward("r1", 1.0, session_id=run_id("b0"), scope="session"))
+    with closing(open_store(store.url)) as reader:
+        rated = {one.session.session_id: one.is_rated for one in reader.sessions()}
+        assert rated == {run_id("a0"): False, run_id("b0"): True}
+        assert {one.session.session_id for one in reader.sessions(CallFilter(inferred=False))} == set()
+        assert reader.count_sessions(CallFilter(inferred=True)) == 2
+
+
+def test_runs_of_a_user_are_listed(store: Delivery) -> None:
+    store.write(*agent("a", metadata={"user_id": "u1"}), *agent("b", metadata={"user_id": "u2"}))
+    with closing(open_store(store.url)) as reader:
+        (one,) = reader.sessions(CallFilter(user_id="u1"))
+        assert (one.session.session_id, one.session.user_id, one.inferred) == (run_id("a0"), "u1", True)
 
 
 def test_calls_in_sessions_have_no_joint(store: Delivery) -> None:

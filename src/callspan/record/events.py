@@ -143,6 +143,9 @@ class EventRecord(
     name: str | None = None
     time_ns: int
     duration_ns: int | None = None
+    inferred: bool = False
+    """Whether it is a tool of a run, which a reader infers from the calls around it: `duration_ns` is the time between
+    them, at most which it took."""
     sequence: int | None = None
     """Position among the session's events and messages of this process."""
     external_sequence: int | None = None

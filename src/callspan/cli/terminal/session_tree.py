@@ -294,12 +294,13 @@ def _tool_line(event: EventRecord, inside: str) -> Text:
     data = event.data if isinstance(event.data, dict) else {}
     failed = f"  {event.error.message or event.error.type}" if event.error else ""
     result = f" → {json_text(data['result'])}" if "result" in data else ""
+    bound = "≤ " if event.inferred else ""
     return styled(
         ("tool ", "magenta"),
         (event.name or "tool", "bold magenta"),
         f" {json_text(data.get('arguments'))}" if data.get("arguments") is not None else "",
         f" {inside}" if inside else "",
-        (f"  {duration(event.duration_ns)}" if event.duration_ns is not None else "", _FAINT),
+        (f"  {bound}{duration(event.duration_ns)}" if event.duration_ns is not None else "", _FAINT),
         (failed, "red"),
         result,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
-from callspan.record.tree import TreeLinks
+from callspan.record.tree import TreeLinks, links_of
 from callspan.stores.base import (
     MAX_CALLS,
     CallAggregates,
@@ -34,6 +34,7 @@ from callspan.stores.query.history import follow
 from callspan.stores.query.interrupted import mark_unended
 from callspan.stores.query.listing import Listing
 from callspan.stores.query.rewards import Labels, Scores
+from callspan.stores.query.run_tools import run_tools
 from callspan.stores.query.sums import TIMESTEP, checked_groupings, summed
 from callspan.stores.query.tree_links import tree_links
 from callspan.stores.tables.call_rows import call_of, read_calls, record_of
@@ -285,13 +286,28 @@ class Reader:
                 yield record
 
     def entries(self, session_id: str, *, since_ns: int | None = None, content: Content = "all") -> Iterator[Entry]:
-        """Yield the calls and events of a session in the order of their start. For the parameters see `CallFilter`."""
+        """Yield the calls and events of a session in the order of their start. For the parameters see `CallFilter`.
+
+        A run also has the tools that ran between its calls (`EventRecord.inferred`).
+        """
         selection = CallFilter(session_id=session_id, newest_first=False, since_ns=since_ns, content=content)
-        return heapq.merge(self.calls(selection), self.events(session_id, since_ns=since_ns), key=start_of)
+        tools = self._run_tools(session_id, since_ns or 0)
+        return heapq.merge(self.calls(selection), self.events(session_id, since_ns=since_ns), tools, key=start_of)
+
+    def _run_tools(self, session_id: str, since_ns: int) -> Iterator[EventRecord]:
+        """Yield the tools of a run by time, without those that the application recorded; none of a session."""
+        sql = "SELECT 1 FROM calls WHERE session_id = :id AND inferred LIMIT 1"
+        if next(self._database.tuples(sql, {"id": session_id}), None) is None:
+            return
+        recorded = {event.tool_call_id for event in self.events(session_id) if isinstance(event, EventRecord)} - {None}
+        tools = run_tools(self.calls(CallFilter(session_id=session_id, newest_first=False)))
+        inferred = (tool for tool in tools if tool.tool_call_id not in recorded and tool.time_ns >= since_ns)
+        yield from sorted(inferred, key=start_of)
 
     def tree_links(self, session_id: str, until_ns: int) -> Iterator[TreeLinks]:
         """Yield the tree links of all timesteps of a session, and of its calls and events before a time."""
-        return tree_links(self._database, session_id, until_ns)
+        yield from tree_links(self._database, session_id, until_ns)
+        yield from (links_of(tool) for tool in self._run_tools(session_id, 0) if tool.time_ns < until_ns)
 
     def _children(self, table: Table, condition: str, parameters: Values) -> Iterator[Values]:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"

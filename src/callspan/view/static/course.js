@@ -63,7 +63,7 @@ const entryRow = (node, axis, { now, runs }, depth, indent) => {
     h("span", null, nameOf(entry)),
     h("span", null, label(node, runs)),
     h("span.track", null, bar(entry, axis, now)),
-    h("span.right.quiet", null, known(entryMs(entry, now)) ? time(entryMs(entry, now)) : ""),
+    h("span.right.quiet", null, known(entryMs(entry, now)) ? `${entry.record?.inferred ? "≤ " : ""}${time(entryMs(entry, now))}` : ""),
     h("span.right.quiet", null, cost === null ? "" : money(cost)));
 };
 
