@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count, permutations
 from pathlib import Path
@@ -128,6 +129,27 @@ def test_calls_in_any_order_and_batches_are_the_same_runs(
         assert {record.call_id: bytes(record.request.body) for record in reader.calls()} == bodies
     store.write(*records)
     assert len(groups(store.url)) == 2
+
+
+def test_two_workers_that_deliver_at_once_make_one_run_of_a_conversation(url: str, deliver: Deliver) -> None:
+    workers = deliver(url), deliver(url)
+    names = [f"n{number}x" for number in range(8)]
+    conversations = [agent(name, turns=6, first=f"Plan the day of {name}.") for name in names]
+    with ThreadPoolExecutor(2) as threads:
+        for turns in zip(*conversations, strict=True):
+            # Each worker has every other turn of a conversation, and both write at the same time.
+            halves = [
+                [one for number, one in enumerate(turns) if (number + int(turns[0].call_id[-1])) % 2 == half]
+                for half in (0, 1)
+            ]
+            for written in [threads.submit(worker.write, *half) for worker, half in zip(workers, halves, strict=True)]:
+                written.result()
+        rest = [chat(f"c{number}x", "Hi", f"What is {number}?", f"And {number}?") for number in range(1)]
+        flat = [one for calls in rest for one in calls]
+        for written in [threads.submit(workers[at % 2].write, one) for at, one in enumerate(flat)]:
+            written.result()
+    expected = {frozenset(one.call_id for one in calls) for calls in (*conversations, *rest)}
+    assert groups(url) == expected
 
 
 def test_two_candidates_are_none(store: Delivery) -> None:

@@ -109,6 +109,7 @@ class Runs:
         self._batch: Collection[str] = ()
         self._calls: Mapping[str, CallRecord] = {}
         self._own: dict[str, Joints] = {}
+        self._mentioned: dict[str, list[Joint]] = {}
         self._entered = set[str]()
         self._doubtful: list[str] = []
         """Calls to be joined anew."""
@@ -237,8 +238,10 @@ class Runs:
 
     def _with(self, key: int) -> list[tuple[str, int]]:
         """Return the calls with a joint, with the proof."""
-        self._look_up([key])
-        return self._joints[key] + self._added.get(key, [])
+        if key not in self._joints:
+            self._look_up([key])
+        added = self._added.get(key)
+        return self._joints[key] if added is None else self._joints[key] + added
 
     def _load(self, call_ids: Collection[str]) -> None:
         """Read calls, and hold their runs until the transaction ends."""
@@ -351,8 +354,12 @@ class Runs:
         return [call for joint in issued for call in self._agreeing(member, joint, "mention")]
 
     def _mentions(self, member: _Member) -> list[Joint]:
-        call = self._calls.get(member.call_id)
-        return mentions_of(without_run(exact_call(self._database, member.call_id)) if call is None else call)
+        """Return the joints of the words in the texts of a call."""
+        joints = self._mentioned.get(member.call_id)
+        if joints is None:
+            call = self._calls.get(member.call_id) or without_run(exact_call(self._database, member.call_id))
+            joints = self._mentioned[member.call_id] = mentions_of(call)
+        return joints
 
     def _agreeing(self, member: _Member, joint: Joint, rule: JoinedBy) -> Iterator[_Member]:
         """Yield the calls that offer a joint and may be continued by a call."""
