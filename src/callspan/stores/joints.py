@@ -93,6 +93,8 @@ class Joints(NamedTuple):
     """What the call seeks, the nearest first, without what its texts mention."""
     kept: list[Joint]
     """What an earlier call that comes late is found by: the nearest of each rule."""
+    mentioned: list[Joint] | None = None
+    """As `mentions_of`; None if the texts of the request were not read."""
 
 
 _NOTHING: Final = Joints([], frozenset(), {}, [])
@@ -133,6 +135,7 @@ class JointReader:
             return Joints(offered, frozenset(), sought, _nearest(sought, 0))
         sought["seal"], sought["tool"] = request.seals[: -_MAX_SEALS - 1 : -1], request.results()
         sought["history"] = request.histories[::-1]
+        mentioned, request.mentioned = request.mentioned, None
         answer = _Request(scope, None, is_masked=request.is_masked)
         answer.add(output)
         tools = [tool for tool in answer.asked.values() if tool is not None]
@@ -142,6 +145,7 @@ class JointReader:
             frozenset(tool.key for tool in tools),
             sought,
             _nearest(sought, request.last_results),
+            mentioned,
         )
 
     def _read(self, call: CallRecord, parts: Parts | None, scope: bytes) -> tuple[_Request | None, list[Message]]:
@@ -188,6 +192,7 @@ def _parsed(call: CallRecord, scope: bytes) -> tuple[_Request | None, list[Messa
     chain = _Chain(_root(call, conversation)) if has_history(call) else None
     request = _Request(scope, chain, is_masked=_is_masked(call))
     request.add(conversation.input)
+    request.mentioned = [] if request.is_masked else _mentions(conversation.input, scope)
     return request, conversation.output
 
 
@@ -220,6 +225,7 @@ class _Request:
         self.last_results = 0
         """Number of results behind the last message without any."""
         self._brought: list[str] = []
+        self.mentioned: list[Joint] | None = None
 
     def copy(self) -> _Request:
         """Return a copy to add messages to. Texts of older answers are left out."""

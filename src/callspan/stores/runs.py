@@ -44,7 +44,7 @@ from callspan.stores.tables.score_tables import refresh, scored
 _PREFIX: Final = "run-"
 _MAX_CANDIDATES: Final = 32
 """Calls with one joint; of more nothing is known."""
-_AT_FIRST: Final = 8
+_AT_FIRST: Final = 2
 """Joints of each rule that are looked up at first, the nearest; farther ones are rarely needed."""
 _CLOCKS_NS: Final = 5_000_000_000
 """How much the clocks of two machines may differ."""
@@ -355,7 +355,8 @@ class Runs:
 
     def _mentions(self, member: _Member) -> list[Joint]:
         """Return the joints of the words in the texts of a call."""
-        joints = self._mentioned.get(member.call_id)
+        own = self._own.get(member.call_id)
+        joints = self._mentioned.get(member.call_id) if own is None or own.mentioned is None else own.mentioned
         if joints is None:
             call = self._calls.get(member.call_id) or without_run(exact_call(self._database, member.call_id))
             joints = self._mentioned[member.call_id] = mentions_of(call)
