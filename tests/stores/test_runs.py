@@ -166,6 +166,33 @@ def test_join_by_history_is_undone_when_a_late_call_makes_it_ambiguous(store: De
     assert run_id("a0") not in runs_of(store.url)
 
 
+def test_result_of_a_tool_call_that_an_equal_answer_did_not_ask_for_joins_nothing(
+    sqlite_url: str, deliver: Deliver
+) -> None:
+    """The instructions changed to those of a twin, and two answers issued the id, so that it proves nothing."""
+    day = user("Plan my day.")
+    twin = call("twin", [day], asked("call_1"))
+    own = call("own", [{"role": "system", "content": "You plan."}, day], asked("call_2"), 1)
+    other = call("other", [user("Else?")], asked("call_2"), 2)
+    later = call("later", [day, asked("call_2"), brought("call_2")], said("A fine day."), 3)
+    for number, order in enumerate(permutations((twin, own, other, later))):
+        store = deliver(f"{sqlite_url}{number}")
+        for record in order:
+            store.write(record)
+        assert groups(store.url) == set(), [record.call_id for record in order]
+
+
+def test_text_that_names_ids_of_two_runs_joins_neither(sqlite_url: str, deliver: Deliver) -> None:
+    """Also if one of them is issued later."""
+    early, late = agent("alpha", 2), agent("gamma", 2, at_s=20)
+    question = call("which", [user("Compare call_alpha0 with call_gamma0.")], said("Equal."), 10)
+    for number, order in enumerate(permutations((early, late, [question]))):
+        store = deliver(f"{sqlite_url}{number}")
+        for records in order:
+            store.write(*records)
+        assert groups(store.url) == {frozenset(("alpha0", "alpha1")), frozenset(("gamma0", "gamma1"))}
+
+
 def test_later_twin_undoes_nothing(store: Delivery) -> None:
     store.write(*chat("a", "Hi", "What is new?"))
     store.write(*chat("b", "Hi", at_s=60))

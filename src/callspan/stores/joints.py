@@ -95,6 +95,8 @@ class Joints(NamedTuple):
     """What an earlier call that comes late is found by: the nearest of each rule."""
     mentioned: list[Joint] | None = None
     """As `mentions_of`; None if the texts of the request were not read."""
+    last_results: int = 0
+    """Number of sought tool calls whose results follow the last answer."""
 
 
 _NOTHING: Final = Joints([], frozenset(), {}, [])
@@ -146,6 +148,7 @@ class JointReader:
             sought,
             _nearest(sought, request.last_results),
             mentioned,
+            min(request.last_results, len(sought["tool"])),
         )
 
     def _read(self, call: CallRecord, parts: Parts | None, scope: bytes) -> tuple[_Request | None, list[Message]]:

@@ -317,6 +317,8 @@ class Runs:
                 calls = self._united(member, calls)
             is_one = len(calls) == 1 or (rule in _OF_MANY and len({call.group for call in calls}) == 1)
             if is_one and self._allowed(member, calls[0]):
+                if rule == "history" and self._is_of_another(member, own, calls[0]):
+                    return None
                 if rule == "tool":
                     calls = self._latest(member, own, calls[0])
                 earlier = [call for call in calls if call.start_ns <= member.start_ns]
@@ -336,6 +338,19 @@ class Runs:
         calls = self._nearest(member, own.sought.get("history", []), "history")
         return calls if len(calls) == 1 and calls[0].group == proven.group else [proven]
 
+    def _is_of_another(self, member: _Member, own: Joints, earlier: _Member) -> bool:
+        """Return whether the results behind an equal answer name tool calls of other answers, and none of this one."""
+        if not own.last_results or earlier not in self._nearest(member, own.sought["history"][:1], "history"):
+            return False
+        results = own.sought["tool"][: own.last_results]
+        issuing = {
+            call_id
+            for joint in results
+            for call_id, proof in self._with(joint.key)
+            if agrees(joint, Joint(joint.key, proof))
+        }
+        return bool(issuing) and earlier.call_id not in issuing
+
     def _nearest(self, member: _Member, joints: Sequence[Joint], rule: JoinedBy) -> list[_Member]:
         """Return the calls with the nearest joint that any call offers."""
         for joint in joints:
@@ -347,11 +362,15 @@ class Runs:
         return []
 
     def _named(self, member: _Member) -> list[_Member]:
-        """Return the calls that issued any of the ids in the texts of a call."""
+        """Return the calls that issued any of the ids in the texts of a call.
+
+        Later ones too if there is an earlier one: a text that names ids of two runs tells of neither.
+        """
         joints = self._mentions(member)
         self._look_up([joint.key for joint in joints])
         issued = [joint for joint in joints if len(self._with(joint.key)) == 1]
-        return [call for joint in issued for call in self._agreeing(member, joint, "mention")]
+        calls = [call for joint in issued for call in self._agreeing(member, joint, "tool")]
+        return calls if any(_may_follow(member, call, "mention") for call in calls) else []
 
     def _mentions(self, member: _Member) -> list[Joint]:
         """Return the joints of the words in the texts of a call."""
