@@ -47,8 +47,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.record.apis import APIS, OTHER, Api
+from callspan.record.messages import Message, Text
 from callspan.record.plain_json import plain
-from callspan.stores.tables.texts import Place, Side, said
+from callspan.stores.tables.texts import Place, Said, Side, said
 
 _INLINE_BYTES: Final = 256
 _HASH_BYTES: Final = 16
@@ -111,6 +112,8 @@ class Piece(msgspec.Struct, gc=False):
     json: bytes
     place: Place | None = None
     """None if nothing is said in it."""
+    said: Said | tuple[str, str] | None = None
+    """What it says, once that was read: of a message with only a role and a text, these two."""
 
 
 class Parts(msgspec.Struct, frozen=True, gc=False):
@@ -164,16 +167,19 @@ def split(body: bytes, api: str) -> Parts:
     listed: dict[str, list[msgspec.Raw] | None] = {}
     messages: list[Piece] = []
     starts: dict[str, int] = {}
+    list_name = ""
     for name in row.said:
         if (value := fields.get(name)) is not None and (raw := bytes(value)) != _NULL:
             elements = listed[name] = _elements(raw)
+            if elements is not None and not list_name:
+                list_name = name
             starts[name] = len(messages)
             messages += _messages(name, raw, elements, api, row)
     history, history_at = _with_unique_hashes(messages), 0
     others: list[tuple[int, Piece]] = []
     shares = dict.fromkeys(listed, _NO_SHARE)
     if len(listed) > 1:
-        growing = next((name for name, elements in listed.items() if elements is not None), next(iter(listed)))
+        growing = list_name or next(iter(listed))
         history_at = starts[growing]
         end = history_at + _count(listed[growing])
         history = messages[history_at:end]
@@ -204,8 +210,7 @@ def split(body: bytes, api: str) -> Parts:
         else:
             others.append((below, part))
             below -= 1
-    lists = [name for name, elements in listed.items() if elements is not None]
-    return Parts(_skeleton(skeleton), history, history_at, others, len(messages), next(iter(lists), ""))
+    return Parts(_skeleton(skeleton), history, history_at, others, len(messages), list_name)
 
 
 def _messages(name: str, raw: bytes, elements: Sequence[msgspec.Raw] | None, api: str, row: Api) -> list[Piece]:
@@ -376,14 +381,31 @@ def join(skeleton: bytes, messages: Sequence[bytes], find: Callable[[bytes], byt
 
 def to_row(part: Piece) -> StoredPiece:
     """Return the stored form of a piece."""
-    if part.place is None:
+    texts = part.said or read(part)
+    if texts is None:
         return StoredPiece(None, None, None, part.json)
-    value = _value(_REPETITION.sub(_NULL, part.json) if part.json.find(_REFERENCE_START) >= 0 else part.json)
-    if part.place.is_plain and (message := _message(value, part.json)) is not None:
-        return StoredPiece(*message, None, None)
-    texts = said(value, part.place)
+    if isinstance(texts, tuple):
+        return StoredPiece(*texts, None, None)
     json = _extracted(part.json, [*texts.words, *texts.reasoning])
     return StoredPiece(texts.role, "".join(texts.words) or None, "".join(texts.reasoning) or None, json)
+
+
+def messages_of(part: Piece) -> list[Message]:
+    """Return the messages of a piece, as the adapter of its API reads them by themselves."""
+    texts = read(part)
+    if isinstance(texts, tuple):
+        return [Message(role=texts[0], parts=[Text(text=texts[1])])]
+    return [] if texts is None else texts.messages
+
+
+def read(part: Piece) -> Said | tuple[str, str] | None:
+    """Return what a piece says, of a message with only a role and a text these two. It is parsed once."""
+    place = part.place
+    if part.said is None and place is not None:
+        value = _value(_REPETITION.sub(_NULL, part.json) if part.json.find(_REFERENCE_START) >= 0 else part.json)
+        message = _message(value, part.json) if place.is_plain else None
+        part.said = said(value, place) if message is None else message
+    return part.said
 
 
 def _message(value: object, json: bytes) -> tuple[str, str] | None:

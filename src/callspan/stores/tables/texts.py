@@ -58,12 +58,14 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     """What was said: texts, refusals, tool calls as `name(arguments)` and tool results, each on a line of its own."""
     reasoning: list[str]
     """The reasoning of the model."""
+    messages: list[Message]
+    """What the adapter of the API read; empty if it read nothing, or there is none."""
 
 
 def said(value: object, place: Place) -> Said:
     """Return what the parsed JSON of a piece says. Never raises."""
     if place.side == "content":
-        return Said("user", [*_searched(value)], [])
+        return Said("user", [*_searched(value)], [], [])
     endpoint = registry.by_api(place.api)
     try:
         messages = [] if endpoint is None else _messages(endpoint, value, place)
@@ -81,7 +83,7 @@ def said(value: object, place: Place) -> Said:
                 _add_part(part, words)
     if not (words or reasoning):
         _add_lines(value, 0, words)
-    return Said(_role(value, place, messages), words, reasoning)
+    return Said(_role(value, place, messages), words, reasoning, messages)
 
 
 def _searched(value: object, depth: int = 0) -> Iterator[str]:
