@@ -35,6 +35,8 @@ _AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 _STORED_ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
 """Types of fields that rows do not store: contents have their own table, see `callspan.stores.tables.bodies`."""
+_TRUE_OR_NULL: Final = frozenset({"inferred"})
+"""Flags that are not stored where they are false, as they are of nearly all records."""
 _CELLS: Final[frozenset[type]] = frozenset((str, bool, float))
 _JSON: Final[Form] = "json"
 
@@ -106,7 +108,7 @@ def _layout(table: Table, name: str, kind: type, struct_default: object, struct_
         if field.name not in struct_names and field.type not in _STORED_ELSEWHERE:
             column = columns.get((name, field.name) if name else (field.name,))
             default = _default(field)
-            is_left_out = column is None or default in (None, [], {})
+            is_left_out = column is None or default in (None, [], {}) or field.name in _TRUE_OR_NULL
             column_name, form = (None, _JSON) if column is None else (column.name, column.form)
             plain_types = frozenset[type]() if form == _JSON else _CELLS
             fields.append((field.name, column_name, form, plain_types, default if is_left_out else msgspec.UNSET))
