@@ -23,6 +23,7 @@ from tests.support.waiting import HANG_S, until
 
 from callspan.providers import registry
 from callspan.record.content_level import at_level
+from callspan.stores import find_store
 from callspan.stores.joints import RULES, Joints, agrees, joints_of, mentions_of
 from callspan.stores.removal import RetentionTimes
 from callspan.stores.runs import run_id
@@ -30,12 +31,18 @@ from callspan.stores.tables.scores import Kind, definitions
 
 __all__ = [
     "RULES", "SECOND", "START_NS", "Deliver", "Delivery", "Joints", "Kind", "PostgresServer", "Records",
-    "RetentionTimes", "TcpProxy", "agrees", "at_level", "clickhouse", "definitions", "event", "joints_of", "left",
-    "mentions_of", "message", "new_schema", "pooled", "raw", "registry", "reward", "run", "run_id", "step",
+    "RetentionTimes", "TcpProxy", "agrees", "at_level", "cells", "clickhouse", "definitions", "event", "joints_of",
+    "left", "mentions_of", "message", "new_schema", "pooled", "raw", "registry", "reward", "run", "run_id", "step",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)
 Deliver = Callable[[str], Delivery]
+
+
+def cells(store: Delivery, sql: str) -> list[tuple[Any, ...]]:
+    """The rows of a query of the tables."""
+    with closing(find_store(store.url).database()) as database:  # type: ignore[attr-defined]
+        return [*database.tuples(sql)]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 import msgspec
+import pytest
 from tests.support import histories
 from tests.support.records import Delivery, raw
 from tests.support.scale import scaled
@@ -74,6 +75,14 @@ def made_at(levels: Sequence[str], score: histories.Score) -> float:
     """The share of the joins by ids that were made at these levels."""
     made, owed = (sum(score.detail.get(f"ids at {level}", (0, 0))[at] for level in levels) for at in (0, 1))
     return made / max(1, owed)
+
+
+@pytest.mark.parametrize("seed", [855, 1014, 3593])
+def test_call_is_left_apart_where_its_run_is_uncertain(seed: int, sqlite_url: str) -> None:
+    """A request whose beginning was cut off, ids that two answers issued, a run that is parted later."""
+    history = histories.generate(seed)
+    with closing(Delivery(sqlite_url)) as store:
+        assert histories.score(history, assigned(history, store)).wrong == []
 
 
 def test_no_generated_call_is_in_the_run_of_another_conversation(sqlite_url: str) -> None:

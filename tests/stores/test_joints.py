@@ -10,7 +10,7 @@ from tests.support.records import made, raw
 
 from callspan.records import CallRecord, Redaction, Request, Response
 
-from .conftest import RULES, Joints, agrees, joints_of, mentions_of
+from .conftest import RULES, Deliver, Joints, agrees, cells, joints_of, mentions_of
 
 
 def call(api: str, sent: Any, received: Any, **fields: Any) -> CallRecord:
@@ -20,7 +20,8 @@ def call(api: str, sent: Any, received: Any, **fields: Any) -> CallRecord:
 
 def rules(earlier: CallRecord, later: CallRecord) -> set[str]:
     """The rules by which the later call may continue the earlier one."""
-    offered = {joint.key: joint for joint in joints_of(earlier).offered}
+    joints = joints_of(earlier)
+    offered = {joint.key: joint for joint in [*joints.offered, *(joints.histories or ())]}
     sought = joints_of(later).sought
     return {
         rule for rule in RULES for joint in (mentions_of(later) if rule == "mention" else sought.get(rule, []))
@@ -146,6 +147,26 @@ def test_provider_keeps_responses_and_conversations() -> None:
     assert rules(named[0], named[1]) == {"kept"}
 
 
+@pytest.mark.parametrize("wire", LOOPS)
+def test_offer_of_a_call_is_read_in_the_request_that_continues_it(wire: str, sqlite_url: str, deliver: Deliver) -> None:
+    """The writer reads the offer of a single call from the parts of its bodies, and nothing else."""
+    api, request, answer, following, _ = LOOPS[wire]
+    first, then = call(api, request, answer), call(api, following, answer)
+    (offer,) = joints_of(first).offers
+    assert offer in joints_of(then).sought["history"][0].offers
+    store = deliver(sqlite_url)
+    store.write(first)
+    assert cells(store, "SELECT offer FROM calls") == [(offer,)]
+
+
+@pytest.mark.parametrize("fields", [{"service": "b"}, {"metadata": {"user_id": "b"}}, {"metadata": {"tenant": 1}}])
+def test_offers_of_others_are_others(fields: dict[str, Any]) -> None:
+    same, text = {"service": "a", "metadata": {"user_id": "a"}}, "Hello, and welcome to the"
+    first, equal = (joints_of(chat([user("Hi")], said(f"{text} {end}"), **same)).offers for end in ("shop.", "bank."))
+    other = joints_of(chat([user("Hi")], said(f"{text} shop."), **{**same, **fields})).offers
+    assert first == equal != other
+
+
 @pytest.mark.parametrize("changed", ["request.body", "response.body"])
 @pytest.mark.parametrize("why", ["redactor", "media", "size", "secret"])
 def test_changed_messages_have_no_history(why: str, changed: str) -> None:
@@ -172,13 +193,17 @@ def test_histories_of_others_have_other_joints(fields: dict[str, Any]) -> None:
 
 
 def test_calls_in_sessions_and_first_versions_have_no_joints() -> None:
-    none = Joints([], frozenset(), {}, [])
+    none = Joints((), frozenset(), {}, histories=())
     assert joints_of(chat([user("Hi")], ASKED).__class__(call_id="c", timing=made().timing, part="started")) == none
 
 
 def test_joints_are_numbers_of_63_bits() -> None:
     joints = joints_of(chat([user("Hi"), ASKED, RESULT], said("Yes, it is sunny in Oslo.")))
-    assert all(0 <= number < 2**63 for joint in [*joints.offered, *joints.kept] for number in (joint.key, joint.proof))
+    assert all(
+        0 <= number < 2**63
+        for joint in [*joints.offered, *joints.sought["history"]]
+        for number in (joint.key, joint.proof)
+    )
 
 
 @pytest.mark.parametrize("body", [{"messages": "?"}, {"messages": [None, {"role": 1}]}, {}, [], 7])

@@ -17,7 +17,7 @@ from callspan import erase, import_records, open_store
 from callspan.records import CallRecord, EventRecord, Place, Request, Response
 from callspan.stores import CallFilter, find_store
 
-from .conftest import Deliver, Delivery, RetentionTimes, run, run_id
+from .conftest import Deliver, Delivery, RetentionTimes, cells, joints_of, run, run_id
 
 SECRET = "the name of the visitor"
 
@@ -89,11 +89,6 @@ def runs_of(url: str) -> dict[str | None, set[str]]:
 
 def groups(url: str) -> set[frozenset[str]]:
     return {frozenset(ids) for run, ids in runs_of(url).items() if run not in (None, "mine")}
-
-
-def cells(store: Delivery, sql: str) -> list[tuple[Any, ...]]:
-    with closing(find_store(store.url).database()) as database:  # type: ignore[attr-defined]
-        return [*database.tuples(sql)]
 
 
 def test_loops_at_once_are_runs_with_the_id_of_the_first_call(store: Delivery) -> None:
@@ -191,6 +186,45 @@ def test_text_that_names_ids_of_two_runs_joins_neither(sqlite_url: str, deliver:
         for records in order:
             store.write(*records)
         assert groups(store.url) == {frozenset(("alpha0", "alpha1")), frozenset(("gamma0", "gamma1"))}
+
+
+def windowed(name: str, at_s: float) -> list[CallRecord]:
+    """A chat whose last two requests lack their first question and answer."""
+    calls = chat(name, f"I am {name}.", "Hi", "What is new?", at_s=at_s)
+    messages = [user("Hi"), said("You said: Hi, I think.")]
+    calls[2] = call(f"{name}2", [*messages, user("What is new?")], said("You said: What is new?, I think."), at_s + 2)
+    return calls
+
+
+def test_request_whose_beginning_was_cut_off_continues_no_equal_call(sqlite_url: str, deliver: Deliver) -> None:
+    """The other chat says for the first time what this one said before, so its history is what is left of this one."""
+    other = chat("b", "Hi", at_s=1)
+    calls = [*windowed("a", 0), *other]
+    for number, order in enumerate(permutations(calls)):
+        store = deliver(f"{sqlite_url}{number}")
+        for record in order:
+            store.write(record)
+        assert groups(store.url) == {frozenset({"a0", "a1"})}, [record.call_id for record in order]
+
+
+def test_request_whose_beginning_was_cut_off_joins_nothing_by_its_end(store: Delivery) -> None:
+    store.write(*windowed("a", 0))
+    assert groups(store.url) == {frozenset({"a0", "a1"})}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_single_call_has_no_joint_until_a_request_continues_it(size: int, store: Delivery) -> None:
+    first, then = chat("a", "Hi", "What is new?")
+    records = [*chat("b", "Ho"), first, then]
+    for start in range(0, 2, size):
+        store.write(*records[:2][start : start + size])
+    assert cells(store, "SELECT key FROM joints") == []
+    (offer,) = joints_of(first).offers
+    assert (offer,) in cells(store, "SELECT offer FROM calls")
+    store.write(then)
+    assert groups(store.url) == {frozenset({"a0", "a1"})}
+    assert (-1 - offer,) in cells(store, "SELECT offer FROM calls WHERE call_id = 'a0'")
+    assert {ident for (ident,) in cells(store, "SELECT call_id FROM joints")} == {"a0", "a1"}
 
 
 def test_later_twin_undoes_nothing(store: Delivery) -> None:
@@ -333,6 +367,7 @@ def test_expired_content_leaves_no_joint(store: Delivery) -> None:
     times = RetentionTimes(quiet_ns=START_NS, content_before_ns=START_NS + 9 * SECOND)
     assert sum(find_store(store.url).retain(times)) == 3  # type: ignore[attr-defined]
     assert cells(store, "SELECT owner FROM contents") == cells(store, "SELECT key FROM joints") == []
+    assert cells(store, "SELECT call_id FROM calls WHERE offer IS NOT NULL") == []
     assert groups(store.url) == {frozenset({"a0", "a1", "a2"})}
 
 
@@ -447,6 +482,7 @@ def test_runs_of_a_user_are_listed(store: Delivery) -> None:
 def test_calls_in_sessions_have_no_joint(store: Delivery) -> None:
     store.write(*agent("a", place=Place(session_id="mine")))
     assert cells(store, "SELECT * FROM joints") == []
+    assert cells(store, "SELECT call_id FROM calls WHERE offer IS NOT NULL") == []
 
 
 def test_millionth_call_looks_up_what_the_tenth_does(sqlite_url: str, deliver: Deliver) -> None:

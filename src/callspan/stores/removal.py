@@ -549,6 +549,7 @@ def _trim(database: Database, calls: Sequence[str]) -> None:
         owners = database.tuples(f"SELECT owner, call_id, session_id FROM calls WHERE {condition}", parameters)
         for owner in {owner or owner_of(*ids) for owner, *ids in owners}:
             trim(database, owner)
+        database.run(f"UPDATE calls SET offer = NULL WHERE {condition} AND offer IS NOT NULL", parameters)
         database.run(f"DELETE FROM joints WHERE {condition}", parameters)
 
 

@@ -4,6 +4,10 @@ A call is joined as it is delivered, in the transaction that writes it: the tabl
 and seek (`callspan.stores.joints`), whichever of two calls comes first. A wrong join is worse than none: where more
 than one call may be continued, none is, and a join is undone when a later delivery shows another candidate.
 
+Most calls outside of sessions are single ones. Of these only an offer is stored, in the column `offer` of `calls`. Once
+a request has this offer, the histories of the call are read from its bodies and stored as joints, and its offer becomes
+negative: -1 - offer. A key in `joints` of -1 - offer has the start of the call that seeks it as proof.
+
 A call and the one that it continues make a run. Its id is made of the call that was delivered first. The columns
 `session_id`, `inferred`, `previous_call_id` and `joined_by` of its calls are all that is stored of it; of two runs that
 prove to be one the older id stays, and the table `run_ids` finds it by the other.
@@ -24,11 +28,13 @@ from callspan.record.call import CallRecord, JoinedBy
 from callspan.record.labels import label_of
 from callspan.stores.joints import (
     RULES,
+    SHARED,
     TENANT_KEYS,
     Joint,
     JointReader,
     Joints,
     agrees,
+    is_cut,
     joints_of,
     mentions_of,
     tenant_of,
@@ -36,7 +42,7 @@ from callspan.stores.joints import (
 from callspan.stores.tables.call_rows import exact_call
 from callspan.stores.tables.contents import StoredCall
 from callspan.stores.tables.database import Database, in_batches
-from callspan.stores.tables.facts import OWNER
+from callspan.stores.tables.facts import OFFER, OWNER
 from callspan.stores.tables.payloads import PreparedCall, owner_of, without_run
 from callspan.stores.tables.rows import Cell
 from callspan.stores.tables.score_tables import refresh, scored
@@ -51,13 +57,20 @@ _CLOCKS_NS: Final = 5_000_000_000
 _MAX_MENTIONS: Final = 4
 """Words by which a call is found that continues no other one yet."""
 _MAX_TRIES: Final = 5
-"""How often a call is joined anew while a batch is written."""
+"""How often a call is joined anew because of a new one, before it is left apart."""
 _BY_TEXT: Final = frozenset[JoinedBy]({"history", "mention"})
 """Rules that do not prove a join, so that time has to allow it."""
 _OF_MANY: Final = frozenset[JoinedBy]({"kept", "mention"})
 """Rules by which a call may continue several calls of one run."""
+_ISSUED: Final[tuple[JoinedBy, ...]] = ("seal", "kept", "tool")
+"""Rules by what an answer issued."""
+_OF_RUN: Final = frozenset[JoinedBy]({"tool", "mention"})
+"""Rules by which a call may continue another one than what issued the id."""
+_MAX_RECONSIDERED: Final = 64
+"""Calls of a run that are joined anew when it is cut."""
 _COLUMNS: Final = (
-    "call_id, session_id, inferred, owner, previous_call_id, joined_by, user_id, metadata, start_ns, end_ns, process"
+    "call_id, session_id, inferred, owner, previous_call_id, joined_by, user_id, metadata, start_ns, end_ns, process,"
+    " offer"
 )
 _MOVED: Final = ("events", "messages", "rewards")
 """Tables with records of calls."""
@@ -86,6 +99,8 @@ class _Member(msgspec.Struct, kw_only=True):
     start_ns: int
     end_ns: int | None
     process: str | None
+    offer: int | None = None
+    """The first of its offers; -1 - offer if its histories are joints."""
     is_stored: bool = False
     """Whether its row is in the store and not written by this batch."""
 
@@ -102,14 +117,18 @@ class Runs:
         """`reader`: reads the joints of new calls; None: they are not joined."""
         self._database, self._reader = database, reader
         self._members: dict[str, _Member] = {}
-        self._joints: dict[int, list[tuple[str, int]]] = {}
+        self._joints: dict[int, tuple[tuple[str, int], ...]] = {}
         """Of the joints that were looked up: the calls that have them, with the proof."""
         self._added: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
         """Joints of the calls of the batch."""
+        self._offers: dict[int, list[str]] = {}
+        """Of the offers that were looked up, as stored: the calls that have them."""
         self._batch: Collection[str] = ()
+        self._of_batch: defaultdict[int, list[str]] | None = None
+        """By their offers, all calls of the batch, once a call asks for them."""
         self._calls: Mapping[str, CallRecord] = {}
         self._own: dict[str, Joints] = {}
-        self._mentioned: dict[str, list[Joint]] = {}
+        self._mentioned: dict[str, Sequence[Joint]] = {}
         self._entered = set[str]()
         self._doubtful: list[str] = []
         """Calls to be joined anew."""
@@ -120,38 +139,54 @@ class Runs:
 
     def join(
         self, calls: Mapping[str, CallRecord], prepared: Mapping[str, PreparedCall], stored: Mapping[str, StoredCall]
-    ) -> None:
-        """Join these calls, which are about to be written in this order; `stored` has their former rows."""
+    ) -> list[PreparedCall]:
+        """Join these calls, which are about to be written in this order; return them as they are to be written.
+
+        `stored` has their former rows.
+        """
+        self._calls, self._batch = calls, calls.keys()
         if self._reader is not None:
             read = self._reader.joints
-            self._own = {call_id: read(call, prepared[call_id].request) for call_id, call in calls.items()}
-        self._calls = calls
-        self._batch = calls.keys()
-        joined = [call_id for call_id, own in self._own.items() if own.offered or any(own.sought.values())]
+            self._own = {
+                call_id: read(call, prepared[call_id])
+                for call_id, call in calls.items() if call.place.session_id is None
+            }  # fmt: skip
         known = {call_id for call_id, row in stored.items() if row.session_id is None or row.inferred}
         known.intersection_update(calls)
-        if not joined and not known:
-            return
-        self._database.lock(f"joint:{joint.key}" for own in self._own.values() for joint in (*own.offered, *own.kept))
-        self._prefetch(joined)
+        if not known and not self._own:
+            return [*prepared.values()]
+        self._database.lock(f"joint:{key}" for own in self._own.values() for key in _keys(own))
+        self._prefetch()
         self._load(known)
         for call_id in known:
             if calls[call_id].place.session_id is not None:
                 self._leave(call_id)
-        for call_id in joined:
-            self._enter(calls[call_id])
+        has_joints = any(self._joints.values())
+        for call_id, own in [*self._own.items()]:
+            is_sought = (has_joints or bool(self._added)) and self._is_sought(call_id, own)
+            if is_sought or own.offered or own.histories or own.sought:
+                self._enter(calls[call_id])
+                continue
+            self._entered.add(call_id)
+            if own.mentioned:
+                self._remember(call_id, own.mentioned[:_MAX_MENTIONS])
+            if call_id in known:
+                self._members[call_id].offer = own.offers[0] if own.offers else None
+        return [self._placed(call_id, call) for call_id, call in prepared.items()]
 
-    def place(self, call_id: str) -> dict[str, Cell]:
-        """Return the cells of a call of the batch that depend on its run, as far as they are not NULL."""
+    def _placed(self, call_id: str, call: PreparedCall) -> PreparedCall:
+        """Return a call of the batch with the cells that depend on its run."""
         member = self._members.get(call_id)
         if member is None:
-            return {}
-        cells: dict[str, Cell] = {} if member.owner is None else {OWNER: member.owner}
+            if (own := self._own.get(call_id)) is not None and own.offers:
+                call.row[OFFER] = own.offers[0]
+            return call
+        cells: dict[str, Cell] = {OWNER: member.owner, OFFER: member.offer}
         if member.run is not None:
             cells |= {"session_id": member.run, "inferred": True}
-            if member.previous is not None:
-                cells |= {"previous_call_id": member.previous, "joined_by": member.rule}
-        return cells
+            cells |= {"previous_call_id": member.previous, "joined_by": member.rule}
+        call.row.update({name: cell for name, cell in cells.items() if cell is not None})
+        return call if member.owner is None else msgspec.structs.replace(call, owner=member.owner)
 
     def mend(self, runs: Iterable[str]) -> None:
         """Take deleted calls out of these runs: no call continues them, and a single call is in no run."""
@@ -166,6 +201,8 @@ class Runs:
 
     def save(self) -> None:
         """Write the joints of the batch, and what changed in calls that are not part of it."""
+        if not (self._members or self._added):
+            return
         known = [call_id for call_id, member in self._members.items() if call_id in self._batch and member.is_stored]
         for condition, parameters in in_batches(known, "call_id"):
             self._database.run(f"DELETE FROM joints WHERE {condition}", parameters)
@@ -177,7 +214,7 @@ class Runs:
         changed = [self._members[call_id] for call_id in self._changed if call_id not in self._batch]
         self._database.run_many(
             "UPDATE calls SET session_id = :run, inferred = :inferred, owner = :owner, previous_call_id = :previous,"
-            " joined_by = :rule WHERE call_id = :call_id",
+            " joined_by = :rule, offer = :offer WHERE call_id = :call_id",
             [
                 {**_cells(member), "inferred": True if member.run is not None else None}
                 for member in sorted(changed, key=lambda member: member.call_id)
@@ -213,35 +250,66 @@ class Runs:
 
     # --- what is known
 
-    def _prefetch(self, call_ids: Iterable[str]) -> None:
+    def _prefetch(self) -> None:
         """Look up what most calls need, with few queries."""
-        keys = set[int]()
-        for call_id in call_ids:
-            own = self._own[call_id]
-            keys.update(
-                joint.key for rule in RULES if rule != "mention" for joint in own.sought.get(rule, [])[:_AT_FIRST]
-            )
+        keys, histories = set[int](), list[Joint]()
+        for own in self._own.values():
+            for offer in own.offers:
+                keys.add(-1 - offer)
             for joint in own.offered:
                 keys |= {joint.key, -1 - joint.key}
-        self._look_up(keys)
-        self._load({call_id for calls in self._joints.values() for call_id, _ in calls})
+            if own.sought:
+                ids = [joint.key for rule in _ISSUED for joint in own.sought.get(rule, [])[:_AT_FIRST]]
+                keys.update(ids)
+                if not ids:
+                    histories += own.sought.get("history", [])[:_AT_FIRST]
+            elif own.mentioned:
+                keys.update(joint.key for joint in own.mentioned)
+        self._look_up(keys.union(joint.key for joint in histories))
+        self._look_up_offers({offer for joint in histories for offer in joint.offers})
+        calls = [call_id for key, calls in self._joints.items() if key >= 0 for call_id, _ in calls]
+        self._load({*calls, *(call_id for offering in self._offers.values() for call_id in offering)})
+
+    def _look_up_offers(self, offers: Collection[int]) -> None:
+        missing = [offer for offer in offers if offer not in self._offers]
+        if not missing:
+            return
+        self._offers.update((offer, []) for offer in missing)
+        values = {"keys": msgspec.json.encode(missing).decode(), "most": _MAX_CANDIDATES + 1}
+        for offer, call_id in self._database.tuples(self._database.dialect.offers, values):
+            if call_id not in self._batch:
+                self._offers[offer].append(call_id)
 
     def _look_up(self, keys: Collection[int]) -> None:
         missing = [key for key in keys if key not in self._joints]
         if not missing:
             return
-        self._joints.update((key, []) for key in missing)
-        values = {"keys": msgspec.json.encode(missing).decode(), "most": _MAX_CANDIDATES + 1}
-        for key, call_id, proof in self._database.tuples(self._database.dialect.joints, values):
+        self._joints.update(dict.fromkeys(missing, ()))
+        dialect, encode = self._database.dialect, msgspec.json.encode
+        # Most keys of single calls have no joint, which is told at less expense.
+        present = [key for (key,) in self._database.tuples(dialect.keys, {"keys": encode(missing).decode()})]
+        if not present:
+            return
+        values, joints = {"keys": encode(present).decode(), "most": _MAX_CANDIDATES + 1}, self._joints
+        for key, call_id, proof in self._database.tuples(dialect.joints, values):
             if call_id not in self._batch:
-                self._joints[key].append((call_id, proof))
+                joints[key] = (*joints[key], (call_id, proof))
 
-    def _with(self, key: int) -> list[tuple[str, int]]:
+    def _newly_offering(self, offer: int) -> list[str]:
+        """Return the calls of the batch so far that have an offer."""
+        if self._of_batch is None:
+            self._of_batch = defaultdict(list)
+            for call_id, own in self._own.items():
+                for own_offer in own.offers if call_id in self._batch else ():
+                    self._of_batch[own_offer].append(call_id)
+        return [call_id for call_id in self._of_batch.get(offer, ()) if call_id in self._entered]
+
+    def _with(self, key: int) -> Sequence[tuple[str, int]]:
         """Return the calls with a joint, with the proof."""
         if key not in self._joints:
             self._look_up([key])
         added = self._added.get(key)
-        return self._joints[key] if added is None else self._joints[key] + added
+        return self._joints[key] if added is None else (*self._joints[key], *added)
 
     def _load(self, call_ids: Collection[str]) -> None:
         """Read calls, and hold their runs until the transaction ends."""
@@ -258,45 +326,117 @@ class Runs:
 
     def _add_members(self, condition: str, parameters: Mapping[str, object]) -> None:
         for row in self._database.tuples(f"SELECT {_COLUMNS} FROM calls WHERE {condition}", parameters):
-            call_id, session_id, inferred, owner, previous, rule, user, metadata, start_ns, end_ns, process = row
+            call_id, session_id, inferred, owner, previous, rule, user, metadata, start_ns, end_ns, process, offer = row
             if call_id not in self._members:
                 self._members[call_id] = _Member(
                     call_id=call_id, run=session_id if inferred else None, owner=owner, previous=previous, rule=rule,
                     user=user, tenant=_tenant_in(metadata), start_ns=start_ns, end_ns=end_ns, process=process,
-                    is_stored=True,
+                    offer=offer, is_stored=True,
                 )  # fmt: skip
 
     def _member(self, call_id: str) -> _Member | None:
+        if call_id in self._entered and call_id not in self._members:
+            self._new_member(self._calls[call_id])
         self._load([call_id])
         return self._members.get(call_id)
 
+    def _new_member(self, call: CallRecord) -> _Member:
+        duration, offers = call.timing.duration_ns, self._own[call.call_id].offers
+        member = self._members[call.call_id] = _Member(
+            call_id=call.call_id, user=call.user_id, tenant=tenant_of(call), start_ns=call.timing.start_ns,
+            end_ns=None if duration is None else call.timing.start_ns + duration, process=call.process,
+            offer=offers[0] if offers else None,
+        )  # fmt: skip
+        return member
+
+    def _call(self, call_id: str) -> CallRecord:
+        """Return the record of a call."""
+        return self._calls.get(call_id) or without_run(exact_call(self._database, call_id))
+
     # --- joins
+
+    def _is_sought(self, call_id: str, own: Joints) -> bool:
+        """Return whether a call of which only offers are known may be continued, or names what is stored."""
+        for offer in own.offers:
+            key = -1 - offer
+            if (self._joints[key] or key in self._added) and (waiting := self._with(key)):
+                begins_ns = self._calls[call_id].timing.start_ns - _CLOCKS_NS
+                if any(start_ns >= begins_ns for _, start_ns in waiting):
+                    return True
+        return bool(own.mentioned) and any(self._with(joint.key) for joint in own.mentioned or ())
 
     def _enter(self, call: CallRecord) -> None:
         """Join a call of the batch to the calls before and behind it."""
-        own, duration = self._own[call.call_id], call.timing.duration_ns
-        member = self._members.get(call.call_id)
-        if member is None:
-            member = self._members[call.call_id] = _Member(
-                call_id=call.call_id, user=call.user_id, tenant=tenant_of(call), start_ns=call.timing.start_ns,
-                end_ns=None if duration is None else call.timing.start_ns + duration, process=call.process,
-            )  # fmt: skip
+        own = self._own[call.call_id]
+        member = self._members.get(call.call_id) or self._new_member(call)
+        member.offer = own.offers[0] if own.offers else None
         if member.previous is None:
             self._attach(member, self._before(member, own))
         doubtful = self._made_doubtful(member, own)
-        for joint in own.kept:
-            self._added[-1 - joint.key].append((call.call_id, joint.proof))
         for joint in own.offered:
             self._added[joint.key].append((call.call_id, joint.proof))
-        if member.rule == "mention" or member.previous is None:
-            self._remember_mentions(member)
         self._entered.add(call.call_id)
+        if own.histories is not None:
+            self._complete(member)
+        self._wait(member, own)
         self._doubtful += doubtful
+        self._tries.clear()
         while self._doubtful:
             doubtful_id = self._doubtful.pop()
             self._tries[doubtful_id] += 1
             if self._tries[doubtful_id] <= _MAX_TRIES:
                 self._reconsider(doubtful_id)
+            elif self._tries[doubtful_id] == _MAX_TRIES + 1:
+                self._cut(self._members[doubtful_id])
+
+    def _complete(self, member: _Member) -> None:
+        """Let a call be found by its histories."""
+        own = self._own.get(member.call_id)
+        if own is None or own.histories is None:
+            own = self._own[member.call_id] = joints_of(self._call(member.call_id))
+        for joint in own.histories or ():
+            self._added[joint.key].append((member.call_id, joint.proof))
+        if member.offer is not None and member.offer >= 0:
+            self._touch(member)
+            member.offer = -1 - member.offer
+
+    def _complete_all(self, offers: Sequence[int]) -> bool:
+        """Let all calls with these offers be found by their histories; return False if they are too many."""
+        self._look_up_offers(offers)
+        for offer in offers:
+            if len(self._offers[offer]) > _MAX_CANDIDATES:
+                return False
+            for call_id in (*self._offers[offer], *self._newly_offering(offer)):
+                member = self._member(call_id)
+                if member is not None and member.offer is not None and member.offer >= 0:
+                    self._complete(member)
+        return True
+
+    def _wait(self, member: _Member, own: Joints) -> None:
+        """Let a call be found by what it seeks, in case that the call before it comes later."""
+        if member.rule == "mention" or member.previous is None:
+            self._remember_mentions(member)
+        nearest = [joint for rule in _ISSUED for joint in own.sought.get(rule, [])[:1] if joint.proof != SHARED]
+        if member.rule in _ISSUED and any(
+            call_id == member.previous for joint in nearest for call_id, _ in self._with(joint.key)
+        ):
+            return
+        # Also an old result: the id of a tool call is stronger than a history, whichever of both calls comes first.
+        for joint in (*nearest, *own.sought.get("tool", [])[1 : own.last_results]):
+            self._added[-1 - joint.key].append((member.call_id, joint.proof))
+        for joint in self._beginnings(member, own):
+            for offer in joint.offers:
+                self._added[-1 - offer].append((member.call_id, member.start_ns))
+
+    def _beginnings(self, member: _Member, own: Joints) -> Sequence[Joint]:
+        """Return the nearest history that a call seeks, and the one by which it is joined."""
+        histories = own.sought.get("history", [])
+        if member.rule != "history":
+            return histories[:1]
+        return [
+            joint for number, joint in enumerate(histories)
+            if not number or any(call_id == member.previous for call_id, _ in self._with(joint.key))
+        ]  # fmt: skip
 
     def _remember_mentions(self, member: _Member) -> None:
         """Let a call be found by the ids that its texts mention: the calls that issued them may come later.
@@ -304,8 +444,11 @@ class Runs:
         By all of them if it is joined by one, since another may be of another run.
         """
         joints = self._mentions(member)
-        for joint in joints if member.rule == "mention" else joints[:_MAX_MENTIONS]:
-            self._added[-1 - joint.key].append((member.call_id, joint.proof))
+        self._remember(member.call_id, joints if member.rule == "mention" else joints[:_MAX_MENTIONS])
+
+    def _remember(self, call_id: str, joints: Iterable[Joint]) -> None:
+        for joint in joints:
+            self._added[-1 - joint.key].append((call_id, joint.proof))
 
     def _before(self, member: _Member, own: Joints) -> tuple[_Member, JoinedBy] | None:
         """Return the call that a call continues, and how that is known; None if it is none or uncertain."""
@@ -319,6 +462,8 @@ class Runs:
             if is_one and self._allowed(member, calls[0]):
                 if rule == "history" and self._is_of_another(member, own, calls[0]):
                     return None
+                if rule == "history" and self._is_cut(member, own, calls[0]):
+                    continue
                 if rule == "tool":
                     calls = self._latest(member, own, calls[0])
                 earlier = [call for call in calls if call.start_ns <= member.start_ns]
@@ -333,8 +478,27 @@ class Runs:
                 self._unite(call, others[0])
         return others or [call for call in calls if call.call_id == member.previous] or calls
 
+    def _is_cut(self, member: _Member, own: Joints, earlier: _Member) -> bool:
+        """Return whether a request may as well be another run's, of which the beginning was cut off."""
+        histories = own.sought["history"]
+        joint = next(one for one in histories if any(ident == earlier.call_id for ident, _ in self._with(one.key)))
+        self._look_up_offers([-1 - offer for offer in joint.offers])
+        for offer in joint.offers:
+            offering = self._offers.get(offer, []) + self._offers[-1 - offer]
+            if len(offering) > _MAX_CANDIDATES:
+                return True
+            for call_id in (*offering, *self._newly_offering(offer)):
+                call = self._member(call_id)
+                if call is None or call.group in (earlier.group, member.group):
+                    continue
+                if _may_follow(member, call, "history") and is_cut(self._call(member.call_id), self._call(call_id)):
+                    return True
+        return False
+
     def _latest(self, member: _Member, own: Joints, proven: _Member) -> list[_Member]:
         """Return the call that a call continues, given one of its run: an old id proves no more than that."""
+        if own.last_results and any(ident == proven.call_id for ident, _ in self._with(own.sought["tool"][0].key)):
+            return [proven]
         calls = self._nearest(member, own.sought.get("history", []), "history")
         return calls if len(calls) == 1 and calls[0].group == proven.group else [proven]
 
@@ -353,7 +517,12 @@ class Runs:
 
     def _nearest(self, member: _Member, joints: Sequence[Joint], rule: JoinedBy) -> list[_Member]:
         """Return the calls with the nearest joint that any call offers."""
-        for joint in joints:
+        for number, joint in enumerate(joints):
+            if number == _AT_FIRST:
+                self._look_up([farther.key for farther in joints[number:]])
+                self._look_up_offers({offer for farther in joints[number:] for offer in farther.offers})
+            if not self._complete_all(joint.offers):
+                return []
             offering = self._with(joint.key)
             if rule == "tool" and len(offering) != 1:
                 continue
@@ -372,13 +541,12 @@ class Runs:
         calls = [call for joint in issued for call in self._agreeing(member, joint, "tool")]
         return calls if any(_may_follow(member, call, "mention") for call in calls) else []
 
-    def _mentions(self, member: _Member) -> list[Joint]:
+    def _mentions(self, member: _Member) -> Sequence[Joint]:
         """Return the joints of the words in the texts of a call."""
         own = self._own.get(member.call_id)
         joints = self._mentioned.get(member.call_id) if own is None or own.mentioned is None else own.mentioned
         if joints is None:
-            call = self._calls.get(member.call_id) or without_run(exact_call(self._database, member.call_id))
-            joints = self._mentioned[member.call_id] = mentions_of(call)
+            joints = self._mentioned[member.call_id] = mentions_of(self._call(member.call_id))
         return joints
 
     def _agreeing(self, member: _Member, joint: Joint, rule: JoinedBy) -> Iterator[_Member]:
@@ -402,20 +570,29 @@ class Runs:
                     continue
                 if is_id or (joint.proof == proof and _may_follow(call, member, "history")):
                     doubtful[call_id] = None
-            for call_id in others:
-                doubtful.update(dict.fromkeys(self._following(call_id, member, is_id=is_id)))
+            for call_id in others if is_id else ():
+                doubtful.update(dict.fromkeys(self._following(call_id)))
+        doubtful.update(dict.fromkeys(self._seeking(member, own.offers)))
         return [*doubtful]
 
-    def _following(self, call_id: str, member: _Member, *, is_id: bool) -> Iterator[str]:
-        """Yield the calls that continue a call which offers the same as another one."""
+    def _seeking(self, member: _Member, offers: Sequence[int]) -> Iterator[str]:
+        """Yield the calls whose requests have one of these offers of a call."""
+        for offer in offers:
+            for call_id, start_ns in self._with(-1 - offer):
+                call = self._member(call_id) if start_ns >= member.start_ns - _CLOCKS_NS else None
+                if call is None or call.previous == member.call_id:
+                    continue
+                if _may_follow(call, member, "history"):
+                    yield call_id
+
+    def _following(self, call_id: str) -> Iterator[str]:
+        """Yield the calls that continue a call which issued the same id as another one."""
         call = self._member(call_id)
         if call is None or call.run is None:
             return
-        since = 0 if is_id else (member.end_ns or member.start_ns) - _CLOCKS_NS
-        sql = "session_id = :run AND previous_call_id = :call AND start_ns >= :since"
-        self._add_members(sql, {"run": call.run, "call": call_id, "since": since})
+        self._add_members("session_id = :run AND previous_call_id = :call", {"run": call.run, "call": call_id})
         for other in [*self._members.values()]:
-            if other.previous == call_id and (is_id or _may_follow(other, member, "history")):
+            if other.previous == call_id:
                 yield other.call_id
 
     def _reconsider(self, call_id: str) -> None:
@@ -423,15 +600,14 @@ class Runs:
         member = self._members[call_id]
         own = self._own.get(call_id)
         if own is None:
-            own = self._own[call_id] = joints_of(without_run(exact_call(self._database, call_id)))
+            own = self._own[call_id] = joints_of(self._call(call_id))
         if call_id in self._batch and call_id not in self._entered:
             return  # it is still to be joined
         before = self._before(member, own)
         if (None if before is None else before[0].call_id) != member.previous:
             self._cut(member)
             self._attach(member, before)
-            if member.rule == "mention":
-                self._remember_mentions(member)
+            self._wait(member, own)
 
     def _leave(self, call_id: str) -> None:
         """Take a call out of its run, because a later version of it names a session."""
@@ -444,7 +620,7 @@ class Runs:
                 self._touch(other)
                 other.previous = other.rule = None
         self._touch(member)
-        member.run = member.owner = member.previous = member.rule = None
+        member.run = member.owner = member.previous = member.rule = member.offer = None
         if run is not None:
             self._without_single(run)
 
@@ -536,7 +712,9 @@ class Runs:
                     waiting.append(call)
         self._touch(member)
         member.previous = member.rule = None
-        self._doubtful += (call.call_id for call in members if call.rule == "mention")
+        # An id may have proved no more than that a call is of this run.
+        by_id = [call.call_id for call in members if call.rule in _OF_RUN]
+        self._doubtful += by_id[-_MAX_RECONSIDERED:]
         remaining = [call for call in members if call.call_id not in parted]
         groups = [remaining, [*parted.values()]]
         if any(run_id(call_id) == run for call_id in parted):
@@ -594,5 +772,15 @@ def _tenant_in(metadata: Any) -> str | None:
 def _cells(member: _Member) -> dict[str, object]:
     return {
         "call_id": member.call_id, "run": member.run, "owner": member.owner, "previous": member.previous,
-        "rule": member.rule,
+        "rule": member.rule, "offer": member.offer,
     }  # fmt: skip
+
+
+def _keys(own: Joints) -> Iterator[int]:
+    """Yield what other deliveries wait for while a call is joined."""
+    yield from own.offers
+    yield from (joint.key for joint in own.offered)
+    for rule in _ISSUED:
+        yield from (joint.key for joint in own.sought.get(rule, [])[: max(1, own.last_results)])
+    for joint in own.sought.get("history", [])[:1]:
+        yield from joint.offers

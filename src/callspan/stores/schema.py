@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 from callspan.record.call import STAGES
 from callspan.record.formats import FORMAT
 from callspan.stores.tables import scores
-from callspan.stores.tables.facts import OWNER, REFERENCES, STORED, TABLES, Fact, Form, Table
+from callspan.stores.tables.facts import OFFER, OWNER, REFERENCES, STORED, TABLES, Fact, Form, Table
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 
@@ -56,8 +56,8 @@ _FORMS: Final[dict[Dialect, Mapping[Form, str]]] = {
 }
 """The SQL types of the columns of each form."""
 _CONTENTS: Final[dict[Dialect, dict[str, str]]] = {
-    "sqlite": dict(zip((*REFERENCES, OWNER), ("INTEGER", "INTEGER", "TEXT", "TEXT"), strict=True)),
-    "postgres": dict(zip((*REFERENCES, OWNER), ("bigint", "bigint", "jsonb", _TEXT), strict=True)),
+    "sqlite": dict(zip((*REFERENCES, OWNER, OFFER), ("INTEGER", "INTEGER", "TEXT", "TEXT", "INTEGER"), strict=True)),
+    "postgres": dict(zip((*REFERENCES, OWNER, OFFER), ("bigint", "bigint", "jsonb", _TEXT, "bigint"), strict=True)),
     "clickhouse": dict.fromkeys(("request", "response"), f"String {_JSON_CODEC}"),
 }
 """The columns of `calls` that hold its contents or refer to them."""

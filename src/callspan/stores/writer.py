@@ -13,8 +13,6 @@ from functools import partial, reduce
 from operator import itemgetter
 from typing import Any, Final, cast
 
-from msgspec.structs import replace
-
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.merging import Price, merged_scope
@@ -129,22 +127,13 @@ def _write_calls(
             records[call_id] = record
     unplaced = {call_id: prepared(record) for call_id, record in records.items()}
     runs = Runs(database, reader)
-    runs.join(records, unplaced, stored)
-    calls = [_placed(call, runs.place(call_id)) for call_id, call in unplaced.items()]
+    calls = runs.join(records, unplaced, stored)
     database.lock(call.owner for call in calls if call.owner.startswith("s:") or OWNER in call.row)
     rows = _store_contents(database, calls)
     replaced_calls = {call_id: stored[call_id] for call_id in records if call_id in stored}
     _replace(database, CALLS, [*replaced_calls], rows)
     runs.save()
     return replaced_calls
-
-
-def _placed(call: PreparedCall, cells: Row) -> PreparedCall:
-    """Return a call with the cells that depend on its run."""
-    if cells:
-        call.row.update(cells)
-    owner = cells.get(OWNER)
-    return replace(call, owner=owner) if isinstance(owner, str) else call
 
 
 def _store_contents(database: Database, calls: Sequence[PreparedCall]) -> list[Row]:

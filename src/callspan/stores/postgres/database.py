@@ -130,8 +130,12 @@ POSTGRES: Final = Dialect(
       OR (EXISTS ({SESSIONS_ABOVE} AND x.session_id = c.session_id) AND NOT EXISTS ({OWN})))""",
     in_scored="EXISTS ({sessions} AND x.session_id = c.session_id)",
     scores=definitions("postgres"),
+    keys="""SELECT CAST(k AS bigint) FROM json_array_elements_text(CAST(:keys AS json)) k
+   WHERE EXISTS (SELECT FROM joints j WHERE j.key = CAST(k AS bigint))""",
     joints="""SELECT j.key, j.call_id, j.proof FROM json_array_elements_text(CAST(:keys AS json)) k
   CROSS JOIN LATERAL (SELECT x.key, x.call_id, x.proof FROM joints x WHERE x.key = CAST(k AS bigint) LIMIT :most) j""",
+    offers="""SELECT c.offer, c.call_id FROM json_array_elements_text(CAST(:keys AS json)) k
+  CROSS JOIN LATERAL (SELECT x.offer, x.call_id FROM calls x WHERE x.offer = CAST(k AS bigint) LIMIT :most) c""",
     temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",
 )
 

@@ -14,6 +14,7 @@ CREATE INDEX calls_conversation ON calls (conversation_id, start_ns) WHERE conve
 
 CREATE INDEX calls_stored ON calls (stored_ns);
 CREATE INDEX calls_owner ON calls (owner) WHERE owner IS NOT NULL;
+CREATE INDEX calls_offer ON calls (offer) WHERE offer IS NOT NULL;
 
 -- The versions of a session or timestep are merged into one row.
 CREATE TABLE sessions (

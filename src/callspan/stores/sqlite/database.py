@@ -81,8 +81,11 @@ SQLITE: Final = Dialect(
     # Not `IN` alone: SQLite would begin with the sessions, and sort all of their calls.
     in_scored="coalesce(c.session_id IN ({sessions}), false)",
     scores=definitions("sqlite"),
+    keys="SELECT k.value FROM json_each(:keys) k WHERE k.value IN (SELECT key FROM joints)",
     joints="""SELECT j.key, j.call_id, j.proof FROM json_each(:keys) k JOIN joints j ON j.key = k.value
    AND j.call_id IN (SELECT x.call_id FROM joints x WHERE x.key = k.value LIMIT :most)""",
+    offers="""SELECT c.offer, c.call_id FROM json_each(:keys) k JOIN calls c
+    ON c.rowid IN (SELECT x.rowid FROM calls x WHERE x.offer = k.value LIMIT :most)""",
     temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
 )
 

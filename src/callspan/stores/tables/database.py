@@ -69,8 +69,12 @@ class Dialect(NamedTuple):
     """Whether the query `{sessions}` returns the session of a call `c`."""
     scores: Mapping[str, str]
     """The queries that define the rows of `session_scores` and `call_scores`, by table."""
+    keys: str
+    """The query for those numbers in the JSON array `:keys` that are keys of joints."""
     joints: str
     """The query for the joints with the numbers in the JSON array `:keys`, at most `:most` of each."""
+    offers: str
+    """The query for the calls with the offers in the JSON array `:keys`, at most `:most` of each."""
     temporary: str
     """The statement that makes the temporary table `{name}` of ids for a transaction; it may exist with rows."""
 

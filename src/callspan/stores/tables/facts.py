@@ -21,6 +21,8 @@ REFERENCES: Final = ("request", "output", "contents")
 """Columns of `calls` that refer to contents by number or range, see `callspan.stores.tables.contents`."""
 OWNER: Final = "owner"
 """Column of `calls`: the owner of the contents of a call that is or was in a run; NULL for its session or itself."""
+OFFER: Final = "offer"
+"""Column of `calls`: the hash by which a call outside of sessions may be continued, see `callspan.stores.joints`."""
 STORED: Final = "stored_ns"
 """Column of every table in SQLite and Postgres: when the row was last written, by the store's clock. It is not part of
 the record."""
