@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-import httpx2
+import httpx
 import pytest
 from tests.conftest import Instrument
 from tests.support.calls import End, body_returned, body_sent, caught, everywhere, the_call, usage_of
@@ -461,7 +461,7 @@ async def test_setting_in_a_header_is_a_parameter(name: str, client: str, mode: 
         else:
             verb = "invoke-with-response-stream" if stream else "invoke"
             url = f"{mode.provider.bedrock_url}/model/{model}/{verb}"
-            with httpx2.Client() as http:
+            with httpx.Client() as http:
                 http.post(url, json=body, headers=headers)
     record = the_call(seen)
     assert params.items() <= record.request.params.items()

@@ -137,7 +137,8 @@ def search(pair: Pair, start: int, number: int, blob: str | None = None) -> None
     )  # fmt: skip
     @given(cases(pair.known))
     def each(case: Case) -> None:
-        found = pair.differences(case)
+        # Twice: whether a connection that is closed with unread bytes ends or is reset, the kernel decides each time.
+        found = pair.differences(case) and pair.differences(case)
         assert not found, "\n".join(found)
 
     if blob is None:
