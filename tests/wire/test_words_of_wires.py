@@ -20,7 +20,7 @@ OWN: dict[str, str] = {
     # Fields of errors, names of secrets in any setting or header, pairs of a name and a value.
     "process/secrets.py": (
         "code error frames message metadata model name param provider request_id response stream tools type value"
-        " anthropic args authorization credential headers id key keys mcp session signature token"
+        " anthropic args authorization credential env headers id key keys mcp session signature token"
     ),
     # Fields of a reference to media, the scheme of a URL.
     "process/media_references.py": "content data dimensions type",
@@ -45,8 +45,10 @@ OWN: dict[str, str] = {
     "stores/query/voice.py": "assistant cancelled response seconds session speaker transcript user",
     # Kinds of pieces, the plain message.
     "stores/tables/bodies.py": "content instructions json message messages null reasoning role text tools value",
-    # Sides of a body, roles, fields of a plain message.
-    "stores/tables/texts.py": "assistant content instructions message name reasoning role system text type user words",
+    # Sides of a body, roles, fields of a plain message, and of what a piece says.
+    "stores/tables/texts.py": (
+        "assistant content instructions message messages name reasoning role system text type user words"
+    ),
 }
 """The words that a module may have."""
 

@@ -128,13 +128,10 @@ _VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){_V}")
 _URL_PARTS: Final = re.compile("[/?#&=@:]+")
 _SERVER_URLS: Final = sorted(of_every_api(lambda row: row.credentials.server_urls))
 _SERVER_TYPES: Final = of_every_api(lambda row: row.credentials.server_types)
-_OF_SERVERS: Final = frozenset({*_SERVER_URLS, "command", "connector_id"})
+_OF_SERVERS: Final = frozenset({*_SERVER_URLS, *of_every_api(lambda row: row.credentials.server_marks)})
 """Members that a server has; an object of the same type without any is a call, or a list of tools."""
-_SAID_OF_SERVERS: Final = frozenset({"type", "id", "name", "server_label", "server_description", "description"}) | {
-    *("connector_id", "command", "allowed_tools", "tools", "tool_configuration", "require_approval"),
-}
-"""Members of a server without secrets: words and names."""
-_ENVIRONMENTS: Final = frozenset({"env", "environment"})
+_SAID_OF_SERVERS: Final = of_every_api(lambda row: row.credentials.server_words)
+_ENVIRONMENTS: Final = of_every_api(lambda row: row.credentials.server_environments)
 _SERVERS: Final = {_plain_name(name) for name in of_every_api(lambda row: row.credentials.server_lists)}
 """Plain names of members that hold MCP servers, which need not say that they are."""
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")

@@ -49,6 +49,12 @@ class Credentials(NamedTuple):
     """Types of objects that are MCP servers, besides those that begin with `mcp`."""
     server_urls: _Words = ()
     """Fields with the URL of an MCP server."""
+    server_marks: _Words = ()
+    """Fields besides its URL that tell an MCP server from a call of its tools."""
+    server_words: _Words = ()
+    """Fields of an MCP server that have words and names, and no secrets."""
+    server_environments: _Words = ()
+    """Fields with the environment in which an MCP server runs."""
 
 
 class FileField(NamedTuple):
@@ -297,7 +303,11 @@ _ROWS: Final = (
         repeats=("instructions", "tools", "text", "prompt", "metadata", "tool_choice"),
         repeats_credentials=True,
         credentials=Credentials(
-            settings=("tools", "environment"), envelopes=("response",), server_urls=("server_url",)
+            settings=("tools", "environment"),
+            envelopes=("response",),
+            server_urls=("server_url",),
+            server_marks=("connector_id",),
+            server_words=_words("allowed_tools connector_id require_approval server_description server_label"),
         ),
         answers=Answers(items="output"),
         application_tools=("custom_tool", "computer", "local_shell", "apply_patch"),
@@ -351,7 +361,12 @@ _ROWS: Final = (
         repeats_credentials=True,
         application_tools=("toolset",),
         states_tool_runs=False,
-        credentials=Credentials(settings=("tools", "mcp_servers"), server_types=("url",), server_urls=("url",)),
+        credentials=Credentials(
+            settings=("tools", "mcp_servers"),
+            server_types=("url",),
+            server_urls=("url",),
+            server_words=("tool_configuration",),
+        ),
         answers=Answers(message=("content", "completion")),
         files=Files(fields=(FileField("data"),), other_types=("redacted_thinking", "text")),
         tools=ToolFields(beside_name=("input",), schemas=("input_schema",)),
@@ -936,6 +951,9 @@ OTHER: Final = Api(
     credentials=Credentials(
         settings=("functions", "headers", "mcpServers", "mcp_servers", "metadata", "tools"),
         server_urls=("server_url", "serverUrl", "url"),
+        server_marks=("command",),
+        server_words=_words("command description id name tools type"),
+        server_environments=("env", "environment"),
     ),
     media_marks=(_BASE64, _B64_JSON, b"input_audio", b'"audio"', b"image_generation_call"),
     files=Files(fields=(FileField("image_data"),)),
