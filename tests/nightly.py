@@ -47,6 +47,11 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_retries_are_attempts_of_one_call": 4,
         "test_stream_endings": 10,
     },
+    "tests/calls/test_bodies_of_bedrock.py": {
+        "test_a_body_that_was_read_to_its_last_byte_is_whole": 6,
+        "test_a_response_that_was_read_to_its_last_byte_is_whole": 6,
+        "test_reads_of_the_stream_inside": 14,
+    },
     "tests/calls/test_caches.py": {
         "test_answer_of_client_cache_is_charged_once": 5,
         "test_cost_is_zero_if_gateway_reports_a_hit": 6,
@@ -71,12 +76,18 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/calls/test_every_way.py": {
         "test_every_way_records_one_call": 0,
     },
+    "tests/calls/test_foreign_objects.py": {
+        "test_object_dies_as_early_as_without_callspan": 36,
+    },
     "tests/calls/test_fork_locks.py": {
         "test_fork_waits_for_no_lock": 2,
     },
     "tests/calls/test_forks.py": {
         "test_half_read_stream_is_cancelled_at_exit": 1,
         "test_killed_process_leaves_interrupted_call": 1,
+    },
+    "tests/calls/test_google.py": {
+        "test_object_of_something_else_names_no_call": 22,
     },
     "tests/calls/test_google_interactions.py": {
         "test_error_in_a_stream_is_that_of_the_call": 2,
@@ -96,6 +107,7 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_request_is_one_span_and_one_record": 14,
         "test_stream_endings": 10,
         "test_stream_is_one_span_and_one_record": 24,
+        "test_raw_bytes_that_were_read_to_the_last_are_whole": 12,
         "test_stream_read_before_it_is_returned": 8,
     },
     "tests/calls/test_interrupts.py": {
@@ -227,6 +239,7 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     },
     "tests/sessions/test_contexts.py": {
         "test_abandoned_async_generator_is_closed_once": 1,
+        "test_session_ends_with_its_last_end": 5,
         "test_left_block_is_freed_without_garbage_collection": 1,
         "test_unfinished_iterator_ends_its_block": 1,
         "test_unstarted_iterator_ends_its_block_when_collected": 2,
