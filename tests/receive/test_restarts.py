@@ -100,6 +100,11 @@ def facts(receivers: Kept) -> Any:
     return calls, [(tool.tool_call_id, tool.data, tool.error, tool.metadata) for tool in tools.values()]
 
 
+def tokens(receivers: Kept) -> list[int]:
+    """The output tokens of each call, 0 for one without an answer."""
+    return sorted(call.usage.output_tokens or 0 if call.usage else 0 for call in receivers.calls.values())
+
+
 def named(requests: list[Events], *names: str) -> Events:
     return [event for events in requests for event in events if event["event.name"] in names]
 
@@ -119,8 +124,11 @@ def of_answer(number: int) -> Events:
     return [*sent, counters, answer]
 
 
-def at_once(number: int, chance: random.Random, apart_ms: int = 2) -> Events:
-    """The events of so many calls with equal requests and answers, each sent soon after the one before."""
+def at_once(number: int, chance: random.Random, apart_ms: int = 2, late_ms: int = 1, *, equal: bool = True) -> Events:
+    """The events of so many calls with equal answers, each sent soon after the one before.
+
+    The body of an answer is logged up to `late_ms` after its counters. The requests are equal, too, or each is another.
+    """
     request, *_, counters, answer = of_answer(4)
     events: Events = []
     for call in range(number):
@@ -128,10 +136,13 @@ def at_once(number: int, chance: random.Random, apart_ms: int = 2) -> Events:
         end_ns = start_ns + duration_ms * 1_000_000
         ids = {"request_body_id": f"body {call}", "request_id": f"answer {call}"}
         numbers = {"event.sequence": 100 + 10 * duration_ms + call}
+        answered_ns = end_ns + 1_000_000 * chance.randint(1, late_ms)
+        body = request["body"] if equal else json.dumps({**json.loads(request["body"]), "user": str(call)})
+        sent = {"request_body_id": f"body {call}", "time_ns": start_ns, "event.sequence": 10 + call, "body": body}
         events += [
-            request | {"request_body_id": f"body {call}", "time_ns": start_ns, "event.sequence": 10 + call},
+            request | sent,
             counters | numbers | {"request_id": f"answer {call}", "time_ns": end_ns, "duration_ms": duration_ms},
-            answer | numbers | ids | {"time_ns": end_ns + 1_000_000},
+            answer | numbers | ids | {"time_ns": answered_ns},
         ]
     return events
 
@@ -209,6 +220,32 @@ def test_equal_calls_at_once_are_each_recorded_once_and_whole(tmp_path: Path, se
     assert [(len(call.attempts), call.outcome) for call in calls] == [(1, "success")] * 4
     assert len({bytes(call.request.body) for call in calls}) == 1
     assert all(bytes(call.request.body) and call.response and bytes(call.response.body) for call in calls)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("seed", range(scaled(12, 500)))
+def test_purchase_is_one_record_however_late_its_answer(tmp_path: Path, seed: int, ids: bool) -> None:
+    """What a receiver recorded of a request as it ended becomes the record of the counters that come later."""
+    chance = random.Random(seed)
+    number, equal, lost = chance.randrange(2, 6), chance.random() < 0.5, chance.choice([0, 0, 2])
+    events = at_once(number, chance, chance.choice([2, 20, 60, 300, 900]), 2000, equal=equal)
+    events = chance.sample(events if ids else without_ids(events), len(events) - lost)
+    alone, receivers = Receivers(tmp_path / "alone"), Receivers(tmp_path / "restarted")
+    for event in sorted(events, key=lambda event: event["time_ns"]):
+        assert alone.send([event])
+    alone.end()
+    for count, event in enumerate(events, 1):
+        assert receivers.send([event])
+        chance.choice([receivers.end, receivers.start, bool])()
+        assert receivers.send(chance.sample(events[:count], chance.choice([0, 0, count // 2]))), "some are sent again"
+    receivers.end()
+    assert tokens(receivers) == tokens(alone)
+    if not lost:
+        assert facts(receivers) == facts(alone)
+        assert tokens(receivers) == [7] * number
+        calls = receivers.calls.values()
+        assert len({bytes(call.request.body) for call in calls}) == (1 if equal else number)
+        assert all(bytes(call.request.body) and call.response and bytes(call.response.body) for call in calls)
 
 
 @pytest.mark.parametrize("seed", [36, 52, 91, *range(scaled(0, 100))])

@@ -8,8 +8,9 @@ id that the provider gave to the answer. Gateways and compatible servers give no
 2. else to the newest request before it, as the program sends one at a time for each purpose and agent;
 3. else to a call of its own: nothing else of that call was received.
 
-Which calls there are depends on the set of events alone. Another event never makes the answered ones fewer, so no
-record is left without a call.
+Which calls there are depends on the set of events alone. Another event never makes the answered ones fewer. It may join
+an answer and a request that were two calls before. Until then at most one of both has a record, so no record is left
+without a call.
 
 An `api_refusal` comes beside the `api_request` of the same answer. Without an id it belongs to the nearest answer of
 its model.
@@ -85,7 +86,6 @@ class Lane:
             _add(call, item)
         calls += _unanswered(sent, of_request)
         calls.sort(key=lambda call: (call.time_ns, call.keys))
-        _join_earlier(calls)
         return calls
 
     def forget(self, limit: int) -> None:
@@ -240,16 +240,6 @@ def _sent_before(
     duration_ms = integer(event.attributes, "duration_ms")
     is_of_it = duration_ms is None or event.time_ns - duration_ms * 1_000_000 <= body.time_ns + _SAME_TIME_NS
     return ObservedCall(request=body) if is_of_it or event.name == ERROR else None
-
-
-def _join_earlier(calls: list[ObservedCall]) -> None:
-    """Note of each answer without its request which request it may repeat: the newest one before it that waits."""
-    earlier: ObservedCall | None = None
-    for call in calls:
-        if call.waits and not call.events:
-            earlier = call
-        elif call.request is None and call.response is not None and earlier is not None:
-            call.earlier, earlier.may_be_attempt = earlier, True
 
 
 def _unanswered(sent: list[LoggedBody], of_request: dict[str, ObservedCall]) -> Iterator[ObservedCall]:

@@ -101,7 +101,6 @@ _NO_CONTENT: Final = frozenset(
 _DIGEST, _STREAM, _MODELS, _TOKENS = (f"callspan.{name}" for name in ("digest", "stream", "models", "tokens"))
 """What is kept of a body."""
 _WAITING: Final = "waiting"
-_REPEATED: Final = "repeated"
 _READ: Final = fail_open("read a log event of Claude Code")
 
 
@@ -147,7 +146,7 @@ class ClaudeCode:
         """Yield records of everything that waits, of one sender or all, because no answer will come; then the ends.
 
         Not `is_final`: another receiver goes on. A request that waits is recorded as it is, and still waits, as do
-        tools; if it may be an attempt of a call that has a record, it only waits.
+        tools; if it may be that of an answer that has a record, it only waits.
         """
         for ident, (_, owner) in list(self._tools.items()):
             if is_final and (sender is None or owner is sender):
@@ -348,10 +347,10 @@ class ClaudeCode:
             case "api_request_body":
                 ident = event.request_body_id or event.own_key
                 path = files.get(waiting_id(ident))
-                call_id = self._written.id_of(f"body {ident}") or self._written.id_of(f"attempt {ident}")
-                if path is None and call_id is None:
+                call_ids = [self._written.id_of(f"{kind} {ident}") for kind in ("body", "attempt")]
+                if path is None and not any(call_ids):
                     return  # It was not acknowledged.
-                if path is not None and call_id is None and assigned_id(path):
+                if path is not None and call_ids == [None, None] and assigned_id(path):
                     self._written.put(WrittenRecord(assigned_id(path), 0, [f"attempt {ident}"]))
                 self._seen.put(f"request {ident}", event)
                 body = LoggedBody(body_id=ident, event=event, waits_as=waiting_id(ident))
@@ -396,7 +395,7 @@ class ClaudeCode:
         for call in calls:
             if call.waits and call.request is not None and not call.request.is_written and not (is_over and is_final):
                 lane.waiting.append(call)
-                if is_over and not call.may_be_attempt:
+                if is_over and not call.may_be_answered:
                     yield self._interrupted(call, lane)
                 if is_over or call.facts is None:
                     continue
@@ -440,29 +439,31 @@ class ClaudeCode:
         return msgspec.structs.replace(record, seen_ns=version.seen_ns), lane.sender.level
 
     def _named(self, calls: list[ObservedCall]) -> list[ObservedCall]:
-        """Give its id to each call. Those that are recorded now come first."""
+        """Give its id to each call. Those with answers come first.
+
+        As many requests as there are answers without a request may be theirs. These get no record yet, see `ids_of`.
+        """
         calls.sort(key=lambda call: not call.events)
-        for call in calls:
-            self._take_over(call)
         for call, ident in zip(calls, self._written.ids_of([_names_of(call) for call in calls]), strict=True):
             call.call_id = ident
+        unanswered = [call for call in calls if not call.events]
+        for call in unanswered:
+            self._note_record(call)
+        number = sum(call.request is None for call in calls if call.events)
+        unrecorded = [call for call in unanswered if not self._written.is_written(call.call_id)]
+        for call in unrecorded[max(0, len(unrecorded) - number) :]:
+            call.waits = call.may_be_answered = True
         return calls
 
-    def _take_over(self, call: ObservedCall) -> None:
-        """Give an answer the record of the request before it, which an earlier receiver recorded as it ended.
-
-        If the answer's own request shows later that this was another call, that one gets a new record.
-        """
-        if call.earlier is None or any(self._written.id_of(key) for key in call.keys):
+    def _note_record(self, call: ObservedCall) -> None:
+        """Note which record a request without an answer has after answers have left one to it or taken its own."""
+        record_id = call.call_id if self._written.is_written(call.call_id) else ""
+        if {self._written.id_of(key) or "" for key in call.keys} == {record_id}:
             return
-        ident = next(filter(None, map(self._written.id_of, call.earlier.body_keys)), None)
-        if ident is not None:
-            other = response_call_id(_REPEATED, ident)
-            versions = [WrittenRecord(ident, 0, call.keys), WrittenRecord(other, 0, call.earlier.keys)]
-            for version in versions:
-                self._written.put(version)
-            self._batch.read += versions
-            self._batch.written_as |= {waiting_id(body.body_id): other for body in call.earlier.sent}
+        named = WrittenRecord(record_id, 0, call.keys)
+        self._written.put(named)
+        self._batch.read.append(named)
+        self._batch.written_as |= {waiting_id(body.body_id): call.call_id for body in call.sent}
 
     def _if_unanswered(self, body: LoggedBody, call_id: str, sender: Sender) -> Leveled:
         return call_record(ObservedCall(call_id=call_id, request=body), sender), sender.level
@@ -529,7 +530,8 @@ def waiting_id(ident: str) -> str:
 def _names_of(call: ObservedCall) -> Names:
     """Return the names of a call, and the id that it gets if it was not written under any of them."""
     keys = [key.partition(" ")[2] for key in (*call.id_keys, *call.body_keys)]
-    return Names(call.ranked_keys, call_id_from((keys or [event.own_key for event in call.events])[0]))
+    new_id = call_id_from((keys or [event.own_key for event in call.events])[0])
+    return Names(call.ranked_keys, new_id, has_request=call.request is not None, has_answer=bool(call.events))
 
 
 def _key_of_facts(event: ClaudeEvent) -> str:

@@ -221,10 +221,8 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     """The keys of `facts`, `error` and `refusal`."""
     waits: bool = False
     """Whether the body of its answer may still come."""
-    earlier: ObservedCall | None = None
-    """The waiting request before an answer whose own request did not come: perhaps an attempt of the same call."""
-    may_be_attempt: bool = False
-    """Whether it is such a request."""
+    may_be_answered: bool = False
+    """Whether a recorded answer without a request may be its own."""
     is_without_answer: bool = False
     """Whether only its counters came, because the body of its answer was lost."""
 
@@ -281,10 +279,9 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     @property
     def ranked_keys(self) -> list[Sequence[str]]:
         """Its names by rank; the less certain ones come later."""
-        # What was written of a request without an answer follows the counters that were written with it.
-        answered = [] if self.response is None else self.body_keys
+        # Counters are never without a record again, but a request that waits can do without one.
         attempts = [f"{kind} {body.body_id}" for body in self.sent for kind in ("attempt", "body")]
-        return [self.id_keys, self.answer_keys, answered, self.keys_of_facts, attempts]
+        return [self.id_keys, self.answer_keys, self.keys_of_facts, self.body_keys, attempts]
 
     @property
     def time_ns(self) -> int:

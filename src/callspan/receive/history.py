@@ -41,6 +41,7 @@ class WrittenRecord(msgspec.Struct, frozen=True, tag="record"):
     """The newest version of a call's record, or the record of a tool."""
 
     record_id: str
+    """Empty if the record with these names belongs to another call now."""
     seen_ns: int
     keys: list[str]
     """The names that its events give it."""
@@ -89,6 +90,10 @@ class Names(NamedTuple):
     """By rank: certain names come first; within a rank the first name counts most."""
     new_id: str
     """Its id, if no version was written."""
+    has_request: bool = True
+    """Whether its request was received."""
+    has_answer: bool = True
+    """Whether any event of its end was received."""
 
 
 class WrittenRecords:
@@ -103,30 +108,47 @@ class WrittenRecords:
         self._seen_ns: LRUCache[str, int] = LRUCache(_MAX_KEYS)
 
     def id_of(self, key: str) -> str | None:
-        """Return the id of the record that was written with this key, or None."""
+        """Return the id of the record that was written with this key; empty if it belongs to another call now."""
         return self._ids.get(key)
 
     def ids_of(self, calls: Sequence[Names]) -> list[str]:
         """Return the ids of different calls: for each call the id of its written record, else a new one.
 
         If events move between calls, a record may be left without a call: it goes to a call that would get a new one,
-        so that there are never more records than calls.
+        so that there are never more records than calls. An answer without its request and a request without its answer
+        may turn out to be one call. So such an answer gets no new record while such a request has one, and there are
+        never more records than calls that are left if all of these pairs are one call each.
         """
         ids: dict[int, str] = {}
-        for rank in range(max((len(names.keys) for names in calls), default=0)):
-            for number, names in enumerate(calls):
-                for key in names.keys[rank] if rank < len(names.keys) and number not in ids else ():
-                    if (ident := self._ids.get(key)) is not None and ident not in ids.values():
-                        ids[number] = ident
-                        break
-        keys = (key for names in calls for rank in names.keys for key in rank)
+        answered = [number for number, names in enumerate(calls) if names.has_answer]
+        self._claim(calls, answered, ids)
+        keys = (key for number in answered for rank in calls[number].keys for key in rank)
         left = [ident for ident in dict.fromkeys(map(self._ids.get, keys)) if ident and ident not in ids.values()]
-        for number, names in enumerate(calls):
-            ident = ids.pop(number, None) or (left.pop(0) if left else names.new_id)
+        for number in answered:
+            if number not in ids and left:
+                ids[number] = left.pop(0)
+        unanswered = [number for number, names in enumerate(calls) if not names.has_answer]
+        self._claim(calls, unanswered, ids)
+        recorded = [number for number in unanswered if number in ids]
+        limit = len(unanswered) - sum(not calls[number].has_request for number in answered)
+        for number in answered:
+            if number not in ids and recorded and (not calls[number].has_request or len(recorded) > limit):
+                ids[number] = ids.pop(recorded.pop())
+        for number in (*answered, *unanswered):
+            ident = ids.pop(number, None) or (left.pop(0) if left else calls[number].new_id)
             while ident in ids.values():
                 ident = response_call_id(_OTHER, ident)  # The call that is named so was taken for this one before.
             ids[number] = ident
         return [ids[number] for number in range(len(calls))]
+
+    def _claim(self, calls: Sequence[Names], numbers: Sequence[int], ids: dict[int, str]) -> None:
+        """Add the ids of the records that were written with the names of these calls."""
+        for rank in range(max((len(calls[number].keys) for number in numbers), default=0)):
+            for number in numbers:
+                for key in calls[number].keys[rank] if rank < len(calls[number].keys) and number not in ids else ():
+                    if (ident := self._ids.get(key)) and ident not in ids.values():
+                        ids[number] = ident
+                        break
 
     def is_written(self, record_id: str) -> bool:
         """Return whether there is a version of a record."""
