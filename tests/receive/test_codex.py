@@ -106,6 +106,21 @@ def test_batches_and_repetition_change_nothing(kept: Kept, seed: int) -> None:
     assert len(kept.of(EventRecord)) == len(kept.of(MessageRecord)) == 1
 
 
+def test_events_that_say_nothing_of_a_call_are_no_failure(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    """Most events of a stream, and requests to endpoints without tokens."""
+    caplog.set_level("DEBUG", "callspan")
+    others = [
+        {**event, "endpoint": "/models", "time_ns": event["time_ns"] + 1, "event.name": f"codex.{name}"}
+        for event in named("api_request")
+        for name in ("api_request", "websocket_request")
+    ]
+    assert any(event["event.name"] == "codex.sse_event" and "input_token_count" not in event for event in EVENTS)
+    calls = sent(kept, [*RUN, others])
+    kept.inbox.close()
+    assert len(calls) == len(kept.calls) == 2
+    assert [record.getMessage() for record in caplog.records if "Could not" in record.getMessage()] == []
+
+
 def test_what_is_not_over_is_in_progress_until_the_end(kept: Kept) -> None:
     """So that a killed process leaves it interrupted."""
     cut = next(index for index, event in enumerate(EVENTS) if "input_token_count" in event)

@@ -293,6 +293,12 @@ class Codex:
             kept = {name: value for name, value in event.attributes.items() if name in _NO_CONTENT}
             self.read.append(ReadEvent(replace(event, attributes=kept)))
 
+    def _sse_event(self, _event: LogEvent, _conversation: _Conversation) -> Iterator[Leveled]:
+        """Skip an event that says nothing of a call: its stream goes on, or its endpoint answers without tokens."""
+        return iter(())
+
+    _api_request = _websocket_request = _sse_event
+
     def _conversation_starts(self, event: LogEvent, conversation: _Conversation) -> Iterator[Leveled]:
         conversation.provider = _provider(event)
         self._note(event)
