@@ -317,6 +317,21 @@ def test_absurd_field_costs_itself(kept: Kept, name: str, value: object) -> None
     assert call.timing.first_token_ns is None or 0 <= call.timing.first_token_ns < 2**63
 
 
+@pytest.mark.parametrize("value", [-5, 1e300, float("nan"), "10 years", "\0"], ids=str)
+@pytest.mark.parametrize("has_request", [True, False])
+def test_duration_that_is_absurd_is_unknown(kept: Kept, has_request: bool, value: object) -> None:
+    """It is not 0. With the request, the call began with it."""
+    ids = {name: COUNTERS[name] for name in ("session.id", "query_source")}
+    sent_ns, took_ns = COUNTERS["time_ns"] - 10**9, 10**9 if has_request else None
+    request = {**ids, "event.name": "api_request_body", "time_ns": sent_ns, "request_body_id": "b", "body": "{}"}
+    events = [request] if has_request else []
+    assert kept.take(logs([*events, {**COUNTERS, "duration_ms": value, "ttft_ms": 1001}]))
+    kept.inbox.close()
+    (call,) = kept.calls.values()
+    assert (call.timing.duration_ns, call.timing.first_token_ns) == (took_ns, None), "it is no token after the end"
+    assert (call.outcome, call.attempts[-1].end_ns) == ("success", took_ns)
+
+
 CODEX = [event for events in recorded("codex") for event in events]
 
 

@@ -366,20 +366,23 @@ def place_of(event: ClaudeEvent, sender: Sender) -> Place:
 
 def _timing(call: ObservedCall, sent: Sequence[LoggedBody]) -> Timing:
     """Return the times of a call: it begins with its first attempt, while its facts describe only the last one."""
-    last = call.facts or call.error or (call.refusal if call.response is None else None)
-    if last is None:
-        end_ns = None if call.response is None else call.response.time_ns
-        answer_ns = sent[-1].time_ns if sent else end_ns or 0
+    last = call.facts or call.error or (call.refusal if call.response is None else call.response.event)
+    end_ns = None if last is None else last.time_ns
+    took_ns = None if last is None else duration_ns(last.attributes, "duration_ms")
+    if end_ns is not None and took_ns is not None:
+        answer_ns = end_ns - took_ns
     else:
-        end_ns = last.time_ns
-        answer_ns = end_ns - _ms(last.attributes, "duration_ms")
+        answer_ns = sent[-1].time_ns if sent else end_ns or 0
     start_ns = min([answer_ns, *(body.time_ns for body in sent)])
+    has_start = took_ns is not None or bool(sent)
+    took_ns = None if end_ns is None or not has_start else end_ns - start_ns
     ttft_ns = None if call.facts is None else duration_ns(call.facts.attributes, "ttft_ms")
+    first_ns = None if ttft_ns is None else answer_ns - start_ns + ttft_ns
     return Timing(
         start_ns=start_ns,
-        duration_ns=None if end_ns is None else end_ns - start_ns,
+        duration_ns=took_ns,
         answer_ns=answer_ns - start_ns,
-        first_token_ns=None if ttft_ns is None else answer_ns - start_ns + ttft_ns,
+        first_token_ns=None if first_ns is None or took_ns is None or first_ns > took_ns else first_ns,
     )
 
 
