@@ -531,7 +531,7 @@ def _names_of(call: ObservedCall) -> Names:
     """Return the names of a call, and the id that it gets if it was not written under any of them."""
     keys = [key.partition(" ")[2] for key in (*call.id_keys, *call.body_keys)]
     new_id = call_id_from((keys or [event.own_key for event in call.events])[0])
-    return Names(call.ranked_keys, new_id, has_request=call.request is not None, has_answer=bool(call.events))
+    return Names(call.ranked_keys, new_id, call.request_keys, has_request=call.request is not None)
 
 
 def _key_of_facts(event: ClaudeEvent) -> str:

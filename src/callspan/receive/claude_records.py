@@ -278,10 +278,13 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
 
     @property
     def ranked_keys(self) -> list[Sequence[str]]:
-        """Its names by rank; the less certain ones come later."""
-        # Counters are never without a record again, but a request that waits can do without one.
-        attempts = [f"{kind} {body.body_id}" for body in self.sent for kind in ("attempt", "body")]
-        return [self.id_keys, self.answer_keys, self.keys_of_facts, self.body_keys, attempts]
+        """The names of its end by rank; the less certain ones come later."""
+        return [self.id_keys, self.answer_keys, self.keys_of_facts] if self.events else []
+
+    @property
+    def request_keys(self) -> list[str]:
+        """The names of its requests, the more certain ones first."""
+        return [*self.body_keys, *(f"{kind} {body.body_id}" for body in self.sent for kind in ("attempt", "body"))]
 
     @property
     def time_ns(self) -> int:

@@ -10,7 +10,7 @@ Content is not here: records have it, or the files of `waiting`.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -87,13 +87,13 @@ class Names(NamedTuple):
     """The names of a call: an earlier version may have been written under any of them."""
 
     keys: Sequence[Sequence[str]]
-    """By rank: certain names come first; within a rank the first name counts most."""
+    """Those of its end, by rank: certain names come first; within a rank the first name counts most."""
     new_id: str
     """Its id, if no version was written."""
+    request_keys: Sequence[str] = ()
+    """Those of its requests. What was written under these names alone has no counters."""
     has_request: bool = True
     """Whether its request was received."""
-    has_answer: bool = True
-    """Whether any event of its end was received."""
 
 
 class WrittenRecords:
@@ -120,15 +120,25 @@ class WrittenRecords:
         never more records than calls that are left if all of these pairs are one call each.
         """
         ids: dict[int, str] = {}
-        answered = [number for number, names in enumerate(calls) if names.has_answer]
-        self._claim(calls, answered, ids)
-        keys = (key for number in answered for rank in calls[number].keys for key in rank)
-        left = [ident for ident in dict.fromkeys(map(self._ids.get, keys)) if ident and ident not in ids.values()]
+        answered = [number for number, names in enumerate(calls) if names.keys]
+        unanswered = [number for number, names in enumerate(calls) if not names.keys]
+        for rank in range(max((len(names.keys) for names in calls), default=0)):
+            self._claim(
+                {number: calls[number].keys[rank] for number in answered if rank < len(calls[number].keys)}, ids
+            )
+        counted = self._unclaimed((key for number in answered for rank in calls[number].keys for key in rank), ids)
+        requests = {number: calls[number].request_keys for number in answered}
+        self._claim(requests, ids, counted)
+        counted = [ident for ident in counted if ident not in ids.values()]
+        for number in answered:
+            if number not in ids and counted:
+                ids[number] = counted.pop(0)
+        self._claim(requests, ids)
+        left = counted + self._unclaimed((key for keys in requests.values() for key in keys), ids)
         for number in answered:
             if number not in ids and left:
                 ids[number] = left.pop(0)
-        unanswered = [number for number, names in enumerate(calls) if not names.has_answer]
-        self._claim(calls, unanswered, ids)
+        self._claim({number: calls[number].request_keys for number in unanswered}, ids)
         recorded = [number for number in unanswered if number in ids]
         limit = len(unanswered) - sum(not calls[number].has_request for number in answered)
         for number in answered:
@@ -141,14 +151,20 @@ class WrittenRecords:
             ids[number] = ident
         return [ids[number] for number in range(len(calls))]
 
-    def _claim(self, calls: Sequence[Names], numbers: Sequence[int], ids: dict[int, str]) -> None:
-        """Add the ids of the records that were written with the names of these calls."""
-        for rank in range(max((len(calls[number].keys) for number in numbers), default=0)):
-            for number in numbers:
-                for key in calls[number].keys[rank] if rank < len(calls[number].keys) and number not in ids else ():
-                    if (ident := self._ids.get(key)) and ident not in ids.values():
-                        ids[number] = ident
-                        break
+    def _claim(
+        self, keys: Mapping[int, Sequence[str]], ids: dict[int, str], among: Container[str] | None = None
+    ) -> None:
+        """Add the ids of the records, perhaps only `among` some, that were written with the keys of calls."""
+        for number in sorted(keys.keys() - ids.keys()):
+            for key in keys[number]:
+                ident = self._ids.get(key)
+                if ident and ident not in ids.values() and (among is None or ident in among):
+                    ids[number] = ident
+                    break
+
+    def _unclaimed(self, keys: Iterable[str], ids: dict[int, str]) -> list[str]:
+        """Return the ids of the records that were written with these keys and have no call."""
+        return [ident for ident in dict.fromkeys(map(self._ids.get, keys)) if ident and ident not in ids.values()]
 
     def is_written(self, record_id: str) -> bool:
         """Return whether there is a version of a record."""
