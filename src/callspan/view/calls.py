@@ -59,6 +59,8 @@ def call_row(call: CallRecord) -> Row:
     return as_row(call_facts(call, "page")) | {
         "error": excerpt(error.message or error.type or "", _WORDS) if error else None,
         "question": question(call),
+        "inferred": call.place.inferred,
+        "previous_call_id": call.place.previous_call_id,
         "output": excerpt(" ".join(call.answer_texts or ()), _WORDS),
         "max_tokens": next((value for key, value in call.request.params.items() if key in _LIMITS), None),
         "attempts": _attempts(call),

@@ -79,7 +79,7 @@ def store(request: PageRequest) -> StorePage:
         command=request.access.command,
         trace_url=request.access.trace_url,
         calls=request.reader.count_calls(),
-        sessions=sum(1 for _ in request.reader.session_ids()),
+        sessions=request.reader.count_sessions(),
         last_ns=None if newest is None else newest.timing.start_ns,
         notices=request.access.waiting(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from typing import Final, NamedTuple
 
 from rich.console import Group
@@ -105,6 +105,9 @@ class _Contents:
         times = {call_id: turn.at_ns for call_id, turn in self._turns.items()}
         self.tree = Tree(map(links_of, self.records), times)
         self._positions = [*excerpt.steps]
+        calls = [item for item in excerpt.items if isinstance(item, CallRecord)]
+        self._calls = {call.call_id for call in calls}
+        self._before = {call.call_id: before.call_id for before, call in pairwise(calls)}
 
     def step_line(self, number: int, step: TimestepRecord) -> Text:
         """Return the line of a step, with the sums of its record if not all calls in it are known."""
@@ -114,7 +117,11 @@ class _Contents:
         """Return the lines of an entry. A turn in a voice session may have several."""
         match item:
             case CallRecord(call_id=call_id):
-                return [*turn_lines(item, self._turns[call_id])] if call_id in self._turns else [_call_line(item)]
+                return (
+                    [*turn_lines(item, self._turns[call_id])]
+                    if call_id in self._turns
+                    else [_call_line(item, is_branch=self._is_branch(item))]
+                )
             case EventRecord():
                 return [_run_line(item, self._calls_in(number) if self._is_whole(item) else (), self._task_of(number))]
             case MessageRecord():
@@ -122,6 +129,11 @@ class _Contents:
                 return [styled((f"{item.message_type} ", "blue"), (f"{route}  ", _FAINT), json_text(item.content))]
             case RewardRecord():
                 return [reward_line(item)]
+
+    def _is_branch(self, call: CallRecord) -> bool:
+        """Return whether a call continues another call of its run than the one before it."""
+        previous = call.place.previous_call_id
+        return previous in self._calls and self._before.get(call.call_id) != previous
 
     def _is_whole(self, event: EventRecord) -> bool:
         """Return whether this excerpt has all that began inside an entry."""
@@ -259,7 +271,7 @@ def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] 
     )
 
 
-def _call_line(call: CallRecord) -> Text:
+def _call_line(call: CallRecord, *, is_branch: bool) -> Text:
     first_token_ns = call.timing.first_token_ns
     text = " ".join(call.answer_texts or ()) or (call.error.message if call.error else None)
     return styled(
@@ -275,6 +287,7 @@ def _call_line(call: CallRecord) -> Text:
         ),
         "  ",
         other_outcome(call),
+        ("branch  " if is_branch else "", "yellow"),
         (text or "", _FAINT),
     )
 

@@ -37,6 +37,14 @@ SELECT c.call_id, c.session_id FROM calls c WHERE {_IN_CONVERSATION} AND (c.sess
   SELECT c.session_id, min(c.start_ns) FROM calls c WHERE c.{{condition}} AND {_IN_CONVERSATION} GROUP BY c.session_id)
 ORDER BY c.call_id
 """
+_LAST_OF_RUNS: Final = f"""
+SELECT c.session_id, c.call_id FROM calls c WHERE c.{{condition}} AND c.inferred AND {_IN_CONVERSATION}
+  AND c.call_id NOT IN (SELECT c.previous_call_id FROM calls c WHERE c.{{condition}} AND c.previous_call_id IS NOT NULL)
+ORDER BY c.start_ns, c.call_id
+"""
+"""The calls of runs that no other one continues: one, if the run has no branches."""
+_MAX_BRANCHES: Final = 4
+"""Branches of a run whose questions are listed."""
 _RUNS: Final = """
 SELECT * FROM (
 SELECT c.session_id AS of_session, 'call' AS kind, c.start_ns AS began, c.duration_ns AS lasted,
@@ -159,6 +167,8 @@ def _first_errors(database: Database, session_ids: Sequence[str]) -> dict[str, C
 def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str]:
     """See `Reader.first_words`."""
     words_by_session: dict[str, str] = {}
+    questions: dict[str, dict[str, None]] = defaultdict(dict)
+    """Of runs, without the first one."""
     for condition, parameters in in_batches(session_ids):
         query = f"SELECT session_id, content FROM messages WHERE {condition} AND message_type = '{_QUESTION}'"
         query += " AND content IS NOT NULL ORDER BY time_ns, message_id"
@@ -172,6 +182,15 @@ def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str
         }
         for call in read_calls(database, [*sessions_by_call], "all"):
             words_by_session[sessions_by_call[call.call_id]] = _question(call)
+        last_calls: dict[str, list[str]] = defaultdict(list)
+        for session_id, call_id in database.tuples(_LAST_OF_RUNS.format(condition=condition), parameters):
+            last_calls[session_id].append(call_id)
+        for session_id, call_ids in last_calls.items():
+            for call in read_calls(database, call_ids[:_MAX_BRANCHES], "all"):
+                questions[session_id].update(dict.fromkeys(_questions(call)))
+    for session_id, texts in questions.items():
+        first = {words: None for words in [words_by_session.get(session_id)] if words}
+        words_by_session[session_id] = excerpt(" · ".join(first | texts), _WORDS)
     return {session_id: words for session_id, words in words_by_session.items() if words}
 
 
@@ -188,6 +207,12 @@ def _text_of(content: str) -> str:
     """Return the text in a JSON column on one line."""
     value = msgspec.json.decode(content)
     return excerpt(value, _WORDS) if isinstance(value, str) else ""
+
+
+def _questions(call: CallRecord) -> Iterator[str]:
+    """Yield the texts of the user in a request, which repeats what a run has of its history."""
+    messages = call.conversation.input if call.conversation is not None else []
+    yield from (excerpt(text, _WORDS) for text in map(words_of_user, messages) if text)
 
 
 def _question(call: CallRecord) -> str:

@@ -129,6 +129,12 @@ export const turnOf = (entry, context) => {
       instructionsBox(context.all[entry.turn.instructions], context.isNew ? "of this agent" : "other instructions from here on")
     ] : [];
     context.isNew = false;
+    const { call_id: id, previous_call_id: previous } = entry.call;
+    // Two calls of a run may continue the same answer.
+    if (previous && context.last && previous !== context.last) before.push(turnBox("", "branch", [
+      h("p.meta", null, "continues ", link(address("call", previous), context.starts.has(previous) ? `the answer of ${clock(context.starts.get(previous))}` : "an earlier answer"))
+    ]));
+    context.last = id;
     if (entry.turn.instructions) context.instructions = entry.turn.instructions;
     return [...before, ...newMessages(entry, called, told), turnBox(entry.turn.voice?.speaker || "assistant", start, [answers(entry, join), footLine(entry.call)], { data: { entry: entry.id } })];
   }
@@ -158,5 +164,6 @@ export const instructionsBox = (found, sub) => {
 export const contextOf = (entries, instructions) => {
   const known = joins(entries), called = asked(entries);
   const told = new Set(entries.filter(entry => entry.kind === "message" && typeof entry.record.content === "string").map(entry => entry.record.content));
-  return { join: one => known.get(one), called, told, all: instructions, instructions: undefined, agent: "", isNew: false };
+  const starts = new Map(entries.filter(entry => entry.call).map(entry => [entry.call.call_id, ms(entry.start_ns)]));
+  return { starts, last: null, join: one => known.get(one), called, told, all: instructions, instructions: undefined, agent: "", isNew: false };
 };

@@ -22,8 +22,15 @@ const toolLabel = ({ kind, record }, runs) => {
   const state = record.error ? mark("error", "failed") : kind === "tool_start" && runs && mark("in progress");
   return [state, oneLine(record.name || "tool"), " ", soft(oneLine(typeof text === "string" ? text : known(text) ? JSON.stringify(text) : ""))];
 };
+// What the user said newly in a call of a run, which has no messages of its own.
+const askedIn = ({ call, turn }) => (call.inferred ? oneLine(turn.new.filter(message => message.role === "user").flatMap(message => message.parts).map(one => one.text || "").join(" ").trim()) : "");
 const LABELS = {
-  call: ({ call, turn }) => [turn.voice?.is_barge_in ? mark("cancelled", "barge-in") : callMarks(call), call.error && !call.output ? soft(oneLine(call.error)) : oneLine(call.output || "")],
+  call: entry => {
+    const { call, turn } = entry, said = askedIn(entry), answer = oneLine(call.output || "");
+    const marks = turn.voice?.is_barge_in ? mark("cancelled", "barge-in") : callMarks(call);
+    if (call.error && !call.output) return [marks, said && `${said} `, soft(oneLine(call.error))];
+    return [marks, said ? [said, " ", soft(answer && `→ ${answer}`)] : answer];
+  },
   reward: ({ record }) => scoreLine(record),
   message: ({ record }) => [oneLine(typeof record.content === "string" ? record.content : JSON.stringify(record.content ?? ""))],
   tool: toolLabel,

@@ -110,7 +110,7 @@ const media = part => {
 
 // A tool call with its result: `run` is the event of its run, `result` the part that a later request sends.
 const tool = (part, result, run, open) => {
-  const error = run?.record.error, failed = Boolean(error || result?.is_error), lasted = run ? time(ms(run.duration_ns)) : "";
+  const error = run?.record.error, failed = Boolean(error || result?.is_error), lasted = run ? `${run.record.inferred ? "≤ " : ""}${time(ms(run.duration_ns))}` : "";
   const content = result ? result.content : error ? error.message || error.type : run?.record.data?.result;
   const state = failed ? mark("error", "failed") : result || run?.record.data?.result !== undefined ? strong("result") : soft(
     part.tool_type && part.tool_type !== "function" ? part.tool_type : open ? "no end is recorded" : "no result is recorded"
