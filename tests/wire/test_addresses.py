@@ -103,8 +103,32 @@ def test_call_is_one_of_its_api_at_any_address(name: str, path: str, seen: Captu
 PLAIN: Final[dict[Any, Any]] = {
     "text": "Hi", "number": 1, "flag": True, "object": {"id": "x"}, "objects": [{"text": "Hi"}], "texts": ["Hi"],
     "prompt": ["Hi"], "documents": ["Hi"], "reference": "x", "turns": TURNS, "items": "Hi", "contents": ["Hi"],
+    "array": [1], "string": "Hi",
 }  # fmt: skip
 """A value of each kind, as any program's."""
+MISTYPED: Final[dict[Any, tuple[Any, ...]]] = {
+    "text": (5, "", {"id": 5}, ["a"]), "string": (5, True, {"id": 5}), "number": ("A-1", True, [1]), "flag": ("yes", 1),
+    "object": ("sent", 5, [1]), "array": ("sent", {"id": 5}), "objects": ([1], {"id": 5}), "texts": ([1], "sent"),
+    "prompt": ({"id": 5}, 5, [True]), "documents": ("a", [1], {"id": 5}), "reference": (5, ["a"]),
+    "turns": ([{"to": "ann", "text": "Hi"}], "Hi", ["Hi"]), "items": (5, [1], {"id": 5}), "contents": (5, [1]),
+    "vector": (["a"], "sent", [{"id": 5}], {"stored": 5}, [True]),
+    "vectors": ({"stored": 5}, ["a.bin"], 5, [{"id": 5}]), "reply": ({"id": 5}, "sent", {"text": "Hi"}),
+    "counters": ({"sms": 1}, {"input_tokens": "many"}, 5), "response": ("survey",), "interaction": ("call",),
+}  # fmt: skip
+"""Values of no such kind, under the same name."""
+
+
+def mistyped(fields: tuple[Any, ...]) -> Iterator[Json]:
+    """Yield objects with one of the fields, of another type than any that the field may have."""
+    for name, kind in fields:
+        if [field.name for field in fields].count(name) > 1:
+            continue
+        if isinstance(kind, str):
+            yield from ({name: value} for value in MISTYPED[kind])
+        else:
+            yield from ({name: value} for value in ("a", {"a": 1}, [["a"]], *([member] for member in mistyped(kind))))
+
+
 FOREIGN: Final[dict[str, tuple[str, Any]]] = {
     "an object": ("application/json", {"ok": True}),
     "nothing": ("application/json", {}),
@@ -117,6 +141,29 @@ FOREIGN: Final[dict[str, tuple[str, Any]]] = {
     "tensors": ("application/json", {"outputs": [{"name": "y", "shape": [1], "datatype": "FP32", "data": [0.5]}]}),
     "predictions": ("application/json", {"predictions": [[0.1, 0.9]], "choices": ["a", "b"], "output": []}),
     "an error in GraphQL": ("application/json", {"data": None, "errors": []}),
+    "places": ("application/json", {"results": [{"index": "A-1"}], "data": [{"index": "A-1", "embedding": {"id": 1}}]}),
+    "a text that is none": ("application/json", {"generated_text": 5, "outputText": 5, "completion": {"id": 1}}),
+    "texts that are none": ("application/json", [{"generated_text": 5}, {"generated_text": None}]),
+    "other types": (
+        "application/json",
+        {
+            "message": "saved",
+            "response": {"id": 1},
+            "done": True,
+            "content": [{"type": 5}],
+            "output": [{"type": 5}],
+            "usage": {"sms": 1},
+            "choices": [{"message": "Hi", "delta": "Hi", "text": 5}],
+            "embeddings": {"stored": 5},
+            "embedding": ["a.bin"],
+            "chat_history": [{"role": "user", "text": "Hi"}],
+            "answers": [],
+            "steps": [{}],
+            "predictions": [{"content": 5, "embeddings": "a.bin"}],
+            "outputs": [{"text": 5, "type": 5}],
+        },
+    ),
+    "no tokens": ("text/event-stream", 'data: {"token":{"value":"a"}}\n\ndata: {"generated_text":5}\n\n'),
     "no JSON": ("text/plain; charset=utf-8", '0:"Hi"\nd:{"finishReason":"stop"}\n'),
     "XML": ("application/xml", "<sms><id>1</id></sms>"),
     "an image": ("image/png", "\x89PNG"),
@@ -142,7 +189,8 @@ def plain_requests(name: str) -> Iterator[Json]:
     marks = {field.name for field in row.marks if not isinstance(field.kind, tuple) and field.kind != "turns"}
     for field in row.asked:
         if field.name not in marks and field not in row.marks:
-            value = [{field.kind[0]: "Hi"}] if isinstance(field.kind, tuple) else PLAIN[field.kind]
+            members = field.kind if isinstance(field.kind, tuple) else ()
+            value = [{members[0].name: PLAIN[members[0].kind]}] if members else PLAIN[field.kind]
             yield {row.model_fields[0]: "m-1", "stream": True, field.name: value}
 
 
@@ -179,6 +227,24 @@ def test_answer_of_another_program_withdraws_the_call(kind: str, how: str, seen:
                     assert isinstance(read, bytes) or [*read]
     assert apis(seen) == []
     assert seen.everything == []
+
+
+@pytest.mark.parametrize("name", [name for name in dict(PLAIN_ADDRESSES) if APIS[name].answered])
+def test_field_of_another_type_in_an_answer_withdraws_the_call(name: str, seen: Capture) -> None:
+    path, body = dict(PLAIN_ADDRESSES)[name], next(plain_requests(name))
+    for answer in mistyped(APIS[name].answered):
+        with client_that_gets(json_of({"id": "x", **answer})) as client:
+            client.post(f"/x/{path}", json=body)
+    assert [call.response and call.response.body for call in seen.records] == []
+
+
+@pytest.mark.parametrize("name", dict(PLAIN_ADDRESSES))
+def test_field_of_another_type_in_a_request_is_no_call(name: str, seen: Capture) -> None:
+    path, row = dict(PLAIN_ADDRESSES)[name], APIS[name]
+    for request in mistyped(row.asked):
+        with client_that_gets(json_of(exchange(name)[2])) as client:
+            client.post(f"/x/{path}", json={row.model_fields[0]: "m-1", **request})
+    assert [bytes(call.request.body) for call in seen.records] == []
 
 
 FAILURES: Final[dict[str, Any]] = {

@@ -13,6 +13,7 @@ from callspan.record.apis import Field
 _TEXT_OR_OBJECT: Final = (str, dict)
 _TOKENS: Final = (str, int, list, dict)
 """What prompts are listed as: texts, tokens, lists of tokens, parts of several media."""
+_COUNTERS: Final = ("input_tokens", "output_tokens")
 _MOST: Final = 4
 """The first messages of which one has a role and a content; one that calls tools has none."""
 
@@ -23,9 +24,9 @@ def fits(fields: Mapping[object, object], field: Field) -> bool:
     value = fields.get(name)
     if value is None:
         return False
-    if type(kind) is str:
+    if isinstance(kind, str):
         return _KINDS[kind](value)
-    return _is_of_objects(value) and any(member in value[0] for member in kind)  # type: ignore[index] # a list
+    return isinstance(value, list) and bool(value) and fits_any(value[0], kind)
 
 
 def fits_any(body: object, fields: Iterable[Field]) -> bool:
@@ -57,8 +58,28 @@ def _are_turns(value: object) -> bool:
     return False
 
 
+def _is_vector(value: object) -> bool:
+    return value == [] or _is_of(value, (int, float))
+
+
+def _are_vectors(value: object) -> bool:
+    """Return whether they are listed, or by their encoding."""
+    if type(value) is dict:
+        return any(type(listed) is list for listed in value.values())
+    return value == [] or _is_of(value, list)
+
+
+def _is_reply(value: object) -> bool:
+    return type(value) is dict and (type(value.get("role")) is str or type(value.get("content")) is list)
+
+
+def _are_counters(value: object) -> bool:
+    return type(value) is dict and any(type(value.get(name)) is int for name in _COUNTERS)
+
+
 _KINDS: Final[Mapping[object, Callable[[object], bool]]] = {
     "text": _is_text,
+    "string": lambda value: isinstance(value, str),
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     "flag": lambda value: isinstance(value, bool),
     "object": lambda value: isinstance(value, dict),
@@ -71,6 +92,10 @@ _KINDS: Final[Mapping[object, Callable[[object], bool]]] = {
     "turns": _are_turns,
     "items": lambda value: _is_text(value) or _is_of_objects(value),
     "contents": lambda value: _is_text(value) or isinstance(value, dict) or _is_of(value, _TEXT_OR_OBJECT),
+    "vector": _is_vector,
+    "vectors": _are_vectors,
+    "reply": _is_reply,
+    "counters": _are_counters,
     "response": lambda value: value == "response",
     "interaction": lambda value: value == "interaction",
 }

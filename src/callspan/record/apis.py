@@ -109,12 +109,12 @@ class Answers(NamedTuple):
 
 Kind: TypeAlias = (
     Literal[
-        "text", "number", "flag", "object", "array", "objects", "texts", "prompt", "documents", "reference", "turns",
-        "items", "contents", "response", "interaction",
+        "text", "string", "number", "flag", "object", "array", "objects", "texts", "prompt", "documents", "reference",
+        "turns", "items", "contents", "vector", "vectors", "reply", "counters", "response", "interaction",
     ]
-    | tuple[str, ...]
+    | tuple["Field", ...]
 )  # fmt: skip
-"""The type of a field, see `callspan.providers.kinds`; names: a list of objects, each with one of these fields."""
+"""The type of a field, see `callspan.providers.kinds`; fields: a list of objects, each with one of these."""
 
 
 class Field(NamedTuple):
@@ -222,7 +222,28 @@ _CLOUDFLARE: Final = "cloudflare"
 _COHERE: Final = "cohere"
 _OLLAMA: Final = "ollama"
 _WATSONX: Final = "ibm.watsonx.ai"
-_CHOICES: Final = Field("choices", ("message", "delta", "text", "finish_reason", "messages"))
+_TYPED: Final = (Field("type", "text"),)
+_CHOICES: Final = Field(
+    "choices",
+    (
+        Field("message", "object"),
+        Field("delta", "object"),
+        Field("text", "string"),
+        Field("finish_reason", "text"),
+        Field("messages", "objects"),
+    ),
+)
+_CHAT_HISTORY: Final = Field("chat_history", (Field("message", "string"),))
+_RANKED: Final = (Field("relevance_score", "number"), Field("index", "number"))
+_EMBEDDING: Final = Field("embedding", "vector")
+_EMBEDDED: Final = (
+    _EMBEDDING,
+    Field("embeddings", "vectors"),
+    Field("embeddings", (_EMBEDDING,)),
+    Field("embeddingsByType", "vectors"),
+    Field("inputTextTokenCount", "number"),
+    Field("data", (_EMBEDDING,)),
+)
 _DONE: Final = Field("done", "flag")
 _KEEP_ALIVE: Final = (Field("keep_alive", "text"), Field("keep_alive", "number"))
 
@@ -292,7 +313,7 @@ _ROWS: Final = (
             Field("reasoning", "object"),
             Field("background", "flag"),
         ),
-        answered=(Field("object", "response"), Field("output", ("type",))),
+        answered=(Field("object", "response"), Field("output", _TYPED)),
         paths=("responses", "responses/compact"),
         fetch="openai.responses:ResponseFetch",
         sockets=(("responses", "openai.lanes:ResponseLanes"),),
@@ -349,7 +370,7 @@ _ROWS: Final = (
         "anthropic.messages:Messages",
         asked=(Field("messages", "turns"),),
         marks=(Field("max_tokens", "number"),),
-        answered=(Field("content", ("type",)), Field("stop_reason", "text"), Field("usage", "object")),
+        answered=(Field("content", _TYPED), Field("stop_reason", "text"), Field("usage", "counters")),
         paths=("v1/messages",),
         bare_path="messages",
         verbs=("rawPredict", "streamRawPredict"),
@@ -386,7 +407,7 @@ _ROWS: Final = (
         "openai.single_body:Embeddings",
         asked=(Field("input", "prompt"),),
         marks=(Field("encoding_format", "text"), Field("dimensions", "number")),
-        answered=(Field("data", ("embedding",)),),
+        answered=(Field("data", (_EMBEDDING, Field("embedding", "text"))),),
         paths=("embeddings",),
         verbs=("invocations",),
         media_marks=(b'"embedding"', b";base64,"),
@@ -439,7 +460,7 @@ _ROWS: Final = (
         "moderations",
         "openai.single_body:Moderations",
         asked=(Field("input", "prompt"),),
-        answered=(Field("results", ("flagged", "categories")),),
+        answered=(Field("results", (Field("flagged", "flag"), Field("categories", "object"))),),
         paths=("moderations",),
         media_marks=(_BASE64,),
         said=("input",),
@@ -595,7 +616,7 @@ _ROWS: Final = (
         "google.interactions:Interactions",
         asked=(Field("input", "items"), Field("previous_interaction_id", "text")),
         marks=(Field("previous_interaction_id", "text"),),
-        answered=(Field("object", "interaction"), Field("steps", ("type",)), Field("outputs", ("type",))),
+        answered=(Field("object", "interaction"), Field("steps", _TYPED), Field("outputs", _TYPED)),
         model_fields=("model", "agent"),
         path_ends=("interactions",),
         fetch="google.interactions:InteractionFetch",
@@ -634,9 +655,29 @@ _ROWS: Final = (
     Api(
         "predict",
         "google.embeddings:Predict",
-        asked=(Field("instances", ("prompt", "content", "text", "image", "video")),),
+        asked=(
+            Field(
+                "instances",
+                (
+                    Field("prompt", "text"),
+                    Field("content", "text"),
+                    Field("text", "text"),
+                    Field("image", "object"),
+                    Field("video", "object"),
+                ),
+            ),
+        ),
         answered=(
-            Field("predictions", ("bytesBase64Encoded", "embeddings", "content", "textEmbedding", "imageEmbedding")),
+            Field(
+                "predictions",
+                (
+                    Field("bytesBase64Encoded", "text"),
+                    Field("embeddings", "object"),
+                    Field("content", "string"),
+                    Field("textEmbedding", "vector"),
+                    Field("imageEmbedding", "vector"),
+                ),
+            ),
         ),
         verbs=("predict",),
         owner=_GEMINI,
@@ -651,7 +692,7 @@ _ROWS: Final = (
     Api(
         "converse",
         "bedrock.converse:Converse",
-        asked=(Field("messages", ("content",)),),
+        asked=(Field("messages", (Field("content", "array"),)),),
         marks=(Field("inferenceConfig", "object"), Field("toolConfig", "object")),
         verbs=("converse",),
         is_distinctive=True,
@@ -692,18 +733,19 @@ _ROWS: Final = (
             Field("backgroundRemovalParams", "object"),
         ),
         answered=(
-            Field("results", ("outputText",)),
-            Field("outputs", ("text",)),
-            Field("generations", ("text",)),
-            Field("completions", ("data",)),
-            Field("choices", ("message", "delta", "text", "finish_reason")),
+            Field("results", (Field("outputText", "string"),)),
+            Field("outputs", (Field("text", "string"),)),
+            Field("generations", (Field("text", "string"),)),
+            Field("completions", (Field("data", "object"),)),
+            _CHOICES,
             Field("outputText", "text"),
             Field("generation", "text"),
             Field("completion", "text"),
             Field("generation_id", "text"),
             Field("finishReason", "text"),
             Field("images", "texts"),
-            Field("artifacts", ("base64",)),
+            Field("artifacts", (Field("base64", "text"),)),
+            *_EMBEDDED,  # a text alone does not tell that a model embeds
         ),
         verbs=("invoke",),
         owner=_BEDROCK,
@@ -739,6 +781,7 @@ _ROWS: Final = (
             Field("inputImage", "text"),
             Field("inputType", "text"),
         ),
+        answered=_EMBEDDED,
         owner=_BEDROCK,
         said=("inputText", "texts", "singleEmbeddingParams", "text", "images", "inputs"),
         has_vectors=True,
@@ -750,7 +793,7 @@ _ROWS: Final = (
         "cohere_chat",
         "cohere.chat:Chat",
         asked=(Field("messages", "turns"),),
-        answered=(Field("message", "object"),),
+        answered=(Field("message", "reply"),),
         path_ends=("v2/chat",),
         owner=_COHERE,
         said=("messages",),
@@ -765,9 +808,9 @@ _ROWS: Final = (
         "cohere_chat_v1",
         "cohere.chat_v1:ChatV1",
         # A turn of tools has no new message.
-        asked=(Field("message", "text"), Field("chat_history", ("message",)), Field("tool_results", "objects")),
-        marks=(Field("chat_history", ("message",)), Field("preamble", "text")),
-        answered=(Field("generation_id", "text"), Field("chat_history", "array"), Field("finish_reason", "text")),
+        asked=(Field("message", "text"), _CHAT_HISTORY, Field("tool_results", "objects")),
+        marks=(_CHAT_HISTORY, Field("preamble", "text")),
+        answered=(Field("generation_id", "text"), _CHAT_HISTORY, Field("finish_reason", "text")),
         path_ends=("v1/chat",),
         owner=_COHERE,
         default_chooser=_COHERE,
@@ -784,7 +827,7 @@ _ROWS: Final = (
         "cohere.embed:Embed",
         asked=(Field("texts", "texts"), Field("images", "texts"), Field("inputs", "objects")),
         marks=(Field("input_type", "text"), Field("embedding_types", "texts")),
-        answered=(Field("embeddings", "object"), Field("embeddings", "array")),
+        answered=(Field("embeddings", "vectors"),),
         path_ends=("v1/embed", "v2/embed"),
         owner=_COHERE,
         default_chooser=_COHERE,
@@ -800,7 +843,7 @@ _ROWS: Final = (
         "rerank",
         "cohere.rerank:Rerank",
         asked=(Field("documents", "documents"),),
-        answered=(Field("results", ("relevance_score", "index")), Field("data", ("relevance_score", "index"))),
+        answered=(Field("results", _RANKED), Field("data", _RANKED)),
         paths=("rerank",),
         default_chooser=_COHERE,
         said=("documents", "query"),
@@ -849,7 +892,7 @@ _ROWS: Final = (
         "ollama.embed:Embed",
         asked=(Field("input", "prompt"), Field("prompt", "text")),
         marks=_KEEP_ALIVE,
-        answered=(Field("embeddings", "array"), Field("embedding", "array")),
+        answered=(Field("embeddings", "vectors"), _EMBEDDING),
         path_ends=("api/embed", "api/embeddings"),
         owner=_OLLAMA,
         said=("input", "prompt"),

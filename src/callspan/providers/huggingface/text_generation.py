@@ -53,8 +53,9 @@ class TokensFold:
         if not isinstance(event, dict):
             return False
         token = mapping(event, "token")
-        piece = "" if flag(token, "special") else text(token, "text") or ""
-        if token is not None:
+        said = text(token, "text")
+        piece = "" if said is None or flag(token, "special") else said
+        if said is not None:
             if self._text is None:
                 self._text = GrowingText()
             self._text.add(piece)
@@ -107,7 +108,7 @@ class TextGeneration:
 def _answers(body: object) -> list[Json]:
     """Return the answers in a body (not copies)."""
     listed = objects({"answers": body}, "answers") if isinstance(body, list) else [body]
-    return [answer for answer in listed if isinstance(answer, dict) and _TEXT in answer]
+    return [answer for answer in listed if isinstance(answer, dict) and text(answer, _TEXT) is not None]
 
 
 def _message(answer: Json) -> Message:

@@ -7,11 +7,13 @@ from typing import Any, Final
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import answer_info, tool_finish
+from callspan.providers.kinds import fits_any
 from callspan.providers.media_parts import media
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.ollama.lines import LinesFold
 from callspan.providers.ollama.usage import usage
 from callspan.providers.wire_json import Json, count, detached, items, mapping, objects, text, word
+from callspan.record.apis import Field
 from callspan.record.call import Request, Response
 from callspan.record.codec import json_text
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Text, ToolCall, ToolResult, tool_name
@@ -30,8 +32,8 @@ class OllamaEndpoint:
     """Base of the adapters of Ollama's API."""
 
     operation: Operation
-    answer: frozenset[str]
-    """The keys of an answer. Any of them identifies a body as an answer."""
+    answer: tuple[Field, ...]
+    """The fields of an answer. Any of them identifies a body as an answer."""
     finishes = True
     """Whether answers have a finish reason."""
 
@@ -62,7 +64,7 @@ class OllamaEndpoint:
     def response_info(self, body: object) -> ResponseInfo:
         """Return model, finish reason, usage and error of a complete or folded body; accepts any JSON."""
         reason, error = word(body, "done_reason"), error_in(body) if isinstance(body, dict) else None
-        is_answer = isinstance(body, dict) and not self.answer.isdisjoint(body)
+        is_answer = fits_any(body, self.answer)
         response = Response(
             model=word(body, "model"),
             finish_reasons=[reason] if is_answer and self.finishes else [],
@@ -76,7 +78,7 @@ class Chat(OllamaEndpoint):
     """`/api/chat`. Stateless."""
 
     operation: Operation = "chat"
-    answer = frozenset({"message"})
+    answer = (Field("message", "object"),)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
@@ -92,7 +94,7 @@ class Generate(OllamaEndpoint):
     """`/api/generate`. Stateless."""
 
     operation: Operation = "text_completion"
-    answer = frozenset({"response"})
+    answer = (Field("response", "string"),)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt with its images, and the answer. Either body may be None."""
