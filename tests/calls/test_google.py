@@ -611,6 +611,43 @@ async def test_results_in_a_file_are_calls(mode: Mode, seen: Capture) -> None:
     check_results(seen, "batch-f1", ["a", "b"])
 
 
+ANSWER: Final = RESULTS[0]["response"]
+FAILED: Final = {"code": 3, "message": "Bad.", "status": "INVALID_ARGUMENT"}
+ODD_LINES: Final[dict[str, tuple[list[Any], list[tuple[str | None, str, int | None]]]]] = {
+    # the lines of a file, and what each call has: key, outcome, tokens
+    "usage alone": (
+        [{"key": "a", "response": {"usageMetadata": {"promptTokenCount": 3, "totalTokenCount": 3}}}],
+        [("a", "success", 3)],
+    ),
+    "no answer first": ([{"key": "a", "response": {}}, {"key": "b", "response": ANSWER}], [("b", "success", 5)]),
+    "a key that is a number first": (
+        [{"key": 1, "response": ANSWER}, {"key": "b", "response": ANSWER}], [("b", "success", 5)]
+    ),
+    "a status in place of an answer": (
+        [{"key": "a", "status": FAILED}, {"key": "b", "response": ANSWER}], [("a", "error", None), ("b", "success", 5)]
+    ),
+    "the key after much": (
+        [{"response": {**ANSWER, "more": "y" * 200_000}, "key": "a"}, {"key": "b", "response": ANSWER}],
+        [("a", "success", 5), ("b", "success", 5)],
+    ),
+    "keys that repeat": (
+        [{"key": "a", "response": ANSWER}, {"key": "a", "response": ANSWER}, {"key": "a", "error": FAILED}],
+        [("a", "success", 5), ("a", "success", 5), ("a", "error", None)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_LINES)
+async def test_odd_results_in_a_file_are_one_call_each(name: str, mode: Mode, seen: Capture) -> None:
+    lines, calls = ODD_LINES[name]
+    for _ in range(2):
+        mode.provider.reply(raw=b"\n".join(json.dumps(line).encode() for line in lines), on="/files/batch-f1:download")
+        await mode.wait(client_of(mode).files.download(file="files/batch-f1"))
+    found = [(one.custom_id, one.outcome, one.usage and one.usage.total_tokens) for one in seen.records]
+    assert found == calls
+    assert len({one.call_id for one in seen.records}) == len(calls)
+
+
 async def test_other_files_are_not_read(mode: Mode, seen: Capture) -> None:
     for content in (b'{"messages": []}\n{"key": "a"}', b"\x00\x01\n{}", b""):
         mode.provider.reply(raw=content, on="/files/f2:download")

@@ -10,7 +10,7 @@ import hmac
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import openai
 import pytest
@@ -328,6 +328,76 @@ async def test_invalid_batch_line_affects_no_other_line(sdk: str, mode: Mode, ca
     for call in (calls["first"], calls["l\u00e4st"]):
         assert (call.outcome, call.usage and call.usage.total_tokens) == ("success", 35)
     assert b"One." not in b"".join(map(encode, seen.everything))
+
+
+OK: Final = LINES["openai"][0]
+FAILED: Final = {**OK, "response": None, "error": {"code": "server_error", "message": "No."}}
+ANSWERED: Final = ("success", "One.", 35)
+ODD: Final[dict[str, tuple[str, Any, list[tuple[str, str | None, int | None]]]]] = {
+    # whose results, their lines, and what each call has: outcome, text, tokens
+    "repeated ids": ("openai", [OK, OK, FAILED], [ANSWERED, ANSWERED, ("error", None, None)]),
+    "repeated ids of messages": (
+        "anthropic", [SUCCEEDED, {"custom_id": "a", "result": {"type": "expired"}}, SUCCEEDED],
+        [ANSWERED, ("timeout", None, None), ANSWERED],
+    ),
+    "a broken line first": ("openai", b'{"custom_id": "x", "resp\n' + jsonl([OK]), [ANSWERED]),
+    "a resumed download": ("openai", jsonl([OK, {**OK, "custom_id": "b"}])[30:], [ANSWERED]),
+    "a resumed download of messages": ("anthropic", jsonl([SUCCEEDED, SUCCEEDED])[30:], [ANSWERED]),
+    "a download that is cut": ("openai", jsonl([OK, {**OK, "custom_id": "b"}])[:-9], [ANSWERED]),
+    "an id that is a number first": ("openai", [{**OK, "custom_id": 5}, OK], [ANSWERED]),
+    "an id that is null first": ("anthropic", [{**SUCCEEDED, "custom_id": None}, SUCCEEDED], [ANSWERED]),
+    "neither answer nor error first": (
+        "openai", [{"custom_id": "z", "response": None, "error": None}, OK], [("error", None, None), ANSWERED]
+    ),
+    "an error beside an answer": ("openai", [{**OK, "error": {"message": "!"}}], [("error", "One.", 35)]),
+    "an error beside an empty answer": (
+        "openai", [{**FAILED, "response": {"status_code": 500, "request_id": "", "body": {}}}], [("error", None, None)]
+    ),
+    "a status as text": (
+        "openai", [{**OK, "response": {"status_code": "400", "body": {"error": {"message": "No."}}}}],
+        [("error", None, None)],
+    ),
+    "a body that is no object": (
+        "openai", [{**OK, "response": {"status_code": 429, "body": "no"}}], [("error", None, None)]
+    ),
+    "a failed response": (
+        "openai",
+        [{**OK, "response": {"status_code": 200, "body": {
+            "object": "response", "status": "failed", "error": {"code": "server_error", "message": "No."}, "output": [],
+        }}}],
+        [("error", None, None)],
+    ),
+    "a cancelled batch": (
+        "openai", [OK, {**FAILED, "custom_id": "b", "error": {"code": "batch_cancelled", "message": "No."}}],
+        [ANSWERED, ("cancelled", None, None)],
+    ),
+    "an expired batch": (
+        "openai", [{**FAILED, "error": {"code": "batch_expired", "message": "No."}}], [("timeout", None, None)]
+    ),
+    "an error that is not said": (
+        "anthropic", [{"custom_id": "q", "result": {"type": "errored"}}, {"custom_id": "r", "result": None}, SUCCEEDED],
+        [("error", None, None), ("error", None, None), ANSWERED],
+    ),
+    "a mark of the byte order": ("anthropic", b"\xef\xbb\xbf" + jsonl([SUCCEEDED]), [ANSWERED]),
+    "empty lines first": ("anthropic", b"\n\n\r\n" + jsonl([SUCCEEDED]), [ANSWERED]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_batch_lines_are_one_call_each_however_often_read(name: str, mode: Mode, seen: Capture) -> None:
+    sdk, lines, calls = ODD[name]
+    answer(mode, sdk, lines if isinstance(lines, bytes) else jsonl(lines))
+    for _ in range(2):
+        await fetched(mode, sdk, str)
+    records = [one for one in seen.everything if isinstance(one, CallRecord)]
+    assert [(one.outcome, one.text, one.usage and one.usage.total_tokens) for one in records] == calls
+    assert len({one.call_id for one in records}) == len(calls)
+
+
+async def test_file_of_other_lines_is_given_up(mode: Mode, seen: Capture) -> None:
+    answer(mode, "openai", b'{"row": 1}\n' * 8 + jsonl([OK]))
+    await fetched(mode, "openai", str)
+    assert seen.everything == []
 
 
 async def test_same_response_id_at_two_times_is_two_calls(mode: Mode, seen: Capture) -> None:

@@ -172,6 +172,64 @@ async def test_end_is_recorded_once(name: str, mode: Mode, seen: Capture) -> Non
     assert (record.error is not None) == (outcome == "error")
 
 
+def unnamed(events: list[Any]) -> list[Any]:
+    """The events of an answer without its id."""
+    copies = [json.loads(json.dumps(one)) for one in events]
+    for one in copies:
+        one.pop("response_id", None)
+        one.get("response", {}).pop("id", None)
+    return copies
+
+
+FAULT = event("error", error={"type": "server_error", "code": None, "message": "Oops."})
+REFUSAL = event("error", error={"type": "invalid_request_error", "code": "bad", "message": "Bad."})
+HEARD = ("success", "Hi.", "complete")
+ODD: dict[str, tuple[list[Any], list[tuple[str, str | None, str]]]] = {
+    # what a server sends after a create, and the calls: outcome, text, end of the stream
+    "no first event": ([*spoken("resp_1", "Hi."), *done("resp_1", "Hi.")], [HEARD]),
+    "the last event alone": (done("resp_1", "Hi."), [HEARD]),
+    "the end twice": ([*answer("resp_1", "Hi."), *done("resp_1", "Hi.")], [HEARD]),
+    "the start twice": ([created("resp_1"), *answer("resp_1", "Hi.")], [HEARD]),
+    "the start after the end": ([*answer("resp_1", "Hi."), created("resp_1"), *done("resp_1", "Hi.")], [HEARD]),
+    "pieces after the end": (
+        [*answer("resp_1", "Hi."), *spoken("resp_1", "Ho."), *answer("resp_2", "Hi.")], [HEARD, HEARD]
+    ),
+    "an end without an id": ([created("resp_1"), *spoken("resp_1", "Hi."), *unnamed(done("resp_1", "Hi."))], [HEARD]),
+    "no ids but the first": ([created("resp_1"), *unnamed(answer("resp_1", "Hi.")[1:])], [HEARD]),
+    "no ids, while two run": (
+        [
+            created("resp_1"), created("resp_2"), *unnamed(spoken("resp_1", "?")), *unnamed(done("resp_1", "?")),
+            *spoken("resp_2", "Hi."), *done("resp_2", "Hi."), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."),
+        ],
+        [HEARD, HEARD],
+    ),
+    "interleaved": (
+        [
+            created("resp_1"), created("resp_2"), *spoken("resp_1", "Hi."), *spoken("resp_2", "Ho."),
+            *done("resp_2", "Ho."), *done("resp_1", "Hi."),
+        ],
+        [("success", "Ho.", "complete"), HEARD],
+    ),
+    "a fault in the middle": ([created("resp_1"), *spoken("resp_1", "Hi."), FAULT, *done("resp_1", "Hi.")], [HEARD]),
+    "a refusal twice": ([REFUSAL, REFUSAL], [("error", None, "error")]),
+    "a refusal, then an answer": ([REFUSAL, *answer("resp_1", "Hi.")], [("error", None, "error"), HEARD]),
+    "the application leaves in the middle": (
+        [created("resp_1"), *spoken("resp_1", "Hi.")], [("cancelled", "Hi.", "closed")]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_events_of_answers_are_one_call_each(name: str, mode: Mode, seen: Capture) -> None:
+    events, calls = ODD[name]
+    async with connected(mode, [session(), "recv", *events, event("rate_limits.updated", rate_limits=[])]) as socket:
+        await socket.send(CREATE)
+        await socket.until("rate_limits.updated")
+    assert [(one.outcome, one.text, one.stream and one.stream.end) for one in seen.records] == calls
+    assert {one.usage is not None for one in seen.records if one.stream and one.stream.end == "complete"} <= {True}
+    assert len(seen.spans) == len(calls)
+
+
 async def test_metadata_assigns_concurrent_responses_to_creates(mode: Mode, seen: Capture) -> None:
     one, two = {"metadata": {"topic": "one"}}, {"metadata": {"topic": "two"}}
     first, second = spoken("resp_1", "First."), spoken("resp_2", "Second.")

@@ -95,6 +95,33 @@ async def test_key_that_an_error_repeats_is_nowhere(where: dict[str, Any], mode:
     assert "mB4-q0w7e1r5" not in everywhere(seen)
 
 
+WHOLE: dict[str, Any] = {
+    "id": "resp_1", "object": "response", "model": "gpt-5", "status": "completed",
+    "output": [{"id": "m", "type": "message", "content": [{"type": "output_text", "text": "Hi."}]}],
+    "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+}  # fmt: skip
+STARTED: dict[str, Any] = {**WHOLE, "status": "in_progress", "output": [], "usage": None}
+LAST: dict[str, Any] = {"type": "response.completed", "response": WHOLE}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [LAST], [LAST, LAST], [LAST, {"type": "response.created", "response": STARTED}, LAST],
+        [{"type": "response.created", "response": STARTED}, LAST, LAST],
+        [LAST, {"type": "response.completed", "response": {**WHOLE, "id": None}}],
+    ],
+    ids=["last event alone", "twice", "start after it", "end twice", "end without an id"],
+)  # fmt: skip
+async def test_response_is_one_call_whatever_its_events(events: list[Any], mode: Mode, seen: Capture) -> None:
+    script = ["recv", *events, {"type": "response.queued", "response": {}}]
+    async with connected(mode, script=script) as socket:
+        await socket.create(input="Hi")
+        await socket.until("response.queued")
+    record = the_call(seen)
+    assert (record.outcome, record.text, record.usage and record.usage.total_tokens) == ("success", "Hi.", 5)
+
+
 async def test_oldest_of_65_unanswered_creates_is_cut_off(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(hang=True)
     async with connected(mode) as socket:

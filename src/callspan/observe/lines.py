@@ -12,12 +12,14 @@ _LINE: Final = fail_open("read a line of a batch")
 _IDS: Final = (b'"custom_id"', b'"key"')
 """The field of a result with the id of its request; the second is Gemini's."""
 _HEAD_BYTES: Final = 1 << 16
+_MAX_OTHER: Final = 8
+"""How many lines that are no results a file with results may begin with: one may be broken, or cut if it is resumed."""
 
 
 class LineReader:
-    """Reads the bytes of a response as long as its first line may be a result. Methods raise only interrupts."""
+    """Reads the bytes of a response as long as its first lines may be results. Methods raise only interrupts."""
 
-    __slots__ = ("_held", "_is_results", "_size", "_take")
+    __slots__ = ("_held", "_is_results", "_others", "_size", "_take")
 
     def __init__(self, take: Callable[[bytes], bool]) -> None:
         """`take` reads a line and returns whether it is a result."""
@@ -25,6 +27,8 @@ class LineReader:
         self._held: list[bytes] | None = []
         """The start of the next line; None if the file has no results."""
         self._is_results = False
+        self._others = 0
+        """How many lines before the first result were none."""
         self._size = 0
 
     def add(self, piece: bytes) -> None:
@@ -47,7 +51,8 @@ class LineReader:
             with _LINE:
                 is_result = self._take(line)
             self._is_results = self._is_results or is_result
-            if not self._is_results:
+            self._others += not self._is_results
+            if not self._is_results and self._others >= _MAX_OTHER:
                 self._held = None
                 return
         # After an interrupt, all lines are read again.

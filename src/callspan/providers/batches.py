@@ -25,6 +25,7 @@ _FIELDS: Final = {"results": "moderations", "b64_json": "images"}
 """Fields of answers, or of what is in their `data`, that have no `object`."""
 _GEMINI: Final = {
     "candidates": "generate_content", "promptFeedback": "generate_content", "embedding": "embed_content",
+    "usageMetadata": "generate_content",
 }  # fmt: skip
 """The API of Gemini's answers, by a field that shows it."""
 _INLINE: Final = {"inlinedResponses": "generate_content", "inlinedEmbedContentResponses": "embed_content"}
@@ -77,7 +78,7 @@ def inline_results(batch: object) -> list[bytes]:
 
 
 def _gemini_result(key: str | None, result: dict[str, object]) -> ResultLine | None:
-    answer, error = mapping(result, "response"), result.get("error")
+    answer, error = mapping(result, "response"), result.get("error") or mapping(result, "status")
     if key is None:
         return None
     stated_api, model = text(result, "api"), text(result, "model")
@@ -100,14 +101,15 @@ def _messages_result(custom_id: str, result: dict[str, object]) -> ResultLine:
 
 def _file_result(custom_id: str, result: dict[str, object]) -> ResultLine:
     response, error = mapping(result, "response"), result.get("error")
-    if response is None or error:
+    if response is None or (error and not mapping(response, "body")):
         return _unanswered(custom_id, text(error, "code"), error)
     status, request_id, body = integer(response, "status_code"), text(response, "request_id"), mapping(response, "body")
     is_refused = status is not None and status >= _CLIENT_ERRORS
     if is_refused or (body is not None and "object" not in body and error_in(body) is not None):
         failure = error_info(status=status if is_refused else None, body=body, request_id=request_id)
         return ResultLine(custom_id, None, "error", failure, status, request_id)
-    return ResultLine(custom_id, body, "success", None, status, request_id)
+    stated = error_info(body=error) if error else None  # beside an answer, which was paid
+    return ResultLine(custom_id, body, "success", stated, status, request_id)
 
 
 def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:

@@ -2,7 +2,8 @@
 
 A lane (`stream_id`, or the default lane without one) runs one response at a time. Creates and `response.created` pair
 in order; a `response.created` without a create belongs to a response that the provider started. All events of a lane
-belong to its running response, because deltas do not name it.
+belong to its running response, because deltas do not name it. Where none runs, the last event of a response that was
+not announced stands for all of it.
 
 Wire reference: https://platform.openai.com/docs/guides/websocket-mode
 """
@@ -90,7 +91,7 @@ class ResponseLanes(Creates[_Response]):
             return self._fail(lane, event)
         turn = self._running.get(lane)
         if turn is None:
-            return []
+            return self._unannounced(lane, event) if kind in _ENDS else []
         if kind not in _ENDS:
             return [Step("chunk", turn, event)]
         identity = text(event, "response", "id")
@@ -98,6 +99,15 @@ class ResponseLanes(Creates[_Response]):
             return []  # replayed
         self._end(turn)
         return [Step("chunk", turn, event), Step("end", turn)]
+
+    def _unannounced(self, lane: str | None, event: Json) -> list[Step]:
+        """Return the steps of a whole response whose first event was missed, unless it is replayed or has no id."""
+        steps = self._created(lane, event) if text(event, "response", "id") is not None else []
+        if not steps:
+            return []
+        turn = self._running[lane]
+        self._end(turn)
+        return [*steps, Step("end", turn)]
 
     def _created(self, lane: str | None, event: Json) -> list[Step]:
         response = mapping(event, "response") or {}

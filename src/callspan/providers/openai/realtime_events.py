@@ -128,10 +128,13 @@ class RealtimeEvents(Creates[_Response]):
     def _identity(self, event: Json) -> str | None:
         """Return the id of the response of an event; of the newest one that runs if no event announced its id.
 
-        Where none runs, an event with a response announces it: its first event was missed.
+        Where none runs, an event with a response announces it: its first event was missed. An event without an id is
+        of the only one that runs.
         """
         response = mapping(event, "response")
         identity = text(event, "response_id") or text(response, "id")
+        if identity is None and len(self._running) == 1:
+            return next(iter(self._running))
         is_known = identity in self._running or self._begun_ids.get(identity) is not None
         if is_known or (response is not None and (event["type"] == _CREATED or not self._running)):
             return identity
