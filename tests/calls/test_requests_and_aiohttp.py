@@ -772,3 +772,17 @@ async def test_request_of_a_tracer_is_not_the_one_that_is_sent(provider: Scripte
     await read_all(mode, await post(mode, APIS["chat"], session=session_of(mode, trace_configs=[tracing])))
     assert the_call(seen).text == "I am quite well."
     await mode.close()
+
+
+@pytest.mark.parametrize("pieces", [None, [b"some"], 5])
+def test_what_is_no_iterator_reaches_the_caller(
+    pieces: object, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another version of requests, or a class derived from its response, may return."""
+    monkeypatch.setattr(requests.Response, "iter_content", lambda *_, **__: pieces)
+    api = APIS["chat"]
+    with capture(http=True) as seen, requests.Session() as session:
+        body = {**api.body, **api.stream_body}
+        with session.post(provider.url + api.path, json=body, stream=True) as response:
+            assert response.iter_content() is pieces
+    assert the_call(seen).api == api.api

@@ -38,8 +38,10 @@ class Watch:
 
 
 def watched(items: Any, watch: Watch) -> Any:
-    """Return an iterator over the same items, sync or async as `items` is."""
-    return WatchedAsync(items, watch) if hasattr(items, "__anext__") else named_like(_watched(items, watch), items)
+    """Return an iterator over the same items, sync or async as `items` is; anything else unchanged."""
+    if hasattr(items, "__anext__"):
+        return WatchedAsync(items, watch)
+    return named_like(_watched(items, watch), items) if hasattr(items, "__next__") else items
 
 
 def _watched(items: Iterator[Any], watch: Watch) -> Iterator[Any]:

@@ -72,11 +72,10 @@ def _response_of(helper: Any) -> object:
 
 def _reader(inner: Any, response: object) -> Any:
     """Return a reader of the same items; an object that is no iterator is returned unchanged."""
-    if not (hasattr(inner, "__anext__") or hasattr(inner, "__next__")):
-        return inner
     items = _Items(response)
     reader = watched(inner, items)
-    items.reader = weakref.ref(reader)
+    if reader is not inner:
+        items.reader = weakref.ref(reader)
     return reader
 
 

@@ -212,7 +212,8 @@ def _reader_of(args: tuple[Any, ...], _: object, __: object) -> _Reader | None:
 
 def _watched_content(reader: _Reader, pieces: Any) -> Any:
     content = watched(pieces, _Content(reader))
-    reader.observer.reader = weakref.ref(content)
+    if content is not pieces:
+        reader.observer.reader = weakref.ref(content)
     return content
 
 
