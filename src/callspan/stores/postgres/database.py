@@ -119,11 +119,11 @@ POSTGRES: Final = Dialect(
     label_at="CASE json_typeof(callspan_value({at})) WHEN 'object' THEN NULL ELSE callspan_value({at}) END",
     label_in="to_json({column})",
     # Lists are rare: only these are searched for equal values.
-    labels="""LATERAL (
+    labels="""LEFT JOIN LATERAL (
   SELECT unnest(CASE json_typeof(l.label) WHEN 'array' THEN ARRAY(
       SELECT DISTINCT e #>> ARRAY[]::text[] FROM json_array_elements(l.label) e
        WHERE json_typeof(e) NOT IN ('null', 'object', 'array'))
-    ELSE ARRAY[l.label #>> ARRAY[]::text[]] END) AS value FROM (SELECT {label} AS label OFFSET 0) l)""",
+    ELSE ARRAY[l.label #>> ARRAY[]::text[]] END) AS value FROM (SELECT {label} AS label OFFSET 0) l) {name} ON true""",
     arithmetic=ARITHMETIC["postgres"],
     # Not `IN`: lists that exceed `work_mem` would be searched once for each call.
     has_score=f"""(EXISTS ({CALLS_ABOVE} AND x.call_id = c.call_id)
@@ -136,6 +136,7 @@ POSTGRES: Final = Dialect(
   CROSS JOIN LATERAL (SELECT x.key, x.call_id, x.proof FROM joints x WHERE x.key = CAST(k AS bigint) LIMIT :most) j""",
     offers="""SELECT c.offer, c.call_id FROM json_array_elements_text(CAST(:keys AS json)) k
   CROSS JOIN LATERAL (SELECT x.offer, x.call_id FROM calls x WHERE x.offer = CAST(k AS bigint) LIMIT :most) c""",
+    recursive_union="UNION",
     temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",
 )
 

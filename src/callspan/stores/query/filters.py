@@ -269,9 +269,12 @@ def sort_keys(selection: CallFilter, dialect: Dialect) -> tuple[str, ...]:
     return (*keys, "c.start_ns", "c.call_id")
 
 
-def known_first(value: str, selection: CallFilter) -> str:
-    """Return the sort key of a number; unknown ones come last in either direction."""
-    return f"coalesce({value}, {_LEAST if selection.newest_first else -_LEAST})"
+def known_first(value: str, selection: CallFilter, least: float = _LEAST) -> str:
+    """Return the sort key of a number; unknown ones come last in either direction.
+
+    `least` is smaller than all others and of their type, which some databases require.
+    """
+    return f"coalesce({value}, {least if selection.newest_first else -least})"
 
 
 def lowest_first(score: str, selection: CallFilter) -> str:

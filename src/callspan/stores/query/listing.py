@@ -98,6 +98,7 @@ class Listing:
 
 
 _NOTHING: Final = "CAST(NULL AS bigint)"
+_NO_REAL: Final = "CAST(NULL AS double precision)"
 _WITHOUT_END: Final = "c.session_id NOT IN (SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)"
 _OF_CALLS: Final = {
     # Floating-point: a sum of integers overflows, and whole microdollars are exact to 9 billion dollars.
@@ -118,6 +119,8 @@ _MEASURES: Final = {name: f"CAST(sum({name}) AS bigint)" for name in _OF_CALLS} 
     "cost": "max(cost) + (max(cost_rest) - max(cost_rest) % 1000000) / 1000000",
     "cost_rest": "max(cost_rest) % 1000000",
 }
+_REAL_MEASURES: Final = {"cost": (-1e19,)}
+"""The measures that are no integers, with a number below all of them."""
 _COLUMNS: Final = {
     "cost_usd": ("cost", "cost_rest"),
     "duration_ns": ("duration",),
@@ -146,7 +149,7 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
     if selection.inferred is not None:
         of_calls += f" AND {filters.call_condition(CallFilter(inferred=selection.inferred), dialect)}"
     names = _aggregates(selection)
-    null_columns = "".join(f", {_NOTHING} AS {name}" for name in names)
+    null_columns = "".join(f", {_NO_REAL if name in _REAL_MEASURES else _NOTHING} AS {name}" for name in names)
     of_call_columns = "".join(
         f", {_OF_CALLS[name].format(cost=dialect.cost, cost_rest=dialect.cost_rest)}" for name in names
     )
@@ -159,7 +162,9 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
         FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
       GROUP BY session_id) listed"""
     source = " ".join([sessions, *scores_joined(selection)])
-    order = [filters.known_first(name, selection) for name in _COLUMNS.get(selection.sort, ())]
+    order = [
+        filters.known_first(name, selection, *_REAL_MEASURES.get(name, ())) for name in _COLUMNS.get(selection.sort, ())
+    ]
     if selection.sort == "score":
         order = [lowest_first("score0.score", selection)]
     where = " AND ".join(_of_session(selection, dialect)) or "1 = 1"

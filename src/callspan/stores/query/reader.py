@@ -102,7 +102,8 @@ class Reader:
             sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
             row = next(self._database.rows(sql, {"id": ident}), None)
             if row is not None:
-                return mark_unended(call_of(self._database, row))
+                (whole_row,) = self._database.with_references([row])
+                return mark_unended(call_of(self._database, whole_row))
         return None
 
     def history(self, call: CallRecord, *, limit: int = MAX_CALLS) -> History:
@@ -177,9 +178,8 @@ class Reader:
             # A run that was joined with an older one is found by its former id.
             selects.append("SELECT session_id FROM run_ids WHERE id >= :low AND id < :high")
         values = {"low": ident, "high": f"{ident}{chr(sys.maxunicode)}"}
-        matching_ids = [
-            stored_id for (stored_id,) in self._database.tuples(f"{' UNION '.join(selects)} ORDER BY 1 DESC", values)
-        ]
+        sql = f"SELECT * FROM ({' UNION '.join(selects)}) ids ORDER BY 1 DESC"
+        matching_ids = [stored_id for (stored_id,) in self._database.tuples(sql, values)]
         return [ident] if ident in matching_ids else matching_ids
 
     def session_ids(self, selection: CallFilter = _EVERY) -> Iterator[str]:

@@ -209,7 +209,8 @@ def _labels(
 
 def scores_of_steps(database: Database, session_id: str, excluded: Sequence[str]) -> dict[str, dict[str, float]]:
     """See `Reader.timestep_scores`."""
-    sql = of_steps(database.dialect.arithmetic, excluded=database.dialect.items)
+    dialect = database.dialect
+    sql = of_steps(dialect.arithmetic, excluded=dialect.items, union=dialect.recursive_union)
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     for timestep_id, objective, score in database.tuples(sql, {"session_id": session_id, **items(excluded)}):
         scores[timestep_id][objective] = score

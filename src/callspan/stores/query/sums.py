@@ -185,7 +185,7 @@ def _labels(dialect: Dialect, by: str, number: int) -> str:
         if key in COLUMNS
         else dialect.label_at.format(at=f"c.metadata, :{_BY}{number}")
     )
-    return f"LEFT JOIN {dialect.labels.format(label=f'coalesce({own}, {of_session})')} label{number} ON true"
+    return dialect.labels.format(label=f"coalesce({own}, {of_session})", name=f"label{number}")
 
 
 def labels_of_sessions(database: Database, key: str, where: str, values: Values) -> dict[str, list[str]]:

@@ -16,8 +16,9 @@ from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.stores.base import no_file
 from callspan.stores.sqlite.file import explaining, open_any
+from callspan.stores.tables import bodies
 from callspan.stores.tables.bodies import DAMAGE, is_hash_of
-from callspan.stores.tables.call_rows import json_of, owner_of_row, record_of, request_body, response_body, with_bodies
+from callspan.stores.tables.call_rows import owner_of_row, record_of, request_body, response_body, with_bodies
 from callspan.stores.tables.database import Values
 from callspan.stores.tables.facts import CALLS, TABLES, Table
 from callspan.stores.tables.former_names import with_current_names
@@ -101,7 +102,7 @@ class AnyFile:
 
 def _checked(row: Values) -> bytes:
     """Return the JSON of a content. Raises ValueError if it does not match its hash."""
-    json = json_of(row, is_deflated=True)
+    json = bodies.json_of(row, is_deflated=True)
     if not is_hash_of(cast("bytes", row["hash"]), json):
         raise ValueError("its content does not match its hash")
     return json

@@ -73,7 +73,7 @@ SQLITE: Final = Dialect(
     has="callspan_has({at}, {value})",
     label_at="callspan_label({at})",
     label_in="{column}",
-    labels="json_each(callspan_labels({label}))",
+    labels="LEFT JOIN json_each(callspan_labels({label})) {name} ON true",
     arithmetic=ARITHMETIC["sqlite"],
     # Nothing is read where no score is as high; else each call is looked up, so that a page ends with its last one.
     has_score=f"""((EXISTS ({CALLS_ABOVE}) OR EXISTS ({SESSIONS_ABOVE}))
@@ -86,6 +86,7 @@ SQLITE: Final = Dialect(
    AND j.call_id IN (SELECT x.call_id FROM joints x WHERE x.key = k.value LIMIT :most)""",
     offers="""SELECT c.offer, c.call_id FROM json_each(:keys) k JOIN calls c
     ON c.rowid IN (SELECT x.rowid FROM calls x WHERE x.offer = k.value LIMIT :most)""",
+    recursive_union="UNION",
     temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
 )
 

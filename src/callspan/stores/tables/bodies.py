@@ -42,7 +42,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -431,6 +431,15 @@ def from_row(role: str | None, text: str | None, reasoning: str | None, json: by
         return fragment.encode() if mark[1] else _encode(fragment)
 
     return _REFERENCE.sub(referred, json)
+
+
+def json_of(row: Mapping[str, object], *, is_deflated: bool) -> bytes:
+    """Return the exact JSON of a row of `contents`, also of an earlier format, which had no reasoning."""
+    cells = dict(row)
+    data = cast("bytes | None", cells["data"])
+    json = inflated(data) if is_deflated else data
+    role, text, reasoning = (cast("str | None", cells.get(name)) for name in ("role", "text", "reasoning"))
+    return from_row(role, text, reasoning, json)
 
 
 def deflated(data: bytes) -> bytes:

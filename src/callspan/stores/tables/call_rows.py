@@ -27,9 +27,7 @@ from callspan.stores.tables.rows import converted, to_tree
 Contents: TypeAlias = Callable[[Sequence[tuple[int, int]]], Mapping[int, tuple[bytes, bytes]]]
 """Returns the hash and the exact JSON of the contents of a call in these ranges, by number."""
 _R = TypeVar("_R", bound=Record)
-_RANGES_AT_ONCE: Final = 100
 _NEXT: Final = "SELECT * FROM {table} WHERE {key} > :last ORDER BY {key} LIMIT 500"
-_ENDS: Final = ("first", "last")
 
 
 def record_of(table: Table, row: Values, kind: type[_R]) -> _R:
@@ -40,7 +38,8 @@ def record_of(table: Table, row: Values, kind: type[_R]) -> _R:
 def read_calls(database: Database, ids: Sequence[str], content: Content) -> Iterator[CallRecord]:
     """Yield the calls with these ids, in this order, with the bodies of `content`. Unknown ids are skipped."""
     for condition, parameters in in_batches(ids, "call_id"):
-        rows = {row["call_id"]: row for row in database.rows(f"SELECT * FROM calls WHERE {condition}", parameters)}
+        calls = [*database.rows(f"SELECT * FROM calls WHERE {condition}", parameters)]
+        rows = {row["call_id"]: row for row in (calls if content == "none" else database.with_references(calls))}
         yield from (call_of(database, rows[call_id], content) for call_id in parameters.values() if call_id in rows)
 
 
@@ -76,7 +75,7 @@ def _undamaged(database: Database, table: Table, row: Values) -> Record | None:
 
 def call_of(database: Database, row: Values, content: Content = "all") -> CallRecord:
     """Return the call of a row with its conversation and the bodies of `content`. Raises StoreError if damaged."""
-    contents = partial(contents_of, database, owner_of_row(row))
+    contents = partial(database.contents, owner_of_row(row))
     try:
         record = record_of(CALLS, row, CallRecord)
         if content == "none":
@@ -134,27 +133,3 @@ def owner_of_row(row: Values) -> str:
     """Return the owner of the contents of the call in a row."""
     owner = cast("str | None", row[OWNER])
     return owner or owner_of(str(row["call_id"]), cast("str | None", row["session_id"]))
-
-
-def contents_of(database: Database, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
-    """Return the hash and the exact JSON of an owner's contents in these ranges, by number."""
-    pieces: dict[int, tuple[bytes, bytes]] = {}
-    for start in range(0, len(ranges), _RANGES_AT_ONCE):
-        batch = [*enumerate(ranges[start : start + _RANGES_AT_ONCE])]
-        # The owner is repeated in each condition: otherwise SQLite reads all contents of the owner.
-        where = " OR ".join(f"(owner = :owner AND n BETWEEN :first{number} AND :last{number})" for number, _ in batch)
-        parameters = {f"{name}{number}": end for number, pair in batch for name, end in zip(_ENDS, pair, strict=True)}
-        sql = f"SELECT * FROM contents WHERE {where}"
-        for row in database.rows(sql, {"owner": owner, **parameters}):
-            json = json_of(row, is_deflated=database.dialect.is_deflated)
-            pieces[cast("int", row["n"])] = bytes(cast("bytes", row["hash"])), json
-    return pieces
-
-
-def json_of(row: Values, *, is_deflated: bool) -> bytes:
-    """Return the exact JSON of a row of `contents`, also of an earlier format, which had no reasoning."""
-    cells = dict(row)
-    data = cast("bytes | None", cells["data"])
-    json = bodies.inflated(data) if is_deflated else data
-    role, text, reasoning = (cast("str | None", cells.get(name)) for name in ("role", "text", "reasoning"))
-    return bodies.from_row(role, text, reasoning, json)

@@ -1,6 +1,6 @@
-"""Database: a connection to a SQLite file or a Postgres database, and everything that differs between the two.
+"""Database: a connection to a SQLite file, a Postgres or a ClickHouse database, and everything that differs.
 
-The reader, the writer and the removal use the same SQL for both.
+The reader uses the same SQL for all of them, the writer and the removal for SQLite and Postgres.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from callspan.record.events import Record
 from callspan.record.plain_json import clean
+from callspan.stores.tables import bodies
 from callspan.stores.tables.facts import Table
 from callspan.stores.tables.rows import Row
 from callspan.stores.tables.scores import Arithmetic
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Values: TypeAlias = Mapping[str, object]
 """A row by column name, or the values of `:name` parameters."""
 NO_VALUES: Final[Values] = {}
+_RANGES_AT_ONCE: Final = 100
+_ENDS: Final = ("first", "last")
 _AT_ONCE: Final = 200
 """Ids per query. Few, so that the next query finds the pages of these sessions in SQLite's cache."""
 
@@ -32,7 +35,7 @@ _AT_ONCE: Final = 200
 class Dialect(NamedTuple):
     """SQL fragments of one kind of database, for calls `c` and their contents `t`, with `{…}` to fill in.
 
-    Both kinds define the function `callspan_label(metadata, key)`, see `label_of` in `callspan.record.labels`.
+    Each kind defines the function `callspan_label(metadata, key)`, see `label_of` in `callspan.record.labels`.
     """
 
     minute: str
@@ -60,7 +63,8 @@ class Dialect(NamedTuple):
     label_in: str
     """As `label_at`, for a metadata key with its own `{column}`."""
     labels: str
-    """One row per distinct `value` of such a `{label}`: the items of a list, or the value itself."""
+    """The join with one row per distinct `{name}.value` of such a `{label}`: the items of a list, or the value itself;
+    NULL without one."""
     arithmetic: Arithmetic
     """How values of rewards are added and rounded."""
     has_score: str
@@ -75,6 +79,8 @@ class Dialect(NamedTuple):
     """The query for the joints with the numbers in the JSON array `:keys`, at most `:most` of each."""
     offers: str
     """The query for the calls with the offers in the JSON array `:keys`, at most `:most` of each."""
+    recursive_union: str
+    """What joins the parts of a recursive query: a `UNION` also ends cycles."""
     temporary: str
     """The statement that makes the temporary table `{name}` of ids for a transaction; it may exist with rows."""
 
@@ -105,6 +111,25 @@ class Database(ABC):
         """Yield the rows of a query as plain tuples."""
         with self._explaining():
             yield from self._execute(sql, bound(values))
+
+    def with_references(self, calls: Sequence[Values]) -> Sequence[Values]:
+        """Return rows of `calls` with the columns that refer to contents, which may be in another table."""
+        return calls
+
+    def contents(self, owner: str, ranges: Sequence[tuple[int, int]]) -> Mapping[int, tuple[bytes, bytes]]:
+        """Return the hash and the exact JSON of an owner's contents in these ranges, by number."""
+        pieces: dict[int, tuple[bytes, bytes]] = {}
+        for start in range(0, len(ranges), _RANGES_AT_ONCE):
+            batch = [*enumerate(ranges[start : start + _RANGES_AT_ONCE])]
+            # The owner is repeated in each condition: otherwise SQLite reads all contents of the owner.
+            where = " OR ".join(
+                f"(owner = :owner AND n BETWEEN :first{number} AND :last{number})" for number, _ in batch
+            )
+            ends = {f"{name}{index}": end for index, pair in batch for name, end in zip(_ENDS, pair, strict=True)}
+            for row in self.rows(f"SELECT * FROM contents WHERE {where}", {"owner": owner, **ends}):  # noqa: S608
+                json = bodies.json_of(row, is_deflated=self.dialect.is_deflated)
+                pieces[cast("int", row["n"])] = bytes(cast("bytes", row["hash"])), json
+        return pieces
 
     def run(self, sql: str, values: Values = NO_VALUES) -> int:
         """Run a statement; return the number of rows that it changed."""

@@ -115,9 +115,9 @@ _STEPS: Final = """
 WITH RECURSIVE event_values AS (
   SELECT timestep_id, objective, value FROM reward_values
    WHERE session_id = :session_id AND scope = 'event' AND timestep_id IS NOT NULL),
-inside (timestep_id, ancestor_id) AS (
-  SELECT timestep_id, timestep_id FROM event_values
-  UNION SELECT i.timestep_id, t.parent_timestep_id FROM inside i JOIN timesteps t ON t.timestep_id = i.ancestor_id
+inside AS (
+  SELECT DISTINCT timestep_id, timestep_id AS ancestor_id FROM event_values
+  {union} SELECT i.timestep_id, t.parent_timestep_id FROM inside i JOIN timesteps t ON t.timestep_id = i.ancestor_id
    WHERE t.session_id = :session_id AND t.parent_timestep_id IS NOT NULL AND t.timestep_id NOT IN ({excluded}))
 SELECT i.ancestor_id, v.objective, CASE WHEN v.objective = 'reward' THEN {total} ELSE {mean} END
   FROM inside i JOIN event_values v ON v.timestep_id = i.timestep_id GROUP BY i.ancestor_id, v.objective
@@ -143,15 +143,15 @@ CALL_HAS_LABEL: Final = """(
 """A call with its own labels does not inherit its session's."""
 
 
-def of_steps(arithmetic: Arithmetic, excluded: str) -> str:
+def of_steps(arithmetic: Arithmetic, excluded: str, union: str) -> str:
     """Return the query for the scores of the timesteps of `:session_id`; values of descendants count in them.
 
-    Values of the timesteps `excluded` do not count in their ancestors.
+    Values of the timesteps `excluded` do not count in their ancestors. `union` is that of a recursive query.
     """
     value = arithmetic.exact.format(value="v.value")
     size = arithmetic.size.format(value="v.value")
     total = arithmetic.total(f"sum({value})", size, "min(v.value)", "count(*)")
-    return _STEPS.format(excluded=excluded, total=total, mean=arithmetic.mean("v.value"))
+    return _STEPS.format(excluded=excluded, union=union, total=total, mean=arithmetic.mean("v.value"))
 
 
 def definitions(kind: Kind) -> dict[str, str]:
