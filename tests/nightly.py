@@ -23,6 +23,7 @@ FILES: Final[dict[str, int]] = {
     "tests/receive/test_codex_program.py": 0,
     "tests/receive/test_program.py": 0,
     "tests/receive/test_run_program.py": 0,
+    "tests/stores/test_alike.py": 2,
     "tests/stores/test_beside_sqlite.py": 2,
     "tests/stores/test_faults.py": 0,
     "tests/stores/test_large_stores.py": 0,

@@ -183,7 +183,7 @@ def _require_one_selection(
 
 def _sql_stores(urls: Sequence[str], selection: CallFilter) -> dict[str, SqlStore]:
     """Return the SQLite and Postgres stores by URL. Raises SettingError if a filter needs one and no store is one."""
-    stores = readable(urls)
+    stores = {url: store for url, store in readable(urls).items() if isinstance(store, SqlStore)}
     if not stores and selection != _EVERY:
         names = ", ".join(find_store(url).name for url in urls)
         raise SettingError(f"a filter needs a SQLite or Postgres store, not {names}: name ids instead")

@@ -168,13 +168,13 @@ def test_delete_names_other_stores_and_their_command(full: str, tmp_path: Path) 
     others = f"clickhouse://me:secret7@127.0.0.1:1/db,jsonl:///{tmp_path}/a.jsonl,unix:///no.sock"
     answer = ask("--store", f"{full},{others}", "delete", "session-a", "--yes")
     assert answer.code == 0
-    assert "DELETE FROM calls WHERE session_id IN ('session-a') OR call_id IN ('call-a')\n" in answer.out
-    assert "DELETE FROM sessions WHERE session_id IN ('session-a')\n" in answer.out
+    assert "DELETE FROM call_versions WHERE session_id IN ('session-a') OR call_id IN ('call-a')\n" in answer.out
+    assert "DELETE FROM session_versions WHERE session_id IN ('session-a')\n" in answer.out
     assert "load it with `callspan import`" in answer.out
     assert "unix:///no.sock: nothing can be deleted there" in answer.out
     assert "secret7" not in answer.out
     alone = ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "it's \\", "--yes")
-    assert "DELETE FROM events WHERE session_id IN ('it\\'s \\\\')\n" in alone.out
+    assert "DELETE FROM event_versions WHERE session_id IN ('it\\'s \\\\')\n" in alone.out
     assert ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "--user", "u", "--yes").code == 2
 
 

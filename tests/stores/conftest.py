@@ -10,11 +10,12 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from tests.support.commands import run
@@ -23,6 +24,7 @@ from tests.support.waiting import HANG_S, until
 
 from callspan.providers import registry
 from callspan.record.content_level import at_level
+from callspan.records import Cost, Record, Response, Stream, Timing, Usage
 from callspan.stores import find_store
 from callspan.stores.joints import RULES, Joints, agrees, joints_of, mentions_of
 from callspan.stores.removal import RetentionTimes
@@ -32,7 +34,8 @@ from callspan.stores.tables.scores import Kind, definitions
 __all__ = [
     "RULES", "SECOND", "START_NS", "Deliver", "Delivery", "Joints", "Kind", "PostgresServer", "Records",
     "RetentionTimes", "TcpProxy", "agrees", "at_level", "cells", "clickhouse", "definitions", "event", "joints_of",
-    "left", "mentions_of", "message", "new_schema", "pooled", "raw", "registry", "reward", "run", "run_id", "step",
+    "left", "mentions_of", "message", "new_schema", "pooled", "raw", "recorded", "registry", "reward", "run", "run_id",
+    "step",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)
@@ -45,10 +48,24 @@ def cells(store: Delivery, sql: str) -> list[tuple[Any, ...]]:
         return [*database.tuples(sql)]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+READABLE: Final = ("sqlite", "postgres", "clickhouse")
+"""The kinds of stores that are read. The last is read and inserted into."""
+
+
+@pytest.fixture(params=["sqlite", *(pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in READABLE[1:])])
 def url(request: pytest.FixtureRequest) -> str:
-    """A new store of each readable kind."""
+    """A new store of each readable kind; only those that write in transactions where a test is marked so."""
     return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests that ClickHouse cannot pass: each says why, as the argument of its marker."""
+    items[:] = [item for item in items if not (_is_of_clickhouse(item) and item.get_closest_marker("transactional"))]
+
+
+def _is_of_clickhouse(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return "clickhouse" in parameters.values()
 
 
 @pytest.fixture
@@ -91,6 +108,32 @@ def client_of(url: str) -> Any:
 
 def clickhouse(url: str) -> Any:
     return closing(client_of(url))
+
+
+def recorded(records: Records) -> list[Record]:
+    """A session of 100 s with an expensive call, one with cut calls, and a running one known only from its calls."""
+
+    def one(name: str, at_s: float, session_id: str, words: Sequence[str] = ("stop",), **fields: object) -> Record:
+        response = Response(id=name, model="m", finish_reasons=[*words])
+        return records.call(call_id=name, at_s=at_s, session_id=session_id, response=response, **fields)
+
+    slow = Timing(start_ns=START_NS + 8 * SECOND, duration_ns=8 * SECOND)
+    dear = Cost(usd=Decimal("2.5"), source="x")
+    return [
+        records.session("s-plain", start_ns=START_NS, end_ns=START_NS + 100 * SECOND, outcome="success"),
+        records.session("s-cut", start_ns=START_NS + 2 * SECOND, outcome="success"),
+        one("whole", 0, "s-plain", cost=Cost(usd=Decimal("0.01"), source="x")),
+        one("cut", 2, "s-cut", words=["max_tokens"], usage=Usage(input_tokens=1, output_tokens=20)),
+        one("off", 3, "s-cut", stream=Stream(end="cut_off")),
+        one("gone", 4, "s-cut", outcome="cancelled", stream=Stream(end="closed")),
+        # The second of its choices was cut.
+        one("dear", 5, "s-plain", words=["stop", "length"], cost=dear, retries=1,
+            timing=Timing(start_ns=START_NS + 5 * SECOND, duration_ns=9 * SECOND)),
+        one("tiny", 6, "s-cut", cost=Cost(usd=Decimal("0.000000000123456789"), source="x")),
+        one("storm", 8, "s-storm", retries=4, rate_limited=True, usage=Usage(output_tokens=90), timing=slow),
+        one("unknown", 9, "s-storm", words=[], usage=None, cost=None, retries=None, outcome="error",
+            timing=Timing(start_ns=START_NS + 9 * SECOND)),
+    ]  # fmt: skip
 
 
 class PostgresServer:

@@ -177,6 +177,7 @@ def test_calls_are_read_without_unrequested_bodies(store: Delivery, records: Rec
             assert one.conversation == shown
 
 
+@pytest.mark.transactional("deletes from a table that is a view there")
 def test_call_with_deleted_contents_has_no_bodies(store: Delivery, records: Records) -> None:
     """A reader has found the row already."""
     store.write(records.call(call_id="c"))
@@ -342,6 +343,7 @@ runpy.run_module("callspan.cli", run_name="__main__")
 """A command that is killed when it starts to write its cursor."""
 
 
+@pytest.mark.transactional("erases, and the embedded engine serves one process")
 def test_kill_after_the_commit_duplicates_nothing(
     url: str, tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +376,7 @@ delivery.close()
 """
 
 
+@pytest.mark.transactional("the embedded engine serves one process")
 def test_concurrent_writers_lose_and_duplicate_nothing(url: str) -> None:
     root = Path(__file__).parents[2]
     writers = [subprocess.Popen([sys.executable, "-c", _WRITER, url, str(number)], cwd=root) for number in range(3)]
@@ -385,6 +388,7 @@ def test_concurrent_writers_lose_and_duplicate_nothing(url: str) -> None:
     assert newest == 19
 
 
+@pytest.mark.transactional("begins a transaction")
 def test_store_check_leaves_nothing(store: Delivery, records: Records) -> None:
     store.write(records.session("mine", name="mine"))
     assert str(find_store(store.url).try_out()).startswith("can be written")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ import pytest
 from tests.support.identities import BEFORE_RESTART, ELSEWHERE, GONE, HERE
 from tests.support.records import raw
 
-from callspan.records import Attempt, Cost, ErrorInfo, Place, Record, Request, Response, Stream, Timing, Usage
+from callspan.records import Attempt, ErrorInfo, Place, Request, Response, Timing, Usage
 from callspan.stores import ORDERS, CallFilter, Reader
 
-from .conftest import SECOND, START_NS, Deliver, Delivery, Records, run, step
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, recorded, run, step
 
 EXPECTED = json.loads(Path(__file__).with_name("filters.json").read_text())
 """Calls, sessions and sums of `reader` by their labels; calls and sessions of `recorded` by options and by sort key;
@@ -134,32 +133,6 @@ def test_groups_by_metadata_are_those_that_filters_find(store: Delivery, records
                 assert reader.count_calls(CallFilter(metadata=((name, value),))) == number, (name, value)
         assert {*sums} >= {"x", "z", None}
     assert sums == {one.keys[0]: one.calls for one in reader.summary(("meta:tags", "model"))}
-
-
-def recorded(records: Records) -> list[Record]:
-    """A session of 100 s with an expensive call, one with cut calls, and a running one known only from its calls."""
-
-    def one(name: str, at_s: float, session_id: str, words: Sequence[str] = ("stop",), **fields: object) -> Record:
-        response = Response(id=name, model="m", finish_reasons=[*words])
-        return records.call(call_id=name, at_s=at_s, session_id=session_id, response=response, **fields)
-
-    slow = Timing(start_ns=START_NS + 8 * SECOND, duration_ns=8 * SECOND)
-    dear = Cost(usd=Decimal("2.5"), source="x")
-    return [
-        records.session("s-plain", start_ns=START_NS, end_ns=START_NS + 100 * SECOND, outcome="success"),
-        records.session("s-cut", start_ns=START_NS + 2 * SECOND, outcome="success"),
-        one("whole", 0, "s-plain", cost=Cost(usd=Decimal("0.01"), source="x")),
-        one("cut", 2, "s-cut", words=["max_tokens"], usage=Usage(input_tokens=1, output_tokens=20)),
-        one("off", 3, "s-cut", stream=Stream(end="cut_off")),
-        one("gone", 4, "s-cut", outcome="cancelled", stream=Stream(end="closed")),
-        # The second of its choices was cut.
-        one("dear", 5, "s-plain", words=["stop", "length"], cost=dear, retries=1,
-            timing=Timing(start_ns=START_NS + 5 * SECOND, duration_ns=9 * SECOND)),
-        one("tiny", 6, "s-cut", cost=Cost(usd=Decimal("0.000000000123456789"), source="x")),
-        one("storm", 8, "s-storm", retries=4, rate_limited=True, usage=Usage(output_tokens=90), timing=slow),
-        one("unknown", 9, "s-storm", words=[], usage=None, cost=None, retries=None, outcome="error",
-            timing=Timing(start_ns=START_NS + 9 * SECOND)),
-    ]  # fmt: skip
 
 
 def listed(url: str, command: str, *arguments: str) -> list[str]:

@@ -7,11 +7,11 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -24,10 +24,10 @@ from tests.support.processes import ran
 from tests.support.records import keep
 
 from callspan import SettingError, erase, import_records, metadata, open_store, record_call
-from callspan.records import FORMAT, OtherFormatError, Record, Timing, decode, encode
+from callspan.records import FORMAT, CallRecord, OtherFormatError, Record, Timing, decode, encode
 from callspan.stores import CallFilter, find_store
 
-from .conftest import SECOND, START_NS, Deliver, Delivery, Records, clickhouse, client_of, left, run
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, clickhouse, left, run
 
 OTHERS = [1, FORMAT - 1, FORMAT + 1]
 SENTENCE = "{} has format {}, this callspan has format {}: {}"
@@ -56,6 +56,7 @@ def of_format(url: str, other: int) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.transactional("changes the format by SQL of its own")
 def test_other_format_is_rejected_unchanged(url: str, records: Records, store: Delivery, other: int) -> None:
     """By writers, readers, deletions and the check of `doctor`."""
     store.write(records.call())
@@ -245,6 +246,7 @@ def test_damaged_compressed_file_is_counted(tmp_path: Path, deliver: Deliver) ->
     assert (counts.records["calls"], counts.unreadable) == (1, 2)
 
 
+@pytest.mark.transactional("imports into it, and erases")
 def test_records_erased_in_the_target_are_counted_separately(url: str, tmp_path: Path, records: Records) -> None:
     source = keep(f"sqlite:///{tmp_path}/source.db", *records.every_kind(), records.call(call_id="other"))
     whole = import_records(source, url)
@@ -298,13 +300,9 @@ def as_before(url: str) -> None:
     if url.startswith("sqlite"):
         connection: Any = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
         run_each, marks = connection.execute, [*views, "PRAGMA user_version=18"]
-    elif url.startswith("postgresql"):
+    else:
         connection = pytest.importorskip("psycopg").connect(url, autocommit=True)
         run_each, marks = connection.execute, [*views, "UPDATE callspan_layout SET version = 18"]
-    else:
-        connection = client_of(url)
-        run_each = connection.command
-        marks = ["TRUNCATE TABLE callspan_layout", "INSERT INTO callspan_layout VALUES (18)"]
     names = dict(NAMES.findall((ROOT / "docs" / "upgrade.md").read_text()))
     assert len(names) > 10
     in_all = {before: now for before, now in names.items() if before == "schema_v"}
@@ -315,6 +313,45 @@ def as_before(url: str) -> None:
         for table, renamed in {"calls": names, **others}.items():
             for before, now in renamed.items():
                 run_each(f"ALTER TABLE {table} RENAME COLUMN {now} TO {before}")
+
+
+FLAT: Final = {
+    "sessions": "session_id, seen_ns", "timesteps": "timestep_id, seen_ns", "events": "event_id",
+    "messages": "message_id", "rewards": "reward_id",
+}  # fmt: skip
+"""The keys of ClickHouse's flat tables."""
+VIEWS: Final = "session_scores call_scores reward_values rewards call_messages sessions timesteps events messages calls"
+
+
+def flat_as_before(url: str, records: Sequence[Record]) -> None:
+    """Let a ClickHouse store have the tables of format 18: flat ones, in which a call has its bodies."""
+    names = dict(NAMES.findall((ROOT / "docs" / "upgrade.md").read_text()))
+    calls = [record for record in records if isinstance(record, CallRecord)]
+    bodies = [
+        {
+            "call_id": call.call_id,
+            "request": bytes(call.request.body).decode(),
+            "response": "" if call.response is None else bytes(call.response.body).decode(),
+        }
+        for call in calls
+    ]
+    with clickhouse(url) as client:
+        for view in VIEWS.split():
+            client.command(f"DROP VIEW {view}")
+        client.command("TRUNCATE TABLE callspan_layout")
+        client.command("INSERT INTO callspan_layout VALUES (18)")
+        client.command("CREATE TABLE bodies (call_id String, request String, response String) ENGINE = Memory")
+        client.raw_insert("bodies", insert_block="\n".join(map(json.dumps, bodies)), fmt="JSONEachRow")
+        client.command(
+            "CREATE TABLE calls ENGINE = ReplacingMergeTree ORDER BY call_id AS SELECT c.* EXCEPT (version), request,"
+            " response FROM (SELECT * FROM call_versions FINAL) c JOIN bodies b ON b.call_id = c.call_id"
+        )
+        for before, now in names.items():
+            client.command(f"ALTER TABLE calls RENAME COLUMN {now} TO {before}")
+        for table, key in FLAT.items():
+            rows = f"SELECT * FROM {table.removesuffix('s')}_versions"
+            client.command(f"CREATE TABLE {table} ENGINE = ReplacingMergeTree ORDER BY ({key}) AS {rows}")
+            client.command(f"ALTER TABLE {table} RENAME COLUMN {names['schema_v']} TO schema_v")
 
 
 @pytest.mark.parametrize(
@@ -331,7 +368,10 @@ def test_stores_with_former_names_are_rejected_and_can_be_imported(
     fixtures = {"postgres": "postgres_url", "chdb": "clickhouse_url"}
     url = request.getfixturevalue(fixtures[source]) if source in fixtures else source.format(tmp_path)
     keep(url, *made(Records()))
-    as_before(url)
+    if source == "chdb":
+        flat_as_before(url, made(Records()))
+    else:
+        as_before(url)
     with pytest.raises(OtherFormatError, match="callspan import"):
         find_store(url).sink().open()
     counts = import_records(url, tmp_path / "into.db")
@@ -430,9 +470,11 @@ def test_clickhouse_rows_expire_by_ttl(clickhouse_url: str, records: Records) ->
     sink.close()
     keep(clickhouse_url, *records.every_kind(), records.call(call_id="late", timing=Timing(start_ns=2**61)))
     with clickhouse(clickhouse_url) as client:
-        for table in ("calls", "sessions", "events"):
+        for table in ("call_versions", "call_contents", "content_versions", "session_versions", "event_versions"):
             client.command(f"OPTIMIZE TABLE {table} FINAL")
+            assert "toYYYYMMDD" in str(client.command(f"SHOW CREATE TABLE {table}")), "parts of a day expire as a whole"
         assert client.query("SELECT call_id FROM calls").result_rows == [("late",)]
+        assert client.query("SELECT DISTINCT owner FROM contents").result_rows == [("c:late",)]
         assert client.query("SELECT count() FROM events").result_rows == [(0,)]
 
 

@@ -32,6 +32,7 @@ from callspan.records import (
     Totals,
     Trace,
     Usage,
+    encode,
 )
 from callspan.stores import CallFilter, find_store
 
@@ -248,21 +249,48 @@ def test_background_response_versions_are_one_call(store: Delivery, together: bo
     assert sums.cost_usd == Decimal("0.25") * len(orders)
 
 
+SAID = "the canary sings at dawn"
+
+
 @pytest.mark.clickhouse
-@pytest.mark.parametrize("together", [True, False])
-def test_background_response_versions_are_one_call_in_clickhouse(
-    clickhouse_url: str, deliver: Deliver, together: bool
+@pytest.mark.parametrize("strict_first", [True, False])
+@pytest.mark.parametrize("apart", [True, False])
+def test_no_version_shows_more_than_the_strictest_in_clickhouse(
+    clickhouse_url: str, deliver: Deliver, records: Records, strict_first: bool, apart: bool
 ) -> None:
+    """Also if two processes look for the call before either has written it (`apart`), and in what `import` reads."""
+    begun = records.call(part="started", outcome="in_progress", response=None, usage=None, cost=None)
+    ended = records.call([{"role": "user", "content": SAID}], call_id=begun.call_id, seen_ns=9)
+    versions = [at_level(begun, "metadata"), ended] if strict_first else [at_level(ended, "metadata"), begun]
+    for version in versions:
+        store = deliver(clickhouse_url)
+        if apart:
+            store.sink._versions_to_write = lambda given: [one for (one,) in given.values()]  # type: ignore[attr-defined]
+        store.write(version)
+    reader = store.read()
+    call = reader.call(begun.call_id)
+    assert (call.content_level, bytes(call.request.body), reader.count_calls()) == ("metadata", b"", 1)
+    assert [*reader.calls(CallFilter(text="canary"))] == []
+    (imported,) = find_store(clickhouse_url).records()  # type: ignore[attr-defined]
+    assert SAID.encode() not in encode(imported)
+    if not apart:
+        assert call.outcome == "success", "the newer version's facts stay"
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("named_first", [True, False])
+def test_version_in_another_session_replaces_in_clickhouse(
+    clickhouse_url: str, deliver: Deliver, records: Records, named_first: bool
+) -> None:
+    begun = records.call(part="started", outcome="in_progress", response=None, session_id="s1" if named_first else None)
+    ended = records.call(call_id=begun.call_id, session_id=None if named_first else "s1", answer="All of it.")
     store = deliver(clickhouse_url)
-    orders = list(itertools.permutations([CREATED, ENDED, ANSWER]))
-    for number, order in enumerate(orders):
-        mine = [replace(one, call_id=f"of resp_{number}") for one in (*order, *order)]
-        for batch in [mine] if together else [[one] for one in mine]:
-            store.write(*batch)
-    for number, _ in enumerate(orders):
-        found = find_store(clickhouse_url).call(f"of resp_{number}")  # type: ignore[attr-defined]
-        assert (found.part, found.outcome, found.text) == ("answered", "success", "Paris.")
-        assert (found.request.body, found.place.session_id, found.pid) == (CREATED.request.body, "s1", 7)
+    for version in (begun, ended):
+        store.write(version)
+    reader = store.read()
+    (call,) = reader.calls()
+    assert (call.text, call.place.session_id) == ("All of it.", ended.place.session_id)
+    assert len([*reader.sessions()]) == reader.count_sessions() == (0 if named_first else 1)
 
 
 OWN = replace(ANSWER, seen_in="call", pid=7, timing=Timing(start_ns=START_NS - 2 * SECOND, first_token_ns=SECOND))

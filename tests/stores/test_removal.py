@@ -34,6 +34,7 @@ from .conftest import (
     Delivery,
     Records,
     RetentionTimes,
+    clickhouse,
     event,
     left,
     message,
@@ -42,6 +43,8 @@ from .conftest import (
     run,
     step,
 )
+
+pytestmark = pytest.mark.transactional("deletes")
 
 CANARY = "the canary sings at dawn"
 
@@ -285,8 +288,10 @@ def test_store_without_erasing_is_named(sqlite_url: str, tmp_path: Path, records
     broken.write_bytes(b"no database at all" * 100)
     others = ["unix:///nowhere.sock", "clickhouse://me@127.0.0.1:1/db"]
     receipt = erase([f"sqlite:///{broken}", sqlite_url, tmp_path / "mistyped.db", *others], CallFilter(user_id="u1"))
-    nothing, statements = receipt.by_hand.values()
+    nothing, (contents, references, *statements) = receipt.by_hand.values()
     assert nothing == []
+    assert contents.startswith("DELETE FROM content_versions") and "user_id = 'u1'" in contents
+    assert references.startswith("DELETE FROM call_contents") and "user_id = 'u1'" in references
     # The users who sent a call, even if no other store has it.
     conditions = [" OR user_id = 'u1'"] * 2 + [" OR JSONExtractString(metadata, 'user_id') = 'u1'"] * 4
     assert [end for text, end in zip(statements, conditions, strict=True) if not text.endswith(end)] == []
@@ -580,3 +585,32 @@ def test_retention_runs(sqlite_url: str, caplog: pytest.LogCaptureFixture, monke
     handle.uninstrument()
     assert len(left(sqlite_url)[1]) == 1
     assert "retention has begun to delete (retain_days=30" in caplog.text
+
+
+@pytest.fixture
+def in_clickhouse(clickhouse_url: str, records: Records) -> str:
+    """Two calls of a session that share their first message, and one call outside of sessions."""
+    shared, own = {"role": "user", "content": "Hi"}, {"role": "user", "content": CANARY}
+    return keep(
+        clickhouse_url,
+        records.session("s1"),
+        records.call([shared], call_id="first", session_id="s1"),
+        records.call([shared, own], call_id="second", session_id="s1"),
+        records.call([shared, own], call_id="loose"),
+    )
+
+
+@pytest.mark.clickhouse
+def test_statements_for_clickhouse_leave_no_byte(in_clickhouse: str) -> None:
+    """What other calls refer to stays."""
+    receipt = erase(in_clickhouse, calls=["second", "loose"])
+    (statements,) = receipt.by_hand.values()
+    with clickhouse(in_clickhouse) as client:
+        for statement in statements:
+            client.command(statement)
+        for table in ("content_versions", "call_contents", "call_versions"):
+            client.command(f"OPTIMIZE TABLE {table} FINAL")
+        texts = client.query("SELECT text FROM content_versions WHERE text IS NOT NULL").result_rows
+        assert {text for (text,) in texts} == {"Hi", "Hello there."}
+    with closing(open_store(in_clickhouse)) as reader:
+        assert [(call.call_id, call.conversation.input[0].text) for call in reader.calls()] == [("first", "Hi")]

@@ -72,6 +72,7 @@ def shared(records: Records) -> list[CallRecord]:
 
 
 @pytest.mark.parametrize(("erased", "rewards"), [("replay", ["r"]), ("own", [])])
+@pytest.mark.transactional("erases")
 def test_reward_is_deleted_with_its_call(
     erased: str, rewards: list[str], url: str, store: Delivery, records: Records
 ) -> None:

@@ -40,15 +40,10 @@ from callspan.stores import (
     History,
     Reader,
     SessionSummary,
-    SqlStore,
-    find_store,
-    split_urls,
     whole_conversation,
 )
-from callspan.stores.clickhouse import ClickHouse
 
 _LIMIT: Final = 1000
-_NO_HISTORY: Final = History([])
 _EPILOG: Final = """\
 callspan show 019aa0c1-77             a session or call, by the beginning of its id
 callspan show chat-8843 chat-8842     the differences of two sessions or calls"""
@@ -86,12 +81,8 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
     id, a trace id (its first call), the id of a timestep or your own of one (its session), or `last`: the newest
     session, or a later call outside of sessions.
     """
-    call = _from_clickhouse(context, ident)
-    if agent is not None and (other or call is not None):
+    if agent is not None and other:
         raise click.UsageError(_NO_SESSION)
-    if call is not None:
-        _show_call(context, call, _NO_HISTORY)
-        return
     with context.reader() as reader:
         if other:
             show_difference(context, reader, ident, other, limit or _LIMIT)
@@ -114,27 +105,14 @@ def _show_call(
     context: CommandContext,
     call: CallRecord,
     history: History,
-    row: Row | None = None,
-    rewards: Sequence[RewardRecord] = (),
+    row: Row,
+    rewards: Sequence[RewardRecord],
 ) -> None:
-    """Show a call; `row` is its row in lists, None for a store without lists."""
+    """Show a call; `row` is its row in lists."""
     if context.json:
-        fields = {} if row is None else row | {"rewards": list(map(record_fields, rewards))}
-        context.emit(fields | _call_json(call, history))
+        context.emit(row | {"rewards": list(map(record_fields, rewards))} | _call_json(call, history))
         return
-    print_call(context.screen, call, history, None if row is None else row["timestep_position"], rewards)
-
-
-def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
-    """Return a call from ClickHouse if no store is readable; None without such a store."""
-    stores = list(map(find_store, split_urls(context.store)))
-    store = next((candidate for candidate in stores if isinstance(candidate, ClickHouse)), None)
-    if store is None or ident == "last" or any(isinstance(candidate, SqlStore) for candidate in stores):
-        return None
-    call = store.call(ident)
-    if call is None:
-        context.no_match(f"No call in {store.name} has an id that begins with {ident!r}, or several have.")
-    return call
+    print_call(context.screen, call, history, row["timestep_position"], rewards)
 
 
 def _show_session(

@@ -241,8 +241,8 @@ class ServerStore(Store):
         super().__init__(f"{scheme.lower()}://{address}")
 
 
-class SqlStore(Store):
-    """A store that can be read and deleted from: SQLite and Postgres."""
+class ReadableStore(Store):
+    """A store that can be read: SQLite, Postgres and ClickHouse."""
 
     database_type: ClassVar[str]
     """Its database as `module:name`, imported on first use."""
@@ -251,6 +251,23 @@ class SqlStore(Store):
     def place(self) -> str | Path:
         """Its path, or the URL for its driver."""
         return self.url if self.path is None else self.path
+
+    def database(self, *, writes: bool = False, creates: bool = False, wait_s: float | None = None) -> Database:
+        """Connect to the store; `creates`: create missing tables. `wait_s`: timeout of each statement; None: its own.
+
+        Raises EmptyStoreError if nothing was recorded yet, StoreError or its driver's errors if it cannot be opened,
+        SettingError without its driver.
+        """
+        kind: Any = self.load(self.database_type)
+        return cast("Database", kind.open(self.place, writes=writes, creates=creates, syncs=self.syncs, wait_s=wait_s))
+
+    def reader(self) -> Reader:
+        """Open the store for reading. Raises as `database`."""
+        return Reader(self.database())
+
+
+class SqlStore(ReadableStore):
+    """A store that writes in transactions, and that records can be deleted from: SQLite and Postgres."""
 
     def sink(self) -> SqlSink:
         """Return the sink, unopened. Raises SettingError without its driver."""
@@ -265,19 +282,6 @@ class SqlStore(Store):
                 list(database.rows(f"SELECT * FROM {table.name} ORDER BY {table.key} DESC LIMIT 1"))  # noqa: S608 - our names
             connections = database.connections()
         return "; ".join(filter(None, ("can be written", connections)))
-
-    def database(self, *, writes: bool = False, creates: bool = False, wait_s: float | None = None) -> Database:
-        """Connect to the store; `creates`: create missing tables. `wait_s`: timeout of each statement; None: its own.
-
-        Raises EmptyStoreError if nothing was recorded yet, StoreError or its driver's errors if it cannot be opened,
-        SettingError without its driver.
-        """
-        kind: Any = self.load(self.database_type)
-        return cast("Database", kind.open(self.place, writes=writes, creates=creates, syncs=self.syncs, wait_s=wait_s))
-
-    def reader(self) -> Reader:
-        """Open the store for reading. Raises as `database`."""
-        return Reader(self.database())
 
     def sent(self, receiver: str) -> SentVersions:
         """Open the list of records that the receiver with this URL has accepted. Close it after use.

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Final, Literal, TypeAlias
 
-from callspan.record.call import STAGES
 from callspan.record.formats import FORMAT
-from callspan.stores.tables import scores
+from callspan.stores.tables import clickhouse_views, scores
 from callspan.stores.tables.facts import OFFER, OWNER, REFERENCES, STORED, TABLES, Fact, Form, Table
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
@@ -24,7 +23,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = ("sqlite", "postgres", "clickhouse")
 APPLICATION_ID: Final = 0x43535031
 """"CSP1": marks a SQLite file as callspan's."""
 
-_PLACEHOLDER: Final = re.compile(r"@(columns|format|parts)\((\w*)\)")
+_PLACEHOLDER: Final = re.compile(r"@(columns|names|format)\((\w*)\)")
 _SHARED: Final = "@shared()\n"
 """Placeholder for the script shared by SQLite and Postgres."""
 _STATEMENT_END: Final = re.compile(r";\n")
@@ -58,9 +57,9 @@ _FORMS: Final[dict[Dialect, Mapping[Form, str]]] = {
 _CONTENTS: Final[dict[Dialect, dict[str, str]]] = {
     "sqlite": dict(zip((*REFERENCES, OWNER, OFFER), ("INTEGER", "INTEGER", "TEXT", "TEXT", "INTEGER"), strict=True)),
     "postgres": dict(zip((*REFERENCES, OWNER, OFFER), ("bigint", "bigint", "jsonb", _TEXT, "bigint"), strict=True)),
-    "clickhouse": dict.fromkeys(("request", "response"), f"String {_JSON_CODEC}"),
+    "clickhouse": {},
 }
-"""The columns of `calls` that hold its contents or refer to them."""
+"""The columns of `calls` that refer to its contents. In ClickHouse they are in a table of their own."""
 MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={FORMAT}")
 """Statements that mark a SQLite file as callspan's and set its format."""
 _EXTRA: Final = Fact("extra", ("extra",), "json")
@@ -82,7 +81,9 @@ def statements(dialect: Dialect) -> list[str]:
     script = _script(dialect).replace(_SHARED, _script("shared"))
     complete_script = _PLACEHOLDER.sub(lambda match: _filled(dialect, match[2], match[1]), script)
     created = [statement.strip() for statement in _STATEMENT_END.split(complete_script) if statement.strip()]
-    return created if dialect == "clickhouse" else [*created, *scores.tables(dialect)]
+    if dialect != "clickhouse":
+        return [*created, *scores.tables(dialect)]
+    return [*created[:-1], *clickhouse_views.views(), created[-1]]  # the last one says that all others are there
 
 
 def types_of(dialect: Dialect, table: Table) -> dict[str, str]:
@@ -98,9 +99,9 @@ def _script(name: str) -> str:
 def _filled(dialect: Dialect, name: str, placeholder: str) -> str:
     if placeholder == "format":
         return str(FORMAT)
-    if placeholder == "parts":
-        return str([*STAGES])
     table = next(table for table in TABLES.values() if table.name == name)
+    if placeholder == "names":
+        return ", ".join((*(fact.name for fact in table.columns), "extra"))
     return ",\n".join(f"  {definition}" for definition in _definitions(dialect, table))
 
 

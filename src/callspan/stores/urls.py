@@ -12,7 +12,7 @@ from callspan.runtime.fail_open import is_interrupt
 from callspan.runtime.forks import LATE_IMPORTS, late_attribute
 from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.settings import SettingError, split_url_list
-from callspan.stores.protocol import SETTING, PathStore, SqlStore, Store, path_of
+from callspan.stores.protocol import SETTING, PathStore, ReadableStore, Store, path_of
 
 ENTRY_POINTS: Final = "callspan.stores"
 """Entry point group of stores of other distributions, named by the scheme of their URLs."""
@@ -28,7 +28,7 @@ _STORES: Final = {
 }
 """The stores of callspan, by scheme, imported on first use."""
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_LOADED: Final = frozenset({"jsonl", "clickhouse"})
+_LOADED: Final = frozenset({"jsonl"})
 """Schemes of write-only stores that `callspan import` can load."""
 _imported: Final[dict[str, type[Store]]] = {}
 """The stores that this process has imported, by scheme."""
@@ -135,10 +135,10 @@ def load_sinks(urls: Iterable[str]) -> None:
     resources.files(__package__)  # makes importlib import its resource readers
 
 
-def readable(urls: Iterable[str]) -> dict[str, SqlStore]:
+def readable(urls: Iterable[str]) -> dict[str, ReadableStore]:
     """Return the readable stores among these, by URL, in order."""
     stores = {url: find_store(url) for url in urls}
-    return {url: store for url, store in stores.items() if isinstance(store, SqlStore)}
+    return {url: store for url, store in stores.items() if isinstance(store, ReadableStore)}
 
 
 def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
@@ -149,7 +149,7 @@ def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
     names = ", ".join(map(safe_name, listed_urls)) or "nothing"
     loads = next((url for url in listed_urls if scheme_of(find_store(url).url) in _LOADED), None)
     if loads is None:
-        raise SettingError(f"{SETTING}: {names} cannot be read; name a SQLite file or a Postgres database")
+        raise SettingError(f"{SETTING}: {names} cannot be read; name a SQLite file, a Postgres or ClickHouse database")
     load = f"callspan import {safe_name(loads)} --into callspan.db"
     raise SettingError(f"{SETTING}: {names} is written, not read; load it into a store that is: {load}")
 

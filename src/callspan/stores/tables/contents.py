@@ -47,6 +47,8 @@ Position -1 is the system prompt; lower ones are no messages. The answer has the
 NewContent: TypeAlias = tuple[str, int, Piece]
 """Owner, number and value of a content."""
 _RUN_BITS: Final = 16
+_MAX_HASH_NUMBER: Final = 2**61 - 1
+"""A prime, so that every byte of a hash counts."""
 _REPEATED: Final = -(2**31)
 """The position of pieces that an answer repeats."""
 _ranges = msgspec.json.Decoder(list[Range])
@@ -163,6 +165,28 @@ class ContentNumbers:
         if number is None:
             number = self.by_hash[part.hash] = self._lowest = self._lowest - 1
             new.append((number, part))
+        return number
+
+
+class HashNumbers(ContentNumbers):
+    """Numbers that are made of hashes, for a store whose writers do not know what is there. Each message is a range.
+
+    Two of a session's million contents would have the same number once in some million sessions.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({}, ())
+
+    def _history_ranges(self, history: Sequence[Piece], start: int, new: list[tuple[int, Piece]]) -> list[Range]:
+        numbers = [self._separate_number(part, new) for part in history]
+        return [[position, number, number] for position, number in enumerate(numbers, start)]
+
+    def _separate_number(self, part: Piece, new: list[tuple[int, Piece]]) -> int:
+        number = self.by_hash.get(part.hash)
+        if number is None:
+            number = self.by_hash[part.hash] = int.from_bytes(part.hash, "big") % _MAX_HASH_NUMBER
+        # For each call: its contents may have to be written again where an earlier one has them.
+        new.append((number, part))
         return number
 
 

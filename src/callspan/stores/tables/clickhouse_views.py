@@ -1,0 +1,189 @@
+"""ClickHouse's functions and views: SQLite's tables, from the versions that writers insert.
+
+An insert can change no row. So what SQLite's writer does to stored rows is done by these views whenever they are read:
+versions of a session or timestep merge, rewards join their targets, and values add up to scores.
+"""
+
+# ruff: noqa: S608 - SQL text holds only our own names
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from callspan.record.merging import BY_DEFAULT
+from callspan.record.reward_sums import REWARD
+from callspan.stores.tables.facts import CALL_IDS, REWARDS, SESSIONS, TIMESTEPS, Table
+from callspan.stores.tables.scores import Arithmetic
+
+_VALUE: Final = "nullIf(nullIf(JSONExtractRaw({0}, {1}), ''), 'null')"
+_AT_PATH: Final = """
+  nullIf(nullIf(arrayFold((value, key) -> JSONExtractRaw(value, key), splitByChar('.', key), {0}), ''), 'null')"""
+_METADATA: Final = "ifNull(metadata, '')"
+_OF_EXTRA: Final = f"JSONExtractRaw({_METADATA}, 'extra')"
+FUNCTIONS: Final = (
+    # Return the JSON of a metadata key's value as `callspan.record.labels` does.
+    f"""CREATE FUNCTION IF NOT EXISTS callspan_value AS (metadata, key) -> coalesce(
+  {_VALUE.format(_METADATA, "key")}, {_VALUE.format(_OF_EXTRA, "key")},
+  if(position(key, '.') > 0, coalesce({_AT_PATH.format(_METADATA)}, {_AT_PATH.format(_OF_EXTRA)}), NULL))""",
+    """CREATE FUNCTION IF NOT EXISTS callspan_text AS value ->
+  if(startsWith(value, '"'), JSONExtractString(concat('[', value, ']'), 1), value)""",
+    # Return the text by which a key is grouped; NULL if it has none.
+    """CREATE FUNCTION IF NOT EXISTS callspan_label AS (metadata, key) ->
+  if(startsWith(ifNull(callspan_value(metadata, key), '{'), '{'), NULL,
+    callspan_text(callspan_value(metadata, key)))""",
+    # Return the texts of a list, without nested values and duplicates.
+    """CREATE FUNCTION IF NOT EXISTS callspan_items AS list -> arrayDistinct(arrayMap(item -> callspan_text(item),
+  arrayFilter(item -> item <> 'null' AND NOT startsWith(item, '{') AND NOT startsWith(item, '['),
+    JSONExtractArrayRaw(list))))""",
+    """CREATE FUNCTION IF NOT EXISTS callspan_labels AS label -> CAST(
+  if(startsWith(ifNull(label, ''), '[') AND isValidJSON(ifNull(label, '')),
+  callspan_items(ifNull(label, '')), [label]), 'Array(Nullable(String))')""",
+    """CREATE FUNCTION IF NOT EXISTS callspan_object AS members -> concat('{', arrayStringConcat(
+  arrayMap((key, value) -> concat(toJSONString(key), ':', value), mapKeys(members), mapValues(members)), ','), '}')""",
+    """CREATE FUNCTION IF NOT EXISTS callspan_has AS (metadata, key, value) ->
+  has(callspan_labels(callspan_label(metadata, key)), value)""",
+)
+"""Functions that belong to the server, not to a database."""
+_DECIMAL: Final = "toDecimal256OrNull(toString({value}), 20)"
+ARITHMETIC: Final = Arithmetic(
+    exact=_DECIMAL,
+    size=f"sum(abs({_DECIMAL}))",
+    rounded="round(toFloat64({number}), greatest(0, 11 - toInt32(floor(log10(greatest(toFloat64({size}), 1e-300))))))",
+)
+"""Decimals of 57 digits before the point and 20 behind it."""
+_NEWEST: Final = "argMax(v.{0}, v.seen_ns)"
+"""The aggregate skips versions without a value."""
+_MERGED_JSON: Final = """if(uniqExact(v.{0}) <= 1, any(v.{0}), callspan_object(arrayFold(
+    (merged, version) -> mapUpdate(merged, version),
+    arrayMap(version -> CAST(JSONExtractKeysAndValuesRaw(version.2), 'Map(String, String)'),
+      arraySort(groupArray((v.seen_ns, ifNull(v.{0}, '{{}}'))))), CAST(map(), 'Map(String, String)'))))"""
+"""Of each key the newest value."""
+_DEFAULT_WORDS: Final = ", ".join(map(repr, sorted(BY_DEFAULT)))
+_OUTCOME: Final = f"""coalesce(
+    argMaxIf(v.outcome, v.seen_ns, v.end_ns IS NULL OR v.outcome NOT IN ({_DEFAULT_WORDS})),
+    argMax(v.outcome, v.seen_ns))"""
+_ERROR: Final = "argMaxIf(tuple(v.error), v.seen_ns, (v.end_ns IS NOT NULL OR v.error IS NOT NULL){0}).1"
+_STRICT: Final = "v.content_level IN ('metadata', 'off')"
+_IS_FULL: Final = f"countIf({_STRICT}) = 0"
+_LEVEL: Final = """multiIf(countIf(v.content_level = 'off') > 0, 'off',
+    countIf(v.content_level = 'metadata') > 0, 'metadata', 'full')"""
+_SPAN: Final = ("trace_id", "span_id", "parent_span_id", "sampled")
+_SPANS: Final = {
+    name: f"""if(count(v.span_id) > 0, argMaxIf(tuple(v.{name}), v.seen_ns, v.span_id IS NOT NULL).1,
+    argMin(tuple(v.{name}), v.seen_ns).1)"""
+    for name in _SPAN
+}
+_MERGES: Final = {
+    "seen_ns": "max(v.seen_ns)",
+    "schema_version": "max(v.schema_version)",
+    "start_ns": "min(v.start_ns)",
+    "resumed_ns": "max(v.resumed_ns)",
+    "metadata": _MERGED_JSON.format("metadata"),
+    "extra": _MERGED_JSON.format("extra"),
+    "outcome": _OUTCOME,
+    "content_level": _LEVEL,
+    **_SPANS,
+}
+"""How the versions of a column merge, where the newest value does not decide."""
+_RUNS: Final = "m.resumed_ns > ifNull(m.end_ns, m.resumed_ns)"
+"""Whether a session was begun again after its end."""
+_OF_RUN: Final = f"if(ifNull({_RUNS}, false), if(m.outcome IN ({_DEFAULT_WORDS}), NULL, m.outcome), m.outcome)"
+_FINISHED: Final = {
+    "end_ns": f"if(ifNull({_RUNS}, false), NULL, m.end_ns)",
+    "error": f"if(ifNull({_RUNS}, false), NULL, m.error)",
+    "outcome": f"""if(m.success IS NOT NULL AND {_OF_RUN} IN ('success', 'failure'),
+    if(m.success, 'success', 'failure'), {_OF_RUN})""",
+}
+
+
+def merged_view(table: Table) -> str:
+    """Return the view of the merged versions of sessions or timesteps."""
+    keys = ("session_id",) if table is SESSIONS else ("session_id", "timestep_id")
+    error = _ERROR.format("")
+    if table is SESSIONS:
+        # A version at another level has more of the error than the strictest one.
+        error = f"if({_IS_FULL}, {error}, {_ERROR.format(f' AND {_STRICT}')})"
+    merges = {**_MERGES, "error": error}
+    names = [*(fact.name for fact in table.columns), "extra"]
+    columns = ",\n    ".join(
+        f"v.{name} AS {name}" if name in keys else f"{merges.get(name, _NEWEST.format(name))} AS {name}"
+        for name in names
+    )
+    grouped = ", ".join(f"v.{key}" for key in keys)
+    versions = f"SELECT {columns}\n  FROM {table.kind}_versions v GROUP BY {grouped}"
+    if table is TIMESTEPS:
+        return f"CREATE VIEW IF NOT EXISTS {table.name} AS\n  {versions}"
+    finished = ", ".join(f"{_FINISHED.get(name, f'm.{name}')} AS {name}" for name in names)
+    return f"CREATE VIEW IF NOT EXISTS {table.name} AS\nSELECT {finished}\n  FROM ({versions}) m"
+
+
+_ORIGIN: Final = "tuple(c.provider, c.response_model, ifNull(c.response_created_s, 0))"
+"""Distinguishes answers that have the same id."""
+_IDS: Final = ", ".join(f"({number}, c.{name})" for number, name in enumerate(CALL_IDS))
+_NAMED_CALLS: Final = f"""
+SELECT ident, argMin(named_id, kind) AS named_id FROM (
+  SELECT k.2 AS ident, k.1 AS kind,
+      if(uniqExact({_ORIGIN}) = 1, argMin(c.call_id, (c.cached IS NOT NULL, c.start_ns, c.call_id)), NULL) AS named_id
+    FROM (SELECT * FROM call_versions FINAL) c ARRAY JOIN [{_IDS}] AS k
+   WHERE k.2 IN (SELECT call_id FROM reward_versions WHERE call_id IS NOT NULL) GROUP BY 1, 2)
+ GROUP BY ident"""
+"""Of several calls with an id the first one that was bought; none if they are several answers."""
+_JOINED: Final = {
+    "call_id": "coalesce(n.named_id, r.call_id)",
+    "session_id": "coalesce(r.session_id, e.session_id, c.session_id, t.session_id)",
+    "timestep_id": """if(r.session_id IS NULL, coalesce(e.timestep_id, c.timestep_id, r.timestep_id),
+    coalesce(r.timestep_id, if(e.session_id = r.session_id, e.timestep_id, NULL),
+      if(c.session_id = r.session_id, c.timestep_id, NULL)))""",
+}
+"""As `callspan.stores.query.rewards` joins stored rewards with their targets."""
+
+
+def _rewards() -> str:
+    names = [*(fact.name for fact in REWARDS.columns), "extra"]
+    columns = ", ".join(f"{_JOINED.get(name, f'r.{name}')} AS {name}" for name in names)
+    return f"""CREATE VIEW IF NOT EXISTS rewards AS
+SELECT {columns}
+  FROM (SELECT * FROM reward_versions FINAL) r
+  LEFT JOIN ({_NAMED_CALLS}) n ON n.ident = r.call_id
+  LEFT JOIN (SELECT event_id, session_id, timestep_id FROM event_versions FINAL
+    WHERE event_id IN (SELECT event_id FROM reward_versions)) e ON e.event_id = r.event_id
+  LEFT JOIN (SELECT call_id, session_id, timestep_id FROM call_versions FINAL) c
+    ON c.call_id = coalesce(n.named_id, r.call_id)
+  LEFT JOIN (SELECT timestep_id, any(session_id) AS session_id FROM timestep_versions
+    WHERE timestep_id IN (SELECT timestep_id FROM reward_versions) GROUP BY timestep_id) t
+    ON t.timestep_id = r.timestep_id
+SETTINGS join_use_nulls = 1"""
+
+
+_VALUES: Final = f"""CREATE VIEW IF NOT EXISTS reward_values AS
+SELECT session_id, timestep_id, event_id, CAST(NULL, 'Nullable(String)') AS call_id, 'event' AS scope,
+       {REWARD!r} AS objective, reward AS value, time_ns, sequence, CAST(NULL, 'Nullable(String)') AS reward_id
+  FROM events WHERE reward IS NOT NULL
+UNION ALL SELECT session_id, timestep_id, event_id, call_id, scope, objective, value, time_ns, NULL, reward_id
+  FROM rewards WHERE value IS NOT NULL AND (scope <> 'event' OR objective <> {REWARD!r} OR event_id IS NULL OR (
+    event_id NOT IN (SELECT event_id FROM event_versions WHERE reward IS NOT NULL)
+    AND (event_id, ifNull(time_ns, 0), reward_id) IN (
+      SELECT event_id, (min((ifNull(time_ns, 0), reward_id)) AS earliest).1, earliest.2 FROM reward_versions
+       WHERE scope = 'event' AND objective = {REWARD!r} AND value IS NOT NULL GROUP BY event_id)))"""
+_TO_SESSION: Final = f"scope = 'session' AND objective = {REWARD!r} AND value IS NOT NULL AND session_id IS NOT NULL"
+_REWARD: Final = ARITHMETIC.exact.format(value="value")
+_TOTAL: Final = ARITHMETIC.total(f"sum({_REWARD})", ARITHMETIC.size.format(value="value"), "min(value)", "count(*)")
+_SESSION_SCORES: Final = f"""CREATE VIEW IF NOT EXISTS session_scores AS
+SELECT session_id, {REWARD!r} AS objective, argMax(value, (ifNull(time_ns, 0), reward_id)) AS score, 1 AS n
+  FROM rewards WHERE {_TO_SESSION} GROUP BY session_id
+UNION ALL SELECT session_id, {REWARD!r}, {_TOTAL}, count(*) FROM reward_values
+ WHERE scope = 'event' AND objective = {REWARD!r} AND session_id IS NOT NULL
+   AND session_id NOT IN (SELECT session_id FROM rewards WHERE {_TO_SESSION}) GROUP BY session_id
+UNION ALL SELECT session_id, objective, {ARITHMETIC.mean("value")}, count(*) FROM rewards
+ WHERE objective <> {REWARD!r} AND value IS NOT NULL AND session_id IS NOT NULL GROUP BY session_id, objective"""
+_CALL_SCORES: Final = f"""CREATE VIEW IF NOT EXISTS call_scores AS
+SELECT call_id, objective, {ARITHMETIC.mean("value")} AS score, count(*) AS n
+  FROM rewards WHERE scope = 'call' AND value IS NOT NULL AND call_id IS NOT NULL GROUP BY call_id, objective"""
+
+
+def views() -> Iterator[str]:
+    """Yield the statements that create the functions, and the views in an order in which each has what it reads."""
+    yield from FUNCTIONS
+    yield from map(merged_view, (SESSIONS, TIMESTEPS))
+    yield from (_rewards(), _VALUES, _SESSION_SCORES, _CALL_SCORES)
