@@ -383,6 +383,7 @@ def moved(records: Records) -> Iterator[tuple[CallRecord, CallRecord]]:
 
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("number", range(4))
+@pytest.mark.transactional("contents of replaced versions stay there until their owner is deleted")
 def test_contents_are_deleted_with_their_owner(
     store: Delivery, url: str, records: Records, number: int, at_once: bool
 ) -> None:

@@ -74,13 +74,20 @@ _SPANS: Final = {
     argMin(tuple(v.{name}), v.seen_ns).1)"""
     for name in _SPAN
 }
+_OF_SPAN: Final = """ifNull(if(count(v.span_id) > 0, argMaxIf(tuple(v.{0}), v.seen_ns, v.span_id IS NOT NULL).1,
+    argMin(tuple(v.{0}), v.seen_ns).1), '')"""
+_MERGED_EXTRA: Final = f"""if(countIf(JSONHas(ifNull(v.extra, ''), 'trace')) = 0, {_MERGED_JSON.format("extra")},
+    callspan_object(mapFilter((key, value) -> value <> '', mapUpdate(
+      CAST(JSONExtractKeysAndValuesRaw(ifNull({_MERGED_JSON.format("extra")}, '')), 'Map(String, String)'),
+      map('trace', JSONExtractRaw({_OF_SPAN.format("extra")}, 'trace'))))))"""
+"""`trace` is a field of the span."""
 _MERGES: Final = {
     "seen_ns": "max(v.seen_ns)",
     "schema_version": "max(v.schema_version)",
     "start_ns": "min(v.start_ns)",
     "resumed_ns": "max(v.resumed_ns)",
     "metadata": _MERGED_JSON.format("metadata"),
-    "extra": _MERGED_JSON.format("extra"),
+    "extra": _MERGED_EXTRA,
     "outcome": _OUTCOME,
     "content_level": _LEVEL,
     **_SPANS,
