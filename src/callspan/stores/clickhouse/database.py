@@ -87,6 +87,7 @@ CLICKHOUSE: Final = Dialect(
     cost_rest="""coalesce(c.cost_picousd % 1000000,
       if(abs(toFloat64OrNull(c.cost_usd)) < 9e6, toInt64(trunc(toFloat64OrZero(c.cost_usd) * 1e12)) % 1000000, 0))""",
     array="groupArray({values})",
+    percentiles="quantilesExactInclusive(0.5, 0.95)({values})",
     items="SELECT arrayJoin(JSONExtract(:items, 'Array(String)'))",
     contains="position(caseFoldUTF8({text}), {part}) > 0",
     in_sessions="c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})",

@@ -91,6 +91,7 @@ POSTGRES: Final = Dialect(
     cost_rest="""coalesce(c.cost_picousd % 1000000, CASE WHEN abs(nullif(c.cost_usd, 'NaN')) < 9e6
       THEN CAST(mod(trunc(c.cost_usd * 1e12), 1000000) AS bigint) ELSE 0 END)""",
     array="json_agg({values})",
+    percentiles=None,
     items="SELECT json_array_elements_text(CAST(:items AS json))",
     # Same as Python's `casefold`, for any collation of the database.
     contains="""position({part} in

@@ -101,9 +101,9 @@ def summed(
     dialect = database.dialect
     keys = [_group(dialect, by, number) for number, by in enumerate(groupings)] or [_ALL]
     values = {**values, **{f"{_BY}{number}": by.removeprefix(META) for number, by in enumerate(groupings)}}
-    columns = [*extra_columns, f"{_array(dialect, 'cost_usd', 'c.cost_picousd IS NULL')} AS others"]
+    columns = [*extra_columns, f"{_aggregate(dialect.array, 'cost_usd', 'c.cost_picousd IS NULL')} AS others"]
     for name, column in _TIMES.items() if latencies else ():
-        columns.append(f"{_array(dialect, column, _SUCCESS)} AS {name}")
+        columns.append(f"{_aggregate(dialect.percentiles or dialect.array, column, _SUCCESS)} AS {name}")
     sql = _SUMS.format(
         keys=_keyed(keys), positions=", ".join(str(number + 1) for number, _ in enumerate(keys)), where=where,
         source=_source(dialect, source, groupings, keys), order=", ".join(f"coalesce({key}, '')" for key in keys),
@@ -111,7 +111,7 @@ def summed(
     )  # fmt: skip
     for row in database.rows(sql, values):
         group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(groupings))
-        times: dict[str, Any] = _latencies(row) if latencies else {}
+        times: dict[str, Any] = _latencies(dialect, row) if latencies else {}
         sums: dict[str, Any] = {name: row[name] for name in _SUMMED}
         yield Summary(keys=group, **sums, cost_usd=_cost(row), **times), row
 
@@ -126,23 +126,23 @@ def _cost(row: Values) -> Decimal | None:
     return exact_sum([pico, *msgspec.json.decode(cast("str", row["others"] or "[]"), type=list[Decimal])])
 
 
-def _array(dialect: Dialect, column: str, condition: str) -> str:
-    """Return the SQL for a JSON array of a group's known values in a column where a condition is true."""
-    array = dialect.array.format(values=f"c.{column}")
-    return f"{array} FILTER (WHERE {condition} AND c.{column} IS NOT NULL)"
+def _aggregate(aggregate: str, column: str, condition: str) -> str:
+    """Return the SQL for the aggregate of a group's known values in a column where a condition is true."""
+    values = aggregate.format(values=f"c.{column}")
+    return f"{values} FILTER (WHERE {condition} AND c.{column} IS NOT NULL)"
 
 
-def _latencies(row: Values) -> dict[str, float | None]:
+def _latencies(dialect: Dialect, row: Values) -> dict[str, float | None]:
     """Return the percentiles of a group of calls."""
-    durations, first_tokens = (
-        sorted(msgspec.json.decode(cast("str", row[name] or "[]"), type=list[int])) for name in _TIMES
-    )
-    return {
-        "duration_p50_ns": _percentile(durations, 0.5),
-        "duration_p95_ns": _percentile(durations, 0.95),
-        "first_token_p50_ns": _percentile(first_tokens, 0.5),
-        "first_token_p95_ns": _percentile(first_tokens, 0.95),
-    }
+    percentiles: dict[str, float | None] = {}
+    for name, field in (("durations", "duration"), ("first_tokens", "first_token")):
+        if dialect.percentiles is not None:
+            middle, high = msgspec.json.decode(cast("str", row[name] or "[null,null]"), type=list[float | None])
+        else:
+            durations = sorted(msgspec.json.decode(cast("str", row[name] or "[]"), type=list[int]))
+            middle, high = _percentile(durations, 0.5), _percentile(durations, 0.95)
+        percentiles |= {f"{field}_p50_ns": middle, f"{field}_p95_ns": high}
+    return percentiles
 
 
 def _percentile(values_ns: Sequence[int], share: float) -> float | None:

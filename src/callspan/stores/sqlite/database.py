@@ -55,6 +55,7 @@ SQLITE: Final = Dialect(
     cost_rest="""coalesce(c.cost_picousd % 1000000,
       CASE WHEN abs(c.cost_usd) < 9e6 THEN CAST(c.cost_usd * 1e12 AS integer) % 1000000 ELSE 0 END)""",
     array="json_group_array({values})",
+    percentiles=None,
     items="SELECT value FROM json_each(:items)",
     # LIKE rejects most texts without calling Python, but is case-insensitive only for ASCII and limits the pattern.
     contains=r"""(({text} LIKE

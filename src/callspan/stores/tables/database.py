@@ -46,6 +46,9 @@ class Dialect(NamedTuple):
     """The whole picodollars of a call beyond `cost`."""
     array: str
     """The `{values}` of a group as JSON array text."""
+    percentiles: str | None
+    """The 50th and 95th percentiles of the `{values}` of a group as JSON array, by linear interpolation; None: they
+    are computed from `array`."""
     items: str
     """The strings in the JSON array `:items`."""
     contains: str
