@@ -106,6 +106,9 @@ CLICKHOUSE: Final = Dialect(
       AND c.call_id NOT IN (SELECT o.call_id FROM call_scores o WHERE o.objective = {{objective}})))""",
     in_scored="coalesce(c.session_id IN ({sessions}), false)",
     scores={},
+    keys="",
+    joints="",
+    offers="",
     recursive_union="UNION ALL",
     temporary="",
 )

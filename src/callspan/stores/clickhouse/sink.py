@@ -23,7 +23,7 @@ from callspan.stores.tables.call_rows import exact_call
 from callspan.stores.tables.contents import HashNumbers, StoredCall, version_to_write
 from callspan.stores.tables.database import in_batches
 from callspan.stores.tables.facts import REFERENCES, TABLES
-from callspan.stores.tables.payloads import prepared
+from callspan.stores.tables.payloads import prepared, without_run
 
 _INSERT: Final = {
     # The server writes one part for the rows of many workers, and answers once they are written. A part for each insert
@@ -79,7 +79,7 @@ class ClickHouseSink:
         calls: dict[str, list[CallRecord]] = defaultdict(list)
         for record in records:
             if isinstance(record, CallRecord):
-                calls[record.call_id].append(record)
+                calls[record.call_id].append(without_run(record))
             else:
                 rows[f"{record_key(record)[0]}_versions"].append(_row(record, payloads.row_of(record)))
         with explaining(self.name):

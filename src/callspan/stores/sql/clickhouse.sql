@@ -54,7 +54,10 @@ CREATE TABLE IF NOT EXISTS reward_versions (
 ORDER BY (ifNull(session_id, ''), reward_id) SETTINGS ttl_only_drop_parts = 1;
 -- Hashes of the ids of erased sessions and calls, with the time.
 CREATE TABLE IF NOT EXISTS erased (id String, time_ns Int64) ENGINE = ReplacingMergeTree(time_ns) ORDER BY id;
-CREATE VIEW IF NOT EXISTS calls AS SELECT @names(calls), version FROM call_versions FINAL;
+-- Nothing is joined to runs here: the columns and the table that readers ask for are empty.
+CREATE VIEW IF NOT EXISTS calls AS
+SELECT @names(calls), CAST(NULL, 'Nullable(String)') AS owner, version FROM call_versions FINAL;
+CREATE VIEW IF NOT EXISTS run_ids AS SELECT '' AS id, '' AS session_id WHERE 1 = 0;
 CREATE VIEW IF NOT EXISTS contents AS SELECT owner, n, unhex(hash) AS hash, role, data, text, reasoning
   FROM content_versions FINAL;
 CREATE VIEW IF NOT EXISTS events AS SELECT @names(events) FROM event_versions FINAL;
