@@ -36,7 +36,7 @@ from callspan.records import (
 )
 from callspan.stores import CallFilter, find_store
 
-from .conftest import SECOND, START_NS, Deliver, Delivery, Records, raw, step
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, cells, clickhouse, raw, step
 
 LEVELS = ("full", "metadata", "off")
 """From least to most strict."""
@@ -252,6 +252,16 @@ def test_background_response_versions_are_one_call(store: Delivery, together: bo
 SAID = "the canary sings at dawn"
 
 
+def on_disk(url: str) -> str:
+    """What the tables of calls have after a merge, also in deleted rows."""
+    tables = ("content_versions", "call_contents", "call_versions")
+    with clickhouse(url) as client:
+        for table in tables:
+            client.command(f"OPTIMIZE TABLE {table} FINAL")
+        sql = "SELECT * FROM {} SETTINGS apply_deleted_mask = 0"
+        return str([client.query(sql.format(table)).result_rows for table in tables])
+
+
 @pytest.mark.clickhouse
 @pytest.mark.parametrize("strict_first", [True, False])
 @pytest.mark.parametrize("apart", [True, False])
@@ -265,7 +275,7 @@ def test_no_version_shows_more_than_the_strictest_in_clickhouse(
     for version in versions:
         store = deliver(clickhouse_url)
         if apart:
-            store.sink._versions_to_write = lambda given: [one for (one,) in given.values()]  # type: ignore[attr-defined]
+            store.sink._versions_to_write = lambda given, _: [one for (one,) in given.values()]  # type: ignore[attr-defined]
         store.write(version)
     reader = store.read()
     call = reader.call(begun.call_id)
@@ -273,8 +283,47 @@ def test_no_version_shows_more_than_the_strictest_in_clickhouse(
     assert [*reader.calls(CallFilter(text="canary"))] == []
     (imported,) = find_store(clickhouse_url).records()  # type: ignore[attr-defined]
     assert SAID.encode() not in encode(imported)
+    assert SAID not in str(cells(store, "SELECT * FROM content_versions"))
+    assert SAID not in on_disk(clickhouse_url)
     if not apart:
         assert call.outcome == "success", "the newer version's facts stay"
+
+
+@pytest.mark.clickhouse
+def test_replaced_contents_are_not_shown_before_they_are_deleted_in_clickhouse(
+    clickhouse_url: str, deliver: Deliver, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that was killed before it deletes them does so when the batch is delivered again."""
+    full = said(records, SAID, "s")
+    strict, store = replace(at_level(full, "metadata"), seen_ns=9), deliver(clickhouse_url)
+    store.write(full, replace(full, call_id="other"), said(records, "hello", "t"))
+    with monkeypatch.context() as killed, pytest.raises(OSError, match="killed"):
+        killed.setattr("callspan.stores.clickhouse.sink.delete_superseded", left_by_a_killed_writer)
+        store.write(strict)
+    assert SAID not in str(cells(store, "SELECT * FROM contents"))
+    store.write(strict)
+    assert bytes(store.read().call("other").request.body) == bytes(full.request.body), "another call refers to it"
+    store.write(replace(strict, call_id="other"))
+    assert SAID not in str(cells(store, "SELECT * FROM content_versions"))
+    assert SAID not in on_disk(clickhouse_url)
+
+
+def left_by_a_killed_writer(*_: object) -> None:
+    raise OSError("killed")
+
+
+@pytest.mark.clickhouse
+def test_contents_that_another_writer_deleted_are_written_again_in_clickhouse(
+    clickhouse_url: str, deliver: Deliver, records: Records
+) -> None:
+    full = said(records, "q", "s")
+    first, second = deliver(clickhouse_url), deliver(clickhouse_url)
+    first.write(full)
+    second.write(replace(at_level(full, "metadata"), seen_ns=9))
+    first.write(replace(full, call_id="d"))
+    assert bytes(first.read().call("d").request.body) == bytes(full.request.body)
+    first.write(replace(full, call_id="e"))
+    assert len(texts(clickhouse_url)) == 2
 
 
 @pytest.mark.clickhouse
@@ -383,7 +432,7 @@ def moved(records: Records) -> Iterator[tuple[CallRecord, CallRecord]]:
 
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("number", range(4))
-@pytest.mark.transactional("contents of replaced versions stay there until their owner is deleted")
+@pytest.mark.transactional("erases")
 def test_contents_are_deleted_with_their_owner(
     store: Delivery, url: str, records: Records, number: int, at_once: bool
 ) -> None:

@@ -23,7 +23,7 @@ from callspan.stores.schema import statements
 from callspan.stores.tables import bodies
 from callspan.stores.tables.clickhouse_views import ARITHMETIC
 from callspan.stores.tables.contents import ContentNumbers, NewContent, ranges_in
-from callspan.stores.tables.database import Database, Dialect, Values
+from callspan.stores.tables.database import NO_VALUES, Database, Dialect, Values, bound
 from callspan.stores.tables.facts import REFERENCES, Table
 from callspan.stores.tables.payloads import PreparedCall, owner_of
 from callspan.stores.tables.rows import Row
@@ -76,6 +76,9 @@ _SETTINGS: Final[Mapping[str, object]] = {
 """Settings by which queries mean what they mean in SQLite and Postgres, and by which they skip granules."""
 _CONTENTS_AT_ONCE: Final = 4_000
 """Fewer numbers than fit into a query of 256 KB."""
+_STORED_CONTENTS: Final = """
+SELECT owner, n, unhex(hash) AS hash, role, data, text, reasoning FROM content_versions FINAL WHERE {conditions}"""
+"""Contents that are current, so that the view, which looks for replaced ones, is not needed."""
 _BYTES: Final[dict[str, str | dict[str, str]]] = {"hash": "bytes", "data": "bytes"}
 """Columns that are read as bytes."""
 _REFERENCES: Final = """
@@ -92,7 +95,7 @@ CLICKHOUSE: Final = Dialect(
     contains="position(caseFoldUTF8({text}), {part}) > 0",
     in_sessions="c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})",
     has_message="""(c.call_id, c.version) IN (
-  WITH hit AS (SELECT t.owner AS owner, groupArray(t.n) AS numbers FROM contents t
+  WITH hit AS (SELECT t.owner AS owner, groupArray(t.n) AS numbers FROM content_versions t FINAL
     WHERE t.role IS NOT NULL AND {contains} GROUP BY t.owner)
   SELECT k.call_id, k.version FROM call_contents k JOIN hit ON hit.owner = k.owner
    WHERE k.owner IN (SELECT owner FROM hit) AND hasAny(arrayMap(r -> r.2, k.contents), hit.numbers))""",
@@ -195,7 +198,7 @@ class ClickHouseDatabase(Database):
             conditions = (
                 f"(owner = :{name} AND n IN ({', '.join(by_owner[owner])}))" for name, owner in owners.items()
             )
-            for row in self.rows(f"SELECT * FROM contents WHERE {' OR '.join(conditions)}", owners):
+            for row in self.rows(_STORED_CONTENTS.format(conditions=" OR ".join(conditions)), owners):
                 key = str(row["owner"]), cast("int", row["n"])
                 self._contents[key] = cast("bytes", row["hash"]), bodies.json_of(row, is_deflated=False)
 
@@ -210,6 +213,18 @@ class ClickHouseDatabase(Database):
     def finish(self, *, vacuum: bool = False) -> None:
         """Do nothing: the server reclaims the space."""
         del vacuum
+
+    def delete(self, table: str, condition: str, values: Values = NO_VALUES) -> None:
+        """Delete rows: from what is read at once, from the disk when the server merges their parts."""
+        self._command(f"DELETE FROM {table} WHERE {condition}", values)
+
+    def note_deletion(self) -> None:
+        """Let every writer know that contents are about to be deleted, see `deletions`."""
+        self._command("INSERT INTO content_deletions SELECT toUnixTimestamp64Nano(now64(9)), generateUUIDv4()")
+
+    def deletions(self) -> int:
+        """Return how often contents were deleted."""
+        return int(next(self.tuples("SELECT count() FROM content_deletions"))[0])
 
     def run_many(self, sql: str, rows: Iterable[Values]) -> NoReturn:
         """Raise NotImplementedError, as do all methods that change rows."""
@@ -241,13 +256,15 @@ class ClickHouseDatabase(Database):
         raise NotImplementedError
 
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
-        names = {match[1] for match in _PARAMETER.finditer(sql)}
-        parameters = {name: values[name] for name in names}
-        sql = _PARAMETER.sub(lambda match: _placeholder(match[1], parameters), sql)
-        hexadecimal = {name: value.hex() if isinstance(value, bytes) else value for name, value in parameters.items()}
-        result = self.connection.query(sql, hexadecimal, settings=dict(_SETTINGS), column_formats=_BYTES)
+        sql, parameters = _with_placeholders(sql, values)
+        result = self.connection.query(sql, parameters, settings=dict(_SETTINGS), column_formats=_BYTES)
         rows = (tuple(map(_cell, row)) for row in result.result_rows)
         return (dict(zip(result.column_names, row, strict=True)) for row in rows) if by_name else rows
+
+    def _command(self, sql: str, values: Values = NO_VALUES) -> None:
+        with self._explaining():
+            sql, parameters = _with_placeholders(sql, bound(values))
+            self.connection.command(sql, parameters)
 
     def _explaining(self) -> AbstractContextManager[None]:
         return explaining(self.name)
@@ -264,6 +281,13 @@ def _numbers(request: int | None, output: int | None, contents: object) -> Itera
 
 def _text(cell: object) -> str | None:
     return None if cell is None else str(cell)
+
+
+def _with_placeholders(sql: str, values: Mapping[str, object]) -> tuple[str, dict[str, object]]:
+    """Return a statement with the driver's placeholders, and the parameters that it names."""
+    parameters = {name: values[name] for name in {match[1] for match in _PARAMETER.finditer(sql)}}
+    sql = _PARAMETER.sub(lambda match: _placeholder(match[1], parameters), sql)
+    return sql, {name: value.hex() if isinstance(value, bytes) else value for name, value in parameters.items()}
 
 
 def _placeholder(name: str, values: Mapping[str, object]) -> str:

@@ -17,6 +17,7 @@ from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.settings import Content
 from callspan.spool.delivering import Rejected
 from callspan.stores.clickhouse.database import CODE, ClickHouseDatabase, explaining
+from callspan.stores.clickhouse.superseded import calls_with_several_versions, delete_superseded
 from callspan.stores.tables import bodies, payloads
 from callspan.stores.tables.bodies import Piece
 from callspan.stores.tables.call_rows import exact_call
@@ -62,8 +63,10 @@ class ClickHouseSink:
         self._database: ClickHouseDatabase | None = None
         self._price: Price = _as_it_is
         self._written = dict[_Content, None]()
-        """What this sink has inserted. An agent repeats its history in each call, within minutes; later the content may
-        have been deleted, or be in a part that expires sooner."""
+        """What this sink has inserted, until contents are deleted. An agent repeats its history in each call, within
+        minutes; later the content may be in a part that expires sooner."""
+        self._deletions = 0
+        """How often contents had been deleted when `_written` was checked last."""
 
     def price_with(self, price: Price) -> None:
         """Price calls that have several versions anew, see `Sink`."""
@@ -72,6 +75,7 @@ class ClickHouseSink:
     def open(self) -> None:
         """Connect and create the tables. Raises StoreError for another format, else the driver's errors."""
         self._database = ClickHouseDatabase.open(self._url, creates=True, retain_days=self._retain_days)
+        self._deletions = self._database.deletions()
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Write all records. Raises Rejected if one can never be stored, else the driver's errors."""
@@ -99,34 +103,57 @@ class ClickHouseSink:
         return cast("ClickHouseDatabase", self._database)
 
     def _write_calls(self, versions: Mapping[str, Sequence[CallRecord]]) -> None:
-        """Write calls, merged with their stored versions, after all that they refer to."""
-        records = list(self._versions_to_write(versions))
+        """Write calls, merged with their stored versions, after all that they refer to.
+
+        Then delete what only replaced versions refer to: also if nothing is written, because this may be the delivery
+        of a batch that was interrupted here.
+        """
+        sessions = {
+            call_id: {session_id for version in of_call if (session_id := version.place.session_id)}
+            for call_id, of_call in versions.items()
+        }
+        records = list(self._versions_to_write(versions, sessions))
         numbers: dict[str, HashNumbers] = defaultdict(HashNumbers)
-        calls, references, contents = [], [], dict[_Content, Mapping[str, object]]()
+        calls, references = [], []
+        pieces = dict[_Content, tuple[str, int, Piece, int]]()
         for record in records:
             call, start_ns = prepared(record), record.timing.start_ns
             new, row = numbers[call.owner].add(call)
             for number, piece in new:
                 key = call.owner, number, start_ns // _TEN_MINUTES_NS
-                if key not in self._written:
-                    contents[key] = _content_row(call.owner, number, piece, start_ns)
+                pieces[key] = call.owner, number, piece, start_ns
             common = {"call_id": record.call_id, "start_ns": start_ns, "version": _version(record)}
             references.append({**common, "owner": call.owner, **_references(row)})
             calls.append(_row(record, row) | common)
+        contents = [_content_row(*piece) for key, piece in pieces.items() if key not in self._written]
         for table, rows in (
-            ("content_versions", [*contents.values()]), ("call_contents", references), ("call_versions", calls),
+            ("content_versions", contents), ("call_contents", references), ("call_versions", calls),
         ):  # fmt: skip
             if rows:
                 self._insert(table, rows)
-        self._remember(contents)
+        if (deletions := self._connected.deletions()) != self._deletions:
+            # What was stored may be gone. Whoever deletes from now on sees that the calls of this batch refer to it.
+            self._written.clear()
+            if pieces:
+                self._insert("content_versions", [_content_row(*piece) for piece in pieces.values()])
+            self._deletions = deletions
+        self._remember(pieces)
+        if several := calls_with_several_versions(self._connected, sessions):
+            delete_superseded(self._connected, several)
 
-    def _versions_to_write(self, versions: Mapping[str, Sequence[CallRecord]]) -> Iterator[CallRecord]:
-        """Yield each call as it is to be stored; calls with a newer version in the store are left out."""
+    def _versions_to_write(
+        self, versions: Mapping[str, Sequence[CallRecord]], sessions: Mapping[str, set[str]]
+    ) -> Iterator[CallRecord]:
+        """Yield each call as it is to be stored; calls with a newer version in the store are left out.
+
+        Adds the stored session of each call to `sessions`.
+        """
         stored: dict[str, StoredCall] = {}
         for condition, parameters in in_batches([*versions], "call_id"):
             rows = self._connected.tuples(_STORED.format(condition), parameters)
             for call_id, part, seen_ns, session_id, level in rows:
                 stored[call_id] = StoredCall(part, seen_ns, session_id, level, None, None, None)
+                sessions[call_id].update(filter(None, [session_id]))
         for call_id, call_versions in versions.items():
             read_stored = partial(exact_call, self._connected, call_id)
             record = version_to_write(stored.get(call_id), call_versions, read_stored, self._price)

@@ -18,7 +18,7 @@ SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1;
 -- What each version of a call refers to in `contents`: [position, n, n] of each message, -1 is the system prompt.
 CREATE TABLE IF NOT EXISTS call_contents (
   owner String, call_id String, version UInt128, start_ns Int64, request Nullable(Int64), output Nullable(Int64),
-  contents Array(Tuple(Int64, Int64, Int64)) CODEC(ZSTD(3))
+  contents Array(Tuple(Int64, Int64, Int64)) CODEC(ZSTD(3)), INDEX by_version version TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(start_ns, 'UTC'))
 ORDER BY (owner, call_id, version) SETTINGS ttl_only_drop_parts = 1;
 -- Each content once per owner, `s:SESSION` or, outside of sessions, `c:CALL`; `n` is made of its hash, so that a writer
@@ -52,14 +52,22 @@ CREATE TABLE IF NOT EXISTS reward_versions (
   INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(ifNull(time_ns, 0), 'UTC'))
 ORDER BY (ifNull(session_id, ''), reward_id) SETTINGS ttl_only_drop_parts = 1;
+-- One row per deletion of contents: a writer that sees a new one no longer relies on what it has inserted before.
+CREATE TABLE IF NOT EXISTS content_deletions (time_ns Int64, id UUID) ENGINE = MergeTree ORDER BY time_ns;
 -- Hashes of the ids of erased sessions and calls, with the time.
 CREATE TABLE IF NOT EXISTS erased (id String, time_ns Int64) ENGINE = ReplacingMergeTree(time_ns) ORDER BY id;
 -- Nothing is joined to runs here: the columns and the table that readers ask for are empty.
 CREATE VIEW IF NOT EXISTS calls AS
 SELECT @names(calls), CAST(NULL, 'Nullable(String)') AS owner, version FROM call_versions FINAL;
 CREATE VIEW IF NOT EXISTS run_ids AS SELECT '' AS id, '' AS session_id WHERE 1 = 0;
+-- Without what a version refers to that a stricter one has replaced, until its writer has deleted that: a strict version
+-- has the level from bit 72 on.
 CREATE VIEW IF NOT EXISTS contents AS SELECT owner, n, unhex(hash) AS hash, role, data, text, reasoning
-  FROM content_versions FINAL;
+  FROM content_versions FINAL
+ WHERE (owner, n) NOT IN (
+   SELECT owner, arrayJoin(arrayConcat([ifNull(request, 0), ifNull(output, 0)], contents.2)) FROM call_contents
+    WHERE version < bitShiftLeft(toUInt128(1), 72)
+      AND call_id IN (SELECT call_id FROM call_contents WHERE version >= bitShiftLeft(toUInt128(1), 72)));
 CREATE VIEW IF NOT EXISTS events AS SELECT @names(events) FROM event_versions FINAL;
 CREATE VIEW IF NOT EXISTS messages AS SELECT @names(messages) FROM message_versions FINAL;
 CREATE VIEW IF NOT EXISTS call_messages AS
