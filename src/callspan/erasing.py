@@ -1,4 +1,4 @@
-"""Erasing: deletes selected records from SQLite, Postgres and the spool, and returns a receipt."""
+"""Erasing: deletes selected records from SQLite, Postgres, ClickHouse and the spool, and returns a receipt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from callspan.runtime.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import directory as spool_files
 from callspan.stores.base import DeletionScope, EmptyStoreError, StoreError
-from callspan.stores.protocol import SqlStore
+from callspan.stores.protocol import ReadableStore
 from callspan.stores.query.filters import SESSION_CONDITIONS, CallFilter
 from callspan.stores.query.reader import Reader
 from callspan.stores.spools import directories_for, findings_for
@@ -66,13 +66,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool
     erased_ns: int
     stores: list[ErasureCounts]
-    """SQLite and Postgres stores in the given order, then the spool if something remains there."""
+    """SQLite, Postgres and ClickHouse stores in the given order, then the spool if something remains there."""
     by_hand: dict[str, list[str]]
-    """Instructions for other stores, by name: the SQL for ClickHouse; empty if nothing can be deleted there."""
+    """Instructions for other stores, by name; empty if nothing can be deleted there."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether every SQLite and Postgres store is there, and nothing remains in them and the spool."""
+        """Whether every SQLite, Postgres and ClickHouse store is there, and nothing remains in them and the spool."""
         return all(counts.left is None for counts in self.stores)
 
 
@@ -86,7 +86,7 @@ def erase(
     dry_run: bool = False,
     vacuum: bool = False,
 ) -> Receipt:
-    """Delete records from SQLite and Postgres stores, after delivering to them what waits, also in running processes.
+    """Delete records from SQLite, Postgres and ClickHouse, after delivering what waits, also in running processes.
 
     Only the newest version of a record decides: a session that names another user by now stays, without this name.
     A session that matches the filter is deleted with all its records, a matching call by itself. If the filter has a
@@ -107,8 +107,8 @@ def erase(
             copies. It needs as much free space as the file has, and writers wait meanwhile.
 
     Raises:
-        SettingError: A URL is invalid, a filter needs a SQLite or Postgres store, or nothing selects records (an empty
-            list, for example).
+        SettingError: A URL is invalid, a filter needs a store that is read, or nothing selects records (an empty list,
+            for example).
 
     Example:
         >>> handle = callspan.instrument(stores="callspan.db")
@@ -126,20 +126,20 @@ def erase(
     named_ids = _ids(sessions), _ids(calls)
     _require_one_selection(selection, named_ids, older_than_ns)
     urls = split_urls(stores)
-    sql_stores, user = _sql_stores(urls, selection), _only_user(selection, named_ids)
-    failures = {store: error for url, store in sql_stores.items() if (error := _delivery_error(url, urls)) is not None}
+    deleting, user = _deleting_stores(urls, selection), _only_user(selection, named_ids)
+    failures = {store: error for url, store in deleting.items() if (error := _delivery_error(url, urls)) is not None}
     # The newest version of a record, which decides, may be one that no store has yet. Without it, only ids say what to
     # delete.
     ends, unsearched = _waiting(urls)
-    failures |= {store: error for url, store in sql_stores.items() if (error := _storing_error(url, ends)) is not None}
+    failures |= {store: error for url, store in deleting.items() if (error := _storing_error(url, ends)) is not None}
     is_named = selection == _EVERY and older_than_ns is None
     if failures and not is_named:
         ends = {}
     if older_than_ns is not None:
         scope, unsearched = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), None
     else:
-        scope = _select(sql_stores.values(), selection, named_ids, failures)._replace(user=user)
-        scope, error = _without_waiting(ends, scope, sql_stores.values(), dry_run=dry_run)
+        scope = _select(deleting.values(), selection, named_ids, failures)._replace(user=user)
+        scope, error = _without_waiting(ends, scope, deleting.values(), dry_run=dry_run)
         unsearched = error or unsearched
     # A store decides in the transaction of the deletion what is the user's: another process may just deliver.
     removed = scope if user is None else DeletionScope(user=user, erased_ns=scope.erased_ns)
@@ -147,11 +147,11 @@ def erase(
         _attempt(store, removed, failures.get(store), dry_run=dry_run, vacuum=vacuum)
         if is_named or store not in failures
         else ErasureCounts(store=store.name, left=failures[store])
-        for store in sql_stores.values()
+        for store in deleting.values()
     ]
     if unsearched is not None:
         erased.append(ErasureCounts(store=SPOOL, left=unsearched))
-    other_stores = [find_store(url) for url in urls if url not in sql_stores]
+    other_stores = [find_store(url) for url in urls if url not in deleting]
     by_hand = {store.name: store.deletion(scope) for store in other_stores}
     return Receipt(dry_run=dry_run, erased_ns=scope.erased_ns, stores=erased, by_hand=by_hand)
 
@@ -181,12 +181,12 @@ def _require_one_selection(
         raise SettingError("erase: older_than_ns cannot be combined with other conditions; use until_ns of the filter")
 
 
-def _sql_stores(urls: Sequence[str], selection: CallFilter) -> dict[str, SqlStore]:
-    """Return the SQLite and Postgres stores by URL. Raises SettingError if a filter needs one and no store is one."""
-    stores = {url: store for url, store in readable(urls).items() if isinstance(store, SqlStore)}
+def _deleting_stores(urls: Sequence[str], selection: CallFilter) -> dict[str, ReadableStore]:
+    """Return the stores that are read, by URL. Raises SettingError if a filter needs one and no store is one."""
+    stores = readable(urls)
     if not stores and selection != _EVERY:
         names = ", ".join(find_store(url).name for url in urls)
-        raise SettingError(f"a filter needs a SQLite or Postgres store, not {names}: name ids instead")
+        raise SettingError(f"a filter needs a SQLite, Postgres or ClickHouse store, not {names}: name ids instead")
     return stores
 
 
@@ -222,7 +222,7 @@ def _waiting(urls: Sequence[str]) -> tuple[dict[Path, int], str | None]:
 
 
 def _without_waiting(
-    ends: Mapping[Path, int], scope: DeletionScope, stores: Collection[SqlStore], *, dry_run: bool
+    ends: Mapping[Path, int], scope: DeletionScope, stores: Collection[ReadableStore], *, dry_run: bool
 ) -> tuple[DeletionScope, str | None]:
     """Overwrite the waiting records of a scope; return it with their sessions and calls, and why some remain, if any.
 
@@ -239,7 +239,7 @@ def _without_waiting(
     return erasure.scope, None
 
 
-def _stored(stores: Iterable[SqlStore], kind: str, ids: Collection[str]) -> Iterator[Record]:
+def _stored(stores: Iterable[ReadableStore], kind: str, ids: Collection[str]) -> Iterator[Record]:
     """Yield the records of a kind with these ids from all stores."""
     for store in stores:
         with suppress(EmptyStoreError), closing(store.reader()) as reader:
@@ -247,10 +247,10 @@ def _stored(stores: Iterable[SqlStore], kind: str, ids: Collection[str]) -> Iter
 
 
 def _select(
-    stores: Collection[SqlStore],
+    stores: Collection[ReadableStore],
     selection: CallFilter,
     named_ids: Sequence[frozenset[str] | None],
-    failures: dict[SqlStore, str],
+    failures: dict[ReadableStore, str],
 ) -> DeletionScope:
     """Return the records to erase; add the errors of unreadable stores to `failures`."""
     sessions, calls = (ids or frozenset() for ids in named_ids)
@@ -279,7 +279,9 @@ def _only_user(selection: CallFilter, named_ids: Iterable[frozenset[str] | None]
 
 
 def _in_each(
-    readers: Mapping[SqlStore, Reader], read_ids: Callable[[Reader], Iterable[str]], failures: dict[SqlStore, str]
+    readers: Mapping[ReadableStore, Reader],
+    read_ids: Callable[[Reader], Iterable[str]],
+    failures: dict[ReadableStore, str],
 ) -> set[str]:
     """Return the results from all stores."""
     ids = set[str]()
@@ -306,7 +308,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _attempt(
-    store: SqlStore, scope: DeletionScope, failure: str | None, *, dry_run: bool, vacuum: bool
+    store: ReadableStore, scope: DeletionScope, failure: str | None, *, dry_run: bool, vacuum: bool
 ) -> ErasureCounts:
     """Erase the records of a scope from a store, or count them."""
     try:

@@ -34,8 +34,8 @@ from callspan.stores.tables.scores import Kind, definitions
 __all__ = [
     "RULES", "SECOND", "START_NS", "Deliver", "Delivery", "Joints", "Kind", "PostgresServer", "Records",
     "RetentionTimes", "TcpProxy", "agrees", "at_level", "cells", "clickhouse", "definitions", "event", "joints_of",
-    "left", "mentions_of", "message", "new_schema", "pooled", "raw", "recorded", "registry", "reward", "run", "run_id",
-    "step",
+    "left", "mentions_of", "message", "new_schema", "on_disk", "pooled", "raw", "recorded", "registry", "reward", "run",
+    "run_id", "step",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)
@@ -108,6 +108,18 @@ def client_of(url: str) -> Any:
 
 def clickhouse(url: str) -> Any:
     return closing(client_of(url))
+
+
+def on_disk(url: str) -> str:
+    """All rows of ClickHouse's tables after a merge, also those that are only marked as deleted."""
+    with clickhouse(url) as client:
+        sql = "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree'"
+        tables = [name for (name,) in client.query(sql).result_rows]
+        for table in tables:
+            client.command(f"OPTIMIZE TABLE {table} FINAL")
+        return str(
+            [client.query(f"SELECT * FROM {table} SETTINGS apply_deleted_mask = 0").result_rows for table in tables]
+        )
 
 
 def recorded(records: Records) -> list[Record]:

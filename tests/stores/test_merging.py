@@ -36,7 +36,7 @@ from callspan.records import (
 )
 from callspan.stores import CallFilter, find_store
 
-from .conftest import SECOND, START_NS, Deliver, Delivery, Records, cells, clickhouse, raw, step
+from .conftest import SECOND, START_NS, Deliver, Delivery, Records, cells, on_disk, raw, step
 
 LEVELS = ("full", "metadata", "off")
 """From least to most strict."""
@@ -252,16 +252,6 @@ def test_background_response_versions_are_one_call(store: Delivery, together: bo
 SAID = "the canary sings at dawn"
 
 
-def on_disk(url: str) -> str:
-    """What the tables of calls have after a merge, also in deleted rows."""
-    tables = ("content_versions", "call_contents", "call_versions")
-    with clickhouse(url) as client:
-        for table in tables:
-            client.command(f"OPTIMIZE TABLE {table} FINAL")
-        sql = "SELECT * FROM {} SETTINGS apply_deleted_mask = 0"
-        return str([client.query(sql.format(table)).result_rows for table in tables])
-
-
 @pytest.mark.clickhouse
 @pytest.mark.parametrize("strict_first", [True, False])
 @pytest.mark.parametrize("apart", [True, False])
@@ -432,7 +422,6 @@ def moved(records: Records) -> Iterator[tuple[CallRecord, CallRecord]]:
 
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("number", range(4))
-@pytest.mark.transactional("erases")
 def test_contents_are_deleted_with_their_owner(
     store: Delivery, url: str, records: Records, number: int, at_once: bool
 ) -> None:

@@ -54,8 +54,6 @@ from callspan.stores import CallFilter, Reader, find_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, event, left, message, reward, step
 
-pytestmark = pytest.mark.transactional("deletes")
-
 EXAMPLES = count(1)
 """Examples share a store: each has ids and users of its own."""
 HERS, OTHER = "visitor", "other"

@@ -20,7 +20,7 @@ from callspan.cli.values import MOMENT
 from callspan.erasing import ErasureCounts, Receipt
 from callspan.formatting import plural
 from callspan.records import CallRecord
-from callspan.stores import CallFilter, Reader, SqlStore, find_store, id_of, split_urls
+from callspan.stores import CallFilter, ReadableStore, Reader, SqlStore, find_store, id_of, split_urls
 
 _Kind: TypeAlias = Literal["session", "call"]
 _EPILOG: Final = """\
@@ -58,7 +58,7 @@ def delete_command(
 ) -> None:
     """Erase sessions and calls from SQLite, Postgres and the records that wait.
 
-    Filters of calls (--model, --failed, ...) erase only calls. For other stores it prints the statements to run.
+    Filters of calls (--model, --failed, ...) erase only calls. For other stores it prints what to do by hand.
     --vacuum alone deletes nothing, but rewrites the files.
     Exit code 1 if records remain, or no store has a given id.
     """
@@ -103,7 +103,7 @@ def _full_ids(context: CommandContext, kind: _Kind, ids: Sequence[str]) -> list[
     """
     is_cut_by_ident = {ident.rstrip(CUT): ident.endswith(CUT) for ident in ids}
     full_ids: dict[str, str] = {}
-    urls = [url for url in split_urls(context.store) if isinstance(find_store(url), SqlStore)]
+    urls = [url for url in split_urls(context.store) if isinstance(find_store(url), ReadableStore)]
     for url in urls:
         if unresolved := [ident for ident in is_cut_by_ident if ident not in full_ids]:
             with CommandContext(url, json=context.json).reader() as reader:

@@ -28,7 +28,7 @@ from callspan.stores.base import (
     start_of,
     step_of,
 )
-from callspan.stores.protocol import FileStore, ServerStore, Sink, SqlStore, Store
+from callspan.stores.protocol import FileStore, ReadableStore, ServerStore, Sink, SqlStore, Store
 from callspan.stores.query.aggregates import exact_sum, is_error, known_sum
 from callspan.stores.query.fact_rows import LISTED, as_row, call_facts, session_facts, timestep_facts
 from callspan.stores.query.filters import SCORE_FIELDS, CallFilter, conditions_on_calls
@@ -64,6 +64,7 @@ __all__ = [
     "Labels",
     "NewMessages",
     "Order",
+    "ReadableStore",
     "Reader",
     "Record",
     "Rejected",

@@ -265,9 +265,18 @@ class ReadableStore(Store):
         """Open the store for reading. Raises as `database`."""
         return Reader(self.database())
 
+    def remove(
+        self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False
+    ) -> tuple[Mapping[str, int], str | None]:
+        """Delete the records of a scope; `vacuum` rewrites a SQLite file. Raises like `database`.
+
+        Return the number of records by table, and the reason why deleted bytes may still be on disk, if any.
+        """
+        raise NotImplementedError
+
 
 class SqlStore(ReadableStore):
-    """A store that writes in transactions, and that records can be deleted from: SQLite and Postgres."""
+    """A store that writes in transactions, and deletes what is too old: SQLite and Postgres."""
 
     def sink(self) -> SqlSink:
         """Return the sink, unopened. Raises SettingError without its driver."""

@@ -1,4 +1,7 @@
-"""Removal: deletes records from SQLite and Postgres, by id or by age, with their contents."""
+"""Removal: deletes records from SQLite and Postgres, by id or by age, with their contents.
+
+What a deletion selects is the same in ClickHouse; `callspan.stores.clickhouse.removal` deletes it there.
+"""
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
@@ -20,7 +23,7 @@ from callspan.stores.runs import Runs, anonymous
 from callspan.stores.tables.call_rows import keyed_records
 from callspan.stores.tables.contents import trim
 from callspan.stores.tables.database import NO_VALUES, Database, Values, in_batches, items
-from callspan.stores.tables.erased import TARGET, Refused, as_number, digest_of_id, digests, forget, of_user, remember
+from callspan.stores.tables.erased import TARGET, Refused, as_number, digest_of_id, digests, of_user
 from callspan.stores.tables.facts import (
     CALL_IDS,
     CALLS,
@@ -37,7 +40,7 @@ from callspan.stores.tables.facts import (
 from callspan.stores.tables.payloads import owner_of, row_of
 from callspan.stores.tables.score_tables import refresh, scored, scored_by
 
-_SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
+SESSIONS_AT_ONCE, CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
 """Limits per transaction: sessions and calls to delete, rows to delete contents from."""
 _GONE: Final = ("gone_sessions", "gone_calls")
 """Temporary tables with the ids of the current transaction: to delete the records, or only their contents."""
@@ -56,12 +59,12 @@ _REWARDS: Final = f"""{_SESSION} OR {_CALL}
 _TARGETS: Final = f"""SELECT timestep_id FROM timesteps WHERE {_SESSION}
 UNION SELECT event_id FROM events WHERE {_SESSION} OR {_CALL}"""
 """Timesteps and events, the other targets of rewards."""
-_REMEMBERED: Final = (
+REMEMBERED: Final = (
     ("session", "SELECT id FROM gone_sessions"), ("call", "SELECT id FROM gone_calls"), ("call", _OTHER_IDS),
     (TARGET, _TARGETS),
 )  # fmt: skip
 """Queries for the ids that late records may name, with their kinds."""
-_CONDITIONS: Final = {
+CONDITIONS: Final = {
     "rewards": _REWARDS,
     "events": f"{_SESSION} OR {_CALL}",
     "messages": f"{_SESSION} OR {_CALL}",
@@ -70,11 +73,11 @@ _CONDITIONS: Final = {
     "sessions": _SESSION,
 }
 """Conditions by table. Sessions and calls go last, so that an interrupted deletion finds the rest by them."""
-_VERSIONED: Final = {SESSIONS: _SESSION, CALLS: _CALL, TIMESTEPS: _SESSION}
+VERSIONED: Final = {SESSIONS: _SESSION, CALLS: _CALL, TIMESTEPS: _SESSION}
 """Conditions on records with several versions."""
 _WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
 """Tables that have a user only in the metadata of their rows, in the order of deletion."""
-_IS_USER: Final = r"(user_id = :user OR (user_id >= '[' AND user_id < '\' AND {has}))"
+_IS_USER: Final = "(user_id = :user OR (user_id >= '[' AND user_id < ']' AND {has}))"
 """Whether a session or call is the user's; the label of a list of users is its JSON."""
 _ALSO_OF_USER: Final = (
     f" UNION SELECT session_id FROM sessions WHERE {_IS_USER} AND coalesce(start_ns, seen_ns) < :erased"
@@ -140,8 +143,8 @@ _NAMED_RUNS: Final = " UNION SELECT r.session_id FROM run_ids r WHERE r.id IN ({
 _REDUCED_SESSIONS: Final = f"SELECT DISTINCT session_id FROM calls WHERE {_CALL} AND session_id IS NOT NULL"
 """Sessions that remain but lose calls."""
 _NEXT: Final = (
-    f"{{}} AND s.session_id > :after ORDER BY s.session_id LIMIT {_CALLS_AT_ONCE}",
-    f"{{}} AND c.call_id > :after ORDER BY c.call_id LIMIT {_CALLS_AT_ONCE}",
+    f"{{}} AND s.session_id > :after ORDER BY s.session_id LIMIT {CALLS_AT_ONCE}",
+    f"{{}} AND c.call_id > :after ORDER BY c.call_id LIMIT {CALLS_AT_ONCE}",
 )
 """Queries for the ids of the next old sessions and calls behind the id `:after`."""
 _TO_REDUCE: Final = """
@@ -173,7 +176,7 @@ class _OldRecords(NamedTuple):
     values: Values
 
 
-class _Selection(NamedTuple):
+class Selection(NamedTuple):
     """The records to delete."""
 
     sessions: str
@@ -199,20 +202,29 @@ def remove(
 
     Return the number of records by table, and the reason why deleted bytes may still be on disk, if any.
     """
-    if scope.older_than_ns is not None:
-        selection = _old_selection(database, scope.older_than_ns, scope.older_than_ns)
-    else:
-        selection = _scope_selection(database, scope)
+    selection = selection_of(database, scope)
     if dry_run:
         return _counted(database, selection), None
     with database.transaction(exclusive=True):
-        remember(database, dict.fromkeys(digests(scope), scope.erased_ns))
-        forget(database, [of_user("session", ident) for ident in scope.sessions])
-        forget(database, [of_user("call", ident) for ident in scope.calls])
+        remember_scope(database, scope)
     counts = sum(_deleted(database, selection), Counter[str]())
     if scope.user is not None:
         _delete_names(database, scope.user, scope.erased_ns)
     return counts, database.finish(vacuum=vacuum)
+
+
+def selection_of(database: Database, scope: DeletionScope) -> Selection:
+    """Return the records of a scope."""
+    if scope.older_than_ns is not None:
+        return _old_selection(database, scope.older_than_ns, scope.older_than_ns)
+    return _scope_selection(database, scope)
+
+
+def remember_scope(database: Database, scope: DeletionScope) -> None:
+    """Remember the ids of a scope, before anything is deleted."""
+    database.remember(dict.fromkeys(digests(scope), scope.erased_ns))
+    database.forget([of_user("session", ident) for ident in scope.sessions])
+    database.forget([of_user("call", ident) for ident in scope.calls])
 
 
 def remove_refused(database: Database, refused: Iterable[Refused]) -> None:
@@ -220,15 +232,21 @@ def remove_refused(database: Database, refused: Iterable[Refused]) -> None:
 
     Nothing that began after the erasure is deleted.
     """
-    erasures = defaultdict[tuple[int, bool], list[Refused]](list)
-    for record in refused:
-        erasures[record.erased_ns, record.is_for_user].append(record)
-    numbers = [_deleted(database, _refused_selection(database, records)) for records in erasures.values()]
+    numbers = [_deleted(database, selection) for selection in refused_selections(database, refused)]
     if sum(chain.from_iterable(numbers), Counter[str]()).total():
         database.finish()
 
 
-def _refused_selection(database: Database, refused: Sequence[Refused]) -> _Selection:
+def refused_selections(database: Database, refused: Iterable[Refused]) -> Iterator[Selection]:
+    """Yield the stored records of refused ones, those of each erasure by themselves."""
+    erasures = defaultdict[tuple[int, bool], list[Refused]](list)
+    for record in refused:
+        erasures[record.erased_ns, record.is_for_user].append(record)
+    for records in erasures.values():
+        yield _refused_selection(database, records)
+
+
+def _refused_selection(database: Database, refused: Sequence[Refused]) -> Selection:
     """Return the stored records of those that one erasure covers."""
     ids = {name: [record.ident for record in refused if _REFUSED[record.kind] == name] for name in _REFUSED.values()}
     sessions, calls, targets = (database.dialect.items.replace(":items", name) for name in ids)
@@ -247,7 +265,7 @@ def _refused_selection(database: Database, refused: Sequence[Refused]) -> _Selec
     }
     values = {name[1:]: items(of_kind)["items"] for name, of_kind in ids.items()}
     first = refused[0]
-    return _Selection(
+    return Selection(
         "SELECT session_id FROM sessions WHERE 1 = 0",
         f"SELECT call_id FROM calls WHERE ({named}) AND start_ns < :erased",
         conditions,
@@ -258,7 +276,7 @@ def _refused_selection(database: Database, refused: Sequence[Refused]) -> _Selec
     )
 
 
-def _scope_selection(database: Database, scope: DeletionScope) -> _Selection:
+def _scope_selection(database: Database, scope: DeletionScope) -> Selection:
     """Return the records of a scope of ids and a user."""
     has = database.dialect.has.format(at="metadata, 'user_id'", value=":user")
     unions = ("", "") if scope.user is None else tuple(union.format(has=has) for union in _ALSO_OF_USER)
@@ -270,7 +288,7 @@ def _scope_selection(database: Database, scope: DeletionScope) -> _Selection:
     values = {"user": scope.user, "erased": scope.erased_ns}
     # Not in a temporary table: behind a pooler, the next transaction may not see it.
     named_ids = {*map(clean, scope.sessions)}, {*map(clean, scope.calls)}
-    return _Selection(sessions, calls, conditions, values, named_ids, scope.erased_ns, scope.user is not None)
+    return Selection(sessions, calls, conditions, values, named_ids, scope.erased_ns, scope.user is not None)
 
 
 def _of_user(database: Database) -> dict[Table, str]:
@@ -282,12 +300,10 @@ def _of_user(database: Database) -> dict[Table, str]:
     return conditions | {REWARDS: " OR ".join(conditions[table] for table in (REWARDS, EVENTS, TIMESTEPS))}
 
 
-def _old_selection(
-    database: Database, before_ns: int, quiet_ns: int, waiting_ids: Set[str] = frozenset()
-) -> _Selection:
+def _old_selection(database: Database, before_ns: int, quiet_ns: int, waiting_ids: Set[str] = frozenset()) -> Selection:
     """Return the records from before a time."""
     old = _old_records(database, before_ns, quiet_ns, waiting_ids)
-    return _Selection(f"{old.sessions} ORDER BY {_ENDED}", old.calls, old.others, old.values, (set(), set()))
+    return Selection(f"{old.sessions} ORDER BY {_ENDED}", old.calls, old.others, old.values, (set(), set()))
 
 
 def _old_records(database: Database, before_ns: int, quiet_ns: int, waiting_ids: Set[str]) -> _OldRecords:
@@ -307,7 +323,7 @@ def _old_records(database: Database, before_ns: int, quiet_ns: int, waiting_ids:
     )
 
 
-def _counted(database: Database, selection: _Selection) -> Counter[str]:
+def _counted(database: Database, selection: Selection) -> Counter[str]:
     """Return the number of selected records by table."""
     counts = Counter[str]()
     with database.transaction(exclusive=True):
@@ -316,14 +332,14 @@ def _counted(database: Database, selection: _Selection) -> Counter[str]:
         _choose_calls(database, selection)
         database.run(f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} ON CONFLICT DO NOTHING")
         for table in TABLES.values():
-            where = f"({_CONDITIONS[table.name]}) OR ({selection.conditions.get(table, '1 = 0')})"
+            where = f"({CONDITIONS[table.name]}) OR ({selection.conditions.get(table, '1 = 0')})"
             counts[table.name] = next(
                 database.tuples(f"SELECT count(*) FROM {table.name} WHERE {where}", selection.values)
             )[0]
     return counts
 
 
-def _deleted(database: Database, selection: _Selection) -> Iterator[Counter[str]]:
+def _deleted(database: Database, selection: Selection) -> Iterator[Counter[str]]:
     """Delete the selected records in several transactions; yield the counts of each."""
     for delete in (_delete_sessions, _delete_calls, _delete_others):
         has_more = True
@@ -334,21 +350,21 @@ def _deleted(database: Database, selection: _Selection) -> Iterator[Counter[str]
             yield counts or Counter()
 
 
-def _delete_sessions(database: Database, selection: _Selection) -> Counter[str] | None:
+def _delete_sessions(database: Database, selection: Selection) -> Counter[str] | None:
     """Delete a batch of sessions, each together with the last of its calls; return the counts, None if none is left."""
     _temporary(database)
-    if not _choose_sessions(database, selection, _SESSIONS_AT_ONCE):
+    if not _choose_sessions(database, selection, SESSIONS_AT_ONCE):
         return None
-    sql = f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} LIMIT {_CALLS_AT_ONCE}"
-    if database.run(sql) >= _CALLS_AT_ONCE:
+    sql = f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} LIMIT {CALLS_AT_ONCE}"
+    if database.run(sql) >= CALLS_AT_ONCE:
         database.run("DELETE FROM gone_sessions")
     return _delete_chosen(database, selection)
 
 
-def _delete_calls(database: Database, selection: _Selection) -> Counter[str] | None:
+def _delete_calls(database: Database, selection: Selection) -> Counter[str] | None:
     """Delete a batch of calls; return the counts, None if none is left."""
     _temporary(database)
-    if not _choose_calls(database, selection, _CALLS_AT_ONCE):
+    if not _choose_calls(database, selection, CALLS_AT_ONCE):
         return None
     session_ids = [str(row[0]) for row in database.tuples(_REDUCED_SESSIONS)]
     counts = _delete_chosen(database, selection)
@@ -357,19 +373,19 @@ def _delete_calls(database: Database, selection: _Selection) -> Counter[str] | N
     return counts
 
 
-def _delete_chosen(database: Database, selection: _Selection) -> Counter[str]:
+def _delete_chosen(database: Database, selection: Selection) -> Counter[str]:
     """Delete the records of the ids in the temporary tables."""
     if selection.erased_ns is not None:
-        erased = {digest_of_id(kind, str(row[0])) for kind, sql in _REMEMBERED for row in database.tuples(sql)}
-        remember(database, dict.fromkeys(erased, selection.erased_ns))
-        _remember_orders(database, _VERSIONED, is_for_user=selection.is_for_user)
-    changed = scored(database, _CONDITIONS["rewards"], _CONDITIONS["events"])
+        erased = {digest_of_id(kind, str(row[0])) for kind, sql in REMEMBERED for row in database.tuples(sql)}
+        database.remember(dict.fromkeys(erased, selection.erased_ns))
+        remember_orders(database, VERSIONED, is_for_user=selection.is_for_user)
+    changed = scored(database, CONDITIONS["rewards"], CONDITIONS["events"])
     owners, runs = (
         [str(row[0]) for row in database.tuples(_IN_RUNS.format(column, condition))]
         for column, condition in (("owner", "owner IS NOT NULL"), ("session_id", "inferred"))
     )
     counts = Counter(
-        {table: database.run(f"DELETE FROM {table} WHERE {condition}") for table, condition in _CONDITIONS.items()}
+        {table: database.run(f"DELETE FROM {table} WHERE {condition}") for table, condition in CONDITIONS.items()}
     )
     refresh(database, changed)
     for sql in (*_CONTENTS, _JOINTS):
@@ -393,7 +409,7 @@ def _is_gone(database: Database, owner: str) -> bool:
     return next(database.tuples("SELECT 1 FROM gone_calls WHERE id = :id", {"id": owner[2:]}), None) is not None
 
 
-def _remember_orders(
+def remember_orders(
     database: Database, conditions: Mapping[Table, str], values: Values = NO_VALUES, *, is_for_user: bool
 ) -> None:
     """Remember the order of the versions that decide that these records are the user's.
@@ -409,9 +425,9 @@ def _remember_orders(
             later_ns = (seen_ns or 0) + (table is CALLS)
             orders[of_user(table.kind, str(key))] = as_number(order_key(part or "ended", later_ns))
     if is_for_user:
-        remember(database, orders)
+        database.remember(orders)
     else:
-        forget(database, orders)
+        database.forget(orders)
 
 
 def _delete_names(database: Database, user: str, erased_ns: int) -> None:
@@ -432,17 +448,17 @@ def _delete_names(database: Database, user: str, erased_ns: int) -> None:
         last_key = rows[-1][0] if rows else None
 
 
-def _delete_others(database: Database, selection: _Selection) -> Counter[str] | None:
+def _delete_others(database: Database, selection: Selection) -> Counter[str] | None:
     """Delete a batch of other records from the first table that has any; return its count, None if none is left."""
     for table, condition in selection.conditions.items():
-        sql = f"SELECT {table.key} FROM {table.name} WHERE {condition} LIMIT {_CALLS_AT_ONCE}"
+        sql = f"SELECT {table.key} FROM {table.name} WHERE {condition} LIMIT {CALLS_AT_ONCE}"
         keys = [str(row[0]) for row in database.tuples(sql, selection.values)]
         if selection.erased_ns is not None and table in (EVENTS, TIMESTEPS):
-            remember(database, {digest_of_id(TARGET, key): selection.erased_ns for key in keys})
+            database.remember({digest_of_id(TARGET, key): selection.erased_ns for key in keys})
         changed = scored_by(database, keys)
         for batch_condition, parameters in in_batches(keys, table.key):
             if selection.erased_ns is not None and table is TIMESTEPS:
-                _remember_orders(database, {table: batch_condition}, parameters, is_for_user=selection.is_for_user)
+                remember_orders(database, {table: batch_condition}, parameters, is_for_user=selection.is_for_user)
             database.run(f"DELETE FROM {table.name} WHERE {batch_condition}", parameters)
         refresh(database, changed)
         if keys:
@@ -450,12 +466,12 @@ def _delete_others(database: Database, selection: _Selection) -> Counter[str] | 
     return None
 
 
-def _choose_sessions(database: Database, selection: _Selection, max_number: int | None = None) -> int:
+def _choose_sessions(database: Database, selection: Selection, max_number: int | None = None) -> int:
     """Choose selected sessions, at most `max_number`; return their number."""
     return _choose(database, "gone_sessions", selection.sessions, selection.values, selection.named_ids[0], max_number)
 
 
-def _choose_calls(database: Database, selection: _Selection, max_number: int | None = None) -> int:
+def _choose_calls(database: Database, selection: Selection, max_number: int | None = None) -> int:
     """Choose selected calls, at most `max_number`; return their number."""
     return _choose(database, "gone_calls", selection.calls, selection.values, selection.named_ids[1], max_number)
 
@@ -501,7 +517,7 @@ def _reduced(database: Database, times: RetentionTimes) -> Iterator[int]:
     if times.content_before_ns is None:
         return
     old = _old_records(database, times.content_before_ns, times.quiet_ns, times.waiting_ids)
-    conditions = {table: _CONDITIONS[table.name] for table in TABLES.values()}
+    conditions = {table: CONDITIONS[table.name] for table in TABLES.values()}
     for name, query, of_old in zip(_GONE, _NEXT, (old.sessions, old.calls), strict=True):
         last_id = ""
         while ids := [str(row[0]) for row in database.tuples(query.format(of_old), {**old.values, "after": last_id})]:

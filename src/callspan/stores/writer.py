@@ -25,7 +25,7 @@ from callspan.stores.runs import Runs
 from callspan.stores.tables.call_rows import exact_call, record_of
 from callspan.stores.tables.contents import NewContent, StoredCall, release, stored_calls, version_to_write
 from callspan.stores.tables.database import Database, in_batches
-from callspan.stores.tables.erased import LateRecords, digests_of, forget, remember
+from callspan.stores.tables.erased import LateRecords, digests_of
 from callspan.stores.tables.facts import CALLS, OWNER, TABLES, Table
 from callspan.stores.tables.payloads import PreparedCall, prepared, row_of, without_run
 from callspan.stores.tables.rows import Row
@@ -66,14 +66,14 @@ class SqlSink:
         database = cast("Database", self._database)
         try:
             with database.delivery(records):
-                late = _late(database, records)
+                late = late_records(database, records)
                 if not late.refused:
                     _write(database, late.accepted, self._price, self._reader)
             if late.refused:
                 # It is remembered by now, so that no other process stores what is deleted.
                 remove_refused(database, late.refused)
                 with database.delivery(records):
-                    late = _late(database, records)
+                    late = late_records(database, records)
                     _write(database, late.accepted, self._price, self._reader)
         except database.rejects as error:
             raise Rejected(error_text(error)) from error
@@ -169,11 +169,11 @@ def _replace(database: Database, table: Table, stored_keys: Sequence[str], rows:
     database.insert(table, sorted(rows, key=itemgetter(table.key)))
 
 
-def _late(database: Database, records: Sequence[Record]) -> LateRecords:
-    """Return the records that do not belong to an erased id; remember the ids of the others."""
+def late_records(database: Database, records: Sequence[Record]) -> LateRecords:
+    """Return the records of a delivery without the erased ones; remember the ids of these."""
     late = LateRecords(records, _erased_of(database, records), partial(_stored, database))
-    remember(database, late.remembered)
-    forget(database, late.forgotten)
+    database.remember(late.remembered)
+    database.forget(late.forgotten)
     return late
 
 

@@ -79,7 +79,11 @@ _CONTENTS_AT_ONCE: Final = 4_000
 _STORED_CONTENTS: Final = """
 SELECT owner, n, unhex(hash) AS hash, role, data, text, reasoning FROM content_versions FINAL WHERE {conditions}"""
 """Contents that are current, so that the view, which looks for replaced ones, is not needed."""
-_BYTES: Final[dict[str, str | dict[str, str]]] = {"hash": "bytes", "data": "bytes"}
+_HASHES_AT_ONCE: Final = 5_000
+_REMEMBER: Final = """INSERT INTO erased_ids SELECT unhex(pair.1), pair.2
+  FROM (SELECT arrayJoin(JSONExtract(:pairs, 'Array(Tuple(String, Int64))')) AS pair)"""
+_FORGOTTEN: Final = "hex(id) IN (SELECT upper(arrayJoin(JSONExtract(:hashes, 'Array(String)'))))"
+_BYTES: Final[dict[str, str | dict[str, str]]] = {"hash": "bytes", "data": "bytes", "id": "bytes"}
 """Columns that are read as bytes."""
 _REFERENCES: Final = """
 SELECT owner, call_id, version, request, output, contents FROM call_contents
@@ -217,6 +221,29 @@ class ClickHouseDatabase(Database):
     def delete(self, table: str, condition: str, values: Values = NO_VALUES) -> None:
         """Delete rows: from what is read at once, from the disk when the server merges their parts."""
         self._command(f"DELETE FROM {table} WHERE {condition}", values)
+
+    def update(self, table: str, cells: Values, keys: Values) -> None:
+        """Change the cells of the rows with these keys, at once and on the disk."""
+        sets, where = (
+            ", ".join(f"{name} = :{name}" for name in cells),
+            " AND ".join(f"{name} = :{name}" for name in keys),
+        )
+        self._command(f"ALTER TABLE {table} UPDATE {sets} WHERE {where} SETTINGS mutations_sync = 2", {**cells, **keys})
+
+    def remember(self, erased_ns: Mapping[bytes, int]) -> None:
+        """Store hashes of erased ids, with the Unix times of the decisions; the latest of a hash stays."""
+        pairs = [(digest.hex(), time_ns) for digest, time_ns in sorted(erased_ns.items())]
+        for start in range(0, len(pairs), _HASHES_AT_ONCE):
+            values = {"pairs": msgspec.json.encode(pairs[start : start + _HASHES_AT_ONCE]).decode()}
+            self._command(_REMEMBER, values)
+
+    def forget(self, hashes: Iterable[bytes]) -> None:
+        """Delete hashes of erased ids."""
+        ordered = sorted(digest.hex() for digest in hashes)
+        for start in range(0, len(ordered), _HASHES_AT_ONCE):
+            values = {"hashes": msgspec.json.encode(ordered[start : start + _HASHES_AT_ONCE]).decode()}
+            if next(self.tuples(f"SELECT 1 FROM erased_ids WHERE {_FORGOTTEN} LIMIT 1", values), None) is not None:
+                self.delete("erased_ids", _FORGOTTEN, values)
 
     def note_deletion(self) -> None:
         """Let every writer know that contents are about to be deleted, see `deletions`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias, cast
@@ -17,6 +17,7 @@ from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.settings import Content
 from callspan.spool.delivering import Rejected
 from callspan.stores.clickhouse.database import CODE, ClickHouseDatabase, explaining
+from callspan.stores.clickhouse.removal import remove_refused
 from callspan.stores.clickhouse.superseded import calls_with_several_versions, delete_superseded
 from callspan.stores.tables import bodies, payloads
 from callspan.stores.tables.bodies import Piece
@@ -25,6 +26,7 @@ from callspan.stores.tables.contents import HashNumbers, StoredCall, version_to_
 from callspan.stores.tables.database import in_batches
 from callspan.stores.tables.facts import REFERENCES, TABLES
 from callspan.stores.tables.payloads import prepared, without_run
+from callspan.stores.writer import late_records
 
 _INSERT: Final = {
     # The server writes one part for the rows of many workers, and answers once they are written. A part for each insert
@@ -62,6 +64,8 @@ class ClickHouseSink:
         self._retain_days = retain_days
         self._database: ClickHouseDatabase | None = None
         self._price: Price = _as_it_is
+        self.erased = Counter[str]()
+        """Number of records not stored because they had been erased, by kind."""
         self._written = dict[_Content, None]()
         """What this sink has inserted, until contents are deleted. An agent repeats its history in each call, within
         minutes; later the content may be in a part that expires sooner."""
@@ -79,6 +83,24 @@ class ClickHouseSink:
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Write all records. Raises Rejected if one can never be stored, else the driver's errors."""
+        with explaining(self.name):
+            accepted = self._without_erased(records)
+            self._write(accepted)
+            # What was erased meanwhile may be written only now.
+            self._without_erased(accepted)
+        if len(accepted) < len(records):
+            self.erased += Counter(record_key(record)[0] for record in records)
+            self.erased -= Counter(record_key(record)[0] for record in accepted)
+
+    def _without_erased(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the records that were not erased; delete what is stored of the others."""
+        late = late_records(self._connected, records)
+        if late.refused:
+            remove_refused(self._connected, late.refused)
+            late = late_records(self._connected, records)
+        return late.accepted
+
+    def _write(self, records: Sequence[Record]) -> None:
         rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
         calls: dict[str, list[CallRecord]] = defaultdict(list)
         for record in records:
@@ -86,10 +108,9 @@ class ClickHouseSink:
                 calls[record.call_id].append(without_run(record))
             else:
                 rows[f"{record_key(record)[0]}_versions"].append(_row(record, payloads.row_of(record)))
-        with explaining(self.name):
-            self._write_calls(calls)
-            for table, table_rows in rows.items():
-                self._insert(table, table_rows)
+        self._write_calls(calls)
+        for table, table_rows in rows.items():
+            self._insert(table, table_rows)
 
     def close(self) -> None:
         """Close the connection."""

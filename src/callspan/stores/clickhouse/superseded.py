@@ -8,7 +8,7 @@ one sees both. Deleted rows are read no more, and leave the disk when the server
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -44,7 +44,7 @@ SELECT k.owner, arrayJoin({_NUMBERS.format("k")}) FROM call_contents k LEFT JOIN
 """What newest versions refer to, also of calls whose own row is yet to be written."""
 
 
-class _Reference(NamedTuple):
+class Reference(NamedTuple):
     """A row of `call_contents`."""
 
     owner: str
@@ -70,14 +70,28 @@ def delete_superseded(database: ClickHouseDatabase, sessions: Mapping[str, Colle
 
     `sessions` has those that each call is known to have had.
     """
-    by_owner: dict[str, list[_Reference]] = {}
-    for reference in _superseded(database, sessions):
+    delete_references(database, _superseded(database, sessions))
+
+
+def delete_references(database: ClickHouseDatabase, references: Iterable[Reference]) -> None:
+    """Delete these rows of `call_contents`, and the contents that only they refer to."""
+    by_owner: dict[str, list[Reference]] = {}
+    for reference in references:
         by_owner.setdefault(reference.owner, []).append(reference)
-    for owner, references in by_owner.items():
-        _delete(database, owner, references)
+    for owner, of_owner in by_owner.items():
+        _delete(database, owner, of_owner)
 
 
-def _delete(database: ClickHouseDatabase, owner: str, references: Sequence[_Reference]) -> None:
+def references_of(database: ClickHouseDatabase, calls: Collection[str], owners: Collection[str]) -> list[Reference]:
+    """Return the rows of `call_contents` of these calls, in the contents of these owners."""
+    values = {"calls": _json([*calls]), "owners": _json(sorted(owners))}
+    return [
+        Reference(owner, call_id, version, frozenset(msgspec.json.decode(numbers)) - {None})
+        for owner, call_id, version, numbers in database.tuples(_OWNERS, values)
+    ]
+
+
+def _delete(database: ClickHouseDatabase, owner: str, references: Sequence[Reference]) -> None:
     """Delete those of an owner's contents that only these rows of `call_contents` refer to, and these rows."""
     values = {"owner": owner, "superseded": _json([[row.call_id, row.version] for row in references])}
     numbers = frozenset[int]().union(*(row.numbers for row in references))
@@ -93,7 +107,7 @@ def _delete(database: ClickHouseDatabase, owner: str, references: Sequence[_Refe
     )
 
 
-def _superseded(database: ClickHouseDatabase, sessions: Mapping[str, Collection[str]]) -> Iterator[_Reference]:
+def _superseded(database: ClickHouseDatabase, sessions: Mapping[str, Collection[str]]) -> Iterator[Reference]:
     """Yield the rows of `call_contents` of replaced versions that refer to more than the call by now."""
     current: dict[str, tuple[str, str]] = {}
     for condition, parameters in in_batches([*sessions], "call_id"):
@@ -101,11 +115,7 @@ def _superseded(database: ClickHouseDatabase, sessions: Mapping[str, Collection[
             current[call_id] = owner_of(call_id, session_id), version
     owners = {owner_of(call_id, None) for call_id in sessions} | {owner for owner, _ in current.values()}
     owners |= {owner_of("", session_id) for ids in sessions.values() for session_id in ids}
-    values = {"calls": _json([*sessions]), "owners": _json(sorted(owners))}
-    references = [
-        _Reference(owner, call_id, version, frozenset(msgspec.json.decode(numbers)) - {None})
-        for owner, call_id, version, numbers in database.tuples(_OWNERS, values)
-    ]
+    references = references_of(database, [*sessions], owners)
     kept = {row[:2]: row.numbers for row in references if current.get(row.call_id) == (row.owner, row.version)}
     for row in references:
         is_current = current.get(row.call_id) == (row.owner, row.version)

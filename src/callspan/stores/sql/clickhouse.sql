@@ -55,7 +55,8 @@ ORDER BY (ifNull(session_id, ''), reward_id) SETTINGS ttl_only_drop_parts = 1;
 -- One row per deletion of contents: a writer that sees a new one no longer relies on what it has inserted before.
 CREATE TABLE IF NOT EXISTS content_deletions (time_ns Int64, id UUID) ENGINE = MergeTree ORDER BY time_ns;
 -- Hashes of the ids of erased sessions and calls, with the time.
-CREATE TABLE IF NOT EXISTS erased (id String, time_ns Int64) ENGINE = ReplacingMergeTree(time_ns) ORDER BY id;
+CREATE TABLE IF NOT EXISTS erased_ids (id String, time_ns Int64) ENGINE = ReplacingMergeTree(time_ns) ORDER BY id;
+CREATE VIEW IF NOT EXISTS erased AS SELECT id, time_ns FROM erased_ids FINAL;
 -- Nothing is joined to runs here: the columns and the table that readers ask for are empty.
 CREATE VIEW IF NOT EXISTS calls AS
 SELECT @names(calls), CAST(NULL, 'Nullable(String)') AS owner, version FROM call_versions FINAL;

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 Values: TypeAlias = Mapping[str, object]
 """A row by column name, or the values of `:name` parameters."""
 NO_VALUES: Final[Values] = {}
+_REMEMBER: Final = """
+INSERT INTO erased (id, time_ns) VALUES (:id, :time_ns)
+  ON CONFLICT (id) DO UPDATE SET time_ns = :time_ns WHERE erased.time_ns < :time_ns"""
+_FORGET: Final = "DELETE FROM erased WHERE id = :id"
 _RANGES_AT_ONCE: Final = 100
 _ENDS: Final = ("first", "last")
 _AT_ONCE: Final = 200
@@ -142,6 +146,14 @@ class Database(ABC):
     @abstractmethod
     def run_many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement once for each of these rows of parameters."""
+
+    def remember(self, erased_ns: Mapping[bytes, int]) -> None:
+        """Store hashes of erased ids, with the Unix times of the decisions; the latest of a hash stays."""
+        self.run_many(_REMEMBER, [{"id": digest, "time_ns": time_ns} for digest, time_ns in sorted(erased_ns.items())])
+
+    def forget(self, hashes: Iterable[bytes]) -> None:
+        """Delete hashes of erased ids."""
+        self.run_many(_FORGET, [{"id": digest} for digest in sorted(hashes)])
 
     @abstractmethod
     def transaction(self, *, exclusive: bool = False) -> AbstractContextManager[object]:

@@ -17,7 +17,6 @@ from callspan.record.merging import Order, version_order
 from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope, session_of, start_of
 from callspan.stores.owners import newest, users_of, without_users
-from callspan.stores.tables.database import Database
 
 _NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id":\s*"((?:[^"\\]|\\.)*)')
 _BYTES: Final = 16
@@ -32,10 +31,6 @@ _OF_USER: Final = {kind: f"{kind}-of-user" for kind in (_SESSION, _CALL, "timest
 """Kinds of the second hash of a record that was erased because its newest version named the user. Stored with it is not
 a time but the order of that version: a later version may show that the record is another user's."""
 _SEEN_BITS: Final = 61
-_REMEMBER: Final = """
-INSERT INTO erased (id, time_ns) VALUES (:id, :time_ns)
-  ON CONFLICT (id) DO UPDATE SET time_ns = :time_ns WHERE erased.time_ns < :time_ns"""
-_FORGET: Final = "DELETE FROM erased WHERE id = :id"
 _Key: TypeAlias = tuple[str, str]
 
 
@@ -198,16 +193,6 @@ class LateRecords:
         named = {*users_of(version), *labels(version.metadata, "user_id")}
         users = self._erased_among(named, version)
         return without_users(version, users) if users else version
-
-
-def remember(database: Database, erased_ns: Mapping[bytes, int]) -> None:
-    """Store hashes of erased ids, with the Unix times of the decisions."""
-    database.run_many(_REMEMBER, [{"id": digest, "time_ns": time_ns} for digest, time_ns in sorted(erased_ns.items())])
-
-
-def forget(database: Database, hashes: Iterable[bytes]) -> None:
-    """Delete hashes from a store."""
-    database.run_many(_FORGET, [{"id": digest} for digest in sorted(hashes)])
 
 
 def names_scope(damaged: bytes, scope: DeletionScope) -> bool:
