@@ -20,9 +20,10 @@ QUICK :=
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
 
-# By files, which share browsers, stores and what their SDKs have built; two at once, since each first collects all tests.
+# By files, which share browsers, stores and what their SDKs have built; three at once on two cores, since many wait for
+# other processes, and no more, since each first collects all tests.
 test: $(STAMP)-dev  ## The tests that a change needs; they need nothing but Python
-	$(PYTEST) -n 2 --dist loadfile -m "$(QUICK_TESTS)"
+	$(PYTEST) -n 3 --dist loadfile -m "$(QUICK_TESTS)"
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/ruff check .
@@ -34,7 +35,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 
 oldest: $(STAMP)-dev  ## The capture tests on the oldest supported SDKs and OpenTelemetry
 	$(BIN)/python tools/environments.py sdks/floor
-	.venv-sdks/floor/bin/python -m pytest -n 2 -m "$(QUICK_TESTS)" tests/calls
+	.venv-sdks/floor/bin/python -m pytest -n 3 -m "$(QUICK_TESTS)" tests/calls
 
 postgres: $(STAMP)-dev  ## The tests that need a Postgres server: initdb on the PATH
 	$(PYTEST) -n 2 -m "postgres and not nightly"
