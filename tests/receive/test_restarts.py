@@ -248,6 +248,33 @@ def test_purchase_is_one_record_however_late_its_answer(tmp_path: Path, seed: in
         assert all(bytes(call.request.body) and call.response and bytes(call.response.body) for call in calls)
 
 
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("is_next_recorded", [True, False], ids=["next recorded", "counters recorded"])
+def test_counters_that_leave_an_attempt_of_the_next_request_leave_no_record(
+    tmp_path: Path, is_next_recorded: bool, ids: bool
+) -> None:
+    """They came after the attempt, and later the answer to an earlier request shows that they are its own."""
+    times_ms = {"first": (0, 129, 300), "attempt": (60, 400, 401), "next": (180, 500, 501)}
+    events: dict[tuple[str, int], dict[str, Any]] = {}
+    calls = zip(*[iter(at_once(3, random.Random(1), equal=False))] * 3, strict=True)
+    for (name, times), call in zip(times_ms.items(), calls, strict=True):
+        for kind, time_ms in enumerate(times):
+            sent = call[kind] | {"time_ns": of_answer(4)[0]["time_ns"] + time_ms * 1_000_000}
+            (events[name, kind],) = [sent] if ids else without_ids([sent])
+    events["next", 0]["body"] = events["attempt", 0]["body"]
+    receivers = Receivers(tmp_path / "receivers")
+    counted, following = [("attempt", 0), ("first", 1)], [("next", 0)]
+    later = [following, counted] if is_next_recorded else [counted, following]
+    for batch in ([("first", 0)], *later, [("first", 2)]):
+        assert receivers.send([events[event] for event in batch])
+        receivers.end()
+    assert tokens(receivers) == [0, 7]
+    for event in product(("attempt", "next"), (1, 2)):
+        assert receivers.send([events[event]])
+        receivers.end()
+    assert tokens(receivers) == [7, 7, 7]
+
+
 @pytest.mark.parametrize("seed", [36, 52, 91, *range(scaled(0, 100))])
 def test_request_without_an_answer_yet_keeps_its_body_for_another_call(tmp_path: Path, seed: int) -> None:
     """One was recorded with the counters of an equal request, which came first."""

@@ -9,8 +9,9 @@ id that the provider gave to the answer. Gateways and compatible servers give no
 3. else to a call of its own: nothing else of that call was received.
 
 Which calls there are depends on the set of events alone. Another event never makes the answered ones fewer. It may join
-an answer and a request that were two calls before. Until then at most one of both has a record, so no record is left
-without a call.
+an answer and a request that were two calls before. So may the answer that shows that counters are another request's:
+the request that had them becomes an attempt of an equal one sent next. Until then at most one of both has a record, so
+no record is left without a call.
 
 An `api_refusal` comes beside the `api_request` of the same answer. Without an id it belongs to the nearest answer of
 its model.
@@ -258,6 +259,9 @@ def _unanswered(sent: list[LoggedBody], of_request: dict[str, ObservedCall]) -> 
         if call is None:
             call = ObservedCall(request=body)
             yield call
+        elif call.response is None and call.facts is not None and later is not None:
+            # If the counters turn out to be another request's, this one was an attempt of the next call.
+            call.may_be_split = later.sent[0].has_content_of(body)
         call.waits = not is_followed and call.response is None and call.error is None
         is_followed = is_followed or bool(call.response or call.error)
         later = call

@@ -441,7 +441,8 @@ class ClaudeCode:
     def _named(self, calls: list[ObservedCall]) -> list[ObservedCall]:
         """Give its id to each call. Those with answers come first.
 
-        As many requests as there are answers without a request may be theirs. These get no record yet, see `ids_of`.
+        As many requests as there are answers without a request of their own may be theirs. These get no record yet, see
+        `ids_of`.
         """
         calls.sort(key=lambda call: not call.events)
         for call, ident in zip(calls, self._written.ids_of([_names_of(call) for call in calls]), strict=True):
@@ -449,7 +450,7 @@ class ClaudeCode:
         unanswered = [call for call in calls if not call.events]
         for call in unanswered:
             self._note_record(call)
-        number = sum(call.request is None for call in calls if call.events)
+        number = sum(not call.has_own_request for call in calls if call.events)
         unrecorded = [call for call in unanswered if not self._written.is_written(call.call_id)]
         for call in unrecorded[max(0, len(unrecorded) - number) :]:
             call.waits = call.may_be_answered = True
@@ -531,7 +532,7 @@ def _names_of(call: ObservedCall) -> Names:
     """Return the names of a call, and the id that it gets if it was not written under any of them."""
     keys = [key.partition(" ")[2] for key in (*call.id_keys, *call.body_keys)]
     new_id = call_id_from((keys or [event.own_key for event in call.events])[0])
-    return Names(call.ranked_keys, new_id, call.request_keys, has_request=call.request is not None)
+    return Names(call.ranked_keys, new_id, call.request_keys, has_request=call.has_own_request)
 
 
 def _key_of_facts(event: ClaudeEvent) -> str:

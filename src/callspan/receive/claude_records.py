@@ -222,7 +222,9 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     waits: bool = False
     """Whether the body of its answer may still come."""
     may_be_answered: bool = False
-    """Whether a recorded answer without a request may be its own."""
+    """Whether a recorded answer without a request of its own may be that of this call."""
+    may_be_split: bool = False
+    """Whether its counters may be another request's, and its own request an attempt of the call after it."""
     is_without_answer: bool = False
     """Whether only its counters came, because the body of its answer was lost."""
 
@@ -230,6 +232,11 @@ class ObservedCall(msgspec.Struct, eq=False, kw_only=True):
     def has_answer(self) -> bool:
         """Whether an event says that the model has answered."""
         return not (self.facts is None and self.response is None and self.refusal is None)
+
+    @property
+    def has_own_request(self) -> bool:
+        """Whether its request was received and stays its own whatever comes later."""
+        return self.request is not None and not self.may_be_split
 
     @property
     def events(self) -> list[ClaudeEvent]:

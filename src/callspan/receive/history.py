@@ -93,7 +93,7 @@ class Names(NamedTuple):
     request_keys: Sequence[str] = ()
     """Those of its requests. What was written under these names alone has no counters."""
     has_request: bool = True
-    """Whether its request was received."""
+    """Whether its request was received, and no other request may turn out to be its own."""
 
 
 class WrittenRecords:
