@@ -43,8 +43,10 @@ OWN: dict[str, str] = {
     ),
     # Roles, an outcome, kinds of speech.
     "stores/query/voice.py": "assistant cancelled response seconds session speaker transcript user",
-    # Kinds of pieces, the plain message.
-    "stores/tables/bodies.py": "content instructions json message messages null reasoning role text tools value",
+    # Kinds of pieces, the plain message, columns of contents and their types.
+    "stores/tables/bodies.py": (
+        "bytes content data instructions json message messages null reasoning role str text tools value"
+    ),
     # Sides of a body, roles, fields of a plain message, and of what a piece says.
     "stores/tables/texts.py": (
         "assistant content instructions message messages name reasoning role system text type user words"
