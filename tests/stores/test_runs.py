@@ -461,6 +461,7 @@ def test_command_lists_runs_and_leaves_them_out(store: Delivery) -> None:
 def test_command_says_how_to_see_single_calls(store: Delivery) -> None:
     store.write(*agent("a", turns=1), *agent("b", turns=1, first="Hello."))
     assert "2 single calls: `callspan calls`" in " ".join(run(store.url, "sessions").split())
+    assert run(store.url, "sessions", "--json") == "[]\n", "which is no failure for a program either"
 
 
 def test_run_without_outcome_is_in_no_mean(store: Delivery) -> None:

@@ -25,7 +25,7 @@ from callspan.cli.terminal.screen import (
 )
 from callspan.cli.values import grouping
 from callspan.comparison.groups import SESSION_GROUPINGS, label_keys
-from callspan.formatting import count, duration, local_time, reward, tokens
+from callspan.formatting import count, duration, local_time, plural, reward, tokens
 from callspan.stores import CallFilter, Reader, SessionSummary
 
 _EPILOG: Final = """\
@@ -76,16 +76,17 @@ def sessions_command(
         else:
             table = partial(_print_table, context, reader, selection.objectives)
             any_found = print_page(context, sessions, limit, json_rows=partial(map, session_row), table=table)
-        single_calls = 0 if any_found else reader.count_calls(CallFilter(in_session=False))
-    is_every = selection == CallFilter(objectives=selection.objectives, sort=selection.sort)
-    if not any_found and is_every and single_calls and not context.json:
-        calls = f"{count(single_calls)} single call{'s' if single_calls > 1 else ''}"
-        context.screen.paragraph(f"No sessions in {context.store_name}, but {calls}: `callspan calls`.")
+        is_every = selection == CallFilter(objectives=selection.objectives, sort=selection.sort)
+        single_calls = reader.count_calls(CallFilter(in_session=False)) if is_every and not any_found else 0
+    if any_found:
         return
-    if not any_found and not is_every:
+    if not is_every:
         context.no_match(f"No such sessions in {context.store_name}.")
-    if not any_found:
+    if not single_calls:
         context.no_match(f"No sessions in {context.store_name}.")
+    if not context.json:
+        calls = plural(single_calls, "single call")
+        context.screen.paragraph(f"No sessions in {context.store_name}, but {calls}: `callspan calls`.")
 
 
 def _print_table(
