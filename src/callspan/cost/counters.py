@@ -111,7 +111,7 @@ FREE: Final[Mapping[str, str]] = {
 _BILLED: Final = "billed_units"
 """Cohere's object with all that is charged, beside other counts of the same tokens."""
 _MOST_NAMED: Final = 8
-_NOTHING: Final = (None, 0, "", "0")
+_ZERO: Final = "0"
 
 
 def bills_units_alone(usage: Usage) -> bool:
@@ -133,7 +133,7 @@ def unpriced_fields(usage: Usage) -> list[str]:
 def _stated(fields: dict[str, object], prefix: str = "") -> Iterator[str]:
     """Yield the path of each value that is more than nothing: a number, a flag that is set, a word."""
     for name, value in fields.items():
-        if value in _NOTHING:
+        if not value or value == _ZERO:  # a truth value is checked sooner than membership in a tuple
             continue
         if isinstance(value, dict):
             yield from _stated(value, f"{prefix}{name}.")
@@ -149,7 +149,7 @@ def _stated_in_list(values: list[object], path: str) -> Iterator[str]:
             yield from _stated(value, f"{path}.")
         elif isinstance(value, list):
             yield from _stated_in_list(value, path)
-        elif value not in _NOTHING:
+        elif value and value != _ZERO:
             yield path
 
 

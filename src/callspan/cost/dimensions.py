@@ -181,11 +181,13 @@ def _word(value: object, path: tuple[str, ...]) -> str | None:
 
 def region_of(record: CallRecord) -> str | None:
     """Return the region, such as `us` or `us-east5`; None if prices do not depend on it or the host is unknown."""
-    model = (record.provider == BEDROCK and record.request.model) or ""
-    profile = _PROFILE.search(model)
-    if profile is not None:
-        return profile[1]
-    return UNKNOWN if _CUSTOM_PROFILE.match(model) else _region_in_host(record.provider, record.server_address)
+    if record.provider == BEDROCK and (model := record.request.model):
+        profile = _PROFILE.search(model)
+        if profile is not None:
+            return profile[1]
+        if _CUSTOM_PROFILE.match(model):
+            return UNKNOWN
+    return _region_in_host(record.provider, record.server_address)
 
 
 def in_global_region(model: str) -> str:

@@ -150,7 +150,10 @@ class _Prices(NamedTuple):
         counts = {"cache_read_mtok": reads, "cache_write_mtok": writes}
         counts["input_mtok"] = tokens - sum(count for name, count in counts.items() if name in self.usd)
         counts["output_mtok"] = output
-        return sum((price * counts.get(name, 0) / _MTOK for name, price in self.usd.items()), Decimal(0))
+        usd = Decimal(0)
+        for name, price in self.usd.items():
+            usd += price * counts.get(name, 0) / _MTOK
+        return usd
 
 
 def _lowest(prices: Mapping[str, Any]) -> _Prices:
@@ -395,9 +398,10 @@ def _without_price(
     for modality, text in as_text(usage):
         if prices.usd(names, (), start_ns, text) == usd and not _are_read_as_text(record, names[0], usage, text):
             yield modality
-    fresh = msgspec.structs.replace(usage, cache_read_tokens=0)
-    if usage.cache_read_tokens and names[0] != _DECISIONS and prices.usd(names, (), start_ns, fresh) == usd:
-        yield "cached input"
+    if usage.cache_read_tokens and names[0] != _DECISIONS:
+        fresh = msgspec.structs.replace(usage, cache_read_tokens=0)
+        if prices.usd(names, (), start_ns, fresh) == usd:
+            yield "cached input"
     answering_model = record.response.model if record.response else None
     if answering_model and names[1] != _listed_name(names[0], answering_model) and names[0] != _BEDROCK:
         yield answering_model
