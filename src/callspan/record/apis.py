@@ -190,6 +190,9 @@ class Api(NamedTuple):
     application_tools: tuple[str, ...] = ()
     """Types of tools that only the application runs, as a call of a tool states them. Those of any row count for every
     API, because servers pass on each other's calls; what is of no such type the provider runs."""
+    requested_tools: tuple[str, ...] = ()
+    """Further types of tools that only the application runs, or that hold such tools, as a request names them without
+    their dates."""
     states_tool_runs: bool = True
     """Whether an answer states if a tool of the provider has ended, also without its result."""
     has_vectors: bool = False
@@ -332,6 +335,7 @@ _ROWS: Final = (
         ),
         answers=Answers(items="output"),
         application_tools=("custom_tool", "computer", "local_shell", "apply_patch"),
+        requested_tools=("computer_use", "computer_use_preview", "namespace"),
         files=Files(
             fields=(FileField("partial_image_b64", _PNG), FileField("result", _PNG, only_in="image_generation_call"))
         ),
@@ -381,6 +385,7 @@ _ROWS: Final = (
         instructions=("system",),
         repeats_credentials=True,
         application_tools=("toolset",),
+        requested_tools=("bash", "text_editor", "memory", "computer_toolset", "browser_toolset"),
         states_tool_runs=False,
         credentials=Credentials(
             settings=("tools", "mcp_servers"),
@@ -569,6 +574,7 @@ _ROWS: Final = (
         verbs=("generateContent", "streamGenerateContent"),
         is_distinctive=True,
         owner=_GEMINI,
+        requested_tools=("function_declarations",),
         media_marks=_INLINE_DATA,
         said=("contents",),
         instructions=("systemInstruction", "system_instruction"),
