@@ -87,13 +87,19 @@ def answer(exchange: Exchange) -> Json | None:
 
 
 def ran_at_provider(exchange: Exchange) -> list[str | None]:
-    """Return the ids of the tools that the provider ran for the answer, in their order; Groq's have none."""
+    """Return the ids of the tools that the provider ran for the answer, in their order; Groq's have none.
+
+    A tool that an earlier answer of Messages asked for, beside tools of the application, has only its result here.
+    """
     found = (answer(exchange) or {}) if exchange.status == 200 else {}
     items = [item for item in found.get("output") or [] if item["type"].endswith("_call")]
     own = [item for item in items if item["type"] not in APPLICATION_TOOLS and item.get("execution") != "client"]
     groqs = [run for choice in found.get("choices") or [] for run in all_at(choice, "message.executed_tools")]
+    blocks = _of_type(found.get("content"), *HOSTED_BLOCKS)
+    answered = [one["tool_use_id"] for one in found.get("content") or () if one["type"].endswith("_tool_result")]
     return [
-        *(_id_of(item) for item in (*own, *_of_type(found.get("content"), *HOSTED_BLOCKS))),
+        *(id_of_call for id_of_call in answered if id_of_call not in {block["id"] for block in blocks}),
+        *(_id_of(item) for item in (*own, *blocks)),
         *(None for run in groqs if run.get("output")),
     ]
 
