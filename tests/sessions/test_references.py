@@ -46,25 +46,29 @@ def provider() -> Iterator[ScriptedProvider]:
 
 
 def chat(provider: ScriptedProvider) -> Any:
-    return openai.OpenAI(base_url=provider.openai_url, api_key="k").chat.completions.create(**ASKED)
+    with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        return client.chat.completions.create(**ASKED)
 
 
 def raw(provider: ScriptedProvider) -> Any:
-    return openai.OpenAI(base_url=provider.openai_url, api_key="k").chat.completions.with_raw_response.create(**ASKED)
+    with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        return client.chat.completions.with_raw_response.create(**ASKED)
 
 
 def respond(provider: ScriptedProvider) -> Any:
-    return openai.OpenAI(base_url=provider.openai_url, api_key="k").responses.create(model="m", input="q")
+    with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        return client.responses.create(model="m", input="q")
 
 
 def message(provider: ScriptedProvider) -> Any:
-    client = anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k")
-    return client.messages.create(max_tokens=9, **ASKED)
+    with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k") as client:
+        return client.messages.create(max_tokens=9, **ASKED)
 
 
 def stream(provider: ScriptedProvider) -> Any:
-    chunks = openai.OpenAI(base_url=provider.openai_url, api_key="k").chat.completions.create(**ASKED, stream=True)
-    list(chunks)
+    with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        chunks = client.chat.completions.create(**ASKED, stream=True)
+        list(chunks)
     return chunks
 
 

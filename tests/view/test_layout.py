@@ -80,7 +80,7 @@ def test_numbers_of_an_axis_are_within_its_strip(store: Delivery, records: Recor
     page = tab(store.url, "charts", ".strip").tab
     edges = """() => [...document.querySelectorAll('.strip text')].map(one => one.getBoundingClientRect().left
       - one.closest('svg').getBoundingClientRect().left)"""
-    assert min(page.evaluate(edges)) >= 0
+    assert min(page.evaluate(edges)) > -1  # a part of a pixel is the font's
 
 
 def test_commands_of_an_empty_page_fit_on_a_phone(tab: Open, tmp_path: Path) -> None:
