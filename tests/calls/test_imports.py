@@ -1,9 +1,10 @@
-"""Nothing is imported or compiled in the middle of the application's calls."""
+"""Nothing is imported or compiled in the middle of calls; a package that is imported anew is hooked anew."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.support import sdks
 from tests.support.processes import ran
 
@@ -94,6 +95,104 @@ list(chunks)
 provider.close()
 print(len(compiled[False]) > 4, compiled[True])
 """
+
+
+ANEW = """
+import asyncio, gc, importlib, sys, weakref
+import callspan
+from callspan.testing import ScriptedProvider, capture
+
+package, rounds = sys.argv[1], 3
+provider = ScriptedProvider()
+provider.reply(text="I am well.", repeat=True)
+url = provider.openai_url + "/chat/completions"
+messages = [{"role": "user", "content": "Hi"}]
+body = {"model": "gpt-4o", "messages": messages}
+
+def by_openai(openai):
+    client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
+    client.chat.completions.create(**body)
+    return list(client.chat.completions.create(**body, stream=True))
+
+def by_anthropic(anthropic):
+    client = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url)
+    client.messages.create(**body, max_tokens=9)
+    return list(client.messages.create(**body, max_tokens=9, stream=True))
+
+def by_httpx(httpx):
+    httpx.post(url, json=body)
+    with httpx.stream("POST", url, json=body | {"stream": True}) as response:
+        return list(response.iter_lines())
+
+def by_requests(requests):
+    requests.post(url, json=body)
+    return list(requests.post(url, json=body | {"stream": True}, stream=True).iter_lines())
+
+def by_aiohttp(aiohttp):
+    async def work():
+        async with aiohttp.ClientSession() as session:
+            async with session.post(url, json=body) as response:
+                await response.read()
+            async with session.post(url, json=body | {"stream": True}) as response:
+                return [line async for line in response.content]
+    return asyncio.run(work())
+
+def by_google_genai(genai):
+    options = {"base_url": provider.url, "api_version": "v1beta"}
+    client = genai.Client(api_key="k", http_options=options)
+    client.models.generate_content(model="gemini-2.5-flash", contents="Hi")
+    return list(client.models.generate_content_stream(model="gemini-2.5-flash", contents="Hi"))
+
+call = globals()["by_" + package.replace(".", "_")]
+
+def imported():
+    return importlib.import_module(package)
+
+def forget(*packages):
+    for name in list(sys.modules):
+        if name.partition(".")[0] in packages or ".".join(name.split(".")[:2]) in packages:
+            del sys.modules[name]
+
+def shown(seen, before=0):
+    records = seen.records[before:]
+    return [(record.outcome, len(record.attempts), record.stream and record.stream.end) for record in records]
+
+first = imported()
+with capture() as capturing:
+    call(first)
+    expected = shown(capturing)
+    assert [outcome for outcome, _, _ in expected] == ["success"] * 2, expected
+    states = [(status.name, status.state) for status in callspan.patch_status()]
+    classes = weakref.WeakSet()  # of the clients
+    for _ in range(rounds):
+        forget(package)
+        anew = imported()
+        assert anew is not first
+        classes.update(value for name, value in vars(anew).items() if name in ("Client", "Session"))
+        before = len(capturing.records)
+        call(anew)
+        assert shown(capturing, before) == expected, (shown(capturing, before), expected)
+    assert [(status.name, status.state) for status in callspan.patch_status()] == states
+    count = len(capturing.spans)
+    assert count == len(capturing.records) == 2 * (rounds + 1), count
+has_former = package not in ("openai", "anthropic")  # in their functions they import from the package of that name
+for _ in range(2):
+    with capture() as again:
+        for module in [anew, first] if has_former else [anew]:
+            before = len(again.records)
+            call(module)
+            assert shown(again, before) == expected, (module, shown(again, before))
+provider.close()
+del anew, module
+gc.collect()
+assert len(classes) <= 1 or not has_former, "the others were collected"
+print("ok")
+"""
+
+
+@pytest.mark.parametrize("package", ["httpx", "requests", "aiohttp", "openai", "anthropic", "google.genai"])
+def test_package_that_is_imported_anew_is_recorded(package: str, tmp_path: Path) -> None:
+    assert ran("-c", ANEW, package, cwd=tmp_path).stdout == "ok\n"
 
 
 def test_first_calls_import_nothing(tmp_path: Path) -> None:

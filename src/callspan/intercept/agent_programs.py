@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-import wrapt
 from opentelemetry.trace import get_current_span
 
 from callspan import private_names as names
@@ -24,6 +23,7 @@ from callspan.agent.adopted import AGENT_SPANS
 from callspan.agent.context import content_of, current_context
 from callspan.agent.tree import ambient
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps
+from callspan.intercept.imports import WATCHED_IMPORTS
 from callspan.receive.agents import StartedAgent
 from callspan.receive.programs import CLAUDE, CODEX, AgentProgram
 from callspan.receive.senders import Sender
@@ -36,10 +36,10 @@ _STEP: Final = fail_open("start the receiving from an agent")
 _PATCH: Final = fail_open("patch the SDK of an agent")
 _tokens: Final[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
 """The token of the program that a client has started."""
-_originals: Final[dict[tuple[str, str], tuple[Function, Function]]] = {}
-"""The methods of clients by module and name, each with its replacement."""
+_originals: Final[dict[tuple[str, str], tuple[type, Function, Function]]] = {}
+"""The clients by module and method, as last imported, each with the method and its replacement."""
 _watched: Final[set[str]] = set()
-"""The modules that are patched once they are imported."""
+"""The modules that are patched when they are imported."""
 
 
 class _Sdk(NamedTuple):
@@ -179,22 +179,21 @@ def _steps(sdk: _Sdk) -> dict[str, HookSteps]:
 
 
 def apply() -> None:
-    """Hook the clients of the SDKs, now or once they are imported."""
+    """Hook the clients of the SDKs, now and whenever they are imported."""
     for sdk in _SDKS:
-        if (module := sys.modules.get(sdk.module)) is not None:
-            _patch(sdk, module)
-        elif sdk.module not in _watched:
+        if sdk.module not in _watched:
             _watched.add(sdk.module)
-            wrapt.register_post_import_hook(partial(_patch, sdk), sdk.module)
+            WATCHED_IMPORTS.watch(sdk.module, partial(_patch, sdk))
+        elif (module := sys.modules.get(sdk.module)) is not None:
+            _patch(sdk, module)
 
 
 def undo() -> None:
     """Restore the methods of the clients, unless other code has wrapped them: then they pass everything through."""
     for sdk in _SDKS:
-        client = getattr(sys.modules.get(sdk.module), sdk.client, None)
         for name in (sdk.start, "close"):
-            original, hooked = _originals.get((sdk.module, name), (None, None))
-            if hooked is not None and vars(client).get(name) is hooked:
+            client, original, hooked = _originals.get((sdk.module, name), (None, None, None))
+            if client is not None and vars(client).get(name) is hooked:
                 setattr(client, name, original)
                 del _originals[sdk.module, name]
 
@@ -203,8 +202,8 @@ def _patch(sdk: _Sdk, module: ModuleType) -> None:
     with _PATCH:
         client = getattr(module, sdk.client)
         for name, steps in _steps(sdk).items():
-            if (sdk.module, name) not in _originals:
+            if _originals.get((sdk.module, name), (None,))[0] is not client:
                 original = getattr(client, name)
                 hooked = steps.around(original, is_async=sdk.is_async)
-                _originals[sdk.module, name] = original, hooked
+                _originals[sdk.module, name] = client, original, hooked
                 setattr(client, name, hooked)

@@ -2,7 +2,8 @@
 
 Each kind of place has a package with its table: SDKs generated alike, SDKs with a hook of their own, HTTP libraries. A
 missing name costs only what its row states, never a call. Hooks are applied when an SDK is imported, before or after
-`instrument()`: callspan imports no SDK itself.
+`instrument()`, and each time that it is imported anew: callspan imports no SDK itself. A patch lives as long as its
+function, so that the classes of a former import can be collected.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias, cast
+from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
-import wrapt
 
 from callspan import private_names as names
 from callspan.intercept.generated_sdks import openai_agents
@@ -34,6 +35,7 @@ from callspan.intercept.hooks import (
 )
 from callspan.intercept.http_libraries.table import HOOKS as HTTP_HOOKS
 from callspan.intercept.http_libraries.table import LIBRARIES
+from callspan.intercept.imports import WATCHED_IMPORTS
 from callspan.intercept.websockets import HOOKS as SOCKET_HOOKS
 from callspan.providers import registry
 from callspan.runtime.fail_open import fail_open, log
@@ -43,6 +45,8 @@ from callspan.settings import InvalidValueError, SettingError, words_of
 
 _SOURCES: Final = cast("Callable[[object], tuple[Source, ...]]", words_of(Source))
 _LOAD: Final = fail_open("import the modules that calls need")
+_PATCH: Final = "callspan_patch"
+"""The attribute of a replacement with its patch."""
 HOOKS: Final[tuple[Hook, ...]] = (*GENERATED_HOOKS, *OWN_HOOKS, *HTTP_HOOKS, *SOCKET_HOOKS)
 
 
@@ -72,7 +76,9 @@ _Hooks: TypeAlias = Sequence[tuple[Hook, str]]
 """Hooks of one module, each with the name of its class, empty for functions."""
 
 
-class _Patch(msgspec.Struct, eq=False):
+class _Patch(msgspec.Struct, eq=False, weakref=True):
+    """A hook in its place. The replacement has it as an attribute, which keeps it."""
+
     owner: Any
     """A class or module."""
     hook: Hook
@@ -86,7 +92,9 @@ class _Patch(msgspec.Struct, eq=False):
     def remove(self) -> bool:
         """Restore the original; return False if other code prevents that, so that the hook is still called."""
         if self.code is not None:
-            return self.code.remove()
+            if is_removed := self.code.remove():
+                del vars(self.replacement)[_PATCH]
+            return is_removed
         is_in_place = vars(self.owner).get(self.hook.attribute) is self.replacement
         if is_in_place:
             setattr(self.owner, self.hook.attribute, self.original)
@@ -99,10 +107,13 @@ class Patches:
     def __init__(self) -> None:
         # Reentrant: a signal handler may read the hooks' status while its thread patches.
         self._lock = threading.RLock()
-        self._patches: dict[tuple[type, str], _Patch] = {}
-        """Applied patches by owner and name."""
-        self._status: dict[str, list[HookStatus]] = {}
-        """The hooks of each patched SDK."""
+        self._patches: WeakValueDictionary[tuple[int, str], _Patch] = WeakValueDictionary()
+        """Applied patches by the `id()` of their owner, which they keep, and by name."""
+        self._owners: dict[str, WeakSet[Any]] = {}
+        """The owners of each hook by its name: also of former imports, whose classes may be in use."""
+        self._status: dict[str, dict[tuple[str, str], HookStatus]] = {}
+        """The hooks of each patched SDK by name and loss: a module that is imported anew replaces those of the former
+        one."""
         self._sdks: set[str] = set()
         self._awaited: set[tuple[Source, str]] = set()
         """SDKs, each with a module. The import of the module, past or future, patches the SDK."""
@@ -119,15 +130,15 @@ class Patches:
         if source != HTTP:
             self._await(source, PROFILES[source].anchor, self._imported)
         elif source not in self._status:
-            self._status[source] = []
+            self._status[source] = {}
             for library, hooks in _in_packages(LIBRARIES).items():
                 self._await(source, library, partial(self._library_imported, hooks))
 
     def _await(self, sdk: Source, module: str, imported: Callable[[Any, ModuleType], None]) -> None:
-        """Call `imported` now if the module is imported, else when it is; after `undo`, only now."""
+        """Call `imported` now if the module is imported, and at each import from now on; after `undo`, only now."""
         if (sdk, module) not in self._awaited:
             self._awaited.add((sdk, module))
-            wrapt.register_post_import_hook(partial(imported, sdk), module)
+            WATCHED_IMPORTS.watch(module, partial(imported, sdk))
         elif (loaded_module := sys.modules.get(module)) is not None:
             imported(sdk, loaded_module)
 
@@ -149,12 +160,14 @@ class Patches:
     def status(self) -> list[HookStatus]:
         """Return every hook of every patched SDK."""
         with self._lock:
-            return [status for statuses in self._status.values() for status in statuses]
+            return [status for statuses in self._status.values() for status in statuses.values()]
 
     def _imported(self, sdk: Sdk, module: ModuleType) -> None:
         """Patch an SDK, as its base client was imported: its modules and the HTTP libraries, once they are imported."""
-        del module
-        if sdk not in self._sdks or sdk in self._status:
+        if sdk not in self._sdks:
+            return
+        if sdk in self._status:  # it is imported anew, as are its other modules
+            self._part_imported(_hooked(sdk).get(module.__name__, ()), sdk, module)
             return
         with _LOAD:
             # Now and not at the first call, which may happen in a thread while another one forks, or in a signal
@@ -173,7 +186,7 @@ class Patches:
 
     def _note_missing(self, sdk: Sdk, by_module: Mapping[str, _Hooks]) -> None:
         """Note the hooks of modules that this version of the SDK lacks: they would be imported by now."""
-        self._status[sdk] = []
+        self._status[sdk] = {}
         for name, hooks in by_module.items():
             if name in sys.modules or name in PROFILES[sdk].http:
                 continue
@@ -181,7 +194,7 @@ class Patches:
                 if not hook.late:
                     full_name = f"{name}.{owner}.{hook.attribute}"
                     status = HookStatus(sdk=sdk, name=full_name, state="missing", without=hook.without)
-                    self._status[sdk].append(status)
+                    self._status[sdk][full_name, hook.without] = status
 
     def _library_imported(self, hooks: _Hooks, sdk: Source, module: ModuleType) -> None:
         """Patch an HTTP library for all code that uses it."""
@@ -202,11 +215,12 @@ class Patches:
                 names.warn_once(_library_of(module.__name__))
 
     def _patch(self, hooks: _Hooks, sdk: Source, module: ModuleType) -> None:
-        statuses = self._status.setdefault(sdk, [])
+        statuses = self._status.setdefault(sdk, {})
         # One at a time: if classes share a function, the next row finds it hooked.
         for hook, owner in hooks:
             if not hook.with_ or hasattr(_owner(module, owner), hook.with_):
-                statuses.append(self._apply_hook(sdk, hook, module, owner))
+                status = self._apply_hook(sdk, hook, module, owner)
+                statuses[status.name, hook.without] = status
 
     def _apply_hook(self, sdk: Source, hook: Hook, module: ModuleType, owner_name: str) -> HookStatus:
         name = ".".join(filter(None, (module.__name__, owner_name, hook.attribute)))
@@ -214,6 +228,11 @@ class Patches:
         original: Any = None if owner is None else vars(owner)[hook.attribute]
         if owner is None or not _is_method(original):
             return HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
+        owners = self._owners.setdefault(name, WeakSet())
+        for former in tuple(owners):
+            if former is not owner and _is_method(attribute := vars(former).get(hook.attribute)):
+                self._patch_of(former, hook, attribute).sdks.add(sdk)
+        owners.add(owner)
         patch = self._patch_of(owner, hook, original)
         patch.sdks.add(sdk)
         state: Literal["on", "changed"] = "changed" if _lacks_parameters(_function(patch.original), hook) else "on"
@@ -222,7 +241,7 @@ class Patches:
     def _patch_of(self, owner: type, hook: Hook, original: Any) -> _Patch:
         """Apply a hook unless it is in place: SDKs share the functions of an HTTP library."""
         function = innermost(original) if hook.in_code else None
-        patch = self._patches.get((owner, hook.attribute))
+        patch = self._patches.get((id(owner), hook.attribute))
         if patch is not None and (patch.sdks or patch.replacement is (original if function is None else function)):
             return patch
         if patch is not None and patch.code is None:
@@ -241,7 +260,8 @@ class Patches:
                 replacement = classmethod(replacement)
             patch = _Patch(owner, hook, original, replacement)
             setattr(owner, hook.attribute, patch.replacement)
-        self._patches[owner, hook.attribute] = patch
+        vars(_function(patch.replacement))[_PATCH] = patch
+        self._patches[id(owner), hook.attribute] = patch
         return patch
 
 
