@@ -9,11 +9,12 @@ import io
 import json
 import zlib
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import aiohttp
 import httpx
@@ -713,6 +714,67 @@ async def test_nothing_below_a_call_is_counted_again(mode: Mode, seen: Capture) 
         with httpx.Client(transport=Forwarding()) as client:
             client.post(url, json=CHAT)
     assert str(the_call(seen).sdk).startswith("httpx/")
+
+
+def by_requests(url: str, content: bytes) -> bytes:
+    return requests.post(url, data=content, timeout=30).content
+
+
+def by_httpx(url: str, content: bytes) -> bytes:
+    return httpx.post(url, content=content).content
+
+
+def by_aiohttp(url: str, content: bytes) -> bytes:
+    async def answer() -> bytes:
+        async with aiohttp.ClientSession() as session, session.post(url, data=content) as response:
+            return await response.read()
+
+    return asyncio.run(answer())
+
+
+Sender: TypeAlias = Callable[[str, bytes], bytes]
+SENDERS: Final[tuple[Sender, ...]] = (by_requests, by_httpx, by_aiohttp)
+
+
+class OnAnotherThread(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """A transport that sends by another library on a thread, which has not the context of the call."""
+
+    def __init__(self, send: Sender) -> None:
+        self._send = send
+        self._threads = ThreadPoolExecutor(1)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._answer(self._threads.submit(self._send, str(request.url), request.content).result())
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        sent = asyncio.get_running_loop().run_in_executor(self._threads, self._send, str(request.url), request.content)
+        return self._answer(await sent)
+
+    def _answer(self, content: bytes) -> httpx.Response:
+        return httpx.Response(200, content=content, headers={"content-type": "application/json"})
+
+
+@pytest.mark.parametrize("send", SENDERS)
+async def test_sdk_whose_transport_sends_on_another_thread_is_one_call(
+    send: Sender, sdk: str, mode: Mode, seen: Capture
+) -> None:
+    mode.provider.reply(**COUNTS, repeat=True)
+    transport, client_type = OnAnotherThread(send), httpx.AsyncClient if mode.is_async else httpx.Client
+    for _ in range(2):
+        await mode.wait(ask(getattr(mode, sdk)(http_client=client_type(transport=transport))))
+    assert [str(record.sdk).partition("/")[0] for record in seen.records] == [sdk] * 2
+    assert len(seen.spans) == len(mode.provider.requests) == 2
+
+
+def test_equal_requests_at_once_are_calls_of_their_own(mode: Mode, seen: Capture) -> None:
+    """Also those of an SDK, which sends bytes of its own."""
+    url, content = f"{mode.provider.url}/v1/chat/completions", json.dumps(CHAT).encode()
+    mode.provider.reply(**COUNTS, delay_s=0.3, repeat=True)
+    with ThreadPoolExecutor(4) as threads:
+        sent = [threads.submit(send, url, content) for send in SENDERS]
+        sent.append(threads.submit(lambda: Mode("sync", mode.provider).openai().chat.completions.create(**CHAT)))
+        assert all(call.result() for call in sent)
+    assert len(seen.records) == 4
 
 
 def test_requests_of_the_exporter_are_no_calls(

@@ -96,6 +96,14 @@ class DeferredEnds:
         """Wait for every queued end; False on timeout."""
         return self.worker.drain(timeout_s)
 
+    def newest(self, most: int) -> list[Call]:
+        """Return at most so many of the calls that began last, and have not ended."""
+        if not self._calls:
+            return []
+        return [
+            call for entry in list(self._calls.values())[-most:] if (call := entry()) is not None and not call.ended
+        ]
+
     def _open(self) -> list[Call]:
         calls = [call for entry in list(self._calls.values()) if (call := entry()) is not None and not call.ended]
         # Calls of a fork's parent continue there.

@@ -1,11 +1,11 @@
 """Wire calls: requests of any code to models, through any HTTP library, known by their path and body alone.
 
 Each HTTP request is one call, because what repeats it is above the HTTP library. A request within a call of a hooked
-SDK is an attempt of that call; below a request that is a call, such as a transport's call of a model, nothing is
-counted again. Nor is a request of a supported SDK outside of its call a call: the SDK was left out, or the call must
-not be observed. The content type says how an answer is read, else its first bytes. Bytes that pass around `iter_bytes`
-are not recorded, but it is seen whether they came to their end (`raw_streams`). Requests and answers of other libraries
-than httpx are shown under its names (`exchanges`).
+SDK is an attempt of that call, also if a transport sends it on another thread; below a request that is a call, such as
+a transport's call of a model, nothing is counted again. Nor is a request of a supported SDK outside of its call a call:
+the SDK was left out, or the call must not be observed. The content type says how an answer is read, else its first
+bytes. Bytes that pass around `iter_bytes` are not recorded, but it is seen whether they came to their end
+(`raw_streams`). Requests and answers of other libraries than httpx are shown under its names (`exchanges`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from callspan.providers.rate_limits import relevant_headers, request_id
 from callspan.providers.user_agents import UserAgent, user_agent_of
 from callspan.record.apis import APIS
 from callspan.record.call import ErrorInfo, Outcome, Request, StreamEnd
-from callspan.runtime.fail_open import fail_open
+from callspan.runtime.fail_open import fail_open, value_of
 
 _OPEN: Final = fail_open("observe a request to a model")
 _DESCRIBE: Final = fail_open("read model and stream of a request to a model")
@@ -62,6 +62,7 @@ _URL: Final = "://"
 _INVOKED: Final = "invoke_model"
 _ENCODING: Final = b"content-encoding"
 _NULL: Final = b"null"
+_MAX_SENDERS: Final = 64
 _NO_CONTENT: Final = 204
 _MAX_RAW_BYTES: Final = 8 << 20
 _REDIRECTS: Final = 300
@@ -344,7 +345,7 @@ def opened(request: Any, kind: type[WireCall], context: Context | None = None) -
     if wire is None or (wire.shared_path and _is_sent_below(wire.shared_path)):
         return None
     endpoint = registry.of_call(wire.api, wire.model)
-    if endpoint is None:
+    if endpoint is None or _is_attempt_of_sdk(body.content):
         return None
     if not HOOK_CONTEXT.warned_about_other_tracers:
         HOOK_CONTEXT.warn_about_other_tracers()
@@ -416,6 +417,19 @@ def _is_sent_below(shared_path: str) -> bool:
     """Return whether a request whose answer must show that it is a call is how another HTTP library sends one."""
     outer = CURRENT_CALL.get()
     return outer is not None and outer.is_sending and outer.shared_path == shared_path
+
+
+def _is_attempt_of_sdk(content: bytes) -> bool:
+    """Return whether the client of an SDK sends this body by a transport of the application, on another thread.
+
+    The context of the call is not there, but the object is: an SDK makes one for each call, so that nobody else sends
+    it. Among many calls, only the newest are looked at.
+    """
+    for call in HOOK_CONTEXT.deferred_ends.newest(_MAX_SENDERS):
+        request: Any = call.attempts.request
+        if value_of(partial(getattr, request, "content", None)) is content and not call.attempts.is_over:
+            return user_agent_of(request.headers.raw, all_sdks=True) is None
+    return False
 
 
 def _decompressed(request: Any, content: bytes) -> bytes:
