@@ -181,9 +181,25 @@ def unnamed(events: list[Any]) -> list[Any]:
     return copies
 
 
+def renamed(identity: str, events: list[Any]) -> list[Any]:
+    """The last events of answers, under another id."""
+    return [{**one, "response": {**one["response"], "id": identity}} for one in events]
+
+
+def bare(events: list[Any]) -> list[Any]:
+    """Events without the ids of items."""
+    copies = [json.loads(json.dumps(one)) for one in events if "item" not in one]
+    for one in copies:
+        one.pop("item_id", None)
+        for item in one.get("response", {}).get("output", []):
+            del item["id"]
+    return copies
+
+
 FAULT = event("error", error={"type": "server_error", "code": None, "message": "Oops."})
 REFUSAL = event("error", error={"type": "invalid_request_error", "code": "bad", "message": "Bad."})
 HEARD = ("success", "Hi.", "complete")
+ELSEWHERE = renamed("resp_9", done("resp_1", "Hi."))
 ODD: dict[str, tuple[list[Any], list[tuple[str, str | None, str]]]] = {
     # what a server sends after a create, and the calls: outcome, text, end of the stream
     "no first event": ([*spoken("resp_1", "Hi."), *done("resp_1", "Hi.")], [HEARD]),
@@ -203,6 +219,37 @@ ODD: dict[str, tuple[list[Any], list[tuple[str, str | None, str]]]] = {
         ],
         [HEARD, HEARD],
     ),
+    "an end under an id that nobody announced": (
+        [created("resp_1"), *spoken("resp_1", "Hi."), *ELSEWHERE], [HEARD]
+    ),
+    "the same, before any item": ([created("resp_1"), *done("resp_9", "Hi.")], [HEARD]),
+    "the same, and under its own": (
+        [created("resp_1"), *spoken("resp_1", "Hi."), *ELSEWHERE, *done("resp_1", "Hi.")],
+        [HEARD],
+    ),
+    "the end of an older one, under such an id": (
+        [
+            created("resp_1"), *spoken("resp_1", "Hi."), created("resp_2"), *spoken("resp_2", "Ho."),
+            *ELSEWHERE, *done("resp_2", "Ho."),
+        ],
+        [HEARD, ("success", "Ho.", "complete")],
+    ),
+    "the end of one that was missed, while another runs": (
+        [created("resp_1"), *spoken("resp_1", "Hi."), *done("resp_9", "Ho."), *done("resp_1", "Hi.")],
+        [("success", "Ho.", "complete"), HEARD],
+    ),
+    "an answer again, under another id": ([*answer("resp_1", "Hi."), *ELSEWHERE], [HEARD]),
+    "the same, without ids of items": (
+        [*bare(answer("resp_1", "Hi.")), *bare(done("resp_9", "Hi."))], [HEARD]
+    ),
+    "another answer, without ids of items": (
+        [*bare(answer("resp_1", "Hi.")), *bare(done("resp_9", "Ho."))], [HEARD, ("success", "Ho.", "complete")]
+    ),
+    "no ids": (unnamed([*answer("resp_1", "Hi."), *answer("resp_2", "Hi.")]), [HEARD, HEARD]),
+    "no ids, and ends twice": (
+        unnamed([*answer("resp_1", "Hi."), *done("resp_1", "Hi."), *answer("resp_2", "Hi.")]), [HEARD, HEARD]
+    ),
+    "no ids, the last event alone, twice": (unnamed([*done("resp_1", "Hi."), *done("resp_1", "Hi.")]), [HEARD]),
     "interleaved": (
         [
             created("resp_1"), created("resp_2"), *spoken("resp_1", "Hi."), *spoken("resp_2", "Ho."),

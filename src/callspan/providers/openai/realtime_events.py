@@ -19,6 +19,7 @@ from callspan.providers.openai.voice_sessions import settings_of
 from callspan.providers.sockets import Step, Turn
 from callspan.providers.streamed_audio import audio_reference
 from callspan.providers.wire_json import Json, dig, integer, items, mapping, number, objects, text
+from callspan.record.ids import new_id
 from callspan.runtime.lock_free import LRUCache
 
 _AUDIO: Final = ("response.output_audio.delta", "response.audio.delta")
@@ -46,6 +47,8 @@ class _Response(Turn):
         """Whether it continues no response: its input is all that the model sees."""
         self.is_in_conversation = overrides.get("conversation") != "none"
         """Whether later responses see its answer."""
+        self.has_items = False
+        """Whether an item of its answer was announced."""
 
 
 class RealtimeEvents(Creates[_Response]):
@@ -60,6 +63,10 @@ class RealtimeEvents(Creates[_Response]):
         """By id of an item: its content if that has audio, and the times of its speech."""
         self._pending: LRUCache[str | None, Json] = LRUCache(_MAX_KNOWN)
         """Items since the last response, by id."""
+        self._responses_of_items: LRUCache[str | None, str] = LRUCache(_MAX_KNOWN)
+        """Ids of responses, by the ids of the items of their answers."""
+        self._last_end: tuple[object, object] | None = None
+        """Output and usage of the response that ended last."""
         self._last_id: str | None = None
         self._speech_ended_ns: int | None = None
         self._audio = AudioFrames(*_AUDIO, field="delta", hashes=hashes_audio)
@@ -115,9 +122,12 @@ class RealtimeEvents(Creates[_Response]):
         if kind == "response.output_item.added":
             self._pending.pop(text(event, "item", "id"))
             self._begun_ids.is_first(text(event, "item", "id"))
+            self._note_items(identity, turn, objects({"items": [event.get("item")]}, "items"))
         steps.append(Step("chunk", turn, self._audio.event_of(event) if kind in _AUDIO else event))
         if kind == _DONE:
             del self._running[identity]
+            self._last_end = _end_of(event)
+            self._note_items(identity, turn, objects(event, "response", "output"))
             if turn.has_own_context and turn.is_in_conversation:
                 for item in objects(event, "response", "output"):
                     self._pending.put(text(item, "id"), item)
@@ -125,20 +135,43 @@ class RealtimeEvents(Creates[_Response]):
             steps.append(Step("end", turn, outcome="cancelled" if is_cancelled else "success"))
         return steps
 
-    def _identity(self, event: Json) -> str | None:
-        """Return the id of the response of an event; of the newest one that runs if no event announced its id.
+    def _note_items(self, identity: str, turn: _Response, answer: Iterable[Json]) -> None:
+        for item in answer:
+            turn.has_items = True
+            self._responses_of_items.put(text(item, "id"), identity)
 
-        Where none runs, an event with a response announces it: its first event was missed. An event without an id is
-        of the only one that runs.
+    def _identity(self, event: Json) -> str | None:
+        """Return the id of the response of an event, under which its first event announced it; None if it has none.
+
+        An event under another id is of the response that has its item, else of the newest one that runs. The end of a
+        response with other items than those of the newest one, or where none runs, announces one whose first event was
+        missed. An event without an id is of the only one that runs; an end repeats what it is equal to.
         """
-        response = mapping(event, "response")
+        response, kind = mapping(event, "response"), event["type"]
         identity = text(event, "response_id") or text(response, "id")
         if identity is None and len(self._running) == 1:
             return next(iter(self._running))
         is_known = identity in self._running or self._begun_ids.get(identity) is not None
-        if is_known or (response is not None and (event["type"] == _CREATED or not self._running)):
+        if identity is not None and (is_known or kind == _CREATED):
             return identity
-        return None if identity is None else next(reversed(self._running), None)
+        if kind == _CREATED:
+            return new_id()  # by a server without ids
+        if (owner := self._owner(event, response)) is not None:
+            return owner
+        newest = next(reversed(self._running), None)
+        if response is None or kind != _DONE:
+            return newest if identity is not None else None
+        if newest is not None and identity is not None and not self._running[newest].has_items:
+            return newest
+        is_repeated = bool(response.get("output")) and _end_of(event) == self._last_end
+        return None if is_repeated or (identity is None and newest is not None) else identity or new_id()
+
+    def _owner(self, event: Json, response: Json | None) -> str | None:
+        """Return the id of the response that has an item of an event."""
+        item_ids = [text(event, "item_id"), text(event, "item", "id")]
+        item_ids += [text(item, "id") for item in objects(response, "output")]
+        owners = (self._responses_of_items.get(ident) for ident in item_ids if ident is not None)
+        return next(filter(None, owners), None)
 
     def _answered(self, response: Json) -> _Response | None:
         """Take the create that a response answers: of its metadata, or the first if the response states none.
@@ -253,6 +286,11 @@ class RealtimeEvents(Creates[_Response]):
             part["transcript"] = transcript
         for turn in self._running.values():
             turn.body = turn.request
+
+
+def _end_of(event: Json) -> tuple[object, object]:
+    response = mapping(event, "response") or {}
+    return response.get("output"), response.get("usage")
 
 
 def _is_ended_run(item: Json, step: str) -> bool:
