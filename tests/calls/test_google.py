@@ -621,7 +621,11 @@ ODD_LINES: Final[dict[str, tuple[list[Any], list[tuple[str | None, str, int | No
     ),
     "no answer first": ([{"key": "a", "response": {}}, {"key": "b", "response": ANSWER}], [("b", "success", 5)]),
     "a key that is a number first": (
-        [{"key": 1, "response": ANSWER}, {"key": "b", "response": ANSWER}], [("b", "success", 5)]
+        [{"key": 1, "response": ANSWER}, {"key": "b", "response": ANSWER}], [(None, "success", 5), ("b", "success", 5)]
+    ),
+    "no keys": (
+        [{"response": ANSWER}, {"response": ANSWER}, {"response": {**ANSWER, "responseId": "r1"}}, {"error": FAILED}],
+        [(None, "success", 5)] * 3,
     ),
     "a status in place of an answer": (
         [{"key": "a", "status": FAILED}, {"key": "b", "response": ANSWER}], [("a", "error", None), ("b", "success", 5)]

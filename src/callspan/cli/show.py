@@ -210,7 +210,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None
     yield "call", call.call_id
     yield "session", place.session_id and f"{place.session_id} ({place.session_name or 'no name'}{step})"
     yield "trace", call.trace_id and f"{call.trace_id}  span {call.span_id}"
-    yield "batch", call.batch_id and f"{call.batch_id}, line {call.custom_id}"
+    yield "batch", call.batch_id and f"{call.batch_id}{f', line {call.custom_id}' if call.custom_id else ''}"
     yield "response", response.id if response else None
     yield "request", call.request_id
     yield "server address", call.server_address and f"{call.server_address}:{call.server_port or UNKNOWN}"

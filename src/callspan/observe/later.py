@@ -24,7 +24,7 @@ from callspan.observe.lines import LineReader
 from callspan.process.processed import ProcessedRecord
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
-from callspan.providers.batches import ResultLine, endpoint_of, result_in
+from callspan.providers.batches import ResultLine, endpoint_of, identity_of, result_in
 from callspan.providers.error_kinds import error_in
 from callspan.providers.generic_body import has_running_total, stating_usage
 from callspan.providers.hosted_tools import has_runs
@@ -293,10 +293,12 @@ class BatchResults(Call):
         return result is not None
 
     def _write(self, result: ResultLine) -> None:
-        factory, repetition = self._factory, self._repetitions.get(result.custom_id, -1) + 1
+        factory, identity = self._factory, identity_of(result)
+        repetition = self._repetitions.get(identity, -1) + 1
         if repetition or len(self._repetitions) < _MAX_IDS:
-            self._repetitions[result.custom_id] = repetition
-        record, endpoint = _answered(self.record, self._owner, result, repetition)
+            self._repetitions[identity] = repetition
+        identity = f"{identity}\n{repetition}" if repetition else identity
+        record, endpoint = _answered(self.record, self._owner, result, identity)
         if factory.recorded_calls.get(record.call_id) is not None:
             return
         processed = factory.processors.process(record)
@@ -318,7 +320,7 @@ def object_call_id(provider: str, answer: Response) -> str:
     return response_call_id(provider, f"{answer.id}\n{answer.created or answer.model or ''}")
 
 
-def _answered(reading: CallRecord, owner: str, line: ResultLine, repetition: int) -> tuple[CallRecord, Endpoint]:
+def _answered(reading: CallRecord, owner: str, line: ResultLine, identity: str) -> tuple[CallRecord, Endpoint]:
     """Return the record of a line and the endpoint for its answer. Providers state no duration of lines."""
     endpoint = endpoint_of(line)
     info = NOT_RECOGNIZED if line.body is None else endpoint.response_info(line.body)
@@ -327,9 +329,7 @@ def _answered(reading: CallRecord, owner: str, line: ResultLine, repetition: int
     attempts = [Attempt(number=1, start_ns=0, status=line.status, request_id=line.request_id)]
     record = version_of(
         reading,
-        call_id=batch_call_id(
-            reading.provider, owner, f"{line.custom_id}\n{repetition}" if repetition else line.custom_id
-        ),
+        call_id=batch_call_id(reading.provider, owner, identity),
         request=Request(model=line.model),
         part="answered",
         seen_in="batch",

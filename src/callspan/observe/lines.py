@@ -9,8 +9,8 @@ from callspan.record.codec import is_json
 from callspan.runtime.fail_open import fail_open
 
 _LINE: Final = fail_open("read a line of a batch")
-_IDS: Final = (b'"custom_id"', b'"key"')
-"""The field of a result with the id of its request; the second is Gemini's."""
+_IDS: Final = (b'"custom_id"', b'"key"', b'"responseId"')
+"""The fields of a result with an id; the last two are Gemini's: of the request, and of the answer."""
 _HEAD_BYTES: Final = 1 << 16
 _MAX_OTHER: Final = 8
 """How many lines that are no results a file with results may begin with: one may be broken, or cut if it is resumed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 from callspan.providers import registry
@@ -31,13 +32,15 @@ _GEMINI: Final = {
 _INLINE: Final = {"inlinedResponses": "generate_content", "inlinedEmbedContentResponses": "embed_content"}
 """Where a batch of Gemini has results of its own, if they are in no file, and their API."""
 _MODELS: Final = "models/"
+_ANSWER_ID: Final = "responseId"
 _UNKNOWN: Final = "unknown"
 
 
 class ResultLine(NamedTuple):
     """One result of a batch."""
 
-    custom_id: str
+    custom_id: str | None
+    """None if the line states none."""
     body: dict[str, object] | None
     """The answer as the endpoint returns it; None if the request got none."""
     outcome: Outcome
@@ -79,14 +82,21 @@ def inline_results(batch: object) -> list[bytes]:
 
 def _gemini_result(key: str | None, result: dict[str, object]) -> ResultLine | None:
     answer, error = mapping(result, "response"), result.get("error") or mapping(result, "status")
-    if key is None:
-        return None
     stated_api, model = text(result, "api"), text(result, "model")
     if answer is None:
+        if key is None:  # any file may have such lines
+            return None
         about = error_info(body={"error": error})
         return ResultLine(key, None, "error", about, api=stated_api, model=model) if error else None
     api = next((api for name, api in _GEMINI.items() if name in answer), None)
     return None if api is None else ResultLine(key, answer, "success", api=api, model=model)
+
+
+def identity_of(line: ResultLine) -> str:
+    """Return what tells a line from the others of its batch: its id, else the answer's own, else all of the answer."""
+    if line.custom_id is not None:
+        return line.custom_id
+    return f"\n{text(line.body, _ANSWER_ID) or sha256(encode_json(line.body)).hexdigest()}"
 
 
 def _messages_result(custom_id: str, result: dict[str, object]) -> ResultLine:
