@@ -111,6 +111,9 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_raw_bytes_that_were_read_to_the_last_are_whole": 12,
         "test_stream_read_before_it_is_returned": 8,
     },
+    "tests/calls/test_imports.py": {
+        "test_package_that_is_imported_anew_is_recorded": ("requests", "google.genai"),
+    },
     "tests/calls/test_interrupts.py": {
         "test_interrupt_inside_callspan_keeps_the_call": ("http_stream", "google_async", "converse_left"),
         "test_interrupted_redactor_loses_only_content": 5,

@@ -102,7 +102,7 @@ import asyncio, gc, importlib, sys, weakref
 import callspan
 from callspan.testing import ScriptedProvider, capture
 
-package, rounds = sys.argv[1], 3
+package, rounds = sys.argv[1], 2
 provider = ScriptedProvider()
 provider.reply(text="I am well.", repeat=True)
 url = provider.openai_url + "/chat/completions"
