@@ -27,6 +27,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from requests.adapters import HTTPAdapter
 from tests.conftest import Instrument
+from tests.support import sdks
 from tests.support.calls import CHAT, End, ask, caught, everywhere, the_call, usage_of
 from tests.support.http_apis import APIS, COUNTS, Api
 from tests.support.left_behind import unrecorded
@@ -736,22 +737,22 @@ Sender: TypeAlias = Callable[[str, bytes], bytes]
 SENDERS: Final[tuple[Sender, ...]] = (by_requests, by_httpx, by_aiohttp)
 
 
-class OnAnotherThread(httpx.BaseTransport, httpx.AsyncBaseTransport):
+def on_another_thread(library: Any, send: Sender) -> Any:
     """A transport that sends by another library on a thread, which has not the context of the call."""
+    threads = ThreadPoolExecutor(1)
 
-    def __init__(self, send: Sender) -> None:
-        self._send = send
-        self._threads = ThreadPoolExecutor(1)
+    def answer(content: bytes) -> Any:
+        return library.Response(200, content=content, headers={"content-type": "application/json"})
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return self._answer(self._threads.submit(self._send, str(request.url), request.content).result())
+    class Transport(library.BaseTransport, library.AsyncBaseTransport):  # type: ignore[misc]
+        def handle_request(self, request: Any) -> Any:
+            return answer(threads.submit(send, str(request.url), request.content).result())
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        sent = asyncio.get_running_loop().run_in_executor(self._threads, self._send, str(request.url), request.content)
-        return self._answer(await sent)
+        async def handle_async_request(self, request: Any) -> Any:
+            loop = asyncio.get_running_loop()
+            return answer(await loop.run_in_executor(threads, send, str(request.url), request.content))
 
-    def _answer(self, content: bytes) -> httpx.Response:
-        return httpx.Response(200, content=content, headers={"content-type": "application/json"})
+    return Transport()
 
 
 @pytest.mark.parametrize("send", SENDERS)
@@ -759,7 +760,8 @@ async def test_sdk_whose_transport_sends_on_another_thread_is_one_call(
     send: Sender, sdk: str, mode: Mode, seen: Capture
 ) -> None:
     mode.provider.reply(**COUNTS, repeat=True)
-    transport, client_type = OnAnotherThread(send), httpx.AsyncClient if mode.is_async else httpx.Client
+    library = sdks.http_of(sdk)
+    transport, client_type = on_another_thread(library, send), library.AsyncClient if mode.is_async else library.Client
     for _ in range(2):
         await mode.wait(ask(getattr(mode, sdk)(http_client=client_type(transport=transport))))
     assert [str(record.sdk).partition("/")[0] for record in seen.records] == [sdk] * 2
