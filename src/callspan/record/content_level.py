@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeVar, cast
+from functools import lru_cache
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -207,15 +208,21 @@ def _roles(body: msgspec.Raw, api: str) -> list[str] | None:
     """Return the roles of the messages in order, or the type of those without a role; None if they are in no list."""
     row = APIS.get(api, OTHER)
     try:
-        fields = _members(body)
-        row = OTHER if fields.keys().isdisjoint(row.said) else row
-        values = [bytes(fields[name]) for name in row.said if name in fields]
-        lists = [_typed_messages(value) if value[:1] == b"[" else None for value in values if value != b"null"]
+        said = _said(body, row.said)
+        if not said:
+            said, row = _said(body, OTHER.said), OTHER
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    lists = [value if isinstance(value, list) else None for value in said if value is not None]
     if all(messages is None for messages in lists):
         return None
     return [role for messages in lists for role in ([_USER] if messages is None else _roles_of(messages, row))]
+
+
+def _said(body: msgspec.Raw, names: tuple[str, ...]) -> list[object]:
+    """Return the values of those of these fields that a body has."""
+    fields = _decoder_of(names).decode(body)
+    return [value for name in names if (value := getattr(fields, name)) is not msgspec.UNSET]
 
 
 def _roles_of(messages: list[_TypedMessage], row: Api) -> Iterator[str]:
@@ -231,8 +238,13 @@ class _TypedMessage(msgspec.Struct):
     type: str | None = None
 
 
-_typed_messages: Final = msgspec.json.Decoder(list[_TypedMessage]).decode
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+@lru_cache
+def _decoder_of(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """Return a decoder of these fields of a body. It reads the body once, whatever else is in it."""
+    kinds: Any = list[_TypedMessage] | dict[str, msgspec.Raw] | str | float | bool | None | msgspec.UnsetType
+    return msgspec.json.Decoder(msgspec.defstruct("Fields", [(name, kinds, msgspec.UNSET) for name in names]))
+
+
 _USER, _ASSISTANT = "user", "assistant"
 
 
