@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import count, permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 from msgspec.structs import replace
 from tests.support.records import SECOND, START_NS, made, raw, reward
 
-from callspan import erase, import_records, open_store
-from callspan.records import CallRecord, EventRecord, Place, Request, Response
+from callspan import Settings, erase, import_records, open_store
+from callspan.records import CallRecord, EventRecord, Place, Request, Response, encode
 from callspan.stores import CallFilter, find_store
 
-from .conftest import Deliver, Delivery, RetentionTimes, cells, joints_of, run, run_id
+from .conftest import Deliver, Delivery, RetentionTimes, caller_processors, cells, joints_of, run, run_id
 
 SECRET = "the name of the visitor"
 
@@ -494,3 +497,111 @@ def test_millionth_call_looks_up_what_the_tenth_does(sqlite_url: str, deliver: D
     then = [user("Hi"), asked("call_0"), brought("call_0")]
     store.write(call("last", then, said("Yes."), 700))
     assert groups(store.url) == set()
+
+
+def below_full(level: Any, *calls: CallRecord, **settings: Any) -> list[CallRecord]:
+    return [caller_processors(Settings(content=level, **settings)).process(one).record for one in calls]
+
+
+@pytest.mark.parametrize("level", ["metadata", "off"])
+def test_ids_join_calls_of_which_no_content_is_kept(level: Any, store: Delivery) -> None:
+    ids = "call_Vt8xQ1fWeJ5bx", "toolu_01Tji2ki8TTX"
+    messages: list[Any] = [user("Plan my day.")]
+    calls = []
+    for number, answer in enumerate((asked(ids[0]), asked(ids[1]), said("A fine day."))):
+        calls.append(call(f"a{number}", messages, answer, number))
+        messages += [answer, brought(ids[min(number, 1)])]
+    kept = below_full(level, *calls)
+    assert not any(ident.encode() in encode(record) for record in kept for ident in (*ids, "Oslo"))
+    store.write(*kept[1:])
+    store.write(kept[0])
+    assert groups(store.url) == {frozenset({"a0", "a1", "a2"})}
+    rules = {one.call_id: one.place.joined_by for one in open_store(store.url).calls()}
+    assert rules == {"a0": None, "a1": "tool", "a2": "tool"}
+
+
+@pytest.mark.parametrize("ident", ["call_1", "functions.weather:0", "weather", "weather-of-Oslo", "an id of 2 words"])
+def test_id_that_others_may_have_joins_nothing_without_arguments(ident: str) -> None:
+    first = call("a0", [user("x")], asked(ident))
+    then = call("a1", [user("x"), asked(ident), brought(ident)], said("Yes."), 2)
+    records = below_full("metadata", first, then)
+    assert [(one.request.returned, one.response and one.response.issued) for one in records] == [(None, None)] * 2
+
+
+def test_ids_are_not_hashed_in_sessions_with_content_or_without_runs() -> None:
+    answered = call("a0", [user("x")], asked("call_Vt8xQ1fWeJ5bx"))
+    records = [
+        *below_full("metadata", replace(answered, place=Place(session_id="mine"))),
+        *below_full("full", answered),
+        *below_full("metadata", answered, runs=False),
+    ]
+    assert [one.response and one.response.issued for one in records] == [None] * 3
+    (kept,) = below_full("metadata", answered)
+    assert kept.response is not None
+    assert kept.response.issued is not None
+
+
+def test_container_and_signature_join_without_content(store: Delivery) -> None:
+    def turn(call_id: str, messages: Sequence[Any], answer: Any, at_s: float, **fields: Any) -> CallRecord:
+        params = fields.pop("params", {})
+        return made(
+            call_id, at_ns=START_NS + round(at_s * SECOND), took_ns=SECOND // 2, api="messages",
+            request=Request(params=params, body=raw({"messages": [*messages], **params})),
+            response=Response(body=raw({"role": "assistant", "content": answer, **fields})),
+        )  # fmt: skip
+
+    thought = [{"type": "thinking", "thinking": "x", "signature": "Es" * 40}, {"type": "text", "text": "Hm."}]
+    sent = turn("a0", [user("x")], thought, 0)
+    back = turn("a1", [user("x"), {"role": "assistant", "content": thought}, user("y")], thought[1:], 1)
+    ran = turn("b0", [user("x")], thought[1:], 0, container={"id": "container_011CPR5CNjB"})
+    again = turn("b1", [user("y")], thought[1:], 1, params={"container": "container_011CPR5CNjB"})
+    store.write(*below_full("off", sent, back, ran, again))
+    assert groups(store.url) == {frozenset({"a0", "a1"}), frozenset({"b0", "b1"})}
+
+
+def function_calls(work: Any) -> int:
+    work()
+    calls = 0
+
+    def note(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(note)
+    work()
+    sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("level", ["metadata", "off"])
+def test_ids_of_a_long_loop_cost_the_caller_what_those_of_a_short_one_do(level: Any) -> None:
+    """Only the last results of a request are parsed."""
+    processors = {runs: caller_processors(Settings(content=level, runs=runs)) for runs in (True, False)}
+    added = []
+    for turns in (3, 40):
+        record = agent("Ab3xQ1fWeJ5", turns)[-2]
+        with_ids, without = (function_calls(partial(processors[runs].process, record)) for runs in (True, False))
+        added.append(with_ids - without)
+    assert added[0] == added[1] <= 90
+
+
+@pytest.mark.parametrize("body", [b"", b"no JSON, but a tool", b'{"messages": {"tool": 1}}', b'{"messages": [tool]}'])
+def test_body_without_messages_has_no_ids(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    sent = replace(call("a0", [], said("x")), request=Request(body=raw(None)), response=Response(body=raw(None)))
+    sent = replace(sent, request=replace(sent.request, body=Raw(body)), response=Response(body=Raw(body)))
+    (kept,) = below_full("off", sent)
+    assert (kept.request.returned, kept.response and kept.response.issued) == (None, None)
+    assert caplog.records == []
+
+
+def test_each_parallel_call_of_a_tool_and_a_later_question_name_the_answer(store: Delivery) -> None:
+    """The last result is searched for behind texts, and any of the ids of an answer joins."""
+    both = asked("call_Vt8xQ1fWeJ5bx")
+    both["tool_calls"] += asked("call_Zz8xQ1fWeJ5bz")["tool_calls"]
+    told = [user("x"), both, brought("call_Vt8xQ1fWeJ5bx"), brought("call_Zz8xQ1fWeJ5bz")]
+    later = [*told, said("Sunny."), user("And a tool for tomorrow?")]
+    store.write(
+        *below_full("off", call("a0", told[:1], both), call("a1", told, said("Sunny."), 1)),
+        *below_full("off", call("a2", later, said("No."), 2)),
+    )
+    assert groups(store.url) == {frozenset({"a0", "a1", "a2"})}

@@ -8,6 +8,7 @@ They run on the caller's thread, for calls, sessions, timesteps, events, message
 | secrets | all records | before any code that may expose the record: the application's functions never see a key |
 | media | calls, events, messages | before the redactor, which then need not search base64 |
 | redactor | all records | the application's function; it gets bodies as JSON, without secrets and media |
+| ids | calls | after the redactor, which may mask them; before the content goes in which they are |
 | content | all records | after the redactor: content that it adds obeys the setting `content` |
 | size | calls, events, messages | after all processors that change the size of the content |
 | cost | calls | after the redactor: usage that it removes is not priced |
@@ -40,6 +41,7 @@ from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.content_level import at_level
 from callspan.record.events import EventRecord, MessageRecord, Record
+from callspan.record.id_hashes import with_id_hashes
 from callspan.record.plain_json import MAX_GIVEN, TRUNCATED_KEY, plain_within
 from callspan.record.span_handle import SpanHandle, with_span_ids
 from callspan.runtime.fail_open import fail_open, report
@@ -247,6 +249,8 @@ def caller_processors(
     if redactor is not None:
         redact = partial(_redacted_if_shown, redactor=redactor, is_shown=is_shown)
         steps.append(Processor(fail_open("redact a record with the application's redactor"), redact, _REDACTOR_FAILED))
+    if settings.content != "full" and settings.runs:
+        steps.append(Processor(fail_open("hash the ids of a call"), with_id_hashes, _unchanged))
     if settings.content != "full":
         reduce_content = partial(at_level, level=settings.content)
         steps.append(Processor(fail_open("remove the content of a record"), reduce_content))

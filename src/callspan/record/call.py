@@ -117,6 +117,17 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     largest_gap_ns: int | None = None
 
 
+class IdHashes(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Hashes, of 52 bits, of ids in messages that a record does not have. By them the call can be joined to a run."""
+
+    tools: list[int] = []
+    """Of ids of tool calls, the last first."""
+    seals: list[int] = []
+    """Of signatures and encrypted reasoning, the last first."""
+    containers: list[int] = []
+    """Of the container in which the provider runs code."""
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The request of a call."""
 
@@ -139,6 +150,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     continues: str | None = None
     """Id of the response that this request continues."""
     conversation_id: str | None = None
+    returned: IdHashes | None = None
+    """Below the content level `full`, outside of sessions: of the tool calls whose results it has last, or of its last
+    seals, and of its container."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
 
@@ -187,6 +201,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Whether a finish reason is not in callspan's table, so that it may state an answer or a failure."""
     tools_unlisted: bool = False
     """Whether the provider could not list the tools of an MCP server, which the model then did not have."""
+    issued: IdHashes | None = None
+    """Below the content level `full`, outside of sessions: of its tool calls, seals and container."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
 

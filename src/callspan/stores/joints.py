@@ -31,8 +31,18 @@ from typing import Final, NamedTuple, TypeAlias, get_args
 import msgspec
 
 from callspan.record.apis import APIS, OTHER
-from callspan.record.call import CallRecord, JoinedBy
-from callspan.record.foreign_json import read_json
+from callspan.record.call import CallRecord, IdHashes, JoinedBy
+from callspan.record.id_hashes import (
+    BODIES,
+    HAVE_CONTAINERS,
+    MAX_IDS,
+    OWN_TOOLS,
+    container_of_answer,
+    container_of_request,
+    is_masked,
+    is_tool_call_id,
+    seals_in,
+)
 from callspan.record.labels import label_of
 from callspan.record.messages import (
     INSTRUCTION_ROLES,
@@ -58,19 +68,14 @@ _CALL, _MEDIA = "call", "media"
 _NO_MEDIA: Final[list[object]] = [_MEDIA, None]
 _MAX_OFFERS: Final = 4
 """Parts of the model in a row of which each may begin an answer."""
-_OWN_TOOLS: Final = frozenset({"function", "custom"})
-"""Types of tool calls that the application answers."""
 _KEEPS_RESPONSES: Final = frozenset({"responses", "interactions"})
 """APIs whose requests may continue a response by its id."""
 TENANT_KEYS: Final = ("organization_id", "project_id", "tenant", "tenant_id")
-_MIN_SEAL: Final = 31
-_NO_SEAL: Final = "skip_thought"
-"""Begins what clients send instead of a signature."""
 _MIN_CONTINUED: Final = 20
 """Characters of a text that a loop may continue, which its joint contains; shorter ones have to be equal."""
 _BRIEF: Final = 100
 """Characters of the beginning and the end of a text that an offer is made of."""
-_MAX_WORDS, _MAX_SEALS, _MAX_CHOICES = 200, 8, 8
+_MAX_WORDS, _MAX_CHOICES = 200, 8
 _MAX_NEW: Final = 16
 """Messages that a request may have more than a known one that it begins with."""
 _MAX_TEXTS: Final = 4
@@ -79,18 +84,13 @@ _MIN_WORD: Final = 10
 _MAX_SEARCHED: Final = 2_000
 """Last characters of each text of a single call that are searched for ids."""
 _WORD: Final = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_\-.:]{8,78}[A-Za-z0-9_\-]")
-_UNMASKED_ID: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9_\-.:]+")
 _LIKE_AN_ID: Final = re.compile(r"[0-9]")
 _LENGTH_BITS: Final = 22
 _INSTRUCTIONS: Final = "instructions"
 SHARED: Final = 1
 """Proof of a joint that each of two calls offers, so that it need not be found by what it seeks."""
-_CONTAINER: Final = b'"container"'
-_HAVE_CONTAINERS: Final = frozenset({"messages", "invoke_model"})
-"""APIs whose answers name the container in which code ran."""
-_ISSUING: Final = _KEEPS_RESPONSES | _HAVE_CONTAINERS
+_ISSUING: Final = _KEEPS_RESPONSES | HAVE_CONTAINERS
 _MODEL: Final = (b'"assistant"', b'"model"')
-_BODIES: Final = ("request.body", "response.body")
 
 
 class Joint(NamedTuple):
@@ -170,7 +170,7 @@ def _continues(atoms: Sequence[tuple[bool, object]], answer: Sequence[tuple[bool
 
 def mentions_of(call: CallRecord) -> list[Joint]:
     """Return the joints of the words in the texts of a request that may be ids of tool calls, the last first."""
-    if call.place.session_id is not None or call.is_first_version or _is_masked(call) or call.conversation is None:
+    if call.place.session_id is not None or call.is_first_version or is_masked(call) or call.conversation is None:
         return []
     return _mentions(call.conversation.input, _scope(call))
 
@@ -195,10 +195,12 @@ class JointReader:
         scope = _scope(call)
         sought: dict[JoinedBy, list[Joint]] = {"kept": _kept_before(call, scope)}
         offered = [*_kept_after(call, scope)]
+        if call.content_level != "full":
+            return _of_hashes(call, scope, offered, sought)
         request, output = self._read(call, prepared, scope)
         if request is None:
             return Joints(offered, _NO_IDS, sought if sought["kept"] else _NONE_SOUGHT, histories=())
-        sought["seal"], sought["tool"] = request.seals[: -_MAX_SEALS - 1 : -1], request.results()
+        sought["seal"], sought["tool"] = request.seals[: -MAX_IDS - 1 : -1], request.results()
         sought["history"] = request.histories[::-1]
         mentioned, request.mentioned = request.mentioned, None
         ids, tools = _issued(output, scope, is_masked=request.is_masked)
@@ -239,12 +241,30 @@ class JointReader:
         return None
 
 
+def _of_hashes(call: CallRecord, scope: bytes, offered: Sequence[Joint], sought: dict[JoinedBy, list[Joint]]) -> Joints:
+    """Return the joints of a call without content, given those of what the provider keeps."""
+    returned, issued = call.request.returned or IdHashes(), (call.response and call.response.issued) or IdHashes()
+    sought["kept"] += _hashed("container", returned.containers, scope)
+    sought["seal"] = _hashed("seal", returned.seals, scope)
+    sought["tool"] = [joint._replace(proof=-1) for joint in _hashed("tool", returned.tools, scope)]
+    tools = _hashed("tool", issued.tools, scope)
+    others = _hashed("seal", issued.seals, scope) + _hashed("container", issued.containers, scope)
+    ids = frozenset(tool.key for tool in tools)
+    return Joints(
+        _distinct([*offered, *others, *tools]), ids, sought if any(sought.values()) else _NONE_SOUGHT, histories=()
+    )
+
+
+def _hashed(kind: str, hashes: Iterable[int], scope: bytes) -> list[Joint]:
+    return [Joint(_key(kind, f"{number}", scope)) for number in hashes]
+
+
 def _issued(output: Iterable[Message], scope: bytes, *, is_masked: bool) -> tuple[list[Joint], frozenset[int]]:
     """Return the joints of what an answer issued, and the keys of those that only one answer may have."""
     answer = _Request(scope, None, is_masked=is_masked)
     answer.add(output)
     tools = [tool for tool in answer.asked.values() if tool is not None]
-    return [*answer.seals[-_MAX_SEALS:], *tools], frozenset(tool.key for tool in tools)
+    return [*answer.seals[-MAX_IDS:], *tools], frozenset(tool.key for tool in tools)
 
 
 def _single(call: CallRecord, prepared: PreparedCall) -> Joints | None:
@@ -253,7 +273,7 @@ def _single(call: CallRecord, prepared: PreparedCall) -> Joints | None:
     All that is read of it here is also read to store it.
     """
     request, answer = prepared.request, prepared.answer
-    if request is None or not has_history(call) or _container(call) is not None:
+    if request is None or not has_history(call) or container_of_request(call) is not None:
         return None
     asked = _Asked()
     if not asked.reads(request):
@@ -349,7 +369,7 @@ def _seed(call: CallRecord, parts: Parts | None, scope: bytes) -> bytes | None:
         return None
     instructions = [piece.hash for position, piece in parts.others if position == -1]
     return _hash(
-        scope, call.api, call.user_id, tenant_of(call), has_history(call), _is_masked(call), len(instructions)
+        scope, call.api, call.user_id, tenant_of(call), has_history(call), is_masked(call), len(instructions)
     ) + b"".join(instructions)
 
 
@@ -358,7 +378,7 @@ def _parsed(call: CallRecord, scope: bytes) -> _Read:
     if conversation is None:
         return None, []
     chain = _chain(call, _instructions(conversation)) if has_history(call) else None
-    request = _Request(scope, chain, is_masked=_is_masked(call))
+    request = _Request(scope, chain, is_masked=is_masked(call))
     request.add(conversation.input)
     request.mentioned = [] if request.is_masked else _mentions(conversation.input, scope)
     return request, conversation.output
@@ -418,12 +438,11 @@ class _Request:
     def _add(self, role: str, part: Part) -> bool:
         """Add a part; return whether it is the result of a tool."""
         match part:
-            case Reasoning(signature=signature, sealed=sealed):
-                self._add_seals(seal for seal in (signature, sealed) if seal)
+            case Reasoning():
+                self._add_seals(part)
             case ToolCall():
-                if part.extra:
-                    self._add_seals(_signatures(part.extra))
-                if part.id and part.tool_type in _OWN_TOOLS:
+                self._add_seals(part)
+                if part.id and part.tool_type in OWN_TOOLS:
                     self.asked[part.id] = _of_tool(part, self._scope, is_masked=self.is_masked)
             case ToolResult(id=str(ident)):
                 self._brought.append(ident)
@@ -433,16 +452,14 @@ class _Request:
             self.histories.append(joint)
         return isinstance(part, ToolResult)
 
-    def _add_seals(self, seals: Iterable[str]) -> None:
-        self.seals += (
-            Joint(_key("seal", seal, self._scope)) for seal in seals if len(seal) >= _MIN_SEAL and _NO_SEAL not in seal
-        )
+    def _add_seals(self, part: Reasoning | ToolCall) -> None:
+        self.seals += (Joint(_key("seal", seal, self._scope)) for seal in seals_in(part))
 
     def results(self) -> list[Joint]:
         """Return the joints of the results, the last first."""
         if self.asked:
             return [joint for ident in reversed(self._brought) if (joint := self.asked.get(ident)) is not None]
-        ids = (ident for ident in reversed(self._brought) if _is_id(ident, None, is_masked=self.is_masked))
+        ids = (ident for ident in reversed(self._brought) if is_tool_call_id(ident, None, is_masked=self.is_masked))
         return [Joint(_key("tool", ident, self._scope), -1) for ident in ids]
 
     def answered(self, output: Sequence[Message]) -> Iterator[tuple[Joint, int]]:
@@ -477,15 +494,10 @@ def _scope(call: CallRecord) -> bytes:
     return _hash(call.content_level, call.service or "")
 
 
-def _is_masked(call: CallRecord) -> bool:
-    """Return whether a redactor changed a body."""
-    return any(note.why == "redactor" and note.what.startswith(_BODIES) for note in call.redactions)
-
-
 def has_history(call: CallRecord) -> bool:
     """Return whether the messages of a call are the application's, all of them and unchanged."""
     is_whole = call.request.continues is None and call.request.conversation_id is None
-    is_unchanged = not (call.redactions and any(note.what.startswith(_BODIES) for note in call.redactions))
+    is_unchanged = not (call.redactions and any(note.what.startswith(BODIES) for note in call.redactions))
     return is_whole and is_unchanged and call.content_level == "full"
 
 
@@ -522,18 +534,11 @@ def _kept_before(call: CallRecord, scope: bytes) -> list[Joint]:
     kept: list[Joint] = []
     if request.continues is not None:
         kept.append(Joint(_key("response", request.continues, scope)))
-    if (container := _container(call)) is not None:
+    if (container := container_of_request(call)) is not None:
         kept.append(Joint(_key("container", container, scope)))
     if request.conversation_id is not None:
         kept.append(Joint(_key("conversation", f"{call.provider} {request.conversation_id}", scope), SHARED))
     return kept
-
-
-def _container(call: CallRecord) -> str | None:
-    container = call.request.params.get("container") if call.request.params else None
-    if isinstance(container, dict):
-        container = container.get("id")
-    return container if isinstance(container, str) and container else None
 
 
 def _kept_after(call: CallRecord, scope: bytes) -> Iterator[Joint]:
@@ -545,31 +550,12 @@ def _kept_after(call: CallRecord, scope: bytes) -> Iterator[Joint]:
     is_kept = call.api in _KEEPS_RESPONSES or request.continues is not None or request.conversation_id is not None
     if response.id and is_kept:
         yield Joint(_key("response", response.id, scope))
-    if call.api in _HAVE_CONTAINERS and _CONTAINER in bytes(response.body):
-        reading = read_json(bytes(response.body))
-        container = reading.value.get("container") if reading is not None and isinstance(reading.value, dict) else None
-        if isinstance(container, dict) and isinstance(ident := container.get("id"), str):
-            yield Joint(_key("container", ident, scope))
-
-
-def _signatures(value: object, depth: int = 4) -> Iterator[str]:
-    if isinstance(value, dict) and depth:
-        for name, inner in value.items():
-            if isinstance(inner, str) and "ignature" in str(name):
-                yield inner
-            else:
-                yield from _signatures(inner, depth - 1)
-
-
-def _is_id(ident: str | None, name: str | None, *, is_masked: bool) -> bool:
-    """Return whether a tool call's id is one: its name stands there if an API has none, and a redactor may mask it."""
-    if not ident or ident == name:
-        return False
-    return not is_masked or _UNMASKED_ID.fullmatch(ident) is not None
+    if (container := container_of_answer(call)) is not None:
+        yield Joint(_key("container", container, scope))
 
 
 def _of_tool(part: ToolCall, scope: bytes, *, is_masked: bool) -> Joint | None:
-    if part.id is None or not _is_id(part.id, part.name, is_masked=is_masked):
+    if part.id is None or not is_tool_call_id(part.id, part.name, is_masked=is_masked):
         return None
     return Joint(_key("tool", part.id, scope), _arguments(part))
 
