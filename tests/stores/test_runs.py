@@ -22,6 +22,7 @@ from callspan.stores import CallFilter, find_store
 
 from .conftest import Deliver, Delivery, RetentionTimes, caller_processors, cells, joints_of, run, run_id
 
+pytestmark = pytest.mark.transactional("joins calls as it inserts them")
 SECRET = "the name of the visitor"
 
 
@@ -605,3 +606,46 @@ def test_each_parallel_call_of_a_tool_and_a_later_question_name_the_answer(store
         *below_full("off", call("a2", later, said("No."), 2)),
     )
     assert groups(store.url) == {frozenset({"a0", "a1", "a2"})}
+
+
+def test_questions_of_a_run_are_its_first_words_in_every_form(store: Delivery) -> None:
+    """Results of tools have the user's role on some APIs; an input may be one text."""
+
+    def turn(call_id: str, api: str, field: str, sent: Any, received: dict[str, Any], at_s: float) -> CallRecord:
+        return made(
+            call_id, at_ns=START_NS + round(at_s * SECOND), took_ns=SECOND // 2, api=api,
+            request=Request(body=raw({field: sent})), response=Response(id=f"resp_{call_id}", body=raw(received)),
+        )  # fmt: skip
+
+    asks = [{"type": "tool_use", "id": "toolu_01Tji2ki8TTX", "name": "weather", "input": {"city": "Oslo"}}]
+    result = {"type": "tool_result", "tool_use_id": "toolu_01Tji2ki8TTX", "content": "rainy and cold all day"}
+    told = [user("Is it dry?"), {"role": "assistant", "content": asks}, {"role": "user", "content": [result]}]
+    more = [*told, said("No, it rains."), {"role": "user", "content": [{"type": "text", "text": "And tomorrow?"}]}]
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello, stranger."}]}
+    second = turn("b1", "responses", "input", "Who are you?", {"output": [message]}, 9)
+    store.write(
+        turn("a0", "messages", "messages", told[:1], {"role": "assistant", "content": asks}, 0),
+        turn(
+            "a1", "messages", "messages", told, {"role": "assistant", "content": [{"type": "text", "text": "No."}]}, 1
+        ),
+        turn("a2", "messages", "messages", more, {"role": "assistant", "content": [{"type": "text", "text": "!"}]}, 2),
+        turn("b0", "responses", "input", "Hello there.", {"output": [message]}, 8),
+        replace(second, request=replace(second.request, continues="resp_b0")),
+    )
+    words = store.read().first_words([run_id("a0"), run_id("b0")])
+    assert words == {run_id("a0"): "Is it dry? · And tomorrow?", run_id("b0"): "Hello there. · Who are you?"}
+
+
+def test_list_reads_of_a_long_run_what_it_shows(store: Delivery) -> None:
+    """Neither results of tools nor questions behind the last one that is shown."""
+    chats = [
+        chat(name, *[f"{name} {number} " + "z" * 90 for number in range(turns)])
+        for name, turns in (("c", 5), ("d", 40))
+    ]
+    loops = [agent(name, turns, first=f"Plan {name}.") for name, turns in (("a", 5), ("b", 40))]
+    for calls in (*chats, *loops):
+        store.write(*calls)
+    reader = store.read()
+    read = [function_calls(partial(reader.first_words, [run_id(name)])) for name in ("a0", "b0", "c0", "d0")]
+    assert read[0] == read[1]
+    assert read[2] == read[3]

@@ -21,7 +21,7 @@ from callspan.stores.query.filters import FAILED
 from callspan.stores.query.interrupted import mark_unended
 from callspan.stores.query.new_messages import words_of_user
 from callspan.stores.query.sums import MODEL, labels_of_sessions, summed
-from callspan.stores.tables.call_rows import read_calls, record_of
+from callspan.stores.tables.call_rows import read_calls, record_of, user_messages
 from callspan.stores.tables.database import Database, Values, in_batches
 from callspan.stores.tables.facts import SESSIONS
 
@@ -167,8 +167,6 @@ def _first_errors(database: Database, session_ids: Sequence[str]) -> dict[str, C
 def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str]:
     """See `Reader.first_words`."""
     words_by_session: dict[str, str] = {}
-    questions: dict[str, dict[str, None]] = defaultdict(dict)
-    """Of runs, without the first one."""
     for condition, parameters in in_batches(session_ids):
         query = f"SELECT session_id, content FROM messages WHERE {condition} AND message_type = '{_QUESTION}'"
         query += " AND content IS NOT NULL ORDER BY time_ns, message_id"
@@ -186,11 +184,8 @@ def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str
         for session_id, call_id in database.tuples(_LAST_OF_RUNS.format(condition=condition), parameters):
             last_calls[session_id].append(call_id)
         for session_id, call_ids in last_calls.items():
-            for call in read_calls(database, call_ids[:_MAX_BRANCHES], "all"):
-                questions[session_id].update(dict.fromkeys(_questions(call)))
-    for session_id, texts in questions.items():
-        first = {words: None for words in [words_by_session.get(session_id)] if words}
-        words_by_session[session_id] = excerpt(" · ".join(first | texts), _WORDS)
+            first = words_by_session.get(session_id)
+            words_by_session[session_id] = _questions(database, first, call_ids[:_MAX_BRANCHES])
     return {session_id: words for session_id, words in words_by_session.items() if words}
 
 
@@ -209,10 +204,21 @@ def _text_of(content: str) -> str:
     return excerpt(value, _WORDS) if isinstance(value, str) else ""
 
 
-def _questions(call: CallRecord) -> Iterator[str]:
-    """Yield the texts of the user in a request, which repeats what a run has of its history."""
-    messages = call.conversation.input if call.conversation is not None else []
-    yield from (excerpt(text, _WORDS) for text in map(words_of_user, messages) if text)
+def _questions(database: Database, first: str | None, call_ids: Sequence[str]) -> str:
+    """Return the texts of the user in a run, on one line: the first one, and those that these requests repeat.
+
+    Messages behind the last text that is shown are not read.
+    """
+    texts: dict[str, None] = {first: None} if first else {}
+    condition, parameters = next(in_batches(call_ids, "call_id"))
+    rows = database.with_references([*database.rows(f"SELECT * FROM calls WHERE {condition}", parameters)])
+    for row in sorted(rows, key=lambda row: call_ids.index(str(row["call_id"]))):
+        for message in user_messages(database, row, 2 * _WORDS):
+            if sum(map(len, texts)) > _WORDS:
+                break
+            if text := words_of_user(message):
+                texts[excerpt(text, _WORDS)] = None
+    return excerpt(" · ".join(texts), _WORDS)
 
 
 def _question(call: CallRecord) -> str:

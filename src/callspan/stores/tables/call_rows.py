@@ -13,8 +13,10 @@ from typing import Final, TypeAlias, TypeVar, cast
 import msgspec
 
 from callspan.providers.registry import with_conversation
+from callspan.record.apis import APIS, OTHER
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record
+from callspan.record.messages import Message, Text
 from callspan.stores.base import Content, StoreError
 from callspan.stores.tables import bodies
 from callspan.stores.tables.contents import ranges_in
@@ -23,10 +25,15 @@ from callspan.stores.tables.facts import CALLS, OWNER, TABLES, Table
 from callspan.stores.tables.former_names import with_current_names
 from callspan.stores.tables.payloads import owner_of
 from callspan.stores.tables.rows import converted, to_tree
+from callspan.stores.tables.texts import Place
 
 Contents: TypeAlias = Callable[[Sequence[tuple[int, int]]], Mapping[int, tuple[bytes, bytes]]]
 """Returns the hash and the exact JSON of the contents of a call in these ranges, by number."""
 _R = TypeVar("_R", bound=Record)
+_OF_USER: Final = """
+SELECT role, CASE WHEN data IS NULL THEN substr(text, 1, {most}) ELSE text END AS text, reasoning, data
+  FROM contents WHERE owner = :owner AND n BETWEEN :first AND :last AND role = 'user' ORDER BY n
+"""
 _NEXT: Final = "SELECT * FROM {table} WHERE {key} > :last ORDER BY {key} LIMIT 500"
 
 
@@ -86,7 +93,11 @@ def call_of(database: Database, row: Values, content: Content = "all") -> CallRe
             None if record.response is None else response_body(row, contents),
         )
     except bodies.DAMAGE as error:
-        raise StoreError(f"{database.name}: call {row['call_id']} is damaged; {database.remedy}") from error
+        raise _damaged(database, row) from error
+
+
+def _damaged(database: Database, row: Values) -> StoreError:
+    return StoreError(f"{database.name}: call {row['call_id']} is damaged; {database.remedy}")
 
 
 def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgspec.Raw | None) -> CallRecord:
@@ -112,6 +123,35 @@ def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
         return msgspec.Raw(bodies.join(pieces[request][1], messages, dict(pieces.values()).__getitem__))
     except KeyError:
         return None
+
+
+def user_messages(database: Database, row: Values, most: int) -> Iterator[Message]:
+    """Yield the user's messages in the request of a row, in order, and read no others. Raises StoreError if damaged.
+
+    Of a message with only a role and a text, `most` characters are read.
+    """
+    names = APIS.get(str(row["api"]), OTHER).said
+    if len(names) != 1:  # a stored message does not say which field it is of
+        conversation = call_of(database, row).conversation
+        yield from () if conversation is None else conversation.input
+        return
+    sql = _OF_USER.format(most=most)
+    for position, first, last in ranges_in(row["contents"]):
+        if position < 0 or first == row["output"]:
+            continue
+        values = {"owner": owner_of_row(row), "first": first, "last": last}
+        for cells in database.rows(sql, values):
+            if cells["data"] is None:
+                yield Message(role="user", parts=[Text(text=str(cells["text"] or ""))])
+                continue
+            try:
+                json = bodies.json_of(cells, is_deflated=database.dialect.is_deflated)
+            except bodies.DAMAGE as error:
+                raise _damaged(database, row) from error
+            is_element = json[:1] != b'"'
+            yield from bodies.messages_of(
+                bodies.Piece(b"", json, Place(str(row["api"]), "message", *names, is_element))
+            )
 
 
 def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
