@@ -76,3 +76,49 @@ def test_page_of_a_run_has_questions_tools_answers_and_branches(
     assert [question for question in QUESTIONS if any(question in row for row in rows)] == QUESTIONS
     assert any("≤" in row and "weather" in row for row in rows)
     assert faults(page.tab) == []
+
+
+def long_conversation() -> list[CallRecord]:
+    """Forty turns with a tool, another question, and another one in its place; a stranger says the same words."""
+    function = {"name": "weather", "arguments": '{"city": "Oslo"}'}
+    messages: list[Any] = [said("user", "Watch the walrus for me.")]
+    calls = []
+    for turn in range(40):
+        asks = {"role": "assistant", "content": None, "tool_calls": [{"id": f"call_Vt8x{turn}", "function": function}]}
+        calls.append(call(turn, messages, asks))
+        result = "a narwhal passes" if turn == 20 else f"nothing in hour {turn}"
+        messages += [asks, {"role": "tool", "tool_call_id": f"call_Vt8x{turn}", "content": result}]
+    calls.append(call(40, messages, said("assistant", "It was a quiet day with one flamingo.")))
+    messages.append(said("assistant", "It was a quiet day with one flamingo."))
+    calls.append(call(41, [*messages, said("user", "Who saw the okapi?")], said("assistant", "Nobody did.")))
+    calls.append(
+        call(42, [*messages, said("user", "Where is the axolotl?")], said("assistant", "It hides, the ocelot."))
+    )
+    stranger = "walrus narwhal flamingo okapi axolotl ocelot"
+    return [*calls, call(43, [said("user", stranger)], said("assistant", "Animals."))]
+
+
+def test_search_in_a_long_run_finds_what_was_asked_answered_and_returned_in_each_branch(
+    store: Delivery, tab: Open
+) -> None:
+    store.write(*long_conversation())
+    (run_id,) = [row.session.session_id for row in store.read().sessions()]
+    page = tab(store.url, f"session/{run_id}", "[data-entry]")
+    hits = (
+        ("walrus", "user", "c0"), ("narwhal", "tool result", "c21"), ("flamingo", "assistant", "c40"),
+        ("okapi", "user", "c41"), ("axolotl", "user", "c42"), ("ocelot", "assistant", "c42"),
+    )  # fmt: skip
+    for word, where, call_id in hits:
+        page.open(f"find?q=session:{run_id}%20{word}", ".found.sub")
+        (hit,) = page.tab.locator(".found.sub").all()
+        assert where in hit.inner_text()
+        assert hit.locator("mark").inner_text() == word
+        assert page.tab.locator(".found:not(.sub)").get_attribute("data-id") == run_id
+        hit.click()
+        page.tab.wait_for_url(f"**/call/{call_id}")
+    page.press("/")
+    page.tab.keyboard.type("ocelot")
+    page.press("Enter")
+    page.tab.wait_for_selector(".found.sub >> nth=1")
+    assert page.tab.locator(".found.sub").count() == 2, "everywhere: the stranger, too"
+    assert faults(page.tab) == []
