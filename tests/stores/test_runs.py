@@ -283,6 +283,9 @@ def test_two_runs_that_prove_to_be_one_keep_the_older_id_and_are_found_by_both(s
             found = reader.session(ident)
             assert found is not None
             assert found.session.session_id == run_id("a0")
+            selection = CallFilter(session_id=ident)
+            assert [row.session.session_id for row in reader.sessions(selection)] == [run_id("a0")]
+            assert len([*reader.calls(selection)]) == 5
     assert erase(store.url, sessions=[run_id("a3")]).stores[0].calls == 5
     assert cells(store, "SELECT * FROM run_ids") == []
 
@@ -649,3 +652,21 @@ def test_list_reads_of_a_long_run_what_it_shows(store: Delivery) -> None:
     read = [function_calls(partial(reader.first_words, [run_id(name)])) for name in ("a0", "b0", "c0", "d0")]
     assert read[0] == read[1]
     assert read[2] == read[3]
+
+
+@pytest.mark.parametrize("conversations", [20, 40])
+def test_calls_alike_in_question_and_answer_are_told_apart_by_their_history_up_to_a_number(
+    conversations: int, store: Delivery
+) -> None:
+    """The request behind more than 32 such calls joins none of them."""
+    calls = [
+        chat(f"n{number}-", f"I am number {number}.", "Hello?", "Bye.", at_s=9 * number)
+        for number in range(conversations)
+    ]
+    for turn in range(3):
+        store.write(*(one[turn] for one in calls))
+    joined = groups(store.url)
+    assert all(len({call_id.partition("-")[0] for call_id in ids}) == 1 for ids in joined)
+    ends = [{call_id.partition("-")[2] for call_id in ids} for ids in joined]
+    assert len(joined) == conversations
+    assert all(end == ({"0", "1", "2"} if conversations == 20 else {"0", "1"}) for end in ends)

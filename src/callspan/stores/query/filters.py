@@ -197,8 +197,10 @@ REFUSED: Final = "coalesce(c.refused, false)"
 """Whether the model refused a call `c`, or a filter removed its answer."""
 _FOLDED: Final = "replace(replace(replace(lower(c.finish_reason), '_', ''), '-', ''), ' ', '')"
 """As `folded` of `callspan.record.finish_reasons`."""
+SESSION: Final = "coalesce((SELECT r.session_id FROM run_ids r WHERE r.id = :session_id), :session_id)"
+"""The session that a filter names, also by a former id of a run."""
 _PLAIN: Final = {
-    "session_id": "c.session_id = :session_id",
+    "session_id": f"c.session_id = {SESSION}",
     "response_id": "c.response_id = :response_id",
     "batch_id": "c.batch_id = :batch_id",
     "conversation_id": "c.conversation_id = :conversation_id",

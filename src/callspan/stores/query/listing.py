@@ -184,7 +184,7 @@ def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     if selection.ids:
         yield filters.session_is_named(selection, "listed.session_id")
     if selection.session_id is not None:
-        yield "listed.session_id = :session_id"
+        yield f"listed.session_id = {filters.SESSION}"
     if selection.since_ns is not None:
         yield "at >= :since_ns"
     if selection.until_ns is not None:
