@@ -238,6 +238,107 @@ def test_key_that_an_answer_has_in_its_id_is_nowhere(
     assert not shown(seen, KEY, ident)
 
 
+PLACE: Final = "PLACE"
+CALLED: Final = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+ANSWERS: Final[dict[str, dict[str, Any]]] = {
+    "chat": {
+        "id": "c", "object": "chat.completion", "created": 1, "model": "m", "service_tier": "default",
+        "system_fingerprint": "fp", "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
+    },
+    "tool": {
+        "id": "c", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {"tool_calls": [CALLED]}}],
+    },
+    "messages": {
+        "id": "a", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+        "content": [{"type": "tool_use", "id": "t", "name": "look", "input": {}}],
+        "usage": {"input_tokens": 1, "output_tokens": 2, "service_tier": "standard"},
+    },
+}  # fmt: skip
+STATED: Final = {
+    "chat": [
+        "id", "model", "service_tier", "system_fingerprint", "object", "choices.0.finish_reason", "usage.x", "x",
+    ],
+    "tool": ["choices.0.message.tool_calls.0.function.name", "choices.0.message.tool_calls.0.id"],
+    "messages": ["id", "model", "stop_reason", "stop_sequence", "content.0.name", "content.0.id", "usage.service_tier"],
+}  # fmt: skip
+
+
+def stating(answer: str, place: str, text: str) -> dict[str, Any]:
+    """An answer with a text in place of a value, or beside the others."""
+    body = json.loads(json.dumps(ANSWERS[answer]))
+    *names, last = [int(name) if name.isdigit() else name for name in place.split(".")]
+    holder = body
+    for name in names:
+        holder = holder[name]
+    holder[last] = text
+    return body
+
+
+@pytest.mark.parametrize("level", ["off", "metadata", "full"])
+@pytest.mark.parametrize(
+    ("answer", "place"), [(answer, place) for answer, places in STATED.items() for place in places]
+)
+async def test_key_that_a_successful_answer_states_is_nowhere(answer: str, place: str, level: Any, mode: Mode) -> None:
+    mode.provider.reply(raw=stating(answer, place, f"gw-{KEY}"))
+    sdk = "anthropic" if answer == "messages" else "openai"
+    with capture(content=level) as seen, callspan.session("s") as session, session.timestep():
+        got = await mode.wait(ask(client_of(mode, sdk, default_headers={"authorization": f"Bearer {KEY}"})))
+        assert KEY in got.model_dump_json()
+        with callspan.tool("look"):
+            pass
+    assert [call.outcome for call in seen.records] == ["success"]
+    assert not shown(seen, KEY)
+
+
+@pytest.mark.parametrize("form", REPEATED_IN_ID)
+@pytest.mark.parametrize("way", SENT_BY)
+@pytest.mark.parametrize("place", ["id", "model", "choices.0.finish_reason"])
+def test_key_that_a_successful_answer_states_in_any_form_is_nowhere(
+    place: str, way: str, form: str, provider: ScriptedProvider, seen: Capture
+) -> None:
+    provider.reply(raw=stating("chat", place, REPEATED_IN_ID[form]))
+    httpx.post(f"{provider.url}/v1/chat/completions", json=CHAT, **SENT_BY[way])
+    assert the_call(seen).outcome == "success"
+    assert not shown(seen, KEY, REPEATED_IN_ID[form])
+
+
+@pytest.mark.parametrize("place", ["id", "model", "choices.0.finish_reason"])
+async def test_key_that_a_stream_states_is_nowhere(place: str, mode: Mode, seen: Capture) -> None:
+    body = stating("chat", place, KEY)
+    (choice,) = body.pop("choices")
+    delta = {"index": 0, "delta": choice["message"]}
+    mode.provider.reply(
+        raw=[{**body, "choices": [delta]}, {**body, "choices": [{**delta, "finish_reason": choice["finish_reason"]}]}]
+    )
+    await mode.whole(ask(client_of(mode, "openai", default_headers={"x-api-key": KEY}), stream=True))
+    assert not shown(seen, KEY)
+
+
+def test_key_that_a_fetched_answer_states_is_nowhere(provider: ScriptedProvider, seen: Capture) -> None:
+    """By the poll of a background response, from its first version on."""
+    client = openai.OpenAI(api_key=KEY, base_url=provider.openai_url, max_retries=0)
+    job = {"id": "resp_1", "object": "response", "model": KEY, "output": [], "background": True}
+    provider.reply(raw={**job, "status": "queued"}, on="/responses")
+    provider.reply(raw={**job, "status": "completed"}, on="/responses/resp_1")
+    client.responses.create(model="gpt-5", input="Hi", background=True)
+    client.responses.retrieve("resp_1")
+    client.close()
+    assert not shown(seen, KEY)
+
+
+def test_answer_without_a_key_is_as_it_was(provider: ScriptedProvider, seen: Capture) -> None:
+    """Words, even those that clients send in place of a key, and the model that a header names, for a gateway."""
+    body = stating("chat", "model", model := "llama3-2-1b-instruct-v1:0")
+    provider.reply(raw={**body, "extra": "not-needed"})
+    headers = {"authorization": "Bearer not-needed", "x-model-id": model, "x-deployment": model}
+    httpx.post(f"{provider.url}/v1/chat/completions", json=CHAT, headers=headers)
+    body["extra"] = "not-needed"
+    (call,) = seen.records
+    assert (json.loads(bytes(call.response.body)), call.redactions) == (body, [])
+
+
 async def test_id_that_the_client_has_sent_itself_stays(mode: Mode, seen: Capture) -> None:
     mode.provider.reply(text="Hi", headers={"x-request-id": HEX})
     await mode.wait(ask(client_of(mode, "openai", default_headers={"x-request-id": HEX})))

@@ -48,7 +48,7 @@ from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.known_keys import fields_without_known_keys
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import interrupted
-from callspan.process.sent_keys import answer_without_keys
+from callspan.process.sent_keys import without_repeated_keys
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.cached_answers import CLIENT, REPEATED, stated_cache, unbought, unbought_response
@@ -451,7 +451,7 @@ class Call:
             )
             self._start_context = None
             self.id_cell.value = first_version.call_id
-            self._write_started(first_version)
+            self._write_started(self._without_keys(first_version))
         return has_content
 
     def _add_and_note(self, data: object) -> bool:
@@ -622,12 +622,11 @@ class Call:
         if not info.recognized and fields["outcome"] == "success" and (self.has_body or self.chunks):
             with _BUILD_RECORD:
                 flag_unrecognized(fields, self.record, self._body)
-        record = msgspec.structs.replace(self.record, **fields)
-        if record.error is not None:
-            record = answer_without_keys(record)
+        received = msgspec.structs.replace(self.record, **fields)
+        record = self._without_keys(received)
         processed = self._factory.processors.process(record)
         processed_record = processed.record
-        is_same = processed_record is record or _bodies(processed_record) == _bodies(record)
+        is_same = processed_record is received or _bodies(processed_record) == _bodies(received)
         # The tools that the provider ran for an answer did not run again for its copy.
         have_tools_run = has_runs(self._body, processed_record.usage) and processed_record.is_bought
         wants_content = self.span.wants_content
@@ -641,6 +640,10 @@ class Call:
         if not ending.is_presumed:
             self.attempts.request = None
         return processed
+
+    def _without_keys(self, record: CallRecord) -> CallRecord:
+        """Return a record with its answer without the keys of its request."""
+        return without_repeated_keys(record, self.attempts.request)
 
     def _fold(self) -> object:
         """Return the body of the answer, folded from the chunks of a stream; None if nothing was received."""

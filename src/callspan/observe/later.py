@@ -66,7 +66,7 @@ class Fetch(Call):
     def _finish(self, ending: Ending) -> None:
         body = self._fold()
         if not (isinstance(body, dict) and body.get("status") in background_responses.UNENDED_STATES):
-            record = msgspec.structs.replace(self.record, **self._fields(ending)[1])
+            record = self._without_keys(msgspec.structs.replace(self.record, **self._fields(ending)[1]))
             if record.part == "answered" and record.response is not None:
                 self._write(record, record.response, body)
         self._body = None
@@ -301,7 +301,7 @@ class BatchResults(Call):
         record, endpoint = _answered(self.record, self._owner, result, identity)
         if factory.recorded_calls.get(record.call_id) is not None:
             return
-        processed = factory.processors.process(record)
+        processed = factory.processors.process(self._without_keys(record))
         factory.recorder.write(processed)
         # Last, so that a line interrupted here is recorded when read again.
         if not factory.recorded_calls.is_first(record.call_id):

@@ -7,6 +7,7 @@ request may come again: in the exception that leaves a session or tool, or in a 
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections.abc import Iterable
@@ -44,7 +45,7 @@ def remember(keys: Iterable[str]) -> None:
 
 
 def without_known_keys(value: Any) -> Any:
-    """Return a text or JSON with the known keys masked, also in names."""
+    """Return a text, JSON or a struct with the known keys masked, also in names."""
     # Longer keys first: they may contain others.
     return _masked(value, sorted(KNOWN.copy(), key=len, reverse=True)) if KNOWN else value
 
@@ -56,12 +57,9 @@ def without_keys(text: str, keys: Iterable[str]) -> str:
 
 
 def fields_without_known_keys(value: _S) -> _S:
-    """Return an error, or a failed attempt, without known keys; the same object if it has none."""
-    if not KNOWN:
-        return value
-    fields = {name: getattr(value, name) for name in value.__struct_fields__}
-    masked = without_known_keys(fields)
-    return value if masked == fields else msgspec.structs.replace(value, **masked)
+    """Return an error, or what an answer states, without known keys; the same object if it has none."""
+    masked: _S = without_known_keys(value)
+    return masked
 
 
 @lru_cache(maxsize=_MAX_KNOWN)
@@ -72,7 +70,8 @@ def _forms(key: str) -> frozenset[str]:
     return frozenset({
         key, json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1], key.replace("/", r"\/"),
         quote(key, safe="", errors="replace"), quote(key, errors="replace"), quote_plus(key, errors="replace"),
-        *coded, *(text.replace("+", "-").replace("/", "_") for text in coded), written.hex(),
+        *coded, *(text.replace("+", "-").replace("/", "_") for text in coded), written.hex(), html.escape(key),
+        html.escape(key, quote=False), "".join(map("%{:02X}".format, written)), repr(key)[1:-1], repr(written)[2:-1],
     })  # fmt: skip
 
 
@@ -83,13 +82,14 @@ def _coded_after(before: int, key: bytes) -> str:
 
 
 @lru_cache(maxsize=_MAX_KNOWN)
-def _starts(key: str) -> frozenset[str]:
-    """Return what is, in lower case, in every text with the key: found faster than by the pattern."""
+def starts(key: str) -> frozenset[str]:
+    """Return what is, in lower case, in every text with the key: found faster than by its pattern."""
     return frozenset(form[:_START].lower() for form in {*_forms(key), key[-_PART:]})
 
 
 @lru_cache(maxsize=_MAX_KNOWN)
-def _pattern(key: str) -> re.Pattern[str]:
+def pattern(key: str) -> re.Pattern[str]:
+    """Return the pattern of a key in any encoding, or of a part of it."""
     patterns = [re.escape(form) for form in sorted(_forms(key), key=len, reverse=True)]
     if len(key) > _PART:
         patterns += [re.escape(key[:_PART]) + _TAIL] if is_key(key[:_PART]) else []
@@ -101,11 +101,15 @@ def _masked(value: Any, keys: list[str]) -> Any:
     if isinstance(value, str):
         text = value.lower()
         for key in keys:
-            for start in _starts(key):
+            for start in starts(key):
                 if start in text:
-                    value = _pattern(key).sub(MASK, value)
+                    value = pattern(key).sub(MASK, value)
                     break
         return value
     if isinstance(value, dict):
         return {_masked(name, keys): _masked(item, keys) for name, item in value.items()}
+    if isinstance(value, msgspec.Struct):
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        masked = _masked(fields, keys)
+        return value if masked == fields else msgspec.structs.replace(value, **masked)
     return [_masked(item, keys) for item in value] if isinstance(value, list | tuple) else value

@@ -178,6 +178,8 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     (("eyJ",), re.compile(r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
     *(((), re.compile(rf"({label}{_JOINT}){_V}"), rf"\1{MASK}") for label in _LABELS),
     *(((), re.compile(rf"({label}{_NEAR}){_UNMARKED_KEY}"), rf"\1{MASK}") for label in _LABELS),
+    # HTTP libraries quote a header that cannot be sent.
+    (("eader value",), re.compile(r"""([Hh]eader value:?\s{1,4}[bB]?["'])[^\s"']{8,}"""), rf"\1{MASK}"),
     # A header on its own line, or an `X-` header; elsewhere `token` may be a piece of text.
     (_TOKENS, re.compile(rf"(?m)(^[>*{_BLANK}]{{0,8}}[\w-]{{0,40}}[Tt](?i:oken):[ \t]{{0,8}}){_V}"), rf"\1{MASK}"),
     (_TOKENS, re.compile(rf"([Xx](?<![\w-][Xx])-[\w-]{{0,40}}[Tt](?i:oken){_JOINT}){_V}"), rf"\1{MASK}"),
