@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import openai
@@ -14,7 +15,8 @@ from tests.sessions import sdk_clients
 
 from callspan.agent import misuse, runtime
 from callspan.agent.registry import REGISTRY, isolated_ids
-from callspan.records import Record, decode, encode
+from callspan.record.merging import merged_scope
+from callspan.records import Record, SessionRecord, decode, encode
 from callspan.runtime.fail_open import failures, forget_failures
 from callspan.testing import Capture, ScriptedProvider, capture
 
@@ -87,6 +89,11 @@ class Seen:
 
     def ended(self, kind: type) -> list[Any]:
         return [record for record in self.of(kind) if record.end_ns is not None]
+
+
+def merged_versions(versions: Sequence[SessionRecord]) -> SessionRecord:
+    """A session as stores have it, by versions that arrive in this order."""
+    return reduce(merged_scope, versions)
 
 
 def parent_of(span: ReadableSpan) -> int | None:

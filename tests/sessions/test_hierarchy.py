@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
@@ -13,7 +14,7 @@ import openai
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags, use_span
-from tests.sessions.conftest import Seen, parent_of
+from tests.sessions.conftest import Seen, merged_versions, parent_of
 from tests.support.calls import ask
 from tests.support.programs import REMOTE
 from tests.support.records import SECOND
@@ -142,6 +143,32 @@ def test_tool_reads_the_request_of_any_provider(seen: Seen, shape: str) -> None:
     assert event.duration_ns > 0
     assert seen.the("execute_tool add").attributes["gen_ai.tool.call.id"] == "c1"
     assert seen.ended(TimestepRecord)[0].totals.tools == 1
+
+
+def test_session_runs_while_it_was_begun_again_whatever_the_clock_says(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is set back by an hour between its turns: no earlier end stands, and each new one does."""
+    real = time.time_ns
+
+    def merged() -> set[tuple[bool, bool]]:
+        """Whether it has an end, after its start: by the versions so far, in several orders."""
+        versions = seen.of(SessionRecord)
+        orders = versions, versions[::-1], versions[1::2] + versions[::2]
+        wholes = map(merged_versions, orders)
+        return {(whole.end_ns is not None, (whole.end_ns or 0) >= (whole.start_ns or 0)) for whole in wholes}
+
+    for turn in range(4):
+        monkeypatch.setattr(time, "time_ns", lambda back=turn: real() - back * 3600 * SECOND)
+        with session("s", session_id="s") as own:
+            own.update(status=None, metadata={"turn": turn})
+            if turn == 2:
+                with session("s", session_id="s"):
+                    assert merged() == {(False, False)}
+            assert merged() == {(False, False)}
+        assert merged() == {(True, True)}
+        own.update(metadata={"ended": turn})
+        assert merged() == {(True, True)}
 
 
 def test_nested_session_has_and_restores_its_parent(seen: Seen) -> None:

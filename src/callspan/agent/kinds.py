@@ -135,6 +135,7 @@ def enter_session(session: Session, outside: Context) -> Context:
     session.parent_id = outer_id if outer_id != session.id else None
     session.process = own_identity()
     session.is_update = session.episode.enter(session) or session.is_remote
+    session.begin_ns = session.episode.begin_ns(session.start_ns)
     session.info = {**metadata_of(outside), **session.info}
     # Calls get the user as metadata: of a session's fields, their records have only its id and name.
     return outside if identity.user_id is None else with_metadata(outside, {"user_id": identity.user_id})
@@ -170,7 +171,8 @@ def end_of_session(session: Session, error: BaseException | None, duration_ns: i
         return session_record(session)
     is_failure = session.status is None and error is None and session.success is False
     record: SessionRecord = _ended(session, error, duration_ns)
-    return msgspec.structs.replace(record, outcome="failure") if is_failure else record
+    end_ns = session.episode.end_ns(session.start_ns + duration_ns)
+    return msgspec.structs.replace(record, end_ns=end_ns, outcome="failure" if is_failure else record.outcome)
 
 
 def session_goes_on(session: Session) -> bool:
@@ -236,7 +238,7 @@ def session_record(session: Session) -> SessionRecord:
         record,
         user_id=user_id,
         start_ns=session.start_ns,
-        resumed_ns=session.start_ns,
+        resumed_ns=session.begin_ns,
         # Another process may have had the session meanwhile.
         host=_host(),
         pid=os.getpid(),

@@ -35,7 +35,10 @@ renew_locks(sys.modules[__name__], "_LOCK")
 class Episode:
     """The counters and totals that all sessions with one id share. Safe from any thread and from signal handlers."""
 
-    __slots__ = ("__weakref__", "_is_seen", "_open", "_time_ns", "id", "indices", "running", "sequence", "span")
+    __slots__ = (
+        "__weakref__", "_begun_ns", "_ended_ns", "_is_seen", "_open", "_time_ns", "id", "indices", "running",
+        "sequence", "span",
+    )  # fmt: skip
 
     def __init__(self, session_id: str) -> None:
         self.id = session_id
@@ -46,7 +49,7 @@ class Episode:
         self._open: WeakSet[Node] = WeakSet()
         self.indices, self.sequence = count(), count()
         """The next index of a timestep, and the next sequence number of an event or message, both from 0."""
-        self._time_ns = 0
+        self._time_ns = self._begun_ns = self._ended_ns = 0
 
     def next_time_ns(self) -> int:
         """Return the current Unix time (ns), greater than any returned before."""
@@ -54,6 +57,22 @@ class Episode:
             # Clocks have coarse ticks and may be set back, and stores ignore a version that is not newer.
             self._time_ns = max(time.time_ns(), self._time_ns + 1)
             return self._time_ns
+
+    def begin_ns(self, start_ns: int) -> int:
+        """Return when a session begins by the order of this process: after each end before it, whatever the clock says.
+
+        Stores compare it with the end, to tell whether the session was begun again.
+        """
+        with _LOCK:
+            begun_ns = max(start_ns, self._ended_ns + 1)
+            self._begun_ns = max(self._begun_ns, begun_ns)
+            return begun_ns
+
+    def end_ns(self, end_ns: int) -> int:
+        """Return when a session ends by the order of this process: not before it was last begun."""
+        with _LOCK:
+            self._ended_ns = max(self._ended_ns, end_ns, self._begun_ns)
+            return max(end_ns, self._begun_ns)
 
     def open_sessions(self) -> Sequence[Node]:
         """Return the open sessions with this id."""

@@ -64,6 +64,8 @@ class Session(EventRecorder):
         self.is_update = self.is_remote
         """Whether its record already has a start, from another process or an earlier session with the same id."""
         self.episode = episode_of(self.origin.place.session_id or identity.session_id)
+        self.begin_ns = 0
+        """When it began by the order of its process, see `Episode.begin_ns`."""
         self.process: str | None = None
         """The process that began it, as records state it."""
         self._at = identity.at
