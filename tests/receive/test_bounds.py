@@ -215,7 +215,7 @@ def test_json_of_too_many_values_is_not_decoded(kept: Kept, name: str) -> None:
 
 @pytest.mark.parametrize("fields", [b"\x0a\x00", b"\x10\x00", b"\x2a\x00", b"\x0a\x02\x12\x00"])
 def test_protobuf_of_too_many_values_is_not_decoded(kept: Kept, fields: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callspan.receive.decoding._MAX_VALUES", 100_000)
+    monkeypatch.setattr("callspan.receive.decoding.MAX_VALUES", 100_000)
     _costs_little(kept, gzip.compress(fields * 100_001, 1), is_protobuf=True)
 
 
@@ -234,6 +234,34 @@ def test_text_of_many_brackets_is_no_bomb(kept: Kept) -> None:
     assert kept.take(logs([event]))
     kept.inbox.close()
     assert len(kept.calls) == 1
+
+
+BODIES = {
+    "brackets": b"[" * 5_000_000,
+    "brackets, closed": b"[" * 1_900_000 + b"]" * 1_900_000,
+    "objects": b'{"a":' * 700_000 + b"1" + b"}" * 700_000,
+    "both": b'[{"a":' * 600_000,
+    "deep, and many": b'{"x":' + b"[" * 3000 + b"]" * 3000 + b',"y":[' + b"[]," * 1_200_000 + b"[]]}",
+    "values": b'{"messages":[' + b"{}," * 2_100_000 + b"{}]}",
+    "strings": b'{"messages":[' + b'"\\",' * 2_100_000 + b"1]}",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("of", ["request", "answer"])
+def test_absurd_body_in_a_file_costs_itself(kept: Kept, tmp_path: Path, name: str, of: str) -> None:
+    """Little time, and the body alone: the call is recorded."""
+    bodies = {"request": json.dumps({"model": "m", "messages": []}).encode(), "answer": ANSWER["body"].encode()}
+    for kind, body in (bodies | {of: BODIES[name]}).items():
+        (tmp_path / f"x.{kind}.json").write_bytes(body)
+    before_s = time.process_time()
+    events = [in_file(REQUEST, tmp_path / "x.request.json"), in_file(ANSWER, tmp_path / "x.answer.json"), COUNTERS]
+    sender = Sender(bodies=tmp_path)
+    assert kept.take(logs(events), sender=sender)
+    assert kept.inbox.close(sender)
+    assert time.process_time() - before_s < 5
+    (call,) = kept.calls.values()
+    assert (call.outcome, call.usage and call.usage.output_tokens) == ("success", COUNTERS["output_tokens"])
 
 
 def test_what_takes_too_long_to_read_is_rejected(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,8 @@ from tests.receive.conftest import (
 )
 from tests.support.waiting import HANG_S
 
+from callspan.records import encode
+
 CHARACTERS = "characters that are no Unicode"
 NUMBERS = "numbers that have no value"
 DEEP = "values that are nested too deeply"
@@ -345,6 +347,60 @@ def test_absurd_duration_of_codex_costs_itself(kept: Kept, value: object) -> Non
     for call in kept.calls.values():
         assert call.timing.start_ns >= 0
         assert call.timing.duration_ns is None or 0 <= call.timing.duration_ns < 2**63
+
+
+@pytest.mark.parametrize("value", ABSURD, ids=str)
+def test_absurd_attempt_of_codex_costs_itself(kept: Kept, value: object) -> None:
+    """A further attempt after a failed one is still one of the same call."""
+    assert kept.take(
+        logs([{**event, **({"attempt": value} if event.get("attempt") else {})} for event in CODEX], "codex")
+    )
+    assert [(call.outcome, call.retries, len(call.attempts)) for call in kept.calls.values()] == [
+        ("success", 0, 1), ("success", 1, 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [-1, 10**18, "-3"], ids=str)
+def test_absurd_attempt_states_no_retries(kept: Kept, value: object) -> None:
+    assert kept.take(logs([{**COUNTERS, "attempt": value}]))
+    (call,) = kept.calls.values()
+    assert call.retries in (0, None)
+
+
+NUL = "\0"
+
+
+def with_nul(value: object, *, but: tuple[str, ...]) -> Any:
+    """The value with NUL at both ends, and within, of each text but those under some names."""
+    if isinstance(value, dict):
+        return {key: item if key in but else with_nul(item, but=but) for key, item in value.items()}
+    if isinstance(value, str):
+        return f"{NUL}{value[:1]}{NUL}{value[1:]}{NUL}"
+    return [with_nul(item, but=but) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("program", ["codex", "tools", "failed"])
+def test_nul_in_each_text_costs_no_event(program: str, kept: Kept) -> None:
+    """PostgreSQL takes none. Those in ids are as others: the same in each event."""
+    events = [event for events in recorded(program) for event in events]
+    plain, service = Kept(), "codex" if program == "codex" else "claude-code"
+    for each, changed in ((plain, events), (kept, [with_nul(event, but=("event.name",)) for event in events])):
+        assert each.take(logs(changed, service))
+        each.inbox.close()
+    assert len(kept.calls) == len(plain.calls) > 0
+    assert len(kept.versions) == len(plain.versions)
+    assert NUL not in str(kept.versions) and "\\x00" not in str(kept.versions)
+    assert "\\u0000" not in "".join(encode(record).decode() for record in kept.versions)
+
+
+@pytest.mark.parametrize("name", sorted({key for event in CODEX for key in event} - {"event.name", "time_ns"}))
+@pytest.mark.parametrize("value", [NUL, f"a{NUL}b", ""], ids=["alone", "within", "empty"])
+def test_nul_in_a_field_of_codex_costs_itself(kept: Kept, name: str, value: str) -> None:
+    assert kept.take(logs([{**event, **({name: value} if name in event else {})} for event in CODEX], "codex"))
+    kept.inbox.close()
+    counted = sum(call.usage.total_tokens or 0 for call in kept.calls.values() if call.usage)
+    assert counted == 439 or name.endswith("_token_count")
+    assert "\\u0000" not in "".join(encode(record).decode() for record in kept.versions)
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,14 @@ from callspan.providers.anthropic.messages import usage
 from callspan.providers.base import NOT_RECOGNIZED
 from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import count, integer, objects, text
-from callspan.receive.decoding import Attributes, LogEvent, duration_ns
+from callspan.receive.decoding import MAX_VALUES, Attributes, LogEvent, attempt_number, duration_ns
 from callspan.receive.foreign_files import content_of, size_of
 from callspan.receive.senders import Sender, tool_run
 from callspan.receive.waiting import record_in
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
 from callspan.record.codec import encode_json, exact_json
 from callspan.record.events import TOOL_START, EventRecord, start_id
+from callspan.record.foreign_json import has_more_values
 from callspan.record.ids import response_call_id
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import parse_arguments
@@ -182,10 +183,11 @@ class LoggedBody(msgspec.Struct, eq=False, kw_only=True):
         return self.inline is None and self.path is None and self.files is None
 
     def content(self) -> bytes:
-        """Return its body; empty if it was not received, is in no file of callspan's, or was written before."""
-        if self.path is None:
-            return self.inline or b""
-        return _whole_file(self.path, self.event.size, self.event.received_s + _FILE_S)
+        """Return its body; empty if it was not received, is no file of callspan's, was written, or costs too much."""
+        content = self.inline or b""
+        if self.path is not None:
+            content = _whole_file(self.path, self.event.size, self.event.received_s + _FILE_S)
+        return b"" if has_more_values(content, MAX_VALUES) else content
 
     def record(self) -> CallRecord | None:
         """Return the record that an earlier receiver made of it, or None."""
@@ -340,7 +342,7 @@ def call_record(call: ObservedCall, sender: Sender) -> CallRecord:
     is_unanswered = not events
     is_answered = call.has_answer
     is_stream = any(body.is_stream for body in sent)
-    failed_before = max(len(call.retried), (integer(attributes, "attempt") or 1) - 1)
+    failed_before = max(len(call.retried), (attempt_number(attributes) or 1) - 1)
     return CallRecord(
         call_id=call.call_id,
         part="ended" if is_unanswered else "answered",
@@ -589,7 +591,7 @@ def call_of_span(span: ForeignSpan, sender: Sender) -> CallRecord | None:
         place=record.place if sender.place.session_id is None else sender.place,
         response=msgspec.structs.replace(record.response, id=None),
         usage=_usage(attributes),
-        retries=None if (attempt := integer(attributes, "attempt")) is None else attempt - 1,
+        retries=attempt - 1 if (attempt := attempt_number(attributes)) else None,
         metadata=_metadata(attributes, sender),
         content_level=sender.level,
     )

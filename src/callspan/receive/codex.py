@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from callspan.providers.error_kinds import FIRST_ERROR, error_info
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import count, integer, text
-from callspan.receive.decoding import Attributes, LogEvent, duration_ns
+from callspan.receive.decoding import Attributes, LogEvent, attempt_number, duration_ns
 from callspan.receive.history import Entry, Names, ReadEvent, WrittenRecord, WrittenRecords
 from callspan.receive.senders import ProgramSession, Sender, tool_run
 from callspan.receive.waiting import Leveled
@@ -338,7 +338,7 @@ def _calls_of(events: Iterable[LogEvent]) -> list[_Call]:
     calls: list[_Call] = []
     for event in events:
         is_open = bool(calls) and not _is_answered(calls[-1])
-        if _is_first(event, is_open=is_open) or (not calls and not _is_delta(event)):
+        if _is_first(event, calls[-1] if is_open else None) or (not calls and not _is_delta(event)):
             if is_open:
                 calls[-1].is_over = True
             calls.append(_Call())
@@ -348,14 +348,17 @@ def _calls_of(events: Iterable[LogEvent]) -> list[_Call]:
     return calls
 
 
-def _is_first(event: LogEvent, *, is_open: bool) -> bool:
-    """Return whether an event begins a call. `is_open`: the one before has no answer yet.
+def _is_first(event: LogEvent, before: _Call | None) -> bool:
+    """Return whether an event begins a call. `before` is the call before if it has no answer yet.
 
-    If two answers come without a request between them, the request of the second was not received.
+    If two answers come without a request between them, the request of the second was not received. An attempt with a
+    number that cannot be read is a further one if the last one failed.
     """
-    if event.name in _ATTEMPTS:
-        return not is_open or not count(event.attributes, "attempt")
-    return not is_open and _has_tokens(event)
+    if before is None:
+        return event.name in _ATTEMPTS or _has_tokens(event)
+    if event.name not in _ATTEMPTS or (number := attempt_number(event.attributes)):
+        return False
+    return number == 0 or "attempt" not in event.attributes or before.failed is None
 
 
 def _add(call: _Call, event: LogEvent) -> None:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import re
 import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from callspan.providers.wire_json import integer, items, mapping, number, objects, text
 from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader, TooManyValuesError
-from callspan.record.foreign_json import BRANCHES, CHARACTERS, NUMBERS, read_json, read_text
+from callspan.record.foreign_json import BRANCHES, CHARACTERS, NUMBERS, has_more_values, read_json, read_text
 from callspan.record.plain_json import clean
 from callspan.runtime.clock import monotonic_s
 from callspan.semconv.records_from_spans import READ_EVENTS, ForeignSpan
@@ -40,18 +38,17 @@ _URL_ALPHABET: Final = str.maketrans("-_", "+/")
 _MAX_UNPACKED_BYTES: Final = 64 << 20
 _MAX_MEMBERS: Final = 16
 """Most gzip files one after the other in one body."""
-_MAX_VALUES: Final = 4_000_000
+MAX_VALUES: Final = 4_000_000
 """512 spans, which SDKs send at once, with 128 attributes each, as many as they allow, have 600,000 values in JSON."""
 _MAX_READ_S: Final = 5.0
 """CPU time for reading a request."""
 _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
-_VALUE: Final = re.compile(rb'"[^"]*"|[\[{,]')
-_COUNTED: Final = (b'"', b",", b"{", b"[")
 _REMOTE: Final = 0x300
 """Flags of a span whose parent is another process's, as its SDK says."""
 _MAX_SPAN_NS: Final = 366 * 24 * 3600 * 10**9
 _NS_PER_MS: Final = 1_000_000
+_MAX_ATTEMPTS: Final = 1000
 Attributes: TypeAlias = Mapping[str, object]
 
 
@@ -104,30 +101,19 @@ def decoded_request(signal: Signal, body: bytes, *, is_protobuf: bool, encoding:
         return OtlpRequest({}, Counter())
     body = unpacked(body, encoding)
     if is_protobuf:
-        reader = ProtobufReader(body, _MAX_VALUES)
+        reader = ProtobufReader(body, MAX_VALUES)
         try:
             return OtlpRequest(reader.read(REQUESTS[signal]), reader.replaced)
         except TooManyValuesError as error:
             raise TooLargeError from error
         except ValueError as error:
             raise UndecodableError("the body is not an OTLP request") from error
-    if _has_too_many_values(body):
+    if has_more_values(body, MAX_VALUES):
         raise TooLargeError
     reading = read_json(body)
     if reading is None or not isinstance(reading.value, dict):
         raise UndecodableError("the body is not a JSON object")
     return OtlpRequest(reading.value, reading.replaced)
-
-
-def _has_too_many_values(body: bytes) -> bool:
-    """Return whether JSON has more objects, arrays, strings and other items than are read."""
-    if len(body) <= _MAX_VALUES:
-        return False
-    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # With those in strings, such as bodies, which are no values.
-    if sum(map(bare.count, _COUNTED)) <= _MAX_VALUES:
-        return False
-    return sum(1 for _ in islice(_VALUE.finditer(bare), _MAX_VALUES + 1)) > _MAX_VALUES
 
 
 def duration_ns(attributes: Attributes, name: str) -> int | None:
@@ -137,6 +123,12 @@ def duration_ns(attributes: Attributes, name: str) -> int | None:
     if stated_ms is None or not 0 <= stated_ms <= _MAX_SPAN_NS / _NS_PER_MS:
         return None
     return int(stated_ms * _NS_PER_MS)
+
+
+def attempt_number(attributes: Attributes) -> int | None:
+    """Return the number that an attempt states; None unless a program may have tried so often."""
+    stated = integer(attributes, "attempt")
+    return stated if stated is not None and 0 <= stated <= _MAX_ATTEMPTS else None
 
 
 class OtlpRequest:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections import Counter
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -22,8 +23,12 @@ _MAX_DEPTH: Final = 200
 _MAX_DIGITS: Final = 640
 """The lowest limit that `sys.set_int_max_str_digits` allows."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_STRING_OR_BRACKET: Final = re.compile(r'"[^"]*"|[\[\]{}]')
+_MAX_STEPS: Final = 1_000_000
+"""Strings and runs of brackets of a text that is too deep; one with more is not read."""
+_STRING_OR_BRACKETS: Final = re.compile(r'"[^"]*"|[\[{]+|[\]}]+')
 _OPENERS: Final = "[{"
+_VALUE: Final = re.compile(rb'"[^"]*"|[\[{,]')
+_COUNTED: Final = (b'"', b",", b"{", b"[")
 
 
 class ForeignValue(NamedTuple):
@@ -49,6 +54,17 @@ def read_json(data: bytes | str) -> ForeignValue | None:
         return ForeignValue(reader.value(reader.text(data)), reader.replaced)
     except (ValueError, RecursionError):
         return None
+
+
+def has_more_values(data: bytes, most: int) -> bool:
+    """Return whether JSON has more objects, arrays, strings and other items than that. Makes none of them."""
+    if len(data) <= most:
+        return False
+    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # With those in strings, such as bodies, which are no values.
+    if sum(map(bare.count, _COUNTED)) <= most:
+        return False
+    return sum(1 for _ in islice(_VALUE.finditer(bare), most + 1)) > most
 
 
 def read_text(data: bytes, encoding: str = "utf-8") -> tuple[str, int]:
@@ -113,20 +129,23 @@ class _Reader:
         return None
 
     def _without_deep_values(self, text: str) -> str:
-        """Return JSON with null in place of all that is too deep."""
+        """Return JSON with null in place of all that is too deep. Raises ValueError if that takes too many steps."""
         parts, depth, kept_to = [], 0, 0
-        for match in _STRING_OR_BRACKET.finditer(text.replace("\\\\", "__").replace('\\"', "__")):
+        bare = text.replace("\\\\", "__").replace('\\"', "__")
+        for step, match in enumerate(_STRING_OR_BRACKETS.finditer(bare)):
+            if step == _MAX_STEPS:
+                raise ValueError("too many brackets")
             token = match[0]
-            if token in _OPENERS:
-                depth += 1
-                if depth == _MAX_DEPTH:
-                    parts.append(text[kept_to : match.start()])
-            elif not token.startswith('"'):
-                if depth == _MAX_DEPTH:
+            if token[0] in _OPENERS:
+                if depth < _MAX_DEPTH <= depth + len(token):
+                    parts.append(text[kept_to : match.start() + _MAX_DEPTH - depth - 1])
+                depth += len(token)
+            elif token[0] != '"':
+                if depth >= _MAX_DEPTH > depth - len(token):
                     parts.append("null")
                     self._count(BRANCHES)
-                    kept_to = match.end()
-                depth -= 1
+                    kept_to = match.start() + depth - _MAX_DEPTH + 1
+                depth -= len(token)
         return "".join([*parts, text[kept_to:]])
 
     def _mended(self, tree: object) -> object:
