@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,6 +123,52 @@ def test_greenlets_and_a_signal(tmp_path: Path, provider: ScriptedProvider, rece
     assert len(receiver.spans) == 12
     with closing(callspan.open_store(store, deliver=True)) as reader:
         assert [call.outcome for call in reader.calls()] == ["success"] * 12
+
+
+HANGING = """
+import atexit, os, signal, socket, sys, threading, time
+ended_s = []
+atexit.register(lambda: print(f"{time.monotonic() - ended_s[0]:.2f}", flush=True))  # runs last
+import callspan, openai
+url, how, directory = sys.argv[1:]
+hole = socket.create_server(("127.0.0.1", 0), backlog=50)  # takes connections, and never answers
+silent = f"127.0.0.1:{hole.getsockname()[1]}"
+is_ending = threading.Event()
+
+def redact(record):
+    while is_ending.is_set():
+        time.sleep(1)
+    return record
+
+callspan.instrument(
+    stores=(f"clickhouse://{silent}/d", f"sqlite:///{directory}/c.db"), redact=redact, otlp=f"http://{silent}",
+)
+client = openai.OpenAI(api_key="k", base_url=url + "/v1", max_retries=0)
+asked = dict(model="gpt-5", messages=[{"role": "user", "content": "How are you?"}])
+client.chat.completions.create(**asked)
+streams = [client.chat.completions.create(**asked, stream=True) for _ in range(2)]
+for stream in streams:
+    next(stream)
+is_ending.set()
+ended_s.append(time.monotonic())
+if how == "handled":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+if how == "exit":
+    sys.exit()
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "handled", "default"])
+def test_end_has_one_bound_whatever_hangs(how: str, tmp_path: Path, provider: ScriptedProvider) -> None:
+    """Two stores, two exporters, a redactor and open streams: those that hang took 24 s one after the other."""
+    begun_s = time.monotonic()
+    code = -signal.SIGTERM if how == "default" else 0
+    spool = str(tmp_path / "spool")
+    ended = ran("-c", HANGING, provider.url, how, str(tmp_path), cwd=tmp_path, code=code, CALLSPAN_SPOOL_DIR=spool)
+    took_s = float(ended.stdout) if how != "default" else time.monotonic() - begun_s
+    assert took_s < 18
 
 
 SUITE = """

@@ -11,7 +11,7 @@ import click
 import callspan
 from callspan.cli.command_context import Command, CommandContext
 from callspan.formatting import counted, plural
-from callspan.runtime.clock import monotonic_s
+from callspan.runtime.forks import exit_left_s
 from callspan.stores import split_urls
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def receive_command(context: CommandContext, port: int) -> None:
             click.echo(f"Calls reported to\n  {server.url()}\nare recorded to {context.store_name}. Ctrl-C ends it.")
         server.serve()
     finally:
-        until_s = monotonic_s() + _EXIT_S
-        inbox.close(limit_s=_EXIT_S)
+        limit_s = exit_left_s(_EXIT_S)
+        inbox.close(limit_s=limit_s)
         files.close()
-        handle.force_flush(max(0, int((until_s - monotonic_s()) * 1000)))
+        handle.force_flush(int(exit_left_s(limit_s) * 1000))
         if not context.json:
             click.echo(_summary(inbox, server), err=True)
 

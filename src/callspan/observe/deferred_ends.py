@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from callspan.runtime.background import Worker
 from callspan.runtime.clock import monotonic_s
 from callspan.runtime.fail_open import fail_open
-from callspan.runtime.forks import first_at_exit, in_child
+from callspan.runtime.forks import exit_left_s, first_at_exit, in_child
 from callspan.runtime.lock_free import AtomicFlag
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class DeferredEnds:
     def track(self, call: Call) -> None:
         """Track a call from its start until it is collected."""
         if not self._exit_registered:
-            first_at_exit(partial(self.end_open, _AT_EXIT_S))
+            first_at_exit(self._end_at_exit)
             self._exit_registered = True
         # Removed by a built-in: an interrupt within a Python callback would be lost.
         self._calls[id(call)] = weakref.ref(call, partial(self._calls.pop, id(call)))
@@ -91,6 +91,9 @@ class DeferredEnds:
         for call in self._open():
             self.put(partial(_presume_left, call, call.offset_ns()))
         self.drain(max(0.0, deadline - monotonic_s()))
+
+    def _end_at_exit(self) -> None:
+        self.end_open(exit_left_s(_AT_EXIT_S))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
         """Wait for every queued end; False on timeout."""

@@ -6,11 +6,13 @@ themselves read headers, certificates, compression and time limits.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
+from math import inf
 from typing import Any, Final, Literal, TypeAlias
 
 from opentelemetry import _logs, metrics, trace
@@ -20,19 +22,23 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from callspan.otlp.byte_bounds import ByteBoundedExporter
 from callspan.otlp.span_ids import SpanIds
+from callspan.runtime.background import thread
+from callspan.runtime.clock import monotonic_s
 from callspan.runtime.fail_open import fail_open, log
+from callspan.runtime.forks import exit_left_s
 from callspan.runtime.process_identity import own_identity
 from callspan.runtime.safe_urls import is_http_url, safe_name
 from callspan.service import instance_id, service_name
 from callspan.settings import SettingError
 
 _SET_UP: Final = fail_open("set up the OTLP exporters")
+_SHUT_DOWN: Final = fail_open("shut down an OTLP exporter")
+_SHUT_DOWN_S: Final = 2.0
 _GLOBAL: Final[tuple[tuple[Signal, Callable[[], object], Callable[[Any], None]], ...]] = (
     ("logs", _logs.get_logger_provider, _logs.set_logger_provider),
     ("metrics", metrics.get_meter_provider, metrics.set_meter_provider),
     ("traces", trace.get_tracer_provider, trace.set_tracer_provider),
 )
-"""The provider created last is shut down first at exit, and spans matter most."""
 
 Signal: TypeAlias = Literal["traces", "metrics", "logs"]
 Protocol: TypeAlias = Literal["grpc", "http/protobuf"]
@@ -72,12 +78,32 @@ def set_up_global(otlp: str | bool, service: str | None, *, signals: Sequence[Si
     """
     with _SET_UP:
         enabled = wanted_signals(otlp)
+        made: list[Any] = []
         try:
             for signal, get_provider, set_provider in _GLOBAL:
                 if signal in signals and signal in enabled and _is_placeholder(get_provider()):
-                    set_provider(make_provider(signal, otlp, service))
+                    made.append(provider := make_provider(signal, otlp, service))
+                    set_provider(provider)
         except ImportError as error:
             log(logging.WARNING, "Nothing is sent: %s", error)
+        if made:
+            atexit.register(_shut_down, made)
+
+
+def _shut_down(providers: Sequence[Any]) -> None:
+    """Send what waits, at once by all providers: each of them would wait for its receiver for 10 s by itself."""
+    threads = [thread(provider.shutdown, "callspan-otlp", stop=bool) for provider in providers]
+    for sending, provider in zip(threads, providers, strict=True):
+        with _SHUT_DOWN:
+            try:
+                sending.start()
+            except RuntimeError:  # the interpreter is ending: no thread can be started
+                provider.shutdown()
+    # What hung before must not cost a receiver its spans.
+    until_s = monotonic_s() + max(_SHUT_DOWN_S, exit_left_s(inf))
+    for sending in threads:
+        if sending.ident is not None:
+            sending.join(max(0.0, until_s - monotonic_s()))
 
 
 def make_provider(signal: Signal, otlp: str | bool, service: str | None = None) -> Any:
@@ -90,16 +116,17 @@ def make_provider(signal: Signal, otlp: str | bool, service: str | None = None) 
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-        return MeterProvider([PeriodicExportingMetricReader(exporter)], resource=resource)
+        reader = PeriodicExportingMetricReader(exporter)
+        return MeterProvider([reader], resource=resource, shutdown_on_exit=False)
     bounded = ByteBoundedExporter(exporter)
     if signal == "traces":
-        tracers = TracerProvider(resource=resource, id_generator=SpanIds())
+        tracers = TracerProvider(resource=resource, id_generator=SpanIds(), shutdown_on_exit=False)
         tracers.add_span_processor(_SpanProcessor(bounded))
         return tracers
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
-    loggers, processor = LoggerProvider(resource=resource), BatchLogRecordProcessor
+    loggers, processor = LoggerProvider(resource=resource, shutdown_on_exit=False), BatchLogRecordProcessor
     loggers.add_log_record_processor(processor(bounded))  # type: ignore[arg-type]
     return loggers
 

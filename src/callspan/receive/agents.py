@@ -98,7 +98,7 @@ class AgentReceiver:
         """Numbers of unreadable parts of acknowledged requests until the last `close`, by kind."""
         self.renew()
         in_child(self, AgentReceiver.renew)
-        forks.first_at_exit(self.close)
+        forks.first_at_exit(self._close_at_exit)
 
     def renew(self) -> None:
         """Forget the server and its agents, as in a forked child."""
@@ -150,9 +150,12 @@ class AgentReceiver:
             if inbox.close(agent.sender, limit_s=_rest_s(until_s)) and bodies is not None:
                 remove(bodies)
 
-    def close(self) -> None:
-        """Take what has arrived, record what waits, and stop, in 8 seconds."""
-        until_s = monotonic_s() + _EXIT_S
+    def _close_at_exit(self) -> None:
+        self.close(forks.exit_left_s(_EXIT_S))
+
+    def close(self, limit_s: float | None = None) -> None:
+        """Take what has arrived, record what waits, and stop, in 8 seconds by default."""
+        until_s = monotonic_s() + (_EXIT_S if limit_s is None else limit_s)
         with _END:
             server, running, inbox, files = self._server, self._thread, self._inbox, self._files
             if server is not None:

@@ -20,7 +20,7 @@ from typing import Final
 
 from callspan.runtime.clock import monotonic_s
 from callspan.runtime.fail_open import fail_open, report
-from callspan.runtime.forks import in_child
+from callspan.runtime.forks import exit_left_s, in_child
 from callspan.runtime.lock_free import AtomicFlag
 
 _IDLE_S: Final = 1.0
@@ -156,7 +156,7 @@ class Worker:
     def put(self, work: Callable[[], object]) -> None:
         """Run `work` soon, once."""
         if self._exit_unregistered.test_and_clear():
-            atexit.register(self.drain, self._exit_timeout_s)
+            atexit.register(self._drain_at_exit)
         self._waiting.append(work)
         self._ensure_thread()
 
@@ -184,6 +184,9 @@ class Worker:
             elif monotonic_s() >= deadline:
                 return False
         return True
+
+    def _drain_at_exit(self) -> None:
+        self.drain(exit_left_s(self._exit_timeout_s))
 
     def _work_off(self) -> None:
         self._working = threading.get_ident()

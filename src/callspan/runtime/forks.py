@@ -27,7 +27,8 @@ _T = TypeVar("_T")
 
 _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakKeyDictionary()
 
-_EXIT_S: Final = 2.0
+_EXIT_S: Final = 8.0
+_LISTENERS_S: Final = 2.0
 _FORK_S: Final = 0.2
 _POLL_S: Final = 0.001
 _CALLSPAN: Final = "callspan."
@@ -39,6 +40,8 @@ _watched: Final[list[bool]] = []
 _hooked: Final[list[bool]] = []
 _hooked_in_child: Final[list[bool]] = []
 _first_at_exit: Final[list[Callable[[], object]]] = []
+_exit_until_s: Final[list[float]] = []
+"""When the end of this process is over; empty until it begins."""
 
 
 class _LateImports:
@@ -228,6 +231,13 @@ def first_at_exit(end: Callable[[], object]) -> None:
     _first_at_exit.append(end)
 
 
+def exit_left_s(most_s: float) -> float:
+    """Return how long one part of the end of this process may take: all that hangs takes 8 seconds in total."""
+    if not _exit_until_s:
+        _exit_until_s.append(monotonic_s() + _EXIT_S)
+    return max(0.0, min(most_s, _exit_until_s[0] - monotonic_s()))
+
+
 def _hook() -> None:
     if not _hooked:
         _hooked.append(True)
@@ -242,9 +252,9 @@ def _registered() -> list[ProcessListener]:
 def _at_exit() -> None:
     for end in tuple(_first_at_exit):
         end()
-    deadline = monotonic_s() + _EXIT_S
+    deadline = monotonic_s() + _LISTENERS_S
     for listener in _registered():
-        listener.at_exit(max(0.0, deadline - monotonic_s()))
+        listener.at_exit(exit_left_s(max(0.0, deadline - monotonic_s())))
 
 
 class _Fork(NamedTuple):
@@ -281,6 +291,7 @@ def _in_child() -> None:
     _forks.clear()
     _fork_lock[0] = threading.RLock()
     _hooked_in_child.clear()
+    _exit_until_s.clear()
     LATE_IMPORTS.after_fork_in_child()
     for owner, renew in list(_owners.items()):
         renew(owner)
