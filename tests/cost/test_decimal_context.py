@@ -22,6 +22,7 @@ decimal.setcontext(context.copy())
 PROGRAM = """
 import json
 import pathlib
+from array import array
 from contextlib import closing
 from decimal import Decimal
 
@@ -61,7 +62,8 @@ with closing(open_store(keep("sqlite:///calls.db", *map(Pricer().priced, publish
     above = CallFilter(min_cost_usd=Decimal("1.25925825"), max_cost_usd=Decimal("4.87653874"))
     print([call.call_id for call in reader.calls(above)], [exact(sums.cost_usd) for sums in reader.summary("model")])
     sessions = list(reader.sessions())
-    groups = [Group((session.session.session_id,), [session]) for session in sessions]
+    values = reader.session_values()
+    groups = [Group((name,), values, array("q", [number])) for number, name in enumerate(values.ids)]
     print([(each.measure.name, each.first, each.second, each.difference) for each in compare_groups(*groups)])
     first, second = (read_side(reader, session, 10) for session in sessions)
     print([(fact.name, fact.difference, against_text(fact)) for fact in diff(first, second).facts])

@@ -12,11 +12,11 @@ from callspan.cli.group_table import measure_row, measure_text
 from callspan.cli.terminal.safe_text import clean
 from callspan.cli.terminal.screen import Cell, Column, reward_style
 from callspan.comparison.differences import Difference, compare_groups, parse_selector, select_groups
-from callspan.comparison.groups import Group, Number, label_keys
+from callspan.comparison.groups import Group, session_values
 from callspan.comparison.intervals import MIN_VALUES
 from callspan.formatting import UNKNOWN, plural, reward
 from callspan.records import REWARD
-from callspan.stores import CallFilter
+from callspan.stores import CallFilter, Number
 
 _EPILOG: Final = """\
 callspan compare meta:prompt_version=3 =4
@@ -56,12 +56,11 @@ def compare_command(context: CommandContext, selection: CallFilter, first: str, 
     except ValueError as error:
         raise click.UsageError(clean(str(error))) from error
     with context.reader() as reader:
-        sessions = reader.sessions(
-            context.resolved(reader, selection), call_labels=label_keys(selector.by for selector in selectors)
-        )
-        groups, in_both = select_groups(sessions, selectors)
+        groupings = [selector.by for selector in selectors]
+        sessions = session_values(reader, context.resolved(reader, selection), groupings)
+    groups, in_both = select_groups(sessions, selectors)
     for selector, group in zip(selectors, groups, strict=True):
-        if not group.sessions:
+        if not group:
             context.no_match(f"No session with {selector.label} in {context.store_name}.{_in_neither(in_both)}")
     differences = compare_groups(*groups)
     if context.json:
@@ -72,7 +71,7 @@ def compare_command(context: CommandContext, selection: CallFilter, first: str, 
 
 
 def _size(group: Group) -> dict[str, object]:
-    return {"group": group.keys[0], "sessions": len(group.sessions)}
+    return {"group": group.keys[0], "sessions": len(group)}
 
 
 def _row(difference: Difference) -> dict[str, object]:
@@ -85,7 +84,7 @@ def _print(context: CommandContext, groups: tuple[Group, Group], differences: li
     names = [clean(group.keys[0] or UNKNOWN) for group in groups]
     screen = context.screen
     for letter, name, group in zip("AB", names, groups, strict=True):
-        screen.line((f"{letter}  ", "bold"), (name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
+        screen.line((f"{letter}  ", "bold"), (name, "cyan"), f"  {plural(len(group), 'session')}")
     screen.table(_COLUMNS, (row for row in differences if row.first is not None or row.second is not None))
     for line in _footer(differences, in_both):
         screen.paragraph(line)

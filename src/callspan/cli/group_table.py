@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Final
@@ -15,7 +15,6 @@ from callspan.comparison.groups import (
     SUCCESS,
     Group,
     Measure,
-    Number,
     group_sessions,
     mean_of_measure,
     measures_of,
@@ -24,7 +23,7 @@ from callspan.comparison.groups import (
 from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, money, reward, short_count, tokens
 from callspan.records import REWARD
-from callspan.stores import CallFilter, SessionSummary, as_row, exact_sum
+from callspan.stores import CallFilter, Number, SessionValues, as_row, exact_sum
 
 _COST: Final = Measure("sum", "cost_usd")
 _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (success: Wilson; means: BCa bootstrap)"
@@ -36,13 +35,13 @@ _MAX_INTERVALS: Final = 2
 def print_groups(
     context: CommandContext,
     selection: CallFilter,
-    sessions: Iterable[SessionSummary],
+    sessions: SessionValues,
     keys: Sequence[str],
     limit: int | None,
 ) -> bool:
     """Print the groups of sessions, largest first; return whether there is any."""
     groups = group_sessions(sessions, keys)
-    objectives = objectives_of(session for group in groups for session in group.sessions)
+    objectives = objectives_of(groups)
     if selection.objectives:
         objectives = [*dict.fromkeys([*(name for name in objectives if name == REWARD), *selection.objectives])]
     rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, keys, objectives)
@@ -55,7 +54,7 @@ def _print_table(
     mean = _mean_with_interval if len(objectives) <= _MAX_INTERVALS else _mean
     columns = (
         *key_columns(keys),
-        Column("sessions", lambda group: count(len(group.sessions)), right=True),
+        Column("sessions", lambda group: count(len(group)), right=True),
         Column("success", partial(mean, SUCCESS), right=True),
         *(_score(name, partial(mean, Measure("score", name))) for name in objectives),
         _each("steps", "timesteps"),
@@ -76,12 +75,12 @@ def _score(name: str, value: Callable[[Group], Cell]) -> Column:
 
 def _mean_with_interval(measure: Measure, group: Group) -> Cell:
     """Return a success rate or mean score with its interval, such as `80 % (49 to 94)`."""
-    return _mean(measure, group, mean_of_measure(measure, group.sessions).interval)
+    return _mean(measure, group, mean_of_measure(measure, group).interval)
 
 
 def _mean(measure: Measure, group: Group, interval: Interval | None = None) -> Cell:
     """Return a success rate or mean score."""
-    mean = mean_of_measure(measure, group.sessions).mean
+    mean = mean_of_measure(measure, group).mean
     if mean is None:
         return None
     bounds = "" if interval is None else " ({} to {})".format(*(_bound(measure, end) for end in interval))
@@ -95,29 +94,28 @@ def _bound(measure: Measure, value: float) -> str:
 
 def _each(name: str, measure: str) -> Column:
     sum_of = Measure("sum", measure)
-    return Column(
-        f"{name} each", lambda group: measure_text(sum_of, mean_of_measure(sum_of, group.sessions).mean), right=True
-    )
+    return Column(f"{name} each", lambda group: measure_text(sum_of, mean_of_measure(sum_of, group).mean), right=True)
 
 
 def _cost(group: Group) -> str:
     """Return the cost of all sessions. `cost each` leaves out those that lack the cost of some calls."""
-    usd = exact_sum(session.cost_usd for session in group.sessions)
-    return least(usd, is_partial=any(session.calls_without_cost for session in group.sessions))
+    costs = group.sessions.known_cost.known(group.positions)
+    usd = exact_sum(cost for cost in costs if isinstance(cost, Decimal))
+    return least(usd, is_partial=any(map(group.sessions.lacks_cost.__getitem__, group.positions)))
 
 
 def _tokens(group: Group) -> Cell:
-    means = [mean_of_measure(Measure("sum", name), group.sessions).mean for name in ("input_tokens", "output_tokens")]
+    means = [mean_of_measure(Measure("sum", name), group).mean for name in ("input_tokens", "output_tokens")]
     return tokens(*(None if mean is None else round(mean) for mean in means))
 
 
 def _row(keys: Sequence[str], group: Group) -> dict[str, object]:
     rows = []
-    for measure in measures_of(group.sessions):
-        mean = mean_of_measure(measure, group.sessions)
+    for measure in measures_of([group]):
+        mean = mean_of_measure(measure, group)
         values = {"sum": mean.sum, "mean": mean.mean}
         rows.append(measure_row(measure, values, mean.interval) | {"n": mean.number})
-    return {**keys_row(keys, group.keys), "sessions": len(group.sessions), "measures": rows}
+    return {**keys_row(keys, group.keys), "sessions": len(group), "measures": rows}
 
 
 def measure_row(measure: Measure, values: Mapping[str, Number | None], interval: Interval | None) -> dict[str, object]:

@@ -24,7 +24,7 @@ from callspan.cli.terminal.screen import (
     session_style,
 )
 from callspan.cli.values import grouping
-from callspan.comparison.groups import SESSION_GROUPINGS, label_keys
+from callspan.comparison.groups import SESSION_GROUPINGS, session_values
 from callspan.formatting import count, duration, local_time, plural, reward, tokens
 from callspan.stores import CallFilter, Reader, SessionSummary
 
@@ -70,12 +70,13 @@ def sessions_command(
         raise click.UsageError("--by lists the largest groups first; it cannot be combined with --sort.")
     with context.reader() as reader:
         selection = context.resolved(reader, selection)
-        sessions = reader.sessions(selection, call_labels=label_keys(keys or ()))
         if keys:
-            any_found = print_groups(context, selection, sessions, keys, limit)
+            any_found = print_groups(context, selection, session_values(reader, selection, keys), keys, limit)
         else:
             table = partial(_print_table, context, reader, selection.objectives)
-            any_found = print_page(context, sessions, limit, json_rows=partial(map, session_row), table=table)
+            any_found = print_page(
+                context, reader.sessions(selection), limit, json_rows=partial(map, session_row), table=table
+            )
         is_every = selection == CallFilter(objectives=selection.objectives, sort=selection.sort)
         single_calls = reader.count_calls(CallFilter(in_session=False)) if is_every and not any_found else 0
     if any_found:

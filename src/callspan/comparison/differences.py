@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from itertools import compress
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -13,7 +14,6 @@ from callspan.comparison.groups import (
     Group,
     Kind,
     Measure,
-    Number,
     checked_session_grouping,
     groups_of,
     mean,
@@ -23,7 +23,7 @@ from callspan.comparison.groups import (
 from callspan.comparison.intervals import MIN_VALUES, Interval, of_mean, of_means, of_shares
 from callspan.records import difference
 from callspan.runtime.amounts import EXACT
-from callspan.stores import SessionSummary
+from callspan.stores import Number, SessionValues
 
 
 class GroupSelector(NamedTuple):
@@ -36,10 +36,6 @@ class GroupSelector(NamedTuple):
     def label(self) -> str:
         """The selector as written on the command line."""
         return f"{self.by}={self.value or ''}"
-
-    def matches(self, summary: SessionSummary) -> bool:
-        """Return whether a session is in the group."""
-        return self.value in groups_of(summary, self.by)
 
 
 def parse_selector(text: str, reference: GroupSelector | None = None) -> GroupSelector:
@@ -56,24 +52,22 @@ def parse_selector(text: str, reference: GroupSelector | None = None) -> GroupSe
 
 
 def select_groups(
-    sessions: Iterable[SessionSummary], selectors: tuple[GroupSelector, GroupSelector]
+    sessions: SessionValues, selectors: tuple[GroupSelector, GroupSelector]
 ) -> tuple[tuple[Group, Group], int]:
     """Return the group of each selector, and the number of sessions that match both and are in neither.
 
     A session with calls of both values says nothing about their difference.
     """
     first, second = selectors
-    groups = Group((first.label,)), Group((second.label,))
-    in_both = 0
-    for summary in sessions:
-        if not summary.is_rated:
-            continue
-        matching = [group for selector, group in zip(selectors, groups, strict=True) if selector.matches(summary)]
-        if len(matching) == len(groups) and first != second:
+    groups = Group((first.label,), sessions), Group((second.label,), sessions)
+    in_both, groupings = 0, [groups_of(sessions, selector.by) for selector in selectors]
+    for position in compress(range(len(sessions)), sessions.is_rated):
+        is_in = [selector.value in grouping(position) for selector, grouping in zip(selectors, groupings, strict=True)]
+        if all(is_in) and first != second:
             in_both += 1
             continue
-        for group in matching:
-            group.sessions.append(summary)
+        for group in compress(groups, is_in):
+            group.positions.append(position)
     return groups, in_both
 
 
@@ -109,19 +103,24 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 def compare_groups(first: Group, second: Group) -> list[Difference]:
     """Return the differences of two groups: success, each score, then the sums."""
-    measures = measures_of([*first.sessions, *second.sessions])
-    return [_difference(measure, first.sessions, second.sessions) for measure in measures]
+    pairs = _by_task(first, second)
+    return [_difference(measure, (first, second), pairs) for measure in measures_of([first, second])]
 
 
-def _difference(measure: Measure, first: Sequence[SessionSummary], second: Sequence[SessionSummary]) -> Difference:
-    means_a, means_b = _by_task(measure, first), _by_task(measure, second)
-    common = sorted(means_a.keys() & means_b.keys())
+_Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]
+"""The positions of the sessions of A and of B with the same task."""
+
+
+def _difference(measure: Measure, groups: tuple[Group, Group], pairs: Sequence[_Pair]) -> Difference:
+    sessions = groups[0].sessions
+    by_task = [[measure.known(sessions, positions) for positions in pair] for pair in pairs]
+    common = [values for values in by_task if all(values)]
     paired = len(common) >= MIN_VALUES
     if paired:
-        a, b = [means_a[task] for task in common], [means_b[task] for task in common]
+        a, b = ([number for number in map(mean, values) if number is not None] for values in zip(*common, strict=True))
         interval = of_mean([float(y) - float(x) for x, y in zip(a, b, strict=True)])
     else:
-        a, b = values_of(measure, first), values_of(measure, second)
+        a, b = (values_of(measure, group) for group in groups)
         interval = _unpaired_interval(measure.kind, [*map(float, a)], [*map(float, b)])
     return Difference(
         measure=measure, first=mean(a), second=mean(b), numbers=(len(a), len(b)), paired=paired, interval=interval
@@ -134,11 +133,13 @@ def _unpaired_interval(kind: Kind, first: Sequence[float], second: Sequence[floa
     return of_means(first, second)
 
 
-def _by_task(measure: Measure, sessions: Iterable[SessionSummary]) -> Mapping[str, Number]:
-    """Return the mean of a measure by task, without sessions that have no task or no value."""
-    values: dict[str, list[Number]] = defaultdict(list)
-    for summary in sessions:
-        number = measure.of(summary)
-        if summary.session.task_id is not None and number is not None:
-            values[summary.session.task_id].append(number)
-    return {task: task_mean for task, of_task in values.items() if (task_mean := mean(of_task)) is not None}
+def _by_task(first: Group, second: Group) -> list[_Pair]:
+    """Return the sessions of each task that both groups have, by the name of the task."""
+    tasks = first.sessions.facts["task_id"]
+    names, others = ({tasks[position] for position in group.positions} for group in (first, second))
+    by_task = {task: (array("q"), array("q")) for task in sorted(names & others - {None})}
+    for index, group in enumerate((first, second)):
+        for position in group.positions:
+            if (pair := by_task.get(tasks[position])) is not None:
+                pair[index].append(position)
+    return [*by_task.values()]

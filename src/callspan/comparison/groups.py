@@ -5,28 +5,32 @@ A measure is a value of a session: its success, each score, and each sum.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
-from itertools import product
-from typing import Final, Literal, NamedTuple, TypeAlias
+from itertools import compress, product
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 from callspan.comparison.intervals import Interval, of_mean, wilson
-from callspan.records import REWARD, labels, mean_of
+from callspan.records import REWARD, mean_of
 from callspan.runtime.amounts import USUAL
-from callspan.stores import META, SessionSummary, exact_sum
+from callspan.stores import META, SESSION_FACTS, CallFilter, Number, Reader, SessionValues, exact_sum
 
 SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "user", "tag", "day", "hour")
 """The groupings of sessions besides `meta:KEY`. A session with several models, tags or values is in the group of each;
 its day and hour are when it started, in UTC."""
 _NS_PER_S: Final = 1_000_000_000
-_FIELDS: Final = {"experiment": "experiment", "task": "task_id", "group": "group_id", "name": "name", "user": "user_id"}
-_NAMES: Final = {fact: name for name, fact in _FIELDS.items()}
+_FACTS: Final = {
+    **{"experiment": "experiment", "task": "task_id", "group": "group_id", "name": "name", "user": "user_id"},
+    **{"model": "models", "day": "start_ns", "hour": "start_ns", "minute": "start_ns"},
+}
+"""The facts of sessions that the groupings are made of."""
+_NAMES: Final = {fact: name for name, fact in _FACTS.items() if fact in SESSION_FACTS}
 _FORMS: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z", "minute": "%Y-%m-%dT%H:%MZ"}
 
-Number: TypeAlias = float | Decimal
 Kind: TypeAlias = Literal["success", "score", "sum"]
 """Distinguishes objectives from sums of the same name."""
 
@@ -42,7 +46,7 @@ def checked_session_grouping(by: str) -> str:
 def label_key(by: str) -> str | None:
     """Return the metadata key of a grouping; None if it groups by another fact.
 
-    Sessions are grouped by the values in their calls too, which `Reader.sessions` reads as `call_labels`.
+    Sessions are grouped by the values in their calls too.
     """
     if by == "tag":
         return "tags"
@@ -54,20 +58,23 @@ def label_keys(groupings: Iterable[str]) -> list[str]:
     return [*dict.fromkeys(key for key in map(label_key, groupings) if key is not None)]
 
 
-def groups_of(summary: SessionSummary, by: str) -> list[str | None]:
-    """Return the values of a session for a grouping; `[None]` without a value."""
-    session = summary.session
-    values: Iterable[str | None]
-    if by in _FIELDS:
-        values = [getattr(session, _FIELDS[by])]
-    elif by == "model":
-        values = summary.models
-    elif by in _FORMS:
-        values = [] if session.start_ns is None else [slot_name(session.start_ns, by)]
-    else:
-        key = label_key(by) or ""
-        values = summary.call_labels.get(key) or labels(session.metadata, key)
-    return [*dict.fromkeys(values)] or [None]
+def session_values(reader: Reader, selection: CallFilter, groupings: Iterable[str]) -> SessionValues:
+    """Read the values of the sessions that a filter selects, with what these groupings need."""
+    groupings = [*groupings]
+    facts = {_FACTS.get(by, by) for by in groupings} & {*SESSION_FACTS, "models", "start_ns"}
+    return reader.session_values(selection, groupings=facts, label_keys=label_keys(groupings))
+
+
+def groups_of(sessions: SessionValues, by: str) -> Callable[[int], Sequence[str | None]]:
+    """Return the function for the values of a session, by its position, for a grouping; `[None]` without a value."""
+    key = label_key(by)
+    if key is not None:
+        labels_of = sessions.labels[key]
+        return lambda position: [*dict.fromkeys(labels_of.get(position, ()))] or [None]
+    facts = sessions.facts[_FACTS[by]]
+    if by in _FORMS:
+        return lambda position: [None if facts[position] is None else slot_name(facts[position], by)]
+    return lambda position: facts[position] or [None] if by == "model" else [facts[position]]
 
 
 def slot_name(ns: int, unit: str) -> str:
@@ -80,20 +87,31 @@ class Group:
     """Sessions with the same values of the groupings."""
 
     keys: tuple[str | None, ...]
-    sessions: list[SessionSummary] = field(default_factory=list)
+    sessions: SessionValues
+    """The values of all sessions, of which the group has some."""
+    positions: array[int] = field(default_factory=lambda: array("q"))
+    """Those of its sessions, in the order of the list."""
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def rated(self) -> Iterator[int]:
+        """The positions of its rated sessions."""
+        return compress(self.positions, map(self.sessions.is_rated.__getitem__, self.positions))
 
 
-def group_sessions(sessions: Iterable[SessionSummary], keys: Sequence[str]) -> list[Group]:
-    """Group the sessions by these groupings; the largest groups come first."""
+def group_sessions(sessions: SessionValues, keys: Sequence[str], most: int | None = None) -> list[Group]:
+    """Group the sessions, or the first `most` of them, by these groupings; the largest groups come first."""
     groups: dict[tuple[str | None, ...], Group] = {}
-    for summary in sessions:
-        for values in _combinations(summary, keys):
-            groups.setdefault(values, Group(values)).sessions.append(summary)
-    return sorted(groups.values(), key=lambda group: (-len(group.sessions), tuple(key or "" for key in group.keys)))
-
-
-def _combinations(summary: SessionSummary, keys: Sequence[str]) -> Iterator[tuple[str | None, ...]]:
-    yield from product(*(groups_of(summary, key) for key in keys))
+    groupings = [groups_of(sessions, key) for key in keys]
+    for position in range(len(sessions))[:most]:
+        for values in product(*(grouping(position) for grouping in groupings)):
+            group = groups.get(values)
+            if group is None:
+                group = groups[values] = Group(values, sessions)
+            group.positions.append(position)
+    return sorted(groups.values(), key=lambda group: (-len(group), tuple(key or "" for key in group.keys)))
 
 
 class Measure(NamedTuple):
@@ -102,18 +120,12 @@ class Measure(NamedTuple):
     kind: Kind
     name: str
 
-    def of(self, summary: SessionSummary) -> Number | None:
-        """Return the value of a session; None if it is unknown."""
+    def known(self, sessions: SessionValues, positions: Iterable[int]) -> list[Number]:
+        """Return the known values of the sessions at these positions."""
         if self.kind == "success":
-            return summary.succeeded
-        if self.kind == "score":
-            return summary.score(self.name)
-        if self.name == "cost_usd" and summary.calls_without_cost:
-            return None
-        if self.name.endswith("_tokens") and summary.calls_without_usage:
-            return None
-        value: int | Decimal | None = getattr(summary, self.name)
-        return value
+            return sessions.succeeded.known(positions)
+        column = (sessions.scores if self.kind == "score" else sessions.sums).get(self.name)
+        return [] if column is None else column.known(positions)
 
     @property
     def is_time(self) -> bool:
@@ -142,35 +154,36 @@ class Mean(NamedTuple):
     """Of the mean: Wilson's of a share, a bootstrap of a score; None for too few values, or if all are equal."""
 
 
-def measures_of(sessions: Iterable[SessionSummary]) -> list[Measure]:
-    """Return what sessions have: success, each objective, then the sums."""
-    scores = (Measure("score", name) for name in objectives_of(sessions))
+def measures_of(groups: Iterable[Group]) -> list[Measure]:
+    """Return what the sessions of these groups have: success, each objective, then the sums."""
+    scores = (Measure("score", name) for name in objectives_of(groups))
     return [SUCCESS, *scores, *SUMS]
 
 
-def objectives_of(sessions: Iterable[SessionSummary]) -> list[str]:
-    """Return the objectives of the sessions: the reward, then the others by frequency."""
+def objectives_of(groups: Iterable[Group]) -> list[str]:
+    """Return the objectives of the groups' sessions: the reward, then the others by frequency."""
     counts: Counter[str] = Counter()
-    for summary in sessions:
-        counts.update([*([REWARD] if summary.reward is not None else []), *summary.scores])
-    return sorted(counts, key=lambda name: (name != REWARD, -counts[name], name))
+    for group in groups:
+        for name, column in group.sessions.scores.items():
+            counts[name] += column.count(group.positions)
+    return sorted(filter(counts.get, counts), key=lambda name: (name != REWARD, -counts[name], name))
 
 
-def values_of(measure: Measure, sessions: Iterable[SessionSummary]) -> list[Number]:
+def values_of(measure: Measure, group: Group) -> list[Number]:
     """Return the values of the rated sessions that have one."""
-    return [value for summary in sessions if summary.is_rated and (value := measure.of(summary)) is not None]
+    return measure.known(group.sessions, group.rated)
 
 
-def mean_of_measure(measure: Measure, sessions: Iterable[SessionSummary]) -> Mean:
-    """Return the sum and mean over these sessions. Money is exact."""
-    sessions = [*sessions]
-    values = values_of(measure, sessions)
-    every = [value for summary in sessions if (value := measure.of(summary)) is not None]
+def mean_of_measure(measure: Measure, group: Group) -> Mean:
+    """Return the sum and mean over the sessions of a group. Money is exact."""
+    values, every = values_of(measure, group), measure.known(group.sessions, group.positions)
     return Mean(_total(measure, every), mean(values), len(values), _interval(measure, values))
 
 
 def mean(values: Sequence[Number]) -> Number | None:
     """Return the mean; None without values."""
+    if Decimal not in set(map(type, values)):
+        return mean_of(cast("Sequence[float]", values))
     amounts = [value for value in values if isinstance(value, Decimal)]
     total = exact_sum(amounts)
     return mean_of([*map(float, values)]) if total is None else USUAL.divide(total, Decimal(len(amounts)))

@@ -69,13 +69,17 @@ def _bootstrap(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> Inte
         return None
     if all(max(sample) - min(sample) <= 1 / _LARGEST for sample in samples):
         return None
+    errors = [_squared_error(sample) for sample in samples]
     estimate = sum(sign * fmean(sample) for sign, sample in zip(signs, samples, strict=True))
-    resampled = [_resampled_means(sample, seed) for seed, sample in enumerate(samples)]
+    resampled = [
+        _resampled_means(sample, seed, error) for seed, (sample, error) in enumerate(zip(samples, errors, strict=True))
+    ]
     means = sorted(sum(map(float.__mul__, map(float, signs), row)) for row in zip(*resampled, strict=True))
     share_below = (sum(mean < estimate for mean in means) + sum(mean <= estimate for mean in means)) / (2 * len(means))
     if not 0 < share_below < 1:
         return None
-    bias, acceleration, z = _NORMAL.inv_cdf(share_below), _acceleration(samples, signs), _expanded_z(samples)
+    bias, acceleration = _NORMAL.inv_cdf(share_below), _acceleration(samples, signs, errors)
+    z = _expanded_z([*zip(errors, map(len, samples), strict=True)])
 
     def bound(z: float) -> float:
         share = _NORMAL.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))
@@ -84,13 +88,14 @@ def _bootstrap(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> Inte
     return Interval(bound(-z), bound(z))
 
 
-def _expanded_z(samples: Sequence[Sequence[float]]) -> float:
+def _expanded_z(errors: Sequence[tuple[float, int]]) -> float:
     """Return the normal quantile for an interval of 95 % from few values (Hesterberg 2015, expanded percentiles).
+
+    `errors`: the squared error and the number of values of each sample.
 
     Resamples have the variance of the samples, not of the population. Its uncertainty follows Student's t, with Welch's
     degrees of freedom.
     """
-    errors = [(_squared_error(sample), len(sample)) for sample in samples]
     total = sum(error for error, _ in errors)
     unbiased = sum(error * number / (number - 1) for error, number in errors)
     freedom = unbiased**2 / sum((error * number / (number - 1)) ** 2 / (number - 1) for error, number in errors)
@@ -110,12 +115,12 @@ def _squared_error(values: Sequence[float]) -> float:
     return sum((value - mean) ** 2 for value in values) / len(values) ** 2
 
 
-def _resampled_means(values: Sequence[float], seed: int) -> list[float]:
+def _resampled_means(values: Sequence[float], seed: int, squared_error: float) -> list[float]:
     number = len(values)
     if number <= _MAX_RESAMPLED:
         return [sum(choose(values)) / number for choose in _choices(number, seed)]
     chance = Random(seed)  # noqa: S311 - not for secrets
-    mean, error = fmean(values), math.sqrt(_squared_error(values))
+    mean, error = fmean(values), math.sqrt(squared_error)
     return [chance.gauss(mean, error) for _ in range(RESAMPLES)]
 
 
@@ -126,11 +131,11 @@ def _choices(number: int, seed: int) -> list[Callable[[Sequence[float]], tuple[f
     return [itemgetter(*chance.choices(range(number), k=number)) for _ in range(RESAMPLES)]
 
 
-def _acceleration(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> float:
+def _acceleration(samples: Sequence[Sequence[float]], signs: Sequence[int], errors: Sequence[float]) -> float:
     """Return the acceleration of the BCa bootstrap: a sixth of the skewness of the jackknife values."""
     cubes = 0.0
     for sign, sample in zip(signs, samples, strict=True):
         mean, number = fmean(sample), len(sample)
         cubes += sign * sum((value - mean) ** 3 for value in sample) / number**3
-    squares = sum(map(_squared_error, samples))
+    squares = sum(errors)
     return cubes / (6 * math.pow(squares, 1.5))

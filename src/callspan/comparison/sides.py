@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from itertools import islice
 from typing import Literal
 
@@ -88,7 +89,7 @@ def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Sid
         **session_facts(summary, "show"),
         "models": ", ".join(summary.models) or None,
         **_prefixed("score", scores),
-        **{measure.name: measure.of(summary) for measure in SUMS},
+        **{measure.name: _sum(summary, measure.name) for measure in SUMS},
         **_prefixed("meta", session.metadata),
     }
     parameters: dict[str, object] = {}
@@ -103,6 +104,16 @@ def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Sid
     return Side(
         id=session.session_id, kind="session", facts=facts, parameters=parameters, tools=tools, messages=messages
     )
+
+
+def _sum(summary: SessionSummary, name: str) -> int | Decimal | None:
+    """Return a sum over the calls of a session; None if it is unknown for any of them."""
+    if name == "cost_usd" and summary.calls_without_cost:
+        return None
+    if name.endswith("_tokens") and summary.calls_without_usage:
+        return None
+    number: int | Decimal | None = getattr(summary, name)
+    return number
 
 
 def text_of(message: Message) -> str:

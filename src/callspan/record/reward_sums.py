@@ -30,6 +30,9 @@ _EVERY_DIGIT: Final = decimal_context(400)
 _THREE_DIGITS: Final = decimal_context(3)
 """Enough to round a size up to the next power of ten, as databases write it."""
 
+_MAX_WHOLE: Final = 2**53
+"""Integers up to this one are floats exactly, and are added as integers, much faster."""
+
 
 class Score(msgspec.Struct, frozen=True):
     """The values of one objective other than `reward`, summarized."""
@@ -94,8 +97,10 @@ def mean_of(values: Sequence[float]) -> float | None:
     return mean(exact_total(values), len(values)) if values else None
 
 
-def exact_total(values: Iterable[float]) -> Decimal:
+def exact_total(values: Sequence[float]) -> Decimal:
     """Return the sum, computed in decimal."""
+    if set(map(type, values)) <= {int} and max(map(abs, values), default=0) <= _MAX_WHOLE:
+        return Decimal(sum(values))
     return reduce(_DECIMAL.add, map(written, values), Decimal(0))
 
 

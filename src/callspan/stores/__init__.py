@@ -37,6 +37,7 @@ from callspan.stores.query.lookup import id_of, look_up
 from callspan.stores.query.new_messages import ConversationReader, NewMessages, instructions, question, spoken
 from callspan.stores.query.reader import Reader
 from callspan.stores.query.rewards import Labels, Scores
+from callspan.stores.query.session_values import SESSION_FACTS, Number, SessionValues
 from callspan.stores.query.sums import GROUPINGS, META
 from callspan.stores.query.voice import VoiceTurn, is_realtime, is_voice, minute_cost, seconds_of, voice_turns
 from callspan.stores.sent import SentVersions
@@ -51,6 +52,7 @@ __all__ = [
     "META",
     "ORDERS",
     "SCORE_FIELDS",
+    "SESSION_FACTS",
     "UNKNOWN",
     "CallFilter",
     "Content",
@@ -63,6 +65,7 @@ __all__ = [
     "History",
     "Labels",
     "NewMessages",
+    "Number",
     "Order",
     "ReadableStore",
     "Reader",
@@ -73,6 +76,7 @@ __all__ = [
     "SentVersions",
     "ServerStore",
     "SessionSummary",
+    "SessionValues",
     "SettingError",
     "Sink",
     "SqlStore",

@@ -11,15 +11,15 @@ import msgspec
 from callspan.comparison.groups import (
     Group,
     Measure,
-    Number,
     group_sessions,
     mean,
     objectives_of,
+    session_values,
     slot_name,
     values_of,
 )
 from callspan.records import REWARD
-from callspan.stores import META, CallFilter, Reader, Summary
+from callspan.stores import META, CallFilter, Number, Reader, Summary
 from callspan.view.source import BadQueryError, PageRequest
 
 Unit: TypeAlias = Literal["day", "hour", "minute"]
@@ -103,19 +103,19 @@ def table(request: PageRequest) -> SumsTable:
 def scores(request: PageRequest) -> Scores:
     """Return the scores of the newest sessions that `q` selects, for the query's `objective`, by time."""
     reader, selection = request.filtered()
-    sessions = [*reader.sessions(msgspec.structs.replace(selection, limit=_MAX_SESSIONS + 1))]
-    newest = sessions[:_MAX_SESSIONS]
     unit = _unit(_period(reader, selection) or (0, _HOURS_BELOW_NS))
-    objectives = objectives_of(newest)
+    newest = session_values(reader, msgspec.structs.replace(selection, limit=_MAX_SESSIONS + 1), [unit])
+    groups = group_sessions(newest, [unit], _MAX_SESSIONS)
+    objectives = objectives_of(groups)
     objective = request.query.get("objective") or next(iter(objectives), REWARD)
-    groups, score = group_sessions(newest, [unit]), Measure("score", objective)
+    score = Measure("score", objective)
     return Scores(
         unit=unit,
         objectives=objectives,
         objective=objective,
         points=[point for group in groups for point in _points(group, objective)],
-        means={group.keys[0]: mean(values_of(score, group.sessions)) for group in groups if group.keys[0] is not None},
-        more=len(sessions) > _MAX_SESSIONS,
+        means={group.keys[0]: mean(values_of(score, group)) for group in groups if group.keys[0] is not None},
+        more=len(newest) > _MAX_SESSIONS,
     )
 
 
@@ -152,7 +152,11 @@ def _time_of(sums: Summary) -> str:
 
 
 def _points(group: Group, objective: str) -> Iterable[Point]:
-    for summary in group.sessions:
-        value = summary.score(objective)
-        if value is not None and group.keys[0] is not None:
-            yield Point(group.keys[0], summary.session.session_id, value, summary.succeeded)
+    sessions, (time,) = group.sessions, group.keys
+    scores = sessions.scores.get(objective)
+    if scores is None or time is None:
+        return
+    for position in group.positions:
+        if (value := scores[position]) is not None:
+            succeeded = sessions.succeeded[position]
+            yield Point(time, sessions.ids[position], float(value), None if succeeded is None else bool(succeeded))

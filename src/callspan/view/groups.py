@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from callspan.comparison.differences import Difference, compare_groups, parse_selector, select_groups
-from callspan.comparison.groups import label_keys
+from callspan.comparison.groups import session_values
 from callspan.comparison.intervals import MIN_VALUES
 from callspan.formatting import plural
 from callspan.stores import as_row
@@ -36,15 +36,15 @@ def page(request: PageRequest) -> GroupsPage:
         selectors = first, parse_selector(request.required("b"), first)
     except ValueError as error:
         raise BadQueryError(str(error)) from error
-    keys = label_keys(selector.by for selector in selectors)
-    groups, in_both = select_groups(reader.sessions(selection, call_labels=keys), selectors)
+    sessions = session_values(reader, selection, [selector.by for selector in selectors])
+    groups, in_both = select_groups(sessions, selectors)
     for selector, group in zip(selectors, groups, strict=True):
-        if not group.sessions:
+        if not group:
             other = f" {plural(in_both, 'session')} with both values." if in_both else ""
             raise LookupError(f"No session has {selector.label}.{other}")
     return GroupsPage(
         labels=[selector.label for selector in selectors],
-        sessions=[len(group.sessions) for group in groups],
+        sessions=[len(group) for group in groups],
         in_both=in_both,
         rows=[_row(difference) for difference in compare_groups(*groups)],
         least=MIN_VALUES,

@@ -31,10 +31,10 @@ def exited_processes(database: Database, queries: Iterable[str]) -> Values:
     values, sql = {"here": f"{own_namespace() or '?'}/", "machine": f"@{own_machine() or '?'}"}, " UNION ".join(queries)
     processes = [process for (process,) in database.tuples(sql, values)] if sql else []
     exited = "".join(f",{process}," for process in processes if state_of(process) == "exited")
-    return {**values, "exited": exited, "silent": _silent_ns()}
+    return {**values, "exited": exited, "silent": silent_ns()}
 
 
-def _silent_ns() -> int:
+def silent_ns() -> int:
     """Return the time since when a process that cannot be seen must have shown a sign of life."""
     return time.time_ns() - UNKNOWN_AFTER_S * 10**9
 
@@ -53,6 +53,6 @@ def mark_unended(record: _Run, last_ns: int | None = None) -> _Run:
     state = state_of(record.process)
     if state == "exited":
         return msgspec.structs.replace(record, outcome=INTERRUPTED)
-    if state == "elsewhere" and max(last_ns or 0, record.seen_ns or 0, start_ns or 0) < _silent_ns():
+    if state == "elsewhere" and max(last_ns or 0, record.seen_ns or 0, start_ns or 0) < silent_ns():
         return msgspec.structs.replace(record, outcome=UNKNOWN)
     return record

@@ -11,6 +11,8 @@ from itertools import count, groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 
+from msgspec.structs import replace
+
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.record.tree import TreeLinks, links_of
@@ -35,6 +37,7 @@ from callspan.stores.query.interrupted import mark_unended
 from callspan.stores.query.listing import Listing
 from callspan.stores.query.rewards import Labels, Scores
 from callspan.stores.query.run_tools import run_tools
+from callspan.stores.query.session_values import SessionValues, session_values
 from callspan.stores.query.sums import TIMESTEP, checked_groupings, summed
 from callspan.stores.query.tree_links import tree_links
 from callspan.stores.tables.call_rows import call_of, read_calls, record_of
@@ -159,6 +162,17 @@ class Reader:
     def listed_session_ids(self, selection: CallFilter = _EVERY) -> Iterator[str]:
         """Yield the ids of the sessions that `sessions` yields, in the same order."""
         return self._lists.sessions(selection)
+
+    def session_values(
+        self, selection: CallFilter = _EVERY, *, groupings: Collection[str] = (), label_keys: Collection[str] = ()
+    ) -> SessionValues:
+        """Return one number of each measure for each of the sessions that `sessions` yields, in the same order.
+
+        `groupings`: facts to keep besides, of `SESSION_FACTS`, `start_ns` and `models`; `label_keys`: metadata keys.
+        """
+        ids = self._lists.every_session(selection)
+        is_every = selection == replace(_EVERY, objectives=selection.objectives, content=selection.content)
+        return session_values(self._database, ids, is_every=is_every, groupings=groupings, label_keys=label_keys)
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return the session with this id or unique prefix, or None."""

@@ -57,7 +57,7 @@ _ERRORS: Final = f"""
 SELECT c.session_id, c.call_id, c.error_kind, c.http_status FROM calls c
  WHERE c.{{condition}} AND {FAILED} ORDER BY c.start_ns, c.call_id
 """
-_EXTENTS: Final = f"""
+EXTENTS: Final = f"""
 SELECT 'timesteps', session_id, count(*), max(coalesce(end_ns, start_ns)) FROM timesteps WHERE {{condition}} GROUP BY 2
 UNION ALL SELECT 'messages', session_id, count(*), max(time_ns) FROM messages WHERE {{condition}} GROUP BY 2
 UNION ALL SELECT 'rewards', session_id, count(*), max(time_ns) FROM rewards WHERE {{condition}} GROUP BY 2
@@ -66,9 +66,9 @@ UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE 
   WHERE {{condition}} AND {aggregates.ANNOUNCED})) GROUP BY 2
 """
 """Number and last time of the records in sessions, without start events of runs that are also stored with their end."""
-_IN_RANGE: Final = "{start} BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
-"""Until the year 2116, so that no sum overflows."""
-_ACTIVE: Final = f"""
+_IN_RANGE: Final = "{start} + 0 BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
+"""Until the year 2116, so that no sum overflows. `+ 0`: SQLite would take the index of starts, although all match."""
+ACTIVE: Final = f"""
 SELECT session_id, CAST(sum(CASE WHEN before IS NULL OR before < began THEN ended - began
     WHEN before < ended THEN ended - before ELSE 0 END) AS bigint) AS active
 FROM (SELECT session_id, began, ended,
@@ -110,11 +110,11 @@ def _summarized(database: Database, ids: Sequence[str], condition: str, paramete
     rows = {row["session_id"]: row for row in database.rows(f"SELECT * FROM sessions WHERE {condition}", parameters)}
     counts: dict[tuple[str, str], int] = defaultdict(int)
     times: dict[str, list[int | None]] = defaultdict(list)
-    for table, session_id, count, last_ns in database.tuples(_EXTENTS.format(condition=condition), parameters):
+    for table, session_id, count, last_ns in database.tuples(EXTENTS.format(condition=condition), parameters):
         counts[table, session_id] = count
         times[session_id].append(last_ns)
     scores = rewards.scores_of_sessions(database, condition, parameters)
-    active = dict(database.tuples(_ACTIVE.format(condition=condition), parameters))
+    active = dict(database.tuples(ACTIVE.format(condition=condition), parameters))
     errors = _first_errors(
         database, [session_id for session_id in ids if session_id in sums and sums[session_id][0].errors]
     )

@@ -65,6 +65,7 @@ _SUMMED: Final = (
 """Columns of a row of sums that are fields of `Summary`."""
 _TIMES: Final = {"durations": "duration_ns", "first_tokens": "first_token_ns"}
 _SUCCESS: Final = "c.outcome = 'success'"
+_NO_COST: Final = Decimal(0)
 _ALL: Final = "'all'"
 """The key of a single group of all calls."""
 _BY: Final = "label_key"
@@ -101,7 +102,7 @@ def summed(
     dialect = database.dialect
     keys = [_group(dialect, by, number) for number, by in enumerate(groupings)] or [_ALL]
     values = {**values, **{f"{_BY}{number}": by.removeprefix(META) for number, by in enumerate(groupings)}}
-    columns = [*extra_columns, f"{_aggregate(dialect.array, 'cost_usd', 'c.cost_picousd IS NULL')} AS others"]
+    columns = [*extra_columns, f"{other_costs(dialect)} AS others"]
     for name, column in _TIMES.items() if latencies else ():
         columns.append(f"{_aggregate(dialect.percentiles or dialect.array, column, _SUCCESS)} AS {name}")
     sql = _SUMS.format(
@@ -113,17 +114,25 @@ def summed(
         group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(groupings))
         times: dict[str, Any] = _latencies(dialect, row) if latencies else {}
         sums: dict[str, Any] = {name: row[name] for name in _SUMMED}
-        yield Summary(keys=group, **sums, cost_usd=_cost(row), **times), row
+        cost = exact_cost(row["micro"], row["rest"], cast("str | None", row["others"]))
+        yield Summary(keys=group, **sums, cost_usd=cost, **times), row
 
 
-def _cost(row: Values) -> Decimal | None:
-    """Return the exact cost of a group. Some of its costs may not be whole picodollars.
+def other_costs(dialect: Dialect) -> str:
+    """Return the SQL for the costs of a group that are no whole picodollars, see `exact_cost`."""
+    return _aggregate(dialect.array, "cost_usd", "c.cost_picousd IS NULL")
+
+
+def exact_cost(micro: Any, rest: Any, others: str | None) -> Decimal | None:
+    """Return the exact cost of a group from its microdollars, its picodollars beyond them, and its other costs.
 
     Microdollars are summed apart from the rest: the sum of picodollars would overflow 63 bits from $9.2 million on.
     """
-    micro, remainder = (None if row[name] is None else int(cast("int", row[name])) for name in ("micro", "rest"))
-    pico = None if micro is None or remainder is None else EXACT.divide(Decimal(micro * 1_000_000 + remainder), PICO)
-    return exact_sum([pico, *msgspec.json.decode(cast("str", row["others"] or "[]"), type=list[Decimal])])
+    pico = None if micro is None or rest is None else EXACT.divide(Decimal(int(micro) * 1_000_000 + int(rest)), PICO)
+    other_amounts = msgspec.json.decode(others, type=list[Decimal]) if others else []
+    if pico is not None and not other_amounts:
+        return EXACT.add(_NO_COST, pico)  # as `exact_sum`, without its checks: there may be very many groups
+    return exact_sum([pico, *other_amounts])
 
 
 def _aggregate(aggregate: str, column: str, condition: str) -> str:
