@@ -34,6 +34,7 @@ from .conftest import (
     Delivery,
     Records,
     RetentionTimes,
+    clickhouse,
     event,
     left,
     message,
@@ -602,6 +603,21 @@ def test_nothing_of_deleted_calls_is_left_in_clickhouse(clickhouse_url: str, rec
     assert CANARY not in on_disk(clickhouse_url)
     with closing(open_store(clickhouse_url)) as reader:
         assert [(call.call_id, call.conversation.input[0].text) for call in reader.calls()] == [("first", "Hi")]
+
+
+@pytest.mark.clickhouse
+def test_deletions_are_counted_in_one_row_of_clickhouse(clickhouse_url: str, records: Records) -> None:
+    """A writer compares their number, which must never fall: also not when the server merges or expires rows."""
+    keep(clickhouse_url, *(records.call(call_id=f"call-{number}") for number in range(3)))
+    numbers = [0]
+    for number in range(3):
+        assert first(erase(clickhouse_url, calls=[f"call-{number}"])).calls == 1
+        with clickhouse(clickhouse_url) as client:
+            client.command("OPTIMIZE TABLE content_deletions FINAL")
+            ((rows, total),) = client.query("SELECT count(), sum(number) FROM content_deletions").result_rows
+        assert rows == 1
+        numbers.append(total)
+    assert numbers == sorted(set(numbers))
 
 
 @pytest.mark.clickhouse

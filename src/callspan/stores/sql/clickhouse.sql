@@ -52,8 +52,10 @@ CREATE TABLE IF NOT EXISTS reward_versions (
   INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(ifNull(time_ns, 0), 'UTC'))
 ORDER BY (ifNull(session_id, ''), reward_id) SETTINGS ttl_only_drop_parts = 1;
--- One row per deletion of contents: a writer that sees a new one no longer relies on what it has inserted before.
-CREATE TABLE IF NOT EXISTS content_deletions (time_ns Int64, id UUID) ENGINE = MergeTree ORDER BY time_ns;
+-- The number of deletions of contents: a writer that sees a larger one no longer relies on what it has inserted before.
+-- Each is a row until the server merges their parts into one. A replica would take a row without `id` for a repetition.
+CREATE TABLE IF NOT EXISTS content_deletions (one UInt8, number UInt64, id UUID) ENGINE = SummingMergeTree(number)
+ORDER BY one;
 -- Hashes of the ids of erased sessions and calls, with the time.
 CREATE TABLE IF NOT EXISTS erased_ids (id String, time_ns Int64) ENGINE = ReplacingMergeTree(time_ns) ORDER BY id;
 CREATE VIEW IF NOT EXISTS erased AS SELECT id, time_ns FROM erased_ids FINAL;
