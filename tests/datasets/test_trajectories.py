@@ -12,7 +12,8 @@ from tests.support.bodies import folded
 from tests.support.records import SECOND, START_NS, step
 
 from callspan import SettingError, open_store
-from callspan.datasets import Options, export, exporting
+from callspan.datasets import Options, export
+from callspan.datasets import parquet as tables
 from callspan.records import Place, Totals, Usage
 
 from .conftest import TOOLS, Export, World, asking, check_trajectory, tool_call
@@ -179,7 +180,7 @@ def test_call_table_keeps_its_types(world: World, tmp_path: Path) -> None:
     target = tmp_path / "calls.parquet"
     export(open_store(world.write(tmp_path / "w.db")), "parquet", str(target))
     table = parquet.read_table(target)
-    assert {field.name: str(field.type).replace("double", "float64") for field in table.schema} == exporting.COLUMNS
+    assert {field.name: str(field.type).replace("double", "float64") for field in table.schema} == tables.COLUMNS
     inside, outside = table.to_pylist()
     assert json.loads(inside["messages"]) == QUESTION
     assert json.loads(inside["answer"])["content"] == "In."

@@ -14,7 +14,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import Filter, filters
 from callspan.cli.terminal.progress import progress
 from callspan.cli.terminal.screen import styled
-from callspan.cli.values import FILE, NUMBER, POSITIVE
+from callspan.cli.values import FILE_OR_DIRECTORY, NUMBER, POSITIVE
 from callspan.datasets import FORMATS, Options, Statistics, export
 from callspan.formatting import count, plural
 from callspan.runtime.conversion import converter
@@ -23,7 +23,8 @@ from callspan.stores import CallFilter
 
 _EPILOG: Final = """\
 callspan export openai-session -o train.jsonl --min-reward 0.5 --success
-callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
+callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed
+callspan export parquet -o lake --by day --since 1d"""
 _OF_SESSIONS: Final = (
     Filter("--success/--failure", "success", default=None),
     Filter("--session-status", "session_outcome", "WORD", listed=""),
@@ -41,11 +42,14 @@ _WITHOUT_CUT_OFF: Final = Filter("--without-cut-off", "without_cut_off", is_flag
     epilog=_EPILOG,
 )
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
-@click.option("-o", "--output", type=FILE, metavar="FILE", help="File; - for stdout.")
+@click.option(
+    "-o", "--output", type=FILE_OR_DIRECTORY, metavar="FILE", help="File; - for stdout. With --by, a directory."
+)
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would be written.")
 @click.option("--limit", type=POSITIVE, metavar="N", help="Write at most N rows.")
 @click.option("--reasoning", is_flag=True, help="Keep reasoning (OpenAI rejects it).")
 @click.option("--metadata", "has_metadata", is_flag=True, help="Add ids and rewards (OpenAI rejects them).")
+@click.option("--by", type=click.Choice(["day"]), help="Parquet: write files for each day into a directory.")
 @click.option("--pair-by", metavar="KEY", default="task_id", help="Pair by task_id or this metadata.")
 @click.option("--margin", type=NUMBER, metavar="R", default=0.0, help="Pairs: minimum difference of rewards.")
 @click.option(
@@ -64,6 +68,8 @@ def export_command(
     """Check the options that belong together, and write the dataset."""
     if output is None and not dry_run:
         raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")
+    if options["by"] is not None and output is not None and is_stdout(output):
+        raise click.UsageError("--by day writes a directory: name it with -o DIR.")
     target = None if dry_run else output
     objective = selection.judged[0]
     export_options = converter(Options)({**options, "metadata": has_metadata, "objective": objective})

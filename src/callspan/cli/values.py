@@ -146,6 +146,8 @@ class _File(click.Path):
 
 FILE: Final = _File(path_type=Path, dir_okay=False, allow_dash=True)
 """A file to write; `-` is standard output."""
+FILE_OR_DIRECTORY: Final = _File(path_type=Path, allow_dash=True)
+"""The same, or a directory to write into."""
 EXISTING_FILE: Final = _File(path_type=Path, exists=True, dir_okay=False)
 USD: Final = Value("usd", _decimal, "write an amount in dollars, such as 0.25")
 NUMBER: Final = Value("number", lambda text: float(_decimal(text)), "write a number, such as 0.5")

@@ -3,90 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import import_module
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from callspan.datasets.fine_tuning import Row, rows_per_call, rows_per_session
-from callspan.datasets.lineage import turns
+from callspan.datasets.lake import DayRow, lake, lake_rows, whole_days
+from callspan.datasets.parquet import table_rows, write_parquet
 from callspan.datasets.preferences import preference_rows
-from callspan.datasets.selection import Episode, Options, Outside, Statistics, episodes, is_cut_off
+from callspan.datasets.selection import Episode, Options, Outside, Statistics, episodes
 from callspan.datasets.trajectories import rollout_rows, trajectory_rows
-from callspan.records import CallRecord, encode_json
+from callspan.records import encode_json
 from callspan.runtime.output_file import replacement
 from callspan.settings import SettingError
-from callspan.stores import LISTED, CallFilter, Reader, as_row, call_facts
+from callspan.stores import CallFilter, Reader
 
 PREFERENCES: Final = "preferences"
-_GROUP: Final = 1000
-_TYPES: Final = {"int": "int64", "count": "int64", "flag": "bool", "real": "float64"}
-"""The type of a column by the form of its fact, where it is not text."""
-_OF_SESSION: Final = ("task_id", "session_metadata", "scores", "messages", "answer", "tools", "params")
-COLUMNS: Final = (
-    {name: _TYPES.get(form, "string") for name, form in LISTED.items()}
-    | dict.fromkeys(_OF_SESSION, "string")
-    | {"timestep_position": "int64", "reward": "float64"}
-)
-"""The columns and types of a table: the fields of `callspan calls --json`, the content of the call, and the labels and
-scores of its session. `cost_usd` is exact decimal text; lists and objects are JSON."""
+PARQUET: Final = "parquet"
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
 Progress: TypeAlias = Callable[[Statistics], None]
+_Item = TypeVar("_Item")
 _LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
-
-
-def table_rows(selected_episodes: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
-    """Yield one flat row per call; unknown values are None."""
-    for episode in selected_episodes:
-        positions = episode.step_positions()
-        for turn in turns(episode, options, statistics):
-            statistics.messages += len(turn.messages) + 1
-            statistics.cut_off_answers += is_cut_off(turn.call)
-            row = _row(turn.call, episode, positions)
-            row["messages"] = encode_json(turn.messages).decode()
-            row["answer"] = encode_json(turn.answer).decode()
-            row["tools"] = encode_json(turn.tools).decode() if turn.tools else None
-            yield row
-
-
-def write_parquet(rows: Iterable[Row], path: Path) -> None:
-    """Write rows to a Parquet file, 1,000 per row group. Raises SettingError if pyarrow is not installed."""
-    arrow, parquet = _pyarrow()
-    schema = arrow.schema([(name, arrow.type_for_alias(kind)) for name, kind in COLUMNS.items()])
-    remaining = iter(rows)
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        while group := list(islice(remaining, _GROUP)):
-            writer.write_table(arrow.Table.from_pylist(group, schema=schema))
-
-
-def _pyarrow() -> tuple[ModuleType, ModuleType]:
-    try:
-        return import_module("pyarrow"), import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise SettingError('Parquet needs pyarrow, which is not installed: pip install "callspan[datasets]"') from error
-
-
-def _row(call: CallRecord, episode: Episode, positions: Mapping[str, int]) -> Row:
-    session = episode.summary.session
-    facts = as_row(call_facts(call, "list"))
-    return dict.fromkeys(COLUMNS) | {
-        **{name: _json(value) if COLUMNS[name] == "string" else value for name, value in facts.items()},
-        "task_id": session.task_id,
-        "timestep_position": positions.get(call.place.timestep_id or ""),
-        "params": encode_json(call.request.params).decode(),
-        "session_metadata": _json(session.metadata or None),
-        "reward": episode.summary.reward,
-        "scores": _json(episode.scores or None),
-    }
-
-
-def _json(value: object) -> str | None:
-    """Return text and None unchanged, any other value as JSON."""
-    return value if value is None or isinstance(value, str) else encode_json(value).decode()
 
 
 class Format(NamedTuple):
@@ -104,7 +44,7 @@ FORMATS: Final[dict[str, Format]] = {
     PREFERENCES: Format("pairs of answers of two sessions of a task, by reward", preference_rows, "none"),
     "atif": Format("agent trajectories (ATIF 1.7), one per session", trajectory_rows, "none"),
     "rollouts": Format("token ids and log-probabilities for RL, one row per session", rollout_rows, "one"),
-    "parquet": Format("a table of calls (needs pyarrow)", table_rows, "all", parquet=True),
+    PARQUET: Format("a table of calls (needs pyarrow)", table_rows, "all", parquet=True),
 }
 """Formats by their names on the command line."""
 
@@ -124,6 +64,8 @@ def export(
     model and provider select among their calls too. Order and limit of `selection` do not apply.
 
     The target is replaced when the new file is complete; it is unchanged after a failure, or if there are no rows.
+    With `by="day"` it is a directory, where the days that have rows are replaced. There `since_ns` and `until_ns`
+    select calls, and are extended to whole days.
 
     Raises:
         SettingError: The format is unknown, its optional dependency is missing, or the options do not fit it.
@@ -141,11 +83,23 @@ def export(
         raise SettingError(f"no format {format_name!r}: use one of {', '.join(FORMATS)}")
     if format_name != PREFERENCES and options.pair_format != Options().pair_format:
         raise SettingError(f"pair format {options.pair_format!r} applies only to {PREFERENCES}, not to {format_name}")
+    if options.by is not None and format_name != PARQUET:
+        raise SettingError(f"by {options.by} applies only to {PARQUET}, not to {format_name}")
+    if options.by is not None and options.limit is not None:
+        raise SettingError("a limit would leave a part of a day: use since and until instead")
     row_format = FORMATS[format_name]
     statistics = Statistics()
     report: Progress = progress or (lambda _: None)
     selection = msgspec.structs.replace(selection, sort="start_ns", newest_first=False, limit=None, offset=0)
-    selected_episodes = _with_progress(episodes(reader, selection, row_format.outside, statistics), statistics, report)
+    if options.by is not None:
+        since_ns, until_ns = whole_days(selection.since_ns, selection.until_ns)
+        selection = msgspec.structs.replace(selection, since_ns=since_ns, until_ns=until_ns)
+    selected = episodes(reader, selection, row_format.outside, statistics, by_calls=options.by is not None)
+    selected_episodes = _with_progress(selected, statistics, report)
+    if options.by is not None:
+        rows = _counted(lake_rows(selected_episodes, options, statistics), statistics, report)
+        _write_days(rows, target, statistics)
+        return statistics
     limited = islice(
         _counted(row_format.rows(selected_episodes, options, statistics), statistics, report), options.limit
     )
@@ -158,6 +112,16 @@ def export(
                 new_file.commit()
     _count_remaining(options.limit, statistics)
     return statistics
+
+
+def _write_days(rows: Iterable[DayRow], target: str | Path | None, statistics: Statistics) -> None:
+    if target is None:
+        deque(rows, maxlen=0)
+        return
+    with lake(Path(target)) as new_days:
+        new_days.write(rows)
+        if statistics.rows:
+            new_days.commit()
 
 
 def _count_remaining(limit: int | None, statistics: Statistics) -> None:
@@ -176,7 +140,7 @@ def _with_progress(
         yield episode
 
 
-def _counted(rows: Iterable[Row], statistics: Statistics, progress: Progress) -> Iterator[Row]:
+def _counted(rows: Iterable[_Item], statistics: Statistics, progress: Progress) -> Iterator[_Item]:
     for row in rows:
         statistics.rows += 1
         progress(statistics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from itertools import islice
 from typing import Final, Literal, NamedTuple
@@ -21,6 +21,7 @@ _NO_SESSION: Final = SessionSummary(
 )
 _OF_CALLS: Final = (*SCORE_FIELDS, "ids", "metadata", "model", "provider")
 """The conditions of a filter that exclude calls of a selected session."""
+_TIMES: Final = ("since_ns", "until_ns")
 _AT_ONCE: Final = 500
 """Sessions selected together by their ids."""
 Outside = Literal["one", "all", "none"]
@@ -51,6 +52,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Exclude answers that were cut off by the token limit or with their stream."""
     limit: int | None = None
     """Maximum number of rows."""
+    by: Literal["day"] | None = None
+    """`parquet`: `day` writes a directory with files of calls and of messages for each day (UTC)."""
 
 
 class Statistics(msgspec.Struct, kw_only=True):
@@ -85,6 +88,8 @@ class Episode(NamedTuple):
     """Reads the calls in order, also calls that are not selected, because selected ones may continue them."""
     reader: Reader
     selection: CallFilter
+    of_calls: Sequence[str] = _OF_CALLS
+    """The conditions of the selection that exclude calls of the session."""
 
     @property
     def scores(self) -> dict[str, float]:
@@ -105,14 +110,20 @@ class Episode(NamedTuple):
         return self.reader.step_positions([self.id])
 
 
-def episodes(reader: Reader, selection: CallFilter, outside: Outside, statistics: Statistics) -> Iterator[Episode]:
-    """Yield the selected sessions in their order, then the selected calls outside sessions."""
-    summaries = _selected_sessions(reader, selection)
+def episodes(
+    reader: Reader, selection: CallFilter, outside: Outside, statistics: Statistics, *, by_calls: bool = False
+) -> Iterator[Episode]:
+    """Yield the selected sessions in their order, then the selected calls outside sessions.
+
+    `by_calls`: the times of the selection are those of calls, whenever their session began.
+    """
+    of_calls = (*_OF_CALLS, *_TIMES) if by_calls else _OF_CALLS
+    summaries = _sessions_with_calls(reader, selection) if by_calls else _selected_sessions(reader, selection)
     statistics.sessions_found = len(summaries)
     for summary in summaries:
         statistics.sessions += 1
         session_filter = CallFilter(session_id=summary.session.session_id, newest_first=False)
-        yield Episode(summary, partial(reader.calls, session_filter), reader, selection)
+        yield Episode(summary, partial(reader.calls, session_filter), reader, selection, of_calls)
     selection = msgspec.structs.replace(selection, in_session=False)
     if outside == "none":
         number = reader.count_calls(selection)
@@ -138,6 +149,20 @@ def _selected_sessions(reader: Reader, selection: CallFilter) -> list[SessionSum
     return summaries
 
 
+def _sessions_with_calls(reader: Reader, selection: CallFilter) -> list[SessionSummary]:
+    """Return the selected sessions with calls at the times of the selection."""
+    times = {name: getattr(selection, name) for name in _TIMES}
+    whenever = msgspec.structs.replace(selection, **dict.fromkeys(_TIMES))
+    if whenever == selection or selection.ids:
+        return _selected_sessions(reader, whenever)
+    calls = reader.ids(CallFilter(**times, in_session=True))
+    session_ids = iter(sorted({call.session_id for call in calls if call.session_id}))
+    summaries: list[SessionSummary] = []
+    while some := tuple(islice(session_ids, _AT_ONCE)):
+        summaries += _selected_sessions(reader, msgspec.structs.replace(whenever, ids=some))
+    return summaries
+
+
 def checked_calls(episode: Episode, options: Options, statistics: Statistics) -> Iterator[tuple[CallRecord, bool]]:
     """Yield the calls of a session and whether each is exported; count the selected others by reason."""
     reasons: set[str | None] = set()
@@ -160,7 +185,7 @@ def _selected_ids(episode: Episode) -> Set[str] | None:
 
     These are conditions on ids, metadata, models, scores and labels; others select whole sessions.
     """
-    conditions = {name: getattr(episode.selection, name) for name in _OF_CALLS}
+    conditions = {name: getattr(episode.selection, name) for name in episode.of_calls}
     if not episode.id or CallFilter(**conditions) == CallFilter(objectives=episode.selection.objectives):
         return None
     return {ids.call_id for ids in episode.reader.ids(CallFilter(**conditions, session_id=episode.id))}
