@@ -22,8 +22,7 @@ ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
 DECLARED = {
     "runtime/forks.py: logging": "before the hooks of forks are registered, which wait for its lock",
     "opening.py: callspan.delivery": "within open_store(deliver=True)",
-    "otlp/answers.py: opentelemetry.proto.collector.trace.v1.trace_service_pb2": "within callspan send",
-    "otlp/answers.py: requests": "within callspan send",
+    "otlp/answers.py: requests": "within callspan send, and the store otlp+http://",
     "otlp/providers.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk._logs.export": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",

@@ -10,7 +10,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -68,7 +68,7 @@ class OtlpReceiver:
         self.refused: list[int] = []
         """Sizes of the requests that were refused, decompressed."""
         self.rejects = (0, "")
-        """How many spans of a request that is accepted are rejected, and why."""
+        """How many items of a request that is accepted are rejected, and why."""
         self._requests: list[Any] = []
         self._news = threading.Condition()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -118,10 +118,16 @@ class OtlpReceiver:
 
     def answer(self, path: str) -> bytes:
         """Return the body of the answer to a request that is accepted."""
-        answer = ExportTraceServiceResponse()
-        if path == PATHS[ExportTraceServiceRequest] and self.rejects[0]:
-            answer.partial_success.rejected_spans, answer.partial_success.error_message = self.rejects
-        return answer.SerializeToString()
+        number, why = self.rejects
+        if path == PATHS[ExportTraceServiceRequest] and number:
+            spans = ExportTraceServiceResponse()
+            spans.partial_success.rejected_spans, spans.partial_success.error_message = number, why
+            return spans.SerializeToString()
+        if path == PATHS[ExportLogsServiceRequest] and number:
+            logs = ExportLogsServiceResponse()
+            logs.partial_success.rejected_log_records, logs.partial_success.error_message = number, why
+            return logs.SerializeToString()
+        return b""
 
     @property
     def requests(self) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Receiver: sends finished spans with OpenTelemetry's exporter, within a time limit, and reports failures."""
+"""Receiver: sends spans or log records with OpenTelemetry's exporter, within a time limit, and reports failures."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.util.re import parse_env_headers
 
 from callspan.otlp.answers import Answers, Rejection
-from callspan.otlp.providers import otlp_variable, protocol_of
+from callspan.otlp.providers import Protocol, Signal, otlp_variable, protocol_of
 from callspan.process.known_keys import remember
 from callspan.process.sent_keys import keys_in, without_secrets
 from callspan.runtime.safe_urls import HIDDEN, error_text, is_http_url, safe_name
@@ -26,65 +25,68 @@ _GRACE_S: Final = 1.0
 _MIN_SECRET_LENGTH: Final = 4
 _MAX_LINE: Final = 300
 _PERMANENT: Final = (400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE")
-"""Statuses caused by the spans of the request; the receiver may accept others."""
+"""Statuses caused by the items of the request; the receiver may accept others."""
 _TOO_LARGE: Final = re.compile(r"larger than max|too large|exceeds max", re.IGNORECASE)
 _SYSTEM_ERROR: Final = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
 _LOGGERS: Final = tuple(
-    logging.getLogger(f"opentelemetry.exporter.otlp.proto.{name}") for name in ("http.trace_exporter", "grpc.exporter")
+    logging.getLogger(f"opentelemetry.exporter.otlp.proto.{name}")
+    for name in ("http.trace_exporter", "http._log_exporter", "grpc.exporter")
 )
 """Loggers of the exporters, which log the reason of a failure instead of returning it."""
 
 
 class UnavailableError(Exception):
-    """The receiver may accept the spans later. The message is the reason, in one line without secrets."""
+    """The receiver may accept the items later. The message is the reason, in one line without secrets."""
 
 
 class RefusedError(Exception):
-    """The receiver rejects these spans. The message is the reason, in one line without secrets."""
+    """The receiver rejects these items. The message is the reason, in one line without secrets."""
 
 
 class Receiver:
-    """An OTLP receiver of spans, for use by one thread.
+    """An OTLP receiver of one signal, for use by one thread.
 
-    Headers, TLS files, compression and time limit come from OTEL_EXPORTER_OTLP_[TRACES_]*.
+    Headers, TLS files, compression and time limit come from OTEL_EXPORTER_OTLP_[SIGNAL_]*.
     """
 
-    def __init__(self, address: str) -> None:
-        """`address` is the URL of the signal. Connects to nothing.
+    def __init__(self, address: str, signal: Signal = "traces", protocol: Protocol | None = None) -> None:
+        """`address` is the URL of the signal; without a protocol, the variables name it. Connects to nothing.
 
         Raises SettingError for an invalid address, and if the exporter is not installed or rejects its variables.
         """
-        protocol = protocol_of("traces")
+        protocol = protocol or protocol_of(signal)
         if not is_http_url(f"http://{address}" if protocol == "grpc" and "://" not in address else address):
             raise SettingError(f"{safe_name(address)} is not a valid address; http://localhost:4318 is one")
         self.name = safe_name(address)
         """Its URL without user, password and query."""
         user = address.rpartition("@")[0].rpartition("/")[2]
-        headers = otlp_variable("HEADERS", "traces")
+        headers = otlp_variable("HEADERS", signal)
         self._secrets = [*_secrets(headers), *filter(None, [user])]
         remember(key for value in _values(headers) for key in keys_in(value))
         try:
-            self._limit_s = float(otlp_variable("TIMEOUT", "traces") or _LIMIT_S)
-            self._answers = Answers(protocol, address)
-            self._exporter: SpanExporter = self._answers.exporter()
+            self._limit_s = float(otlp_variable("TIMEOUT", signal) or _LIMIT_S)
+            self._answers = Answers(protocol, address, signal)
+            self._exporter = self._answers.exporter()
         except ImportError as error:
             raise SettingError(str(error)) from error
         except (ValueError, OSError) as error:
             raise SettingError(f"OTEL_EXPORTER_OTLP_*: {error_text(error)}") from error
         self._reason: logging.LogRecord | None = None
+        self._thread: int | None = None
+        """The thread that sends."""
         for logger in _LOGGERS:
             # Before existing filters, which drop repeated messages.
             logger.filters.insert(0, self._keep_reason)
 
-    def send(self, spans: Sequence[ReadableSpan]) -> Rejection | None:
-        """Send spans in one request, with the exporter's retries; return what the receiver rejects of them.
+    def send(self, items: Sequence[object]) -> Rejection | None:
+        """Send items in one request, with the exporter's retries; return what the receiver rejects of them.
 
         Raises RefusedError, UnavailableError.
         """
         failures: list[Exception | None] = []
         self._reason = self._answers.rejection = None
         # On a thread, because a dripping answer never exceeds the exporter's own time limit.
-        failure_of = partial(self._failure, self._exporter, spans)
+        failure_of = partial(self._failure, self._exporter, items)
         request = threading.Thread(target=lambda: failures.append(failure_of()), daemon=True)
         request.start()
         request.join(self._limit_s + _GRACE_S)
@@ -95,7 +97,7 @@ class Receiver:
         if failures[0] is not None:
             raise failures[0]
         rejection = self._answers.rejection
-        return rejection and Rejection(rejection.spans, self._line(rejection.reason) or "it does not say why")
+        return rejection and Rejection(rejection.number, self._line(rejection.reason) or "it does not say why")
 
     def close(self) -> None:
         """Close connections."""
@@ -104,14 +106,18 @@ class Receiver:
             logger.removeFilter(self._keep_reason)
 
     def _keep_reason(self, record: logging.LogRecord) -> bool:
+        if threading.get_ident() != self._thread:
+            return True  # of the application's own exporter
         if len(record.args or ()) > 1:
             self._reason = record
         return False
 
-    def _failure(self, exporter: SpanExporter, spans: Sequence[ReadableSpan]) -> Exception | None:
+    def _failure(self, exporter: Any, items: Sequence[object]) -> Exception | None:
+        self._thread = threading.get_ident()
         try:
-            if exporter.export(spans) is SpanExportResult.SUCCESS:
-                return None
+            with suppress_instrumentation():
+                if exporter.export(items).name == "SUCCESS":
+                    return None
         except Exception as error:  # raised by the thread that waits
             return UnavailableError(self._line(str(error)))
         reason = self._reason or logging.makeLogRecord({"msg": "it does not say why"})

@@ -148,7 +148,7 @@ class SpanSender:
             self._sent.add({(key := _key(span)): self._version(key, span) for span in spans})
             self.sent += len(spans)
         else:
-            rejected = min(rejection.spans, len(spans))
+            rejected = min(rejection.number, len(spans))
             self.rejections[rejection.reason] += rejected
             self.sent += len(spans) - rejected
 

@@ -1,4 +1,7 @@
-"""JSON Lines: a file with one record per line, which `callspan import` loads into readable stores."""
+"""JSON Lines: a file with one record per line, which `callspan import` loads into readable stores.
+
+It also loads lines of a Collector's `file` exporter, and of Kafka: requests of log records, whose bodies are records.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from callspan.providers.wire_json import objects, text
 from callspan.record.codec import NO_RECORD, decode, encode_json
 from callspan.record.events import Record
 from callspan.record.foreign_json import read_json
@@ -22,6 +26,9 @@ from callspan.stores.tables.payloads import line_of
 _ROTATED: Final = re.compile(r"(?:\.([1-9]\d*)|-(\d{8}(?:-\d+)?))(?:\.gz)?")
 """What a rotated file has behind the name: a number, or logrotate's date; both may be compressed."""
 _FORMAT: Final = re.compile(rb'"schema_version":\d+')
+SCOPE: Final = "callspan.records"
+"""The instrumentation scope of log records whose bodies are records."""
+_REQUEST: Final = re.compile(rb'\s*\{\s*"resourceLogs"\s*:')
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _TODAYS: Final = b'"schema_version":%d' % FORMAT
 
@@ -88,9 +95,28 @@ class JsonLines(FileStore):
         """Yield the record of each line; of a compressed file up to where it is damaged, then None."""
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                yield from (self._record(line) for line in file if line.strip())
+                for line in file:
+                    if line.strip():
+                        yield from self._records_in(line)
         except (EOFError, gzip.BadGzipFile, zlib.error):
             yield None
+
+    def _records_in(self, line: bytes) -> Iterator[Record | None]:
+        """Yield the record of a line, or the records of a request of log records; None for each that is invalid."""
+        if _REQUEST.match(line) is None:
+            yield self._record(line)
+            return
+        reading = read_json(line)
+        resources = objects(None if reading is None else reading.value, "resourceLogs")
+        scopes = (scope for resource in resources for scope in objects(resource, "scopeLogs"))
+        if reading is None:
+            yield None
+        for scope in scopes:
+            # A Collector may write the log records of others into the same file.
+            if text(scope, "scope", "name") == SCOPE:
+                for entry in objects(scope, "logRecords"):
+                    body = text(entry, "body", "stringValue")
+                    yield None if body is None else self._record(body.encode())
 
     def _record(self, line: bytes) -> Record | None:
         """Return the record in a line, also as other programs write it; None if invalid."""

@@ -25,6 +25,7 @@ _STORES: Final = {
     "clickhouse": "callspan.stores.clickhouse:ClickHouse",
     "unix": "callspan.stores.unix_socket:UnixSocket",
     "console": "callspan.stores.console:Console",
+    "otlp": "callspan.otlp.record_store:OtlpRecords",
 }
 """The stores of callspan, by scheme, imported on first use."""
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}
