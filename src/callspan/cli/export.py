@@ -23,33 +23,33 @@ from callspan.stores import CallFilter
 
 _EPILOG: Final = """\
 callspan export openai-session -o train.jsonl --min-reward 0.5 --success
-callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed
-callspan export parquet -o lake --by day --since 1d"""
+callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 _OF_SESSIONS: Final = (
     Filter("--success/--failure", "success", default=None),
     Filter("--session-status", "session_outcome", "WORD", listed=""),
 )
 _WITHOUT_CUT_OFF: Final = Filter("--without-cut-off", "without_cut_off", is_flag=True)
+_BY: Final = Filter("--by", "by", "day", type=click.Choice(["day"]))
+"""Beside the filters, because it decides which calls `--since` selects."""
 
 
 @click.command(
     "export",
     cls=Command,
-    page="docs/evaluation.md#datasets",
-    filters=[*filters(), *_OF_SESSIONS, _WITHOUT_CUT_OFF],
+    page="docs/evaluation.md",
+    filters=[*filters(), *_OF_SESSIONS, _WITHOUT_CUT_OFF, _BY],
     help=f"FORMAT: {', '.join(FORMATS)}.",
     short_help="Write datasets: fine-tuning rows, pairs, Parquet.",
     epilog=_EPILOG,
 )
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
 @click.option(
-    "-o", "--output", type=FILE_OR_DIRECTORY, metavar="FILE", help="File; - for stdout. With --by, a directory."
+    "-o", "--output", type=FILE_OR_DIRECTORY, metavar="FILE", help="File; - for stdout. With --by day: directory."
 )
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would be written.")
 @click.option("--limit", type=POSITIVE, metavar="N", help="Write at most N rows.")
 @click.option("--reasoning", is_flag=True, help="Keep reasoning (OpenAI rejects it).")
 @click.option("--metadata", "has_metadata", is_flag=True, help="Add ids and rewards (OpenAI rejects them).")
-@click.option("--by", type=click.Choice(["day"]), help="Parquet: write files for each day into a directory.")
 @click.option("--pair-by", metavar="KEY", default="task_id", help="Pair by task_id or this metadata.")
 @click.option("--margin", type=NUMBER, metavar="R", default=0.0, help="Pairs: minimum difference of rewards.")
 @click.option(
