@@ -287,3 +287,29 @@ def test_doctor_keeps_file_mode_and_reports_other_readers(tmp_path: Path, name: 
     if warnings:
         assert str(path) in warnings[0]["detail"]
         assert warnings[0]["advice"].endswith(f"chmod 600 {shlex.quote(str(path))}")
+
+
+def test_fleet_lists_the_newest_record_of_each_process(tmp_path: Path) -> None:
+    """A process id is used again by a later process; records of other programs state no host."""
+    now_ns, minute_ns = time.time_ns(), 60 * 10**9
+    written = keep(
+        f"sqlite:///{tmp_path}/w.db",
+        made("c1", at_ns=now_ns - 9 * minute_ns, took_ns=minute_ns, host="a", pid=7, process="boot-1", service="shop"),
+        made("c2", at_ns=now_ns - 5 * minute_ns, took_ns=None, host="a", pid=7, process="boot-1", service="shop"),
+        made("c3", at_ns=now_ns - 3 * minute_ns, took_ns=minute_ns, host="a", pid=7, process="boot-2", service="shop"),
+        made("c4", at_ns=now_ns - 90 * minute_ns, took_ns=minute_ns, host="b", pid=8, process="p"),
+        made("c5", at_ns=now_ns - 3 * 24 * 60 * minute_ns, host="gone", pid=9, process="p"),
+        session("s1", start_ns=now_ns - minute_ns, host="b", pid=8, process="p"),
+        made("c6", at_ns=now_ns - 200 * minute_ns, took_ns=0),
+    )
+    found = ask("--store", written, "doctor", "--fleet", "--json").json
+    assert [(row["host"], row["pid"], row["service"], row["calls"], row["sessions"]) for row in found] == [
+        ("b", 8, None, 1, 1), ("a", 7, "shop", 1, 0), ("a", 7, "shop", 2, 0), (None, None, None, 1, 0),
+    ]  # fmt: skip
+    assert [(now_ns - row["newest_ns"]) // minute_ns for row in found] == [1, 2, 5, 200]
+    assert len(ask("--store", written, "doctor", "--fleet", "--json", "--since", "1h").json) == 3
+    shown = ask("--store", written, "doctor", "--fleet").out
+    assert "5 min" in shown
+    assert "docs/alerts.md" in shown
+    assert ask("--store", written, "doctor", "--fleet", "--since", "0s").code == 1
+    assert ask("--store", written, "doctor", "--since", "1h").code == 2

@@ -26,7 +26,9 @@ from rich.text import Text
 from callspan import SettingError, Settings, private_names
 from callspan.cli import unseen
 from callspan.cli.command_context import Command, CommandContext, store_errors
+from callspan.cli.fleet import print_fleet
 from callspan.cli.terminal.safe_text import clean
+from callspan.cli.values import MOMENT
 from callspan.formatting import iso, plural
 from callspan.intercept import other_instrumentations
 from callspan.intercept.http_libraries.table import LIBRARIES
@@ -54,6 +56,7 @@ _LOSS_KINDS: Final = ("dropped", "given_up", "rejected", "damaged")
 _NAME_WIDTH: Final = 38
 _EPILOG: Final = """\
 callspan doctor
+callspan doctor --fleet --since 2h
 CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 _REMEDIES: Final = "what to do: docs/troubleshooting.md#what-doctor-says"
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
@@ -70,11 +73,18 @@ _LEFT_BODIES: Final = "The next process that starts an agent records and deletes
     short_help="Check hooks, stores, OTLP and settings.",
     epilog=_EPILOG,
 )
-def doctor_command(context: CommandContext) -> None:
+@click.option("--fleet", is_flag=True, help="List the processes that write to the store, and their newest records.")
+@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Processes since this time; default: 1d.")
+def doctor_command(context: CommandContext, since_ns: int | None, *, fleet: bool) -> None:
     """Check SDKs, hooks, other instrumentations, stores, OTLP and settings.
 
     Exit code 1 if a check failed. Passwords are not shown.
     """
+    if fleet:
+        print_fleet(context, since_ns)
+        return
+    if since_ns is not None:
+        raise click.UsageError("--since belongs to --fleet.")
     checks = list(every_check(context.store))
     failed = sum(check.state == "failed" for check in checks)
     if context.json:

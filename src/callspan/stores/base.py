@@ -158,6 +158,23 @@ def ids_of(call: CallRecord) -> CallIds:
     return CallIds(call.call_id, call.place.session_id)
 
 
+class ProcessActivity(NamedTuple):
+    """What one process has written to a store."""
+
+    host: str | None
+    """The name of its machine; None if its records do not state it, such as those received from other programs."""
+    pid: int | None
+    """Its process id."""
+    service: str | None
+    """The name of its service."""
+    calls: int
+    """Number of its calls."""
+    sessions: int
+    """Number of its sessions."""
+    newest_ns: int
+    """Unix time in nanoseconds at which its newest call ended, or began if it has no end; or that of its sessions."""
+
+
 class CallAggregates(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over calls. A value is None, never 0, if no call has it."""
 

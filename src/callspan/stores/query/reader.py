@@ -24,6 +24,7 @@ from callspan.stores.base import (
     Entry,
     Event,
     History,
+    ProcessActivity,
     Run,
     SessionSummary,
     StepSums,
@@ -55,6 +56,19 @@ _READ_AT_ONCE: Final = 500
 """Calls read together."""
 _SESSIONS_AT_ONCE: Final = 200
 _STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
+
+
+_PROCESSES: Final = """
+SELECT host, pid, service, sum(is_call) AS calls, sum(1 - is_call) AS sessions, max(active_ns) AS newest_ns
+FROM (
+  SELECT host, pid, process, service, 1 AS is_call, start_ns + coalesce(duration_ns, 0) AS active_ns
+  FROM calls WHERE start_ns >= :since_ns
+  UNION ALL
+  SELECT host, pid, process, service, 0 AS is_call, coalesce(end_ns, start_ns) AS active_ns
+  FROM sessions WHERE start_ns >= :since_ns
+) AS active
+GROUP BY host, pid, process, service ORDER BY newest_ns DESC, pid"""
+"""`process` tells apart processes that had the same id one after the other."""
 
 
 class Reader:
@@ -121,6 +135,11 @@ class Reader:
         where, values = self._lists.condition(selection)
         sql = f"SELECT count(*) FROM calls c WHERE {where}"
         return int(next(self._database.tuples(sql, values))[0])
+
+    def processes(self, since_ns: int) -> Iterator[ProcessActivity]:
+        """Yield the processes with calls or sessions that began at this Unix time or later, the last active first."""
+        for row in self._database.tuples(_PROCESSES, {"since_ns": since_ns}):
+            yield ProcessActivity._make(row)
 
     def count_sessions(self, selection: CallFilter = _EVERY) -> int:
         """Return the number of sessions that `sessions` yields without a limit."""
