@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.support.left_behind import leave_behind
 from tests.support.processes import ran
+from tests.support.records import keep, made, session
 from tests.support.waiting import HANG_S
 from tests.wire import corpus
 
@@ -465,3 +466,16 @@ def test_any_record_is_stored_or_rejected(store: Delivery, records: Records) -> 
     last = records.call(session_id="after it all")
     store.write(last)
     assert [one.call_id for one in reader.calls(CallFilter(session_id="after it all"))] == [last.call_id]
+
+
+def test_processes_are_listed_with_their_newest_record(url: str) -> None:
+    """Of versions of a record only the newest counts; a process that wrote nothing since then is left out."""
+    place = {"host": "a", "pid": 7, "process": "p", "service": "shop"}
+    keep(url, made("c1", **place), made("c2", at_ns=START_NS + SECOND, took_ns=None, **place))
+    keep(url, made("c1", took_ns=3 * SECOND, **place), session("s1", start_ns=START_NS + 5 * SECOND, host="b"))
+    with open_store(url) as reader:
+        newest = [*reader.processes(START_NS)]
+        assert [*reader.processes(START_NS + SECOND)][1].calls == 1
+        assert [*reader.processes(START_NS + 9 * SECOND)] == []
+    assert newest[0] == ("b", None, None, 0, 1, START_NS + 5 * SECOND)
+    assert newest[1][:5] == ("a", 7, "shop", 2, 0)
