@@ -17,7 +17,7 @@ from tests.support.scale import scaled
 from tests.support.through_otlp import arrived, listening, sent_by
 
 from callspan import SettingError, Settings, import_records, open_store
-from callspan.records import CallRecord, Record, Request, decode
+from callspan.records import CallRecord, Record, Request, Response, decode
 from callspan.stores import Rejected, StoreError, find_store
 
 
@@ -50,12 +50,15 @@ def test_record_is_a_log_record(receiver: OtlpReceiver) -> None:
 
 def test_large_record_is_slimmed_and_says_so(receiver: OtlpReceiver) -> None:
     body = {"messages": [{"role": "user", "content": "long " * 400_000}]}
-    large = made("c1", request=Request(body=raw(body)))
+    answer = raw({"output": "y" * 1000})
+    large = made("c1", request=Request(body=raw(body)), response=Response(body=answer))
     small = [made(f"c{number}", request=Request(body=raw({"input": "x" * 100_000}))) for number in range(2, 20)]
     assert find_store(url_of(receiver)).write([large, *small]) == []
     first, *others = records_at(receiver)
     assert isinstance(first, CallRecord)
     assert [(note.what, note.why) for note in first.redactions] == [("request.body", "size")]
+    assert first.response is not None
+    assert bytes(first.response.body) == bytes(answer), "what fits stays"
     assert others == small
     assert all(request.ByteSize() < 1 << 20 for request in receiver.requests), "what Kafka takes as a message"
 
