@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import signal
 import sys
 import threading
@@ -22,7 +23,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import anthropic
 import pytest
 from tests.support.scale import scaled
 from tests.support.uses import BY_HAND, GENERATED, HOOKED, HTTP, Clients, Use, plain, recorded
@@ -153,10 +153,35 @@ def interrupted(use: Use, clients: Clients, lines: Lines) -> type[BaseException]
         with handlers(), lines:
             use(clients)
     except BaseException as error:  # noqa: BLE001 - the interrupt that is looked for
-        # Anthropic's SDK wraps any `Exception` that is raised while it sends, also without callspan.
-        wrapped = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else None
-        return type(wrapped or error)
+        # These SDKs wrap any `Exception` that is raised while they send, also without callspan.
+        is_wrapper = type(error).__name__ in ("APIConnectionError", "HTTPClientError")
+        return type((is_wrapper and error.__context__) or error)
     return None
+
+
+class Swallowed(logging.Handler):
+    """Collects what asyncio and aiohttp log instead of raising it, also without callspan."""
+
+    def __init__(self, exceptions: list[object]) -> None:
+        super().__init__()
+        self._exceptions = exceptions
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add the exception of a log entry."""
+        self._exceptions.append(record.exc_info and record.exc_info[1])
+
+
+@contextmanager
+def swallowed(exceptions: list[object]) -> Iterator[None]:
+    """Add what event loops swallow to `exceptions`."""
+    handler, loggers = Swallowed(exceptions), [logging.getLogger(name) for name in ("asyncio", "aiohttp.internal")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 def faults_of(use: Use, clients: Clients, lines: Lines, kind: object) -> Iterator[str]:
@@ -164,12 +189,14 @@ def faults_of(use: Use, clients: Clients, lines: Lines, kind: object) -> Iterato
     before, lost, at = len(clients.provider.requests), list[object](), lines.at
     with pytest.MonkeyPatch.context() as patch, capture() as seen:
         patch.setattr(sys, "unraisablehook", lambda given: lost.append(given.exc_value))
-        raised = interrupted(use, clients, lines)
+        with swallowed(lost):
+            raised = interrupted(use, clients, lines)
         if "async" in use.__name__:
             clients.settle()
         gc.collect()  # an exception that a loop of tools has kept keeps the call that it interrupted
         calls, sent = ended(seen), len(clients.provider.requests) - before
-        # A use may execute fewer lines than the one that counted them. What is raised in a finalizer reaches nobody.
+        # A use may execute fewer lines than the one that counted them. What is raised in a finalizer or a callback
+        # of an event loop reaches nobody.
         if lines.count == at and raised is not kind and not lost:
             yield f"the application got {raised}"
         if lines.count < 0.9 * at:

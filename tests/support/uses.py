@@ -78,7 +78,8 @@ class Clients:
     @cached_property
     def aiohttp(self) -> aiohttp.ClientSession:
         async def session() -> aiohttp.ClientSession:
-            return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            # A connection that is kept open keeps the stream of its last response.
+            return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
 
         made = self.loop.run_until_complete(session())
         self._open.callback(lambda: self.loop.run_until_complete(made.close()))
