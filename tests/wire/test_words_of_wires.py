@@ -33,7 +33,7 @@ OWN: dict[str, str] = {
     # Fields of records, a level, roles, and what stands for a text that is no word.
     "record/content_level.py": (
         "annotation assistant attempts code content conversation_id data error error_type event full id metadata model"
-        " null object operation provider request_id response service_tier status stream"
+        " object operation provider request_id response service_tier status stream"
         " role system_fingerprint tool_call_id type unknown user"
     ),
     "record/codec.py": "",

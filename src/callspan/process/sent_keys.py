@@ -96,8 +96,9 @@ def remember_failure(error: BaseException) -> None:
         seen.add(id(error))
         for request in _requests_of(error):
             remember(value_of(partial(_list_of_keys, request)) or ())
-        if isinstance(error, UnicodeEncodeError) and len(error.object) <= _MAX_HEADER:
-            remember(filter(_RANDOM.match, keys_in(error.object)))  # a header that cannot be sent is in no request yet
+        # A class of the application may raise for any attribute, even `__class__`, which `isinstance` asks for.
+        if issubclass(type(error), UnicodeEncodeError):
+            remember(value_of(partial(_unsent_keys, error)) or ())
         errors += [cause for cause in (_CAUSE(error), _CONTEXT(error)) if cause is not None]
         errors += value_of(partial(_members, error)) or ()
 
@@ -108,6 +109,11 @@ def _requests_of(error: BaseException) -> Iterator[object]:
         for name in _REQUESTS:
             if holder is not None and (request := _attribute(holder, name)) is not None:
                 yield request
+
+
+def _unsent_keys(error: Any) -> list[str]:
+    """Return the keys in a header that cannot be encoded, which is in no request yet."""
+    return [key for key in keys_in(error.object) if _RANDOM.match(key)] if len(error.object) <= _MAX_HEADER else []
 
 
 def _attribute(value: object, name: str) -> object:
