@@ -116,7 +116,7 @@ def test_reader_agrees_with_the_published_sql(urls: Iterator[str]) -> None:
 def test_tables_of_scores_equal_their_definition(urls: Iterator[str]) -> None:
     """After each of any deliveries and deletions, also of values that come before what they are given to."""
     chance = Random(20)
-    for _, url in zip(range(scaled(30, 400)), urls, strict=False):
+    for _, url in zip(range(scaled(30, 100)), urls, strict=False):
         made = drawn(chance, Records())
         waiting = [chance.choice(made) for _ in range(3)]  # once more
         waiting += [_named_otherwise(chance, record) for record in made]
