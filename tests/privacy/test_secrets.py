@@ -28,7 +28,7 @@ from callspan.process.secrets import (
     masked_error,
 )
 from callspan.providers.error_kinds import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, classify, error_info
-from callspan.providers.hosts import provider_of
+from callspan.providers.hosts import is_own_host, provider_of
 from callspan.record.codec import encode_json
 from callspan.record.content_level import without_content
 from callspan.record.plain_json import plain
@@ -493,3 +493,23 @@ def test_body_that_is_not_utf_8_loses_only_itself() -> None:
         "password": "p",
         "seed": 7,
     }
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [
+        ("api.openai.com", True),
+        ("europe-west4-aiplatform.googleapis.com", True),
+        ("team.openai.azure.com", True),
+        ("bedrock-runtime.eu-central-1.amazonaws.com", True),
+        ("api.openai.com.gateway.example", False),
+        ("myapi.openai.com", False),
+        ("api.openai.com\n", False),
+        ("a1b2.execute-api.eu-central-1.amazonaws.com", False),
+        ("openrouter.ai", False),
+        ("127.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_answers_of_any_other_host_are_searched_for_keys(host: str, is_own: bool) -> None:
+    assert is_own_host(host) is is_own

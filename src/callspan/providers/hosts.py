@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from callspan.record.apis import APIS
@@ -96,6 +97,12 @@ _PATTERNS: Final = (
     (re.compile(r"(^|-|\.)aiplatform\.([a-z0-9-]+\.rep\.)?googleapis\.com$"), "gcp.vertex_ai"),
 )
 
+_OWN: Final = re.compile(
+    r"api\.openai\.com|api\.anthropic\.com|generativelanguage\.googleapis\.com|(?:[a-z0-9-]+-)?aiplatform\.googleapis\.com"
+    r"|[a-z0-9-]+\.openai\.azure\.com|bedrock-runtime(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com"
+)
+"""The own hosts of OpenAI, Anthropic, Google, Azure OpenAI and Bedrock: no gateway, no server of somebody else."""
+
 _OF_VERTEX: Final = ("/projects/", "/google.cloud.aiplatform.")
 """In the paths of Vertex, but not of the Gemini API."""
 UNKNOWN: Final = "unknown"
@@ -163,3 +170,12 @@ def _by_name(name: str, wire: str) -> str | None:
             return provider
         domain = domain.partition(".")[2]
     return next((provider for pattern, provider in _PATTERNS if pattern.search(name)), None)
+
+
+@lru_cache(maxsize=64)
+def is_own_host(host: str) -> bool:
+    """Return whether one of the large providers answers at this host itself, without a gateway of somebody else.
+
+    Example: `is_own_host("api.openai.com")` is true, `is_own_host("gateway.example")` is not.
+    """
+    return _OWN.fullmatch(host) is not None
