@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -94,13 +96,30 @@ def entry(name: str, thing: Any) -> Iterator[str]:
     if thing in ELSEWHERE:
         yield f"\n{ELSEWHERE[thing]}"
     elif inspect.isclass(thing):
-        yield from ("", *methods(thing))
+        yield from ("", *fields(thing), *methods(thing))
 
 
 def is_constructed(thing: type) -> bool:
     """Return whether users make objects of a class, rather than get them from a function."""
     internal = {callspan.Session, callspan.Timestep, callspan.Tool, callspan.RecordedCall, callspan.Handle}
     return thing not in {*internal, *ELSEWHERE} and not issubclass(thing, Exception)
+
+
+def fields(kind: type) -> Iterator[str]:
+    """Yield a line for each public field of a structure that has a docstring."""
+    for base in reversed(kind.__mro__) if issubclass(kind, msgspec.Struct) else ():
+        if base.__module__.startswith("callspan"):
+            yield from (f"- `{name}`: {note}" for name, note in field_notes(base) if not name.startswith("_"))
+
+
+def field_notes(kind: type) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a class with a docstring, each with its docstring on one line."""
+    (node,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(node, ast.ClassDef)
+    for field, text in pairwise(node.body):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(note))):
+                yield name, inspect.cleandoc(note).replace("\n", " ")
 
 
 def methods(kind: type) -> Iterator[str]:

@@ -6,7 +6,6 @@ python tools/reference.py --check    only list stale ones, and exit with 1 if th
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
@@ -14,14 +13,13 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 import msgspec
 import yaml
 from functions import PAGES as MODULES
-from functions import functions
+from functions import field_notes, functions
 from msgspec import inspect as types
 
 from callspan import records
@@ -107,7 +105,7 @@ def json_schema() -> Schema:
 def definition(kind: type) -> Schema:
     """Return the schema of one type of records or of their parts."""
     struct = types.type_info(kind)
-    notes = dict(docstrings(kind))
+    notes = {name: {"description": note} for name, note in field_notes(kind)}
     tag = {struct.tag_field: {"const": struct.tag}} if struct.tag_field else {}
     properties: Schema = {
         field.encode_name: notes.get(field.name, {}) | schema(field.type) | default(field) for field in struct.fields
@@ -120,15 +118,6 @@ def definition(kind: type) -> Schema:
         "properties": tag | properties,
         "required": [*tag, *(field.encode_name for field in struct.fields if is_always_written(field))],
     }
-
-
-def docstrings(kind: type) -> Iterator[tuple[str, Schema]]:
-    """Yield the fields of a type with a docstring, each with its description."""
-    (node,) = ast.parse(inspect.getsource(kind)).body
-    for field, text in pairwise(node.body):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(note))):
-                yield name, {"description": inspect.cleandoc(note).replace("\n", " ")}
 
 
 def schema(kind: types.Type) -> Schema:

@@ -12,12 +12,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
     "README.md": "index.md",
     "examples/README.md": "examples.md",
+    "examples/auto_instrumentation/README.md": "without-code.md",
+    "examples/collector/README.md": "collector-example.md",
     "examples/jaeger/README.md": "jaeger.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
 """Where pages outside of `docs/` stand in the site."""
+EXAMPLES = [path for path in sorted((ROOT / "examples").rglob("*")) if path.suffix in {".env", ".json", ".py", ".yaml"}]
+"""Programs, rules and dashboards, which the site has as they are."""
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
 
 
@@ -27,6 +31,8 @@ def in_site(page: str, target: str) -> str | None:
     path = (whole / "README.md" if whole.is_dir() else whole).relative_to(ROOT)
     if path.as_posix() in PAGES:
         return PAGES[path.as_posix()]
+    if whole in EXAMPLES:
+        return path.as_posix()
     return path.relative_to("docs").as_posix() if path.parts[0] == "docs" else None
 
 
@@ -41,7 +47,9 @@ def with_links(page: str, text: str) -> str:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages."""
+    """Add the pages and the files of the examples."""
+    for path in EXAMPLES:
+        files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     for page, name in PAGES.items():
         files.append(File.generated(config, name, content=with_links(page, (ROOT / page).read_text())))
     return files

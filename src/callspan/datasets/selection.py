@@ -34,7 +34,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: bool = False
     """Include reasoning as `reasoning_content`; OpenAI's trainer rejects it, open ones accept it."""
     metadata: bool = False
-    """Add `metadata` with session, call and reward; OpenAI's trainer rejects it."""
+    """Add `metadata` with the ids of session, call and task, reward and model; OpenAI's trainer rejects it."""
     pair_by: str = "task_id"
     """Preference pairs: `task_id`, `group_id`, `name`, or a field of the session's metadata."""
     margin: float = 0.0

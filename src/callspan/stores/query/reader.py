@@ -72,7 +72,7 @@ GROUP BY host, pid, process, service ORDER BY newest_ns DESC, pid"""
 
 
 class Reader:
-    """Reads a SQLite file or a Postgres database. Sessions and calls are also found by a unique prefix of their id.
+    """Reads SQLite, Postgres or ClickHouse. Sessions and calls are also found by a unique prefix of their id.
 
     Close it after use, or use it in a `with` block.
     """
