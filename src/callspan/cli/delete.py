@@ -56,7 +56,7 @@ def delete_command(
     vacuum: bool,
     yes: bool,
 ) -> None:
-    """Erase sessions and calls from SQLite, Postgres and the records that wait.
+    """Erase sessions and calls from SQLite, Postgres, ClickHouse and the spool.
 
     Filters of calls (--model, --failed, ...) erase only calls. For other stores it prints what to do by hand.
     --vacuum alone deletes nothing, but rewrites the files.
