@@ -114,8 +114,8 @@ class Workplace(Stage):
 
 
 SDKS = ("openai", "anthropic")
-BESIDE = ("callspan", "callspan[otlp]")
-"""Requirements of services that already have the SDKs."""
+BESIDE = {"callspan": SDKS, "callspan[otlp]": SDKS, "callspan[datasets]": ("duckdb", "polars")}
+"""What is already there where a requirement is installed: the SDKs of a service, what reads a lake."""
 FOR_TESTS = ("pytest", "websockets")
 """Requirements of readers who write tests with the scripted provider."""
 ENVIRONMENTS = ROOT / ".venv-documents"
@@ -144,7 +144,7 @@ def _python(requirement: str) -> Path:
     packages = [
         "-e",
         requirement.replace("callspan", str(ROOT), 1),
-        *(SDKS if requirement in BESIDE else ()),
+        *BESIDE.get(requirement, ()),
         *FOR_TESTS,
     ]
     place = ENVIRONMENTS / sha256(requirement.encode()).hexdigest()[:12]
