@@ -23,7 +23,7 @@ from callspan.stores.base import DeletionScope, on_error
 from callspan.stores.query.reader import Reader
 from callspan.stores.removal import RetentionTimes, remove, retain
 from callspan.stores.sent import SentVersions
-from callspan.stores.tables.database import Database
+from callspan.stores.tables.database import Database, SqlDatabase
 from callspan.stores.tables.facts import TABLES
 from callspan.stores.writer import SqlSink
 
@@ -277,6 +277,10 @@ class ReadableStore(Store):
 
 class SqlStore(ReadableStore):
     """A store that writes in transactions, and deletes what is too old: SQLite and Postgres."""
+
+    def database(self, *, writes: bool = False, creates: bool = False, wait_s: float | None = None) -> SqlDatabase:
+        """Connect to the store, see `ReadableStore.database`."""
+        return cast("SqlDatabase", super().database(writes=writes, creates=creates, wait_s=wait_s))
 
     def sink(self) -> SqlSink:
         """Return the sink, unopened. Raises SettingError without its driver."""

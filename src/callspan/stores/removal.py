@@ -22,7 +22,7 @@ from callspan.stores.query.interrupted import HAS_EXITED, IS_HERE, OF_SESSIONS, 
 from callspan.stores.runs import Runs, anonymous
 from callspan.stores.tables.call_rows import keyed_records
 from callspan.stores.tables.contents import trim
-from callspan.stores.tables.database import NO_VALUES, Database, Values, in_batches, items
+from callspan.stores.tables.database import NO_VALUES, Database, SqlDatabase, Values, in_batches, items
 from callspan.stores.tables.erased import TARGET, Refused, as_number, digest_of_id, digests, of_user
 from callspan.stores.tables.facts import (
     CALL_IDS,
@@ -196,7 +196,7 @@ class Selection(NamedTuple):
 
 
 def remove(
-    database: Database, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False
+    database: SqlDatabase, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False
 ) -> tuple[Counter[str], str | None]:
     """Delete the records of a scope in batches; remember their ids unless it is by age. `dry_run`: only count them.
 
@@ -227,7 +227,7 @@ def remember_scope(database: Database, scope: DeletionScope) -> None:
     database.forget([of_user("call", ident) for ident in scope.calls])
 
 
-def remove_refused(database: Database, refused: Iterable[Refused]) -> None:
+def remove_refused(database: SqlDatabase, refused: Iterable[Refused]) -> None:
     """Delete what was stored of refused records, and in them, before an erasure that covers their newest versions.
 
     Nothing that began after the erasure is deleted.
@@ -323,7 +323,7 @@ def _old_records(database: Database, before_ns: int, quiet_ns: int, waiting_ids:
     )
 
 
-def _counted(database: Database, selection: Selection) -> Counter[str]:
+def _counted(database: SqlDatabase, selection: Selection) -> Counter[str]:
     """Return the number of selected records by table."""
     counts = Counter[str]()
     with database.transaction(exclusive=True):
@@ -339,7 +339,7 @@ def _counted(database: Database, selection: Selection) -> Counter[str]:
     return counts
 
 
-def _deleted(database: Database, selection: Selection) -> Iterator[Counter[str]]:
+def _deleted(database: SqlDatabase, selection: Selection) -> Iterator[Counter[str]]:
     """Delete the selected records in several transactions; yield the counts of each."""
     for delete in (_delete_sessions, _delete_calls, _delete_others):
         has_more = True
@@ -350,7 +350,7 @@ def _deleted(database: Database, selection: Selection) -> Iterator[Counter[str]]
             yield counts or Counter()
 
 
-def _delete_sessions(database: Database, selection: Selection) -> Counter[str] | None:
+def _delete_sessions(database: SqlDatabase, selection: Selection) -> Counter[str] | None:
     """Delete a batch of sessions, each together with the last of its calls; return the counts, None if none is left."""
     _temporary(database)
     if not _choose_sessions(database, selection, SESSIONS_AT_ONCE):
@@ -361,7 +361,7 @@ def _delete_sessions(database: Database, selection: Selection) -> Counter[str] |
     return _delete_chosen(database, selection)
 
 
-def _delete_calls(database: Database, selection: Selection) -> Counter[str] | None:
+def _delete_calls(database: SqlDatabase, selection: Selection) -> Counter[str] | None:
     """Delete a batch of calls; return the counts, None if none is left."""
     _temporary(database)
     if not _choose_calls(database, selection, CALLS_AT_ONCE):
@@ -373,7 +373,7 @@ def _delete_calls(database: Database, selection: Selection) -> Counter[str] | No
     return counts
 
 
-def _delete_chosen(database: Database, selection: Selection) -> Counter[str]:
+def _delete_chosen(database: SqlDatabase, selection: Selection) -> Counter[str]:
     """Delete the records of the ids in the temporary tables."""
     if selection.erased_ns is not None:
         erased = {digest_of_id(kind, str(row[0])) for kind, sql in REMEMBERED for row in database.tuples(sql)}
@@ -430,7 +430,7 @@ def remember_orders(
         database.forget(orders)
 
 
-def _delete_names(database: Database, user: str, erased_ns: int) -> None:
+def _delete_names(database: SqlDatabase, user: str, erased_ns: int) -> None:
     """Delete a user from the metadata of sessions that are another user's: an earlier version named this one."""
     has = database.dialect.has.format(at="metadata, 'user_id'", value=":user")
     sql = f"""SELECT * FROM sessions WHERE session_id > :last AND metadata IS NOT NULL AND {has}
@@ -448,7 +448,7 @@ def _delete_names(database: Database, user: str, erased_ns: int) -> None:
         last_key = rows[-1][0] if rows else None
 
 
-def _delete_others(database: Database, selection: Selection) -> Counter[str] | None:
+def _delete_others(database: SqlDatabase, selection: Selection) -> Counter[str] | None:
     """Delete a batch of other records from the first table that has any; return its count, None if none is left."""
     for table, condition in selection.conditions.items():
         sql = f"SELECT {table.key} FROM {table.name} WHERE {condition} LIMIT {CALLS_AT_ONCE}"
@@ -466,24 +466,24 @@ def _delete_others(database: Database, selection: Selection) -> Counter[str] | N
     return None
 
 
-def _choose_sessions(database: Database, selection: Selection, max_number: int | None = None) -> int:
+def _choose_sessions(database: SqlDatabase, selection: Selection, max_number: int | None = None) -> int:
     """Choose selected sessions, at most `max_number`; return their number."""
     return _choose(database, "gone_sessions", selection.sessions, selection.values, selection.named_ids[0], max_number)
 
 
-def _choose_calls(database: Database, selection: Selection, max_number: int | None = None) -> int:
+def _choose_calls(database: SqlDatabase, selection: Selection, max_number: int | None = None) -> int:
     """Choose selected calls, at most `max_number`; return their number."""
     return _choose(database, "gone_calls", selection.calls, selection.values, selection.named_ids[1], max_number)
 
 
 def _choose(
-    database: Database, table: str, query: str, values: Values, named_ids: Iterable[str], max_number: int | None
+    database: SqlDatabase, table: str, query: str, values: Values, named_ids: Iterable[str], max_number: int | None
 ) -> int:
     limit = "" if max_number is None else f" LIMIT {max_number}"
     return database.run(f"INSERT INTO {table} {query}{limit}", {**values, **items(islice(named_ids, max_number))})
 
 
-def retain(database: Database, times: RetentionTimes) -> Iterator[int]:
+def retain(database: SqlDatabase, times: RetentionTimes) -> Iterator[int]:
     """Delete expired records, then expired contents; yield the number of changed records of each transaction.
 
     Only one process at a time does this; any other yields nothing.
@@ -498,21 +498,21 @@ def retain(database: Database, times: RetentionTimes) -> Iterator[int]:
         database.finish()
 
 
-def _removed(database: Database, times: RetentionTimes) -> Iterator[int]:
+def _removed(database: SqlDatabase, times: RetentionTimes) -> Iterator[int]:
     if times.before_ns is not None:
         selection = _old_selection(database, times.before_ns, times.quiet_ns, times.waiting_ids)
         for counts in _deleted(database, selection):
             yield counts.total()
 
 
-def _temporary(database: Database) -> None:
+def _temporary(database: SqlDatabase) -> None:
     """Make the temporary tables, empty, for the current transaction."""
     for name in _GONE:
         database.run(database.dialect.temporary.format(name=name))
         database.run(f"DELETE FROM {name}")
 
 
-def _reduced(database: Database, times: RetentionTimes) -> Iterator[int]:
+def _reduced(database: SqlDatabase, times: RetentionTimes) -> Iterator[int]:
     """Delete expired contents; yield the number of changed records of each transaction."""
     if times.content_before_ns is None:
         return
@@ -527,7 +527,7 @@ def _reduced(database: Database, times: RetentionTimes) -> Iterator[int]:
 
 
 def _reduce_rows(
-    database: Database, conditions: Mapping[Table, str], values: Values, insertion: str | None = None
+    database: SqlDatabase, conditions: Mapping[Table, str], values: Values, insertion: str | None = None
 ) -> Iterator[int]:
     """Delete the contents of the rows that match the conditions; yield the number of changed ones by transaction.
 
@@ -559,7 +559,7 @@ def _full(table: Table) -> str:
     return f"{columns} OR content_level = 'full'" if table.kind == "call" else columns
 
 
-def _trim(database: Database, calls: Sequence[str]) -> None:
+def _trim(database: SqlDatabase, calls: Sequence[str]) -> None:
     """Delete the contents that these calls no longer refer to."""
     for condition, parameters in in_batches(calls, "call_id"):
         owners = database.tuples(f"SELECT owner, call_id, session_id FROM calls WHERE {condition}", parameters)
@@ -569,7 +569,7 @@ def _trim(database: Database, calls: Sequence[str]) -> None:
         database.run(f"DELETE FROM joints WHERE {condition}", parameters)
 
 
-def _reduce(database: Database, table: Table, key: str, record: Record | None) -> bool:
+def _reduce(database: SqlDatabase, table: Table, key: str, record: Record | None) -> bool:
     """Remove the content of a record, from a damaged one all text and JSON; return whether it had any."""
     reduced = None if record is None else at_level(record, "metadata", why="retention")
     if reduced is None:
@@ -586,7 +586,7 @@ def _reduce(database: Database, table: Table, key: str, record: Record | None) -
     return True
 
 
-def _update(database: Database, table: Table, key: str, cells: Mapping[str, object]) -> None:
+def _update(database: SqlDatabase, table: Table, key: str, cells: Mapping[str, object]) -> None:
     """Change the cells of a row, except its key."""
     sets = ", ".join(f"{name} = :{name}" for name in cells if name != table.key)
     database.run(f"UPDATE {table.name} SET {sets} WHERE {table.key} = :key", {**cells, "key": key})

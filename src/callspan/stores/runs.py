@@ -41,7 +41,7 @@ from callspan.stores.joints import (
 )
 from callspan.stores.tables.call_rows import exact_call
 from callspan.stores.tables.contents import StoredCall
-from callspan.stores.tables.database import Database, in_batches
+from callspan.stores.tables.database import SqlDatabase, in_batches
 from callspan.stores.tables.facts import OFFER, OWNER
 from callspan.stores.tables.payloads import PreparedCall, owner_of, without_run
 from callspan.stores.tables.rows import Cell
@@ -113,7 +113,7 @@ class _Member(msgspec.Struct, kw_only=True):
 class Runs:
     """Joins the calls of one batch, in the transaction that writes it."""
 
-    def __init__(self, database: Database, reader: JointReader | None = None) -> None:
+    def __init__(self, database: SqlDatabase, reader: JointReader | None = None) -> None:
         """`reader`: reads the joints of new calls; None: they are not joined."""
         self._database, self._reader = database, reader
         self._members: dict[str, _Member] = {}

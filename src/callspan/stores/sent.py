@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from callspan.stores.base import StoreError
-from callspan.stores.tables.database import Database, in_batches
+from callspan.stores.tables.database import SqlDatabase, in_batches
 from callspan.stores.tables.facts import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIMESTEPS, Table
 
 _WRITTEN_AT_ONCE: Final = 1000
@@ -40,7 +40,7 @@ class BusyError(StoreError):
 class SentVersions:
     """The versions that a receiver has, and the versions written to the store. Not thread-safe."""
 
-    def __init__(self, database: Database, receiver: str) -> None:
+    def __init__(self, database: SqlDatabase, receiver: str) -> None:
         """`receiver` is its URL. Raises BusyError while another process sends to it."""
         self._database, self._receiver = database, receiver
         if not database.try_lock(f"send-{_number_of(receiver) & 0xFFFF_FFFF:08x}"):

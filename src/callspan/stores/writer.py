@@ -24,7 +24,7 @@ from callspan.stores.removal import remove_refused
 from callspan.stores.runs import Runs
 from callspan.stores.tables.call_rows import exact_call, record_of
 from callspan.stores.tables.contents import NewContent, StoredCall, release, stored_calls, version_to_write
-from callspan.stores.tables.database import Database, in_batches
+from callspan.stores.tables.database import Database, SqlDatabase, in_batches
 from callspan.stores.tables.erased import LateRecords, digests_of
 from callspan.stores.tables.facts import CALLS, OWNER, TABLES, Table
 from callspan.stores.tables.payloads import PreparedCall, prepared, row_of, without_run
@@ -39,13 +39,13 @@ class SqlSink:
 
     batch_records = 100
 
-    def __init__(self, connect: Callable[[], Database], *, joins: bool = True) -> None:
+    def __init__(self, connect: Callable[[], SqlDatabase], *, joins: bool = True) -> None:
         """`connect` opens the database for writing and creates missing tables.
 
         `joins`: join calls outside of sessions to runs.
         """
         self._connect, self._reader = connect, JointReader() if joins else None
-        self._database: Database | None = None
+        self._database: SqlDatabase | None = None
         self._price: Price = _as_it_is
         self.erased = Counter[str]()
         """Number of records not stored because they had been erased, by kind."""
@@ -63,7 +63,7 @@ class SqlSink:
 
         Raises Rejected if one can never be stored; StoreError, OSError or the driver's errors for anything else.
         """
-        database = cast("Database", self._database)
+        database = cast("SqlDatabase", self._database)
         try:
             with database.delivery(records):
                 late = late_records(database, records)
@@ -96,7 +96,7 @@ def _kind(record: Record) -> str:
     return record_key(record)[0]
 
 
-def _write(database: Database, records: Sequence[Record], price: Price, reader: JointReader | None) -> None:
+def _write(database: SqlDatabase, records: Sequence[Record], price: Price, reader: JointReader | None) -> None:
     """Write records that were not erased; `reader`: join calls outside of sessions to runs by the joints it reads."""
     batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
     for record in records:
@@ -115,7 +115,7 @@ def _write(database: Database, records: Sequence[Record], price: Price, reader: 
 
 
 def _write_calls(
-    database: Database, versions: Mapping[str, Sequence[CallRecord]], price: Price, reader: JointReader | None
+    database: SqlDatabase, versions: Mapping[str, Sequence[CallRecord]], price: Price, reader: JointReader | None
 ) -> dict[str, StoredCall]:
     """Write calls and their contents; return the replaced rows by call id."""
     database.lock(f"{CALLS.kind}:{call_id}" for call_id in versions)
@@ -136,7 +136,7 @@ def _write_calls(
     return replaced_calls
 
 
-def _store_contents(database: Database, calls: Sequence[PreparedCall]) -> list[Row]:
+def _store_contents(database: SqlDatabase, calls: Sequence[PreparedCall]) -> list[Row]:
     """Store the contents that are new to their owners; return the rows of the calls."""
     numbers = database.numbers(calls)
     new: list[NewContent] = []
@@ -149,7 +149,7 @@ def _store_contents(database: Database, calls: Sequence[PreparedCall]) -> list[R
     return rows
 
 
-def _merge(database: Database, table: Table, versions: Mapping[str, Sequence[Any]]) -> None:
+def _merge(database: SqlDatabase, table: Table, versions: Mapping[str, Sequence[Any]]) -> None:
     """Write sessions or timesteps, merged with their stored versions."""
     database.lock(f"{table.kind}:{key}" for key in versions)
     stored: dict[str, list[Any]] = {}
@@ -162,7 +162,7 @@ def _merge(database: Database, table: Table, versions: Mapping[str, Sequence[Any
     _replace(database, table, [*stored], rows)
 
 
-def _replace(database: Database, table: Table, stored_keys: Sequence[str], rows: Iterable[Row]) -> None:
+def _replace(database: SqlDatabase, table: Table, stored_keys: Sequence[str], rows: Iterable[Row]) -> None:
     """Insert rows into a table, after deleting those with the known keys."""
     for condition, parameters in in_batches(stored_keys, table.key):
         database.run(f"DELETE FROM {table.name} WHERE {condition}", parameters)

@@ -9,24 +9,22 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from math import ceil
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 
 import msgspec
 from clickhouse_connect.driver import create_client
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from callspan.record.events import Record
 from callspan.runtime.safe_urls import safe_name
 from callspan.stores.base import check_layout, explained, on_error, quiet
 from callspan.stores.schema import statements
 from callspan.stores.tables import bodies
 from callspan.stores.tables.clickhouse_views import ARITHMETIC
-from callspan.stores.tables.contents import ContentNumbers, NewContent, ranges_in
+from callspan.stores.tables.contents import ranges_in
 from callspan.stores.tables.database import NO_VALUES, Database, Dialect, Values, bound
-from callspan.stores.tables.facts import REFERENCES, Table
-from callspan.stores.tables.payloads import PreparedCall, owner_of
-from callspan.stores.tables.rows import Row
+from callspan.stores.tables.facts import REFERENCES
+from callspan.stores.tables.payloads import owner_of
 from callspan.stores.tables.scores import CALLS_ABOVE, SESSIONS_ABOVE
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
@@ -122,10 +120,9 @@ CLICKHOUSE: Final = Dialect(
 
 
 class ClickHouseDatabase(Database):
-    """The `Database` of a server, or of the embedded engine. It has no transactions: it is read, and inserted into."""
+    """The `Database` of a server, or of the embedded engine. It has no transactions."""
 
     dialect = CLICKHOUSE
-    rejects = ()
     remedy = "restore it from a backup"
     connection: Client
 
@@ -211,13 +208,6 @@ class ClickHouseDatabase(Database):
         sql = "SELECT max(modification_time), count(), sum(rows) FROM system.parts WHERE database = currentDatabase()"
         return str(next(self.tuples(sql)))
 
-    def connections(self) -> None:
-        """Return None: requests share the connections of the driver's pool."""
-
-    def finish(self, *, vacuum: bool = False) -> None:
-        """Do nothing: the server reclaims the space."""
-        del vacuum
-
     def delete(self, table: str, condition: str, values: Values = NO_VALUES) -> None:
         """Delete rows: from what is read at once, from the disk when the server merges their parts."""
         self._command(f"DELETE FROM {table} WHERE {condition}", values)
@@ -252,35 +242,6 @@ class ClickHouseDatabase(Database):
     def deletions(self) -> int:
         """Return how often contents were deleted."""
         return int(next(self.tuples("SELECT ifNull(sum(number), 0) FROM content_deletions"))[0])
-
-    def run_many(self, sql: str, rows: Iterable[Values]) -> NoReturn:
-        """Raise NotImplementedError, as do all methods that change rows."""
-        del sql, rows
-        raise NotImplementedError
-
-    def transaction(self, *, exclusive: bool = False) -> NoReturn:  # noqa: D102
-        del exclusive
-        raise NotImplementedError
-
-    def try_lock(self, name: str) -> NoReturn:  # noqa: D102
-        del name
-        raise NotImplementedError
-
-    def delivery(self, records: Sequence[Record]) -> NoReturn:  # noqa: D102
-        del records
-        raise NotImplementedError
-
-    def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, ContentNumbers]:  # noqa: D102
-        del calls
-        raise NotImplementedError
-
-    def add_contents(self, new: Sequence[NewContent]) -> NoReturn:  # noqa: D102
-        del new
-        raise NotImplementedError
-
-    def insert(self, table: Table, rows: Sequence[Row]) -> NoReturn:  # noqa: D102
-        del table, rows
-        raise NotImplementedError
 
     def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
         sql, parameters = _with_placeholders(sql, values)

@@ -30,7 +30,7 @@ from callspan.stores.query.rewards import needs_join
 from callspan.stores.schema import statements, types_of
 from callspan.stores.tables import bodies
 from callspan.stores.tables.contents import ContentNumbers, NewContent, pieces_of, run_end
-from callspan.stores.tables.database import Database, Dialect, Values, bound
+from callspan.stores.tables.database import Dialect, SqlDatabase, Values, bound
 from callspan.stores.tables.facts import Table
 from callspan.stores.tables.payloads import PreparedCall
 from callspan.stores.tables.rows import Row
@@ -142,8 +142,8 @@ POSTGRES: Final = Dialect(
 )
 
 
-class PostgresDatabase(Database):
-    """The `Database` of a server."""
+class PostgresDatabase(SqlDatabase):
+    """The `SqlDatabase` of a server."""
 
     dialect = POSTGRES
     rejects = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)

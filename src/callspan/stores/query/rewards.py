@@ -18,7 +18,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.reward_sums import REWARD, Score, running
 from callspan.stores.base import CallIds
-from callspan.stores.tables.database import Database, Values, in_batches, items
+from callspan.stores.tables.database import Database, SqlDatabase, Values, in_batches, items
 from callspan.stores.tables.facts import CALL_IDS
 from callspan.stores.tables.score_tables import refresh, scored_by
 from callspan.stores.tables.scores import of_steps
@@ -89,7 +89,7 @@ def needs_join(record: Record) -> bool:
     return record.session_id is None or record.event_id is not None or lacks_step
 
 
-def join(database: Database, records: Sequence[Record]) -> None:
+def join(database: SqlDatabase, records: Sequence[Record]) -> None:
     """Set the call, session and timestep of the rewards among these new records, and of rewards for these records.
 
     Then compute the scores that these rewards, and the rewards of new events, change.

@@ -27,7 +27,7 @@ from callspan.stores.sqlite import file
 from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, inode_of, log_of, remedy, statuses
 from callspan.stores.tables import bodies
 from callspan.stores.tables.contents import ContentNumbers, NewContent
-from callspan.stores.tables.database import Database, Dialect, Values, bound
+from callspan.stores.tables.database import Dialect, SqlDatabase, Values, bound
 from callspan.stores.tables.facts import TABLES, Table
 from callspan.stores.tables.payloads import PreparedCall
 from callspan.stores.tables.rows import Row
@@ -92,8 +92,8 @@ SQLITE: Final = Dialect(
 )
 
 
-class SQLiteDatabase(Database):
-    """The `Database` of a file, over a connection of `callspan.stores.sqlite.file`."""
+class SQLiteDatabase(SqlDatabase):
+    """The `SqlDatabase` of a file, over a connection of `callspan.stores.sqlite.file`."""
 
     dialect = SQLITE
     rejects = (

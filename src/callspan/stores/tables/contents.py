@@ -34,7 +34,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.merging import Price, merged, order_key, priced_again, version_order
 from callspan.stores.tables.bodies import Piece
-from callspan.stores.tables.database import Database, in_batches
+from callspan.stores.tables.database import Database, SqlDatabase, in_batches
 from callspan.stores.tables.facts import REFERENCES
 from callspan.stores.tables.payloads import PreparedCall, owner_of, without_run
 from callspan.stores.tables.rows import Row
@@ -219,7 +219,7 @@ def stored_calls(database: Database, call_ids: Sequence[str]) -> dict[str, Store
     return calls
 
 
-def release(database: Database, call_id: str, earlier: StoredCall, later: StoredCall) -> None:
+def release(database: SqlDatabase, call_id: str, earlier: StoredCall, later: StoredCall) -> None:
     """Delete the contents that only the earlier row of a call referred to."""
     owner, earlier_ranges = stored_owner(call_id, earlier), {*ranges_of_call(earlier)}
     is_same = owner == stored_owner(call_id, later)
@@ -238,7 +238,7 @@ def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
     return single_ranges + [(first, last) for _, first, last in ranges_in(call.contents)]
 
 
-def trim(database: Database, owner: str) -> None:
+def trim(database: SqlDatabase, owner: str) -> None:
     """Delete the contents of an owner that no call refers to."""
     column = "session_id" if owner.startswith("s:") else "call_id"
     condition = "" if column == "session_id" else " AND session_id IS NULL"

@@ -1,6 +1,6 @@
 """Database: a connection to a SQLite file, a Postgres or a ClickHouse database, and everything that differs.
 
-The reader uses the same SQL for all of them, the writer and the removal for SQLite and Postgres.
+The reader uses the same SQL for all of them, the writer and the removal that of `SqlDatabase`.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ class Dialect(NamedTuple):
 
 
 class Database(ABC):
-    """A connection for one thread at a time. SQL has `:name` parameters.
+    """A connection for one thread at a time that reads, and remembers which ids were erased.
 
-    Raises StoreError for errors with advice, else the driver's errors.
+    SQL has `:name` parameters. Raises StoreError for errors with advice, else the driver's errors.
     """
 
     dialect: ClassVar[Dialect]
@@ -104,8 +104,6 @@ class Database(ABC):
     """The store's URL without its password."""
     remedy: str
     """Advice for a damaged record."""
-    rejects: ClassVar[tuple[type[Exception], ...]]
-    """Exceptions that mean that a record can never be stored."""
     connection: Any
     """The driver's connection."""
 
@@ -138,6 +136,37 @@ class Database(ABC):
                 pieces[cast("int", row["n"])] = bytes(cast("bytes", row["hash"])), json
         return pieces
 
+    @abstractmethod
+    def version(self) -> str:
+        """Return a text that changes with every write."""
+
+    @abstractmethod
+    def remember(self, erased_ns: Mapping[bytes, int]) -> None:
+        """Store hashes of erased ids, with the Unix times of the decisions; the latest of a hash stays."""
+
+    @abstractmethod
+    def forget(self, hashes: Iterable[bytes]) -> None:
+        """Delete hashes of erased ids."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    @abstractmethod
+    def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
+        """Return a cursor over the rows of a statement: tuples, or mappings by column name if `by_name`."""
+
+    @abstractmethod
+    def _explaining(self) -> AbstractContextManager[None]:
+        """Return a context manager that replaces known errors by a StoreError with advice."""
+
+
+class SqlDatabase(Database):
+    """A database that is written to in transactions: SQLite and Postgres."""
+
+    rejects: ClassVar[tuple[type[Exception], ...]]
+    """Exceptions that mean that a record can never be stored."""
+
     def run(self, sql: str, values: Values = NO_VALUES) -> int:
         """Run a statement; return the number of rows that it changed."""
         with self._explaining():
@@ -164,10 +193,6 @@ class Database(ABC):
         """Take the lock of this name until the connection is closed; return False if another process has it."""
 
     @abstractmethod
-    def version(self) -> str:
-        """Return a text that changes with every write."""
-
-    @abstractmethod
     def connections(self) -> str | None:
         """Return how many of the server's connections are in use, as a sentence; None for a file."""
 
@@ -177,10 +202,6 @@ class Database(ABC):
 
         Return the reason if that failed, else None. Servers do this by themselves.
         """
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.connection.close()
 
     @abstractmethod
     def delivery(self, records: Sequence[Record]) -> AbstractContextManager[None]:
@@ -205,14 +226,6 @@ class Database(ABC):
     @abstractmethod
     def insert(self, table: Table, rows: Sequence[Row]) -> None:
         """Insert rows into a table; a row with an existing key is ignored."""
-
-    @abstractmethod
-    def _execute(self, sql: str, values: dict[str, Any], *, by_name: bool = False) -> Any:
-        """Return a cursor over the rows of a statement: tuples, or mappings by column name if `by_name`."""
-
-    @abstractmethod
-    def _explaining(self) -> AbstractContextManager[None]:
-        """Return a context manager that replaces known errors by a StoreError with advice."""
 
 
 def bound(values: Values) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from callspan.stores.tables.database import NO_VALUES, Database, Values, in_batches, items
+from callspan.stores.tables.database import NO_VALUES, Database, SqlDatabase, Values, in_batches, items
 
 _SCORED: Final = """
 SELECT session_id, CASE WHEN scope = 'call' THEN call_id END FROM rewards WHERE {rewards}
@@ -46,7 +46,7 @@ def scored_by(database: Database, ids: Iterable[str]) -> Scored:
     return scored(database, f"reward_id IN ({listed})", f"event_id IN ({listed})", values)
 
 
-def refresh(database: Database, changed: Scored) -> None:
+def refresh(database: SqlDatabase, changed: Scored) -> None:
     """Compute the scores of these sessions and calls anew."""
     database.lock(f"scores:{ident}" for ids in changed for ident in ids)
     for subject, ids in zip(("session", "call"), changed, strict=True):
