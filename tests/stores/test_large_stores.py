@@ -73,6 +73,24 @@ def test_page_times_with_a_million_calls(large: Path, show: Show) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
 
 
+def test_first_sessions_of_a_million_calls(large: Path) -> None:
+    """A page that the newest calls have is found among these; the one behind 600 sessions among all."""
+    with closing(open_store(f"sqlite:///{large}")) as reader:
+        oldest = [*reader.listed_session_ids(replace(PAGE, limit=None, newest_first=False))]
+        (since_ns,) = (summary.session.start_ns for summary in reader.sessions(CallFilter(ids=(oldest[-40],))))
+        for selection, bar_s in (
+            (PAGE, 0.05), (replace(PAGE, offset=50), 0.05), (replace(PAGE, offset=600), 0.5),
+            (replace(PAGE, since_ns=since_ns), 0.05), (replace(PAGE, since_ns=since_ns, sort="cost_usd"), 0.05),
+            (replace(PAGE, since_ns=since_ns, errors=True), 0.05),
+        ):  # fmt: skip
+            began = time.process_time()
+            page = [*reader.listed_session_ids(selection)]
+            assert time.process_time() - began < bar_s * slowness(), selection
+            newest = oldest[: -1 - selection.offset - 50 : -1][selection.offset :]
+            assert page and (page == newest or selection.since_ns), selection
+            assert {*page} <= {*newest}, selection
+
+
 def test_erasing_10000_sessions_takes_15_seconds(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     make_chats(path, "ann")

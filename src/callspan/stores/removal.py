@@ -107,7 +107,7 @@ _IS_ACTIVE: Final = " OR ".join(
 )
 _OLD_SESSIONS: Final = f"""
 SELECT s.session_id FROM sessions s
- WHERE {_ENDED} < :before
+ WHERE (s.start_ns < :before OR s.start_ns IS NULL) AND {_ENDED} < :before
    AND NOT ({_IS_ACTIVE})
    AND CASE WHEN s.end_ns IS NULL THEN s.seen_ns < :quiet AND ({_IS_ALIVE}) IS NOT TRUE
      ELSE s.seen_ns < :before OR ({_IS_ALIVE}) IS NOT TRUE END
@@ -303,7 +303,7 @@ def _of_user(database: Database) -> dict[Table, str]:
 def _old_selection(database: Database, before_ns: int, quiet_ns: int, waiting_ids: Set[str] = frozenset()) -> Selection:
     """Return the records from before a time."""
     old = _old_records(database, before_ns, quiet_ns, waiting_ids)
-    return Selection(f"{old.sessions} ORDER BY {_ENDED}", old.calls, old.others, old.values, (set(), set()))
+    return Selection(f"{old.sessions} ORDER BY s.start_ns", old.calls, old.others, old.values, (set(), set()))
 
 
 def _old_records(database: Database, before_ns: int, quiet_ns: int, waiting_ids: Set[str]) -> _OldRecords:

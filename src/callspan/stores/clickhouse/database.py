@@ -114,6 +114,7 @@ CLICKHOUSE: Final = Dialect(
     keys="",
     joints="",
     offers="",
+    starts="call_versions",
     recursive_union="UNION ALL",
     temporary="",
 )

@@ -31,6 +31,9 @@ from callspan.stores.tables.database import Database, Dialect, Values
 
 _ROWS_AT_FIRST: Final = 500
 _IDS_AT_ONCE: Final = 20_000
+_FEW_CALLS: Final = 20_000
+"""Looking for the sessions of so many calls is cheaper than reading those of all."""
+_FEW_SESSIONS: Final = 1_000
 
 
 class _Query(NamedTuple):
@@ -65,11 +68,14 @@ class Listing:
 
     def sessions(self, selection: CallFilter) -> Iterator[str]:
         """Yield the ids of the sessions to read, in order."""
-        return (row[0] for row in self._in_pages(_query_of_sessions(selection, self._database.dialect), selection))
+        query, of_any_time = self._query_of_sessions(selection), replace(selection, since_ns=None, until_ns=None)
+        is_by_time = selection.newest_first and query.order == _BY_TIME
+        has_windows = is_by_time and not any(_of_session(of_any_time, self._database.dialect))
+        return (row[0] for row in self._in_pages(query, selection, has_windows=has_windows))
 
     def every_session(self, selection: CallFilter) -> list[str]:
         """Return the ids of the sessions to read, in order, by one query: each page would sort all of them again."""
-        query = _query_of_sessions(selection, self._database.dialect)
+        query = self._query_of_sessions(selection)
         limit = "" if selection.limit is None else f" LIMIT {selection.limit} OFFSET {selection.offset}"
         return [row[0] for row in self._database.tuples(f"{query.sql({})}{limit}", self.parameters(selection))]
 
@@ -79,28 +85,68 @@ class Listing:
 
     def sessions_query(self, selection: CallFilter) -> tuple[_Query, Values]:
         """Return the query for sessions in any order, and its parameters."""
-        query = _query_of_sessions(replace(selection, sort="start_ns"), self._database.dialect)
+        query = self._query_of_sessions(replace(selection, sort="start_ns"))
         return query, self.parameters(selection)
 
     def parameters(self, selection: CallFilter) -> Values:
         """Return the parameters of the conditions of a selection."""
         return {**filters.parameters(selection), **exited_processes(self._database, filters.processes(selection))}
 
-    def _in_pages(self, query: _Query, selection: CallFilter) -> Iterator[tuple[Any, ...]]:
-        """Yield a query's rows in order, page by page: drivers of servers hold all rows of a result in memory."""
+    def _in_pages(
+        self, query: _Query, selection: CallFilter, *, has_windows: bool = False
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield a query's rows in order, page by page: drivers of servers hold all rows of a result in memory.
+
+        `has_windows`: of sessions of any time, the newest first, so that the first page need not read all of them.
+        """
         values, limit, offset = self.parameters(selection), selection.limit, selection.offset
         names = {f"last{number}": key for number, key in enumerate(query.order)}
         last_keys: dict[str, object] = {}
         # Only an unlimited query needs a small first page, for a fast start.
         for size in chain((_ROWS_AT_FIRST if limit is None else _IDS_AT_ONCE,), repeat(_IDS_AT_ONCE)):
             number = size if limit is None else min(size, limit)
-            sql = f"{query.sql(names if last_keys else {})} LIMIT {number} OFFSET {offset}"
-            rows = list(self._database.tuples(sql, {**values, **last_keys}))
+            page, after = f"LIMIT {number} OFFSET {offset}", names if last_keys else {}
+            is_window = has_windows and not last_keys
+            rows = self._newest(selection, values, page, number + offset) if is_window else []
+            if len(rows) < number:
+                rows = list(self._database.tuples(f"{query.sql(after)} {page}", {**values, **last_keys}))
             yield from rows
             limit, offset = None if limit is None else limit - len(rows), 0
             if len(rows) < number or limit == 0:
                 return
             last_keys = dict(zip(names, rows[-1][-len(names) :], strict=True))
+
+    def _newest(self, selection: CallFilter, values: Values, page: str, number: int) -> list[tuple[Any, ...]]:
+        """Return a page that ends within this number of sessions, if these began of late; else less or nothing."""
+        if number > _FEW_SESSIONS:
+            return []
+        values = {**values, "until_ns": selection.until_ns}
+        start_ns = self._first(_start_of_sessions(selection, number, self._database.dialect), values) or 1
+        of_few_ns = self._start_of_few_calls(selection)
+        if start_ns < of_few_ns and session_condition(selection, self._database.dialect) is not None:
+            return []
+        start_ns = max(start_ns, of_few_ns, selection.since_ns or 1)
+        window, values = replace(selection, since_ns=start_ns), {**values, "since_ns": start_ns}
+        has_calls = self._first(f"SELECT 1 FROM {_known_from_calls(window, self._database.dialect)} LIMIT 1", values)
+        query = _query_of_sessions(window, self._database.dialect, is_narrow=True, has_calls=has_calls is not None)
+        return list(self._database.tuples(f"{query.sql({})} {page}", values))
+
+    def _query_of_sessions(self, selection: CallFilter) -> _Query:
+        # Those without any time count as the first of all.
+        since_ns = selection.since_ns or 0
+        is_narrow = since_ns > 0 and since_ns >= self._start_of_few_calls(selection)
+        return _query_of_sessions(selection, self._database.dialect, is_narrow=is_narrow)
+
+    def _start_of_few_calls(self, selection: CallFilter) -> int:
+        """Return the time from which on there are few calls until the end of a selection; 1 if there are few in all."""
+        until = "c.start_ns > 0" if selection.until_ns is None else "c.start_ns > 0 AND c.start_ns < :until_ns"
+        sql = f"""SELECT c.start_ns FROM {self._database.dialect.starts} c WHERE {until}
+          ORDER BY c.start_ns DESC LIMIT 1 OFFSET {_FEW_CALLS}"""
+        return self._first(sql, {"until_ns": selection.until_ns}) or 1
+
+    def _first(self, sql: str, values: Values) -> int | None:
+        """Return the number in the first row of a query; None without rows."""
+        return next((row[0] for row in self._database.tuples(sql, values)), None)
 
 
 _NOTHING: Final = "CAST(NULL AS bigint)"
@@ -144,28 +190,38 @@ def _query_of_calls(selection: CallFilter, dialect: Dialect) -> _Query:
     return _Query("c.call_id, c.session_id", calls_from(selection), where, order, descending=selection.newest_first)
 
 
-def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
-    """Return the query for the ids of sessions, including those known only from their calls."""
+def _query_of_sessions(selection: CallFilter, dialect: Dialect, *, is_narrow: bool, has_calls: bool = True) -> _Query:
+    """Return the query for the ids of sessions, including those known only from their calls, if it `has_calls`.
+
+    `is_narrow`: first find the sessions and calls in the time of the selection, which are few.
+    """
     condition = session_condition(selection, dialect)
-    # Of a run only calls are stored.
-    of_sessions = "1 = 0" if selection.inferred else condition or "1 = 1"
+    of_sessions = _stored(selection, dialect)
     of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
-    if condition is not None and condition == session_condition(CallFilter(user_id=selection.user_id), dialect):
+    if _is_of_user(selection, dialect):
         of_calls = f"({of_calls} OR (coalesce(c.inferred, false) AND c.user_id = :user_id))"
     if selection.inferred is not None:
         of_calls += f" AND {filters.call_condition(CallFilter(inferred=selection.inferred), dialect)}"
     names = _aggregates(selection)
+    began, window = _between("s.start_ns", selection), _window(selection, dialect) if is_narrow else ""
+    if is_narrow and names:
+        of_calls += window
+        of_sessions += f" AND (s.start_ns IS NULL OR {began})"
+    elif is_narrow:
+        of_calls += f" AND c.session_id IN (SELECT w.session_id FROM {_known_from_calls(selection, dialect)})"
+        of_sessions += f" AND {began}"
     null_columns = "".join(f", {_NO_REAL if name in _REAL_MEASURES else _NOTHING} AS {name}" for name in names)
     of_call_columns = "".join(
         f", {_OF_CALLS[name].format(cost=dialect.cost, cost_rest=dialect.cost_rest)}" for name in names
     )
     measures = "".join(f", {_MEASURES[name]} AS {name}" for name in names)
     # Calls are grouped first: an index has them in this order, and few rows remain to be joined.
+    calls = f"""UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{of_call_columns}
+        FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id"""
     sessions = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
       SELECT s.session_id, s.start_ns AS recorded, {_NOTHING} AS called, s.end_ns AS ended{null_columns}
         FROM sessions s WHERE {of_sessions}
-      UNION ALL SELECT c.session_id, {_NOTHING}, min(c.start_ns), {_NOTHING}{of_call_columns}
-        FROM calls c WHERE c.session_id IS NOT NULL AND {of_calls} GROUP BY c.session_id) starts
+      {calls if has_calls else ""}) starts
       GROUP BY session_id) listed"""
     source = " ".join([sessions, *scores_joined(selection)])
     order = [
@@ -173,9 +229,54 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect) -> _Query:
     ]
     if selection.sort == "score":
         order = [lowest_first("score0.score", selection)]
-    where = " AND ".join(_of_session(selection, dialect)) or "1 = 1"
-    keys = (*order, "at", "listed.session_id")
-    return _Query("listed.session_id", source, where, keys, descending=selection.newest_first)
+    where = " AND ".join(_of_session(selection, dialect, window)) or "1 = 1"
+    return _Query("listed.session_id", source, where, (*order, *_BY_TIME), descending=selection.newest_first)
+
+
+_BY_TIME: Final = ("at", "listed.session_id")
+
+
+def _stored(selection: CallFilter, dialect: Dialect) -> str:
+    """Return the condition on rows of sessions `s`."""
+    # Of a run only calls are stored.
+    return "1 = 0" if selection.inferred else session_condition(selection, dialect) or "1 = 1"
+
+
+def _between(time: str, selection: CallFilter) -> str:
+    """Return the condition that something began in the time of a selection."""
+    return f"{time} >= :since_ns" + ("" if selection.until_ns is None else f" AND {time} < :until_ns")
+
+
+def _window(selection: CallFilter, dialect: Dialect) -> str:
+    """Return the condition that a call `c` is in a session that may have begun in the time of a selection."""
+    of_sessions = f"{_stored(selection, dialect)} AND {_between('s.start_ns', selection)}"
+    return f""" AND c.session_id IN (SELECT w.session_id FROM {_known_from_calls(selection, dialect)}
+      UNION ALL SELECT s.session_id FROM sessions s WHERE {of_sessions})"""
+
+
+def _is_of_user(selection: CallFilter, dialect: Dialect) -> bool:
+    """Return whether sessions are selected by a user alone, so that runs may match without a row."""
+    return selection.user_id is not None and session_condition(selection, dialect) == session_condition(
+        CallFilter(user_id=selection.user_id), dialect
+    )
+
+
+def _known_from_calls(selection: CallFilter, dialect: Dialect) -> str:
+    """Return the source of calls `w` in the time of a selection whose sessions have no row that states a start."""
+    # A row that does not match selects nothing by its calls either, except those of a user.
+    stored = _stored(selection, dialect) if selection.inferred or _is_of_user(selection, dialect) else "1 = 1"
+    return f"""calls w LEFT JOIN (SELECT s.session_id AS session_id, s.start_ns AS start_ns FROM sessions s
+      WHERE {stored}) r ON r.session_id = w.session_id
+      WHERE w.session_id IS NOT NULL AND {_between("w.start_ns", selection)} AND r.start_ns IS NULL"""
+
+
+def _start_of_sessions(selection: CallFilter, number: int, dialect: Dialect) -> str:
+    """Return the query for the start of the last one of this number of sessions with a row, from the newest on."""
+    conditions = [_stored(selection, dialect), "s.start_ns > 0"]
+    if selection.until_ns is not None:
+        conditions.append("s.start_ns < :until_ns")
+    return f"""SELECT s.start_ns FROM sessions s WHERE {" AND ".join(conditions)}
+      ORDER BY s.start_ns DESC LIMIT 1 OFFSET {number - 1}"""
 
 
 def _aggregates(selection: CallFilter) -> list[str]:
@@ -185,8 +286,11 @@ def _aggregates(selection: CallFilter) -> list[str]:
     return [*dict.fromkeys(names), *(flag for name, flag in _LACKING.items() if getattr(selection, name) is not None)]
 
 
-def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
-    """Yield the conditions on the calls, id, times and sums of sessions `listed`."""
+def _of_session(selection: CallFilter, dialect: Dialect, window: str = "") -> Iterator[str]:
+    """Yield the conditions on the calls, id, times and sums of sessions `listed`.
+
+    `window`: a condition that the calls of all of them meet.
+    """
     if selection.ids:
         yield filters.session_is_named(selection, "listed.session_id")
     if selection.session_id is not None:
@@ -198,7 +302,9 @@ def _of_session(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     measures = {"cost_usd": "(cost, cost_rest)", "duration_ns": "duration", "tokens": "tokens"}
     yield from filters.bounded(selection, measures)
     yield from (f"{flag} = 0" for name, flag in _LACKING.items() if getattr(selection, name) is not None)
-    of_calls = "listed.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
+    of_calls = (
+        "listed.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {}" + f"{window})"
+    )
     if selection.errors is False:
         yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
     if (call_conditions := filters.conditions_on_calls(selection)) is not None:

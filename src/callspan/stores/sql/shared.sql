@@ -21,8 +21,7 @@ CREATE TABLE sessions (
 @columns(sessions)
 );
 CREATE INDEX sessions_stored ON sessions (stored_ns);
--- Deletion by age starts with the earliest end.
-CREATE INDEX sessions_ended ON sessions (coalesce(end_ns, start_ns));
+CREATE INDEX sessions_start ON sessions (start_ns);
 CREATE TABLE timesteps (
 @columns(timesteps)
 );

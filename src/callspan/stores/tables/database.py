@@ -86,6 +86,8 @@ class Dialect(NamedTuple):
     """The query for the joints with the numbers in the JSON array `:keys`, at most `:most` of each."""
     offers: str
     """The query for the calls with the offers in the JSON array `:keys`, at most `:most` of each."""
+    starts: str
+    """The table with the starts of calls; one with several versions of a call may have it several times."""
     recursive_union: str
     """What joins the parts of a recursive query: a `UNION` also ends cycles."""
     temporary: str
