@@ -18,12 +18,12 @@ import pytest
 from msgspec.structs import replace
 from tests.support.commands import ask as command
 from tests.support.left_behind import open_spool, store_of
-from tests.support.records import event
+from tests.support.records import event, keep
 from tests.support.waiting import HANG_S, until
 
 from callspan import Settings, erase, open_store
 from callspan.records import FORMAT, CallRecord, Cost, ErrorInfo, Request, encode
-from callspan.stores import Rejected, Sink, StoreError, find_store
+from callspan.stores import CallFilter, Rejected, Sink, StoreError, find_store
 
 from .conftest import (
     SECOND,
@@ -374,6 +374,34 @@ def test_deletion_waits_for_writers(server: Delivery, records: Records) -> None:
         writing.result(HANG_S)
         deleting.result(HANG_S)
     assert left(server.url) == (set(), set())
+
+
+@pytest.mark.clickhouse
+def test_no_parameter_is_larger_than_a_server_takes(
+    clickhouse_url: str, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server refuses a parameter above 128 KB, the embedded engine takes it: ids of applications may be long."""
+    from clickhouse_connect.driver._chdbclient import ChdbClient
+
+    sent: list[Any] = []
+    for name in ("query", "command"):
+        method = getattr(ChdbClient, name)
+
+        def watched(self: Any, sql: str, parameters: Any = None, *rest: Any, _of: Any = method, **named: Any) -> Any:
+            sent.extend((parameters or {}).values())
+            return _of(self, sql, parameters, *rest, **named)
+
+        monkeypatch.setattr(ChdbClient, name, watched)
+    ids = [f"{number:04d} \N{SNOWMAN}" + "x" * 200 for number in range(900)]
+    keep(clickhouse_url, *(records.session(session_id, start_ns=START_NS) for session_id in ids))
+    with closing(open_store(clickhouse_url)) as reader:
+        assert len(reader.session_values(CallFilter(limit=899))) == 899
+        assert erase(clickhouse_url, sessions=ids).stores[0].total == 900
+        assert reader.is_erased("session", ids[-1])
+        assert list(reader.sessions()) == []
+    texts = [value for value in sent if isinstance(value, str)]
+    assert max(map(len, texts)) > 10_000
+    assert max(len(text.encode()) for text in texts) <= 131_072
 
 
 @pytest.mark.clickhouse

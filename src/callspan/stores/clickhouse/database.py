@@ -77,7 +77,9 @@ _CONTENTS_AT_ONCE: Final = 4_000
 _STORED_CONTENTS: Final = """
 SELECT owner, n, unhex(hash) AS hash, role, data, text, reasoning FROM content_versions FINAL WHERE {conditions}"""
 """Contents that are current, so that the view, which looks for replaced ones, is not needed."""
-_HASHES_AT_ONCE: Final = 5_000
+_HASHES_AT_ONCE: Final = 2_000
+_CHARACTERS: Final = 32_000
+"""Of one parameter: at most 128 KB, which is all that a server takes (`http_max_field_value_size`)."""
 _REMEMBER: Final = """INSERT INTO erased_ids SELECT unhex(pair.1), pair.2
   FROM (SELECT arrayJoin(JSONExtract(:pairs, 'Array(Tuple(String, Int64))')) AS pair)"""
 _FORGOTTEN: Final = "hex(id) IN (SELECT upper(arrayJoin(JSONExtract(:hashes, 'Array(String)'))))"
@@ -115,6 +117,7 @@ CLICKHOUSE: Final = Dialect(
     joints="",
     offers="",
     starts="call_versions",
+    session_rewards="session_rewards",
     recursive_union="UNION ALL",
     temporary="",
 )
@@ -273,18 +276,25 @@ def _text(cell: object) -> str | None:
 
 
 def _with_placeholders(sql: str, values: Mapping[str, object]) -> tuple[str, dict[str, object]]:
-    """Return a statement with the driver's placeholders, and the parameters that it names."""
-    parameters = {name: values[name] for name in {match[1] for match in _PARAMETER.finditer(sql)}}
-    sql = _PARAMETER.sub(lambda match: _placeholder(match[1], parameters), sql)
-    return sql, {name: value.hex() if isinstance(value, bytes) else value for name, value in parameters.items()}
+    """Return a statement with the driver's placeholders, and the parameters that it names, long texts in pieces."""
+    pieces = {name: _pieces(name, values[name]) for name in {match[1] for match in _PARAMETER.finditer(sql)}}
+    sql = _PARAMETER.sub(lambda match: _placeholder(values[match[1]], [*pieces[match[1]]]), sql)
+    return sql, {name: piece for of_value in pieces.values() for name, piece in of_value.items()}
 
 
-def _placeholder(name: str, values: Mapping[str, object]) -> str:
-    value = values[name]
-    if isinstance(value, bytes):
-        return f"unhex({{{name}:String}})"
+def _pieces(name: str, value: object) -> dict[str, object]:
+    """Return the parameters that have a value."""
+    text = value.hex() if isinstance(value, bytes) else value
+    if not isinstance(text, str) or len(text) <= _CHARACTERS:
+        return {name: text}
+    return {f"{name}_{start}": text[start : start + _CHARACTERS] for start in range(0, len(text), _CHARACTERS)}
+
+
+def _placeholder(value: object, names: Sequence[str]) -> str:
     kinds = {bool: "Bool", int: "Int64", float: "Float64", type(None): "Nullable(String)"}
-    return f"{{{name}:{kinds.get(type(value), 'String')}}}"
+    pieces = ", ".join(f"{{{name}:{kinds.get(type(value), 'String')}}}" for name in names)
+    text = f"concat({pieces})" if len(names) > 1 else pieces
+    return f"unhex({text})" if isinstance(value, bytes) else text
 
 
 def _cell(value: object) -> object:

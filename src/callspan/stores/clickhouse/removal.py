@@ -91,7 +91,7 @@ def _in_order() -> list[Table]:
 def _batches(database: ClickHouseDatabase, selection: Selection) -> Iterator[_Batch]:
     """Yield the selected sessions with their calls, then the other calls."""
     sessions, calls = (
-        sorted({str(row[0]) for row in database.tuples(query, {**selection.values, **items(named)})})
+        _selected(database, query, selection.values, sorted(named))
         for query, named in zip((selection.sessions, selection.calls), selection.named_ids, strict=True)
     )
     for some in _batched(sessions, SESSIONS_AT_ONCE):
@@ -102,6 +102,12 @@ def _batches(database: ClickHouseDatabase, selection: Selection) -> Iterator[_Ba
             yield some, of_sessions[first : first + CALLS_AT_ONCE]
     for some in _batched(calls, CALLS_AT_ONCE):
         yield (), some
+
+
+def _selected(database: ClickHouseDatabase, query: str, values: Values, named: Sequence[str]) -> list[str]:
+    """Return the ids that a query selects, which may also be by other conditions than by these names."""
+    batches = [*_batched(named, CALLS_AT_ONCE)] or [()]
+    return sorted({str(row[0]) for batch in batches for row in database.tuples(query, {**values, **items(batch)})})
 
 
 def _batched(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:

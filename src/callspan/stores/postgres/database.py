@@ -91,7 +91,7 @@ POSTGRES: Final = Dialect(
     cost_rest="""coalesce(c.cost_picousd % 1000000, CASE WHEN abs(nullif(c.cost_usd, 'NaN')) < 9e6
       THEN CAST(mod(trunc(c.cost_usd * 1e12), 1000000) AS bigint) ELSE 0 END)""",
     array="json_agg({values})",
-    percentiles=None,
+    percentiles="percentile_cont(CAST(ARRAY[0.5, 0.95] AS double precision[])) WITHIN GROUP (ORDER BY {values})",
     items="SELECT json_array_elements_text(CAST(:items AS json))",
     # Same as Python's `casefold`, for any collation of the database.
     contains="""position({part} in
@@ -138,6 +138,7 @@ POSTGRES: Final = Dialect(
     offers="""SELECT c.offer, c.call_id FROM json_array_elements_text(CAST(:keys AS json)) k
   CROSS JOIN LATERAL (SELECT x.offer, x.call_id FROM calls x WHERE x.offer = CAST(k AS bigint) LIMIT :most) c""",
     starts="calls",
+    session_rewards="rewards",
     recursive_union="UNION",
     temporary="CREATE TEMP TABLE {name} (id text PRIMARY KEY) ON COMMIT DROP",
 )

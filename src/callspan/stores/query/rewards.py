@@ -66,10 +66,10 @@ _LAST: Final = """
 SELECT session_id, objective, value FROM (
   SELECT session_id, objective, value,
       row_number() OVER (PARTITION BY session_id, objective ORDER BY time_ns DESC, reward_id DESC) AS position
-    FROM rewards WHERE {condition} AND value IS NOT NULL) ranked WHERE position = 1
+    FROM {rewards} WHERE {condition} AND value IS NOT NULL) ranked WHERE position = 1
 """
 _LABELS: Final = """
-SELECT session_id, objective, max(label) FROM rewards WHERE {condition} AND value IS NOT NULL
+SELECT session_id, objective, max(label) FROM {rewards} WHERE {condition} AND value IS NOT NULL
  GROUP BY session_id, objective HAVING min(coalesce(label, '')) = max(label) AND max(label) <> ''
 """
 _CURVE: Final = f"""
@@ -132,7 +132,12 @@ def _ids_of(record: Record) -> tuple[str | None, ...]:
 
 def scores_of_sessions(database: Database, condition: str, parameters: Values) -> dict[str, dict[str, Score]]:
     """Return the scores of the condition sessions by objective, the reward too, with their numbers and last values."""
-    last_values = {row[:2]: row[2] for row in database.tuples(_LAST.format(condition=condition), parameters)}
+    last_values = {
+        row[:2]: row[2]
+        for row in database.tuples(
+            _LAST.format(condition=condition, rewards=database.dialect.session_rewards), parameters
+        )
+    }
     scores: dict[str, dict[str, Score]] = defaultdict(dict)
     sql = f"SELECT session_id, objective, score, n FROM session_scores WHERE {condition}"
     for session_id, objective, score, number in database.tuples(sql, parameters):
@@ -188,7 +193,9 @@ def labels_of_scores(database: Database, session_ids: Sequence[str]) -> dict[str
     """See `Reader.score_labels`."""
     labels: dict[str, dict[str, str]] = defaultdict(dict)
     for condition, parameters in in_batches(session_ids):
-        for session_id, objective, label in database.tuples(_LABELS.format(condition=condition), parameters):
+        for session_id, objective, label in database.tuples(
+            _LABELS.format(condition=condition, rewards=database.dialect.session_rewards), parameters
+        ):
             labels[session_id][objective] = label
     return labels
 

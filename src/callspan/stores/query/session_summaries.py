@@ -57,10 +57,10 @@ _ERRORS: Final = f"""
 SELECT c.session_id, c.call_id, c.error_kind, c.http_status FROM calls c
  WHERE c.{{condition}} AND {FAILED} ORDER BY c.start_ns, c.call_id
 """
-EXTENTS: Final = f"""
+_EXTENTS: Final = f"""
 SELECT 'timesteps', session_id, count(*), max(coalesce(end_ns, start_ns)) FROM timesteps WHERE {{condition}} GROUP BY 2
 UNION ALL SELECT 'messages', session_id, count(*), max(time_ns) FROM messages WHERE {{condition}} GROUP BY 2
-UNION ALL SELECT 'rewards', session_id, count(*), max(time_ns) FROM rewards WHERE {{condition}} GROUP BY 2
+UNION ALL SELECT 'rewards', session_id, count(*), max(time_ns) FROM {{rewards}} WHERE {{condition}} GROUP BY 2
 UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE {{condition}}
  AND NOT (event_id IN (SELECT event_id || '{start_id("")}' FROM events
   WHERE {{condition}} AND {aggregates.ANNOUNCED})) GROUP BY 2
@@ -82,6 +82,11 @@ FROM (SELECT session_id, began, ended,
 GROUP BY session_id
 """
 """Time during which any call or tool of a session ran. Each adds the time after the latest end so far."""
+
+
+def extents(database: Database, condition: str) -> str:
+    """Return the query for the number and last time of the records in sessions that match a condition, by table."""
+    return _EXTENTS.format(condition=condition, rewards=database.dialect.session_rewards)
 
 
 def session_summaries(
@@ -110,7 +115,7 @@ def _summarized(database: Database, ids: Sequence[str], condition: str, paramete
     rows = {row["session_id"]: row for row in database.rows(f"SELECT * FROM sessions WHERE {condition}", parameters)}
     counts: dict[tuple[str, str], int] = defaultdict(int)
     times: dict[str, list[int | None]] = defaultdict(list)
-    for table, session_id, count, last_ns in database.tuples(EXTENTS.format(condition=condition), parameters):
+    for table, session_id, count, last_ns in database.tuples(extents(database, condition), parameters):
         counts[table, session_id] = count
         times[session_id].append(last_ns)
     scores = rewards.scores_of_sessions(database, condition, parameters)

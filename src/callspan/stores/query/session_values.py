@@ -19,7 +19,7 @@ from callspan.record.labels import labels
 from callspan.runtime.process_identity import state_of
 from callspan.stores.query.filters import FAILED
 from callspan.stores.query.interrupted import silent_ns
-from callspan.stores.query.session_summaries import ACTIVE, EXTENTS
+from callspan.stores.query.session_summaries import ACTIVE, extents
 from callspan.stores.query.sums import MODEL, WITHOUT_COST, WITHOUT_USAGE, exact_cost, labels_of_sessions, other_costs
 from callspan.stores.tables.database import NO_VALUES, Database, Values, in_batches, items
 
@@ -277,7 +277,7 @@ class _Reading:
         """Count as failed what has shown no sign of life for long, see `mark_unended`."""
         ids = self._values.ids
         for condition, parameters in in_batches([ids[position] for position in last_ns]):
-            for _, session_id, _, latest_ns in self._database.tuples(EXTENTS.format(condition=condition), parameters):
+            for _, session_id, _, latest_ns in self._database.tuples(extents(self._database, condition), parameters):
                 position = self._positions[session_id]
                 last_ns[position] = max(last_ns[position], latest_ns or 0)
         for position, latest_ns in last_ns.items():

@@ -146,12 +146,17 @@ def _latencies(dialect: Dialect, row: Values) -> dict[str, float | None]:
     percentiles: dict[str, float | None] = {}
     for name, field in (("durations", "duration"), ("first_tokens", "first_token")):
         if dialect.percentiles is not None:
-            middle, high = msgspec.json.decode(cast("str", row[name] or "[null,null]"), type=list[float | None])
+            middle, high = _numbers(row[name]) or (None, None)
         else:
-            durations = sorted(msgspec.json.decode(cast("str", row[name] or "[]"), type=list[int]))
+            durations = sorted(_numbers(row[name]))
             middle, high = _percentile(durations, 0.5), _percentile(durations, 0.95)
         percentiles |= {f"{field}_p50_ns": middle, f"{field}_p95_ns": high}
     return percentiles
+
+
+def _numbers(cell: object) -> list[Any]:
+    """Return the numbers of an array, which is JSON where the driver has no arrays."""
+    return cast("list[Any]", msgspec.json.decode(cell) if isinstance(cell, str) else cell or [])
 
 
 def _percentile(values_ns: Sequence[int], share: float) -> float | None:

@@ -88,6 +88,7 @@ SQLITE: Final = Dialect(
     offers="""SELECT c.offer, c.call_id FROM json_each(:keys) k JOIN calls c
     ON c.rowid IN (SELECT x.rowid FROM calls x WHERE x.offer = k.value LIMIT :most)""",
     starts="calls",
+    session_rewards="rewards",
     recursive_union="UNION",
     temporary="CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)",
 )

@@ -8,7 +8,7 @@ versions of a session or timestep merge, rewards join their targets, and values 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from callspan.record.merging import BY_DEFAULT
@@ -127,63 +127,89 @@ def merged_view(table: Table) -> str:
 
 _ORIGIN: Final = "tuple(c.provider, c.response_model, ifNull(c.response_created_s, 0))"
 """Distinguishes answers that have the same id."""
-_IDS: Final = ", ".join(f"({number}, c.{name})" for number, name in enumerate(CALL_IDS))
+_NAMED_BY: Final = """
+    SELECT c.{name} AS ident, {kind} AS kind, argMin((c.call_id, c.session_id, c.timestep_id),
+      (c.cached IS NOT NULL, c.start_ns, c.call_id)) AS call
+    FROM call_versions c FINAL WHERE c.{name} IN (
+      SELECT call_id FROM reward_versions WHERE call_id IS NOT NULL{{lacking}})
+    GROUP BY ident HAVING uniqExact({origin}) = 1"""
+_ALL_NAMED: Final = " UNION ALL ".join(
+    _NAMED_BY.format(name=name, kind=kind, origin=_ORIGIN) for kind, name in enumerate(CALL_IDS)
+)
 _NAMED_CALLS: Final = f"""
-SELECT ident, argMin(named_id, kind) AS named_id FROM (
-  SELECT k.2 AS ident, k.1 AS kind,
-      if(uniqExact({_ORIGIN}) = 1, argMin(c.call_id, (c.cached IS NOT NULL, c.start_ns, c.call_id)), NULL) AS named_id
-    FROM (SELECT * FROM call_versions FINAL) c ARRAY JOIN [{_IDS}] AS k
-   WHERE k.2 IN (SELECT call_id FROM reward_versions WHERE call_id IS NOT NULL) GROUP BY 1, 2)
- GROUP BY ident"""
-"""Of several calls with an id the first one that was bought; none if they are several answers."""
+SELECT ident, named.1 AS named_id, named.2 AS session_id, named.3 AS timestep_id
+  FROM (SELECT ident, argMin(call, kind) AS named FROM ({_ALL_NAMED}) GROUP BY ident)"""
+"""Of several calls with an id the first one that was bought; none if they are several answers. Each kind of id has an
+index of its own."""
 _JOINED: Final = {
     "call_id": "coalesce(n.named_id, r.call_id)",
-    "session_id": "coalesce(r.session_id, e.session_id, c.session_id, t.session_id)",
-    "timestep_id": """if(r.session_id IS NULL, coalesce(e.timestep_id, c.timestep_id, r.timestep_id),
+    "session_id": "coalesce(r.session_id, e.session_id, n.session_id, t.session_id)",
+    "timestep_id": """if(r.session_id IS NULL, coalesce(e.timestep_id, n.timestep_id, r.timestep_id),
     coalesce(r.timestep_id, if(e.session_id = r.session_id, e.timestep_id, NULL),
-      if(c.session_id = r.session_id, c.timestep_id, NULL)))""",
+      if(n.session_id = r.session_id, n.timestep_id, NULL)))""",
 }
 """As `callspan.stores.query.rewards` joins stored rewards with their targets."""
+_LACKING: Final = " AND session_id IS NULL"
 
 
-def _rewards() -> str:
+def _columns(joined: Mapping[str, str]) -> str:
+    """Return the columns of rewards `r`, with those that are joined."""
     names = [*(fact.name for fact in REWARDS.columns), "extra"]
-    columns = ", ".join(f"{_JOINED.get(name, f'r.{name}')} AS {name}" for name in names)
-    return f"""CREATE VIEW IF NOT EXISTS rewards AS
-SELECT {columns}
-  FROM (SELECT * FROM reward_versions FINAL) r
-  LEFT JOIN ({_NAMED_CALLS}) n ON n.ident = r.call_id
+    return ", ".join(f"{joined.get(name, f'r.{name}')} AS {name}" for name in names)
+
+
+def _joined(lacking: str = "") -> str:
+    """Return the query for rewards with all that they take from their targets; `lacking`: those without a session."""
+    return f"""SELECT {_columns(_JOINED)}
+  FROM (SELECT * FROM reward_versions FINAL WHERE 1 = 1{lacking}) r
+  LEFT JOIN ({_NAMED_CALLS.format(lacking=lacking)}) n ON n.ident = r.call_id
   LEFT JOIN (SELECT event_id, session_id, timestep_id FROM event_versions FINAL
-    WHERE event_id IN (SELECT event_id FROM reward_versions)) e ON e.event_id = r.event_id
-  LEFT JOIN (SELECT call_id, session_id, timestep_id FROM call_versions FINAL) c
-    ON c.call_id = coalesce(n.named_id, r.call_id)
+    WHERE event_id IN (SELECT event_id FROM reward_versions WHERE 1 = 1{lacking})) e ON e.event_id = r.event_id
   LEFT JOIN (SELECT timestep_id, any(session_id) AS session_id FROM timestep_versions
-    WHERE timestep_id IN (SELECT timestep_id FROM reward_versions) GROUP BY timestep_id) t
+    WHERE timestep_id IN (SELECT timestep_id FROM reward_versions WHERE 1 = 1{lacking}) GROUP BY timestep_id) t
     ON t.timestep_id = r.timestep_id
 SETTINGS join_use_nulls = 1"""
 
 
+_REWARDS: Final = f"CREATE VIEW IF NOT EXISTS rewards AS {_joined()}"
+_SESSION_REWARDS: Final = f"""CREATE VIEW IF NOT EXISTS session_rewards AS
+SELECT {_columns({})} FROM reward_versions r FINAL WHERE r.session_id IS NOT NULL
+UNION ALL SELECT * FROM ({_joined(_LACKING)})"""
+"""Rewards with their sessions. What states its session is not joined, so that those of a few sessions are found without
+reading all calls; it may lack its timestep and the id of its call."""
+_OF_EVENTS: Final = f"scope = 'event' AND objective = {REWARD!r}"
+_REWARDED_EVENTS: Final = f"""event_id NOT IN (SELECT event_id FROM event_versions
+      WHERE reward IS NOT NULL AND event_id IN (SELECT event_id FROM reward_versions WHERE {_OF_EVENTS}))
+    AND (event_id, ifNull(time_ns, 0), reward_id) IN (
+      SELECT event_id, (min((ifNull(time_ns, 0), reward_id)) AS earliest).1, earliest.2 FROM reward_versions
+       WHERE {_OF_EVENTS} AND value IS NOT NULL GROUP BY event_id)"""
+"""Whether the reward of an event counts: the event's own counts first, then the earliest."""
 _VALUES: Final = f"""CREATE VIEW IF NOT EXISTS reward_values AS
 SELECT session_id, timestep_id, event_id, CAST(NULL, 'Nullable(String)') AS call_id, 'event' AS scope,
        {REWARD!r} AS objective, reward AS value, time_ns, sequence, CAST(NULL, 'Nullable(String)') AS reward_id
   FROM events WHERE reward IS NOT NULL
 UNION ALL SELECT session_id, timestep_id, event_id, call_id, scope, objective, value, time_ns, NULL, reward_id
-  FROM rewards WHERE value IS NOT NULL AND (scope <> 'event' OR objective <> {REWARD!r} OR event_id IS NULL OR (
-    event_id NOT IN (SELECT event_id FROM event_versions WHERE reward IS NOT NULL)
-    AND (event_id, ifNull(time_ns, 0), reward_id) IN (
-      SELECT event_id, (min((ifNull(time_ns, 0), reward_id)) AS earliest).1, earliest.2 FROM reward_versions
-       WHERE scope = 'event' AND objective = {REWARD!r} AND value IS NOT NULL GROUP BY event_id)))"""
-_TO_SESSION: Final = f"scope = 'session' AND objective = {REWARD!r} AND value IS NOT NULL AND session_id IS NOT NULL"
-_REWARD: Final = ARITHMETIC.exact.format(value="value")
-_TOTAL: Final = ARITHMETIC.total(f"sum({_REWARD})", ARITHMETIC.size.format(value="value"), "min(value)", "count(*)")
+  FROM rewards WHERE value IS NOT NULL
+    AND (scope <> 'event' OR objective <> {REWARD!r} OR event_id IS NULL OR ({_REWARDED_EVENTS}))"""
+_EARNED: Final = "if(scope = 'event', value, NULL)"
+_REWARD: Final = ARITHMETIC.exact.format(value=_EARNED)
+_TOTAL: Final = ARITHMETIC.total(
+    f"sum({_REWARD})", ARITHMETIC.size.format(value=_EARNED), f"min({_EARNED})", f"count({_EARNED})"
+)
 _SESSION_SCORES: Final = f"""CREATE VIEW IF NOT EXISTS session_scores AS
-SELECT session_id, {REWARD!r} AS objective, argMax(value, (ifNull(time_ns, 0), reward_id)) AS score, 1 AS n
-  FROM rewards WHERE {_TO_SESSION} GROUP BY session_id
-UNION ALL SELECT session_id, {REWARD!r}, {_TOTAL}, count(*) FROM reward_values
- WHERE scope = 'event' AND objective = {REWARD!r} AND session_id IS NOT NULL
-   AND session_id NOT IN (SELECT session_id FROM rewards WHERE {_TO_SESSION}) GROUP BY session_id
-UNION ALL SELECT session_id, objective, {ARITHMETIC.mean("value")}, count(*) FROM rewards
- WHERE objective <> {REWARD!r} AND value IS NOT NULL AND session_id IS NOT NULL GROUP BY session_id, objective"""
+SELECT session_id, objective,
+  multiIf(objective <> {REWARD!r}, {ARITHMETIC.mean("value")},
+    countIf(scope = 'session') > 0, argMaxIf(value, (ifNull(time_ns, 0), reward_id), scope = 'session'),
+    {_TOTAL}) AS score,
+  multiIf(objective <> {REWARD!r}, count(*), countIf(scope = 'session') > 0, 1, count(*)) AS n
+FROM (
+  SELECT session_id, {REWARD!r} AS objective, 'event' AS scope, reward AS value, time_ns, '' AS reward_id
+    FROM events WHERE reward IS NOT NULL AND session_id IS NOT NULL
+  UNION ALL SELECT session_id, objective, scope, value, time_ns, reward_id
+    FROM session_rewards WHERE value IS NOT NULL AND session_id IS NOT NULL
+      AND (objective <> {REWARD!r} OR scope = 'session'
+        OR (scope = 'event' AND (event_id IS NULL OR ({_REWARDED_EVENTS}))))) summed
+GROUP BY session_id, objective"""
 _CALL_SCORES: Final = f"""CREATE VIEW IF NOT EXISTS call_scores AS
 SELECT call_id, objective, {ARITHMETIC.mean("value")} AS score, count(*) AS n
   FROM rewards WHERE scope = 'call' AND value IS NOT NULL AND call_id IS NOT NULL GROUP BY call_id, objective"""
@@ -193,4 +219,4 @@ def views() -> Iterator[str]:
     """Yield the statements that create the functions, and the views in an order in which each has what it reads."""
     yield from FUNCTIONS
     yield from map(merged_view, (SESSIONS, TIMESTEPS))
-    yield from (_rewards(), _VALUES, _SESSION_SCORES, _CALL_SCORES)
+    yield from (_REWARDS, _SESSION_REWARDS, _VALUES, _SESSION_SCORES, _CALL_SCORES)

@@ -51,8 +51,8 @@ class Dialect(NamedTuple):
     array: str
     """The `{values}` of a group as JSON array text."""
     percentiles: str | None
-    """The 50th and 95th percentiles of the `{values}` of a group as JSON array, by linear interpolation; None: they
-    are computed from `array`."""
+    """The aggregate for the 50th and 95th percentiles of the `{values}` of a group as array, by linear interpolation;
+    None: they are computed from `array`."""
     items: str
     """The strings in the JSON array `:items`."""
     contains: str
@@ -88,6 +88,8 @@ class Dialect(NamedTuple):
     """The query for the calls with the offers in the JSON array `:keys`, at most `:most` of each."""
     starts: str
     """The table with the starts of calls; one with several versions of a call may have it several times."""
+    session_rewards: str
+    """The rewards with their sessions, to read those of some sessions; they may lack their calls and timesteps."""
     recursive_union: str
     """What joins the parts of a recursive query: a `UNION` also ends cycles."""
     temporary: str
