@@ -28,6 +28,7 @@ def test_a_page_is_a_part_of_the_list_of_all(url: str) -> None:
         for labels in LABELS:
             newest = ids(reader, newest_first=False, **labels)[::-1]
             assert ids(reader, **labels) == newest, labels
+            assert ids(reader, limit=0, **labels) == []
             for _ in range(4):
                 offset, limit = rng.randrange(12), rng.randint(1, 12)
                 page = ids(reader, limit=limit, offset=offset, **labels)

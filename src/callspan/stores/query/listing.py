@@ -118,7 +118,7 @@ class Listing:
 
     def _newest(self, selection: CallFilter, values: Values, page: str, number: int) -> list[tuple[Any, ...]]:
         """Return a page that ends within this number of sessions, if these began of late; else less or nothing."""
-        if number > _FEW_SESSIONS:
+        if not 0 < number <= _FEW_SESSIONS:
             return []
         values = {**values, "until_ns": selection.until_ns}
         start_ns = self._first(_start_of_sessions(selection, number, self._database.dialect), values) or 1
