@@ -40,7 +40,7 @@ oldest: $(STAMP)-dev  ## The capture tests on the oldest supported SDKs and Open
 postgres: $(STAMP)-dev  ## The tests that need a Postgres server: initdb on the PATH
 	$(PYTEST) -n 2 -m "postgres and not nightly"
 
-nightly: $(STAMP)-all  ## Everything there is, in 75 minutes on two cores
+nightly: $(STAMP)-all  ## Everything there is, in some hours on two cores
 	$(BIN)/python -m tools.nightly
 
 docs: $(STAMP)-dev  ## The documents as a site, in .cache/site

@@ -21,7 +21,7 @@ from tools import environments
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "nightly"
-LIMIT_S = 3600
+LIMIT_S = 7200
 PYTEST = ("-m", "pytest", "-n")
 QUICK = "not nightly and not postgres and not clickhouse"
 SAMPLING = ("support.scale", "hypothesis", "tests.wire")
