@@ -15,6 +15,7 @@ import anthropic
 import httpx
 import openai
 import pytest
+from tests.support import sdks
 from tests.support.calls import ask, client_of, everywhere, the_call
 from tests.support.mode import Mode
 
@@ -318,11 +319,12 @@ async def test_key_that_a_stream_states_is_nowhere(place: str, mode: Mode, seen:
 
 def test_key_that_a_fetched_answer_states_is_nowhere(provider: ScriptedProvider, seen: Capture) -> None:
     """By the poll of a background response, from its first version on."""
+    sdks.needs("openai", "1.66", "the Responses API")
     client = openai.OpenAI(api_key=KEY, base_url=provider.openai_url, max_retries=0)
     job = {"id": "resp_1", "object": "response", "model": KEY, "output": [], "background": True}
     provider.reply(raw={**job, "status": "queued"}, on="/responses")
     provider.reply(raw={**job, "status": "completed"}, on="/responses/resp_1")
-    client.responses.create(model="gpt-5", input="Hi", background=True)
+    client.responses.create(model="gpt-5", input="Hi", extra_body={"background": True})
     client.responses.retrieve("resp_1")
     client.close()
     assert not shown(seen, KEY)
