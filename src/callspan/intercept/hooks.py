@@ -238,11 +238,14 @@ def _around(original: Function, steps: HookSteps, on_return: Returned, name: str
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
             try:
-                if _is_own_failure(steps, state, result, error):
-                    return result
-            except BaseException:  # an interrupt
+                is_own = _is_own_failure(steps, state, result, error)
+            except BaseException as failure:
                 _run_on_failure(steps, state, error)
-                raise
+                if not step.swallow(failure):  # an interrupt
+                    raise
+                is_own = result is not _ABSENT and step.swallow(error)
+            if is_own:
+                return result
             raise
 
     return hooked
@@ -270,11 +273,14 @@ def _around_async(original: Function, steps: HookSteps, on_return: Returned, nam
             return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
             try:
-                if _is_own_failure(steps, state, result, error):
-                    return result
-            except BaseException:  # an interrupt
+                is_own = _is_own_failure(steps, state, result, error)
+            except BaseException as failure:
                 _run_on_failure(steps, state, error)
-                raise
+                if not step.swallow(failure):  # an interrupt
+                    raise
+                is_own = result is not _ABSENT and step.swallow(error)
+            if is_own:
+                return result
             raise
 
     return hooked
