@@ -8,6 +8,7 @@ process runs the ends, never another call. The thread also writes the first vers
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -76,19 +77,19 @@ class DeferredEnds:
 
     def _write_long_calls(self) -> None:
         self._unwatched.set()
-        waiting = [_try_to_write(call) for call in self._open()]
+        waiting = [_try_to_write(call) for call in self.open_calls()]
         if any(waiting):
             self._watch()
 
     @property
     def under_way(self) -> bool:
         """True while a call of this process has not ended."""
-        return bool(self._open())
+        return bool(self.open_calls())
 
     def end_open(self, timeout_s: float) -> None:
         """Presume that every call that has not ended is left; wait for those being ended on other threads."""
         deadline = monotonic_s() + timeout_s
-        for call in self._open():
+        for call in self.open_calls():
             self.put(partial(_presume_left, call, call.offset_ns()))
         self.drain(max(0.0, deadline - monotonic_s()))
 
@@ -99,16 +100,10 @@ class DeferredEnds:
         """Wait for every queued end; False on timeout."""
         return self.worker.drain(timeout_s)
 
-    def newest(self, most: int) -> list[Call]:
-        """Return at most so many of the calls that began last, and have not ended."""
-        if not self._calls:
-            return []
-        return [
-            call for entry in list(self._calls.values())[-most:] if (call := entry()) is not None and not call.ended
-        ]
-
-    def _open(self) -> list[Call]:
-        calls = [call for entry in list(self._calls.values()) if (call := entry()) is not None and not call.ended]
+    def open_calls(self, most: int = sys.maxsize) -> list[Call]:
+        """Return the calls of this process that have not ended, of at most so many that began last."""
+        entries = list(self._calls.values())[-most:]
+        calls = [call for entry in entries if (call := entry()) is not None and not call.ended]
         # Calls of a fork's parent continue there.
         return [call for call in calls if call.record.pid == os.getpid()]
 

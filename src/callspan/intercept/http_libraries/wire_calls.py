@@ -425,7 +425,7 @@ def _is_attempt_of_sdk(content: bytes) -> bool:
     The context of the call is not there, but the object is: an SDK makes one for each call, so that nobody else sends
     it. Among many calls, only the newest are looked at.
     """
-    for call in HOOK_CONTEXT.deferred_ends.newest(_MAX_SENDERS):
+    for call in HOOK_CONTEXT.deferred_ends.open_calls(_MAX_SENDERS):
         request: Any = call.attempts.request
         if value_of(partial(getattr, request, "content", None)) is content and not call.attempts.is_over:
             return user_agent_of(request.headers.raw, all_sdks=True) is None
