@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import unquote, unquote_plus
 
 import msgspec
@@ -195,12 +195,10 @@ class _SentKey(NamedTuple):
 
 def _keys_of_answered(request: Any) -> tuple[_SentKey, ...]:
     """Return the keys of a request, as `sent_keys` does, in a tenth of its time: most headers have plain names."""
-    url = getattr(request, "url", None) or getattr(request, "path", None)  # the handshake of a websocket has a path
+    url = _url_of(request)
     query = getattr(url, "query", url)  # bytes of httpx; else the whole URL, as a text or as aiohttp has it
     keys = _keys_of_query(query if type(query) is bytes else str(url)) if query else ()
-    headers = request.headers
-    pairs = getattr(headers, "raw", None)
-    for name, value in getattr(headers, "raw_items", headers.items)() if pairs is None else pairs:
+    for name, value in _headers_of(request):
         if name not in _PLAIN_NAMES:
             keys += _keys_of_pair(name, value)
     return keys
@@ -236,14 +234,23 @@ def _list_of_keys(request: Any) -> list[str]:
 
 
 def _keys(request: Any) -> Iterator[str]:
+    for name, value in _headers_of(request):
+        if not _is_plain(name):
+            yield from _keys_of_header(_text(name).lower(), _text(value))
+    yield from _keys_of_url(str(_url_of(request) or ""))
+
+
+def _headers_of(request: Any) -> Iterable[tuple[Any, Any]]:
+    """Return names and values of headers as their HTTP library has them, in bytes or as text."""
     headers = request.headers
     # httpx decodes all headers for a look at one; a websocket's may be there twice.
     pairs = getattr(headers, "raw", None)
-    for name, value in getattr(headers, "raw_items", headers.items)() if pairs is None else pairs:
-        if not _is_plain(name):
-            yield from _keys_of_header(_text(name).lower(), _text(value))
-    # The handshake of a websocket has a path.
-    yield from _keys_of_url(str(getattr(request, "url", None) or getattr(request, "path", "")))
+    return cast("Iterable[tuple[Any, Any]]", getattr(headers, "raw_items", headers.items)() if pairs is None else pairs)
+
+
+def _url_of(request: Any) -> Any:
+    """Return the URL of a request; the path of a websocket's handshake, which has no more."""
+    return getattr(request, "url", None) or getattr(request, "path", None)
 
 
 @lru_cache(maxsize=1024)
