@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import partial
-from typing import Final
+from functools import lru_cache, partial
+from typing import Any, Final
 
 import msgspec
 
@@ -118,3 +118,13 @@ def _text(content: bytes) -> str | bytes:
         return content.decode()
     except UnicodeDecodeError:
         return content
+
+
+@lru_cache
+def decoder_of_fields(names: tuple[str, ...], element: Any) -> msgspec.json.Decoder[Any]:
+    """Return a decoder of these fields of a body, each UNSET if it is absent. It reads the body once.
+
+    `element`: the type of the elements of lists. Objects are not read further; other fields are skipped.
+    """
+    kinds: Any = list[element] | dict[str, msgspec.Raw] | str | float | bool | None | msgspec.UnsetType
+    return msgspec.json.Decoder(msgspec.defstruct("Fields", [(name, kinds, msgspec.UNSET) for name in names]))

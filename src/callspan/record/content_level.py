@@ -11,15 +11,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
 
 from callspan.record.apis import APIS, OTHER, Api, of_every_api
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response, Stream
-from callspan.record.codec import encode_json
+from callspan.record.codec import decoder_of_fields, encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
 from callspan.record.usage import Usage
 from callspan.record.vocabulary import HOSTED_TOOLS
@@ -221,7 +220,7 @@ def _roles(body: msgspec.Raw, api: str) -> list[str] | None:
 
 def _said(body: msgspec.Raw, names: tuple[str, ...]) -> list[object]:
     """Return the values of those of these fields that a body has."""
-    fields = _decoder_of(names).decode(body)
+    fields = decoder_of_fields(names, _TypedMessage).decode(body)
     return [value for name in names if (value := getattr(fields, name)) is not msgspec.UNSET]
 
 
@@ -236,13 +235,6 @@ def _roles_of(messages: list[_TypedMessage], row: Api) -> Iterator[str]:
 class _TypedMessage(msgspec.Struct):
     role: str | None = None
     type: str | None = None
-
-
-@lru_cache
-def _decoder_of(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    """Return a decoder of these fields of a body. It reads the body once, whatever else is in it."""
-    kinds: Any = list[_TypedMessage] | dict[str, msgspec.Raw] | str | float | bool | None | msgspec.UnsetType
-    return msgspec.json.Decoder(msgspec.defstruct("Fields", [(name, kinds, msgspec.UNSET) for name in names]))
 
 
 _USER, _ASSISTANT = "user", "assistant"

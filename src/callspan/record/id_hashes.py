@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Final, TypeAlias
@@ -21,6 +20,7 @@ from msgspec.structs import replace
 
 from callspan.record.apis import APIS
 from callspan.record.call import CallRecord, IdHashes
+from callspan.record.codec import decoder_of_fields
 from callspan.record.events import Record
 from callspan.record.foreign_json import read_json
 from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning, ToolCall, ToolResult
@@ -82,7 +82,7 @@ def _last_returned(call: CallRecord, endpoint: Any) -> _Ids:
 
 def _last_messages(body: bytes, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """Yield the last messages in these fields that may have ids, the last first, with the name of the field."""
-    fields = _fields(names).decode(body) if body else None
+    fields = decoder_of_fields(names, msgspec.Raw).decode(body) if body else None
     for name in reversed(names):
         elements = getattr(fields, name, None)
         for element in reversed(elements[-_MAX_SEARCHED:]) if isinstance(elements, list) else ():
@@ -97,13 +97,6 @@ def _answer(call: CallRecord, endpoint: Any) -> _Ids:
     if not _may_have_ids(body):
         return _NO_IDS
     return _ids_in(endpoint.conversation(None, msgspec.json.decode(body)).output, ToolCall)
-
-
-@lru_cache
-def _fields(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    """Return a decoder of these fields of a body, of which lists are not read further."""
-    kinds: Any = list[msgspec.Raw] | dict[str, msgspec.Raw] | str | float | bool | None
-    return msgspec.json.Decoder(msgspec.defstruct("Fields", [(name, kinds, None) for name in names]))
 
 
 def _may_have_ids(json: bytes) -> bool:
