@@ -122,6 +122,10 @@ def exchanges(_: ScriptedProvider) -> None:
             call.request(request | {"service_tier": "flex"})
             told = {"system_fingerprint": "f", "service_tier": "flex"}
             call.response(response | told if isinstance(response, dict) else response)
+    with callspan.record_call(provider="unknown", api="embeddings") as call:
+        call.request({"model": "e", "input": "Hi", "max_tokens": 9})
+        usage = {"prompt_tokens": 3, "total_tokens": 3, "prompt_tokens_details": {"text_tokens": 3}}
+        call.response({"object": "list", "data": [], "model": "e", "usage": usage})
 
 
 def calls(provider: ScriptedProvider) -> None:

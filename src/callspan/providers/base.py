@@ -27,7 +27,7 @@ Operation: TypeAlias = Literal[
 MEDIA_APIS: Final = frozenset(row.name for row in APIS.values() if row.is_media)
 """The APIs of images and sound. Their operation is `generate_content`."""
 _MAX_PARAM_BYTES: Final = 4096
-_NUMBERS: Final = (int, float)
+_NUMBERS: Final = frozenset({int, float, bool})
 
 
 class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +118,7 @@ def parameters(body: Mapping[object, object], content: Container[object]) -> dic
     params: dict[str, object] = {}
     for key, value in body.items():
         if key not in content and value is not None and isinstance(key, str):
-            if isinstance(value, _NUMBERS):
+            if type(value) in _NUMBERS:
                 params[key] = value
             elif _is_small(value):
                 params[key] = detached(value)

@@ -22,7 +22,8 @@ _NS: Final = 1_000_000_000
 _END_S: Final = 2**63 // _NS
 _MAX_INTEGER_LENGTH: Final = 20
 _MAX_FLOAT_BITS: Final = 1023
-_SCALARS: Final = (str, int, float, type(None))
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+"""An SDK also takes members of an `Enum` that are strings or numbers; a copy has their values."""
 _LISTS: Final = (list, tuple)
 _JSON_KEYS: Final = {True: "true", False: "false", None: "null"}
 _MAX_DEPTH: Final = 64
@@ -41,18 +42,18 @@ def dig(value: object, *path: str) -> object:
 def text(value: object, *path: str) -> str | None:
     """Return the string at `path`, even if empty, or None; U+FFFD replaces lone surrogates."""
     member = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
-    if not isinstance(member, str):
-        return None
     # Most texts are ASCII and need no Python function call.
-    return member if member.isascii() else encodable(member)
+    if type(member) is str and member.isascii():
+        return member
+    return encodable(member) if isinstance(member, str) else None
 
 
 def word(value: object, key: str) -> str | None:
     """Return the non-empty string under `key`, or None; U+FFFD replaces lone surrogates."""
     member = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(member, str) or not member:
-        return None
-    return member if member.isascii() else encodable(member)
+    if type(member) is str and member.isascii():
+        return member or None
+    return (encodable(member) or None) if isinstance(member, str) else None
 
 
 def unix_ns(seconds: object) -> int | None:
@@ -132,18 +133,19 @@ def objects(value: object, *path: str) -> Iterator[dict[str, object]]:
 
 
 def detached(value: _T) -> _T:
-    """Return a deep copy of a JSON value in its wire form: tuples become lists, keys strings; strings are unchanged.
+    """Return a deep copy of a JSON value in its wire form: tuples become lists, keys strings.
 
-    Values that are not JSON are converted, see `plain`. Below 64 levels a note replaces the rest.
+    Plain strings are unchanged; subclasses of plain types, such as members of an `Enum`, become plain. Values that are
+    not JSON are converted, see `plain`. Below 64 levels a note replaces the rest.
     """
-    return value if isinstance(value, _SCALARS) else _copied(value, 0)  # type: ignore[return-value] # the same JSON
+    return value if type(value) in _SCALARS else _copied(value, 0)  # type: ignore[return-value] # the same JSON
 
 
 def detached_object(value: dict[str, object], depth: int = 0) -> dict[str, object]:
     """Return a deep copy of a JSON object, see `detached`."""
     # Most items are scalars under string keys, which need no function call.
     return {
-        key if isinstance(key, str) else _key(key): item if isinstance(item, _SCALARS) else _copied(item, depth + 1)
+        key if type(key) is str else _key(key): item if type(item) in _SCALARS else _copied(item, depth + 1)
         for key, item in value.items()
     }
 
@@ -154,10 +156,12 @@ def _copied(value: object, depth: int) -> object:
     if isinstance(value, dict):
         return detached_object(value, depth)
     if isinstance(value, _LISTS):
-        return [item if isinstance(item, _SCALARS) else _copied(item, depth + 1) for item in value]
+        return [item if type(item) in _SCALARS else _copied(item, depth + 1) for item in value]
     return plain(value, depth)
 
 
 def _key(key: object) -> str:
     """Return a key as the standard library's JSON encoder writes it."""
+    if isinstance(key, str):
+        return str.__str__(key)
     return _JSON_KEYS[key] if key is None or isinstance(key, bool) else str(key)

@@ -73,7 +73,11 @@ def json_text(value: object) -> str | None:
 
 
 def encodable(text: str) -> str:
-    """Return the text with U+FFFD in place of lone surrogates, which UTF-8 cannot encode."""
+    """Return the text with U+FFFD in place of lone surrogates, which UTF-8 cannot encode; of a subclass as plain `str`.
+
+    A member of an `Enum` that is a string is printed, hashed and sorted by its name, and sent by its value.
+    """
+    text = str.__str__(text)
     if text.isascii():
         return text
     try:

@@ -68,7 +68,7 @@ class ByteBudget(msgspec.Struct, eq=False):
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
     """Set `name` to `text`, truncated to the budget; not set if not even the note of its size fits."""
-    room = budget.room
+    room, text = budget.room, str.__str__(text)  # a request may have members of an Enum as texts
     if room < _MIN_CUT_BYTES and len(text) > room:
         budget.cut += len(text)
         return

@@ -74,7 +74,7 @@ def _model(options: Any) -> str | None:
             continue
         model = source.get("model")
         if isinstance(model, str):
-            return model if model.isascii() else encodable(model)
+            return encodable(model)
     return None
 
 
