@@ -231,9 +231,21 @@ def test_single_call_has_no_joint_until_a_request_continues_it(size: int, store:
     assert {ident for (ident,) in cells(store, "SELECT call_id FROM joints")} == {"a0", "a1"}
 
 
-def test_later_twin_undoes_nothing(store: Delivery) -> None:
-    store.write(*chat("a", "Hi", "What is new?"))
-    store.write(*chat("b", "Hi", at_s=60))
+@pytest.mark.parametrize("at_s", [0.5, 60])
+def test_twin_makes_a_join_uncertain_whenever_it_began(at_s: float, sqlite_url: str, deliver: Deliver) -> None:
+    """The call that a request continues need not be in the store: age alone chooses none."""
+    for number, order in enumerate(permutations([*chat("a", "Hi", "What is new?"), *chat("b", "Hi", at_s=at_s)])):
+        store = deliver(f"{sqlite_url}{number}")
+        for record in order:
+            store.write(record)
+        assert groups(store.url) == set(), [record.call_id for record in order]
+
+
+def test_later_twin_of_another_user_leaves_a_join(store: Delivery) -> None:
+    first, then = chat("a", "Hi", "What is new?")
+    (twin,) = chat("b", "Hi", at_s=60)
+    store.write(*(replace(record, metadata={"user_id": "u1"}) for record in (first, then)))
+    store.write(replace(twin, metadata={"user_id": "u2"}))
     assert groups(store.url) == {frozenset({"a0", "a1"})}
 
 

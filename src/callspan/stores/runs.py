@@ -6,7 +6,7 @@ than one call may be continued, none is, and a join is undone when a later deliv
 
 Most calls outside of sessions are single ones. Of these only an offer is stored, in the column `offer` of `calls`. Once
 a request has this offer, the histories of the call are read from its bodies and stored as joints, and its offer becomes
-negative: -1 - offer. A key in `joints` of -1 - offer has the start of the call that seeks it as proof.
+negative: -1 - offer. A key in `joints` of -1 - offer is of a call that seeks it.
 
 A call and the one that it continues make a run. Its id is made of the call that was delivered first. The columns
 `session_id`, `inferred`, `previous_call_id` and `joined_by` of its calls are all that is stored of it; of two runs that
@@ -163,7 +163,7 @@ class Runs:
                 self._leave(call_id)
         has_joints = any(self._joints.values())
         for call_id, own in [*self._own.items()]:
-            is_sought = (has_joints or bool(self._added)) and self._is_sought(call_id, own)
+            is_sought = (has_joints or bool(self._added)) and self._is_sought(own)
             if is_sought or own.offered or own.histories or own.sought:
                 self._enter(calls[call_id])
                 continue
@@ -355,15 +355,12 @@ class Runs:
 
     # --- joins
 
-    def _is_sought(self, call_id: str, own: Joints) -> bool:
+    def _is_sought(self, own: Joints) -> bool:
         """Return whether a call of which only offers are known may be continued, or names what is stored."""
-        for offer in own.offers:
-            key = -1 - offer
-            if (self._joints[key] or key in self._added) and (waiting := self._with(key)):
-                begins_ns = self._calls[call_id].timing.start_ns - _CLOCKS_NS
-                if any(start_ns >= begins_ns for _, start_ns in waiting):
-                    return True
-        return bool(own.mentioned) and any(self._with(joint.key) for joint in own.mentioned or ())
+        keys = (-1 - offer for offer in own.offers)
+        return any(self._joints[key] or key in self._added for key in keys) or any(
+            self._with(joint.key) for joint in own.mentioned or ()
+        )
 
     def _enter(self, call: CallRecord) -> None:
         """Join a call of the batch to the calls before and behind it."""
@@ -426,7 +423,7 @@ class Runs:
             self._added[-1 - joint.key].append((member.call_id, joint.proof))
         for joint in self._beginnings(member, own):
             for offer in joint.offers:
-                self._added[-1 - offer].append((member.call_id, member.start_ns))
+                self._added[-1 - offer].append((member.call_id, 0))
 
     def _beginnings(self, member: _Member, own: Joints) -> Sequence[Joint]:
         """Return the nearest history that a call seeks, and the one by which it is joined."""
@@ -462,7 +459,9 @@ class Runs:
             if is_one and self._allowed(member, calls[0]):
                 if rule == "history" and self._is_of_another(member, own, calls[0]):
                     return None
-                if rule == "history" and self._is_cut(member, own, calls[0]):
+                if rule == "history" and (
+                    self._is_cut(member, own, calls[0]) or self._has_later_twin(member, own, calls[0])
+                ):
                     continue
                 if rule == "tool":
                     calls = self._latest(member, own, calls[0])
@@ -492,6 +491,24 @@ class Runs:
                 if call is None or call.group in (earlier.group, member.group):
                     continue
                 if _may_follow(member, call, "history") and is_cut(self._call(member.call_id), self._call(call_id)):
+                    return True
+        return False
+
+    def _has_later_twin(self, member: _Member, own: Joints, earlier: _Member) -> bool:
+        """Return whether a call that began too late to be continued offers the same history as an earlier one.
+
+        Age confirms and never chooses: what is said twice may have been said three times, and the call that a request
+        continues need not be in this store.
+        """
+        for joint in own.sought["history"]:
+            offering = self._with(joint.key)
+            if all(call_id != earlier.call_id for call_id, _ in offering):
+                continue
+            for call_id, proof in offering:
+                call = self._member(call_id)
+                if call is None or call.group in (earlier.group, member.group) or call is member:
+                    continue
+                if agrees(joint, Joint(joint.key, proof)) and _may_be_of_one(member, call):
                     return True
         return False
 
@@ -568,7 +585,7 @@ class Runs:
                 call = self._member(call_id)
                 if call is None or call is member or call.previous == member.call_id:
                     continue
-                if is_id or (joint.proof == proof and _may_follow(call, member, "history")):
+                if is_id or (joint.proof == proof and _may_matter(member, call)):
                     doubtful[call_id] = None
             for call_id in others if is_id else ():
                 doubtful.update(dict.fromkeys(self._following(call_id)))
@@ -578,11 +595,9 @@ class Runs:
     def _seeking(self, member: _Member, offers: Sequence[int]) -> Iterator[str]:
         """Yield the calls whose requests have one of these offers of a call."""
         for offer in offers:
-            for call_id, start_ns in self._with(-1 - offer):
-                call = self._member(call_id) if start_ns >= member.start_ns - _CLOCKS_NS else None
-                if call is None or call.previous == member.call_id:
-                    continue
-                if _may_follow(call, member, "history"):
+            for call_id, _ in self._with(-1 - offer):
+                call = self._member(call_id)
+                if call is not None and call.previous != member.call_id and _may_matter(member, call):
                     yield call_id
 
     def _following(self, call_id: str) -> Iterator[str]:
@@ -746,13 +761,23 @@ class Runs:
             call.owner = owner_of(call.call_id, None)
 
 
+def _may_be_of_one(call: _Member, other: _Member) -> bool:
+    """Return whether two calls may be of one run, by their users and tenants."""
+    return (
+        call.call_id != other.call_id
+        and (None in (call.user, other.user) or call.user == other.user)
+        and (None in (call.tenant, other.tenant) or call.tenant == other.tenant)
+    )
+
+
+def _may_matter(call: _Member, seeking: _Member) -> bool:
+    """Return whether a call may change how another one, which seeks what it offers, is joined by its history."""
+    return _may_be_of_one(seeking, call) if seeking.rule == "history" else _may_follow(seeking, call, "history")
+
+
 def _may_follow(call: _Member, earlier: _Member, rule: JoinedBy) -> bool:
     """Return whether a call may continue another one, by what is known besides the joint."""
-    if call.call_id == earlier.call_id:
-        return False
-    if None not in (call.user, earlier.user) and call.user != earlier.user:
-        return False
-    if None not in (call.tenant, earlier.tenant) and call.tenant != earlier.tenant:
+    if not _may_be_of_one(call, earlier):
         return False
     if rule not in _BY_TEXT:
         return True
