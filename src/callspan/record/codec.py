@@ -77,7 +77,8 @@ def encodable(text: str) -> str:
 
     A member of an `Enum` that is a string is printed, hashed and sorted by its name, and sent by its value.
     """
-    text = str.__str__(text)
+    if type(text) is not str:
+        text = str.__str__(text)
     if text.isascii():
         return text
     try:

@@ -68,7 +68,9 @@ class ByteBudget(msgspec.Struct, eq=False):
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
     """Set `name` to `text`, truncated to the budget; not set if not even the note of its size fits."""
-    room, text = budget.room, str.__str__(text)  # a request may have members of an Enum as texts
+    room = budget.room
+    if type(text) is not str:
+        text = str.__str__(text)  # such as a member of an Enum in a request
     if room < _MIN_CUT_BYTES and len(text) > room:
         budget.cut += len(text)
         return

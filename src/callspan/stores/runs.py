@@ -357,10 +357,10 @@ class Runs:
 
     def _is_sought(self, own: Joints) -> bool:
         """Return whether a call of which only offers are known may be continued, or names what is stored."""
-        keys = (-1 - offer for offer in own.offers)
-        return any(self._joints[key] or key in self._added for key in keys) or any(
-            self._with(joint.key) for joint in own.mentioned or ()
-        )
+        for offer in own.offers:
+            if self._joints[-1 - offer] or -1 - offer in self._added:
+                return True
+        return bool(own.mentioned) and any(self._with(joint.key) for joint in own.mentioned or ())
 
     def _enter(self, call: CallRecord) -> None:
         """Join a call of the batch to the calls before and behind it."""
