@@ -488,13 +488,14 @@ async def test_own_http_client_is_recorded(library: str, mode: Mode, stream: boo
     option = "httpx_async_client" if mode.is_async else "httpx_client"
     if option not in types.HttpOptions.model_fields or not hasattr(genai._api_client, library):
         pytest.skip(f"this version takes no client of {library}")
-    kind = http.AsyncClient if mode.is_async else http.Client
+    own = http.AsyncClient() if mode.is_async else http.Client()
     mode.provider.reply(**COUNTS)
-    client = client_of(mode, **{option: kind()})
+    client = client_of(mode, **{option: own})
     if stream:
         await mode.all(await streamed(mode, client))
     else:
         await answered(mode, client)
+    await mode.wait(own.aclose() if mode.is_async else own.close())
     record = the_call(seen)
     assert (record.outcome, record.text) == ("success", "I am quite well.")
     assert [one.status for one in record.attempts] == [200]

@@ -780,7 +780,8 @@ def test_client_derived_from_one_left_out_stays_unrecorded(
     sdks: list[str], expected: set[str], provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path
 ) -> None:
     instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl", sdks=[*sdks, "groq", "together", "fireworks", "cerebras"])
-    Derived(api_key="k", base_url=provider.openai_url).chat.completions.create(**CHAT)
+    with Derived(api_key="k", base_url=provider.openai_url) as client:
+        client.chat.completions.create(**CHAT)
     httpx.post(
         f"{provider.openai_url}/chat/completions", json=CHAT,
         headers={"user-agent": "Other/Python 2.3.1", "x-stainless-lang": "python"},

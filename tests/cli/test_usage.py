@@ -21,6 +21,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from tests.support.commands import Answer, ask, callspan, in_its_own
+from tests.support.left_behind import end_instrumentation
 from tests.support.processes import plain_environment, ran
 from tests.support.records import START_NS, keep, made, session
 from tests.support.scale import FULL, scaled
@@ -109,9 +110,9 @@ FIRST = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_is_served() -> Iterator[None]:
-    """A port that is taken ends `view`, which would serve its page until it is interrupted."""
+    """A port that is taken ends `view` and `receive`, which would serve until they are interrupted."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        FIRST["view"] = ["--port", str(taken.getsockname()[1])]
+        FIRST["view"] = FIRST["receive"] = ["--port", str(taken.getsockname()[1])]
         yield
 
 
@@ -146,7 +147,7 @@ def command_lines(values: list[str]) -> Iterator[list[str]]:
             first = FIRST.get(name, [])
             if isinstance(parameter, click.Argument):
                 yield [name, *first[1:], "--", value]
-            elif (name, parameter.opts[-1], value) != ("view", "--port", "0"):  # any port that is free
+            elif name not in {"view", "receive"} or (parameter.opts[-1], value) != ("--port", "0"):  # a free port
                 yield [name, *first, parameter.opts[-1], value]
     for value in values:
         yield from (["--store", value, "calls"], [value], [f"--{value}", "calls"], ["calls", f"--{value}"])
@@ -171,6 +172,7 @@ def test_option_values_never_cause_a_traceback() -> None:
             seen.add(option_and_value)
             if FULL or crc32(repr(option_and_value).encode()) % 8 == 0:
                 check(arguments)
+    end_instrumentation()  # of the demo, whose process is this one here
 
 
 def test_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

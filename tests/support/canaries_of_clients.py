@@ -174,7 +174,7 @@ def _by_aiohttp(name: str, url: str, options: dict[str, Any]) -> None:
             session.post(url, **options) as response,
         ):
             if name == "left":
-                await response.content.readline()
+                await response.content.readany()  # a line alone tells nothing of a path that other programs have too
             elif name == "raw":
                 _ = [piece async for piece in response.content.iter_any()]
             else:
