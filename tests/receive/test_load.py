@@ -120,12 +120,12 @@ class Load:
         def send(stop: threading.Event) -> None:
             while not stop.is_set():
                 for path, body, headers in requests:
-                    self._send_once(path, body, headers)
+                    self.send_once(path, body, headers)
                     stop.wait(0.05)
 
         return send
 
-    def _send_once(self, path: str, body: bytes, headers: dict[str, str]) -> None:
+    def send_once(self, path: str, body: bytes, headers: dict[str, str]) -> None:
         with suppress(OSError, HTTPException), closing(HTTPConnection(self.netloc, timeout=60)) as connection:
             connection.request("POST", path, body, headers)
             if connection.getresponse().status < 400:
@@ -188,6 +188,15 @@ def test_load_beside_garbage_loses_nothing(running: Receiver, reading: Read, tmp
     assert load.acknowledged_garbage <= {NOTHING}
     assert memory < MAX_RSS_BYTES
     assert stored(running, reading, tmp_path) == load.acknowledged
+
+
+def test_refused_requests_leave_their_memory_at_once(running: Receiver) -> None:
+    """Not when the garbage collector comes, for which so few objects give no occasion."""
+    load = Load(running.url.removeprefix("http://"))
+    bomb = gzip.compress(bytes(65 << 20), 1)
+    for _ in range(12):
+        load.send_once("/v1/traces", bomb, GZIP)
+    assert memory_of(running.process.pid) < 300 << 20
 
 
 def test_full_disk_loses_nothing_that_was_acknowledged(running: Receiver, reading: Read, tmp_path: Path) -> None:

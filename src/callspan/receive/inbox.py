@@ -119,16 +119,7 @@ class Inbox:
 
     def _later(self, work: Callable[[], _T]) -> Future[_T]:
         future: Future[_T] = Future()
-
-        def fulfil() -> None:
-            if not future.set_running_or_notify_cancel():
-                return  # nobody waits for it any more
-            try:
-                future.set_result(work())
-            except BaseException as error:  # of the request, for the server, which says so
-                future.set_exception(error)
-
-        self._worker.put(fulfil)
+        self._worker.put(partial(_fulfil, future, work))
         return future
 
     def _now(self, work: Callable[[], bool], limit_s: float) -> bool:
@@ -248,3 +239,16 @@ class Inbox:
 def _is_of_program(event: LogEvent) -> bool:
     """Return whether an event comes from Claude Code or Codex; their events that are not read belong to no call."""
     return text(event.resource, "service.name") == SERVICE or event.name.startswith(CODEX)
+
+
+def _fulfil(future: Future[_T], work: Callable[[], _T]) -> None:
+    """Do the work that a future waits for."""
+    if not future.set_running_or_notify_cancel():
+        return  # nobody waits for it any more
+    try:
+        future.set_result(work())
+    except BaseException as error:  # of the request, for the server, which says so
+        future.set_exception(error)
+    finally:
+        # The exception's frames have the body, and would wait for the garbage collector with a future that has them.
+        del future, work
