@@ -204,6 +204,29 @@ def batches(records: Sequence[Record], sizes: Sequence[int]) -> Iterator[Sequenc
             remaining = remaining[size:]
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("size", [1, 2])
+def test_timestep_is_of_the_session_that_its_newest_version_names(
+    order: tuple[int, int], size: int, store: Delivery, reader: Reader
+) -> None:
+    records = Records()
+    versions = [
+        step("t", session_id=session, seen_ns=START_NS + n, start_ns=START_NS, metadata={"user_id": user, f"k{n}": n})
+        for n, (session, user) in enumerate([("hers", HERS), ("others", OTHER)])
+    ]
+    sessions = [
+        records.session(one, start_ns=START_NS, user_id=user) for one, user in (("hers", HERS), ("others", OTHER))
+    ]
+    store.write(*sessions)
+    for batch in batches([versions[n] for n in order], [size]):
+        store.write(*batch)
+    (stored_step,) = reader.stored(TimestepRecord, ["t"])
+    assert (stored_step.session_id, stored_step.metadata) == ("others", {"user_id": OTHER, "k0": 0, "k1": 1})
+    assert [one.timestep_id for one in reader.timesteps("hers")] == []
+    assert erase(store.url, CallFilter(user_id=HERS)).stores[0].timesteps == 0
+    assert len(list(reader.stored(TimestepRecord, ["t"]))) == 1
+
+
 @pytest.mark.timeout(3600)
 @settings(
     max_examples=scaled(6, 300),

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
-from tests.stores.conftest import Deliver, deliver, postgres_server, postgres_url, sqlite_url, url
+from tests.stores.conftest import Deliver, clickhouse_url, deliver, postgres_server, postgres_url, sqlite_url, url
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
 from tests.support.records import START_NS, keep, reward
@@ -104,7 +104,7 @@ def test_query_errors_are_named(page: Page) -> None:
             assert (answer.status, answer.json["error"]) == (400, "after is no number"), (name, after)
 
 
-__all__ = ["deliver", "postgres_server", "postgres_url", "sqlite_url", "url"]
+__all__ = ["clickhouse_url", "deliver", "postgres_server", "postgres_url", "sqlite_url", "url"]
 
 
 def test_writes_are_announced_immediately(url: str, deliver: Deliver, records: Records, show: Show) -> None:

@@ -212,6 +212,10 @@ class ClickHouseDatabase(Database):
         sql = "SELECT max(modification_time), count(), sum(rows) FROM system.parts WHERE database = currentDatabase()"
         return str(next(self.tuples(sql)))
 
+    def insert_selected(self, statement: str, values: Values) -> None:
+        """Run an INSERT of rows that it selects."""
+        self._command(statement, values)
+
     def delete(self, table: str, condition: str, values: Values = NO_VALUES) -> None:
         """Delete rows: from what is read at once, from the disk when the server merges their parts."""
         self._command(f"DELETE FROM {table} WHERE {condition}", values)

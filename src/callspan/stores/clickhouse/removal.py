@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from callspan.record.events import SessionRecord
+from callspan.record.events import SessionRecord, TimestepRecord
 from callspan.stores.base import DeletionScope
 from callspan.stores.clickhouse.database import CLICKHOUSE, ClickHouseDatabase
 from callspan.stores.clickhouse.superseded import delete_references, references_of
@@ -41,7 +41,7 @@ _IDS: Final = CLICKHOUSE.items.replace(":items", ":{}")
 _GONE: Final = {f"SELECT id FROM {name}": _IDS.format(name) for name in ("gone_sessions", "gone_calls")}
 """What stands for the temporary tables of ids."""
 _NAMED: Final = """
-SELECT * FROM session_versions FINAL WHERE metadata IS NOT NULL AND {has}
+SELECT * FROM {kind}_versions FINAL WHERE metadata IS NOT NULL AND {has}
    AND coalesce(start_ns, seen_ns) < :erased"""
 
 
@@ -172,10 +172,14 @@ def _delete_others(database: ClickHouseDatabase, selection: Selection, table: Ta
 
 
 def _delete_names(database: ClickHouseDatabase, user: str, erased_ns: int) -> None:
-    """Delete a user from all versions of sessions that are another user's."""
+    """Delete a user from all versions of sessions and timesteps that are another user's."""
     has = CLICKHOUSE.has.format(at="metadata, 'user_id'", value=":user")
-    for row in list(database.rows(_NAMED.format(has=has), {"user": user, "erased": erased_ns})):
-        record = row_of(without_users(record_of(SESSIONS, row, SessionRecord), [user]))
-        cells = {name: record.get(name) for name in ("user_id", "metadata")}
-        keys = {"session_id": row["session_id"], "seen_ns": row["seen_ns"]}
-        database.update("session_versions", cells, keys)
+    for table, kind in ((SESSIONS, SessionRecord), (TIMESTEPS, TimestepRecord)):
+        named = _NAMED.format(kind=table.kind, has=has)
+        for row in list(database.rows(named, {"user": user, "erased": erased_ns})):
+            record = row_of(without_users(record_of(table, row, kind), [user]))
+            cells: dict[str, object] = {
+                name: record.get(name) for name in ("user_id", "metadata") if name in table.names
+            }
+            keys = {name: row[name] for name in (table.key, "seen_ns")}
+            database.update(f"{table.kind}_versions", cells, keys)

@@ -18,7 +18,7 @@ from callspan.settings import Content
 from callspan.spool.delivering import Rejected
 from callspan.stores.clickhouse.database import CODE, ClickHouseDatabase, explaining
 from callspan.stores.clickhouse.removal import remove_refused
-from callspan.stores.clickhouse.superseded import calls_with_several_versions, delete_superseded
+from callspan.stores.clickhouse.superseded import calls_with_several_versions, delete_superseded, move_timesteps
 from callspan.stores.tables import bodies, payloads
 from callspan.stores.tables.bodies import Piece
 from callspan.stores.tables.call_rows import exact_call
@@ -111,6 +111,7 @@ class ClickHouseSink:
         self._write_calls(calls)
         for table, table_rows in rows.items():
             self._insert(table, table_rows)
+        move_timesteps(self._connected, [str(row["timestep_id"]) for row in rows["timestep_versions"]])
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,4 +1,4 @@
-"""Superseded: deletes contents that only replaced versions of calls refer to, as of a version with more content.
+"""Superseded: what only replaced versions say: contents that only they refer to, and the earlier session of a timestep.
 
 A writer looks for other versions after it has written its own, so that of two processes that write at once the later
 one sees both. Deleted rows are read no more, and leave the disk when the server merges their parts.
@@ -44,6 +44,15 @@ SELECT k.owner, arrayJoin({_NUMBERS.format("k")}) FROM call_contents k LEFT JOIN
 """What newest versions refer to, also of calls whose own row is yet to be written."""
 
 
+_OF_OTHER_SESSIONS: Final = "timestep_id = :timestep AND ifNull(session_id, '') <> :session"
+_MOVED: Final = """
+SELECT timestep_id, argMax(session_id, seen_ns) FROM timestep_versions
+ WHERE {condition} GROUP BY timestep_id HAVING uniqExact(ifNull(session_id, '')) > 1"""
+_MOVE: Final = f"""
+INSERT INTO timestep_versions SELECT * REPLACE (:session AS session_id)
+  FROM (SELECT * FROM timestep_versions FINAL WHERE {_OF_OTHER_SESSIONS})"""
+
+
 class Reference(NamedTuple):
     """A row of `call_contents`."""
 
@@ -71,6 +80,18 @@ def delete_superseded(database: ClickHouseDatabase, sessions: Mapping[str, Colle
     `sessions` has those that each call is known to have had.
     """
     delete_references(database, _superseded(database, sessions))
+
+
+def move_timesteps(database: ClickHouseDatabase, timestep_ids: Collection[str]) -> None:
+    """Move all versions of these timesteps to the session that the newest one names.
+
+    The view merges the versions that are in one session, so that a session's timesteps are found without reading all.
+    """
+    for condition, parameters in in_batches([*timestep_ids], "timestep_id"):
+        for timestep_id, session_id in list(database.tuples(_MOVED.format(condition=condition), parameters)):
+            values = {"timestep": timestep_id, "session": session_id}
+            database.insert_selected(_MOVE, values)
+            database.delete("timestep_versions", _OF_OTHER_SESSIONS, values)
 
 
 def delete_references(database: ClickHouseDatabase, references: Iterable[Reference]) -> None:

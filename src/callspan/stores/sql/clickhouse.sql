@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS session_versions (
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(seen_ns, 'UTC'))
 ORDER BY (session_id, seen_ns) SETTINGS ttl_only_drop_parts = 1;
 CREATE TABLE IF NOT EXISTS timestep_versions (
-@columns(timesteps)
+@columns(timesteps),
+  INDEX by_id timestep_id TYPE bloom_filter(0.001) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(seen_ns, 'UTC'))
 ORDER BY (ifNull(session_id, ''), timestep_id, seen_ns) SETTINGS ttl_only_drop_parts = 1;
 CREATE TABLE IF NOT EXISTS event_versions (
