@@ -320,7 +320,8 @@ def test_service_under_gunicorn_continues_a_session_in_any_worker(stage: Stage) 
     with stage.serving(*command, PYTHONPATH=str(stage.place)) as server:
         desk = Desk(stage, server, f"sqlite:///{stage.place / 'callspan.db'}")
         asked = {desk.chat("ann", "a1", f"question {number}") for number in range(6)}
-        assert {row["call_id"] for row in desk.rows("calls", "--user", "ann")} == asked
+        # A worker delivers once a second.
+        until(lambda: {row["call_id"] for row in desk.rows("calls", "--user", "ann")} == asked)
         assert [row["session_id"] for row in desk.rows("sessions")] == ["a1"]
         output = server.stop()
     assert "Traceback" not in output
