@@ -32,6 +32,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/mypy --explicit-package-bases --no-incremental tests/docs/user_code.py
 	$(BIN)/lint-imports
 	$(BIN)/python tools/reference.py --check
+	$(BIN)/python tools/public_names.py --check
 
 oldest: $(STAMP)-dev  ## The capture tests on the oldest supported SDKs and OpenTelemetry
 	$(BIN)/python tools/environments.py sdks/floor

@@ -120,6 +120,10 @@ def test_public_name_has_a_working_example(module: ModuleType, name: str, names:
     assert results.failed == 0, "".join(output)
 
 
+def test_public_names_are_those_of_the_file() -> None:
+    ran("tools/public_names.py", "--check", cwd=ROOT)
+
+
 def rows() -> dict[str, str]:
     page = (ROOT / "docs/settings.md").read_text()
     return {match[1]: match[2] for match in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE)}
