@@ -331,6 +331,7 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_export_command_selects_what_the_line_does": 9,
     },
     "tests/view/test_start.py": {
+        "test_lists_of_a_store_with_very_many_sessions_begin_with_its_last_week": 0,
         "test_conversation_marks_an_interrupted_call": 0,
         "test_last_hour_without_failures_counts_none": 0,
         "test_missing_answer_is_a_mark": 3,

@@ -334,7 +334,8 @@ BESIDE: Final[list[tuple[str, CallFilter, list[CallFilter]]]] = [
     ("calls", PAGE, MATCHING),
     ("calls", replace(PAGE, min_tokens=NONE), ABOVE),
     ("calls", replace(PAGE, sort="cost_usd"), SORTED),
-    ("sessions", PAGE, MATCHING),
+    # The newest sessions are found by an index; those with a score are not, as little as the longest ones.
+    ("sessions", replace(PAGE, sort="duration_ns"), MATCHING),
     ("sessions", replace(PAGE, min_tokens=NONE), ABOVE),
     ("sessions", replace(PAGE, sort="duration_ns"), SORTED),
     ("ids", replace(PAGE, min_tokens=NONE), ABOVE),

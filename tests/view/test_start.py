@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import time
 from decimal import Decimal
@@ -309,3 +310,37 @@ def test_vectors_are_an_answer(store: Delivery, records: Records, tab: Open) -> 
     store.write(records.call(call_id="c1", api="embeddings", operation="embeddings", response=Response(body=body)))
     page = tab(store.url, "call/c1", ".fact").tab
     assert "vectors, not displayed" in page.inner_text("[aria-label=Messages]")
+
+
+COPIES = """
+INSERT INTO sessions ({names})
+  WITH RECURSIVE copies (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copies WHERE n < 100000)
+SELECT {values} FROM copies, (SELECT * FROM sessions WHERE session_id = 'old')"""
+
+
+@pytest.mark.parametrize("age_days", [0, 30])
+def test_lists_of_a_store_with_very_many_sessions_begin_with_its_last_week(
+    age_days: int, store: Delivery, records: Records, tab: Open
+) -> None:
+    now_ns = time.time_ns() - age_days * 86_400 * SECOND
+    for name, ago_days in (("old", 20), ("new", 0.01)):
+        start_ns = now_ns - int(ago_days * 86_400) * SECOND
+        store.write(records.session(name, name=name, start_ns=start_ns))
+        store.write(records.call(session_id=name, timing=Timing(start_ns=start_ns, duration_ns=SECOND)))
+    with sqlite3.connect(store.url.removeprefix("sqlite:///")) as database:
+        names = [row[1] for row in database.execute("PRAGMA table_info(sessions)")]
+        values = ["'old' || n" if name == "session_id" else name for name in names]
+        database.execute(COPIES.format(names=", ".join(names), values=", ".join(values)))
+    opened = tab(store.url, "", ".row.session")
+    page = opened.tab
+    assert ["new" in row.split() for row in rows(page)] == [True]
+    assert "of 100,002 sessions" in page.inner_text("form.filters")
+    assert "since%3A" in page.url
+    page.get_by_role("button", name="all", exact=True).click()
+    page.wait_for_selector(".row.session:has-text('old')")
+    assert "of 100,002 sessions" not in page.inner_text("form.filters")
+    for place, shown in (("charts", "form.filters:has-text('of 100,002 sessions')"), ("calls", ".row")):
+        opened.open(place, shown)
+        assert "since%3A" in page.url
+    opened.open("?q=until:2020-01-01", "p:has-text('No session or call has')")
+    assert "since%3A" not in page.url

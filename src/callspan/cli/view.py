@@ -31,6 +31,8 @@ _LAST_PORT: Final = 65_535
 _FILTER_WORDS: Final = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*"|")+')
 """The words of a filter line. Values with spaces or quotes are in double quotes. `filters.js` has the same rule."""
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ALL_TIMES: Final = "since:all"
+"""No condition: the page begins with the last week of a store with very many sessions, unless the line has a time."""
 _EPILOG: Final = """\
 callspan view --open
 callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'"""
@@ -148,7 +150,7 @@ def parse_filter(line: str) -> CallFilter:
 def arguments(line: str) -> list[str]:
     """Return a filter line as command arguments: `user:mara` becomes `--user mara`, `failed` becomes `--failed`.
 
-    Raises ValueError for unclosed quotes.
+    `since:all` becomes nothing. Raises ValueError for unclosed quotes.
     """
     options = [param for param in _FILTER_COMMAND.params if isinstance(param, click.Option)]
     flags = {name.removeprefix("--"): opt.is_flag for opt in options for name in (*opt.opts, *opt.secondary_opts)}
@@ -156,6 +158,8 @@ def arguments(line: str) -> list[str]:
     for word in _FILTER_WORDS.findall(line):
         name, colon, value = word.partition(":")
         name = name.replace("_", "-")
+        if word == _ALL_TIMES:
+            continue
         if flags.get(word):
             filter_options.append(f"--{word}")
         elif name == "text" and colon:

@@ -5,15 +5,15 @@ import { follow } from "./live.js";
 import { keepPlace } from "./place.js";
 import { clock, day, plural, time, ms } from "./format.js";
 import { setKeys } from "./keys.js";
-import { unquoted } from "./filters.js";
+import { isLarge, unquoted } from "./filters.js";
 
 const PAGES = { "": "start", calls: "calls", session: "session", call: "call", find: "find", compare: "compare", groups: "groups", charts: "charts" };
 const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: "calls", call: "calls", compare: "compare", groups: "compare", charts: "charts" };
-const LISTS = ["start", "calls", "find"];
+const LISTS = ["start", "calls", "find"], TIMED = { start: "", calls: "calls", charts: "charts" };
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
 const app = { store: "", command: "callspan", trace_url: null, last_ns: null, notices: [], list: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
-const TICK_MS = 1000, MINUTE_MS = 60000;
+const TICK_MS = 1000, MINUTE_MS = 60000, DAY_MS = 86400000;
 // The current page, the data that it shows, and the current request.
 let shown = null, data = null, seen = "", reading = null, turn = 0, at = null, stop = new AbortController();
 
@@ -72,6 +72,7 @@ const drawPage = async mine => {
   const waiting = setTimeout(() => { if (mine === turn) main.replaceChildren(h("div.waiting", { "aria-busy": "true" }, Array.from({ length: 9 }, () => h("div", null, h("i"), h("i"))))); }, 300);
   const slow = setTimeout(() => { if (mine === turn) main.append(h("p.soft.pad", null, `reading ${app.store}; `, button("stop", () => stopping.abort()))); }, 2000);
   try {
+    await limitTime(place);
     const module = await import(`./${place.page}.js`), page = module.default({ place, app, signal: stopping.signal });
     const found = await reads(page);
     if (mine !== turn) return;
@@ -95,10 +96,23 @@ const drawPage = async mine => {
 const draw = () => { reading = drawPage(++turn); return reading; };
 export const showKeys = () => setKeys([[".", "show what is new", showNew], ...shown.keys()].filter(([key]) => !globalThis.CALLSPAN_FILE || !["x", "c", ".", "f"].includes(key)));
 
+const knows = store => Object.assign(app, store, { store: store.name.replace(/^.*\//, "") });
 const reads = async (page, known) => {
   const [store, found] = await Promise.all([get("store"), page.read(known)]);
-  Object.assign(app, store, { store: store.name.replace(/^.*\//, "") });
+  knows(store);
   return found;
+};
+
+// A list without a time in its line shows the last week of a store with very many sessions. `since:all` is a time.
+const limitTime = async place => {
+  if (globalThis.CALLSPAN_FILE || !(place.page in TIMED)) return;
+  if (!app.store) knows(await get("store"));
+  const line = place.values.q || "";
+  if (!isLarge(app) || /(^|\s)(since|until):/.test(line)) return;
+  const last = ms(app.last_ns), week = last > Date.now() - DAY_MS ? "7d" : new Date(last - 7 * DAY_MS).toISOString().slice(0, 10);
+  place.values.q = `${line} since:${week}`.trim();
+  history.replaceState(null, "", address(TIMED[place.page], null, place.values));
+  at = place.hash = location.hash;
 };
 
 // Reads the page again, or the rows after the known ones, one request at a time. A page that failed is drawn again.

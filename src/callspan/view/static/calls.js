@@ -31,7 +31,7 @@ const callRow = (row, isByTime) => gridRow(`.call${isMarked(row.call_id) ? ".pic
 export default ({ place, app, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("calls", null, { q: text }); };
   const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), cursor = roving(list, { open: row => { location.hash = address("call", row.dataset.id); } });
-  const filters = filterLine(line, go, { kinds: KINDS, names: KIND_NAMES, choices: CHOICES, hasKeys: true });
+  const filters = filterLine(line, go, { app, kinds: KINDS, names: KIND_NAMES, choices: CHOICES, hasKeys: true });
   const order = sorting(line, go), sums = sumsOf(order.others, app, signal), marked = markings(list, "calls", app);
   const choicesIn = rows => ({
     name: rows.map(row => row.session_name).filter(Boolean), user: rows.map(row => row.user_id).filter(Boolean), model: rows.map(row => row.model).filter(Boolean)

@@ -175,10 +175,10 @@ const sumsTable = (name, by, found, line) => {
 // The tables: of users, models, and the metadata keys with few values.
 const tablesOf = keys => [...TABLES, ...keys.filter(one => one.is_choice && one.values.length > 1).slice(0, MOST_KEYS).map(one => [one.name, `meta:${one.name}`])];
 
-export default ({ place, signal }) => {
+export default ({ place, app, signal }) => {
   const line = place.values.q || "", { objective } = place.values;
   const go = chosen => { location.hash = address("charts", null, { q: line, objective: chosen }); };
-  const left = h("div.strips"), right = h("div.tables"), unit = h("p.soft.pad"), filters = filterLine(line, q => { location.hash = address("charts", null, { q }); });
+  const left = h("div.strips"), right = h("div.tables"), unit = h("p.soft.pad"), filters = filterLine(line, q => { location.hash = address("charts", null, { q }); }, { app });
   const redraw = () => { if (left.isConnected) for (const one of left.children) one.draw?.(); };
   const watch = new ResizeObserver(redraw);
   const show = ({ charts, tables, scores, keys }) => {

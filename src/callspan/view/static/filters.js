@@ -4,7 +4,10 @@ import { count } from "./format.js";
 import { viewChoice } from "./views.js";
 
 const MOST_KEYS = 2;
-const TIMES = [["1 h", "since:1h"], ["24 h", "since:24h"], ["7 d", "since:7d"], ["all", ""]];
+const TIMES = [["1 h", "since:1h"], ["24 h", "since:24h"], ["7 d", "since:7d"]], ALL_TIMES = "since:all";
+// Number of sessions above which lists begin with the last week.
+const LARGE_SESSIONS = 100_000;
+export const isLarge = app => app.sessions > LARGE_SESSIONS;
 
 // The words of the marks in `kinds`, as the server counts them.
 export const markWords = kinds => Object.values(kinds).join(",");
@@ -42,11 +45,12 @@ export const keysIn = rows => {
 
 // `kinds` has the filter word of each mark: a row with the mark matches the word, and no other row does. `names` has the
 // words of chips for marks that say it in words of their own.
-export const filterLine = (line, go, { kinds = {}, names = {}, choices = [], hasKeys = false } = {}) => {
+export const filterLine = (line, go, { app = {}, kinds = {}, names = {}, choices = [], hasKeys = false } = {}) => {
   const marks = Object.entries(kinds);
   const every = wordsOf(line), since = every.find(word => word.startsWith("since:")) || "";
-  const quick = new Set([...marks.map(([, word]) => word), ...TIMES.map(([, word]) => word)]);
-  const times = h("div.segments", { role: "group", "aria-label": "Time" }, TIMES.map(([name, word]) => button(name, () => go(withWord(without(line, since), word)), { "aria-pressed": String(word === since) })));
+  const ranges = [...TIMES, ["all", isLarge(app) ? ALL_TIMES : ""]], quick = new Set([...marks.map(([, word]) => word), ...ranges.map(([, word]) => word)]);
+  const note = isLarge(app) && since && since !== ALL_TIMES && h("span.soft", null, `of ${count(app.sessions)} sessions`);
+  const times = h("div.segments", { role: "group", "aria-label": "Time" }, ranges.map(([name, word]) => button(name, () => go(withWord(without(line, since), word)), { "aria-pressed": String(word === since) })));
   const chip = (counts, [kind, word]) => {
     const on = every.includes(word);
     return h("button.chip", { type: "button", "aria-pressed": String(on), title: `${on ? "without" : "only"} ${word}`, onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind, names[kind]), word in counts ? h("span.soft", null, count(counts[word])) : "", on && " ×");
@@ -65,7 +69,7 @@ export const filterLine = (line, go, { kinds = {}, names = {}, choices = [], has
   const given = every.filter(word => !quick.has(word) && !isChosen(word)).map(word => h("button.chip", { type: "button", "aria-pressed": "true", "aria-label": `without ${word}`, onclick: () => go(without(line, word)) }, word.replace(/^([\w-]+):/, "$1 "), " ×"));
   const field = h("input.line", { type: "text", "aria-label": "Filter: user:NAME model:NAME meta:KEY=VALUE min-cost:0.01, or words of a message", placeholder: "filter: user:NAME model:NAME meta:KEY=VALUE …", list: "known", value: "", spellcheck: "false" });
   const form = h("form.filters", { role: "search", "aria-label": "Filters", onsubmit: event => { event.preventDefault(); if (field.value.trim()) go(withWord(line, field.value.trim())); } },
-    times, chips, given, field, viewChoice(line, go), known);
+    times, note, chips, given, field, viewChoice(line, go), known);
   // `counts` has the store's number of rows by filter word, `values` the values of each choice, `words` completions of the field.
   const show = (counts = {}, values = {}, words = [], keys = []) => {
     const offered = keys.filter((key, at) => (key.is_choice && at < MOST_KEYS) || every.some(word => unquoted(word).startsWith(`meta:${key.name}=`)));

@@ -48,7 +48,7 @@ export default ({ place, app, signal }) => {
 
   const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), open = h("div.opened");
   const sums = sumsOf(order.others, app, signal), marked = markings(list, "", app);
-  const filters = filterLine(line, go, { kinds: KINDS, names: KIND_NAMES, choices: CHOICES, hasKeys: true });
+  const filters = filterLine(line, go, { app, kinds: KINDS, names: KIND_NAMES, choices: CHOICES, hasKeys: true });
   const headOf = () => headRow(HEADS.map((column, at) => order.head(column, at >= FIRST_RIGHT)), columns().map(name => h("span", null, oneLine(name))));
   const table = h(`div.table.sessions${order.isByTime ? "" : ".dated"}`, { role: "treegrid", "aria-label": "Sessions" }, headOf(), list), chosenColumns = h("div.columns-line");
   // Chosen metadata keys are additional columns.
