@@ -125,7 +125,19 @@ def erase(
         selection, sessions = msgspec.structs.replace(selection, session_id=None), selection.session_id
     named_ids = _ids(sessions), _ids(calls)
     _require_one_selection(selection, named_ids, older_than_ns)
-    urls = split_urls(stores)
+    return _erased(split_urls(stores), selection, named_ids, older_than_ns, dry_run=dry_run, vacuum=vacuum)
+
+
+def _erased(
+    urls: Sequence[str],
+    selection: CallFilter,
+    named_ids: tuple[frozenset[str] | None, ...],
+    older_than_ns: int | None,
+    *,
+    dry_run: bool,
+    vacuum: bool,
+) -> Receipt:
+    """Delete what is selected from the spool and each store, as far as what decides can be read."""
     deleting, user = _deleting_stores(urls, selection), _only_user(selection, named_ids)
     failures = {store: error for url, store in deleting.items() if (error := _delivery_error(url, urls)) is not None}
     # The newest version of a record, which decides, may be one that no store has yet. Without it, only ids say what to
