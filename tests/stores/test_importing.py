@@ -438,7 +438,7 @@ def test_unreadable_sources(options: str, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("source", "into", "damaged", "why"),
     [
-        ("{}/a.jsonl", "{}/b.jsonl", False, "is written, not read: load into SQLite or Postgres"),
+        ("{}/a.jsonl", "{}/b.jsonl", False, "takes no imports: load into SQLite or Postgres"),
         ("{}/a.db", "sqlite:///{}/a.db", False, "cannot be loaded into itself"),
         ("{}/a.jsonl", "{}/a.db", True, "is not a SQLite file"),
         ("unix:///a.sock", "{}/a.db", False, "name JSON Lines, ClickHouse, Postgres or a SQLite file"),

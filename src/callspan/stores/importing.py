@@ -72,7 +72,7 @@ def import_records(
     """
     origin, target = find_store(str(source)), find_store(str(into))
     if not isinstance(target, SqlStore):
-        raise SettingError(f"{target.name} is written, not read: load into SQLite or Postgres")
+        raise SettingError(f"{target.name} takes no imports: load into SQLite or Postgres")
     if _is_same(origin, target):
         raise SettingError(f"{origin.name} cannot be loaded into itself")
     if damaged and not isinstance(origin, SQLite):
