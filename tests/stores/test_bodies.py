@@ -95,6 +95,32 @@ def test_instructions_are_messages_though_an_answer_stated_them_first(tmp_path: 
         assert [each.call_id for each in reader.calls(CallFilter(text=LONG))] == ["c2"]
 
 
+@pytest.mark.parametrize("session_id", [None, "s"])
+def test_any_program_reads_instructions(tmp_path: Path, session_id: str | None) -> None:
+    """A client without callspan's functions reads and searches what calls in and outside of sessions were told."""
+    instructions, tools = LONG * 20, [{"type": "function", "function": {"name": "find", "description": LONG}}]
+    calls = [
+        call(
+            "chat_completions",
+            {
+                "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": f"Is {n} odd?"}],
+                "tools": tools,
+            },
+            {"choices": [{"index": 0, "message": {"role": "assistant", "content": f"No, {n} is not."}}]},
+            f"c{n}",
+            session_id=session_id,
+        )
+        for n in range(10)
+    ]
+    assert [each.request.body for each in kept(tmp_path / "calls.db", *calls)] == [each.request.body for each in calls]
+    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        said = "role = 'system' AND text LIKE '%SENTENCE that%'"
+        rows = connection.execute(f"SELECT call_id, text FROM call_messages WHERE {said} ORDER BY call_id").fetchall()
+        (stored,) = connection.execute(f"SELECT count(*) FROM contents WHERE {said}").fetchone()
+    assert rows == [(f"c{n}", instructions) for n in range(10)]
+    assert stored == (1 if session_id else 10)
+
+
 def test_store_of_format_19_is_imported(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
         connection.executescript(OLD.read_text())

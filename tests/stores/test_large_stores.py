@@ -266,6 +266,30 @@ def test_every_store_has_examples() -> None:
     assert all(len(_of(store)) >= least for store, least in {"sqlite": 8, "postgres": 8, "clickhouse": 10}.items())
 
 
+SIZES = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from sizes import CALLS, stored_bytes
+directory, numbers = Path(sys.argv[2]), map(int, sys.argv[3:])
+print(json.dumps([stored_bytes(directory / f"{number}.db", CALLS, number) / CALLS / 1000 for number in numbers]))
+"""
+
+
+def test_calls_are_as_large_as_documented(tmp_path: Path) -> None:
+    """By how many share a session, as `bench/sizes.py` measures them."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs/stores.md").read_text()
+    numbers, documented = (
+        re.findall(r"none|[\d.]+", re.findall(rf"^\| {words} \|(.*)$", page, re.MULTILINE)[0])
+        for words in ("Calls that share a session", "KB a call in SQLite")
+    )
+    command = [sys.executable, "-c", SIZES, str(root / "bench"), str(tmp_path)]
+    counted = ["0" if number == "none" else number for number in numbers]
+    printed = subprocess.run([*command, *counted], check=True, capture_output=True).stdout
+    assert msgspec.json.decode(printed) == pytest.approx([float(size) for size in documented], rel=0.1)
+
+
 @pytest.fixture(scope="module")
 def connection(large: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(f"file:{large}?mode=ro", uri=True)) as connection:

@@ -17,6 +17,9 @@ over the whole store saved more and was given up: whether a row may be deleted w
 deletion swept the table under a lock while others wrote. Now what belongs to a session is deleted with it, and what a
 deletion costs depends on what is deleted.
 
+So each call outside of sessions has its own instructions. They are not compressed, because SQLite cannot inflate them
+for other programs that read `call_messages`; docs/stores.md has the figures.
+
 Order matters in a batch, see `writer`: the calls are locked and merged with their stored versions first, which decides
 the owner; then the owners are locked, since two processes may number the same session; then contents, and last the rows
 that refer to them. Contents that only the replaced version of a call referred to are deleted at the end.
