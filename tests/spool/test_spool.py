@@ -46,7 +46,7 @@ from callspan.spool import directory as spool_files
 from callspan.spool.delivering import Destination, NoFreeConnectionError
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.spool.segment import OWN_SUFFIX, Segment, is_locked, is_own, line_of, lines_in, open_private
-from callspan.spool.spool import Spool
+from callspan.spool.spool import SEGMENT_BYTES, Spool
 
 
 class ServerSink(FileSink):
@@ -94,6 +94,23 @@ def test_delivered_segment_is_deleted(tmp_path: Path, monkeypatch: pytest.Monkey
         until(lambda: spool_files.segments_in(spool.directory) == [])
         assert sink.has(key)
     assert spool.close(HANG_S)
+
+
+def test_delivered_histories_leave_at_most_a_segment(tmp_path: Path) -> None:
+    """Four agents send their whole history, 4 KB longer in each of 80 turns: 53 MB."""
+    delivered, waiting = FileSink(tmp_path / "delivered", 100), DownSink(tmp_path / "waiting")
+    healthy, down = spool_of(tmp_path / "healthy", one=delivered), spool_of(tmp_path / "down", two=waiting)
+    turns = [(f"agent{agent}-turn{turn}", 4096 * turn) for agent in range(4) for turn in range(1, 81)]
+    for key, size in turns:
+        assert healthy.append(record(key, size))
+        assert down.append(record(key, size))
+        if key.endswith("turn80"):
+            until(lambda: spool_files.size_of(healthy.directory) <= SEGMENT_BYTES)
+    assert spool_files.size_of(down.directory) > sum(size for _, size in turns)
+    waiting.up.set()
+    assert healthy.close(HANG_S)
+    assert down.close(HANG_S)
+    assert delivered.keys() == waiting.keys() == [key for key, _ in turns]
 
 
 def test_full_spool_keeps_old_records_and_counts_drops(tmp_path: Path) -> None:

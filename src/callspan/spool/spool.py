@@ -23,7 +23,7 @@ stores alone. If no store has taken any, the new record is dropped. Both are cou
 `doctor`.
 
 Given up: one directory for several sets of stores, which needed a mark for each record and store; bodies in files of
-their own; syncing at intervals.
+their own; syncing at intervals; lines that are deflated or refer to earlier ones, see docs/durability.md.
 """
 
 from __future__ import annotations
