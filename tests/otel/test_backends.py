@@ -329,7 +329,7 @@ COLLECTOR_PAGE: Final = ROOT / "docs" / "collector.md"
 def test_collector_of_the_page_hands_spans_on_and_shows_metrics(stage: Stage, tmp_path: Path) -> None:
     if not COLLECTOR.exists():
         pytest.fail("no OpenTelemetry Collector: build it with `make .cache/otelcol/otelcol`")
-    settings, scraping = re.findall(r"^```yaml\n(.*?)^```", COLLECTOR_PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    settings, scraping, _ = re.findall(r"^```yaml\n(.*?)^```", COLLECTOR_PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert "9464" in scraping
     ports = {name: free_port() for name in ("4317", "4318", "9464")}
     for name, port in ports.items():
