@@ -22,6 +22,7 @@ FILES: Final[dict[str, int]] = {
     "tests/otel/test_records_through_collector.py": 0,
     "tests/otel/test_servers.py": 0,
     "tests/receive/test_codex_program.py": 0,
+    "tests/receive/test_exits.py": 0,
     "tests/receive/test_program.py": 0,
     "tests/receive/test_run_program.py": 0,
     "tests/stores/test_alike.py": 2,

@@ -126,11 +126,9 @@ def test_greenlets_and_a_signal(tmp_path: Path, provider: ScriptedProvider, rece
 
 
 HANGING = """
-import atexit, os, signal, socket, sys, threading, time
-ended_s = []
-atexit.register(lambda: print(f"{time.monotonic() - ended_s[0]:.2f}", flush=True))  # runs last
+import os, signal, socket, sys, threading, time
 import callspan, openai
-url, how, directory = sys.argv[1:]
+url, how, directory, what = sys.argv[1:]
 hole = socket.create_server(("127.0.0.1", 0), backlog=50)  # takes connections, and never answers
 silent = f"127.0.0.1:{hole.getsockname()[1]}"
 is_ending = threading.Event()
@@ -140,9 +138,11 @@ def redact(record):
         time.sleep(1)
     return record
 
-callspan.instrument(
-    stores=(f"clickhouse://{silent}/d", f"sqlite:///{directory}/c.db"), redact=redact, otlp=f"http://{silent}",
-)
+stores = f"sqlite:///{directory}/c.db"
+if what == "hangs":
+    callspan.instrument(stores=(f"clickhouse://{silent}/d", stores), redact=redact, otlp=f"http://{silent}")
+else:
+    callspan.instrument(stores=stores)
 client = openai.OpenAI(api_key="k", base_url=url + "/v1", max_retries=0)
 asked = dict(model="gpt-5", messages=[{"role": "user", "content": "How are you?"}])
 client.chat.completions.create(**asked)
@@ -150,7 +150,7 @@ streams = [client.chat.completions.create(**asked, stream=True) for _ in range(2
 for stream in streams:
     next(stream)
 is_ending.set()
-ended_s.append(time.monotonic())
+print(f"{time.monotonic():.2f}", flush=True)
 if how == "handled":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 if how == "exit":
@@ -163,12 +163,15 @@ time.sleep(300)
 @pytest.mark.parametrize("how", ["exit", "handled", "default"])
 def test_end_has_one_bound_whatever_hangs(how: str, tmp_path: Path, provider: ScriptedProvider) -> None:
     """Two stores, two exporters, a redactor and open streams: those that hang took 24 s one after the other."""
-    begun_s = time.monotonic()
     code = -signal.SIGTERM if how == "default" else 0
-    spool = str(tmp_path / "spool")
-    ended = ran("-c", HANGING, provider.url, how, str(tmp_path), cwd=tmp_path, code=code, CALLSPAN_SPOOL_DIR=spool)
-    took_s = float(ended.stdout) if how != "default" else time.monotonic() - begun_s
-    assert took_s < 18
+    took_s = []
+    for what in ("works", "hangs"):
+        spool = str(tmp_path / what)
+        ended = ran(
+            "-c", HANGING, provider.url, how, str(tmp_path), what, cwd=tmp_path, code=code, CALLSPAN_SPOOL_DIR=spool
+        )
+        took_s.append(time.monotonic() - float(ended.stdout))
+    assert took_s[1] < took_s[0] + 12, "ten seconds, as the documents say, and two for a busy machine"
 
 
 SUITE = """

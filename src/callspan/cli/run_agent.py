@@ -22,6 +22,7 @@ from callspan.cli.terminal.safe_text import clean
 from callspan.formatting import counted, plural
 from callspan.receive.programs import AgentProgram
 from callspan.runtime.fail_open import fail_open
+from callspan.runtime.forks import exit_left_s
 from callspan.settings_loader import variable_of
 from callspan.stores import split_urls
 
@@ -34,7 +35,9 @@ _PASSED_ON: Final = (
 )  # fmt: skip
 _OF_KEYBOARD: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH)
 """Signals that a terminal sends to the whole process group."""
-_DELIVER_MS: Final = 5_000
+_RECORD_S: Final = 8.0
+"""Time for what has arrived. What is not written by then lies on disk."""
+_DELIVER_S: Final = 5.0
 _CONCLUDE: Final = fail_open("record the calls of an agent")
 
 
@@ -138,8 +141,8 @@ def _conclude(receiving: _Receiving, name: str) -> None:
     handle, receiver, agent = receiving
     # A program that calls no model is no loss: it is said here, and not counted.
     receiver.unrecorded = bool
-    receiver.close()
-    delivered = handle.force_flush(_DELIVER_MS)
+    receiver.close(exit_left_s(_RECORD_S))
+    delivered = handle.force_flush(int(exit_left_s(_DELIVER_S) * 1000))
     handle.uninstrument()
     parts = [plural(receiver.calls, "call") + " recorded" if receiver.calls else "no call recorded"]
     if agent.token is None:

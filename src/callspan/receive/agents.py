@@ -145,9 +145,9 @@ class AgentReceiver:
             if server.heard.get(token) is None:
                 self._note_silence(SILENT % agent.name)
             bodies = agent.sender.bodies
-            if bodies is not None:
-                inbox.take_events(list(events_of_files(bodies)), agent.sender, limit_s=_rest_s(until_s))
-            if inbox.close(agent.sender, limit_s=_rest_s(until_s)) and bodies is not None:
+            events = () if bodies is None else events_of_files(bodies)
+            are_taken = inbox.take_events(events, agent.sender, limit_s=_rest_s(until_s))
+            if inbox.close(agent.sender, limit_s=_rest_s(until_s)) and are_taken and bodies is not None:
                 remove(bodies)
 
     def _close_at_exit(self) -> None:
@@ -155,15 +155,15 @@ class AgentReceiver:
 
     def close(self, limit_s: float | None = None) -> None:
         """Take what has arrived, record what waits, and stop, in 8 seconds by default."""
-        until_s = monotonic_s() + (_EXIT_S if limit_s is None else limit_s)
+        until_s = monotonic_s() + (forks.within_exit_s(_EXIT_S) if limit_s is None else limit_s)
         with _END:
             server, running, inbox, files = self._server, self._thread, self._inbox, self._files
             if server is not None:
                 server.stop()
             if running is not None:
-                running.join(_JOIN_S)
+                running.join(min(_JOIN_S, _rest_s(until_s)))
             if files is not None:
-                _ENDING.drain(_JOIN_S)
+                _ENDING.drain(min(_JOIN_S, _rest_s(until_s)))
             for token in list(self._agents):
                 self._end_agent(token, until_s)
             if inbox is not None:
@@ -248,11 +248,11 @@ def record_all_left(root: Path, write: Write, goes_on: Callable[[], bool] = lamb
 
 def record_left(directory: Path, write: Write) -> None:
     """Write the records of what agents of an ended process left in a directory, and delete it."""
-    inbox = Inbox(write)
+    inbox, is_written = Inbox(write), True
     for sender in agents_in(directory):
         if sender.bodies is not None:
-            inbox.take_events(list(events_of_files(sender.bodies)), sender)
-    is_written = inbox.close()
+            is_written &= inbox.take_events(events_of_files(sender.bodies), sender)
+    is_written &= inbox.close()
     for path, record in waiting_in(directory):
         if not write(record, "full"):  # it was processed at its level
             is_written = False

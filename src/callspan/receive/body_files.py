@@ -24,7 +24,7 @@ from callspan.providers import registry
 from callspan.providers.wire_json import text
 from callspan.receive.claude_code import ClaudeCode
 from callspan.receive.decoding import LogEvent
-from callspan.receive.foreign_files import content_of, size_of
+from callspan.receive.foreign_files import content_of, status_of
 from callspan.receive.history import Entry, History, ReadSpan, WrittenRecord, entries_in, replace_entries
 from callspan.receive.programs import SESSION
 from callspan.receive.senders import Sender
@@ -201,27 +201,28 @@ def agents_in(directory: Path) -> Iterator[Sender]:
 def events_of_files(agent: Path) -> Iterator[LogEvent]:
     """Yield events that name the files in an agent's directory: the bodies of calls that it has not reported.
 
-    An agent that was killed, or reports elsewhere, leaves them. Raises OSError if one is gone.
+    An agent that was killed, or reports elsewhere, leaves them. Raises OSError if the disk hangs.
     """
     lines = map(registry.decoded, content_of(agent / _INDEX).splitlines())
     answers = {text(line, "request_file"): line for line in lines}
-    for file in filter(_is_regular, sorted(agent.glob(f"*{_REQUEST}"))):
+    for file in sorted(agent.glob(f"*{_REQUEST}")):
         answer = answers.get(file.name)
         attributes: dict[str, object] = {name: text(answer, key) for key, name in _INDEXED.items()}
         attributes["request_body_id"] = file.name.removesuffix(_REQUEST)
-        yield _event("api_request_body", attributes, file)
+        if (request := _event("api_request_body", attributes, file)) is None:
+            continue
+        yield request
         response = agent / (text(answer, "response_file") or "")
-        if response.parent == agent and _is_regular(response):
-            ids = {"request_id": text(answer, "request_id"), "message.id": text(answer, "message_id")}
-            yield _event("api_response_body", attributes | ids, response)
+        ids = {"request_id": text(answer, "request_id"), "message.id": text(answer, "message_id")}
+        answered = _event("api_response_body", attributes | ids, response) if response.parent == agent else None
+        if answered is not None:
+            yield answered
 
 
-def _is_regular(file: Path) -> bool:
-    return size_of(file) is not None
-
-
-def _event(name: str, attributes: dict[str, object], file: Path) -> LogEvent:
+def _event(name: str, attributes: dict[str, object], file: Path) -> LogEvent | None:
+    """Return the event of a body in a regular file; None for anything else. Raises OSError if the disk hangs."""
+    status = status_of(file)
+    if status is None:
+        return None
     stated = {key: value for key, value in attributes.items() if value is not None} | {"body_ref": str(file)}
-    return LogEvent(
-        name=name, time_ns=file.stat().st_mtime_ns, attributes=stated, resource={"service.name": "claude-code"}
-    )
+    return LogEvent(name=name, time_ns=status.st_mtime_ns, attributes=stated, resource={"service.name": "claude-code"})

@@ -18,7 +18,7 @@ from callspan.providers.base import NOT_RECOGNIZED
 from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import count, integer, objects, text
 from callspan.receive.decoding import MAX_VALUES, Attributes, LogEvent, attempt_number, duration_ns
-from callspan.receive.foreign_files import content_of, size_of
+from callspan.receive.foreign_files import content_of, status_of
 from callspan.receive.senders import Sender, tool_run
 from callspan.receive.waiting import record_in
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
@@ -313,8 +313,11 @@ def _whole_file(path: Path, size: int, until_s: float) -> bytes:
 
 
 def _is_whole(path: Path, size: int) -> bool:
-    stored = size_of(path)
-    return stored is not None and stored >= size
+    try:
+        status = status_of(path)
+    except TimeoutError:
+        return False
+    return status is not None and status.st_size >= size
 
 
 def call_id_of(event: ClaudeEvent) -> str | None:

@@ -8,50 +8,71 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from callspan.runtime.background import thread
 
 MAX_FILE_BYTES: Final = 64 << 20
 _MAX_S: Final = 5.0
 _MAX_HANGING: Final = 4
-"""Maximum number of hanging reads. While there are as many, no further read starts."""
-_hanging: list[SimpleQueue[bytes]] = []
+"""Maximum number of hanging looks at files. While there are as many, no further one starts."""
+_T = TypeVar("_T")
+_hanging: list[SimpleQueue[Any]] = []
 
 
-def size_of(path: Path) -> int | None:
-    """Return the size of a regular file in bytes; None for anything else."""
-    try:
-        status = path.lstat()
-    except (OSError, ValueError):  # the second: a name with NUL
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+def status_of(path: Path) -> os.stat_result | None:
+    """Return the status of a regular file; None for anything else. Raises TimeoutError if the disk hangs for 5 s."""
+    return _within_limit(partial(_status, path))
 
 
 def content_of(path: Path) -> bytes:
     """Return the content of a regular file; empty if it is missing, above 64 MiB, or takes more than 5 s to read."""
-    if size_of(path) is None or len(_hanging) >= _MAX_HANGING:
-        return b""
-    contents: SimpleQueue[bytes] = SimpleQueue()
-    _hanging.append(contents)
     try:
-        thread(partial(_put_content, path, contents), "callspan-file", stop=bool).start()
+        return _within_limit(partial(_content, path))
+    except TimeoutError:
+        return b""
+
+
+def _within_limit(look: Callable[[], _T]) -> _T:
+    """Return what a function learns of a file. Raises TimeoutError if it takes more than 5 s.
+
+    It runs on a thread of its own, which alone hangs with the disk, and must not raise.
+    """
+    if len(_hanging) >= _MAX_HANGING:
+        raise TimeoutError
+    results: SimpleQueue[_T] = SimpleQueue()
+    _hanging.append(results)
+    try:
+        thread(partial(_put_result, look, results), "callspan-file", stop=bool).start()
     except RuntimeError:  # the interpreter is ending: no thread can be started
-        _put_content(path, contents)
+        _put_result(look, results)
     try:
-        return contents.get(timeout=_MAX_S)
+        return results.get(timeout=_MAX_S)
     except Empty:
-        return b""
+        raise TimeoutError from None
 
 
-def _put_content(path: Path, contents: SimpleQueue[bytes]) -> None:
+def _put_result(look: Callable[[], _T], results: SimpleQueue[_T]) -> None:
     try:
-        contents.put(_read(path))
+        results.put(look())
     finally:
-        _hanging.remove(contents)
+        _hanging.remove(results)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):  # the second: a name with NUL
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _content(path: Path) -> bytes:
+    return b"" if _status(path) is None else _read(path)
 
 
 def _read(path: Path) -> bytes:

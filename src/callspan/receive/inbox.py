@@ -148,10 +148,10 @@ class Inbox:
         return Receipt(request.rejected, f"callspan could not read {counted(unread)}." if unread else "")
 
     def _write_all(self, records: Iterable[Leveled]) -> bool:
-        self._unwritten.extend(records)
         try:
+            self._unwritten.extend(records)
             return self._write_what_waits()
-        except OSError:  # no file can be made for what waits
+        except OSError:  # the disk of body files hangs, or no file can be made for what waits
             return False
 
     def _write_what_waits(self) -> bool:

@@ -238,6 +238,11 @@ def exit_left_s(most_s: float) -> float:
     return max(0.0, min(most_s, _exit_until_s[0] - monotonic_s()))
 
 
+def within_exit_s(most_s: float) -> float:
+    """Return a limit, shortened to what is left for the end of this process if that has begun."""
+    return exit_left_s(most_s) if _exit_until_s else most_s
+
+
 def _hook() -> None:
     if not _hooked:
         _hooked.append(True)

@@ -26,7 +26,7 @@ from callspan.receive.agents import AgentReceiver
 from callspan.record.events import Record
 from callspan.runtime import process_end
 from callspan.runtime.clock import monotonic_s
-from callspan.runtime.forks import renew_locks
+from callspan.runtime.forks import renew_locks, within_exit_s
 from callspan.sdk_profiles import GENERATED, HTTP, SOURCES, Source
 from callspan.settings import Content, SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
@@ -213,7 +213,7 @@ class Wiring:
         """Retire the pipeline, if it is current, and restore the SDKs."""
         if self._agents is not None and pipeline is self._pipeline:
             self._agents.close()
-        self.hook_context.deferred_ends.drain(_CLOSE_TIMEOUT_S)
+        self.hook_context.deferred_ends.drain(within_exit_s(_CLOSE_TIMEOUT_S))
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
                 return
@@ -246,7 +246,7 @@ class Wiring:
             old_spools = [recorder.add_stores(store_urls) for recorder in self._recorders()]
         for spool in old_spools:
             if spool is not None:
-                spool.close(_CLOSE_TIMEOUT_S)
+                spool.close(within_exit_s(_CLOSE_TIMEOUT_S))
         return store_urls
 
     def _recorders(self) -> list[Recorder]:
@@ -342,7 +342,7 @@ def _remaining_s(deadline: float) -> float:
 def _retire(pipeline: Pipeline | None) -> None:
     """Close the stores of a replaced pipeline, which takes seconds: call it without a lock."""
     if pipeline is not None:
-        pipeline.recorder.retire(_CLOSE_TIMEOUT_S)
+        pipeline.recorder.retire(within_exit_s(_CLOSE_TIMEOUT_S))
 
 
 WIRING: Final = Wiring()
