@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -101,10 +102,15 @@ async def test_last_usage_event_of_a_stream_counts(mode: Mode, seen: Capture) ->
     assert len(seen.everything) == 1
 
 
-def test_same_object_twice_is_one_record(provider: ScriptedProvider, client: openai.OpenAI, store: str) -> None:
-    """One row, one span, and the totals of the session have it once."""
+@pytest.mark.parametrize("back_s", [0, 3600], ids=["", "after the clock was set back"])
+def test_same_object_twice_is_one_record(
+    back_s: int, provider: ScriptedProvider, client: openai.OpenAI, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row, one span, and the totals of the session have it once. The last answer counts, whatever the clock says."""
+    real = time.time_ns
     with capture(stores=store) as seen, callspan.session("s", session_id="s-1"):
-        for tokens in (4, 9):
+        for number, tokens in enumerate((4, 9)):
+            monkeypatch.setattr(time, "time_ns", lambda number=number: real() - number * back_s * 10**9)
             answer = {**ANSWER, "usage": {"input_tokens": 3, "output_tokens": tokens}}
             provider.reply(raw=answer, on="/new_thing")
             post(client, "/new_thing")

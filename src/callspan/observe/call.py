@@ -557,7 +557,8 @@ class Call:
             info = self.endpoint.response_info(body)
             if info is None or info.usage is None:
                 return
-            counted = msgspec.structs.replace(record, part="answered", seen_ns=time.time_ns(), usage=info.usage)
+            seen_ns = self._factory.answers.seen_ns(record.call_id, time.time_ns())
+            counted = msgspec.structs.replace(record, part="answered", seen_ns=seen_ns, usage=info.usage)
             processed = self._factory.processors.process(counted)
             self._factory.recorder.write(processed)
             processed.go_on()

@@ -33,13 +33,23 @@ _CLOCK_ERROR_S: Final = 86_400
 class EarlierAnswers:
     """The newest answers: their hashes and ids. Lock-free; safe from any thread."""
 
-    __slots__ = ("_created", "_first_ns")
+    __slots__ = ("_created", "_first_ns", "_seen_ns")
 
     def __init__(self) -> None:
         self._first_ns: OrderedDict[tuple[int, int], int] = OrderedDict()
         """The start of the call that first had an answer, by the hashes of answer and request."""
         self._created: LRUCache[str, int] = LRUCache(MAX_ANSWERS)
         """When the first background response with an id was created, by the id of its call."""
+        self._seen_ns: LRUCache[str, int] = LRUCache(MAX_ANSWERS)
+
+    def seen_ns(self, call_id: str, now_ns: int) -> int:
+        """Return the Unix time of an answer of a call, later than of each one before, whatever the clock says.
+
+        Stores order the versions of a call by it.
+        """
+        seen_ns = max(now_ns, (self._seen_ns.get(call_id) or 0) + 1)
+        self._seen_ns.put(call_id, seen_ns)
+        return seen_ns
 
     def call_id(self, provider: str, response_id: str, created: int | None) -> str:
         """Return the id of the call of a background response.

@@ -169,7 +169,10 @@ class GenericCall(Call):
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
         info, fields = super()._fields(ending)
         if info.response.id is not None:
-            fields |= {"part": "answered", "seen_ns": time.time_ns()}
+            fields |= {
+                "part": "answered",
+                "seen_ns": self._factory.answers.seen_ns(self.record.call_id, time.time_ns()),
+            }
         return info, fields
 
 
