@@ -106,7 +106,7 @@ async def test_last_usage_event_of_a_stream_counts(mode: Mode, seen: Capture) ->
 def test_same_object_twice_is_one_record(
     back_s: int, provider: ScriptedProvider, client: openai.OpenAI, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One row, one span, and the totals of the session have it once. The last answer counts, whatever the clock says."""
+    """One row, one span, once in the totals of the session. The last answer counts, whatever the clock says."""
     real = time.time_ns
     with capture(stores=store) as seen, callspan.session("s", session_id="s-1"):
         for number, tokens in enumerate((4, 9)):
