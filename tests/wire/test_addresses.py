@@ -112,7 +112,10 @@ MISTYPED: Final[dict[Any, tuple[Any, ...]]] = {
     "prompt": ({"id": 5}, 5, [True]), "documents": ("a", [1], {"id": 5}), "reference": (5, ["a"]),
     "turns": ([{"to": "ann", "text": "Hi"}], "Hi", ["Hi"]), "items": (5, [1], {"id": 5}), "contents": (5, [1]),
     "vector": (["a"], "sent", [{"id": 5}], {"stored": 5}, [True]),
-    "vectors": ({"stored": 5}, ["a.bin"], 5, [{"id": 5}]), "reply": ({"id": 5}, "sent", {"text": "Hi"}),
+    "vectors": ({"stored": 5}, ["a.bin"], 5, [{"id": 5}]),
+    "reply": ({"id": 5}, "sent", {"text": "Hi"}, {"role": "agent", "content": "Hi"}),
+    "encoded": ("<iframe>", "a.bin", 5), "ranking": ([{"index": 0, "title": "a"}], [{"sku": "a", "score": 1}], ["a"]),
+    "output": ({"usd": 6}, "sent", [1], {"message": "Hi"}),
     "counters": ({"sms": 1}, {"input_tokens": "many"}, 5), "response": ("survey",), "interaction": ("call",),
 }  # fmt: skip
 """Values of no such kind, under the same name."""

@@ -5,6 +5,7 @@ Only the first elements of a list are looked at, so that a check costs the same 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -13,6 +14,9 @@ from callspan.record.apis import Field
 _TEXT_OR_OBJECT: Final = (str, dict)
 _TOKENS: Final = (str, int, list, dict)
 """What prompts are listed as: texts, tokens, lists of tokens, parts of several media."""
+_BASE64: Final = re.compile("[A-Za-z0-9+/]{6}")
+"""The start of any vector: its first number has four bytes."""
+_SCORES: Final = ("relevance_score", "score")
 _COUNTERS: Final = ("input_tokens", "output_tokens")
 _MOST: Final = 4
 """The first messages of which one has a role and a content; one that calls tools has none."""
@@ -69,8 +73,23 @@ def _are_vectors(value: object) -> bool:
     return value == [] or _is_of(value, list)
 
 
+def _is_encoded(value: object) -> bool:
+    """Return whether it is a vector in base64."""
+    return type(value) is str and len(value) % 4 == 0 and _BASE64.match(value) is not None
+
+
+def _is_ranking(value: object) -> bool:
+    """Return whether they are documents by their place in the request, each with its score."""
+    first = value[0] if type(value) is list and value else None
+    return type(first) is dict and type(first.get("index")) is int and any(name in first for name in _SCORES)
+
+
 def _is_reply(value: object) -> bool:
-    return type(value) is dict and (type(value.get("role")) is str or type(value.get("content")) is list)
+    return type(value) is dict and (value.get("role") == "assistant" or type(value.get("content")) is list)
+
+
+def _is_output(value: object) -> bool:
+    return type(value) is dict and type(value.get("message")) is dict
 
 
 def _are_counters(value: object) -> bool:
@@ -94,7 +113,10 @@ _KINDS: Final[Mapping[object, Callable[[object], bool]]] = {
     "contents": lambda value: _is_text(value) or isinstance(value, dict) or _is_of(value, _TEXT_OR_OBJECT),
     "vector": _is_vector,
     "vectors": _are_vectors,
+    "encoded": _is_encoded,
+    "ranking": _is_ranking,
     "reply": _is_reply,
+    "output": _is_output,
     "counters": _are_counters,
     "response": lambda value: value == "response",
     "interaction": lambda value: value == "interaction",

@@ -110,7 +110,8 @@ class Answers(NamedTuple):
 Kind: TypeAlias = (
     Literal[
         "text", "string", "number", "flag", "object", "array", "objects", "texts", "prompt", "documents", "reference",
-        "turns", "items", "contents", "vector", "vectors", "reply", "counters", "response", "interaction",
+        "turns", "items", "contents", "vector", "vectors", "encoded", "ranking", "reply", "output", "counters",
+        "response", "interaction",
     ]
     | tuple["Field", ...]
 )  # fmt: skip
@@ -237,7 +238,6 @@ _CHOICES: Final = Field(
     ),
 )
 _CHAT_HISTORY: Final = Field("chat_history", (Field("message", "string"),))
-_RANKED: Final = (Field("relevance_score", "number"), Field("index", "number"))
 _EMBEDDING: Final = Field("embedding", "vector")
 _EMBEDDED: Final = (
     _EMBEDDING,
@@ -412,7 +412,7 @@ _ROWS: Final = (
         "openai.single_body:Embeddings",
         asked=(Field("input", "prompt"),),
         marks=(Field("encoding_format", "text"), Field("dimensions", "number")),
-        answered=(Field("data", (_EMBEDDING, Field("embedding", "text"))),),
+        answered=(Field("data", (_EMBEDDING, Field("embedding", "encoded"))),),
         paths=("embeddings",),
         verbs=("invocations",),
         media_marks=(b'"embedding"', b";base64,"),
@@ -700,6 +700,7 @@ _ROWS: Final = (
         "bedrock.converse:Converse",
         asked=(Field("messages", (Field("content", "array"),)),),
         marks=(Field("inferenceConfig", "object"), Field("toolConfig", "object")),
+        answered=(Field("output", "output"), Field("stopReason", "text")),
         verbs=("converse",),
         is_distinctive=True,
         owner=_BEDROCK,
@@ -849,7 +850,7 @@ _ROWS: Final = (
         "rerank",
         "cohere.rerank:Rerank",
         asked=(Field("documents", "documents"),),
-        answered=(Field("results", _RANKED), Field("data", _RANKED)),
+        answered=(Field("results", "ranking"), Field("data", "ranking")),
         paths=("rerank",),
         default_chooser=_COHERE,
         said=("documents", "query"),
