@@ -348,6 +348,10 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_recorded_answer_is_served_again": 6,
         "test_two_answers_are_a_pair": 3,
     },
+    "tests/wire/test_look_alikes.py": {
+        "test_application_is_no_call": 20,
+        "test_compatible_server_is_a_call": 14,
+    },
     "tests/wire/test_replay.py": {
         "test_every_sdk_entry_point_records_alike": 1,
         "test_plain_calls_match_the_wire_data": 1,
