@@ -181,7 +181,7 @@ CALLERS: dict[str, Caller] = {
         "litellm", *litellm(f"bedrock/converse/{NOVA}", aws_bedrock_runtime_endpoint="{url}"), "converse", "aws.bedrock"
     ),
     "litellm invoke": Caller(
-        "litellm", *litellm(f"bedrock/invoke/{HAIKU}", aws_bedrock_runtime_endpoint="{url}"), "messages", "anthropic"
+        "litellm", *litellm(f"bedrock/invoke/{HAIKU}", aws_bedrock_runtime_endpoint="{url}"), "messages", "aws.bedrock"
     ),
     "litellm mistral": Caller("litellm", *litellm("mistral/m-1", api_base="{url}/v1"), CHAT, "unknown"),
     "litellm deepseek": Caller("litellm", *litellm("deepseek/m-1", api_base="{url}/v1"), CHAT, "unknown"),
