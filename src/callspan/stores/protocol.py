@@ -22,7 +22,7 @@ from callspan.spool.delivering import Rejected
 from callspan.stores.base import DeletionScope, on_error
 from callspan.stores.query.reader import Reader
 from callspan.stores.removal import RetentionTimes, remove, retain
-from callspan.stores.sent import SentVersions
+from callspan.stores.sent import SentVersions, SqlSentVersions
 from callspan.stores.tables.database import Database, SqlDatabase
 from callspan.stores.tables.facts import TABLES
 from callspan.stores.writer import SqlSink
@@ -265,6 +265,13 @@ class ReadableStore(Store):
         """Open the store for reading. Raises as `database`."""
         return Reader(self.database())
 
+    def sent(self, receiver: str) -> SentVersions:
+        """Open the list of records that the receiver with this URL has accepted. Close it after use.
+
+        Raises like `database`, and BusyError while another process sends to the receiver.
+        """
+        raise NotImplementedError
+
     def remove(
         self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False
     ) -> tuple[Mapping[str, int], str | None]:
@@ -297,13 +304,10 @@ class SqlStore(ReadableStore):
         return "; ".join(filter(None, ("can be written", connections)))
 
     def sent(self, receiver: str) -> SentVersions:
-        """Open the list of records that the receiver with this URL has accepted. Close it after use.
-
-        Raises like `database`, and BusyError while another process sends to the receiver.
-        """
+        """Open the list of records that a receiver has accepted, see `ReadableStore.sent`."""
         database = self.database(writes=True)
         with on_error(database.close):
-            return SentVersions(database, receiver)
+            return SqlSentVersions(database, receiver)
 
     def remove(
         self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from callspan.stores.base import StoreError
-from callspan.stores.tables.database import SqlDatabase, in_batches
+from callspan.stores.tables.database import Database, SqlDatabase, in_batches
 from callspan.stores.tables.facts import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIMESTEPS, Table
 
 _WRITTEN_AT_ONCE: Final = 1000
@@ -36,15 +37,20 @@ class RowVersion(NamedTuple):
 class BusyError(StoreError):
     """Another process sends the store's records to the same receiver."""
 
+    def __init__(self, receiver: str) -> None:
+        """`receiver` is its URL."""
+        super().__init__(f"Another process sends this store to {receiver}.")
 
-class SentVersions:
-    """The versions that a receiver has, and the versions written to the store. Not thread-safe."""
 
-    def __init__(self, database: SqlDatabase, receiver: str) -> None:
-        """`receiver` is its URL. Raises BusyError while another process sends to it."""
-        self._database, self._receiver = database, receiver
-        if not database.try_lock(f"send-{_number_of(receiver) & 0xFFFF_FFFF:08x}"):
-            raise BusyError(f"Another process sends this store to {receiver}.")
+class SentVersions(ABC):
+    """The versions that a receiver has, and the versions written to the store. Not thread-safe.
+
+    Its methods may also raise BusyError, if another process has begun to send to the receiver meanwhile.
+    """
+
+    def __init__(self, database: Database, receiver: str) -> None:
+        """`receiver` is its URL."""
+        self._database, self.receiver = database, receiver
 
     def versions(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the versions that the receiver has, by key, without unknown keys."""
@@ -56,9 +62,7 @@ class SentVersions:
 
     def add(self, versions: Mapping[str, int]) -> None:
         """Record durably that the receiver has these versions, by key."""
-        rows = [{"id": self._id(key), "version": version} for key, version in versions.items()]
-        with self._database.transaction():
-            self._database.run_many(_ADD, rows)
+        self._add({self._id(key): version for key, version in versions.items()})
 
     @property
     def mark_ns(self) -> int:
@@ -77,6 +81,38 @@ class SentVersions:
         streams = (self._written(table, time, since_ns) for table, time in _TIMES.items())
         return heapq.merge(*streams, key=attrgetter("stored_ns"))
 
+    def close(self) -> None:
+        """Close the store, so that another process may send."""
+        self._database.close()
+
+    @abstractmethod
+    def _add(self, versions: Mapping[int, int]) -> None:
+        """Write versions by id."""
+
+    @abstractmethod
+    def _written(self, table: Table, time: str, since_ns: int) -> Iterator[RowVersion]:
+        """Yield the rows of a table written since a time, oldest write first; `time` is its column of the start."""
+
+    def _id(self, key: str) -> int:
+        return number_of(f"{self.receiver} {key}")
+
+
+class SqlSentVersions(SentVersions):
+    """The versions in SQLite or Postgres, which releases the lock of a process that dies."""
+
+    _database: SqlDatabase
+
+    def __init__(self, database: SqlDatabase, receiver: str) -> None:
+        """`receiver` is its URL. Raises BusyError while another process sends to it."""
+        super().__init__(database, receiver)
+        if not database.try_lock(f"send-{number_of(receiver) & 0xFFFF_FFFF:08x}"):
+            raise BusyError(receiver)
+
+    def _add(self, versions: Mapping[int, int]) -> None:
+        rows = [{"id": ident, "version": version} for ident, version in versions.items()]
+        with self._database.transaction():
+            self._database.run_many(_ADD, rows)
+
     def _written(self, table: Table, time: str, since_ns: int) -> Iterator[RowVersion]:
         key, last_key = table.key, ""
         sql = (
@@ -88,14 +124,7 @@ class SentVersions:
             yield from page
             since_ns, last_key = page[-1].stored_ns, page[-1].ident
 
-    def close(self) -> None:
-        """Close the store, so that another process may send."""
-        self._database.close()
 
-    def _id(self, key: str) -> int:
-        return _number_of(f"{self._receiver} {key}")
-
-
-def _number_of(text: str) -> int:
+def number_of(text: str) -> int:
     """Return a hash of a text as a signed 64-bit number."""
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
