@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -24,11 +25,13 @@ from tests.support.processes import plain_environment
 from tests.support.programs import everything, loose, support_desk
 from tests.support.receiver import OtlpReceiver
 from tests.support.spans_of_records import sent
+from tests.support.waiting import HANG_S
 
-from callspan.records import Place, Timing
+from callspan.records import Place, Record, Response, Timing
+from callspan.stores import StoreError, find_store
 from callspan.testing import Capture, ScriptedProvider, capture
 
-from .conftest import Deliver, Records
+from .conftest import Deliver, Records, clickhouse, reward
 
 
 @pytest.fixture
@@ -37,9 +40,13 @@ def url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_url"))
 
 
-on_every_store = pytest.mark.parametrize(
-    "url", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
-)
+_POSTGRES: Final = pytest.param("postgres", marks=pytest.mark.postgres)
+_CLICKHOUSE: Final = pytest.param("clickhouse", marks=pytest.mark.clickhouse)
+on_every_store = pytest.mark.parametrize("url", ["sqlite", _POSTGRES, _CLICKHOUSE], indirect=True)
+on_stores_of_processes = pytest.mark.parametrize("url", ["sqlite", _POSTGRES], indirect=True)
+"""Those that several processes have open: a directory of ClickHouse's engine is one process's."""
+on_stores_with_clocks = pytest.mark.parametrize("url", ["sqlite", _CLICKHOUSE], indirect=True)
+on_clickhouse = pytest.mark.parametrize("url", [_CLICKHOUSE], indirect=True)
 
 
 Play = Callable[..., Capture]
@@ -264,7 +271,7 @@ def following(url: str, receiver: OtlpReceiver) -> AbstractContextManager[subpro
     return interrupted("--store", url, "send", "--follow", "--otlp", receiver.url)
 
 
-@on_every_store
+@on_stores_of_processes
 def test_following_continues_after_an_outage(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = [*record(support_desk).spans]
     with following(url, receiver) as process:
@@ -283,20 +290,36 @@ def test_following_continues_after_an_outage(url: str, record: Play, receiver: O
     assert sorted(span.span_id for span in receiver.spans) == sorted(f"{span.context.span_id:016x}" for span in seen)
 
 
-def shift(url: str, seconds: int, where: str = "") -> None:
+KINDS: Final = ("call", "session", "timestep", "event", "reward")
+
+
+def shift(url: str, seconds: int, where: str = "1 = 1") -> None:
     """Shift the times at which the store wrote its rows."""
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
-        for table in ("calls", "sessions", "timesteps", "events", "rewards"):
-            database.execute(f"UPDATE {table} SET stored_ns = stored_ns + ? {where}", (seconds * 10**9,))
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+            for kind in KINDS:
+                database.execute(f"UPDATE {kind}s SET stored_ns = stored_ns + {seconds * 10**9} WHERE {where}")
+    else:
+        changed(
+            url, *(f"{kind}_versions UPDATE stored_ns = stored_ns + {seconds * 10**9} WHERE {where}" for kind in KINDS)
+        )
 
 
+def changed(url: str, *changes: str) -> None:
+    """Change rows of ClickHouse."""
+    with clickhouse(url) as client:
+        for change in changes:
+            client.command(f"ALTER TABLE {change} SETTINGS mutations_sync = 2")
+
+
+@on_stores_with_clocks
 def test_rows_of_a_long_transaction_are_sent(url: str, record: Play, receiver: OtlpReceiver) -> None:
     """Its rows have earlier times than rows that were already sent."""
     first = record(loose)
     shift(url, -3600)
     assert send(url, receiver).code == 0
     second = record(loose)
-    shift(url, -3600 - 50, f"WHERE stored_ns > {time.time_ns() - 600 * 10**9}")
+    shift(url, -3600 - 50, f"stored_ns > {time.time_ns() - 600 * 10**9}")
     assert json.loads(send(url, receiver, "--json").out)["sent"] == len(second.spans)
     assert len(receiver.spans) == len(first.spans) + len(second.spans)
 
@@ -304,12 +327,17 @@ def test_rows_of_a_long_transaction_are_sent(url: str, record: Play, receiver: O
 def turn_clock(url: str, seconds: int) -> None:
     """Have the clock show so many seconds less than when the rows were written and sent."""
     shift(url, seconds)
+    # The mark, a time, is the smallest version: those of spans are twice their end.
+    if not url.startswith("sqlite"):
+        mark = "version = (SELECT min(version) FROM sent)"
+        changed(url, f"sent_spans UPDATE version = version + {seconds * 10**9} WHERE {mark}")
+        return
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
-        # The mark, a time, is the smallest version: those of spans are twice their end.
         mark = "version = (SELECT min(version) FROM sent)"
         assert database.execute(f"UPDATE sent SET version = version + ? WHERE {mark}", (seconds * 10**9,)).rowcount == 1
 
 
+@on_stores_with_clocks
 def test_rows_are_sent_after_the_clock_was_set_back(url: str, record: Play, receiver: OtlpReceiver) -> None:
     """Also those that are sent only when it has passed the earlier time again."""
     first = record(loose)
@@ -401,7 +429,7 @@ def test_records_of_a_silent_process_are_sent_once_as_unknown(
     assert json.loads(send(url, receiver, "--again", "--json").out)["sent"] == 2
 
 
-@on_every_store
+@on_stores_of_processes
 def test_only_one_process_sends_to_a_receiver(url: str, record: Play, receiver: OtlpReceiver) -> None:
     seen = record(loose)
     with following(url, receiver):
@@ -413,6 +441,104 @@ def test_only_one_process_sends_to_a_receiver(url: str, record: Play, receiver: 
             assert send(url, other).code == 0
             assert len(other.spans) == len(seen.spans), "each receiver gets them"
     assert send(url, receiver).code == 0
+
+
+@on_clickhouse
+def test_one_sender_has_the_lease_of_a_receiver(url: str, record: Play, receiver: OtlpReceiver) -> None:
+    """It is given back at the end. One that was not renewed for a minute has expired."""
+    seen = record(loose)
+    name = f"{receiver.url}/v1/traces"
+    store: Any = find_store(url)
+    with closing(store.sent(name)) as versions:
+        done = send(url, receiver)
+        assert (done.code, "Another process sends" in done.err) == (1, True)
+        with OtlpReceiver() as other:
+            assert send(url, other).code == 0
+            assert len(other.spans) == len(seen.spans)
+        changed(url, "sender_leases UPDATE renewed_ns = renewed_ns - 20000000000 WHERE 1 = 1")
+        assert "Another process sends" in send(url, receiver).err
+        changed(url, "sender_leases UPDATE renewed_ns = renewed_ns - 41000000000 WHERE 1 = 1")
+        with closing(store.sent(name)) as second:
+            time.sleep(10.5)
+            versions.add({"a": 1})  # it hung, and has the earlier lease
+            with pytest.raises(StoreError, match="Another process sends"):
+                second.add({"b": 2})
+        assert versions.versions(["a", "b"]) == {"a": 1, "b": 2}, "what was sent is remembered"
+    assert send(url, receiver).code == 0
+    assert len(receiver.spans) == len(seen.spans)
+
+
+FOLLOWED: Final = """
+import runpy
+import sys
+import threading
+import openai
+import callspan
+
+provider, store, spool, receiver = sys.argv[1:]
+handle = callspan.instrument(stores=store, spool_dir=spool)
+client = openai.OpenAI(api_key="k", base_url=provider)
+
+def call():
+    for line in sys.stdin:
+        client.chat.completions.create(model=line.strip(), messages=[{"role": "user", "content": "Hi"}])
+        handle.force_flush(300_000)
+
+client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+handle.force_flush(300_000)
+threading.Thread(target=call, daemon=True).start()
+sys.argv = ["callspan", "--store", store, "send", "--follow", "--otlp", receiver]
+runpy.run_module("callspan.cli", run_name="__main__")
+"""
+
+
+@on_clickhouse
+def test_following_the_store_of_the_own_process(
+    url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", FOLLOWED, provider.openai_url, url, str(tmp_path / "spool"), receiver.url]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, env=plain_environment(), text=True, **pipes) as process:
+        assert [span.name for span in receiver.wait_for(1)] == ["chat m"]
+        receiver.status = 503
+        print("n", file=process.stdin, flush=True)
+        assert "Service Unavailable" in process.stderr.readline()
+        receiver.status = 200
+        print("o", file=process.stdin, flush=True)
+        assert sorted(span.name for span in receiver.wait_for(3)) == ["chat m", "chat n", "chat o"]
+        assert "Spans are sent to" in process.stderr.readline()
+        time.sleep(2.5)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=HANG_S)
+    assert process.returncode == 0
+    assert len(receiver.spans) == 3
+
+
+@on_stores_with_clocks
+def test_rewards_join_the_session_of_their_target(
+    url: str, deliver: Deliver, records: Records, receiver: OtlpReceiver
+) -> None:
+    """A reward that names its call by an id of the provider comes after the call was sent, or before the call."""
+    now_ns = time.time_ns()
+
+    def ended(number: int) -> list[Record]:
+        session_id, response = f"s{number}", Response(id=f"chatcmpl-{number}", model="m", finish_reasons=["stop"])
+        call = records.call(session_id=session_id, sampled=True, response=response)
+        times: dict[str, Any] = {"start_ns": now_ns, "end_ns": now_ns + 10**9}
+        own = records.session(session_id, now_ns + 10**9, **times, outcome="success", sampled=True)
+        return [own, replace(call, timing=Timing(start_ns=now_ns, duration_ns=10**8))]
+
+    def given(number: int) -> Record:
+        span: dict[str, Any] = {"trace_id": "a" * 32, "span_id": f"{number:016x}", "sampled": True}
+        return reward(f"r{number}", call_id=f"chatcmpl-{number}", scope="call", time_ns=now_ns + 2 * 10**9, **span)
+
+    store, sent_numbers = deliver(url), []
+    for written in (ended(1), [given(1)], [given(2)], ended(2)):
+        store.write(*written)
+        sent_numbers.append(json.loads(send(url, receiver, "--json").out)["sent"])
+        shift(url, -120)  # only new rows are read again
+    assert sent_numbers == [2, 1, 1, 2]
+    assert [span.name for span in receiver.spans].count("evaluation reward") == 2
 
 
 def test_invalid_use_is_an_error(url: str, receiver: OtlpReceiver, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from itertools import count
-from typing import Final
+from typing import Final, cast
 
 import click
 
@@ -24,7 +24,7 @@ from callspan.otlp.sender import SpanSender
 from callspan.runtime.clock import monotonic_s
 from callspan.runtime.safe_urls import error_text
 from callspan.settings_loader import load
-from callspan.stores import SentVersions, SqlStore, find_store, first_readable
+from callspan.stores import ReadableStore, SentVersions, find_store, first_readable
 
 _POLL_S: Final = 1.0
 _RETRY_S: Final = 5.0
@@ -124,9 +124,7 @@ def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, a
 
 def _sent_versions(context: CommandContext, receiver: Receiver) -> SentVersions:
     """Open the list of records that the receiver has. Raises StoreError if another process sends to it."""
-    store = find_store(first_readable(context.store))
-    if not isinstance(store, SqlStore):
-        raise click.UsageError(f"{store.name} does not remember what was sent; name a SQLite or Postgres store")
+    store = cast("ReadableStore", find_store(first_readable(context.store)))
     return store.sent(receiver.name)
 
 

@@ -69,9 +69,10 @@ _BY_DATABASE: Final[dict[Dialect, str]] = {
     "clickhouse": "ALIAS {}",
 }
 """The definition of a column that the database computes; only Postgres stores its values."""
-_NOW_NS: Final[dict[Dialect, str]] = {
+NOW_NS: Final[dict[Dialect, str]] = {
     "sqlite": "(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000000)",
     "postgres": "(CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) * 1000)",
+    "clickhouse": "toUnixTimestamp64Nano(now64(9))",
 }
 """The store's clock in Unix nanoseconds."""
 
@@ -107,8 +108,8 @@ def _filled(dialect: Dialect, name: str, placeholder: str) -> str:
 
 def _definitions(dialect: Dialect, table: Table) -> list[str]:
     definitions = [_definition(dialect, table, column) for column in (*table.columns, _EXTRA)]
-    if dialect in _NOW_NS:
-        definitions.append(f"{STORED} {_FORMS[dialect]['int']} NOT NULL DEFAULT {_NOW_NS[dialect]}")
+    required = "" if dialect == "clickhouse" else " NOT NULL"
+    definitions.append(f"{STORED} {_FORMS[dialect]['int']}{required} DEFAULT {NOW_NS[dialect]}")
     contents = _CONTENTS[dialect] if table.kind == "call" else {}
     return definitions + [f"{name} {kind}" for name, kind in contents.items()]
 

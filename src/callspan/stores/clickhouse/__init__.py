@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import parse_qsl
 
 from callspan.record.events import Record
-from callspan.stores.base import DeletionScope
+from callspan.stores.base import DeletionScope, on_error
 from callspan.stores.protocol import ReadableStore, ServerStore, split_url
 
 if TYPE_CHECKING:
     from callspan.stores.clickhouse.sink import ClickHouseSink
+    from callspan.stores.sent import SentVersions
 
 _ADDRESS: Final = frozenset({"database", "dsn", "host", "interface", "password", "port", "username"})
 
@@ -51,6 +52,13 @@ class ClickHouse(ReadableStore, ServerStore):
         its driver.
         """
         yield from self.load("callspan.stores.clickhouse.rows:every_record")(self.url)
+
+    def sent(self, receiver: str) -> SentVersions:
+        """Open the list of records that a receiver has accepted, see `ReadableStore.sent`."""
+        database = self.database()
+        with on_error(database.close):
+            sent = self.load("callspan.stores.clickhouse.sent:ClickHouseSentVersions")
+            return cast("SentVersions", sent(database, receiver))
 
     def remove(
         self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False

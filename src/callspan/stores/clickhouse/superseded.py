@@ -14,7 +14,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.stores.clickhouse.database import ClickHouseDatabase
+from callspan.stores.schema import NOW_NS
 from callspan.stores.tables.database import in_batches
+from callspan.stores.tables.facts import STORED
 from callspan.stores.tables.payloads import owner_of
 
 _NUMBERS: Final = "arrayConcat([{0}.request, {0}.output], {0}.contents.2)"
@@ -49,7 +51,7 @@ _MOVED: Final = """
 SELECT timestep_id, argMax(session_id, seen_ns) FROM timestep_versions
  WHERE {condition} GROUP BY timestep_id HAVING uniqExact(ifNull(session_id, '')) > 1"""
 _MOVE: Final = f"""
-INSERT INTO timestep_versions SELECT * REPLACE (:session AS session_id)
+INSERT INTO timestep_versions SELECT * REPLACE (:session AS session_id, {NOW_NS["clickhouse"]} AS {STORED})
   FROM (SELECT * FROM timestep_versions FINAL WHERE {_OF_OTHER_SESSIONS})"""
 
 

@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS call_versions (
   INDEX by_span span_id TYPE bloom_filter(0.001) GRANULARITY 4, INDEX by_start start_ns TYPE minmax GRANULARITY 1,
   INDEX by_response response_id TYPE bloom_filter(0.001) GRANULARITY 4,
   INDEX by_request request_id TYPE bloom_filter(0.001) GRANULARITY 4,
-  INDEX by_user user_id TYPE bloom_filter(0.001) GRANULARITY 4
+  INDEX by_user user_id TYPE bloom_filter(0.001) GRANULARITY 4, INDEX by_stored stored_ns TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree(version) PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(start_ns, 'UTC')) ORDER BY call_id
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1;
 -- What each version of a call refers to in `contents`: [position, n, n] of each message, -1 is the system prompt.
@@ -31,17 +31,19 @@ CREATE TABLE IF NOT EXISTS content_versions (
 SETTINGS ttl_only_drop_parts = 1;
 -- One row per version of a session or timestep, with what its process knew.
 CREATE TABLE IF NOT EXISTS session_versions (
-@columns(sessions)
+@columns(sessions),
+  INDEX by_stored stored_ns TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(seen_ns, 'UTC'))
 ORDER BY (session_id, seen_ns) SETTINGS ttl_only_drop_parts = 1;
 CREATE TABLE IF NOT EXISTS timestep_versions (
 @columns(timesteps),
-  INDEX by_id timestep_id TYPE bloom_filter(0.001) GRANULARITY 1
+  INDEX by_id timestep_id TYPE bloom_filter(0.001) GRANULARITY 1, INDEX by_stored stored_ns TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(seen_ns, 'UTC'))
 ORDER BY (ifNull(session_id, ''), timestep_id, seen_ns) SETTINGS ttl_only_drop_parts = 1;
 CREATE TABLE IF NOT EXISTS event_versions (
 @columns(events),
-  INDEX by_id event_id TYPE bloom_filter(0.001) GRANULARITY 1, INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1
+  INDEX by_id event_id TYPE bloom_filter(0.001) GRANULARITY 1, INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1,
+  INDEX by_stored stored_ns TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(ifNull(time_ns, 0), 'UTC'))
 ORDER BY (ifNull(session_id, ''), event_id) SETTINGS ttl_only_drop_parts = 1;
 CREATE TABLE IF NOT EXISTS message_versions (
@@ -50,7 +52,7 @@ CREATE TABLE IF NOT EXISTS message_versions (
 ORDER BY (ifNull(session_id, ''), message_id) SETTINGS ttl_only_drop_parts = 1;
 CREATE TABLE IF NOT EXISTS reward_versions (
 @columns(rewards),
-  INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1
+  INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1, INDEX by_stored stored_ns TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(ifNull(time_ns, 0), 'UTC'))
 ORDER BY (ifNull(session_id, ''), reward_id) SETTINGS ttl_only_drop_parts = 1;
 -- The number of deletions of contents: a writer that sees a larger one no longer relies on what it has inserted before.
@@ -60,6 +62,17 @@ ORDER BY one;
 -- Hashes of the ids of erased sessions and calls, with the time.
 CREATE TABLE IF NOT EXISTS erased_ids (id String, time_ns Int64) ENGINE = ReplacingMergeTree(time_ns) ORDER BY id;
 CREATE VIEW IF NOT EXISTS erased AS SELECT id, time_ns FROM erased_ids FINAL;
+-- Spans that receivers of `callspan send` have: a hash of receiver and span, and how the span ended. Of two rows of an id
+-- the one that was inserted last counts, since a version may be smaller than the one before.
+CREATE TABLE IF NOT EXISTS sent_spans (id Int64, version Int64) ENGINE = ReplacingMergeTree ORDER BY id;
+CREATE VIEW IF NOT EXISTS sent AS SELECT id, version FROM sent_spans FINAL;
+-- The processes that send: a hash of the receiver, the id of the sender, and when it began and last gave a sign of life.
+CREATE TABLE IF NOT EXISTS sender_leases (
+  receiver Int64, sender String,
+  began_ns SimpleAggregateFunction(min, Int64) DEFAULT toUnixTimestamp64Nano(now64(9)),
+  renewed_ns SimpleAggregateFunction(max, Int64) DEFAULT toUnixTimestamp64Nano(now64(9))
+) ENGINE = AggregatingMergeTree ORDER BY (receiver, sender)
+TTL toDateTime(intDiv(renewed_ns, 1000000000)) + INTERVAL 1 DAY;
 -- Nothing is joined to runs here: the columns and the table that readers ask for are empty.
 CREATE VIEW IF NOT EXISTS calls AS
 SELECT @names(calls), CAST(NULL, 'Nullable(String)') AS owner, version FROM call_versions FINAL;

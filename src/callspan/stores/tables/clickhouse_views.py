@@ -131,7 +131,7 @@ _NAMED_BY: Final = """
     SELECT c.{name} AS ident, {kind} AS kind, argMin((c.call_id, c.session_id, c.timestep_id),
       (c.cached IS NOT NULL, c.start_ns, c.call_id)) AS call
     FROM call_versions c FINAL WHERE c.{name} IN (
-      SELECT call_id FROM reward_versions WHERE call_id IS NOT NULL{{lacking}})
+      SELECT call_id FROM reward_versions WHERE call_id IS NOT NULL{{condition}})
     GROUP BY ident HAVING uniqExact({origin}) = 1"""
 _ALL_NAMED: Final = " UNION ALL ".join(
     _NAMED_BY.format(name=name, kind=kind, origin=_ORIGIN) for kind, name in enumerate(CALL_IDS)
@@ -158,23 +158,23 @@ def _columns(joined: Mapping[str, str]) -> str:
     return ", ".join(f"{joined.get(name, f'r.{name}')} AS {name}" for name in names)
 
 
-def _joined(lacking: str = "") -> str:
-    """Return the query for rewards with all that they take from their targets; `lacking`: those without a session."""
+def joined_rewards(condition: str = "") -> str:
+    """Return the query for rewards with all that they take from their targets; `condition` begins with ` AND `."""
     return f"""SELECT {_columns(_JOINED)}
-  FROM (SELECT * FROM reward_versions FINAL WHERE 1 = 1{lacking}) r
-  LEFT JOIN ({_NAMED_CALLS.format(lacking=lacking)}) n ON n.ident = r.call_id
+  FROM (SELECT * FROM reward_versions FINAL WHERE 1 = 1{condition}) r
+  LEFT JOIN ({_NAMED_CALLS.format(condition=condition)}) n ON n.ident = r.call_id
   LEFT JOIN (SELECT event_id, session_id, timestep_id FROM event_versions FINAL
-    WHERE event_id IN (SELECT event_id FROM reward_versions WHERE 1 = 1{lacking})) e ON e.event_id = r.event_id
+    WHERE event_id IN (SELECT event_id FROM reward_versions WHERE 1 = 1{condition})) e ON e.event_id = r.event_id
   LEFT JOIN (SELECT timestep_id, any(session_id) AS session_id FROM timestep_versions
-    WHERE timestep_id IN (SELECT timestep_id FROM reward_versions WHERE 1 = 1{lacking}) GROUP BY timestep_id) t
+    WHERE timestep_id IN (SELECT timestep_id FROM reward_versions WHERE 1 = 1{condition}) GROUP BY timestep_id) t
     ON t.timestep_id = r.timestep_id
 SETTINGS join_use_nulls = 1"""
 
 
-_REWARDS: Final = f"CREATE VIEW IF NOT EXISTS rewards AS {_joined()}"
+_REWARDS: Final = f"CREATE VIEW IF NOT EXISTS rewards AS {joined_rewards()}"
 _SESSION_REWARDS: Final = f"""CREATE VIEW IF NOT EXISTS session_rewards AS
 SELECT {_columns({})} FROM reward_versions r FINAL WHERE r.session_id IS NOT NULL
-UNION ALL SELECT * FROM ({_joined(_LACKING)})"""
+UNION ALL SELECT * FROM ({joined_rewards(_LACKING)})"""
 """Rewards with their sessions. What states its session is not joined, so that those of a few sessions are found without
 reading all calls; it may lack its timestep and the id of its call."""
 _OF_EVENTS: Final = f"scope = 'event' AND objective = {REWARD!r}"

@@ -24,8 +24,8 @@ OWNER: Final = "owner"
 OFFER: Final = "offer"
 """Column of `calls`: the hash by which a call outside of sessions may be continued, see `callspan.stores.joints`."""
 STORED: Final = "stored_ns"
-"""Column of every table in SQLite and Postgres: when the row was last written, by the store's clock. It is not part of
-the record."""
+"""Column of every table: when the row was last written, by the store's clock. It is not part of the record. In
+ClickHouse only the tables have it that writers insert into, not the views."""
 CONTENTS: Final = {
     "calls": (*REFERENCES, "error_message"),
     "sessions": ("error",),
