@@ -485,6 +485,7 @@ class Program:
                 for _ in range(5):
                     where(partial(_advanced, generator, "next"))
         elif way == "close" or not hasattr(generator, "send"):
+            _require_rest(generator)
             where(generator.close if hasattr(generator, "close") else lambda: driven(generator.aclose()))
         else:
             del generator
@@ -642,7 +643,17 @@ def passing_on(function: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
+def _require_rest(generator: Any) -> None:
+    """Raise ValueError if a generator is running, as CPython does.
+
+    Before 3.12 it first looks for what such a generator awaits, in a frame that is executing, and may crash.
+    """
+    if getattr(generator, "gi_running", False):
+        raise ValueError("generator already executing")
+
+
 def _advanced(generator: Any, act: str) -> Any:
+    _require_rest(generator)
     if hasattr(generator, "asend"):
         step = {
             "next": generator.__anext__,
