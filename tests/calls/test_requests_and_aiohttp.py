@@ -772,9 +772,9 @@ def test_equal_requests_at_once_are_calls_of_their_own(mode: Mode, seen: Capture
     """Also those of an SDK, which sends bytes of its own."""
     url, content = f"{mode.provider.url}/v1/chat/completions", json.dumps(CHAT).encode()
     mode.provider.reply(**COUNTS, delay_s=0.3, repeat=True)
-    with ThreadPoolExecutor(4) as threads:
+    with ThreadPoolExecutor(4) as threads, Mode("sync", mode.provider).openai() as client:
         sent = [threads.submit(send, url, content) for send in SENDERS]
-        sent.append(threads.submit(lambda: Mode("sync", mode.provider).openai().chat.completions.create(**CHAT)))
+        sent.append(threads.submit(client.chat.completions.create, **CHAT))
         assert all(call.result() for call in sent)
     assert len(seen.records) == 4
 

@@ -160,6 +160,8 @@ def test_run_ends_with_agents_that_report_elsewhere(place: Path) -> None:
     """Once, however many were started."""
     transport = place / "claude_agent_sdk" / "_internal" / "transport"
     transport.mkdir(parents=True)
+    for package in (transport, transport.parent, transport.parent.parent):
+        (package / "__init__.py").touch()  # else an installed one comes first
     (transport / "subprocess_cli.py").write_text(
         "class SubprocessCLITransport:\n"
         "    def __init__(self):\n"
