@@ -68,7 +68,7 @@ def test_page_of_a_run_has_questions_tools_answers_and_branches(
     store.write(*conversation())
     (run_id,) = [row.session.session_id for row in store.read().sessions()]
     page = tab(store.url, f"session/{run_id}", "[data-entry]", viewport=viewport)
-    page.tab.wait_for_selector(".state:has-text('1 session, 4 calls')")
+    page.tab.wait_for_selector(".state:has-text('1 session, 4 calls')", state="attached")  # a phone hides it
     text = " ".join(page.tab.evaluate("document.body.textContent").split())
     for words in (*QUESTIONS, "rainy", "result ≤ 500 ms", "Cancelled.", "inferred"):
         assert words in text
