@@ -117,7 +117,9 @@ def test_search_in_a_long_run_finds_what_was_asked_answered_and_returned_in_each
         assert page.tab.locator(".found:not(.sub)").get_attribute("data-id") == run_id
         hit.click()
         page.tab.wait_for_url(f"**/call/{call_id}")
+    page.tab.wait_for_selector("main.call")
     page.press("/")
+    page.tab.wait_for_selector("#find:focus")
     page.tab.keyboard.type("ocelot")
     page.press("Enter")
     page.tab.wait_for_selector(".found.sub >> nth=1")
