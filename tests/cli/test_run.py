@@ -117,6 +117,12 @@ subprocess.run([sys.executable, '-c', 'import asking; asking.ask()'], check=True
     assert len(calls(place)) == 6
 
 
+@pytest.mark.parametrize("own", ["sqlite:///callspan.db", "callspan.db", "./callspan.db"])
+def test_run_says_nothing_of_the_store_that_it_has_chosen_too(own: str, place: Path) -> None:
+    program = f"import asking, callspan\ncallspan.instrument(stores={own!r})\nasking.ask()"
+    assert run(place, program=program).err.splitlines()[-1] == RECORDED.strip()
+
+
 def test_run_names_the_store_that_the_application_chose(place: Path) -> None:
     program = "import asking, callspan\ncallspan.instrument(stores='sqlite:///mine.db')\nasking.ask()"
     *_, recorded, where = run(place, program=program).err.splitlines()

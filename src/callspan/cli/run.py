@@ -220,8 +220,10 @@ def _conclude(process: int, stores: Sequence[str], tally: RunTally | None) -> No
         if os.getpid() == process:
             others = [] if tally is None else [*tally.of_others()]
             said = "; ".join((_recorded(WIRING.recorded_calls, others), *_silences(WIRING.hook_context.agents)))
-            used = [own for own in (_stores_in_use(), *(other.stores for other in others)) if own and own != stores]
-            for line in filter(None, (said, *map(_elsewhere, dict.fromkeys(used)), unseen.line_of_process())):
+            used = dict.fromkeys((_stores_in_use(), *(other.stores for other in others)))
+            named = _identities(stores)
+            elsewhere = [own for own in used if own and _identities(own) != named]
+            for line in filter(None, (said, *map(_elsewhere, elsewhere), unseen.line_of_process())):
                 print(f"callspan: {line}", file=sys.stderr, flush=True)
             if tally is not None:
                 tally.remove()
@@ -241,6 +243,12 @@ def _stores_in_use() -> tuple[str, ...]:
     from callspan.wiring import WIRING
 
     return () if WIRING.pipeline is None else WIRING.pipeline.recorder.stores
+
+
+def _identities(urls: Sequence[str]) -> set[str]:
+    """Return what is the same however a store is named: the absolute path of a file, else its server and database."""
+    stores = map(find_store, urls)
+    return {store.identity if store.path is None else str(store.path.resolve()) for store in stores}
 
 
 def _elsewhere(stores: Sequence[str]) -> str:
