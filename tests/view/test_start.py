@@ -344,3 +344,16 @@ def test_lists_of_a_store_with_very_many_sessions_begin_with_its_last_week(
         assert "since%3A" in page.url
     opened.open("?q=until:2020-01-01", "p:has-text('No session or call has')")
     assert "since%3A" not in page.url
+    # Who has gone on before the page knew its store stays where they went.
+    held: list[Any] = []
+    page.evaluate("history.replaceState(null, '', '#/')")
+    page.route("**/api/store*", lambda route: held.append(route))  # noqa: PLW0108 - playwright looks for attributes of its own
+    page.reload()
+    page.wait_for_timeout(200)
+    page.evaluate("location.hash = '#/find?q=walrus'")
+    page.wait_for_timeout(200)
+    for request in held:
+        request.continue_()
+    page.unroute("**/api/store*")
+    page.wait_for_selector("p:has-text('walrus')")
+    assert page.url.endswith("#/find?q=walrus")

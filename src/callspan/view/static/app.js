@@ -72,7 +72,7 @@ const drawPage = async mine => {
   const waiting = setTimeout(() => { if (mine === turn) main.replaceChildren(h("div.waiting", { "aria-busy": "true" }, Array.from({ length: 9 }, () => h("div", null, h("i"), h("i"))))); }, 300);
   const slow = setTimeout(() => { if (mine === turn) main.append(h("p.soft.pad", null, `reading ${app.store}; `, button("stop", () => stopping.abort()))); }, 2000);
   try {
-    await limitTime(place);
+    await limitTime(place, mine);
     const module = await import(`./${place.page}.js`), page = module.default({ place, app, signal: stopping.signal });
     const found = await reads(page);
     if (mine !== turn) return;
@@ -104,11 +104,12 @@ const reads = async (page, known) => {
 };
 
 // A list without a time in its line shows the last week of a store with very many sessions. `since:all` is a time.
-const limitTime = async place => {
+const limitTime = async (place, mine) => {
   if (globalThis.CALLSPAN_FILE || !(place.page in TIMED)) return;
   if (!app.store) knows(await get("store"));
   const line = place.values.q || "";
-  if (!isLarge(app) || /(^|\s)(since|until):/.test(line)) return;
+  // Meanwhile the reader may have gone on; without a call there is no last week.
+  if (mine !== turn || app.last_ns === null || !isLarge(app) || /(^|\s)(since|until):/.test(line)) return;
   const last = ms(app.last_ns), week = last > Date.now() - DAY_MS ? "7d" : new Date(last - 7 * DAY_MS).toISOString().slice(0, 10);
   place.values.q = `${line} since:${week}`.trim();
   history.replaceState(null, "", address(TIMED[place.page], null, place.values));
