@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
+from functools import reduce
 from itertools import compress, product
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 from callspan.comparison.intervals import Interval, of_mean, wilson
 from callspan.records import REWARD, mean_of
-from callspan.runtime.amounts import USUAL
+from callspan.runtime.amounts import EXACT, USUAL
 from callspan.stores import META, SESSION_FACTS, CallFilter, Number, Reader, SessionValues, exact_sum
 
 SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "user", "tag", "day", "hour")
@@ -181,12 +182,10 @@ def mean_of_measure(measure: Measure, group: Group) -> Mean:
 
 
 def mean(values: Sequence[Number]) -> Number | None:
-    """Return the mean; None without values."""
-    if Decimal not in set(map(type, values)):
-        return mean_of(cast("Sequence[float]", values))
-    amounts = [value for value in values if isinstance(value, Decimal)]
-    total = exact_sum(amounts)
-    return mean_of([*map(float, values)]) if total is None else USUAL.divide(total, Decimal(len(amounts)))
+    """Return the mean of amounts, or of other numbers; None without values."""
+    if values and isinstance(values[0], Decimal):
+        return USUAL.divide(reduce(EXACT.add, cast("Sequence[Decimal]", values)), Decimal(len(values)))
+    return mean_of(cast("Sequence[float]", values))
 
 
 def _total(measure: Measure, values: Sequence[Number]) -> Number | None:

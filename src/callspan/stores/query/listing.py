@@ -19,6 +19,7 @@ from callspan.stores.query.filters import (
     BOUNDS,
     TOKENS,
     CallFilter,
+    between,
     call_condition,
     calls_from,
     lowest_first,
@@ -31,8 +32,6 @@ from callspan.stores.tables.database import Database, Dialect, Values
 
 _ROWS_AT_FIRST: Final = 500
 _IDS_AT_ONCE: Final = 20_000
-_FEW_CALLS: Final = 20_000
-"""Looking for the sessions of so many calls is cheaper than reading those of all."""
 _FEW_SESSIONS: Final = 1_000
 
 
@@ -120,10 +119,10 @@ class Listing:
         """Return a page that ends within this number of sessions, if these began of late; else less or nothing."""
         if not 0 < number <= _FEW_SESSIONS:
             return []
-        values = {**values, "until_ns": selection.until_ns}
+        values = {**values, **_bounds(selection)}
         start_ns = self._first(_start_of_sessions(selection, number, self._database.dialect), values) or 1
         of_few_ns = self._start_of_few_calls(selection)
-        if start_ns < of_few_ns and session_condition(selection, self._database.dialect) is not None:
+        if start_ns <= of_few_ns and session_condition(selection, self._database.dialect) is not None:
             return []
         start_ns = max(start_ns, of_few_ns, selection.since_ns or 1)
         window, values = replace(selection, since_ns=start_ns), {**values, "since_ns": start_ns}
@@ -134,15 +133,15 @@ class Listing:
     def _query_of_sessions(self, selection: CallFilter) -> _Query:
         # Those without any time count as the first of all.
         since_ns = selection.since_ns or 0
-        is_narrow = since_ns > 0 and since_ns >= self._start_of_few_calls(selection)
+        is_narrow = since_ns > 0 and (selection.text is not None or since_ns >= self._start_of_few_calls(selection))
         return _query_of_sessions(selection, self._database.dialect, is_narrow=is_narrow)
 
     def _start_of_few_calls(self, selection: CallFilter) -> int:
-        """Return the time from which on there are few calls until the end of a selection; 1 if there are few in all."""
-        until = "c.start_ns > 0" if selection.until_ns is None else "c.start_ns > 0 AND c.start_ns < :until_ns"
-        sql = f"""SELECT c.start_ns FROM {self._database.dialect.starts} c WHERE {until}
-          ORDER BY c.start_ns DESC LIMIT 1 OFFSET {_FEW_CALLS}"""
-        return self._first(sql, {"until_ns": selection.until_ns}) or 1
+        """Return the time in a selection from which on there are few calls until its end; 1 if there are few in all."""
+        few = self._database.dialect.few_calls
+        sql = f"""SELECT c.start_ns FROM calls c WHERE {between("c.start_ns", selection)}
+          ORDER BY c.start_ns DESC LIMIT 1 OFFSET {few}"""
+        return (None if few is None else self._first(sql, _bounds(selection))) or 1
 
     def _first(self, sql: str, values: Values) -> int | None:
         """Return the number in the first row of a query; None without rows."""
@@ -203,9 +202,9 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect, *, is_narrow: bo
     if selection.inferred is not None:
         of_calls += f" AND {filters.call_condition(CallFilter(inferred=selection.inferred), dialect)}"
     names = _aggregates(selection)
-    began, window = _between("s.start_ns", selection), _window(selection, dialect) if is_narrow else ""
+    began, window = _began(selection, dialect), _window(selection, dialect) if is_narrow else ""
     if is_narrow and names:
-        of_calls += window
+        of_calls += f" AND c.session_id IN ({window})"
         of_sessions += f" AND (s.start_ns IS NULL OR {began})"
     elif is_narrow:
         of_calls += f" AND c.session_id IN (SELECT w.session_id FROM {_known_from_calls(selection, dialect)})"
@@ -242,16 +241,21 @@ def _stored(selection: CallFilter, dialect: Dialect) -> str:
     return "1 = 0" if selection.inferred else session_condition(selection, dialect) or "1 = 1"
 
 
-def _between(time: str, selection: CallFilter) -> str:
-    """Return the condition that something began in the time of a selection."""
-    return f"{time} >= :since_ns" + ("" if selection.until_ns is None else f" AND {time} < :until_ns")
+def _bounds(selection: CallFilter) -> Values:
+    """Return the parameters of `between`, without the things whose time is unknown, which is 0."""
+    return {"since_ns": max(selection.since_ns or 1, 1), "until_ns": selection.until_ns}
+
+
+def _began(selection: CallFilter, dialect: Dialect) -> str:
+    """Return the condition that a session `s` began in the time of a selection."""
+    return between("s.start_ns", selection) + (dialect.began if selection.since_ns is not None else "")
 
 
 def _window(selection: CallFilter, dialect: Dialect) -> str:
-    """Return the condition that a call `c` is in a session that may have begun in the time of a selection."""
-    of_sessions = f"{_stored(selection, dialect)} AND {_between('s.start_ns', selection)}"
-    return f""" AND c.session_id IN (SELECT w.session_id FROM {_known_from_calls(selection, dialect)}
-      UNION ALL SELECT s.session_id FROM sessions s WHERE {of_sessions})"""
+    """Return the query for the ids of the sessions that may have begun in the time of a selection."""
+    of_sessions = f"{_stored(selection, dialect)} AND {_began(selection, dialect)}"
+    return f"""SELECT w.session_id FROM {_known_from_calls(selection, dialect)}
+      UNION ALL SELECT s.session_id FROM sessions s WHERE {of_sessions}"""
 
 
 def _is_of_user(selection: CallFilter, dialect: Dialect) -> bool:
@@ -267,15 +271,12 @@ def _known_from_calls(selection: CallFilter, dialect: Dialect) -> str:
     stored = _stored(selection, dialect) if selection.inferred or _is_of_user(selection, dialect) else "1 = 1"
     return f"""calls w LEFT JOIN (SELECT s.session_id AS session_id, s.start_ns AS start_ns FROM sessions s
       WHERE {stored}) r ON r.session_id = w.session_id
-      WHERE w.session_id IS NOT NULL AND {_between("w.start_ns", selection)} AND r.start_ns IS NULL"""
+      WHERE w.session_id IS NOT NULL AND {between("w.start_ns", selection)} AND r.start_ns IS NULL"""
 
 
 def _start_of_sessions(selection: CallFilter, number: int, dialect: Dialect) -> str:
     """Return the query for the start of the last one of this number of sessions with a row, from the newest on."""
-    conditions = [_stored(selection, dialect), "s.start_ns > 0"]
-    if selection.until_ns is not None:
-        conditions.append("s.start_ns < :until_ns")
-    return f"""SELECT s.start_ns FROM sessions s WHERE {" AND ".join(conditions)}
+    return f"""SELECT s.start_ns FROM sessions s WHERE {_stored(selection, dialect)} AND {_began(selection, dialect)}
       ORDER BY s.start_ns DESC LIMIT 1 OFFSET {number - 1}"""
 
 
@@ -289,7 +290,7 @@ def _aggregates(selection: CallFilter) -> list[str]:
 def _of_session(selection: CallFilter, dialect: Dialect, window: str = "") -> Iterator[str]:
     """Yield the conditions on the calls, id, times and sums of sessions `listed`.
 
-    `window`: a condition that the calls of all of them meet.
+    `window`: a query for the ids of these sessions, and few others.
     """
     if selection.ids:
         yield filters.session_is_named(selection, "listed.session_id")
@@ -302,11 +303,10 @@ def _of_session(selection: CallFilter, dialect: Dialect, window: str = "") -> It
     measures = {"cost_usd": "(cost, cost_rest)", "duration_ns": "duration", "tokens": "tokens"}
     yield from filters.bounded(selection, measures)
     yield from (f"{flag} = 0" for name, flag in _LACKING.items() if getattr(selection, name) is not None)
-    of_calls = (
-        "listed.session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {}" + f"{window})"
-    )
+    in_window = f" AND c.session_id IN ({window})" if window else ""
+    of_calls = f"listed.session_id {{}} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {{}}{in_window})"
     if selection.errors is False:
         yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
     if (call_conditions := filters.conditions_on_calls(selection)) is not None:
-        yield of_calls.format("IN", call_condition(call_conditions, dialect))
+        yield of_calls.format("IN", call_condition(call_conditions, dialect, window))
     yield from filters.session_scores(selection)

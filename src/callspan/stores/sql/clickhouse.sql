@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS callspan_layout (version UInt32) ENGINE = ReplacingMe
 CREATE TABLE IF NOT EXISTS call_versions (
 @columns(calls),
   version UInt128,
-  INDEX by_session session_id TYPE bloom_filter(0.001) GRANULARITY 1,
+  INDEX by_session session_id TYPE bloom_filter(0.00001) GRANULARITY 1,
   INDEX by_trace trace_id TYPE bloom_filter(0.001) GRANULARITY 4,
   INDEX by_span span_id TYPE bloom_filter(0.001) GRANULARITY 4, INDEX by_start start_ns TYPE minmax GRANULARITY 1,
   INDEX by_response response_id TYPE bloom_filter(0.001) GRANULARITY 4,
@@ -32,7 +32,7 @@ SETTINGS ttl_only_drop_parts = 1;
 -- One row per version of a session or timestep, with what its process knew.
 CREATE TABLE IF NOT EXISTS session_versions (
 @columns(sessions),
-  INDEX by_stored stored_ns TYPE minmax GRANULARITY 1
+  INDEX by_start start_ns TYPE minmax GRANULARITY 1, INDEX by_stored stored_ns TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(seen_ns, 'UTC'))
 ORDER BY (session_id, seen_ns) SETTINGS ttl_only_drop_parts = 1;
 CREATE TABLE IF NOT EXISTS timestep_versions (
@@ -52,7 +52,8 @@ CREATE TABLE IF NOT EXISTS message_versions (
 ORDER BY (ifNull(session_id, ''), message_id) SETTINGS ttl_only_drop_parts = 1;
 CREATE TABLE IF NOT EXISTS reward_versions (
 @columns(rewards),
-  INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1, INDEX by_stored stored_ns TYPE minmax GRANULARITY 1
+  INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1, INDEX by_stored stored_ns TYPE minmax GRANULARITY 1,
+  INDEX by_kind concat(scope, ' ', objective) TYPE bloom_filter(0.001) GRANULARITY 8
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(ifNull(time_ns, 0), 'UTC'))
 ORDER BY (ifNull(session_id, ''), reward_id) SETTINGS ttl_only_drop_parts = 1;
 -- The number of deletions of contents: a writer that sees a larger one no longer relies on what it has inserted before.

@@ -149,7 +149,8 @@ _JOINED: Final = {
       if(n.session_id = r.session_id, n.timestep_id, NULL)))""",
 }
 """As `callspan.stores.query.rewards` joins stored rewards with their targets."""
-_LACKING: Final = " AND session_id IS NULL"
+_LACKING: Final = " AND session_id IS NULL AND ifNull(session_id, '') = ''"
+"""By the primary key: all rewards would be read for the few without a session."""
 
 
 def _columns(joined: Mapping[str, str]) -> str:
@@ -177,7 +178,8 @@ SELECT {_columns({})} FROM reward_versions r FINAL WHERE r.session_id IS NOT NUL
 UNION ALL SELECT * FROM ({joined_rewards(_LACKING)})"""
 """Rewards with their sessions. What states its session is not joined, so that those of a few sessions are found without
 reading all calls; it may lack its timestep and the id of its call."""
-_OF_EVENTS: Final = f"scope = 'event' AND objective = {REWARD!r}"
+_OF_EVENTS: Final = f"concat(scope, ' ', objective) = 'event {REWARD}'"
+"""By the index `by_kind`."""
 _REWARDED_EVENTS: Final = f"""event_id NOT IN (SELECT event_id FROM event_versions
       WHERE reward IS NOT NULL AND event_id IN (SELECT event_id FROM reward_versions WHERE {_OF_EVENTS}))
     AND (event_id, ifNull(time_ns, 0), reward_id) IN (

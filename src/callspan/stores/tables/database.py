@@ -86,8 +86,10 @@ class Dialect(NamedTuple):
     """The query for the joints with the numbers in the JSON array `:keys`, at most `:most` of each."""
     offers: str
     """The query for the calls with the offers in the JSON array `:keys`, at most `:most` of each."""
-    starts: str
-    """The table with the starts of calls; one with several versions of a call may have it several times."""
+    began: str
+    """What a condition on the sessions `s` that began since `:since_ns` also says, so that an index is used."""
+    few_calls: int | None
+    """Looking for the sessions of so many calls is cheaper than reading those of all; None: of any number."""
     session_rewards: str
     """The rewards with their sessions, to read those of some sessions; they may lack their calls and timesteps."""
     recursive_union: str
