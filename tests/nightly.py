@@ -28,6 +28,7 @@ FILES: Final[dict[str, int]] = {
     "tests/stores/test_alike.py": 2,
     "tests/stores/test_beside_sqlite.py": 2,
     "tests/stores/test_faults.py": 0,
+    "tests/stores/test_large_clickhouse.py": 0,
     "tests/stores/test_large_stores.py": 0,
     "tests/stores/test_outages.py": 0,
     "tests/view/test_browser.py": 0,

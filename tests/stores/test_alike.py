@@ -77,6 +77,10 @@ def _listed(answer: Any) -> Any:
     return [*answer] if isinstance(answer, Iterator) else answer
 
 
+def _ids_of(reader: Reader, kind: str) -> list[str]:
+    return SESSIONS if kind == "session" else [call.call_id for call in reader.ids()]
+
+
 def answers() -> Iterator[tuple[str, Answer]]:
     for fields in FILTERS:
         chosen = CallFilter(**fields)
@@ -91,6 +95,11 @@ def answers() -> Iterator[tuple[str, Answer]]:
     for name in ("first_words", "reward_curves", "score_labels", "step_positions"):
         yield name, asked(lambda reader, name: getattr(reader, name)(SESSIONS), name)
     yield "rewards", lambda reader: [*reader.rewards()]
+    yield "rewards of calls", lambda reader: [[*reader.rewards(call)] for call in reader.calls()]
+    for name in ("call_scores", "call_labels"):
+        yield name, asked(lambda reader, name: getattr(reader, name)([*reader.ids()], ["judge", "taste"]), name)
+    for kind in ("session", "call"):
+        yield f"rated {kind}", asked(lambda reader, kind: sorted(reader.rated_ids(kind, _ids_of(reader, kind))), kind)
     yield "call", lambda reader: [reader.call(one) for one in ("dear", "chatcmpl-1", "req_1", "zz")]
     yield "bodies", lambda reader: [(bytes(one.request.body), one.conversation) for one in reader.calls()]
     yield "ids", lambda reader: (reader.ids_like("session", "s"), reader.ids_like("call", "0"))
@@ -155,6 +164,8 @@ def random_records(seed: int) -> Iterator[Record]:
             {"scope": "session", "session_id": random.choice(SESSIONS)}, {"scope": "event", "event_id": f"{seed}-ev1"},
             {"scope": "call", "call_id": f"{seed}-{random.randrange(7)}"}, {"scope": "call", "call_id": "chatcmpl-1"},
             {"scope": "event", "timestep_id": random.choice(steps)},
+            {"scope": "call", "call_id": f"{seed}-{random.randrange(7)}", "session_id": random.choice(SESSIONS)},
+            {"scope": "call", "call_id": f"{random.randrange(9):016x}", "source": "human"},
         )  # fmt: skip
         yield reward(
             f"{seed}-q{number}", any_of(None, round(random.random(), 3), -1.0), objective=any_of("reward", "judge"),

@@ -1,23 +1,33 @@
-"""Pages of sessions: the newest ones are found without reading all, and are the same as in a list of all."""
+"""Pages of calls and sessions: what is found without reading all is the same as in a list of all."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Final
 
 from tests.support.records import keep
 
 from callspan import open_store
-from callspan.records import Record
+from callspan.records import Record, RewardRecord
 from callspan.stores import CallFilter, Reader
 
-from .conftest import SECOND, START_NS, Records
+from .conftest import SECOND, START_NS, Records, reward
 
 LABELS: Final[list[dict[str, Any]]] = [
     {}, {"user_id": "ann"}, {"name": "n"}, {"inferred": True}, {"inferred": False}, {"errors": True},
     {"session_outcome": "success"}, {"min_tokens": 10},
 ]  # fmt: skip
+
+
+READ_IN_PART: Final[list[dict[str, Any]]] = [
+    *({"text": text} for text in ("question 3", "question 27", "answer", "nowhere")), {"min_reward": 0.3},
+    {"objectives": ("judge",), "min_score": 0.5}, {"objectives": ("judge",), "sort": "score"}, {"label": "good"},
+    {"objectives": ("judge", "taste"), "min_score": 0.2}, {"text": "answer", "min_reward": 0.3},
+    {"errors": True, "objectives": ("judge",), "sort": "score", "newest_first": False}, {"sort": "tokens"},
+]  # fmt: skip
+"""Selections whose texts or rewards are read only where they may belong to a time."""
 
 
 def test_a_page_is_a_part_of_the_list_of_all(url: str) -> None:
@@ -58,6 +68,29 @@ def test_a_page_of_a_time_has_what_began_in_it(url: str) -> None:
                     assert ids(reader, limit=3, **of_time) == expected[:3], of_time
 
 
+def test_a_time_selects_among_the_same(url: str) -> None:
+    """Also what was said before it, and judged after it."""
+    rng = random.Random(url.partition(":")[0])
+    with closing(open_store(keep(url, *kept(rng), *judged(rng)))) as reader:
+        starts = {call.call_id: call.timing.start_ns for call in reader.calls()}
+        for fields in READ_IN_PART:
+            calls = [call.call_id for call in reader.calls(CallFilter(**fields))]
+            sessions = ids(reader, **fields)
+            assert (calls and sessions) or fields == {"text": "nowhere"}
+            for _ in range(4):
+                since_ns, until_ns = sorted(START_NS + rng.randrange(18) * SECOND for _ in range(2))
+                of_time = CallFilter(**fields, since_ns=since_ns, until_ns=until_ns)
+                assert [call.call_id for call in reader.calls(of_time)] == [
+                    ident for ident in calls if since_ns <= starts[ident] < until_ns
+                ], of_time
+                earlier = {*ids(reader, until_ns=since_ns), *ids(reader, until_ns=1)}
+                within = {*ids(reader, until_ns=until_ns)} - earlier
+                assert [*reader.listed_session_ids(of_time)] == [ident for ident in sessions if ident in within], (
+                    of_time
+                )
+                assert reader.count_sessions(of_time) == len({*sessions} & within), of_time
+
+
 def ids(reader: Reader, **fields: Any) -> list[str]:
     return [*reader.listed_session_ids(CallFilter(**fields))]
 
@@ -82,9 +115,22 @@ def kept(rng: random.Random) -> list[Record]:
         made.append(
             records.call(
                 history, "answer", call_id=f"c{number:03d}", at_s=rng.randrange(16),
-                session_id=rng.choice([None, *session_ids]), outcome=rng.choice(["success", "success", "error"]),
+                outcome=rng.choice(["success", "success", "error"]),
+                session_id=rng.choice([*[None] * 12, *session_ids]),
                 metadata=rng.choice([{}, {"user_id": "ann"}]),
             )
         )  # fmt: skip
         history = [*history, {"role": "assistant", "content": "answer"}]
     return made
+
+
+def judged(rng: random.Random) -> Iterator[RewardRecord]:
+    """Rewards of calls and sessions, some with a session that is not their call's, and long after it."""
+    for number in range(120):
+        of_session, of_call = {"session_id": f"s{rng.randrange(24):02d}"}, {"call_id": f"c{rng.randrange(90):03d}"}
+        target = rng.choice([{"scope": "session", **of_session}, {"scope": "call", **of_call}])
+        yield reward(
+            f"r{number}", rng.choice([None, round(rng.random(), 2)]), **of_session | target if number % 3 else target,
+            objective=rng.choice(["reward", "judge", "taste"]), label=rng.choice([None, "good"]),
+            time_ns=START_NS + rng.randrange(99) * SECOND,
+        )  # fmt: skip

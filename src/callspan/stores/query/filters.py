@@ -304,6 +304,11 @@ def scores_joined(selection: CallFilter) -> Iterator[str]:
         yield _of_listed("earned", repr(REWARD))
 
 
+def reads_scores(selection: CallFilter) -> bool:
+    """Return whether a selection depends on the scores of calls or sessions."""
+    return selection.sort == "score" or selection.min_score is not None or selection.min_reward is not None
+
+
 def _of_listed(name: str, objective: str) -> str:
     return scores.JOINED.format(subject="session", name=name, of=objective, key="listed.session_id")
 
@@ -375,12 +380,12 @@ def conditions_on_calls(selection: CallFilter) -> CallFilter | None:
     return None if conditions == CallFilter() else conditions
 
 
-def call_condition(selection: CallFilter, dialect: Dialect, sessions: str = "") -> str:
+def call_condition(selection: CallFilter, dialect: Dialect, within: str = "") -> str:
     """Return the condition on calls `c`, with the parameters of `parameters`.
 
-    `sessions`: the query for the ids of sessions that the calls are of, if they are few.
+    `within`: a condition that few calls `o` match, these among them; only their texts are searched.
     """
-    return " AND ".join(_call_conditions(selection, dialect, sessions)) or "1 = 1"
+    return " AND ".join(_call_conditions(selection, dialect, within)) or "1 = 1"
 
 
 def between(time: str, selection: CallFilter) -> str:
@@ -388,7 +393,7 @@ def between(time: str, selection: CallFilter) -> str:
     return f"{time} >= :since_ns" + ("" if selection.until_ns is None else f" AND {time} < :until_ns")
 
 
-def _call_conditions(selection: CallFilter, dialect: Dialect, sessions: str) -> Iterator[str]:
+def _call_conditions(selection: CallFilter, dialect: Dialect, within: str) -> Iterator[str]:
     yield from (text for name, text in _PLAIN.items() if getattr(selection, name) is not None)
     if selection.ids:
         yield f"(c.call_id IN ({_ids(selection)}) OR c.session_id IN ({_ids(selection)}))"
@@ -396,7 +401,7 @@ def _call_conditions(selection: CallFilter, dialect: Dialect, sessions: str) -> 
     measures = {"cost_usd": f"({dialect.cost}, {dialect.cost_rest})", "duration_ns": "c.duration_ns", "tokens": TOKENS}
     yield from bounded(selection, measures)
     yield from _label_conditions(selection, dialect)
-    yield from _text_conditions(selection, dialect, sessions)
+    yield from _text_conditions(selection, dialect, within)
     yield from _score_conditions(selection, dialect)
 
 
@@ -430,12 +435,11 @@ def _label_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
         yield f"({is_own} OR ({own_value} IS NULL AND {inherited}))"
 
 
-def _text_conditions(selection: CallFilter, dialect: Dialect, sessions: str) -> Iterator[str]:
+def _text_conditions(selection: CallFilter, dialect: Dialect, within: str) -> Iterator[str]:
     """Yield the conditions on substrings."""
     if selection.text is not None:
         contains = (dialect.contains.format(text=f"t.{name}", part=":text") for name in ("text", "reasoning"))
-        owners = _owners(selection, sessions)
-        yield dialect.has_message.format(contains=f"{owners}({' OR '.join(contains)})")
+        yield dialect.has_message.format(contains=f"{_owned(within)}({' OR '.join(contains)})")
     if selection.error_text is not None:
         of_error = (
             dialect.contains.format(text=f"c.{name}", part=":error_text") for name in ("error_type", "error_message")
@@ -443,13 +447,10 @@ def _text_conditions(selection: CallFilter, dialect: Dialect, sessions: str) -> 
         yield f"{FAILED} AND ({' OR '.join(of_error)})"
 
 
-def _owners(selection: CallFilter, sessions: str) -> str:
-    """Return the condition, with ` AND `, that contents `t` are of calls in a time or in sessions; "": of any."""
-    if not sessions and selection.since_ns is None:
-        return ""
-    condition = f"o.session_id IN ({sessions})" if sessions else between("o.start_ns", selection)
+def _owned(within: str) -> str:
+    """Return the condition, with ` AND `, that contents `t` are of the calls `o` that match one; "" without one."""
     owner = "coalesce(o.owner, 's:' || o.session_id, 'c:' || o.call_id)"
-    return f"t.owner IN (SELECT {owner} FROM calls o WHERE {condition}) AND "  # noqa: S608
+    return f"t.owner IN (SELECT {owner} FROM calls o WHERE {within}) AND " if within else ""  # noqa: S608
 
 
 def _flag_conditions(selection: CallFilter) -> Iterator[str]:

@@ -43,6 +43,7 @@ class _Query(NamedTuple):
     where: str
     order: tuple[str, ...]
     descending: bool = True
+    before: str = ""
 
     def sql(self, after: Mapping[str, str]) -> str:
         """Return the SQL for columns and keys of the rows after the one with these key parameters, or of all rows."""
@@ -50,7 +51,7 @@ class _Query(NamedTuple):
         where = f"{self.where} AND ({keys}) {'<' if self.descending else '>'} ({names})" if after else self.where
         direction = "DESC" if self.descending else "ASC"
         order = ", ".join(f"{key} {direction}" for key in self.order)
-        return f"SELECT {self.columns}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
+        return f"{self.before}SELECT {self.columns}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
 
 
 class Listing:
@@ -61,9 +62,8 @@ class Listing:
 
     def calls(self, selection: CallFilter) -> Iterator[CallIds]:
         """Yield the ids of the calls to read, in order."""
-        return (
-            CallIds(*row[:2]) for row in self._in_pages(_query_of_calls(selection, self._database.dialect), selection)
-        )
+        query = _query_of_calls(selection, self._database.dialect, self._within(selection))
+        return (CallIds(*row[:2]) for row in self._in_pages(query, selection))
 
     def sessions(self, selection: CallFilter) -> Iterator[str]:
         """Yield the ids of the sessions to read, in order."""
@@ -80,7 +80,12 @@ class Listing:
 
     def condition(self, selection: CallFilter) -> tuple[str, Values]:
         """Return the condition on calls `c` and its parameters."""
-        return call_condition(selection, self._database.dialect), self.parameters(selection)
+        return call_condition(selection, self._database.dialect, self._within(selection)), self.parameters(selection)
+
+    def _within(self, selection: CallFilter) -> str:
+        """Return the condition that a call `o` is in the time of a selection by a text, if few calls are."""
+        is_few = selection.text is not None and self._is_narrow(selection)
+        return between("o.start_ns", selection) if is_few else ""
 
     def sessions_query(self, selection: CallFilter) -> tuple[_Query, Values]:
         """Return the query for sessions in any order, and its parameters."""
@@ -131,10 +136,13 @@ class Listing:
         return list(self._database.tuples(f"{query.sql({})} {page}", values))
 
     def _query_of_sessions(self, selection: CallFilter) -> _Query:
+        return _query_of_sessions(selection, self._database.dialect, is_narrow=self._is_narrow(selection))
+
+    def _is_narrow(self, selection: CallFilter) -> bool:
+        """Return whether there are few calls in the time of a selection."""
         # Those without any time count as the first of all.
         since_ns = selection.since_ns or 0
-        is_narrow = since_ns > 0 and (selection.text is not None or since_ns >= self._start_of_few_calls(selection))
-        return _query_of_sessions(selection, self._database.dialect, is_narrow=is_narrow)
+        return since_ns > 0 and since_ns >= self._start_of_few_calls(selection)
 
     def _start_of_few_calls(self, selection: CallFilter) -> int:
         """Return the time in a selection from which on there are few calls until its end; 1 if there are few in all."""
@@ -183,10 +191,13 @@ _LACKING: Final = {"max_cost_usd": "unpriced", "max_tokens": "uncounted"}
 """The aggregates that mark incomplete sums, by field: a maximum matches no session with an incomplete sum."""
 
 
-def _query_of_calls(selection: CallFilter, dialect: Dialect) -> _Query:
+def _query_of_calls(selection: CallFilter, dialect: Dialect, within: str) -> _Query:
     """Return the query for the ids of calls and of their sessions."""
-    order, where = filters.sort_keys(selection, dialect), call_condition(selection, dialect)
-    return _Query("c.call_id, c.session_id", calls_from(selection), where, order, descending=selection.newest_first)
+    order, where = filters.sort_keys(selection, dialect), call_condition(selection, dialect, within)
+    has_scores = selection.since_ns is not None and filters.reads_scores(selection)
+    before = dialect.of_calls.format(condition=between("start_ns", selection)) if has_scores else ""
+    source, descending = calls_from(selection), selection.newest_first
+    return _Query("c.call_id, c.session_id", source, where, order, descending, before)
 
 
 def _query_of_sessions(selection: CallFilter, dialect: Dialect, *, is_narrow: bool, has_calls: bool = True) -> _Query:
@@ -229,7 +240,9 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect, *, is_narrow: bo
     if selection.sort == "score":
         order = [lowest_first("score0.score", selection)]
     where = " AND ".join(_of_session(selection, dialect, window)) or "1 = 1"
-    return _Query("listed.session_id", source, where, (*order, *_BY_TIME), descending=selection.newest_first)
+    has_scores = window != "" and filters.reads_scores(selection)
+    before = dialect.of_sessions.format(condition=f"session_id IN ({window})") if has_scores else ""
+    return _Query("listed.session_id", source, where, (*order, *_BY_TIME), selection.newest_first, before)
 
 
 _BY_TIME: Final = ("at", "listed.session_id")
@@ -304,9 +317,12 @@ def _of_session(selection: CallFilter, dialect: Dialect, window: str = "") -> It
     yield from filters.bounded(selection, measures)
     yield from (f"{flag} = 0" for name, flag in _LACKING.items() if getattr(selection, name) is not None)
     in_window = f" AND c.session_id IN ({window})" if window else ""
-    of_calls = f"listed.session_id {{}} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {{}}{in_window})"
+    of_calls = (
+        f"listed.session_id {{}} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {{}}{in_window})"
+    )
     if selection.errors is False:
         yield of_calls.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
     if (call_conditions := filters.conditions_on_calls(selection)) is not None:
-        yield of_calls.format("IN", call_condition(call_conditions, dialect, window))
+        within = f"o.session_id IN ({window})" if window else ""
+        yield of_calls.format("IN", call_condition(call_conditions, dialect, within))
     yield from filters.session_scores(selection)

@@ -144,14 +144,14 @@ class Reader:
     def count_sessions(self, selection: CallFilter = _EVERY) -> int:
         """Return the number of sessions that `sessions` yields without a limit."""
         query, values = self._lists.sessions_query(selection)
-        sql = f"SELECT count(*) FROM {query.source} WHERE {query.where}"
+        sql = f"{query.before}SELECT count(*) FROM {query.source} WHERE {query.where}"
         return int(next(self._database.tuples(sql, values))[0])
 
     def count_grouped_sessions(self, group_ids: Collection[str], selection: CallFilter = _EVERY) -> dict[str, int]:
         """Return the number of sessions of each of these groups that `sessions` yields without limit, by `group_id`."""
         (query, values), counts = self._lists.sessions_query(selection), dict[str, int]()
         for condition, parameters in in_batches([*group_ids], "g.group_id"):
-            sql = f"""SELECT g.group_id, count(*) FROM {query.source}
+            sql = f"""{query.before}SELECT g.group_id, count(*) FROM {query.source}
               JOIN sessions g ON g.session_id = listed.session_id
              WHERE {query.where} AND {condition} GROUP BY g.group_id"""
             counts.update(self._database.tuples(sql, {**values, **parameters}))
@@ -302,18 +302,25 @@ class Reader:
         None: only records outside of sessions. `since_ns`: only at this Unix time or later, in nanoseconds.
         """
         condition, parameters = "session_id IS NULL", dict[str, object]()
+        of_rewards = f"SELECT * FROM {self._database.dialect.session_rewards} WHERE {condition}"
         if session_id is not None:
             condition, parameters = "session_id = :id", {"id": session_id}
+            of_rewards = rewards.rewards_of(self._database, "session", condition)
+        of_events, of_messages = (f"SELECT * FROM {table} WHERE {condition}" for table in ("events", "messages"))
         run_ids = self._database.tuples(
             f"SELECT event_id FROM events WHERE {condition} AND {aggregates.ANNOUNCED}", parameters
         )
         announced = {start_id(event_id) for (event_id,) in run_ids}
-        if since_ns is not None:
-            condition, parameters = f"{condition} AND time_ns >= :since", parameters | {"since": since_ns}
         streams: tuple[Iterator[Event], ...] = (
-            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, condition, parameters)),
-            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, condition, parameters)),
-            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, condition, parameters)),
+            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, of_events, parameters, since_ns)),
+            (
+                record_of(MESSAGES, row, MessageRecord)
+                for row in self._children(MESSAGES, of_messages, parameters, since_ns)
+            ),
+            (
+                record_of(REWARDS, row, RewardRecord)
+                for row in self._children(REWARDS, of_rewards, parameters, since_ns)
+            ),
         )
         for record in heapq.merge(*streams, key=aggregates.event_order):
             if not isinstance(record, EventRecord) or record.event_id not in announced:
@@ -343,17 +350,20 @@ class Reader:
         yield from tree_links(self._database, session_id, until_ns)
         yield from (links_of(tool) for tool in self._run_tools(session_id, 0) if tool.time_ns < until_ns)
 
-    def _children(self, table: Table, condition: str, parameters: Values) -> Iterator[Values]:
+    def _children(self, table: Table, sql: str, parameters: Values, since_ns: int | None) -> Iterator[Values]:
+        """Yield the rows of a query for a table by time, since a time."""
+        if since_ns is not None:
+            sql, parameters = f"{sql} AND time_ns >= :since", {**parameters, "since": since_ns}
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
-        return self._database.rows(
-            f"SELECT * FROM {table.name} WHERE {condition} ORDER BY {order}, {table.key}", parameters
-        )
+        return self._database.rows(f"{sql} ORDER BY {order}, {table.key}", parameters)
 
     def rewards(self, call: CallRecord | None = None) -> Iterator[RewardRecord]:
         """Yield rewards and feedback, newest first. `call`: only for this call."""
-        where, parameters = ("", {}) if call is None else ("WHERE call_id = :id", {"id": call.call_id})
-        sql = f"SELECT * FROM rewards {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
-        return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, parameters))
+        sql, parameters = "SELECT * FROM rewards", dict[str, object]()
+        if call is not None:
+            sql, parameters = rewards.rewards_of(self._database, "call", "call_id = :id"), {"id": call.call_id}
+        rows = self._database.rows(f"{sql} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC", parameters)
+        return (record_of(REWARDS, row, RewardRecord) for row in rows)
 
     def summary(
         self, by: str | Sequence[str], selection: CallFilter = _EVERY, *, latencies: bool = True

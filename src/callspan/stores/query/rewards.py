@@ -23,6 +23,8 @@ from callspan.stores.tables.facts import CALL_IDS
 from callspan.stores.tables.score_tables import refresh, scored_by
 from callspan.stores.tables.scores import of_steps
 
+Subject: TypeAlias = Literal["session", "call"]
+"""What rewards are given to."""
 Scores: TypeAlias = Mapping[str, float]
 """Scores by objective."""
 Labels: TypeAlias = Mapping[str, Sequence[str]]
@@ -159,16 +161,28 @@ def scores_of_calls(
 
 
 def _scores(
-    database: Database, subject: str, ids: Sequence[str], objectives: Collection[str]
+    database: Database, subject: Subject, ids: Sequence[str], objectives: Collection[str]
 ) -> dict[str, dict[str, float]]:
     """Return the scores in a view for these objectives, by id and objective."""
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     for condition, parameters in in_batches(ids, f"{subject}_id"):
-        sql = f"SELECT {subject}_id, objective, score FROM {subject}_scores WHERE {condition}"
+        before = _before(database, "call", condition) if subject == "call" else ""
+        sql = f"{before}SELECT {subject}_id, objective, score FROM {subject}_scores WHERE {condition}"
         for ident, objective, score in database.tuples(sql, parameters):
             if objective in objectives:
                 scores[ident][objective] = score
     return scores
+
+
+def rewards_of(database: Database, subject: Subject, condition: str) -> str:
+    """Return the SQL for the rewards whose session or call matches a condition."""
+    return f"{_before(database, subject, condition)}SELECT * FROM rewards WHERE {condition}"
+
+
+def _before(database: Database, subject: Subject, condition: str) -> str:
+    """Return what precedes a query for the rewards whose session or call matches a condition."""
+    dialect = database.dialect
+    return (dialect.of_sessions if subject == "session" else dialect.of_calls).format(condition=condition)
 
 
 def labels_of_calls(
@@ -181,12 +195,14 @@ def labels_of_calls(
     return {call.call_id: own_labels.get(call.call_id) or of_sessions.get(call.session_id or "", {}) for call in calls}
 
 
-def rated_ids(database: Database, kind: Literal["session", "call"], ids: Sequence[str]) -> set[str]:
+def rated_ids(database: Database, kind: Subject, ids: Sequence[str]) -> set[str]:
     """See `Reader.rated_ids`."""
     column = f"{kind}_id"
-    sql = f"SELECT DISTINCT {column} FROM rewards WHERE {{}} AND source = 'human' AND objective <> 'tag'"
-    batches = in_batches(ids, column)
-    return {ident for condition, values in batches for (ident,) in database.tuples(sql.format(condition), values)}
+    rated: set[str] = set()
+    for condition, parameters in in_batches(ids, column):
+        sql = f"SELECT DISTINCT {column} FROM rewards WHERE {condition} AND source = 'human' AND objective <> 'tag'"
+        rated.update(row[0] for row in database.tuples(_before(database, kind, condition) + sql, parameters))
+    return rated
 
 
 def labels_of_scores(database: Database, session_ids: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -201,13 +217,13 @@ def labels_of_scores(database: Database, session_ids: Sequence[str]) -> dict[str
 
 
 def _labels(
-    database: Database, subject: str, equals: str, ids: Sequence[str], objectives: Sequence[str]
+    database: Database, subject: Subject, equals: str, ids: Sequence[str], objectives: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
     """Return the labels by id and objective of rewards that were given to a call (`=`), or not (`<>`)."""
     labels: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for condition, parameters in in_batches(ids, f"{subject}_id"):
-        sql = f"SELECT {subject}_id, objective, label FROM rewards WHERE {condition} AND scope {equals} 'call'"
-        sql += " AND label <> '' ORDER BY time_ns DESC, reward_id DESC"
+        sql = f"""{_before(database, subject, condition)}SELECT {subject}_id, objective, label FROM rewards
+          WHERE {condition} AND scope {equals} 'call' AND label <> '' ORDER BY time_ns DESC, reward_id DESC"""
         for ident, objective, label in database.tuples(sql, parameters):
             if objective in objectives:
                 labels[ident][objective].append(label)
@@ -217,7 +233,8 @@ def _labels(
 def scores_of_steps(database: Database, session_id: str, excluded: Sequence[str]) -> dict[str, dict[str, float]]:
     """See `Reader.timestep_scores`."""
     dialect = database.dialect
-    sql = of_steps(dialect.arithmetic, excluded=dialect.items, union=dialect.recursive_union)
+    before = _before(database, "session", "session_id = :session_id")
+    sql = f"{before}{of_steps(dialect.arithmetic, excluded=dialect.items, union=dialect.recursive_union)}"
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     for timestep_id, objective, score in database.tuples(sql, {"session_id": session_id, **items(excluded)}):
         scores[timestep_id][objective] = score
@@ -236,6 +253,7 @@ def with_scores(record: _Scored, scores: Mapping[str, float]) -> _Scored:
 def reward_curve(database: Database, condition: str, parameters: Values) -> dict[str, list[tuple[int, float]]]:
     """Return the cumulative reward after each reward of the condition sessions, with its time, by session."""
     rewards_by_session: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for session_id, time_ns, value in database.tuples(_CURVE.format(condition=condition), parameters):
+    sql = _before(database, "session", condition) + _CURVE.format(condition=condition)
+    for session_id, time_ns, value in database.tuples(sql, parameters):
         rewards_by_session[session_id].append((time_ns, value))
     return {session_id: list(running(rewards)) for session_id, rewards in rewards_by_session.items()}

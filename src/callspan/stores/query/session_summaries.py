@@ -66,8 +66,10 @@ UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE 
   WHERE {{condition}} AND {aggregates.ANNOUNCED})) GROUP BY 2
 """
 """Number and last time of the records in sessions, without start events of runs that are also stored with their end."""
-_IN_RANGE: Final = "coalesce({start}, -1) BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
-"""Until the year 2116, so that no sum overflows. `coalesce`: databases would use the index of starts, although all match."""
+_IN_RANGE: Final = (
+    "coalesce({start}, -1) BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
+)
+"""Until the year 2116, so that no sum overflows. `coalesce`: or an index of starts is used, although all match."""
 ACTIVE: Final = f"""
 SELECT session_id, CAST(sum(CASE WHEN before IS NULL OR before < began THEN ended - began
     WHEN before < ended THEN ended - before ELSE 0 END) AS bigint) AS active

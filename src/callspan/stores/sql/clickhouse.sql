@@ -12,6 +12,7 @@ CREATE TABLE IF NOT EXISTS call_versions (
   INDEX by_span span_id TYPE bloom_filter(0.001) GRANULARITY 4, INDEX by_start start_ns TYPE minmax GRANULARITY 1,
   INDEX by_response response_id TYPE bloom_filter(0.001) GRANULARITY 4,
   INDEX by_request request_id TYPE bloom_filter(0.001) GRANULARITY 4,
+  INDEX by_conversation conversation_id TYPE bloom_filter(0.001) GRANULARITY 4,
   INDEX by_user user_id TYPE bloom_filter(0.001) GRANULARITY 4, INDEX by_stored stored_ns TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree(version) PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(start_ns, 'UTC')) ORDER BY call_id
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1;

@@ -127,15 +127,21 @@ def merged_view(table: Table) -> str:
 
 _ORIGIN: Final = "tuple(c.provider, c.response_model, ifNull(c.response_created_s, 0))"
 """Distinguishes answers that have the same id."""
-_NAMED_BY: Final = """
-    SELECT c.{name} AS ident, {kind} AS kind, argMin((c.call_id, c.session_id, c.timestep_id),
+_NAMES: Final = "SELECT call_id FROM reward_versions WHERE call_id IS NOT NULL{condition}"
+_ITSELF: Final = f"""
+    SELECT c.call_id AS ident, 0 AS kind, (c.call_id, c.session_id, c.timestep_id) AS call
+    FROM call_versions c FINAL WHERE c.call_id IN ({_NAMES})"""
+_NAMED_BY: Final = f"""
+    SELECT c.{{name}} AS ident, {{kind}} AS kind, argMin((c.call_id, c.session_id, c.timestep_id),
       (c.cached IS NOT NULL, c.start_ns, c.call_id)) AS call
-    FROM call_versions c FINAL WHERE c.{name} IN (
-      SELECT call_id FROM reward_versions WHERE call_id IS NOT NULL{{condition}})
-    GROUP BY ident HAVING uniqExact({origin}) = 1"""
-_ALL_NAMED: Final = " UNION ALL ".join(
-    _NAMED_BY.format(name=name, kind=kind, origin=_ORIGIN) for kind, name in enumerate(CALL_IDS)
-)
+    FROM call_versions c FINAL WHERE c.{{name}} IN ({{names}})
+    GROUP BY ident HAVING uniqExact({_ORIGIN}) = 1"""
+_OTHER_NAMES: Final = f"{_NAMES} AND call_id NOT IN (SELECT call_id FROM call_versions WHERE call_id IN ({_NAMES}))"
+"""Few or none: most rewards name a call by its own id, which is the primary key."""
+_BY_OTHER_NAMES: Final = [
+    _NAMED_BY.format(name=name, kind=kind, names=_OTHER_NAMES) for kind, name in enumerate(CALL_IDS[1:], 1)
+]
+_ALL_NAMED: Final = " UNION ALL ".join((_ITSELF, *_BY_OTHER_NAMES))
 _NAMED_CALLS: Final = f"""
 SELECT ident, named.1 AS named_id, named.2 AS session_id, named.3 AS timestep_id
   FROM (SELECT ident, argMin(call, kind) AS named FROM ({_ALL_NAMED}) GROUP BY ident)"""
@@ -186,7 +192,7 @@ _REWARDED_EVENTS: Final = f"""event_id NOT IN (SELECT event_id FROM event_versio
       SELECT event_id, (min((ifNull(time_ns, 0), reward_id)) AS earliest).1, earliest.2 FROM reward_versions
        WHERE {_OF_EVENTS} AND value IS NOT NULL GROUP BY event_id)"""
 """Whether the reward of an event counts: the event's own counts first, then the earliest."""
-_VALUES: Final = f"""CREATE VIEW IF NOT EXISTS reward_values AS
+_VALUES: Final = f"""
 SELECT session_id, timestep_id, event_id, CAST(NULL, 'Nullable(String)') AS call_id, 'event' AS scope,
        {REWARD!r} AS objective, reward AS value, time_ns, sequence, CAST(NULL, 'Nullable(String)') AS reward_id
   FROM events WHERE reward IS NOT NULL
@@ -212,13 +218,47 @@ FROM (
       AND (objective <> {REWARD!r} OR scope = 'session'
         OR (scope = 'event' AND (event_id IS NULL OR ({_REWARDED_EVENTS}))))) summed
 GROUP BY session_id, objective"""
-_CALL_SCORES: Final = f"""CREATE VIEW IF NOT EXISTS call_scores AS
-SELECT call_id, objective, {ARITHMETIC.mean("value")} AS score, count(*) AS n
-  FROM rewards WHERE scope = 'call' AND value IS NOT NULL AND call_id IS NOT NULL GROUP BY call_id, objective"""
+_OTHERS_NAMED: Final = " UNION ALL ".join(_BY_OTHER_NAMES)
+
+
+def _call_scores(condition: str = "") -> str:
+    """Return the query for the scores of calls; `condition` begins with ` AND `.
+
+    Unlike `joined_rewards` it looks up only rewards that name a call by another id than its own.
+    """
+    condition = f" AND scope = 'call'{condition}"
+    return f"""
+SELECT call_id, objective, {ARITHMETIC.mean("value")} AS score, count(*) AS n FROM (
+  SELECT coalesce(n.named_id, r.call_id) AS call_id, r.objective AS objective, r.value AS value
+    FROM (SELECT * FROM reward_versions FINAL WHERE value IS NOT NULL AND call_id IS NOT NULL{condition}) r
+    LEFT JOIN (SELECT ident, argMin(call, kind).1 AS named_id FROM ({_OTHERS_NAMED.format(condition=condition)})
+      GROUP BY ident) n ON n.ident = r.call_id) valued
+ GROUP BY call_id, objective"""
+
+
+_IDS: Final = ", ".join(f"ifNull({name}, '')" for name in CALL_IDS)
+_OF_THESE_CALLS: Final = f"call_id IN (SELECT arrayJoin([{_IDS}]) FROM call_versions WHERE {{condition}})"
+_MAY_BE_OF_SESSIONS: Final = f"""{_LACKING} AND ({_OF_THESE_CALLS}
+    OR event_id IN (SELECT event_id FROM event_versions WHERE {{condition}})
+    OR timestep_id IN (SELECT timestep_id FROM timestep_versions WHERE {{condition}}))"""
+OF_SESSIONS: Final = f"""WITH rewards AS (
+  SELECT * FROM ({joined_rewards(" AND session_id IS NOT NULL AND {condition}")})
+  UNION ALL SELECT * FROM ({joined_rewards(_MAY_BE_OF_SESSIONS)}) WHERE {{condition}}),
+  reward_values AS ({_VALUES}), session_scores AS (SELECT * FROM session_scores WHERE {{condition}}) """
+"""The views with the rewards of the sessions that match a `{condition}`. No condition on what a view joins limits what
+the view reads: each look at a session would join all rewards of the store."""
+OF_CALLS: Final = f"""WITH rewards AS ({joined_rewards(f" AND {_OF_THESE_CALLS}")}),
+  call_scores AS ({_call_scores(f" AND {_OF_THESE_CALLS}")}),
+  session_scores AS (SELECT * FROM session_scores
+    WHERE session_id IN (SELECT session_id FROM call_versions WHERE {{condition}})) """
+"""The views with the rewards of the calls that match a `{condition}`, and of no others but those that share an id; and
+the scores of their sessions."""
 
 
 def views() -> Iterator[str]:
     """Yield the statements that create the functions, and the views in an order in which each has what it reads."""
     yield from FUNCTIONS
     yield from map(merged_view, (SESSIONS, TIMESTEPS))
-    yield from (_REWARDS, _SESSION_REWARDS, _VALUES, _SESSION_SCORES, _CALL_SCORES)
+    yield from (_REWARDS, _SESSION_REWARDS)
+    yield f"CREATE VIEW IF NOT EXISTS reward_values AS {_VALUES}"
+    yield from (_SESSION_SCORES, f"CREATE VIEW IF NOT EXISTS call_scores AS {_call_scores()}")

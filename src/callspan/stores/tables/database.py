@@ -90,6 +90,10 @@ class Dialect(NamedTuple):
     """What a condition on the sessions `s` that began since `:since_ns` also says, so that an index is used."""
     few_calls: int | None
     """Looking for the sessions of so many calls is cheaper than reading those of all; None: of any number."""
+    of_sessions: str
+    """What precedes a query for the rewards of the sessions that match a `{condition}`, so that it reads no others."""
+    of_calls: str
+    """The same for the rewards, and scores, of the calls that match a `{condition}`."""
     session_rewards: str
     """The rewards with their sessions, to read those of some sessions; they may lack their calls and timesteps."""
     recursive_union: str

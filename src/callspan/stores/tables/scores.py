@@ -112,7 +112,7 @@ SELECT call_id, objective, {mean} AS score, count(*) AS n
   FROM rewards r WHERE r.scope = 'call' AND r.value IS NOT NULL AND r.call_id IS NOT NULL GROUP BY call_id, objective
 """
 _STEPS: Final = """
-WITH RECURSIVE event_values AS (
+SELECT * FROM (WITH RECURSIVE event_values AS (
   SELECT timestep_id, objective, value FROM reward_values
    WHERE session_id = :session_id AND scope = 'event' AND timestep_id IS NOT NULL),
 inside AS (
@@ -120,7 +120,7 @@ inside AS (
   {union} SELECT i.timestep_id, t.parent_timestep_id FROM inside i JOIN timesteps t ON t.timestep_id = i.ancestor_id
    WHERE t.session_id = :session_id AND t.parent_timestep_id IS NOT NULL AND t.timestep_id NOT IN ({excluded}))
 SELECT i.ancestor_id, v.objective, CASE WHEN v.objective = 'reward' THEN {total} ELSE {mean} END
-  FROM inside i JOIN event_values v ON v.timestep_id = i.timestep_id GROUP BY i.ancestor_id, v.objective
+  FROM inside i JOIN event_values v ON v.timestep_id = i.timestep_id GROUP BY i.ancestor_id, v.objective) scores
 """
 JOINED: Final = "LEFT JOIN {subject}_scores {name} ON {name}.{subject}_id = {key} AND {name}.objective = {of}"
 """A join of calls or sessions with their scores."""
