@@ -141,7 +141,8 @@ def random_records(seed: int) -> Iterator[Record]:
         outcome = any_of("success", "success", "error", "cancelled", "in_progress")
         tokens = {name: any_of(None, 0, random.randrange(60)) for name in ("input_tokens", "output_tokens")}
         yield records.call(
-            call_id=f"{seed}-{number}", model=any_of("gpt-5", "gpt-4o", "m"), metadata=labels(), outcome=outcome,
+            call_id=f"{seed}-{number}", span_id=f"{16 * seed + number:016x}", metadata=labels(), outcome=outcome,
+            model=any_of("gpt-5", "gpt-4o", "m"),
             timing=Timing(start_ns=START_NS + random.randrange(9) * SECOND, duration_ns=duration_ns),
             usage=any_of(None, Usage(**tokens)),
             cost=any_of(None, Cost(usd=Decimal(random.randrange(10**9)) / 10**10, source="table")),
@@ -165,7 +166,7 @@ def random_records(seed: int) -> Iterator[Record]:
             {"scope": "call", "call_id": f"{seed}-{random.randrange(7)}"}, {"scope": "call", "call_id": "chatcmpl-1"},
             {"scope": "event", "timestep_id": random.choice(steps)},
             {"scope": "call", "call_id": f"{seed}-{random.randrange(7)}", "session_id": random.choice(SESSIONS)},
-            {"scope": "call", "call_id": f"{random.randrange(9):016x}", "source": "human"},
+            {"scope": "call", "call_id": f"{16 * seed + random.randrange(9):016x}", "source": "human"},
         )  # fmt: skip
         yield reward(
             f"{seed}-q{number}", any_of(None, round(random.random(), 3), -1.0), objective=any_of("reward", "judge"),

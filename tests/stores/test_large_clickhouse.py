@@ -70,6 +70,10 @@ ANSWERS: Final[dict[str, tuple[float, Answer]]] = {
     "dear sessions": (0.6, lambda reader, newest: reader.listed_session_ids(replace(newest.day, sort="cost_usd"))),
     "judged sessions": (0.8, lambda reader, newest: reader.listed_session_ids(_judged(newest, 0.1))),
     "sessions with a text": (1.5, lambda reader, newest: reader.listed_session_ids(replace(newest.day, text="grid"))),
+    "unended sessions": (
+        1.2,
+        lambda reader, newest: [[*reader.listed_session_ids(replace(PAGE, session_outcome="in_progress"))]],
+    ),
     "calls": (0.1, lambda reader, newest: reader.calls(newest.day)),
     "calls of any time": (0.2, lambda reader, newest: reader.calls(PAGE)),
     "failed calls": (0.1, lambda reader, newest: reader.calls(replace(newest.day, errors=True))),

@@ -137,6 +137,7 @@ POSTGRES: Final = Dialect(
   CROSS JOIN LATERAL (SELECT x.key, x.call_id, x.proof FROM joints x WHERE x.key = CAST(k AS bigint) LIMIT :most) j""",
     offers="""SELECT c.offer, c.call_id FROM json_array_elements_text(CAST(:keys AS json)) k
   CROSS JOIN LATERAL (SELECT x.offer, x.call_id FROM calls x WHERE x.offer = CAST(k AS bigint) LIMIT :most) c""",
+    unended="",
     began="",
     few_calls=20_000,
     of_sessions="",

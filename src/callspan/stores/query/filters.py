@@ -170,10 +170,10 @@ _OUTCOME: Final = f"""CASE WHEN {_CALL_IS_UNENDED} AND {HAS_EXITED.format("c")} 
 _SESSION_IS_SILENT: Final = " AND ".join((
     f"NOT {IS_HERE.format('s')} AND coalesce(s.start_ns, 0) < :silent AND coalesce(s.seen_ns, 0) < :silent",
     *(
-        f"NOT EXISTS (SELECT 1 FROM {table} x WHERE x.session_id = s.session_id AND {time} >= :silent)"  # noqa: S608
+        f"NOT EXISTS (SELECT 1 FROM {table} x WHERE x.session_id = s.session_id AND {time} >= :silent{{unended}})"  # noqa: S608
         for table, time in (
             ("calls", "x.start_ns + coalesce(x.duration_ns, 0)"), ("timesteps", "coalesce(x.end_ns, x.start_ns)"),
-            ("events", "x.time_ns + coalesce(x.duration_ns, 0)"), ("messages", "x.time_ns"), ("rewards", "x.time_ns"),
+            ("events", "x.time_ns + coalesce(x.duration_ns, 0)"), ("messages", "x.time_ns"), ("{rewards}", "x.time_ns"),
         )
     ),
 ))  # fmt: skip
@@ -190,7 +190,7 @@ SESSION_CONDITIONS: Final = {
         WHEN s.session_id IS NOT NULL THEN {IN_PROGRESS!r} END) = :session_outcome""",
     "success": f"CASE WHEN {_SUCCESS} THEN 1 WHEN NOT ({_SUCCESS}) THEN 0 END = :success",
 }
-"""Conditions on the session `s`, by field."""
+"""Conditions on the session `s`, by field; for `{rewards}` and `{unended}` see `Dialect`."""
 FAILED: Final = "c.outcome IN ('error', 'timeout')"
 """Whether a call `c` failed."""
 REFUSED: Final = "coalesce(c.refused, false)"
@@ -418,13 +418,12 @@ def session_is_named(selection: CallFilter, session_id: str) -> str:
 
 def _label_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions on labels, which calls may inherit from their session."""
-    for name, condition in SESSION_CONDITIONS.items():
-        if getattr(selection, name) is not None:
-            inherited = dialect.in_sessions.format(condition=condition)
-            if name == "session_outcome":
-                inherited = f"({inherited} OR (c.session_id IS NULL AND {_OUTCOME} = :session_outcome))"
-            column = _SHARED.get(name)
-            yield inherited if column is None else f"({column} = :{name} OR ({column} IS NULL AND {inherited}))"
+    for name, condition in _session_conditions(selection, dialect).items():
+        inherited = dialect.in_sessions.format(condition=condition)
+        if name == "session_outcome":
+            inherited = f"({inherited} OR (c.session_id IS NULL AND {_OUTCOME} = :session_outcome))"
+        column = _SHARED.get(name)
+        yield inherited if column is None else f"({column} = :{name} OR ({column} IS NULL AND {inherited}))"
     for number, (key, _) in enumerate(selection.metadata):
         name, value = f":key{number}", f":value{number}"
         inherited = dialect.in_sessions.format(condition=dialect.has.format(at=f"s.metadata, {name}", value=value))
@@ -477,9 +476,18 @@ def finish_condition(meaning: str) -> str | None:
     return f"({_FOLDED} IN ({quoted_words}){''.join(prefixes)})"
 
 
+def _session_conditions(selection: CallFilter, dialect: Dialect) -> dict[str, str]:
+    """Return the conditions on sessions `s` by the fields of a selection that are not None."""
+    return {
+        name: text.format(rewards=dialect.session_rewards, unended=dialect.unended)
+        for name, text in SESSION_CONDITIONS.items()
+        if getattr(selection, name) is not None
+    }
+
+
 def session_condition(selection: CallFilter, dialect: Dialect) -> str | None:
     """Return the condition on sessions `s`; None without conditions."""
-    conditions = [text for name, text in SESSION_CONDITIONS.items() if getattr(selection, name) is not None]
+    conditions = [*_session_conditions(selection, dialect).values()]
     for number, _ in enumerate(selection.metadata):
         conditions.append(dialect.has.format(at=f"s.metadata, :key{number}", value=f":value{number}"))
     return " AND ".join(conditions) or None

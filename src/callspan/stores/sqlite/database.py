@@ -87,6 +87,7 @@ SQLITE: Final = Dialect(
    AND j.call_id IN (SELECT x.call_id FROM joints x WHERE x.key = k.value LIMIT :most)""",
     offers="""SELECT c.offer, c.call_id FROM json_each(:keys) k JOIN calls c
     ON c.rowid IN (SELECT x.rowid FROM calls x WHERE x.offer = k.value LIMIT :most)""",
+    unended="",
     began="",
     few_calls=20_000,
     of_sessions="",

@@ -104,6 +104,11 @@ _FINISHED: Final = {
 }
 
 
+UNENDED: Final = """SELECT u.session_id FROM session_versions u GROUP BY u.session_id
+  HAVING max(u.end_ns) IS NULL OR max(u.resumed_ns) > max(u.end_ns)"""
+"""The sessions without an end, without merging all that is known of each."""
+
+
 def merged_view(table: Table) -> str:
     """Return the view of the merged versions of sessions or timesteps."""
     keys = ("session_id",) if table is SESSIONS else ("session_id", "timestep_id")

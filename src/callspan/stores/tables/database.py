@@ -86,6 +86,8 @@ class Dialect(NamedTuple):
     """The query for the joints with the numbers in the JSON array `:keys`, at most `:most` of each."""
     offers: str
     """The query for the calls with the offers in the JSON array `:keys`, at most `:most` of each."""
+    unended: str
+    """What a condition on the record `x` of a session without an end also says, so that few are read."""
     began: str
     """What a condition on the sessions `s` that began since `:since_ns` also says, so that an index is used."""
     few_calls: int | None
