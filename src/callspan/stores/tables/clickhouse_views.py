@@ -105,8 +105,8 @@ _FINISHED: Final = {
 
 
 UNENDED: Final = """SELECT u.session_id FROM session_versions u GROUP BY u.session_id
-  HAVING max(u.end_ns) IS NULL OR max(u.resumed_ns) > max(u.end_ns)"""
-"""The sessions without an end, without merging all that is known of each."""
+  HAVING max(u.end_ns) IS NULL OR max(u.resumed_ns) IS NOT NULL"""
+"""The sessions that may have no end, without merging all that is known of each."""
 
 
 def merged_view(table: Table) -> str:
