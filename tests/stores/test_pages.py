@@ -91,6 +91,19 @@ def test_a_time_selects_among_the_same(url: str) -> None:
                 assert reader.count_sessions(of_time) == len({*sessions} & within), of_time
 
 
+def test_very_many_filters_are_answered(url: str, records: Records) -> None:
+    """A window of time is read in several parts of a query, and ClickHouse takes no query above 256 KB."""
+    labels = {f"key{number}": "v" for number in range(60)}
+    session = records.session("s1", start_ns=START_NS + SECOND, metadata=labels)
+    judged = reward("r1", 0.5, session_id="s1", scope="session", objective="judge")
+    of_time = CallFilter(
+        metadata=(*labels.items(),), session_outcome="unknown", since_ns=START_NS, objectives=("judge",), min_score=0.2
+    )
+    with closing(open_store(keep(url, session, records.call(session_id="s1", at_s=2), judged))) as reader:
+        assert [*reader.listed_session_ids(of_time)] == ["s1"]
+        assert len([*reader.calls(of_time)]) == 1
+
+
 def ids(reader: Reader, **fields: Any) -> list[str]:
     return [*reader.listed_session_ids(CallFilter(**fields))]
 

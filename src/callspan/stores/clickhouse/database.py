@@ -20,7 +20,7 @@ from callspan.runtime.safe_urls import safe_name
 from callspan.stores.base import check_layout, explained, on_error, quiet
 from callspan.stores.schema import statements
 from callspan.stores.tables import bodies
-from callspan.stores.tables.clickhouse_views import ARITHMETIC, OF_CALLS, OF_SESSIONS, UNENDED
+from callspan.stores.tables.clickhouse_views import ARITHMETIC, OF_CALLS, OF_SESSIONS, SCORES_OF_SESSIONS, UNENDED
 from callspan.stores.tables.contents import ranges_in
 from callspan.stores.tables.database import NO_VALUES, Database, Dialect, Values, bound
 from callspan.stores.tables.facts import REFERENCES
@@ -120,6 +120,7 @@ CLICKHOUSE: Final = Dialect(
     began=" AND s.session_id IN (SELECT v.session_id FROM session_versions v WHERE v.start_ns >= :since_ns)",
     few_calls=None,
     of_sessions=OF_SESSIONS,
+    scores_of_sessions=SCORES_OF_SESSIONS,
     of_calls=OF_CALLS,
     session_rewards="session_rewards",
     recursive_union="UNION ALL",

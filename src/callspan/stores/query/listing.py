@@ -241,7 +241,7 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect, *, is_narrow: bo
         order = [lowest_first("score0.score", selection)]
     where = " AND ".join(_of_session(selection, dialect, window)) or "1 = 1"
     has_scores = window != "" and filters.reads_scores(selection)
-    before = dialect.of_sessions.format(condition=f"session_id IN ({window})") if has_scores else ""
+    before = dialect.scores_of_sessions.format(condition=f"session_id IN ({window})") if has_scores else ""
     return _Query("listed.session_id", source, where, (*order, *_BY_TIME), selection.newest_first, before)
 
 

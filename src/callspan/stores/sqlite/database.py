@@ -91,6 +91,7 @@ SQLITE: Final = Dialect(
     began="",
     few_calls=20_000,
     of_sessions="",
+    scores_of_sessions="",
     of_calls="",
     session_rewards="rewards",
     recursive_union="UNION",

@@ -249,9 +249,10 @@ _MAY_BE_OF_SESSIONS: Final = f"""{_LACKING} AND ({_OF_THESE_CALLS}
 OF_SESSIONS: Final = f"""WITH rewards AS (
   SELECT * FROM ({joined_rewards(" AND session_id IS NOT NULL AND {condition}")})
   UNION ALL SELECT * FROM ({joined_rewards(_MAY_BE_OF_SESSIONS)}) WHERE {{condition}}),
-  reward_values AS ({_VALUES}), session_scores AS (SELECT * FROM session_scores WHERE {{condition}}) """
+  reward_values AS ({_VALUES}) """
 """The views with the rewards of the sessions that match a `{condition}`. No condition on what a view joins limits what
 the view reads: each look at a session would join all rewards of the store."""
+SCORES_OF_SESSIONS: Final = "WITH session_scores AS (SELECT * FROM session_scores WHERE {condition}) "
 OF_CALLS: Final = f"""WITH rewards AS ({joined_rewards(f" AND {_OF_THESE_CALLS}")}),
   call_scores AS ({_call_scores(f" AND {_OF_THESE_CALLS}")}),
   session_scores AS (SELECT * FROM session_scores

@@ -94,8 +94,10 @@ class Dialect(NamedTuple):
     """Looking for the sessions of so many calls is cheaper than reading those of all; None: of any number."""
     of_sessions: str
     """What precedes a query for the rewards of the sessions that match a `{condition}`, so that it reads no others."""
+    scores_of_sessions: str
+    """The same for their scores alone: a `{condition}` may be long, and is written once."""
     of_calls: str
-    """The same for the rewards, and scores, of the calls that match a `{condition}`."""
+    """What precedes a query for the rewards, or scores, of the calls that match a `{condition}`."""
     session_rewards: str
     """The rewards with their sessions, to read those of some sessions; they may lack their calls and timesteps."""
     recursive_union: str
