@@ -32,7 +32,7 @@ _REPEATED: Final = {
     **dict.fromkeys(("start_ns", "end_ns", "time_ns"), f"{{0}} + k * {ORIGINALS * SECOND}"),
     "owner": f"substr({{0}}, 1, 2) || {_NUMBER} || substr({{0}}, 11)",
 }
-"""SQL of a column in copy `k`, in SQLite and Postgres; columns that are not here stay as they are."""
+"""SQL of a column in copy `k`, in each database; columns that are not here stay as they are."""
 _MORE: Final = 1 << 32
 """More than the contents of one session."""
 _IN_ONE_SESSION: Final = {
@@ -201,20 +201,6 @@ def _turn(
 _AT_ONCE: Final = 250
 """Copies per insert: as many parts as the server of a fleet has after its merges."""
 _VERSIONED: Final = ("session", "call", "event", "timestep", "reward", "content")
-_COPY: Final = "leftPad(toString(k), 8, '0')"
-_COPIED: Final = {
-    **dict.fromkeys(
-        ("call_id", "session_id", "timestep_id", "event_id", "reward_id", "trace_id", "span_id"),
-        f"concat({_COPY}, substring({{0}}, 9))",
-    ),
-    **dict.fromkeys(
-        ("response_id", "request_id", "user_id", "group_id", "task_id", "experiment", "continues", "conversation_id"),
-        "concat({0}, '-', toString(k))",
-    ),
-    **dict.fromkeys(("start_ns", "end_ns", "time_ns", "seen_ns"), f"{{0}} + k * {ORIGINALS * SECOND}"),
-    "owner": f"concat(substring({{0}}, 1, 2), {_COPY}, substring({{0}}, 11))",
-}
-"""SQL of a column in copy `k`; columns that are not here stay as they are."""
 
 
 def make_clickhouse(directory: Path, calls: int) -> None:
@@ -222,7 +208,7 @@ def make_clickhouse(directory: Path, calls: int) -> None:
     with closing(client_of(keep(f"clickhouse+chdb://{directory}", *agents(Records())))) as client:
         for table in (*(f"{name}_versions" for name in _VERSIONED), "call_contents"):
             names = [name for name, _, default, *_ in client.query(f"DESCRIBE {table}").result_rows if not default]
-            values = ", ".join(f"{_COPIED.get(name, '{0}').format(name)} AS copied_{name}" for name in names)
+            values = ", ".join(f"{_REPEATED.get(name, '{0}').format(name)} AS copied_{name}" for name in names)
             client.command(f"CREATE TABLE originals ENGINE = Memory AS SELECT * FROM {table} FINAL")
             for first in range(1, calls // ORIGINALS, _AT_ONCE):
                 copies = f"(SELECT number + {first} AS k FROM numbers({min(_AT_ONCE, calls // ORIGINALS - first)}))"

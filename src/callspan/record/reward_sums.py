@@ -87,7 +87,7 @@ def written(value: float) -> Decimal:
 def mean_of(values: Sequence[float]) -> float | None:
     """Return the mean, computed in decimal; None without values."""
     if set(map(type, values)) == {int}:
-        # Rounded once, and seven times faster.
+        # Rounded once, and three times as fast.
         return sum(values) / len(values)
     total = reduce(_DECIMAL.add, map(written, values), Decimal(0))
     return float(_DECIMAL.divide(total, Decimal(len(values)))) if values else None
