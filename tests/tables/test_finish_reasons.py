@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 from tests.support.bodies import endpoint, folded
-from tests.support.records import keep, made
+from tests.support.records import keep, made, raw
 from tests.support.tables import table
 
 import callspan
+from callspan import Settings
+from callspan.providers.registry import conversation_of
 from callspan.record.finish_reasons import normalised
 from callspan.records import Response
+from callspan.semconv.call import Projection
 from callspan.semconv.records_from_spans import ForeignSpan, call_of
 from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider, capture
 
 Json = dict[str, Any]
+OUTPUT = "gen_ai.output.messages"
 ROWS: list[Json] = table(Path(__file__).with_name("finish_reasons.yaml"))
 WORDS = [(word, row) for row in ROWS for word in row["words"]]
 FAILED = [(word, row["kind"]) for word, row in WORDS if "kind" in row]
@@ -174,6 +180,8 @@ ENDED: list[tuple[str, Json, str, str]] = [
      "STOP", "STOP"),
     ("generate_content", {"candidates": [{"finishReason": "MAX_TOKENS", "content": {"parts": [{"functionCall": 1}]}}]},
      "MAX_TOKENS", "MAX_TOKENS"),
+    ("generate_content", {"candidates": [{"finishReason": 1, "content": {"parts": [{"functionCall": CALL}]}}]},
+     "STOP", "tool_calls"),
     ("ollama_chat", {"done_reason": "stop", "message": {"tool_calls": [FUNCTION]}}, "stop", "tool_calls"),
     ("ollama_chat", {"done_reason": "stop", "message": {"content": "Hi"}}, "stop", "stop"),
     ("cohere_chat_v1", {"text": "", "finish_reason": "COMPLETE", "tool_calls": [CALL]}, "COMPLETE", "tool_calls"),
@@ -196,3 +204,28 @@ def test_finish_says_what_the_word_of_a_provider_hides(
         (record,) = reader.calls(CallFilter(finish_reason=normalised(finish)))
     assert (record.finish_reason, record.response and record.response.finish_reasons) == (finish, [reason])
     assert record.is_cut_by_length == (normalised(finish) == "length")
+    assert spans_say(api, answer) == (normalised(finish), [normalised(finish)])
+
+
+def spans_say(api: str, answer: Json) -> tuple[str, list[str]]:
+    """Return why an answer ended by the spans of every vocabulary: as a whole, and each of its choices."""
+    response = msgspec.structs.replace(endpoint(api).response_info(answer).response, body=raw(answer))
+    record = made(api=api, response=response)
+    conversation = conversation_of(record)
+    assert conversation is not None
+    wholes, choices = set[str](), set[tuple[str, ...]]()
+    for vocabulary in ("llm", "gen_ai", "openinference"):
+        attributes: Json = Projection(Settings(vocabularies=(vocabulary,))).end(record, conversation)
+        wholes |= {attributes["llm.finish_reason"]} if vocabulary != "gen_ai" else set()
+        lists = [json.loads(attributes[name]) for name in (OUTPUT, "output.value") if name in attributes]
+        choices |= {tuple(message["finish_reason"] for message in messages) for messages in lists if messages}
+        choices |= {attributes["gen_ai.response.finish_reasons"]} if vocabulary == "gen_ai" else set()
+    ((whole,), (each,)) = wholes, choices
+    return whole, [normalised(word) for word in each]
+
+
+def test_each_candidate_that_calls_a_function_ended_with_tool_calls() -> None:
+    texts, calls = {"parts": [{"text": "Hi"}]}, {"parts": [{"functionCall": CALL}]}
+    ends = [(texts, "STOP"), (calls, "STOP"), (texts, "MAX_TOKENS")]
+    answer = {"candidates": [{"content": content, "finishReason": reason} for content, reason in ends]}
+    assert spans_say("generate_content", answer) == ("length", ["stop", "tool_calls", "length"])

@@ -60,7 +60,7 @@ def derived(exchange: Exchange, facts: Facts) -> Json:
     cost, count, stops = facts.get("cost_usd"), request.get("n"), request.get("stop") or request.get("stop_sequences")
     return {
         "gen_ai.response.finish_reasons": spelled if all(spelled) else None,
-        "llm.finish_reason": words[0],
+        "llm.finish_reason": "length" if "length" in words else next(filter(None, words), None),
         "gen_ai.request.stream": facts["stream"] or None,
         "callspan.cost.usd": None if cost is None else str(cost),
         "gen_ai.request.choice.count": None if count == 1 else count,

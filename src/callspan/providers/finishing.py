@@ -71,6 +71,11 @@ def tool_finish(reason: str | None, *, calls: bool) -> FinishWord | None:
     return "tool_calls" if calls and reason is not None and normalised(reason) == STOP else None
 
 
+def finish_words(hidden: Iterable[FinishWord | None]) -> list[FinishWord | None]:
+    """Return `Response.finish`, which is empty if each choice's own word says why it ended."""
+    return words if any(words := list(hidden)) else []
+
+
 def is_blocked(body: object) -> bool:
     """Return whether a guardrail of Bedrock has replaced the answer of the model that it invoked."""
     return isinstance(body, dict) and body.get(GUARDRAIL) == INTERVENED

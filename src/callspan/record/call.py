@@ -168,9 +168,9 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Unix seconds."""
     finish_reasons: list[str | None] = []
     """The provider's own, one for each choice."""
-    finish: FinishWord | None = None
-    """Why the answer ended, if the provider's own word hides it: `tool_calls` of an answer that Gemini, Ollama or
-    Cohere's first version has stopped, `length` of an interaction that is incomplete. None: its own word says it."""
+    finish: list[FinishWord | None] = []
+    """Why each choice ended, if the provider's own word hides it: `tool_calls` of an answer that Gemini, Ollama or
+    Cohere's first version has stopped, `length` of an interaction that is incomplete. Empty: their own words say it."""
     service_tier: str | None = None
     system_fingerprint: str | None = None
     status: str | None = None
@@ -205,6 +205,13 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Below the content level `full`, outside of sessions: of its tool calls, seals and container."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
+
+    @property
+    def endings(self) -> list[str | None]:
+        """Why each choice ended: `finish`, else the provider's own word."""
+        if not self.finish:
+            return self.finish_reasons
+        return [word or own_word for word, own_word in zip(self.finish, self.finish_reasons, strict=False)]
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -432,9 +439,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def finish_reason(self) -> str | None:
         """Why the answer ended: `response.finish`, else the provider's word; a choice cut by length decides."""
-        if self.response is not None and self.response.finish is not None:
-            return self.response.finish
-        reasons = [reason for reason in self.response.finish_reasons if reason is not None] if self.response else []
+        reasons = [reason for reason in self.response.endings if reason is not None] if self.response else []
         if len(reasons) > 1:
             return next((reason for reason in reasons if normalised(reason) == LENGTH), reasons[0])
         return reasons[0] if reasons else None

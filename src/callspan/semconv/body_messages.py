@@ -78,7 +78,7 @@ def choices_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None
         return _joined(choices, response.body_bytes, max_bytes) if max_bytes >= len(EMPTY) else None
     if items is None and all(map(_is_absent, (getattr(body, name) for name in fields.message))):
         return None
-    reasons = response.finish_reasons
+    reasons = response.endings
     reason = encode_json(reasons[0] if reasons else None)
     message = b"%b" if items is None else _ITEMS
     room = max_bytes - len(_CHOICE % (message % b"", reason))

@@ -232,7 +232,7 @@ END: Final = Table(
         apis=("responses",),
     ),
     Row(
-        "gen_ai.response.finish_reasons", STRINGS, From("response.finish_reasons", _finish_reasons),
+        "gen_ai.response.finish_reasons", STRINGS, From("response.endings", _finish_reasons),
         "Why each choice stopped; absent if any choice has none.",
     ),
     Row("gen_ai.usage.input_tokens", INT, "usage.input_tokens"),

@@ -62,11 +62,6 @@ def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
     )
 
 
-def first_finish_reason(reasons: Sequence[str | None]) -> str | None:
-    """Return the finish reason of the first choice, normalised."""
-    return normalised(reasons[0]) if reasons[0] else None
-
-
 def _user(record: CallRecord) -> str | None:
     return requested_user(record.api, record.request.params)
 
@@ -146,8 +141,8 @@ START: Final = Table(
 END: Final = Table(
     Row("llm.response.model", STRING, "response.model"),
     Row(
-        "llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason),
-        "Why the first choice stopped, normalised across providers.",
+        "llm.finish_reason", STRING, From("finish_reason", normalised),
+        "Why the answer ended, normalised across providers; a choice cut by length decides.",
     ),
     *status_rows("llm.status_code"),
     Row("llm.total_latency", INT, _LATENCIES, "Milliseconds of the whole call: attempts, waits and stream."),

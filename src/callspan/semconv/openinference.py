@@ -16,6 +16,7 @@ import msgspec
 from callspan.record.apis import APIS
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
+from callspan.record.finish_reasons import normalised
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.content_attributes import (
@@ -31,7 +32,7 @@ from callspan.semconv.content_attributes import (
 )
 from callspan.semconv.content_attributes import messages_json as conventional_messages
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
-from callspan.semconv.llm import first_finish_reason, joined_text
+from callspan.semconv.llm import joined_text
 from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, Table, as_text, json_row
 
 SPAN_KIND: Final = "openinference.span.kind"
@@ -173,7 +174,7 @@ START: Final = Table(
 END: Final = Table(
     Row("embedding.model_name", STRING, "response.model", apis=_EMBEDDINGS),
     Row("llm.model_name", STRING, "response.model", not_apis=_EMBEDDINGS),
-    Row("llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason)),
+    Row("llm.finish_reason", STRING, From("finish_reason", normalised)),
     Row("llm.token_count.prompt", INT, "usage.input_tokens"),
     Row("llm.token_count.completion", INT, "usage.output_tokens"),
     Row("llm.token_count.total", INT, "usage.total_tokens"),

@@ -7,10 +7,10 @@ from typing import Any, Final
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.cohere.usage import usage
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import answer_info, tool_finish
+from callspan.providers.finishing import answer_info, finish_words, tool_finish
 from callspan.providers.fold.last import LastBody
 from callspan.providers.wire_json import items, mapping, objects, word
-from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.call import ErrorInfo, FinishWord, Request, Response
 from callspan.record.messages import tool_name
 from callspan.record.usage import Usage
 
@@ -63,7 +63,7 @@ class CohereEndpoint:
             id=self._id(body),
             model=word(body, "model"),
             finish_reasons=[reason] if is_answer and self.finishes else [],
-            finish=tool_finish(reason, calls=bool(items(body, "tool_calls"))),
+            finish=finish_words([hidden_finish(body)]),
         )
         return answer_info(response, (reason,), self._usage(body), error, recognized=is_answer)
 
@@ -75,6 +75,11 @@ class CohereEndpoint:
 
     def _usage(self, body: object) -> Usage | None:
         return usage(mapping(body, *self.usage_keys))
+
+
+def hidden_finish(body: object) -> FinishWord | None:
+    """Return the word for an answer of the first version that calls tools."""
+    return tool_finish(word(body, "finish_reason"), calls=bool(items(body, "tool_calls")))
 
 
 def _error(body: object, reason: str | None, *, is_answer: bool) -> ErrorInfo | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from callspan.providers.cohere.base import CohereEndpoint
+from callspan.providers.cohere.base import CohereEndpoint, hidden_finish
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.merge import finished_copy, grow, merge
 from callspan.providers.fold.usage_merge import UsageRule
@@ -136,7 +136,9 @@ class ChatV1(CohereEndpoint):
         turns = [_turn(turn, _role(turn)) for turn in objects(request, "chat_history")]
         asked = _turn({"message": text(request, "message")}, "user")
         results = _turn({"tool_results": items(request, "tool_results")}, "tool")
-        answered = Message(role="assistant", parts=_parts(response, "text"), finish_reason=reason)
+        answered = Message(
+            role="assistant", parts=_parts(response, "text"), finish_reason=hidden_finish(response) or reason
+        )
         return Conversation(
             system=[Text(text=preamble)] if preamble else [],
             input=[*turns, *(message for message in (asked, results) if message.parts)],

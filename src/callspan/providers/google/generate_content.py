@@ -14,11 +14,11 @@ import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import answer_info, tool_finish
+from callspan.providers.finishing import answer_info, finish_words
 from callspan.providers.fold.merge import GrowingText, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule, counts_nothing
 from callspan.providers.google.partial_args import with_whole_arguments
-from callspan.providers.google.parts import camel, candidates, conversation, finish_reason, snake
+from callspan.providers.google.parts import camel, candidates, conversation, finish_reason, hidden_finish, snake
 from callspan.providers.google.usage import estimated, service_tier, usage
 from callspan.providers.tool_runs import Runs, hosted_kinds, with_runs
 from callspan.providers.wire_json import Json, detached, flag, items, mapping, objects, text, word
@@ -230,7 +230,7 @@ class GenerateContent:
             id=word(body, "responseId"),
             model=word(body, "modelVersion"),
             finish_reasons=reasons or ([blocked] if blocked else []),
-            finish=tool_finish(reasons[0], calls=_calls_function(answers[0])) if reasons else None,
+            finish=finish_words(map(hidden_finish, answers)),
             service_tier=service_tier(counters),
         )
         return answer_info(
@@ -250,13 +250,6 @@ class GenerateContent:
 def _has_content(candidate: Json) -> bool:
     """Return whether a candidate has more than empty texts, so that 0 cannot be the count of its tokens."""
     return any(part != {"text": ""} for part in objects(candidate, "content", "parts"))
-
-
-def _calls_function(candidate: Json) -> bool:
-    for part in items(candidate, "content", "parts"):  # noqa: SIM110 - this runs for each answer
-        if isinstance(part, dict) and "functionCall" in part:
-            return True
-    return False
 
 
 def _with_searches(tokens: Usage | None, answers: list[Json]) -> Usage | None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import tool_finish
+from callspan.providers.finishing import finish_words, tool_finish
 from callspan.providers.fold.blocks import Blocks
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.merge import GrowingText, finished_copy
@@ -33,7 +33,7 @@ from callspan.providers.wire_json import (
     text,
     word,
 )
-from callspan.record.call import Outcome, Request, Response
+from callspan.record.call import FinishWord, Outcome, Request, Response
 from callspan.record.codec import json_text
 from callspan.record.finish_reasons import CONTENT_FILTER
 from callspan.record.messages import (
@@ -263,7 +263,7 @@ class Interactions:
                 model=word(body, "model") or word(body, "agent"),
                 status=status,
                 finish_reasons=[status] if status in _ENDS else [],
-                finish="length" if status == "incomplete" else tool_finish(status, calls=_calls_function(body)),
+                finish=finish_words([_hidden_finish(body)]),
                 service_tier=word(body, "service_tier"),
                 truncated=status == "incomplete",
                 refused=error is not None and error.kind == CONTENT_FILTER,
@@ -284,7 +284,8 @@ class Interactions:
         """Return the messages of both bodies, typed. Either may be None."""
         steps = (*objects(response, _STEPS), *objects(response, _OUTPUTS))
         output = [part for step in steps for part in _step(step)]
-        answer = [Message(role="assistant", parts=output, finish_reason=word(response, "status"))] if output else []
+        ending = _hidden_finish(response) or word(response, "status")
+        answer = [Message(role="assistant", parts=output, finish_reason=ending)] if output else []
         if not isinstance(request, dict):
             return Conversation(output=answer)
         instruction = text(request, "system_instruction")
@@ -305,10 +306,12 @@ class InteractionFetch(Interactions):
         return word(body, "id") is not None and flag(body, _INCOMPLETE) is None
 
 
-def _calls_function(body: object) -> bool:
-    """Return whether the application must run a function before the model goes on."""
-    steps = [*objects(body, _STEPS), *objects(body, _OUTPUTS)]
-    return bool(steps) and word(steps[-1], "type") == "function_call"
+def _hidden_finish(body: object) -> FinishWord | None:
+    """Return the word for an answer that is too long, or that waits for a function of the application's."""
+    status, steps = word(body, "status"), [*objects(body, _STEPS), *objects(body, _OUTPUTS)]
+    if status == "incomplete":
+        return "length"
+    return tool_finish(status, calls=bool(steps) and word(steps[-1], "type") == "function_call")
 
 
 def _with_runs(tokens: Usage | None, body: object) -> Usage | None:

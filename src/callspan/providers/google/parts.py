@@ -13,9 +13,11 @@ from typing import Final
 
 import msgspec
 
+from callspan.providers.finishing import tool_finish
 from callspan.providers.media_parts import media
 from callspan.providers.named_calls import CallNames, call_id
 from callspan.providers.wire_json import Json, detached, detached_object, items, mapping, objects, text, word
+from callspan.record.call import FinishWord
 from callspan.record.codec import json_text
 from callspan.record.messages import (
     Conversation,
@@ -55,7 +57,11 @@ def snake(name: str) -> str:
 def conversation(request: object, response: object) -> Conversation:
     """Return the messages of one call; either body may be None or any JSON."""
     output = [
-        Message(role=_ASSISTANT, parts=_answer_parts(candidate), finish_reason=finish_reason(candidate))
+        Message(
+            role=_ASSISTANT,
+            parts=_answer_parts(candidate),
+            finish_reason=hidden_finish(candidate) or finish_reason(candidate),
+        )
         for candidate in candidates(response)
     ]
     if not isinstance(request, dict):
@@ -114,6 +120,14 @@ def finish_reason(candidate: Json) -> str | None:
     if type(reason) is int:
         return _FINISH_NUMBERS.get(reason, str(reason) if reason else None)
     return word(candidate, "finishReason")
+
+
+def hidden_finish(candidate: Json) -> FinishWord | None:
+    """Return the word for a candidate that has stopped in order to call a function."""
+    for part in items(candidate, "content", "parts"):
+        if isinstance(part, dict) and "functionCall" in part:
+            return tool_finish(finish_reason(candidate), calls=True)
+    return None
 
 
 def _answer_parts(candidate: Json) -> list[Part]:

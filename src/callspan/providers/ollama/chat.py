@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
-from callspan.providers.finishing import answer_info, tool_finish
+from callspan.providers.finishing import answer_info, finish_words, tool_finish
 from callspan.providers.kinds import fits_any
 from callspan.providers.media_parts import media
 from callspan.providers.named_calls import CallNames, call_id
@@ -14,7 +14,7 @@ from callspan.providers.ollama.lines import LinesFold
 from callspan.providers.ollama.usage import usage
 from callspan.providers.wire_json import Json, count, detached, items, mapping, objects, text, word
 from callspan.record.apis import Field
-from callspan.record.call import Request, Response
+from callspan.record.call import FinishWord, Request, Response
 from callspan.record.codec import json_text
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Text, ToolCall, ToolResult, tool_name
 
@@ -68,7 +68,7 @@ class OllamaEndpoint:
         response = Response(
             model=word(body, "model"),
             finish_reasons=[reason] if is_answer and self.finishes else [],
-            finish=tool_finish(reason, calls=bool(items(body, "message", "tool_calls"))),
+            finish=finish_words([_hidden_finish(body)]),
         )
         stated = error_info(body={"error": error}) if error else None
         return answer_info(response, (reason,), usage(body), stated, recognized=is_answer)
@@ -82,10 +82,10 @@ class Chat(OllamaEndpoint):
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
-        answer = mapping(response, "message")
+        answer, ending = mapping(response, "message"), _hidden_finish(response) or word(response, "done_reason")
         return Conversation(
             input=_messages(request),
-            output=[] if answer is None else [_message(answer, "assistant", word(response, "done_reason"))],
+            output=[] if answer is None else [_message(answer, "assistant", ending)],
             tools=list(map(detached, items(request, "tools"))),
         )
 
@@ -108,6 +108,10 @@ class Generate(OllamaEndpoint):
             input=[prompt] if prompt.parts else [],
             output=[Message(role="assistant", parts=answered, finish_reason=reason)] if answered else [],
         )
+
+
+def _hidden_finish(body: object) -> FinishWord | None:
+    return tool_finish(word(body, "done_reason"), calls=bool(items(body, "message", "tool_calls")))
 
 
 def _messages(request: object) -> list[Message]:
