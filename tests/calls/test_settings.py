@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -328,6 +329,24 @@ async def test_missing_usage_is_estimated_and_marked(shape: str, question: str, 
     assert 4 <= (usage_of(record).input_tokens or 0) <= 14
     assert 5 <= (usage_of(record).output_tokens or 0) <= 14
     assert (seen.spans[0].attributes or {})["callspan.usage.estimated"] is True
+
+
+PICTURE = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 200).decode()
+IN_CHAT = [{"type": "image_url", "image_url": {"url": PICTURE}}, {"type": "text", "text": "a screenshot"}]
+
+
+@pytest.mark.parametrize("content", [IN_CHAT, [{"deeper": IN_CHAT}], PICTURE])
+async def test_picture_in_the_result_of_a_tool_is_not_counted_as_text(content: object, mode: Mode) -> None:
+    mode.provider.reply(text="I see.", usage={})
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Look."},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": content},
+    ]
+    with capture(estimate_usage=True) as seen:
+        await Wire("chat_completions", mode).call(messages=messages)
+    assert 10 < (usage_of(the_call(seen)).input_tokens or 0) < 200
 
 
 async def test_reported_usage_is_not_estimated(mode: Mode) -> None:

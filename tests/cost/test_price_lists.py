@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,21 @@ from tests.support.scale import scaled
 from callspan import open_store
 from callspan.cost import Pricer, read_prices
 from callspan.cost.published import PriceList
-from callspan.records import CallRecord, Cost, Request, Response, Stream, Timing, Usage, UsageIteration
+from callspan.providers.base import Operation
+from callspan.records import (
+    CallRecord,
+    Conversation,
+    Cost,
+    Media,
+    Message,
+    Request,
+    Response,
+    Stream,
+    Text,
+    Timing,
+    Usage,
+    UsageIteration,
+)
 from callspan.stores import end_of
 
 genai_prices = pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
@@ -72,6 +86,82 @@ def test_estimated_cost_states_all_reasons() -> None:
         "gateway.example is not the provider's own host; estimated tokens; unknown output tokens;"
         " the call ended as cancelled"
     )
+
+
+OWN_HOSTS = {
+    "openai": ("gpt-4o", "api.openai.com", "eu.api.openai.com"),
+    "anthropic": ("claude-sonnet-4-5", "api.anthropic.com"),
+    "gcp.gemini": ("gemini-2.5-flash", "generativelanguage.googleapis.com"),
+    "gcp.vertex_ai": ("gemini-2.5-flash", "aiplatform.googleapis.com", "us-central1-aiplatform.googleapis.com"),
+    "aws.bedrock": ("anthropic.claude-sonnet-4-5-20250929-v1:0", "bedrock-runtime.us-east-1.amazonaws.com"),
+    "azure.ai.openai": ("gpt-4o", "me.openai.azure.com", "me.services.ai.azure.com"),
+    "groq": ("openai/gpt-oss-120b", "api.groq.com"),
+    "deepseek": ("deepseek-chat", "api.deepseek.com"),
+    "mistral_ai": ("mistral-large-latest", "api.mistral.ai"),
+    "x_ai": ("grok-4-0709", "api.x.ai", "us-east-1.api.x.ai"),
+    "perplexity": ("sonar", "api.perplexity.ai"),
+    "cohere": ("command-r-plus", "api.cohere.com", "api.cohere.ai"),
+    "moonshot_ai": ("kimi-k2-0905-preview", "api.moonshot.ai"),
+    "openrouter": ("openai/gpt-4o", "openrouter.ai"),
+    "together": ("openai/gpt-oss-120b", "api.together.xyz", "API.Together.ai."),
+    "cerebras": ("gpt-oss-120b", "api.cerebras.ai"),
+    "fireworks": ("accounts/fireworks/models/gpt-oss-120b", "api.fireworks.ai"),
+    "z_ai": ("glm-4.6", "api.z.ai", "open.bigmodel.cn"),
+}
+"""A model of each provider with published prices, and the provider's own hosts."""
+
+
+@pytest.mark.parametrize("provider", OWN_HOSTS)
+def test_cost_at_a_host_that_is_not_the_providers_is_an_estimate(provider: str) -> None:
+    model, *hosts = OWN_HOSTS[provider]
+    foreign = ("gw.example", "localhost", "127.0.0.1", f"{hosts[0]}.example", f"my{hosts[0].replace('.', '-')}.example")
+    for host in (*hosts, *foreign):
+        cost = cost_of(counted(model, provider, input_tokens=1000, server_address=host))
+        assert cost is not None, (provider, model)
+        assert (f"{host} is not the provider's own host" in (cost.reason or "")) == (host in foreign), host
+        assert cost.estimated >= (host in foreign)
+
+
+@pytest.mark.parametrize("operation", get_args(Operation))
+@pytest.mark.parametrize(("inputs", "output"), [(1000, None), (0, None), (0, 0), (1000, 0)])
+def test_unknown_output_is_an_estimate_of_every_operation_that_answers_with_tokens(
+    operation: str, inputs: int, output: int | None
+) -> None:
+    cost = cost_of(counted(operation=operation, input_tokens=inputs, output_tokens=output))
+    answers = operation not in ("embeddings", "decisions", "moderation", "rerank")
+    assert cost and cost.estimated == (answers and (inputs, output) != (1000, 0))
+
+
+def heard(side: str, kind: str | None) -> Conversation:
+    parts = [Text(text="Hi")] if kind is None else [Text(text="Hi"), Media(modality=kind)]
+    return Conversation(**{side: [Message(role="user", parts=parts)]})
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "side", "kind", "counts", "is_estimate"),
+    [
+        ("gemini-2.5-flash-image", "gcp.gemini", "output", "image", {}, True),
+        ("gemini-2.5-flash-image", "gcp.vertex_ai", "output", "image", {}, True),
+        ("gemini-2.5-flash-image", "gcp.gemini", "output", "image", {"output_image_tokens": 9}, False),
+        ("gemini-2.5-flash-image", "gcp.gemini", "output", "image", {"output_text_tokens": 10}, False),
+        ("gemini-2.5-flash-image", "gcp.gemini", "output", None, {}, False),
+        ("gemini-2.5-flash-image", "gcp.gemini", "input", "image", {"output_text_tokens": 10}, False),
+        ("gemini-2.5-flash", "gcp.gemini", "input", "audio", {}, True),
+        ("gemini-2.5-flash", "gcp.gemini", "input", "video", {}, True),
+        ("gemini-2.5-flash", "gcp.gemini", "input", "audio", {"input_audio_tokens": 5}, False),
+        ("gemini-2.5-flash", "gcp.gemini", "input", "image", {}, False),
+        ("gpt-image-1.5", "openai", "output", "image", {}, True),
+        ("gpt-audio", "openai", "output", "audio", {}, True),
+        ("gpt-4o", "openai", "input", "image", {}, False),
+    ],
+)
+def test_tokens_of_media_that_are_not_counted_apart_make_an_estimate(
+    model: str, provider: str, side: str, kind: str | None, counts: dict[str, int], is_estimate: bool
+) -> None:
+    usage = Usage(**({"input_tokens": 10, "output_tokens": 10} | counts))
+    cost = cost_of(counted(model, provider, usage=usage, conversation=heard(side, kind)))
+    reason = f"the {'audio' if kind == 'video' else kind} tokens of its {side} are not counted"
+    assert cost and (cost.estimated, cost.reason) == (is_estimate, reason if is_estimate else None)
 
 
 def test_missing_price_package_means_no_cost(tmp_path: Path) -> None:

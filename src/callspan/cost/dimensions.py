@@ -8,7 +8,7 @@ the reason. Some providers charge about a tenth more for regional endpoints than
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.record.call import CallRecord, Request, removed_from
+from callspan.record.messages import Media
 from callspan.record.usage import Cost, Usage
 
 PROCESSING: Final = "processing"
@@ -26,10 +27,11 @@ CACHE_TTL: Final = "cache_ttl"
 REGION: Final = "region"
 _LONG_TTL: Final = "12h"
 _HOUR: Final = "1h"
+MODALITIES: Final = ("audio", "image")
 _MODALITIES: Final = (
     *(
         (modality, f"{side}_tokens", tuple(f"{name}_{modality}_tokens" for name in (side, *cached)))
-        for modality in ("audio", "image")
+        for modality in MODALITIES
         for side, cached in (("input", ("cache_read",)), ("output", ()))
     ),
     ("audio", "", ("input_audio_seconds",)),
@@ -156,6 +158,28 @@ def as_text(usage: Usage) -> list[tuple[str, Usage]]:
         for modality, total_name, names in _MODALITIES
         if getattr(usage, names[0]) not in (None, 0, getattr(usage, total_name, None))
     ]
+
+
+def uncounted(usage: Usage) -> Iterator[tuple[str, str]]:
+    """Yield the modalities of input and output whose tokens, if there are any, are counted with all others."""
+    for side in ("input", "output"):
+        if getattr(usage, f"{side}_tokens") and not any(
+            getattr(usage, f"{side}_{modality}_tokens") is not None for modality in ("text", *MODALITIES)
+        ):
+            yield from ((side, modality) for modality in MODALITIES)
+
+
+def may_have_media(record: CallRecord, side: str, modality: str) -> bool:
+    """Return whether the input or output of a call has sound or images. A video has sound.
+
+    Where the messages are not kept, a model that draws is taken to have drawn: most of its answers are images.
+    """
+    conversation = record.conversation
+    if conversation is None:
+        return (side, modality) == ("output", "image")
+    kinds = (modality, "video") if modality == "audio" else (modality,)
+    messages = conversation.input if side == "input" else conversation.output
+    return any(type(part) is Media and part.modality in kinds for message in messages for part in message.parts)
 
 
 def cost_with_reasons(usd: Decimal, source: str, reasons: Iterable[str]) -> Cost:

@@ -37,6 +37,7 @@ from callspan.cost.dimensions import (
 )
 from callspan.cost.published import published_cost
 from callspan.cost.tools import tool_runs
+from callspan.providers.base import NOT_GENERATING
 from callspan.record.call import CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 from callspan.runtime.amounts import EXACT
@@ -44,8 +45,6 @@ from callspan.runtime.amounts import EXACT
 _BARE: Final = frozenset({SERVICE_TIER, PROCESSING})
 """Dimensions named in `tiers` by their value alone, without the dimension's name."""
 _MILLION: Final = Decimal(1_000_000)
-_ANSWERING: Final = frozenset({"chat", "text_completion"})
-"""Operations that answer with tokens."""
 _DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 PROVIDER = "provider"
 """Source of a cost stated by the provider."""
@@ -219,10 +218,11 @@ def _doubts(record: CallRecord, usage: Usage) -> Iterator[str]:
         yield "unknown cached tokens"
     if record.is_answer_alone:
         yield "the parameters of the request are unknown"
-    if usage.output_tokens is None and usage.input_tokens is not None and record.operation in _ANSWERING:
-        yield "unknown output tokens"
-    if usage.input_tokens == 0 and not usage.output_tokens and record.operation in _ANSWERING:
-        yield "an answer of 0 tokens"
+    if record.operation not in NOT_GENERATING:
+        if usage.output_tokens is None and usage.input_tokens is not None:
+            yield "unknown output tokens"
+        if usage.input_tokens == 0 and not usage.output_tokens:
+            yield "an answer of 0 tokens"
     is_refused = record.response is not None and record.response.refused
     if is_refused and record.api == "messages" and usage.output_tokens == 0:
         yield "a refusal before any output may be free"

@@ -9,7 +9,6 @@ model's prices, needs a few multiplications with cached prices, which gave exact
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, localcontext
@@ -22,6 +21,7 @@ import msgspec
 
 from callspan.cost.dimensions import (
     BATCH,
+    MODALITIES,
     PROCESSING,
     REGION,
     UNKNOWN,
@@ -29,10 +29,13 @@ from callspan.cost.dimensions import (
     cost_with_reasons,
     dimensions,
     in_global_region,
+    may_have_media,
     missing_prices,
     models_of,
+    uncounted,
 )
 from callspan.cost.tools import WEB_SEARCH, tool_runs
+from callspan.providers.hosts import is_host_of
 from callspan.record.call import CallRecord
 from callspan.record.usage import Cost, Usage
 from callspan.runtime.amounts import USUAL
@@ -101,11 +104,6 @@ _PROVIDERS: Final[Mapping[str, str]] = {
 """The package's provider names by the conventions' names."""
 _DECISIONS: Final = "openai-decisions"
 """The package's provider for OpenAI's decisions, which charge only the input, cached or not."""
-_HOSTS: Final[Mapping[str, re.Pattern[str]]] = {
-    "openai": re.compile(r"(?:[a-z]{2}\.)?api\.openai\.com"),
-    "anthropic": re.compile(r"api\.anthropic\.com"),
-}
-"""The hosts of these providers. Any other host is a gateway or a private server that uses the same SDK."""
 _HUGGING_FACE: Final = "huggingface"
 """Hugging Face's router; each provider behind it has its own prices."""
 _GOOGLE: Final = "google"
@@ -178,6 +176,8 @@ class _Edition:
         self.prices: dict[_Model, _Prices | None] = {}
         """None: they do not give the package's amount, for example if each request has a price."""
         self.unknown: set[_Model] = set()
+        self.of_media: dict[tuple[str, str], frozenset[str]] = {}
+        """The package's names of the prices of sound and images, by provider and name of a model."""
 
     def keep(self, model: _Model, prices: _Prices, usage: Usage, usd: Decimal) -> None:
         """Keep the prices of a model, once they gave the package's amount for some counts."""
@@ -250,13 +250,21 @@ class PriceList:
             return None
         if not total and usage.input_tokens is None:
             return None  # there is no price for seconds
+        amounts = vars(calculation.model_price)
+        edition.of_media[provider, name] = frozenset(
+            price for price in amounts if amounts[price] is not None and any(map(price.count, MODALITIES))
+        )
         if edition.snapshot is not None:
             with _KEEP:
                 constraints = [variant.constraint for variant in calculation.model.price_variants or ()]
                 timeless = not isinstance(calculation.model.prices, list) and not any(constraints)
                 minute = _ALWAYS if timeless else start_ns // _MINUTE_NS
-                edition.keep((provider, name, context, minute), _lowest(vars(calculation.model_price)), usage, total)
+                edition.keep((provider, name, context, minute), _lowest(amounts), usage, total)
         return total
+
+    def has_price_of(self, names: tuple[str, str], side: str, modality: str) -> bool:
+        """Return whether a model that has been priced has another price for a modality of its input or output."""
+        return f"{side}_{modality}_mtok" in self._edition.of_media.get(names, ())
 
     def _snapshot(self) -> object:
         """Return the current prices; None if the package does not provide them, so that nothing is cached."""
@@ -310,13 +318,6 @@ def is_installed() -> bool:
     return _price_list() is not None
 
 
-def is_foreign_host(record: CallRecord) -> bool:
-    """Return whether the call went to a host other than the provider's, so that the provider is only assumed."""
-    pattern = _HOSTS.get(record.provider)
-    host = record.server_address
-    return pattern is not None and host is not None and pattern.fullmatch(host) is None
-
-
 def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, model: str) -> Cost | None:
     names, start_ns, context = (provider, model), record.timing.start_ns, tuple(dimensions(record).items())
     standard = prices.usd(names, (), start_ns, usage)
@@ -338,10 +339,15 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
     if (PROCESSING, BATCH) in ignored:
         total, reasons = total / 2, [*reasons, "half the usual price"]
     reasons += missing_prices(_without_price(prices, record, usage, names, standard))
+    reasons += [
+        f"the {modality} tokens of its {side} are not counted"
+        for side, modality in uncounted(usage)
+        if prices.has_price_of(names, side, modality) and may_have_media(record, side, modality)
+    ]
     if _are_prompts(usage) and _is_long(prices, names, start_ns, usage.input_tokens or 0):
         reasons.append("several prompts, priced as one long prompt")
     reasons += _deployment(record)
-    if is_foreign_host(record):
+    if record.server_address is not None and not is_host_of(record.provider, record.server_address):
         reasons.append(f"{record.server_address} is not the provider's own host")
     return cost_with_reasons(total, prices.version, reasons)
 

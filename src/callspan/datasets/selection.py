@@ -11,11 +11,10 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from callspan.datasets.chat_messages import choices_of
-from callspan.providers.base import MEDIA_APIS
+from callspan.providers.base import MEDIA_APIS, NOT_GENERATING
 from callspan.records import REWARD, CallRecord, Conversation, SessionRecord, UnknownPart
 from callspan.stores import SCORE_FIELDS, CallFilter, Event, Reader, SessionSummary, conditions_on_calls
 
-_NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "rerank", "retrieval", "evaluation"})
 _NO_SESSION: Final = SessionSummary(
     session=SessionRecord(session_id="", seen_ns=0), timesteps=0, calls=0, errors=0, events=0, models=[]
 )
@@ -195,7 +194,7 @@ def _unfit(call: CallRecord, options: Options) -> str | None:
     """Return the reason why a call is not exported; None if it is."""
     if call.outcome != "success":
         return f"outcome {call.outcome}"
-    if call.operation in _NOT_GENERATING:
+    if call.operation in NOT_GENERATING:
         return call.operation
     if call.api in MEDIA_APIS:
         return call.api

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.process.media_references import without_media
 from callspan.providers import registry
 from callspan.providers.base import MEDIA_APIS, Endpoint
 from callspan.record.call import NO_BODY
@@ -78,7 +79,7 @@ def _texts(part: Part) -> Iterable[str]:
     if isinstance(part, ToolCall):
         return (part.name or "", part.arguments or "")
     if isinstance(part, ToolResult):
-        return (_as_text(part.content),)
+        return (_as_text(without_media(part.content)),)
     return ()
 
 

@@ -82,6 +82,13 @@ def media_by_reference(record: Record) -> Record:
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
 
 
+def without_media(value: object) -> object:
+    """Return a copy of JSON with references in place of its media."""
+    holder = {"content": msgspec.json.decode(encode_json(value))}
+    _replace(holder)
+    return holder["content"]
+
+
 def _content_by_reference(record: Record) -> Record:
     """Return an event, message or reward with its media replaced, such as images returned by a tool."""
     field = CONTENT_FIELDS.get(type(record))

@@ -24,6 +24,8 @@ Operation: TypeAlias = Literal[
     "fetch_response",
 ]  # fmt: skip
 
+NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "rerank", "retrieval", "evaluation"})
+"""Operations whose answers are no tokens of a model."""
 MEDIA_APIS: Final = frozenset(row.name for row in APIS.values() if row.is_media)
 """The APIs of images and sound. Their operation is `generate_content`."""
 _MAX_PARAM_BYTES: Final = 4096

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from callspan.providers.anthropic.messages import usage as messages_usage
-from callspan.providers.base import Operation, ResponseInfo
+from callspan.providers.base import NOT_GENERATING, Operation, ResponseInfo
 from callspan.providers.fold.last import LastBody
 from callspan.providers.openai.base import unix_time
 from callspan.providers.openai.usage import of_input_only, stated_counts, usage_of
@@ -22,8 +23,8 @@ _RUNNING: Final = frozenset(
 _OF_ONE_ANSWER: Final = "response"
 """As in Mistral's `conversation.response`, which has the usage of one answer."""
 _RUNNING_PATHS: Final = frozenset(("batches", "conversations", "jobs", "runs", "sessions", "threads"))
-_INPUT_ONLY: Final = ("embed", "rerank")
-"""Words in the paths of operations without output. Some servers state only their total."""
+_INPUT_ONLY: Final[Mapping[str, Operation]] = {"embed": "embeddings", "rerank": "rerank"}
+"""Operations without output by words in their paths. Some servers state only their total."""
 _WORDS: Final = re.compile(r"[a-z]+")
 _CACHE: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
 """Counters that Anthropic's `input_tokens` excludes."""
@@ -53,6 +54,7 @@ class GenericBody:
     def __init__(self, api: str) -> None:
         """`api` is the path without ids."""
         self.api = api
+        self.operation = next((_INPUT_ONLY[part] for part in _INPUT_ONLY if part in api), self.operation)
 
     def request(self, body: object) -> Request:
         """Return the model. Other fields may be content."""
@@ -74,7 +76,7 @@ class GenericBody:
             counters is not None and any(name in counters for name in _CACHE) and "prompt_tokens" not in counters
         )
         usage = messages_usage(counters) if is_messages else usage_of(holder)
-        if any(part in self.api for part in _INPUT_ONLY):
+        if self.operation in NOT_GENERATING:
             usage = of_input_only(usage)
         created = unix_time(holder, "created", "created_at")
         return ResponseInfo(

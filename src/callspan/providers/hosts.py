@@ -172,6 +172,13 @@ def _by_name(name: str, wire: str) -> str | None:
     return next((provider for pattern, provider in _PATTERNS if pattern.search(name)), None)
 
 
+@lru_cache(maxsize=256)
+def is_host_of(provider: str, host: str) -> bool:
+    """Return whether a provider answers at this host itself, without a gateway or a server of somebody else."""
+    name = host.casefold().rstrip(".")
+    return any(_by_name(name, wire) == provider for wire in ("openai", "anthropic"))
+
+
 @lru_cache(maxsize=64)
 def is_own_host(host: str) -> bool:
     """Return whether one of the large providers answers at this host itself, without a gateway of somebody else.

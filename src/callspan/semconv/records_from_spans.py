@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from callspan.providers.anthropic import messages
+from callspan.providers.base import NOT_GENERATING
 from callspan.providers.error_kinds import FIRST_ERROR, MAX_WORD_BYTES, RETRYABLE, capped, classify, error_info
 from callspan.providers.finishing import Finish, finish_of
 from callspan.providers.google import usage as google_usage
@@ -57,7 +58,6 @@ READ_EVENTS: Final = frozenset({EXCEPTION, TOOL_MESSAGE[0], TOOL_CHOICE[0], DETA
 """The events of spans that are read."""
 _EXCEPTION_TYPE: Final = "exception.type"
 _EXCEPTION_MESSAGE: Final = "exception.message"
-_ANSWERING: Final = frozenset({"chat", "text_completion"})
 _EXCLUSIVE: Final = frozenset({"anthropic", "aws.bedrock"})
 """Providers that leave out of their counter of input what was read from a cache or written to it."""
 _MAX_DIGITS: Final = 40
@@ -243,7 +243,7 @@ def has_unknown_cache(usage: Usage, provider: str, operation: str) -> bool:
         usage.cost_usd is None
         and usage.input_tokens is not None
         and usage.cache_read_tokens is None
-        and operation in _ANSWERING
+        and operation not in NOT_GENERATING
         and provider in WITH_CACHES
     )
 
