@@ -194,7 +194,8 @@ FILES: list[tuple[bytes, str]] = [
     (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff\xe0", "image/jpeg"), (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
     (b"GIF89a", "image/gif"), (b"<svg xmlns=", "image/svg+xml"), (b"RIFF\0\0\0\0WAVE", "audio/wav"),
     (b"fLaC", "audio/flac"), (b"OggS", "audio/ogg"), (b"ID3\4", "audio/mpeg"),
-    (b"\0\0\0\x20ftypisom", "video/mp4"), (b"%PDF-1.7", "application/pdf"),
+    (b"\0\0\0\x20ftypisom", "video/mp4"), (b"%PDF-1.7", "application/pdf"), (b"\xff\xfb\x90", "audio/mpeg"),
+    (b"\x1aE\xdf\xa3", "video/webm"),
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Each API has one exchange in `exchanges.yaml`. It goes through `record_call` int
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 import zlib
@@ -616,6 +617,85 @@ def test_any_body_is_restored(api: str, request: Any, answer: Any, repeats: bool
     answer = {**answer, **request} if repeats else answer
     sent, received = bytes(raw(request)), bytes(raw(answer))
     assert restored(api, sent, received) == (sent, received)
+
+
+FLOATS = [0.123456] * 1500
+
+
+def with_long_vectors(value: Any) -> Any:
+    """Return an answer with vectors as long as those of a model."""
+    if isinstance(value, list):
+        is_vector = bool(value) and {*map(type, value)} <= {int, float}
+        return FLOATS if is_vector else list(map(with_long_vectors, value))
+    return {key: with_long_vectors(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+OF_VECTORS = [name for name in CASES if APIS[CASES[name].get("api", name)].has_vectors or name == "predict"]
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_vectors_are_kept_by_their_length(name: str) -> None:
+    api, request, response = exchange(name)
+    answer = with_long_vectors(response)
+    assert len(json.dumps(answer)) > len(FLOATS)
+    with capture() as seen, callspan.record_call(provider="p", api=api) as call:
+        call.request(request)
+        call.response(answer)
+    with capture(media="inline") as inline, callspan.record_call(provider="p", api=api) as call:
+        call.request(request)
+        call.response(answer)
+    (record,), (whole,) = seen.records, inline.records
+    assert record.response is not None
+    assert whole.response is not None
+    assert len(bytes(record.response.body)) < len(FLOATS)
+    assert b'"dimensions":1500' in bytes(record.response.body)
+    assert json.loads(bytes(whole.response.body)) == answer
+    assert (record.usage, record.conversation, record.request) == (whole.usage, whole.conversation, whole.request)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_answers_of_embeddings_have_vectors(api: str) -> None:
+    assert APIS[api].files.vectors or endpoint(api).operation != "embeddings"
+
+
+PICTURE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4).decode()
+FILES = [(api, field.name, field.only_in) for api, row in APIS.items() for field in row.files.fields]
+LISTS = [(api, field.name) for api, row in APIS.items() for field in row.files.lists]
+
+
+def media_in(api: str, body: Json) -> list[int]:
+    """Return how many references the request and the answer of a call have, both of which have this body."""
+    with capture() as seen, callspan.record_call(provider="p", api=api) as call:
+        call.request(body)
+        call.response(body)
+    (record,) = seen.records
+    assert record.response is not None
+    kept = [bytes(record.request.body), bytes(record.response.body)]
+    assert [side for side in kept if PICTURE.encode() in side] == []
+    return [side.count(b"callspan_media") for side in kept]
+
+
+@pytest.mark.parametrize("more", ["", "word " * 2000])
+@pytest.mark.parametrize("api", APIS)
+def test_data_urls_are_media_in_any_field(api: str, more: str) -> None:
+    url = f"data:image/png;base64,{PICTURE}"
+    body = {"more": more, "any": url, "deep": [{"url": url}, [url]]}
+    if api not in ("speech",):  # its answers are sounds
+        assert media_in(api, body) == [3, 3]
+
+
+BESIDE = {"messages": "base64", "responses": "image_generation_call"}
+"""What these APIs always have beside a file."""
+
+
+@pytest.mark.parametrize(("api", "field", "kind"), FILES)
+def test_files_in_fields_of_an_api_are_media(api: str, field: str, kind: str) -> None:
+    assert media_in(api, {"any": [{"type": kind or BESIDE.get(api, "any"), field: PICTURE}]}) == [1, 1]
+
+
+@pytest.mark.parametrize(("api", "field"), LISTS)
+def test_files_in_lists_of_an_api_are_media(api: str, field: str) -> None:
+    assert media_in(api, {"any": [{field: [PICTURE, PICTURE]}]}) == [2, 2]
 
 
 def test_every_api_has_an_exchange() -> None:

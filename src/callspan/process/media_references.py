@@ -2,7 +2,7 @@
 
 Base64 text becomes `{"callspan_media": {"sha256": ..., "mime": ..., "bytes": ...}}`, with the dimensions of an image or
 the duration of audio if the file's header states them. An embedding becomes
-`{"callspan_vector": {"dimensions": ...}}`.
+`{"callspan_vector": {"dimensions": ...}}`, a list of equal ones one such object with their number, `vectors`.
 """
 
 from __future__ import annotations
@@ -28,21 +28,35 @@ VECTOR_KEY: Final = "callspan_vector"
 _SMALL_BODY: Final = 4096
 _STRIDE: Final = 1024
 _WINDOW: Final = 64
-_MARKS: Final = {row.name: row.media_marks for row in APIS.values() if row.media_marks is not None}
+_IN_DATA_URL: Final = b"base64,"
 _ANY_MARK: Final = OTHER.media_marks or ()
+_MARKS: Final = {
+    row.name: row.media_marks
+    if any(mark in _IN_DATA_URL for mark in row.media_marks)
+    else (*row.media_marks, _IN_DATA_URL)
+    for row in APIS.values()
+    if row.media_marks is not None
+}
+"""Marks of media by API. Servers take data URLs in fields of their own, so any body may have one."""
 _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
 _MIN_LENGTH: Final = 16
 _CONTAINERS: Final = (dict, list, str)
-_VECTORS: Final = {name: row.files.vectors for name, row in APIS.items() if row.files.vectors is not None}
+_WITH_VECTORS: Final = frozenset(name for name, row in APIS.items() if row.files.vectors)
+_VECTORS: Final = of_every_api(lambda row: row.files.vectors)
+_ENCODED_VECTORS: Final = _VECTORS | {"base64"}
+"""Fields where a text is a vector: in an answer by encodings, the encoding has the name."""
+_NUMBERS: Final = frozenset({int, float})
 _FLOAT_BYTES: Final = 4
 _NOT_MEDIA: Final = sorted(of_every_api(lambda row: row.files.other_types))
 """Types of objects whose text is no file. A list, because a type may be any JSON."""
 _FIELDS: Final = {field.name: field for row in (*APIS.values(), OTHER) for field in row.files.fields}
 _LISTS: Final = {field.name: field.mime for row in APIS.values() for field in row.files.lists}
 _MIN_FILE: Final = 1024
-_FILE_STARTS: Final = ("iVBORw0KGg", "/9j/", "UklGR", "R0lGO", "JVBERi", "ZkxhQ", "T2dnU", "SUQz", "PHN2Z", "AAAA")
-"""How the base64 of a file begins: PNG, JPEG, WebP and WAV, GIF, PDF, FLAC, Ogg, MP3, SVG, MP4."""
+_FILE_STARTS: Final = (
+    "iVBORw0KGg", "/9j/", "UklGR", "R0lGO", "JVBERi", "ZkxhQ", "T2dnU", "SUQz", "PHN2Z", "AAAA", "//", "GkXf",
+)  # fmt: skip
+"""How the base64 of a file begins: PNG, JPEG, WebP and WAV, GIF, PDF, FLAC, Ogg, MP3 with tags, SVG, MP4, MP3, WebM."""
 _FILES: Final = tuple(f'"{start}'.encode() for start in _FILE_STARTS)
 """Marks of a file in a field without a name of its own. Only large bodies are searched for them."""
 
@@ -55,7 +69,7 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     """
     data = bytes(body)
     size = len(data)
-    if size == 0 or (size > _SMALL_BODY and not _has_long_run(data, size) and api not in _VECTORS):
+    if size == 0 or (size > _SMALL_BODY and not _has_long_run(data, size)):
         return False
     for mark in _MARKS.get(api, _ANY_MARK):
         # CPython searches for a short string twice as fast from the end as from the start.
@@ -69,8 +83,8 @@ def media_by_reference(record: Record) -> Record:
     if type(record) is not CallRecord:
         return _content_by_reference(record)
     api, body, answer = record.api, record.request.body, record.response
-    request = _referenced(body, api) if may_hold_media(body, api) else None
-    response = None if answer is None or not may_hold_media(answer.body, api) else _referenced(answer.body, api)
+    request = _referenced(body) if may_hold_media(body, api) else None
+    response = None if answer is None else _answer_by_reference(answer.body, api)
     if request is response is None:
         return record
     notes = []
@@ -119,25 +133,51 @@ def _may_be_base64(window: bytes) -> bool:
     return b'"' not in window and window.isascii()
 
 
-def _referenced(body: msgspec.Raw, api: str) -> msgspec.Raw | None:
+def _referenced(body: msgspec.Raw) -> msgspec.Raw | None:
+    value = decoded(body)
+    return encoded(value) if value is not UNREADABLE and _replace(value) else None
+
+
+def _answer_by_reference(body: msgspec.Raw, api: str) -> msgspec.Raw | None:
+    if not bytes(body) or api not in _WITH_VECTORS:
+        return _referenced(body) if may_hold_media(body, api) else None
     value = decoded(body)
     if value is UNREADABLE:
         return None
-    has_vectors = api in _VECTORS and _replace_vectors(value, *_VECTORS[api])
+    has_vectors = _replace_vectors(value)
     return encoded(value) if _replace(value) or has_vectors else None
 
 
-def _replace_vectors(value: object, entries: str, member: str) -> bool:
-    """Replace the vectors of an embeddings answer (lists, or base64 of 4-byte floats) by their length, in place."""
+def _replace_vectors(value: Any) -> bool:
+    """Replace the vectors in `value` in place; return whether there were any."""
     has_vectors = False
-    rows = value.get(entries) if isinstance(value, dict) else None
-    for row in rows if isinstance(rows, list) else ():
-        vector = row.get(member) if isinstance(row, dict) else None
-        if isinstance(vector, list | str):
-            length = len(vector) if isinstance(vector, list) else len(vector) * 3 // 4 // _FLOAT_BYTES
-            row[member] = {VECTOR_KEY: {"dimensions": length}}
-            has_vectors = True
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if key in _VECTORS:
+            short = _by_length(item, is_vector=True)
+            value[key], has_vectors = short, has_vectors or short != item
+        else:
+            has_vectors = _replace_vectors(item) or has_vectors
     return has_vectors
+
+
+def _by_length(value: object, *, is_vector: bool) -> object:
+    """Return JSON with a length in place of each vector: a list of numbers, or base64 of 4-byte floats."""
+    if isinstance(value, dict):
+        return {key: _by_length(item, is_vector=key in _ENCODED_VECTORS) for key, item in value.items()}
+    if isinstance(value, str) and is_vector:
+        return _vector(len(value) * 3 // 4 // _FLOAT_BYTES)
+    if not isinstance(value, list) or not value:
+        return value
+    if _NUMBERS.issuperset(map(type, value)):
+        return _vector(len(value))
+    listed = [_by_length(item, is_vector=is_vector) for item in value]
+    first: Any = listed[0]
+    is_one = isinstance(first, dict) and VECTOR_KEY in first and all(item == first for item in listed)
+    return {VECTOR_KEY: {**first[VECTOR_KEY], "vectors": len(listed)}} if is_one else listed
+
+
+def _vector(dimensions: int) -> dict[str, object]:
+    return {VECTOR_KEY: {"dimensions": dimensions}}
 
 
 def _note(field: str, body: msgspec.Raw) -> Redaction:

@@ -75,8 +75,8 @@ class Files(NamedTuple):
     """Fields with a list of files."""
     other_types: _Words = ()
     """Types of objects whose text is no file: the sealed reasoning of a model, a document."""
-    vectors: tuple[str, str] | None = None
-    """The list of an answer with vectors that are kept by their length, and the member of its entries."""
+    vectors: _Words = ()
+    """Fields of an answer with vectors, at any depth. They are kept by their length in answers of every such API."""
 
 
 class ToolFields(NamedTuple):
@@ -203,8 +203,8 @@ class Api(NamedTuple):
     repeats_credentials: bool = False
     """Whether an answer may repeat settings with credentials, perhaps from an earlier request."""
     media_marks: tuple[bytes, ...] | None = None
-    """Byte strings: every body with media has at least one of them. They are few, since every body is searched. None:
-    unknown."""
+    """Byte strings: every body with media in fields of the API has at least one of them; a data URL has its own mark.
+    They are few, since every body is searched. None: unknown."""
 
     @property
     def family(self) -> str:
@@ -239,6 +239,7 @@ _CHOICES: Final = Field(
 )
 _CHAT_HISTORY: Final = Field("chat_history", (Field("message", "string"),))
 _EMBEDDING: Final = Field("embedding", "vector")
+_VECTORS: Final = ("embedding", "embeddings")
 _EMBEDDED: Final = (
     _EMBEDDING,
     Field("embeddings", "vectors"),
@@ -261,7 +262,7 @@ _ROWS: Final = (
         path_ends=("v1/chat",),  # Writer's
         verbs=("invocations",),
         is_distinctive=True,
-        media_marks=(_BASE64, b'audio"'),
+        media_marks=(_BASE64, b'audio"', b"file_data"),
         said=("messages",),
         has_plain_messages=True,
         application_tools=("function", "custom"),
@@ -416,7 +417,7 @@ _ROWS: Final = (
         paths=("embeddings",),
         verbs=("invocations",),
         media_marks=(b'"embedding"', b";base64,"),
-        files=Files(vectors=("data", "embedding")),
+        files=Files(vectors=_VECTORS),
         said=("input",),
         has_vectors=True,
         settings=Settings(
@@ -612,6 +613,7 @@ _ROWS: Final = (
         media_marks=_INLINE_DATA,
         said=("content", "requests"),
         has_vectors=True,
+        files=Files(vectors=_VECTORS),
         settings=Settings(
             numbers=_words("outputDimensionality output_dimensionality"),
             objects=_words("embeddingConfig embedding_config"),
@@ -689,7 +691,10 @@ _ROWS: Final = (
         owner=_GEMINI,
         media_marks=(b"bytesBase64Encoded",),
         said=("instances",),
-        files=Files(fields=(FileField("bytesBase64Encoded"),)),
+        files=Files(
+            fields=(FileField("bytesBase64Encoded"),),
+            vectors=(*_VECTORS, "textEmbedding", "imageEmbedding", "videoEmbeddings"),
+        ),
         settings=Settings(
             numbers=_words("autoTruncate auto_truncate"),
             objects=_words("parameters"),
@@ -771,6 +776,7 @@ _ROWS: Final = (
         ),
         content=("chat_history", "documents", "preamble", "tool_results"),  # of Cohere
         answers=_ANY_ANSWER,
+        files=Files(vectors=_VECTORS),
         settings=Settings(
             numbers=_words("cfgScale cfg_scale height maxTokenCount max_gen_len width"),
             objects=_words("imageGenerationConfig textGenerationConfig"),
@@ -792,6 +798,7 @@ _ROWS: Final = (
         owner=_BEDROCK,
         said=("inputText", "texts", "singleEmbeddingParams", "text", "images", "inputs"),
         has_vectors=True,
+        files=Files(vectors=(*_VECTORS, "embeddingsByType")),
         settings=Settings(
             objects=_words("singleEmbeddingParams"),
         ),
@@ -840,6 +847,7 @@ _ROWS: Final = (
         default_chooser=_COHERE,
         said=("texts", "images", "inputs"),
         has_vectors=True,
+        files=Files(vectors=_VECTORS),
         settings=Settings(
             numbers=_words("output_dimension"),
             choices=_words("input_type"),
@@ -904,6 +912,7 @@ _ROWS: Final = (
         owner=_OLLAMA,
         said=("input", "prompt"),
         has_vectors=True,
+        files=Files(vectors=_VECTORS),
     ),
     Api(
         "text_generation",
@@ -956,6 +965,7 @@ _ROWS: Final = (
         owner=_WATSONX,
         said=("inputs",),
         has_vectors=True,
+        files=Files(vectors=_VECTORS),
         settings=Settings(
             numbers=_words("truncate_input_tokens"),
         ),

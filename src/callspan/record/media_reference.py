@@ -102,5 +102,6 @@ _HEADERS: Final[tuple[tuple[bytes, int, str, Callable[[bytes, int | None], _Fiel
     (b"ftypM4A", 4, "audio/mp4", None),
     (b"ftyp", 4, "video/mp4", None),
     (b"%PDF-", 0, "application/pdf", None),
+    (b"\x1aE\xdf\xa3", 0, "video/webm", None),
 )
 """Magic bytes, their offset, the media type, and the header's reader; the first match wins."""
