@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -14,14 +15,17 @@ from typing import Any, Final
 import openai
 import pytest
 from opentelemetry import trace
-from opentelemetry.context import attach, create_key, detach, set_value
-from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, TracerProvider
+from opentelemetry.context import Context, attach, create_key, detach, set_value
+from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Tracer
 from tests.conftest import Instrument, Read
 from tests.support.agent_spans import CONVERSATIONS, RECORDED, TOOLS, WITHOUT_CONTENT, emit
+from tests.support.commands import ask
 from tests.support.processes import plain_environment, ran
+from tests.support.receiver import OtlpReceiver
 from tests.support.waiting import HANG_MS
 
 import callspan
@@ -63,8 +67,8 @@ class Rig:
         self.handle = self._instrumented(stores=self.store, tracer_provider=self.tracers, service="trips", **settings)
         return self.tracers.get_tracer("a.framework")
 
-    def call(self) -> None:
-        self._client.chat.completions.create(model="gpt-5", messages=HI)
+    def call(self, **more: Any) -> None:
+        self._client.chat.completions.create(model="gpt-5", messages=HI, **more)
 
     def told(self) -> Told:
         assert self.handle.force_flush(HANG_MS)
@@ -309,6 +313,82 @@ def test_a_conversation_is_of_one_user(rig: Rig) -> None:
     assert len({call.place.session_id for call in told.calls}) == 3
     assert "default" not in {session.session_id for session in told.sessions}
     assert len(told.agents) == 4, "each turn"
+
+
+@pytest.mark.parametrize("name", ["gen_ai.conversation.id", "session.id"])
+@pytest.mark.parametrize("user_id", [None, "ada"])
+def test_spans_of_a_conversation_have_the_id_of_its_framework(
+    rig: Rig, name: str, user_id: str | None, receiver: OtlpReceiver
+) -> None:
+    """Those of callspan, exported and sent from the store; records have the id of one service's and user's session."""
+    tracer, memory = rig.begin(attempt_spans=True), InMemorySpanExporter()
+    rig.tracers.add_span_processor(SimpleSpanProcessor(memory))
+    attributes = {**AGENT, name: "th-1"}
+    with callspan.metadata(user_id=user_id), tracer.start_as_current_span("turn", attributes=attributes):
+        rig.call()
+        with callspan.tool("weather"), callspan.invoke_agent("inner"):
+            rig.call()
+    session = rig.told().session()
+    callspan.reward(1.0, session_id=session.session_id, source="judge")
+    assert rig.handle.force_flush(HANG_MS)
+    assert session.session_id != "th-1"
+    spans = {f"{span.context.span_id:016x}": span for span in memory.get_finished_spans() if span.name != "turn"}
+    assert len(spans) == 7, "two calls with their attempts, a tool, an agent, a reward"
+    assert ask("--store", rig.store, "send", "--otlp", receiver.url).code == 0
+    sent = {span.span_id: span.attributes for span in receiver.spans}
+    exported = {ident: dict(span.attributes or {}) for ident, span in spans.items()}
+    for ids_of in (exported, sent):
+        assert {attributes["session.id"] for attributes in ids_of.values()} == {"th-1"}
+    for ident, span in spans.items():
+        conversation = exported[ident].get("gen_ai.conversation.id")
+        assert conversation == (None if span.name == "POST" else "th-1")
+        assert conversation == sent.get(ident, exported[ident]).get("gen_ai.conversation.id")
+
+
+@pytest.mark.parametrize("names", [("gen_ai.conversation.id",), ("session.id",), ("gen_ai.request.model", "user.id")])
+@pytest.mark.parametrize("is_in_session", [False, True])
+def test_what_a_framework_has_set_on_its_span_of_a_call_stays(
+    rig: Rig, names: tuple[str, ...], is_in_session: bool
+) -> None:
+    """Before the call, and while it runs; what it has not set is added."""
+    tracer, memory = rig.begin(vocabularies=("llm", "gen_ai", "openinference")), InMemorySpanExporter()
+    rig.tracers.add_span_processor(SimpleSpanProcessor(memory))
+    stated = {**dict.fromkeys(names, "th-1"), "gen_ai.operation.name": "chat", "gen_ai.provider.name": "mine"}
+    turn = {**AGENT, "gen_ai.conversation.id": "th-2"}
+    with (
+        callspan.session("own") if is_in_session else nullcontext(),
+        tracer.start_as_current_span("turn", attributes=turn),
+        tracer.start_as_current_span("chat", attributes=stated) as span,
+    ):
+        add = partial(span.set_attribute, "gen_ai.response.id", "theirs")
+        remove = callspan.add_callback("before_record", lambda _: add(), kinds=["call"])
+        rig.call()
+        remove()
+    (shared,) = (span for span in memory.get_finished_spans() if span.name == "chat")
+    attributes = dict(shared.attributes or {})
+    expected = {**stated, "gen_ai.response.id": "theirs"}
+    assert {name: attributes[name] for name in expected} == expected
+    assert attributes["callspan.outcome"] == "success"
+    assert attributes["gen_ai.response.model"]
+    assert rig.told().calls[0].span_id == f"{shared.context.span_id:016x}"
+
+
+def test_what_a_span_processor_sets_on_spans_of_calls_stays(rig: Rig) -> None:
+    """As libraries do that put their session on every span, also where the model is known by the body alone."""
+
+    class Sessions(SpanProcessor):
+        def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+            span.set_attribute("session.id", "th-1")
+
+    memory = InMemorySpanExporter()
+    rig.tracers.add_span_processor(Sessions())
+    rig.tracers.add_span_processor(SimpleSpanProcessor(memory))
+    rig.begin(vocabularies=("llm", "gen_ai", "openinference"))
+    with callspan.session("own"):
+        rig.call(extra_body={"model": "gpt-5-mini"})
+    (call,) = (span for span in memory.get_finished_spans() if span.name.startswith("chat"))
+    attributes = dict(call.attributes or {})
+    assert (attributes["session.id"], attributes["gen_ai.request.model"]) == ("th-1", "gpt-5-mini")
 
 
 def test_agents_of_one_request_are_sessions_of_their_own(rig: Rig) -> None:

@@ -42,14 +42,14 @@ from callspan.record.span_handle import FOREIGN_RUNS
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.forks import in_child
 from callspan.runtime.lock_free import LRUCache
-from callspan.semconv.agent_spans import CONVERSATION, ToolRun, is_same_tool, joined_runs, run_name, tool_run
+from callspan.semconv.agent_spans import ToolRun, is_same_tool, joined_runs, run_name, tool_run
+from callspan.semconv.conversations import CONVERSATION, session_of_conversation
 from callspan.semconv.records_from_spans import (
     ForeignSpan,
     conversation_of,
     duration_of,
     error_of,
     id_of_span,
-    session_of_conversation,
     user_of,
 )
 from callspan.semconv.spans import ScopeSpan, ScopeSpanOptions

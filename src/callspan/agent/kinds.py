@@ -46,6 +46,7 @@ from callspan.record.plain_json import plain_within
 from callspan.record.span_handle import with_span_ids
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.process_identity import own_identity, state_of
+from callspan.semconv.conversations import note_conversation
 from callspan.semconv.metrics import AgentRun
 from callspan.settings import Content, strictest
 from callspan.spans.session import span_ref
@@ -154,6 +155,7 @@ def start_session(session: Session, runtime: Runtime, base: Context) -> None:
     record = msgspec.structs.replace(record, start_ns=session.start_ns)
     processed = runtime.process(record, session.level, None if session.is_update else "session_start")
     session.processed_name = processed.record.name
+    note_conversation(processed.record)
     remote = runtime.spans.remote(session.origin)
     if remote is None:
         session.start_span(runtime, processed, base, link=runtime.spans.remote(session.episode.span))

@@ -13,13 +13,13 @@ from callspan.providers.wire_json import objects
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.foreign_json import read_json
+from callspan.semconv.conversations import CONVERSATION, session_of_conversation
 from callspan.semconv.records_from_spans import (
     ForeignSpan,
     conversation_of,
     duration_of,
     error_of,
     id_of_span,
-    session_of_conversation,
     user_of,
 )
 from callspan.semconv.vocabularies import (
@@ -37,8 +37,6 @@ from callspan.semconv.vocabularies import (
     role_named,
 )
 
-CONVERSATION: Final = "conversation_id"
-"""Key in the metadata of a session: the conversation, as its spans name it."""
 _PYTHON_CALL: Final = frozenset({"args", "kwargs", "sanitize_inputs_outputs"})
 """The keys of arguments that are those of a Python function's call."""
 

@@ -18,6 +18,7 @@ from callspan.record.messages import Conversation
 from callspan.runtime.amounts import as_number
 from callspan.semconv import gen_ai, llm, openinference
 from callspan.semconv.content_attributes import NO_CONTENT, Attributes, ByteBudget, SpanContent
+from callspan.semconv.conversations import SESSION_ID, exported_id, session_rows
 from callspan.semconv.llm import rate_limit_rows
 from callspan.semconv.table import (
     BOOLEAN,
@@ -40,8 +41,6 @@ STEP_INDEX: Final = "callspan.step.index"
 REQUEST_ID: Final = "callspan.request_id"
 ERROR_KIND: Final = "callspan.error.kind"
 ERROR_RETRYABLE: Final = "callspan.error.retryable"
-SESSION_ID: Final = "session.id"
-CONVERSATION_ID: Final = "gen_ai.conversation.id"
 OUTCOME: Final = "callspan.outcome"
 STREAM_END: Final = "callspan.stream.end"
 FIRST_CONTENT_EVENT: Final = "llm.first_token"
@@ -80,12 +79,11 @@ def _answer_first_token_s(timing: Timing) -> float | None:
     return None if first_ns is None or answer_ns is None else (first_ns - answer_ns) / _NS
 
 
-_PLACE: Final = (
-    Row(SESSION_ID, STRING, "place.session_id"),
-    Row(CONVERSATION_ID, STRING, "place.session_id"),
+START: Final = Table(
+    Row(CALL_ID, STRING, "call_id"),
+    *session_rows("place.session_id"),
     Row(STEP_INDEX, INT, "place.timestep"),
 )
-START: Final = Table(Row(CALL_ID, STRING, "call_id"), *_PLACE)
 
 END: Final = Table(
     Row(OUTCOME, STRING, "outcome"),
@@ -198,7 +196,7 @@ ATTEMPT_SPAN: Final = Table(
 ATTEMPT_SPAN_OF_CALL: Final = Table(
     text_row("server.address", "server_address"),
     Row("server.port", INT, "server_port"),
-    text_row(SESSION_ID, "place.session_id"),
+    Row(SESSION_ID, STRING, From("place.session_id", exported_id)),
 )
 """The call's attributes on the span of an attempt."""
 EXCEPTION_TYPE: Final = Table(Row("exception.type", STRING, lambda error: error.exception or error.type))

@@ -9,8 +9,9 @@ from operator import attrgetter
 from typing import Final
 
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
-from callspan.semconv.call import CONVERSATION_ID, SESSION_ID, STEP_INDEX
+from callspan.semconv.call import STEP_INDEX
 from callspan.semconv.content_attributes import Attributes, SpanContent, put_text
+from callspan.semconv.conversations import session_rows
 from callspan.semconv.gen_ai import EVALUATION_EVENT
 from callspan.semconv.openinference import kind_row
 from callspan.semconv.table import (
@@ -29,10 +30,7 @@ from callspan.semconv.table import (
     text_row,
 )
 
-OF_SESSION: Final = (
-    text_row(SESSION_ID, "session_id"),
-    text_row(CONVERSATION_ID, "session_id"),
-)
+OF_SESSION: Final = session_rows("session_id")
 WITHIN: Final = (
     *OF_SESSION,
     text_row("callspan.step.id", "timestep_id"),

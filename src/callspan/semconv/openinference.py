@@ -168,7 +168,6 @@ START: Final = Table(
     Row("llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider)),
     Row("embedding.model_name", STRING, "request.model", apis=_EMBEDDINGS),
     Row("llm.model_name", STRING, "request.model", not_apis=_EMBEDDINGS),
-    Row("session.id", STRING, "place.session_id"),
 )  # fmt: skip
 
 END: Final = Table(

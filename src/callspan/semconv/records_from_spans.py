@@ -19,12 +19,12 @@ from callspan.providers.finishing import Finish, finish_of
 from callspan.providers.google import usage as google_usage
 from callspan.providers.wire_json import LARGEST_COUNT, count, integer, mapping
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
-from callspan.record.codec import encode_json
 from callspan.record.foreign_json import read_json
 from callspan.record.labels import USER, label
 from callspan.record.plain_json import plain
 from callspan.record.usage import Usage, checked_usage
 from callspan.runtime.conversion import converter
+from callspan.semconv.conversations import session_of_conversation
 from callspan.semconv.vocabularies import (
     CALLS,
     COST,
@@ -145,14 +145,6 @@ def conversation_of(attributes: Mapping[str, object]) -> str | None:
 def user_of(attributes: Mapping[str, object]) -> str | None:
     """Return the user that a span names, or None."""
     return first_text(attributes, METADATA["user_id"])
-
-
-def session_of_conversation(conversation: str, service: str | None, user_id: str | None) -> str:
-    """Return the id of the session of an agent's conversation: of one service and one user, as far as these are known.
-
-    Names of conversations, such as `1` or `default`, are unique neither among services nor among users.
-    """
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, encode_json([conversation, service, user_id]).decode()))
 
 
 def id_of_span(trace_id: str, span_id: str) -> str:

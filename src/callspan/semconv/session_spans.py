@@ -32,6 +32,7 @@ from callspan.record.interrupted import run_key
 from callspan.record.messages import Conversation
 from callspan.semconv import session as semconv
 from callspan.semconv.call import Projection, SpanEvent
+from callspan.semconv.conversations import note_conversation
 from callspan.semconv.scope_messages import exchange_in
 from callspan.semconv.spans import (
     ScopeSpan,
@@ -119,6 +120,7 @@ class SpanRebuilder:
     def _begin(self, record: Record) -> None:
         if isinstance(record, SessionRecord):
             self._workflow = record.name
+            note_conversation(record)
         if _has_scope(record):
             scope = _OpenScope(record, self._enclosing(record), self._options)
             self._open[record_key(record)[1]] = scope

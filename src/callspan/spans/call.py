@@ -59,6 +59,7 @@ _CURRENT: Final = fail_open("make a call's span the current one")
 _LOOK: Final = fail_open("check the span around a call")
 _ONE_STEP: Final = fail_open("set attributes on a span in one step")
 _ABSENT: Final = object()
+_NONE: Final[Attributes] = {}
 _SDK: Final = "opentelemetry.sdk.trace"
 _SDK_SAMPLING: Final = "opentelemetry.sdk.trace.sampling"
 """The module of samplers that decide by the parent or the trace's id alone."""
@@ -123,6 +124,9 @@ def set_own_ids(handle: SpanHandle, context: Context) -> None:
 class CallSpan(CallSpanHandle):
     """The span of one call."""
 
+    _begun: Attributes = _NONE
+    """What it has set at its start on another library's span."""
+
     def __init__(
         self, spans: CallSpans, span: Span, parent: SpanContext, first: CallRecord, *, is_shared: bool = False,
         link: SpanContext | None = None, context: Context | None = None,
@@ -133,6 +137,8 @@ class CallSpan(CallSpanHandle):
         self._first = first
         self._context = context if is_shared else None
         self.is_shared = is_shared
+        if is_shared:
+            self._add_at_start(first)
         self.wants_content = spans.content_elsewhere
         # Spans of other implementations may raise.
         try:
@@ -198,17 +204,34 @@ class CallSpan(CallSpanHandle):
             asked, known = record.request, self._first.request
             if asked.model != known.model or asked.stream is not known.stream:
                 self._name_again(record)
-            put_attributes(span, spans.projection.end(record, conversation if spans.content else None))
+            attributes = spans.projection.end(record, conversation if spans.content else None)
+            put_attributes(span, self._free(attributes) if self.is_shared else attributes)
             if spans.attempt_spans:
                 _add_attempt_spans(spans.tracer, span, record)
         except Exception as error:
             _PROJECT.report(error)
 
     def _name_again(self, record: CallRecord) -> None:
-        """Set the name and the attributes of the start again, which the body of the request has changed."""
+        """Set the name, and the attributes of the start that the body of the request has changed."""
         if not self.is_shared:
             self._span.update_name(gen_ai.span_name(record))
-        self._span.set_attributes(self._spans.projection.start(record, is_read=True))
+        known, attributes = (self._spans.projection.start(of, is_read=True) for of in (self._first, record))
+        changed = {name: value for name, value in attributes.items() if known.get(name) != value}
+        self._span.set_attributes(self._free(changed) if self.is_shared else changed)
+
+    def _add_at_start(self, first: CallRecord) -> None:
+        with _START:
+            self._begun = self._free(self._spans.projection.start(first))
+            self._span.set_attributes(self._begun)
+
+    def _free(self, attributes: Attributes) -> Attributes:
+        """Return the attributes that another library's span, which this is, has not itself."""
+        present, begun = getattr(self._span, "attributes", None) or {}, self._begun
+        return {
+            name: value
+            for name, value in attributes.items()
+            if name not in present or (name in begun and begun[name] == present[name])
+        }
 
 
 def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:
@@ -254,8 +277,6 @@ class CallSpans:
             _LOOK.report(error)
             outer = None
         if outer is not None:
-            with _START:
-                outer.set_attributes(self.projection.start(processed.record))
             return CallSpan(self, outer, _parent_of(outer), processed.record, is_shared=True, context=context)
         try:
             span = self._start(processed.record, context)
