@@ -21,8 +21,10 @@ import anthropic
 import openai
 import pydantic
 import pytest
-from opentelemetry import trace
+from opentelemetry import baggage, trace
+from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 from tests.conftest import Instrument, Read
 from tests.support import sdks
 from tests.support.calls import CHAT, QUESTION, REQUESTS, Wire, ask, client_of, parsing, text_of, the_call
@@ -363,13 +365,19 @@ async def test_call_has_a_span_of_its_own_if_the_other_ends_first(wire: Wire) ->
 async def test_traceparent_is_sent_only_if_enabled(wire: Wire) -> None:
     """With the switch every request carries the call's span as its parent; without it none of openai's does.
 
-    Anthropic's SDK sends one by default, unless its own setting disables it: that setting is respected.
+    Anthropic's SDK sends one by default, unless its own setting disables it: that setting is respected. Neither the
+    application's baggage nor what others keep in the state of its trace is sent.
     """
+    state = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("vendor", "ann")]))
+    around = trace.set_span_in_context(NonRecordingSpan(state), baggage.set_baggage("customer.email", "ann"))
     with capture(propagate=True) as seen:
+        token = attach(around)
         await wire.ask()
+        detach(token)
         record = the_call(seen)
     with capture(propagate=False):
         await wire.ask()
+    assert not any({"baggage", "tracestate"} & request.headers.keys() for request in wire.mode.provider.requests)
     sent, unsent = [request.headers.get("traceparent") for request in wire.mode.provider.requests]
     assert sent.rpartition("-")[0] == f"00-{record.trace_id}-{record.span_id}"
     assert unsent is None or wire.api == "messages"

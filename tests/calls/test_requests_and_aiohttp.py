@@ -23,6 +23,8 @@ import requests
 import urllib3
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.baggage import set_baggage
+from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from requests.adapters import HTTPAdapter
@@ -646,8 +648,11 @@ async def test_settings_hold(name: str, mode: Mode, instrumented: Instrument, tm
     arguments, expected = CHOICES[name]
     options = {"stores": f"jsonl:///{tmp_path}/calls.jsonl", "tracer_provider": TracerProvider(), "propagate": True}
     handle = instrumented(**options, **arguments)
+    token = attach(set_baggage("customer.email", "ann"))
     await read_all(mode, await post(mode, APIS["chat"]))
+    detach(token)
     handle.force_flush(HANG_MS)
+    assert "baggage" not in mode.provider.requests[0].headers
     calls = tmp_path / "calls.jsonl"
     assert len(calls.read_text().splitlines() if calls.exists() else ()) == expected
     assert ("traceparent" in mode.provider.requests[0].headers) is bool(expected)

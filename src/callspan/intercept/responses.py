@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from opentelemetry.trace import get_current_span
 
 from callspan.intercept.body_parsers import EventParser, Parser, error_at_end, last_event, starts_page
 from callspan.observe.call import Call, failure
@@ -59,6 +61,15 @@ class Reading:
     def __init__(self, opened: OpenCall) -> None:
         self.built, self.built_retries, self.received = None, opened.built_retries, opened.received
         self.call, self.context, self.inject = opened.call, opened.context, opened.inject
+
+
+def send_trace(opened: OpenCall | Reading, headers: MutableMapping[str, str]) -> None:
+    """Add `traceparent` to the headers of an attempt.
+
+    Nothing else: the application's baggage, and what others put into `tracestate`, are not for the provider.
+    """
+    if (span := get_current_span(opened.context).get_span_context()).is_valid:
+        headers["traceparent"] = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
 class ResponseObserver:

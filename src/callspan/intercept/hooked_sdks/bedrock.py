@@ -13,14 +13,13 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate
 
 from callspan.agent.call_ids import remember_request, remember_result
 from callspan.intercept.hooked_sdks.bedrock_answers import BodyReader, observe_events, wire_json
 from callspan.intercept.hooked_sdks.bedrock_errors import error_bytes, fail
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.open_call import OpenCall
-from callspan.intercept.responses import CURRENT_CALL
+from callspan.intercept.responses import CURRENT_CALL, send_trace
 from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
@@ -179,7 +178,7 @@ def _attempted(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> B
         return None
     opened.call.attempts.started(request=request)
     if opened.inject:
-        propagate.inject(request.headers, context=opened.context)
+        send_trace(opened, request.headers)
     opened.show_sent(request.body)
     return opened
 

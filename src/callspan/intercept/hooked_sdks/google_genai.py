@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate
 
 from callspan.agent.call_ids import remember_result
 from callspan.errors import outcome_of, qualified_name
@@ -23,7 +22,7 @@ from callspan.intercept.foreign_objects import StateByObject
 from callspan.intercept.hooks import HOOK_CONTEXT, NOTHING_READ, Function, HookSteps, Reads
 from callspan.intercept.iteration import Take, Watch, watched
 from callspan.intercept.open_call import OpenCall
-from callspan.intercept.responses import CURRENT_CALL, parsing_error
+from callspan.intercept.responses import CURRENT_CALL, parsing_error, send_trace
 from callspan.intercept.sdk_versions import sdk_of
 from callspan.observe.call import Call
 from callspan.observe.factory import CallInfo
@@ -215,8 +214,8 @@ def _attempted(_args: object, request: Any, _kwargs: object) -> GoogleCall | Non
         return None
     opened.call.attempts.started(request=request)
     if opened.inject:
-        request.headers = dict(request.headers)  # it may be the client's
-        propagate.inject(request.headers, context=opened.context)
+        request.headers = dict(request.headers)  # they may be the client's
+        send_trace(opened, request.headers)
     return opened
 
 

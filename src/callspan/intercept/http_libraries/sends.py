@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from opentelemetry import propagate
-
 from callspan.errors import error_status
 from callspan.intercept.hooks import Function, HookSteps, Reads
 from callspan.intercept.http_libraries import wire_calls
 from callspan.intercept.open_call import OpenCall
-from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, READING, Reading, ResponseObserver
+from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, READING, Reading, ResponseObserver, send_trace
 from callspan.providers import registry
 from callspan.providers.rate_limits import relevant_headers
 from callspan.runtime.fail_open import fail_open
@@ -37,7 +35,7 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading
     # The attempt has started even if the following code fails.
     try:
         if open_call.inject:
-            propagate.inject(request.headers, context=open_call.context)
+            send_trace(open_call, request.headers)
         if not open_call.body_seen:
             open_call.body_seen = True
             open_call.call.sent(request.content, registry.decoded(request.content))

@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from opentelemetry import context as otel_context
-from opentelemetry import propagate
 from opentelemetry.context import Context
 
 from callspan.agent.call_ids import remember_late_call, remember_result
@@ -40,7 +39,7 @@ from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.http_libraries import raw_streams
 from callspan.intercept.invoked_chunks import take_invoked
 from callspan.intercept.open_call import OpenCall
-from callspan.intercept.responses import CURRENT_CALL, READING, ResponseObserver, parsing_error
+from callspan.intercept.responses import CURRENT_CALL, READING, ResponseObserver, parsing_error, send_trace
 from callspan.observe.call import Call, failure
 from callspan.observe.factory import CallFactory, CallInfo
 from callspan.observe.later import UndecidedCall
@@ -358,7 +357,7 @@ def opened(request: Any, kind: type[WireCall], context: Context | None = None) -
     call.sent(body.content, body.parsed, body.size, header_params=header_params(request.headers) if invokes else None)
     call.attempts.started(request=request)
     if wire_call.inject:
-        propagate.inject(request.headers, context=wire_call.context)
+        send_trace(wire_call, request.headers)
     return wire_call
 
 
