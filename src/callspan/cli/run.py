@@ -219,7 +219,12 @@ def _conclude(process: int, stores: Sequence[str], tally: RunTally | None) -> No
     with fail_open("say how many calls were recorded"):
         if os.getpid() == process:
             others = [] if tally is None else [*tally.of_others()]
-            said = "; ".join((_recorded(WIRING.recorded_calls, others), *_silences(WIRING.hook_context.agents)))
+            said = "; ".join(
+                (
+                    _recorded(WIRING.recorded_calls, others),
+                    *_silences(WIRING.agents, is_on=WIRING.hook_context.agents is not None),
+                )
+            )
             used = dict.fromkeys((_stores_in_use(), *(other.stores for other in others)))
             named = _identities(stores)
             elsewhere = [own for own in used if own and _identities(own) != named]
@@ -258,10 +263,10 @@ def _elsewhere(stores: Sequence[str]) -> str:
     return clean(f"the application chose another store, {names}; to see it: {command_on(urls, is_option=True)} calls")
 
 
-def _silences(agents: AgentReceiver | None) -> Sequence[str]:
+def _silences(agents: AgentReceiver | None, *, is_on: bool) -> Sequence[str]:
     """Return why calls of agents that this process may have started are not recorded."""
-    if agents is not None:
-        return agents.silences
+    if is_on:
+        return () if agents is None else agents.silences
     imported = [program.sdk_package for program in PROGRAMS.values() if program.sdk_package in sys.modules]
     return [f"calls of agents by {', '.join(imported)} are not received: see CALLSPAN_RECEIVE"] if imported else []
 

@@ -88,8 +88,8 @@ def _start_receiving(
 
         receive = None if os.environ.get(variable_of("receive")) else True
         handle = callspan.instrument(stores=tuple(split_urls(stores)), sdks=(), receive=receive)
-        receiver = WIRING.hook_context.agents
-        if receiver is not None:
+        if WIRING.hook_context.agents is not None:
+            receiver = WIRING.hook_context.agents()
             sender = Sender(level=handle.settings.content)
             started = receiver.start_agent(environment, sender, agent, program[1:])
             if started is not None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from opentelemetry.trace import get_current_span
@@ -24,12 +24,15 @@ from callspan.agent.context import content_of, current_context
 from callspan.agent.tree import ambient
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps
 from callspan.intercept.imports import WATCHED_IMPORTS
-from callspan.receive.agents import StartedAgent
 from callspan.receive.programs import CLAUDE, CODEX, AgentProgram
-from callspan.receive.senders import Sender
 from callspan.record.call import Place
 from callspan.runtime.fail_open import fail_open
+from callspan.runtime.forks import late_attribute
 from callspan.settings import strictest
+
+if TYPE_CHECKING:
+    from callspan.receive.agents import StartedAgent
+    from callspan.receive.senders import Sender
 
 NOT_RECEIVED: Final = "agent %s: callspan does not receive its telemetry; see instrument(receive=True)"
 _STEP: Final = fail_open("start the receiving from an agent")
@@ -120,11 +123,11 @@ def _before_start(sdk: _Sdk, client: Any) -> _Start | None:
     if HOOK_CONTEXT.factory() is None or client in _tokens:
         return None
     options = getattr(client, sdk.options)
-    if (receiver := HOOK_CONTEXT.agents) is None or not sdk.passes_options_on(options):
+    if (receiver_of := HOOK_CONTEXT.agents) is None or not sdk.passes_options_on(options):
         HOOK_CONTEXT.unrecorded(NOT_RECEIVED % sdk.program.name)
         return None
     environment = {**os.environ, **sdk.environment(options)}
-    agent = receiver.start_agent(environment, _sender(), sdk.program, sdk.arguments(options))
+    agent = receiver_of().start_agent(environment, _sender(), sdk.program, sdk.arguments(options))
     if agent is None:
         return None
     AGENT_SPANS.leave_tools_to_receiver()
@@ -137,7 +140,8 @@ def _sender() -> Sender:
     context = current_context()
     place, _, metadata = ambient()
     span = get_current_span(context).get_span_context()
-    return Sender(
+    sender: type[Sender] = late_attribute("callspan.receive.senders:Sender")
+    return sender(
         place=place or Place(),
         trace_id=f"{span.trace_id:032x}" if span.is_valid else None,
         span_id=f"{span.span_id:016x}" if span.is_valid else None,
@@ -163,8 +167,8 @@ def _before_end(_args: object, client: Any, _kwargs: object) -> Any:
 
 def _ended(client: Any, _result: object) -> None:
     token = _tokens.pop(client, None)
-    if token is not None and (receiver := HOOK_CONTEXT.agents) is not None:
-        receiver.end_agent(token)
+    if token is not None and (receiver_of := HOOK_CONTEXT.agents) is not None:
+        receiver_of().end_agent(token)
 
 
 _END: Final = HookSteps(step=_STEP, before=_before_end, on_return=_ended, on_error=_ended)

@@ -335,8 +335,8 @@ class HookContext:
         self.deferred_ends = DeferredEnds()
         self.prepare: Callable[[], object] = bool
         """Imports the modules that calls require besides the adapters of their SDK; called when an SDK is patched."""
-        self.agents: AgentReceiver | None = None
-        """Receives the telemetry of agents that this process starts; None if it is not to be received."""
+        self.agents: Callable[[], AgentReceiver] | None = None
+        """Returns the receiver for agents that this process starts; None if their telemetry is not to be received."""
         self.unrecorded: Callable[[str], object] = bool
         """Takes method and path of each request that may cost money but leaves no record."""
 

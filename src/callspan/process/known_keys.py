@@ -7,7 +7,6 @@ request may come again: in the exception that leaves a session or tool, or in a 
 from __future__ import annotations
 
 import base64
-import html
 import json
 import re
 from collections.abc import Iterable
@@ -65,13 +64,15 @@ def fields_without_known_keys(value: _S) -> _S:
 @lru_cache(maxsize=_MAX_KNOWN)
 def _forms(key: str) -> frozenset[str]:
     """Return how a key may be written in a text."""
+    from html import escape  # whose table of entities takes long to import
+
     written = key.encode("utf-8", "replace")
     coded = {base64.b64encode(written).decode().rstrip("="), *(_coded_after(before, written) for before in range(3))}
     return frozenset({
         key, json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1], key.replace("/", r"\/"),
         quote(key, safe="", errors="replace"), quote(key, errors="replace"), quote_plus(key, errors="replace"),
-        *coded, *(text.replace("+", "-").replace("/", "_") for text in coded), written.hex(), html.escape(key),
-        html.escape(key, quote=False), "".join(map("%{:02X}".format, written)), repr(key)[1:-1], repr(written)[2:-1],
+        *coded, *(text.replace("+", "-").replace("/", "_") for text in coded), written.hex(), escape(key),
+        escape(key, quote=False), "".join(map("%{:02X}".format, written)), repr(key)[1:-1], repr(written)[2:-1],
     })  # fmt: skip
 
 

@@ -142,19 +142,17 @@ _ERROR: Final = "error"
 _QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
 
 
-def _prefixed_key(prefix: str, key_pattern: str) -> re.Pattern[str]:
+def _prefixed_key(prefix: str, key_pattern: str) -> str:
     """Return the pattern of a key with a known prefix. It starts with a literal, which `re` finds fast."""
-    return re.compile(f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){key_pattern}")
+    return f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){key_pattern}"
 
 
-_PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
+_PATTERNS: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
     # Before the labels: one of them may match inside a user name and consume the `@`.
-    (("://",), re.compile(rf"://{_USER}"), "://"),
+    (("://",), rf"://{_USER}", "://"),
     (
         ("-----BEGIN",),
-        re.compile(
-            r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY-----[^-]{0,65536}(?:-----END [A-Z0-9 ]{1,64}-----)?"
-        ),
+        r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY-----[^-]{0,65536}(?:-----END [A-Z0-9 ]{1,64}-----)?",
         MASK,
     ),
     # OpenAI, Anthropic, OpenRouter, DeepSeek; Stripe
@@ -175,17 +173,18 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     (("ASIA",), _prefixed_key("ASIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
     (("ya29.",), _prefixed_key("ya29.", r"[\w.-]{20,}"), MASK),
     # JSON web tokens match only at the start of a word: otherwise the search would take quadratic time.
-    (("eyJ",), re.compile(r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
-    *(((), re.compile(rf"({label}{_JOINT}){_V}"), rf"\1{MASK}") for label in _LABELS),
-    *(((), re.compile(rf"({label}{_NEAR}){_UNMARKED_KEY}"), rf"\1{MASK}") for label in _LABELS),
+    (("eyJ",), r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*", MASK),
+    *(((), rf"({label}{_JOINT}){_V}", rf"\1{MASK}") for label in _LABELS),
+    *(((), rf"({label}{_NEAR}){_UNMARKED_KEY}", rf"\1{MASK}") for label in _LABELS),
     # HTTP libraries quote a header that cannot be sent.
-    (("eader value",), re.compile(r"""([Hh]eader value:?\s{1,4}[bB]?["'])[^\s"']{8,}"""), rf"\1{MASK}"),
+    (("eader value",), r"""([Hh]eader value:?\s{1,4}[bB]?["'])[^\s"']{8,}""", rf"\1{MASK}"),
     # A header on its own line, or an `X-` header; elsewhere `token` may be a piece of text.
-    (_TOKENS, re.compile(rf"(?m)(^[>*{_BLANK}]{{0,8}}[\w-]{{0,40}}[Tt](?i:oken):[ \t]{{0,8}}){_V}"), rf"\1{MASK}"),
-    (_TOKENS, re.compile(rf"([Xx](?<![\w-][Xx])-[\w-]{{0,40}}[Tt](?i:oken){_JOINT}){_V}"), rf"\1{MASK}"),
-    ((), re.compile(rf"([Bb](?<![A-Za-z0-9_][Bb])(?i:earer|asic)\s{{1,8}}){_V}"), rf"\1{MASK}"),
+    (_TOKENS, rf"(?m)(^[>*{_BLANK}]{{0,8}}[\w-]{{0,40}}[Tt](?i:oken):[ \t]{{0,8}}){_V}", rf"\1{MASK}"),
+    (_TOKENS, rf"([Xx](?<![\w-][Xx])-[\w-]{{0,40}}[Tt](?i:oken){_JOINT}){_V}", rf"\1{MASK}"),
+    ((), rf"([Bb](?<![A-Za-z0-9_][Bb])(?i:earer|asic)\s{{1,8}}){_V}", rf"\1{MASK}"),
 )
-"""(texts; pattern; replacement): every match has one of the texts. All take linear time."""
+"""(texts; pattern; replacement): every match has one of the texts. All take linear time. `re` compiles a pattern when a
+text first needs it: to compile all takes as long as a tenth of `instrument()`."""
 
 
 def mask_text(text: str) -> str:
@@ -195,7 +194,7 @@ def mask_text(text: str) -> str:
     """
     for marks, pattern, masked in _PATTERNS:
         if not marks or any(mark in text for mark in marks):
-            text = pattern.sub(masked, text)
+            text = re.sub(pattern, masked, text)
     if "=" in text or ":" in text:
         text = _mask_assigned(text)
     return _QUERY.sub(_masked_parameter, text) if "=" in text else text

@@ -22,29 +22,29 @@ from callspan.runtime.safe_urls import without_passwords
 
 _READ: Final = fail_open("mask the keys of a request")
 _PIECE: Final = re.compile(r"[^\s,;\"'=]{8,}=*")
-_SCHEME: Final = re.compile(r"(?i)(?:bearer|basic|token|api-?key|key)[\s=]+")
+_SCHEME: Final = r"(?i)(?:bearer|basic|token|api-?key|key)[\s=]+"
 _PARAMETER: Final = re.compile(r"[?&]([^=&#]{1,64})=([^&#]+)")
-_USER: Final = re.compile(r"^[a-z]{2,5}://([^/@]*):([^/@]*)@")
-_BASIC: Final = re.compile(r"(?i)basic\s+([\w+/=-]+)")
+_USER: Final = r"^[a-z]{2,5}://([^/@]*):([^/@]*)@"
+_BASIC: Final = r"(?i)basic\s+([\w+/=-]+)"
 _SIGNED: Final = "AWS4-"
 """How a header begins that has a signature in place of a key."""
-_SIGNER: Final = re.compile(r"Credential=([^/,\s]+)")
+_SIGNER: Final = r"Credential=([^/,\s]+)"
 _PROTOCOLS: Final = "sec-websocket-protocol"
-_OF_PROTOCOL: Final = re.compile(r"(?i)(?:key\.|(?:token|bearer),\s*)([^\s,]+)")
+_OF_PROTOCOL: Final = r"(?i)(?:key\.|(?:token|bearer),\s*)([^\s,]+)"
 """A key among the protocols of a websocket, where browsers can set no header."""
-_WORDS: Final = re.compile(
+_WORDS: Final = (
     r"(?:^|[^a-z])(?:auth|bypass|credentials?|jwt|keys?|pass(?:code|word)?|secrets?|sig|signature|tokens?|access-code)"
     r"(?:$|[^a-z])"
 )
 _NO_KEYS: Final = frozenset({"idempotency-key", "x-idempotency-key", "sec-websocket-key", "x-max-tokens"})
-_PLAIN_HEADER: Final = re.compile(
+_PLAIN_HEADER: Final = (
     r"accept(?:-.*)?|amz-sdk-.*|anthropic-.*|b3|baggage|cache-control|connection|content-.*|date|expect|forwarded|host|if-.*"
     r"|openai-.*|origin|range|referer|sec-.*|te|trace(?:parent|state)|sentry-trace|transfer-encoding|upgrade|user-agent|via"
     r"|x-amz-(?:content-sha256|date)|x-b3-.*|x-cloud-trace-context|x-forwarded-.*|x-goog-api-client|x-stainless-.*"
     r"|(?:.*-)?(?:model|deployment)(?:-(?:id|name|version))?"
     r"|.*-?(?:request|trace|correlation|span|session|conversation|message|invocation|user|org|organization|project)-?id"
 )
-"""Headers with values that may look like keys, and are not."""
+"""Headers with values that may look like keys, and are not. `re` compiles texts with the first failed request."""
 _RANDOM: Final = re.compile(r"(?=.{12})(?:.*?(?:[A-Za-z][0-9]|[0-9][A-Za-z])){3}")
 """A value that is no name, date or version: a key in a header with a name that does not announce one."""
 _LONG: Final = 12
@@ -259,14 +259,14 @@ def _is_plain(raw_name: object) -> bool:
     name = _text(raw_name).lower()
     if name == _PROTOCOLS or _has_key(name):
         return False
-    return name in _NO_KEYS or _PLAIN_HEADER.fullmatch(name) is not None
+    return name in _NO_KEYS or re.fullmatch(_PLAIN_HEADER, name) is not None
 
 
 # A client sends the same keys with each request.
 @lru_cache(maxsize=_MAX_REMEMBERED)
 def _keys_of_header(name: str, value: str) -> tuple[str, ...]:
     if name == _PROTOCOLS:
-        return (*filter(is_key, _OF_PROTOCOL.findall(value)),)
+        return (*filter(is_key, re.findall(_OF_PROTOCOL, value)),)
     return (*(keys_in(value) if _has_key(name) else filter(_RANDOM.match, keys_in(value))),)
 
 
@@ -277,7 +277,7 @@ def _keys_of_url(url: str) -> tuple[str, ...]:
         if _has_key(unquote(name).lower()) or name.lower() == "code":
             for text in {value, unquote(value), unquote_plus(value)}:
                 keys += keys_in(text)
-    for match in _USER.finditer(url):
+    for match in re.finditer(_USER, url):
         keys += _of_login(unquote(match[1]), unquote(match[2]))
     return (*keys,)
 
@@ -285,7 +285,7 @@ def _keys_of_url(url: str) -> tuple[str, ...]:
 @lru_cache(maxsize=1024)
 def _has_key(name: str) -> bool:
     """Return whether a header or parameter of this name, in lower case, may have a key."""
-    return name not in _NO_KEYS and (_WORDS.search(name) is not None or is_secret_name(name))
+    return name not in _NO_KEYS and (re.search(_WORDS, name) is not None or is_secret_name(name))
 
 
 def _text(value: object) -> str:
@@ -295,9 +295,9 @@ def _text(value: object) -> str:
 def keys_in(value: str) -> Iterable[str]:
     """Return the value without its scheme, and the parts of it that look like keys."""
     if value.startswith(_SIGNED):
-        return [*filter(is_key, _SIGNER.findall(value))]
-    logins = [_login(match[1]) for match in _BASIC.finditer(value)]
-    whole = _SCHEME.sub("", value.strip(), count=1)
+        return [*filter(is_key, re.findall(_SIGNER, value))]
+    logins = [_login(match[1]) for match in re.finditer(_BASIC, value)]
+    whole = re.sub(_SCHEME, "", value.strip(), count=1)
     pieces = [piece for text in (value, *(f"{user} {word}" for user, _, word in logins)) for piece in _pieces(text)]
     keys = [*filter(is_key, pieces)]
     if not any(map(str.isspace, whole)) and is_key(whole):

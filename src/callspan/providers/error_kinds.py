@@ -229,8 +229,8 @@ def classify(
             return _BY_WORD[word]
     status = _effective_status(status, code)
     if message and (status is None or status < _SERVER_ERRORS):
-        for kind, pattern in _PATTERNS.items():
-            if pattern.search(message, 0, _MAX_SEARCHED):
+        for kind, pattern in _MESSAGES.items():
+            if re.search(pattern, message[:_MAX_SEARCHED], re.IGNORECASE):
                 return kind
     if status is not None and status >= FIRST_ERROR:
         return _STATUSES.get(status) or ("bad_input" if status < _SERVER_ERRORS else "server")
@@ -245,8 +245,8 @@ def kind_of_close(code: int, reason: str) -> str | None:
     kind = _CLOSE_CODES.get(code)
     if kind is None:
         return None
-    patterns = (*_PATTERNS.items(), *_REASON_PATTERNS.items())
-    return next((stated for stated, pattern in patterns if pattern.search(reason)), kind)
+    patterns = (*_MESSAGES.items(), *_CLOSE_REASONS.items())
+    return next((stated for stated, pattern in patterns if re.search(pattern, reason, re.IGNORECASE)), kind)
 
 
 def known_base(kind: type[BaseException]) -> str:
@@ -354,5 +354,3 @@ def _folded(word: str) -> str:
 
 _BY_WORD: Final = {_folded(word): kind for kind, words in _WORDS.items() for word in words.split()}
 _BY_REPEATED: Final = {_folded(word): kind for kind, words in _REPEATED.items() for word in words.split()}
-_PATTERNS: Final = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in _MESSAGES.items()}
-_REASON_PATTERNS: Final = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in _CLOSE_REASONS.items()}

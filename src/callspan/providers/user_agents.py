@@ -27,7 +27,7 @@ class UserAgent(NamedTuple):
 
 
 class _Row(NamedTuple):
-    pattern: re.Pattern[str]
+    pattern: str
     """Matches the start of a user agent, with its version as the group."""
     distribution: str
     provider: str | None = None
@@ -35,22 +35,22 @@ class _Row(NamedTuple):
 
 
 _USER_AGENTS: Final = (
-    _Row(re.compile(r"mistral-client-python/(\S+)"), "mistralai", "mistral_ai"),
-    _Row(re.compile(r"speakeasy-sdk/python (\S+) .*\bmistralai$"), "mistralai", "mistral_ai"),
-    _Row(re.compile(r"cohere/(\S+)"), "cohere", "cohere"),
-    _Row(re.compile(r"ollama-python/(\S+)"), "ollama", "ollama"),
-    _Row(re.compile(r".*\bhf_hub/([^\s;]+)"), "huggingface_hub", "huggingface"),
-    _Row(re.compile(r"ibm-watsonx-ai/(\S+)"), "ibm-watsonx-ai", "ibm.watsonx.ai"),
-    _Row(re.compile(r"(?:Async)?Perplexity/Python (\S+)"), "perplexityai", "perplexity"),
-    _Row(re.compile(r"(?:Async)?Writer/Python (\S+)"), "writer-sdk", "writer"),
-    _Row(re.compile(r"azsdk-python-ai-inference/(\S+)"), "azure-ai-inference", "azure.ai.inference"),
-    _Row(re.compile(r"Voyage/\S+ PythonBindings/(\S+)"), "voyageai", "voyageai"),
-    _Row(re.compile(r"(?:Async)?Cloudflare/Python (\S+)"), "cloudflare", "cloudflare"),
-    _Row(re.compile(r"litellm/(\S+)"), "litellm", calls_models=True),
-    _Row(re.compile(r"python-httpx2/(\S+)"), "httpx2"),
-    _Row(re.compile(r"python-httpx/(\S+)"), "httpx"),
-    _Row(re.compile(r"python-requests/(\S+)"), "requests"),
-    _Row(re.compile(r"Python/\S+ aiohttp/(\S+)"), "aiohttp"),
+    _Row(r"mistral-client-python/(\S+)", "mistralai", "mistral_ai"),
+    _Row(r"speakeasy-sdk/python (\S+) .*\bmistralai$", "mistralai", "mistral_ai"),
+    _Row(r"cohere/(\S+)", "cohere", "cohere"),
+    _Row(r"ollama-python/(\S+)", "ollama", "ollama"),
+    _Row(r".*\bhf_hub/([^\s;]+)", "huggingface_hub", "huggingface"),
+    _Row(r"ibm-watsonx-ai/(\S+)", "ibm-watsonx-ai", "ibm.watsonx.ai"),
+    _Row(r"(?:Async)?Perplexity/Python (\S+)", "perplexityai", "perplexity"),
+    _Row(r"(?:Async)?Writer/Python (\S+)", "writer-sdk", "writer"),
+    _Row(r"azsdk-python-ai-inference/(\S+)", "azure-ai-inference", "azure.ai.inference"),
+    _Row(r"Voyage/\S+ PythonBindings/(\S+)", "voyageai", "voyageai"),
+    _Row(r"(?:Async)?Cloudflare/Python (\S+)", "cloudflare", "cloudflare"),
+    _Row(r"litellm/(\S+)", "litellm", calls_models=True),
+    _Row(r"python-httpx2/(\S+)", "httpx2"),
+    _Row(r"python-httpx/(\S+)", "httpx"),
+    _Row(r"python-requests/(\S+)", "requests"),
+    _Row(r"Python/\S+ aiohttp/(\S+)", "aiohttp"),
 )
 _PRODUCT: Final = re.compile(r"[A-Za-z][\w.+-]{0,63}/[0-9][\w.+-]{0,31}(?=[ ;]|$)")
 """A product and its version, as any user agent begins."""
@@ -89,7 +89,7 @@ def user_agent_of(headers: list[tuple[bytes, bytes]], *, all_sdks: bool) -> User
 def _user_agent(header: bytes) -> UserAgent:
     text = header.decode("latin-1")
     for row in _USER_AGENTS:
-        if (match := row.pattern.match(text)) is not None:
+        if (match := re.match(row.pattern, text)) is not None:
             return UserAgent(f"{row.distribution}/{match[1]}", row.provider, row.calls_models)
     if (generated := _OF_GENERATED.match(text)) is not None:
         is_supported = _SUPPORTED.search(generated[1]) is not None

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, TypeVar
 
@@ -22,11 +23,10 @@ from callspan.intercept.hooks import HOOK_CONTEXT
 from callspan.intercept.patching import HookStatus, Patches, sources_of
 from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process.redaction import Redactor
-from callspan.receive.agents import AgentReceiver
 from callspan.record.events import Record
 from callspan.runtime import process_end
 from callspan.runtime.clock import monotonic_s
-from callspan.runtime.forks import renew_locks, within_exit_s
+from callspan.runtime.forks import late_attribute, renew_locks, within_exit_s
 from callspan.sdk_profiles import GENERATED, HTTP, SOURCES, Source
 from callspan.settings import Content, SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
@@ -35,6 +35,8 @@ from callspan.wiring.pipeline import Pipeline, Providers, changed_providers, giv
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from callspan.receive.agents import AgentReceiver
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -99,7 +101,8 @@ class Wiring:
         self._exporter_stores: tuple[str, ...] = ()
         self._exporter: Pipeline | None = None
         """Stores the records of the exporter while nothing is instrumented."""
-        self._agents: AgentReceiver | None = None
+        self.agents: AgentReceiver | None = None
+        """The receiver for agents, from the start of the first one."""
         self._earlier_calls = 0
         """Number of calls recorded by replaced pipelines."""
         self._lock = threading.RLock()
@@ -211,8 +214,8 @@ class Wiring:
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Retire the pipeline, if it is current, and restore the SDKs."""
-        if self._agents is not None and pipeline is self._pipeline:
-            self._agents.close()
+        if self.agents is not None and pipeline is self._pipeline:
+            self.agents.close()
         self.hook_context.deferred_ends.drain(within_exit_s(_CLOSE_TIMEOUT_S))
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
@@ -305,7 +308,11 @@ class Wiring:
         hook_context.factories = pipeline.factories if enabled and pipeline is not None else {}
         hook_context.prepare = pipeline.load if enabled and pipeline is not None else bool
         hook_context.unrecorded = pipeline.recorder.note_unrecorded if enabled and pipeline is not None else bool
-        hook_context.agents = self._agents_for(pipeline) if enabled and pipeline is not None else None
+        hook_context.agents = None
+        if enabled and pipeline is not None and pipeline.settings.receive != "off":
+            hook_context.agents = partial(self._agents_for, pipeline)
+            if self.agents is not None:
+                self._agents_for(pipeline)
         hook_context.warned_about_other_tracers = False
         if pipeline is not None:
             hook_context.content = pipeline.settings.content
@@ -321,17 +328,15 @@ class Wiring:
         else:
             runtime.remove()
 
-    def _agents_for(self, pipeline: Pipeline) -> AgentReceiver | None:
-        """Return the receiver for agents, if it is on. With a redactor no body lies in a file unless asked for."""
-        receive = pipeline.settings.receive
-        if receive == "off":
-            return None
-        if self._agents is None:
-            self._agents = AgentReceiver(self.write, self.processed)
-        agents, spool = self._agents, pipeline.recorder.spool
+    def _agents_for(self, pipeline: Pipeline) -> AgentReceiver:
+        """Return the receiver for agents. With a redactor no body lies in a file unless asked for."""
+        receiver: type[AgentReceiver] = late_attribute("callspan.receive.agents:AgentReceiver")
+        with self._lock:
+            agents = self.agents = self.agents or receiver(self.write, self.processed)
+        spool = pipeline.recorder.spool
         agents.unrecorded = pipeline.recorder.note_unrecorded
         agents.root = None if spool is None else spool.directory.parent
-        agents.has_body_files = receive == "files" or pipeline.providers.redact is None
+        agents.has_body_files = pipeline.settings.receive == "files" or pipeline.providers.redact is None
         return agents
 
 
