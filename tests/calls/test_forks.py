@@ -7,7 +7,6 @@ import contextvars
 import gc
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from tests.conftest import Instrument, Read
 from tests.support import sdks
 from tests.support.calls import CHAT
 from tests.support.left_behind import end_open_calls
-from tests.support.processes import ROOT, plain_environment, ran
+from tests.support.processes import ROOT, plain_environment, ran, succeeds
 from tests.support.rig import in_child
 from tests.support.waiting import HANG_MS, HANG_S, until
 
@@ -308,7 +307,7 @@ UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
 
 
 def test_container_init_process_continues_its_streams(tmp_path: Path, reading: Read) -> None:
-    if shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], check=False).returncode:
+    if not succeeds(*UNSHARE, "true"):
         pytest.skip("no namespaces here")
     (tmp_path / "app.py").write_text(APPLICATION)
     command = [*UNSHARE, sys.executable, "-m", "callspan.cli", "run", "app.py"]
@@ -419,7 +418,7 @@ def test_killed_process_leaves_interrupted_call(
         try:
             until(lambda: outcomes() == ["in_progress", *["success"] * answered], outcomes)
         finally:
-            subprocess.run(["kill", "-9", str(asking)], check=True)
+            os.kill(asking, signal.SIGKILL)
     assert outcomes() == ["interrupted", *["success"] * answered]
     (call,) = (call for call in reading(store).calls() if call.outcome == "interrupted")
     assert b'"long"' in bytes(call.request.body)

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from tests.conftest import Instrument
 from tests.support.launching import APPS, Stage
+from tests.support.processes import succeeds
 from tests.support.receiver import OtlpReceiver, items, plain
 from tests.support.telemetry import Meters, kept_spans
 from tests.support.waiting import HANG_S
@@ -69,7 +70,7 @@ subprocess.run([sys.executable, {SCRIPT!r}], check=True)
 @pytest.mark.parametrize("apart", [[], ["unshare", "-rpf", "--mount-proc"]], ids=["", "as process 1"])
 def test_instance_id_is_per_process(stage: Stage, apart: list[str]) -> None:
     """Two containers with the name of their host have the same process ids."""
-    if apart and subprocess.run([*apart, "true"], check=False, capture_output=True).returncode:
+    if apart and not succeeds(*apart, "true"):
         pytest.skip("no namespace can be made here")
     instrumented = "import callspan\ncallspan.instrument(otlp=True)\nfrom posting import ask\n"
     (stage.place / "shop.py").write_text(f"{instrumented}with callspan.session('s'):\n    ask('Hi')")

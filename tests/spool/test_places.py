@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
-from tests.support.processes import plain_environment
+from tests.support.processes import plain_environment, succeeds
 from tests.support.records import keep, made
 from tests.support.rig import DownSink, in_child, record, spool_of
 from tests.support.waiting import HANG_MS, HANG_S
@@ -41,7 +41,7 @@ for number in range(9):
         call.request({"model": "m"})
 os._exit(0)
 """
-_MAY_MOUNT = subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode == 0
+_MAY_MOUNT = succeeds("unshare", "-rm", "true")
 
 
 @pytest.mark.skipif(not _MAY_MOUNT, reason="a tmpfs cannot be mounted here")

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ from types import FrameType
 
 import pytest
 from tests.support.identities import BEFORE_RESTART, ELSEWHERE, GONE, HERE
-from tests.support.processes import ran
+from tests.support.processes import ran, small_disk
 from tests.support.records import SECOND, session
 from tests.support.rig import (
     DownSink,
@@ -243,13 +242,9 @@ def held(directory: Path, suffix: str = "") -> int:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], check=False).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "size=512k") as place:
+        yield place
 
 
 def test_uncounted_losses_are_printed_at_exit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,9 +265,9 @@ def test_record_with_line_ends_is_one_line(tmp_path: Path) -> None:
     assert read_losses(spool.directory) == Losses(writes=1)
 
 
-def test_full_disk_falls_back_to_another_directory(tmp_path: Path, small_disk: Path) -> None:
+def test_full_disk_falls_back_to_another_directory(tmp_path: Path, disk: Path) -> None:
     down = DownSink(tmp_path / "out")
-    spool = spool_of(small_disk / "spool", fallback=[tmp_path / "temporary"], one=down)
+    spool = spool_of(disk / "spool", fallback=[tmp_path / "temporary"], one=down)
     keys = [f"k{number}" for number in range(1000)]
     assert all(spool.append(record(key, 1000)) for key in keys)
     down.up.set()
@@ -281,13 +276,13 @@ def test_full_disk_falls_back_to_another_directory(tmp_path: Path, small_disk: P
 
 
 def test_loss_on_a_full_disk_is_reported_and_counted(
-    tmp_path: Path, small_disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while records go to another directory."""
     monkeypatch.setattr("callspan.spool.spool.SEGMENT_BYTES", 50_000)
     monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 0.05)
     healthy, down = FileSink(tmp_path / "healthy"), DownSink(tmp_path / "down")
-    spool = spool_of(small_disk / "spool", fallback=[tmp_path / "temporary"], healthy=healthy, down=down)
+    spool = spool_of(disk / "spool", fallback=[tmp_path / "temporary"], healthy=healthy, down=down)
     full, number = spool.directory, 0
     while "given up" not in caplog.text and number < 1000:
         assert spool.append(record(f"k{number}", 1000))
@@ -304,12 +299,12 @@ def test_loss_on_a_full_disk_is_reported_and_counted(
     assert len(down.keys()) == number - lost
 
 
-def test_full_disk_counts_drops(tmp_path: Path, small_disk: Path) -> None:
+def test_full_disk_counts_drops(tmp_path: Path, disk: Path) -> None:
     down = DownSink(tmp_path / "out")
-    spool = spool_of(small_disk / "spool", one=down)
+    spool = spool_of(disk / "spool", one=down)
     kept = [spool.append(record(f"k{number}", 1000)) for number in range(1000)]
     assert kept.count(False) > 300
-    assert held(small_disk) < 8
+    assert held(disk) < 8
     full = os.strerror(errno.ENOSPC)
     until(
         lambda: (lost := read_losses(spool.directory).dropped.get(full)) and lost.count == kept.count(False),

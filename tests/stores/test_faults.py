@@ -16,8 +16,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,7 +29,7 @@ from tests.conftest import Instrument
 from tests.support.canaries import SETTINGS, everything, leaked, left_of
 from tests.support.commands import ask
 from tests.support.left_behind import cursors_of, leave_behind, losses_of
-from tests.support.processes import ROOT, plain_environment
+from tests.support.processes import ROOT, plain_environment, small_disk
 from tests.support.records import keep
 from tests.support.scale import scaled
 from tests.support.waiting import HANG_MS, HANG_S, until
@@ -299,17 +299,6 @@ def rescued(file: Path) -> bool:
     return bool(done.cut_off or done.unreadable)
 
 
-@contextmanager
-def small_disk(place: Path) -> Iterator[Path]:
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], check=False).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
-
-
 def test_full_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report) -> None:
     """A disk with the store and its spool, which is made larger in the end."""
     disks, totals = scaled(1, 2), Counts(0, 0, shown=0)
@@ -317,7 +306,7 @@ def test_full_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Rep
         place = tmp_path / f"{number}"
         (temporary := place / "temporary").mkdir(parents=True)
         monkeypatch.setenv("TMPDIR", str(temporary))
-        with small_disk(place / "disk") as disk:
+        with small_disk(place / "disk", "size=2m") as disk:
             service = Service(place, [f"sqlite:///{disk}/calls.db"], {"TMPDIR": str(temporary)})
             running = [service.start() for _ in range(2)]
             until(lambda waiting=temporary: any(waiting.rglob("*.segment")))

@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 import pytest
+from tests.support import processes
 from tests.support.left_behind import losses_of, open_spool
 from tests.support.provider import FullProvider
 from tests.support.rig import coming_and_going
@@ -134,19 +135,15 @@ def test_restart(postgres_server: PostgresServer, postgres_url: str, outage: Out
 def small_disk(postgres_server: PostgresServer, postgres_url: str) -> Iterator[Path]:
     """A disk of 4 MB for the server's tables."""
     disk = postgres_server.directory / "small"
-    disk.mkdir()
-    options = f"size=4m,mode=700,uid={pwd.getpwnam('nobody').pw_uid}"
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(disk)], check=False).returncode:
-        pytest.skip("cannot mount a small tmpfs here")
     change = "ALTER ROLE callspan {} default_tablespace"
-    try:
-        admin(postgres_server, f"CREATE TABLESPACE small LOCATION '{disk}'", change.format("SET") + " = small")
-        yield disk
-    finally:
-        schema = postgres_url.rpartition("%3D")[2]
-        drop = (f"DROP SCHEMA {schema} CASCADE", change.format("RESET"), "DROP TABLESPACE small")
-        admin(postgres_server, DISCONNECT, *drop)
-        subprocess.run(["umount", "-l", str(disk)], check=False)
+    with processes.small_disk(disk, f"size=4m,mode=700,uid={pwd.getpwnam('nobody').pw_uid}"):
+        try:
+            admin(postgres_server, f"CREATE TABLESPACE small LOCATION '{disk}'", change.format("SET") + " = small")
+            yield disk
+        finally:
+            schema = postgres_url.rpartition("%3D")[2]
+            drop = (f"DROP SCHEMA {schema} CASCADE", change.format("RESET"), "DROP TABLESPACE small")
+            admin(postgres_server, DISCONNECT, *drop)
 
 
 def test_full_disk(small_disk: Path, postgres_url: str, outage: Outage) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from tests.support.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,3 +30,23 @@ def plain_environment(**more: str) -> dict[str, str]:
     """The environment without settings of callspan, OpenTelemetry or the SDKs."""
     ours = ("CALLSPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_", "COLUMNS", "PYTHONPATH")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
+
+
+def succeeds(*command: str) -> bool:
+    """Whether a program is on this machine, and may do what it is asked to."""
+    try:
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def small_disk(place: Path, options: str) -> Iterator[Path]:
+    """A disk in memory, mounted at a new directory; its test is skipped where none can be mounted."""
+    place.mkdir()
+    if not succeeds("mount", "-t", "tmpfs", "-o", options, "none", str(place)):
+        pytest.skip("no disk can be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=False)

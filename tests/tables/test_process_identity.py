@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.identities import BEFORE_RESTART, ELSEWHERE, GONE, HERE
+from tests.support.processes import succeeds
 
 from callspan.runtime.process_identity import (
     identity_of,
@@ -22,7 +23,7 @@ from callspan.runtime.process_identity import (
 )
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
-MAY_UNSHARE = subprocess.run(["unshare", "-rpf", "true"], check=False, capture_output=True).returncode == 0
+MAY_UNSHARE = succeeds("unshare", "-rpf", "true")
 KINFO = struct.pack("<qi", 1_795_000_000, 42)
 
 
