@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Literal
+from weakref import ref
 
 import openai
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, create_key, detach, set_value
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -30,6 +35,7 @@ from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import CallRecordExporter
+from callspan.record.span_handle import FOREIGN_RUNS
 from callspan.records import CallRecord, EventRecord, SessionRecord, Tree, links_of
 from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider
@@ -389,6 +395,202 @@ def test_what_a_span_processor_sets_on_spans_of_calls_stays(rig: Rig) -> None:
     (call,) = (span for span in memory.get_finished_spans() if span.name.startswith("chat"))
     attributes = dict(call.attributes or {})
     assert (attributes["session.id"], attributes["gen_ai.request.model"]) == ("th-1", "gpt-5-mini")
+
+
+def stated(user: str | int | None, *, conversation: str | None = None) -> dict[str, Any]:
+    attributes = {**AGENT, "user.id": user, "gen_ai.conversation.id": conversation}
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+@pytest.mark.parametrize("conversation", [None, "default"])
+@pytest.mark.parametrize("users", [("ada", "bob", "cid"), (7, 8), (None, None), ("ada", "ada")])
+def test_streams_left_early_leave_each_turn_its_own_session(
+    rig: Rig, users: tuple[str | int | None, ...], conversation: str | None
+) -> None:
+    """Their agent's span has ended, and is still the current one of the worker."""
+    tracer = rig.begin()
+
+    async def turn(user: str | int | None) -> AsyncIterator[None]:
+        with tracer.start_as_current_span("invoke_agent planner", attributes=stated(user, conversation=conversation)):
+            rig.call()
+            yield
+
+    async def work() -> None:
+        for user in users:
+            async for _ in turn(user):
+                break
+            for _ in range(5):  # in which the loop closes what was left, and so ends the span
+                await asyncio.sleep(0)
+
+    asyncio.run(work())
+    rig.call()
+    told = rig.told()
+    are_one = conversation is not None and len(set(users)) == 1
+    assert len(told.sessions) == (1 if are_one else len(users))
+    assert {session.user_id for session in told.sessions} == {None if user is None else str(user) for user in users}
+    assert [call.place.session_id is None for call in told.calls] == [*(False for _ in users), True]
+    assert {session.parent_session_id for session in told.sessions} == {None}
+
+
+@pytest.mark.parametrize("around", ["ada's agent", "nobody's agent", "nobody's session"])
+def test_an_agent_of_another_user_is_a_session_of_its_own(rig: Rig, around: str) -> None:
+    tracer = rig.begin()
+    users = ("ada", "bob", "ada", None, "cid")
+    outer = stated("ada" if around == "ada's agent" else None)
+    with ExitStack() as stack:
+        if around == "nobody's session":
+            stack.enter_context(callspan.session("own"))
+        else:
+            stack.enter_context(tracer.start_as_current_span("invoke_agent outer", attributes=outer))
+        rig.call()
+        for inner in users:
+            with tracer.start_as_current_span("invoke_agent inner", attributes=stated(inner)):
+                rig.call()
+    told = rig.told()
+    owners = {session.session_id: session.user_id for session in told.sessions}
+    assert sorted(owners.values()) == ["ada", "bob", "cid"]
+    placed = [owners[str(call.place.session_id)] for call in told.calls]
+    assert placed == ["ada", "ada", "bob", "ada", "ada", "cid"]
+
+
+@pytest.mark.parametrize("where", ["outermost", "inner"])
+def test_what_a_span_states_after_its_first_call_is_in_the_session(rig: Rig, where: str) -> None:
+    tracer = rig.begin()
+    late = {"user.id": 7, "gen_ai.conversation.id": "th-1"}
+    with tracer.start_as_current_span("invoke_agent outer", attributes=AGENT) as outer:
+        rig.call()
+        if where == "outermost":
+            outer.set_attributes(late)
+        else:
+            with tracer.start_as_current_span("invoke_agent inner", attributes=AGENT) as inner:
+                rig.call()
+                inner.set_attributes(late)
+        rig.call()
+    told = rig.told()
+    assert (told.session().user_id, told.session().metadata["conversation_id"]) == ("7", "th-1")
+    erased = callspan.erase(rig.store, CallFilter(user_id="7"))
+    assert (erased.stores[0].sessions, erased.stores[0].calls) == (1, len(told.calls))
+
+
+def test_a_conversation_is_of_one_tenant(rig: Rig) -> None:
+    tracer = rig.begin()
+    turn = stated(None, conversation="1")
+    for tenant in ("shop", "clinic", "shop"):
+        named = callspan.metadata(organization_id=tenant)
+        with named, tracer.start_as_current_span("invoke_agent planner", attributes=turn):
+            rig.call()
+    told = rig.told()
+    assert sorted(session.metadata["organization_id"] for session in told.sessions) == ["clinic", "shop"]
+    erased = callspan.erase(rig.store, CallFilter(metadata=(("organization_id", "clinic"),)))
+    assert (erased.stores[0].sessions, erased.stores[0].calls) == (1, 1)
+
+
+def test_spans_of_another_run_with_the_same_ids_are_other_records(rig: Rig) -> None:
+    """A program that seeds `random` gives its spans the ids of its last run."""
+    tracer = rig.begin()
+    for number in range(3):
+        random.seed(0)
+        with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+            rig.call()
+            result = {**TOOL, "gen_ai.tool.call.result": f'"{number}"'}
+            tracer.start_span("execute_tool weather", attributes=result).end()
+    told = rig.told()
+    assert len({call.place.session_id for call in told.calls}) == len(told.sessions) == 3
+    assert sorted(tool.data["result"] for tool in told.tools) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, KeyboardInterrupt])
+@pytest.mark.parametrize("states", ["in flight", "as an event", "as an error type"])
+def test_a_cancelled_agent_has_not_failed(rig: Rig, error: type[BaseException], states: str) -> None:
+    tracer = rig.begin()
+    with suppress(error), tracer.start_as_current_span("invoke_agent planner", attributes=AGENT) as span:
+        rig.call()
+        inner = tracer.start_span("execute_tool weather", attributes=TOOL)
+        try:
+            raise error
+        finally:
+            for ended in (inner, span):
+                if states == "as an event":
+                    ended.record_exception(error())
+                    ended.set_status(trace.StatusCode.ERROR)
+                elif states == "as an error type":
+                    ended.set_attribute("error.type", error.__name__)
+                ended.end()
+    told = rig.told()
+    assert (told.session().outcome, told.session().error) == ("cancelled", None)
+    assert [tool.error and tool.error.kind for tool in told.tools] == ["cancelled"]
+
+
+def test_an_agent_that_runs_while_a_cancellation_is_handled_is_a_success(rig: Rig) -> None:
+    tracer = rig.begin()
+    try:
+        raise asyncio.CancelledError
+    except asyncio.CancelledError:
+        with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+            rig.call()
+    assert rig.told().session().outcome == "success"
+
+
+def test_a_session_that_is_required_may_be_an_adopted_one(rig: Rig) -> None:
+    tracer = rig.begin()
+    with callspan.session(require=True):
+        rig.call()
+        with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+            rig.call()
+    told = rig.told()
+    assert [call.place.session_id for call in told.calls] == [told.session().session_id]
+
+
+@pytest.mark.parametrize("level", ["metadata", "off"])
+def test_the_content_level_of_an_agent_holds_in_threads_that_have_its_span(
+    rig: Rig, level: Literal["metadata", "off"], tmp_path: Path
+) -> None:
+    tracer = rig.begin()
+    with callspan.content(level):
+        outer = tracer.start_span("invoke_agent planner", attributes=AGENT)
+    inner = tracer.start_span("execute_tool weather", context=trace.set_span_in_context(outer), attributes=TOOL)
+
+    def work() -> None:
+        for span in (outer, inner):
+            with trace.use_span(span, end_on_exit=False):
+                rig.call()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    inner.end()
+    outer.end()
+    assert [call.content_level for call in rig.told().calls] == [level, level]
+
+
+def test_many_tools_before_the_first_call_are_all_recorded(rig: Rig) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        for _ in range(1_000):
+            tracer.start_span("execute_tool weather", attributes=TOOL).end()
+        rig.call()
+    assert len(rig.told().tools) == 1_000
+
+
+def test_spans_that_are_never_ended_are_not_kept(rig: Rig) -> None:
+    tracer = rig.begin()
+    before = set(FOREIGN_RUNS)
+    large = {**AGENT, "gen_ai.input.messages": "x" * 50_000}
+    spans = [ref(tracer.start_span("invoke_agent planner", attributes=large)) for _ in range(100)]
+    gc.collect()
+    assert [span() for span in spans] == [None] * 100
+    assert set(FOREIGN_RUNS) <= before
+
+
+@pytest.mark.parametrize("has_setting", [True, False])
+def test_service_is_the_resources_where_no_setting_names_one(
+    rig: Rig, instrumented: Instrument, has_setting: bool
+) -> None:
+    rig.tracers = TracerProvider(resource=Resource({"service.name": "shop"}))
+    settings = {"service": "trips"} if has_setting else {}
+    rig.handle = instrumented(stores=rig.store, tracer_provider=rig.tracers, **settings)
+    rig.call()
+    assert [call.service for call in rig.told().calls] == ["trips" if has_setting else "shop"]
 
 
 def test_agents_of_one_request_are_sessions_of_their_own(rig: Rig) -> None:

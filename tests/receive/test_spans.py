@@ -65,8 +65,9 @@ def test_spans_of_every_dialect_become_calls(kept: Kept, dialect: str, is_protob
     assert call.usage is not None
     assert (call.usage.input_tokens, call.usage.output_tokens) == (5, 2)
     assert (call.trace_id, call.span_id, call.parent_span_id) == (f"{7:032x}", f"{1:016x}", f"{9:016x}")
-    assert (call.timing.duration_ns, call.place.session_id) == (1_000_000_000, "c1")
-    assert [record.session_id for record in kept.of(SessionRecord)] == ["c1"]
+    assert call.timing.duration_ns == 1_000_000_000
+    (session,) = kept.of(SessionRecord)
+    assert (session.session_id, session.metadata) == (call.place.session_id, {"conversation_id": "c1"})
     assert kept.inbox.unused == {"spans": 1}
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from tests.receive.conftest import HERE, History, Inbox, Kept, Sender, WaitingRecords, span, traces
 
+from callspan.record.labels import Ownership
 from callspan.records import CallRecord
+from callspan.semconv.records_from_spans import session_of_conversation
 
 Json = dict[str, Any]
 RECORDINGS: dict[str, list[Json]] = json.loads((HERE / "spans.json").read_text())
@@ -76,12 +78,13 @@ def facts(call: CallRecord) -> list[object]:
     return [call.span_id, response.id, call.place.session_id, *counts]
 
 
-ADDED = [f"{1:016x}", "chatcmpl-1", "c1", 10, 5, 8, Decimal("0.25")]
+NAMED = session_of_conversation("c1", Ownership(service="web"))
+ADDED = [f"{1:016x}", "chatcmpl-1", NAMED, 10, 5, 8, Decimal("0.25")]
 NESTINGS: dict[str, tuple[list[Json], list[list[object]]]] = {
     "within another": ([span(INNER, 1, 2), span(OUTER, 2)], [ADDED]),
     "two within one": (
         [span(INNER, 1, 3), span(INNER, 2, 3), span(OUTER, 3)],
-        [[f"{number:016x}", None, "c1", 10, 5, None, None] for number in (1, 2)],
+        [[f"{number:016x}", None, NAMED, 10, 5, None, None] for number in (1, 2)],
     ),
     "below a tool": (
         [span(INNER, 1, 2), span(TOOL, 2, 3), span(OUTER, 3)],

@@ -8,6 +8,10 @@ session is recorded with its first call, a tool at its end, and an agent that as
 What the application, or a hook, records by callspan's own API counts more: a session around a span stays the session,
 and a span of the same tool or agent as an own scope right around it, or in it, stands for nothing.
 
+A place below a span proves nothing by itself: a stream that is left early leaves its agent's span current, and the next
+user's turn begins there. So nothing that begins after an agent's end is in its session, and an agent that states
+another user, tenant or service than the session around it begins a session of its own.
+
 No lock is needed: what two threads may need at once is made by both, and kept of one.
 """
 
@@ -16,33 +20,50 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import msgspec
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context, get_current, set_value
 from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, TracerProvider, get_current_span
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    INVALID_SPAN_CONTEXT,
+    NonRecordingSpan,
+    TracerProvider,
+    get_current_span,
+    set_span_in_context,
+)
 
 from callspan import private_names as names
-from callspan.agent.context import SCOPE, metadata_of
+from callspan.agent.context import SCOPE, block_of, content_of, metadata_of
 from callspan.agent.kinds import AGENT, SESSION, TOOL, end_of_operation, end_of_session, join_tool_call, read_input
 from callspan.agent.operations import Agent, Operation, Tool
 from callspan.agent.runtime import current_runtime
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.tool_requests import Answer, requested_once, requests_named, requests_of, requests_with_id
 from callspan.agent.tree import Node, is_within
+from callspan.errors import application_error
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import EventRecord, SessionRecord
-from callspan.record.labels import label_of
+from callspan.record.labels import USER, Ownership, label_of, tenant_of
 from callspan.record.messages import parse_arguments
 from callspan.record.plain_json import plain
 from callspan.record.span_handle import FOREIGN_RUNS
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.forks import in_child
 from callspan.runtime.lock_free import LRUCache
-from callspan.semconv.agent_spans import ToolRun, is_same_tool, joined_runs, run_name, tool_run
+from callspan.semconv.agent_spans import (
+    ToolRun,
+    is_cancelled,
+    is_same_tool,
+    joined_runs,
+    outcome_of,
+    run_name,
+    tool_run,
+)
 from callspan.semconv.conversations import CONVERSATION, session_of_conversation
 from callspan.semconv.records_from_spans import (
     ForeignSpan,
@@ -50,7 +71,7 @@ from callspan.semconv.records_from_spans import (
     duration_of,
     error_of,
     id_of_span,
-    user_of,
+    ownership_of,
 )
 from callspan.semconv.spans import ScopeSpan, ScopeSpanOptions
 from callspan.semconv.vocabularies import (
@@ -64,6 +85,7 @@ from callspan.semconv.vocabularies import (
     role_of,
     says_later,
 )
+from callspan.settings import Content, strictest
 from callspan.spans.foreign import foreign_span
 from callspan.spans.session import SessionSpan
 
@@ -80,6 +102,7 @@ _MAX_WAITING: Final = 256
 _MAX_TOOLS: Final = 1024
 _NO_ANSWERS: Final[Sequence[Answer]] = ()
 _RUNS: Final = frozenset({"agent", "tool"})
+_SESSIONS: Final = frozenset({"agent", "workflow", "chain"})
 _UTIL: Final = "opentelemetry.util.genai._conversation_context"
 _attributes_of: Final = attrgetter(f"{names.ATTRIBUTES.name}.{names.BOUNDED_DICT.name}")
 _NO_ATTRIBUTES: Final[Mapping[str, object]] = {}
@@ -102,7 +125,7 @@ class _AdoptedMixin(Node):
             # The spans between the two have no record.
             self.span.parent_span_id = enclosing.span.span_id
         self.start_ns, self.has_given_times = span.start_time or 0, True
-        self._begin(run.start_context)
+        self._begin(_outside(run.start_context) if enclosing is None and run.is_apart else run.start_context)
 
     def finish(self, duration_ns: int | None, failure: ErrorInfo | None) -> None:
         """End after this time."""
@@ -133,7 +156,8 @@ def _last_of_session(session: Any, error: BaseException | None, duration_ns: int
     record = end_of_session(session, error, duration_ns)
     if session.failure is None:
         return record
-    return msgspec.structs.replace(record, outcome=session.status or "error", error=session.failure)
+    outcome, ended_by = session.status or outcome_of(session.failure), session.failure
+    return msgspec.structs.replace(record, outcome=outcome, error=None if is_cancelled(ended_by) else ended_by)
 
 
 class _AdoptedSession(_AdoptedMixin, Session):
@@ -186,13 +210,39 @@ class ForeignRun:
     """A span of an agent, a workflow or a tool, and the scopes that it stands for."""
 
     __slots__ = (
-        "above", "ended", "has_ended", "has_runs", "inner", "is_nothing", "nodes", "own", "role", "span",
-        "start_context", "tool_ends", "tools_are_received", "waiting",
+        "_kept",
+        "_open",
+        "above",
+        "ended",
+        "failure",
+        "handled",
+        "has_ended",
+        "has_runs",
+        "inner",
+        "is_apart",
+        "is_nothing",
+        "level",
+        "nodes",
+        "own",
+        "role",
+        "start_context",
+        "tool_ends",
+        "tools_are_received",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, span: ReadableSpan, above: ForeignRun | None, context: Context, role: Role) -> None:
         """`above` is the run around it, `context` that of its start."""
-        self.span, self.above, self.start_context, self.role = span, above, context, role
+        self.above, self.start_context, self.role = above, context, role
+        self._open: ref[ReadableSpan] | None = ref(span, partial(_forget_lost, span.context.span_id))
+        """The span while it is open; nobody else may keep one that its framework never ends."""
+        self._kept = _outline(span)
+        self.level: Content = strictest(content_of(context), block_of(get_current()))
+        """The content level of what is in it, of whatever thread."""
+        self.handled = id(sys.exc_info()[1])
+        """The exception that is being handled as it starts, and does not end it."""
+        self.is_apart = False
+        """Whether it is a session of its own within another one, of another user for example."""
         own: Any = context.get(SCOPE)
         self.own: Node | None = own
         """The scope of callspan's own that was current at its start."""
@@ -205,6 +255,8 @@ class ForeignRun:
         self.tools_are_received = False
         """Whether the program that is the agent tells of its tools itself."""
         self.has_ended = False
+        self.failure: ErrorInfo | None = None
+        """The cancellation that ended it, if its span does not state an error."""
         self.ended: ForeignSpan | None = None
         """What it says at its end, until that is recorded."""
         self.inner: ToolRun | None = None
@@ -213,6 +265,11 @@ class ForeignRun:
         """Of a session: what ended in it before its first call."""
         self.tool_ends: LRUCache[str, int] = LRUCache(_MAX_TOOLS)
         """When the tools in it ended, by the ids of their tool calls."""
+
+    @property
+    def span(self) -> ReadableSpan:
+        """Its span, which may state more while it is open, else what it said without content."""
+        return (None if self._open is None else self._open()) or self._kept
 
     @property
     def name(self) -> str:
@@ -224,12 +281,22 @@ class ForeignRun:
 
         `newcomer` is a scope of callspan's own that starts here.
         """
-        if own is not None and own is not self.own and not is_within(self.own, own):
-            return own  # it started within this span
+        if self.has_ended and not self._has_begun(own):
+            return self.own if self.above is None else self.above.nearest(self.own, newcomer)
+        return self.within(own, newcomer)
+
+    def within(self, own: Node | None, newcomer: Node | None = None) -> Node | None:
+        """Return the scope of code that began before this span's end, see `nearest`."""
+        if self._has_begun(own):
+            return own
         if newcomer is not None and not self.nodes and self._is_within() and self._is_same_as(newcomer):
             self.is_nothing = True
             return self._around(newcomer)
         return self.scope()
+
+    def _has_begun(self, own: Node | None) -> bool:
+        """Return whether a scope of callspan's own began within this span."""
+        return own is not None and own is not self.own and not is_within(self.own, own)
 
     def scope(self) -> Node | None:
         """Return the scope that it stands for, else the one around it; None if it is, or would be, no session."""
@@ -242,6 +309,8 @@ class ForeignRun:
         if self.above is not None and not self.above.nodes and self._is_tool_above():
             self.above.is_nothing = True
         around = self._around()
+        if around is not None and self.role in _SESSIONS and self._is_of_another(around):
+            self.is_apart, around = True, None
         if around is None:
             return self._session() if self._is_session() else None
         if self.role not in _RUNS or self._repeats(around):
@@ -256,28 +325,68 @@ class ForeignRun:
 
     def end(self, span: ReadableSpan) -> None:
         """Record its end; in a session without a call yet, once that has one."""
-        self.ended, self.has_ended = foreign_span(span), True
         outermost = self._outermost()
+        if outermost is not None and outermost is not self and len(outermost.waiting) >= _MAX_WAITING:
+            outermost.scope()  # an agent with so many tools is a session, also without a call
+        self.ended, self.failure = foreign_span(span), self._cancelled_by()
+        self._open, self._kept, self.has_ended = None, _outline(span), True
         if outermost is None or outermost.nodes:
             self.record()
-        elif self is not outermost and len(outermost.waiting) < _MAX_WAITING:
+        elif self is not outermost:
             outermost.waiting.append(self)
         else:
             self.waiting.clear()
             self._forget_content()
 
+    def is_lost(self, span: ref[ReadableSpan]) -> bool:
+        """Return whether this is the run of a span that was collected before its end."""
+        return self._open is span
+
+    def _cancelled_by(self) -> ErrorInfo | None:
+        """Return the cancellation that leaves its block as it ends; None if an exception or nothing does."""
+        raised = sys.exc_info()[1]
+        if raised is None or isinstance(raised, Exception) or id(raised) == self.handled:
+            return None
+        return application_error(raised)
+
     def _is_within(self) -> bool:
         return self.above is not None or self.own is not None
 
     def _around(self, newcomer: Node | None = None) -> Node | None:
-        return self.own if self.above is None else self.above.nearest(self.own, newcomer)
+        if self.is_apart:
+            return None
+        return self.own if self.above is None else self.above.within(self.own, newcomer)
 
     def _outermost(self) -> ForeignRun | None:
         """Return the run that is the session of this one; None in a session of callspan's own."""
         run = self
-        while run.above is not None:
+        while run.above is not None and not run.is_apart:
             run = run.above
-        return run if run.own is None and self.own is None else None
+        return run if run.is_apart or (run.own is None and self.own is None) else None
+
+    def _is_of_another(self, around: Node) -> bool:
+        """Return whether it states another user, tenant or service than the session around it."""
+        outermost = self._outermost()
+        known = _ownership_in(around) if outermost is None else _ownership_in(around).filled(outermost.ownership())
+        return self.ownership().contradicts(known)
+
+    def ownership(self) -> Ownership:
+        """Return whom it serves, as far as its span and the code around its start say by now."""
+        metadata, runtime = metadata_of(self.start_context), current_runtime()
+        around = Ownership(label_of(metadata, USER), tenant_of(metadata), None if runtime is None else runtime.service)
+        return around.filled(ownership_of(foreign_span(self.span)))
+
+    def _tell_session(self) -> None:
+        """Let the session have what this states of a user and a conversation that it did not know at its start."""
+        scope = self.scope()
+        session = None if scope is None else scope.session
+        if session is None:
+            return
+        conversation = conversation_of(self.span.attributes or _NO_ATTRIBUTES)
+        user = self.ownership().user if _ownership_in(session).user is None else None
+        is_named = conversation is not None and session.is_automatic and CONVERSATION not in session.info
+        if user is not None or is_named:
+            session.update(user_id=user, metadata={CONVERSATION: conversation} if is_named else None)
 
     def record(self) -> None:
         """Record its end."""
@@ -286,34 +395,32 @@ class ForeignRun:
 
     def _forget_content(self) -> None:
         """Keep of the span only what says where later ones belong."""
-        span, attributes = self.span, self.span.attributes or _NO_ATTRIBUTES
-        self.span = ReadableSpan(
-            span.name, span.context, span.parent, span.resource,
-            attributes={name: attributes[name] for name in ABOUT_RUNS if name in attributes},  # type: ignore[misc]
-            start_time=span.start_time, end_time=span.end_time, instrumentation_scope=span.instrumentation_scope,
-        )  # fmt: skip
         self.ended, self.start_context = None, Context()
 
     def _record(self) -> None:
         ended, above = self.ended, self.above
         if ended is None or self.is_nothing:
             return
-        run = tool_run(ended) if self.role == "tool" else None
+        run = None
+        if self.role == "tool":
+            run = tool_run(ended)
+            run = run._replace(error=run.error or self.failure)
         if run is not None and not self.nodes and self._is_tool_above() and above is not None and not above.nodes:
             above.inner = run
             return
         if (run is not None and self._was_recorded(run)) or self.scope() is None:
             return
+        self._tell_session()
         for node in reversed(self.nodes.values()):
             if isinstance(node, _AdoptedTool) and run is not None:
                 node.ran(run if self.inner is None else joined_runs(self.inner, run))
             elif isinstance(node, _AdoptedMixin):
-                node.finish(duration_of(ended), error_of(ended))
+                node.finish(duration_of(ended), error_of(ended) or self.failure)
 
     def _was_recorded(self, run: ToolRun) -> bool:
         """Return whether the tool is recorded by what a program tells, or by another span of its call at that time."""
         outermost = self
-        while outermost.above is not None and not outermost.tools_are_received:
+        while outermost.above is not None and not (outermost.tools_are_received or outermost.is_apart):
             outermost = outermost.above
         if outermost.tools_are_received or run.tool_call_id is None:
             return outermost.tools_are_received
@@ -356,17 +463,15 @@ class ForeignRun:
         return is_same_tool(self.name, ids[0], above.name, ids[1])
 
     def _session(self) -> Node | None:
-        if (runtime := current_runtime()) is None:
+        if current_runtime() is None:
             return None
-        attributes, context = self.span.attributes or _NO_ATTRIBUTES, self.start_context
-        conversation = conversation_of(attributes) or _ambient_conversation(context)
-        user_id = label_of(metadata_of(context), "user_id") or user_of(attributes)
-        if conversation is None:
-            session_id = self._id()
-        else:
-            session_id = session_of_conversation(conversation, runtime.service, user_id)
+        attributes, ownership = self.span.attributes or _NO_ATTRIBUTES, self.ownership()
+        conversation = conversation_of(attributes) or _ambient_conversation(self.start_context)
+        session_id = self._id() if conversation is None else session_of_conversation(conversation, ownership)
         metadata = None if conversation is None else {CONVERSATION: conversation}
-        session = _AdoptedSession(Identity(name=self.name, session_id=session_id, user_id=user_id, metadata=metadata))
+        session = _AdoptedSession(
+            Identity(name=self.name, session_id=session_id, user_id=ownership.user, metadata=metadata)
+        )
         kept = self.nodes.setdefault("session", session)
         if kept is not session:  # another thread was faster
             return kept
@@ -388,8 +493,7 @@ class ForeignRun:
         return kept
 
     def _id(self) -> str:
-        context = self.span.context
-        return id_of_span(f"{context.trace_id:032x}", f"{context.span_id:016x}")
+        return id_of_span(foreign_span(self.span))
 
 
 class AgentSpans(SpanProcessor):
@@ -471,10 +575,12 @@ class AgentSpans(SpanProcessor):
 
     def _begin(self, span: Span, parent_context: Context | None, above: Any) -> None:
         span_id = span.context.span_id
-        if span_id in FOREIGN_RUNS:
-            return  # told twice
+        if (told := FOREIGN_RUNS.get(span_id)) is not None and told.span is span:  # type: ignore[attr-defined]
+            return
         context = get_current() if parent_context is None else parent_context
         role = _role(span) if self.is_on else None
+        while above is not None and above.has_ended:
+            above = above.above
         run: ForeignRun | None = above
         if role is not None and above is not None:
             above.has_runs = True
@@ -501,6 +607,37 @@ class AgentSpans(SpanProcessor):
 
 
 AGENT_SPANS: Final = AgentSpans()
+
+
+def _forget_lost(span_id: int, span: ref[ReadableSpan]) -> None:
+    """Forget a span that was collected before its end."""
+    run = FOREIGN_RUNS.get(span_id)
+    if isinstance(run, ForeignRun) and run.is_lost(span):
+        FOREIGN_RUNS.pop(span_id, None)
+
+
+def _outline(span: ReadableSpan) -> ReadableSpan:
+    """Return a span with only what says where it belongs, and no content."""
+    attributes = span.attributes or _NO_ATTRIBUTES
+    return ReadableSpan(
+        span.name, span.context, span.parent, span.resource,
+        attributes={name: attributes[name] for name in ABOUT_RUNS if name in attributes},  # type: ignore[misc]
+        start_time=span.start_time, end_time=span.end_time, instrumentation_scope=span.instrumentation_scope,
+    )  # fmt: skip
+
+
+def _outside(context: Context) -> Context:
+    """Return a context without what is around its code."""
+    return set_value(SCOPE, None, set_span_in_context(INVALID_SPAN, context))
+
+
+def _ownership_in(scope: Node) -> Ownership:
+    """Return whom the session of a scope serves, as far as it says so."""
+    session, service = scope.session, None if scope.runtime is None else scope.runtime.service
+    if session is None:
+        return Ownership(service=service)
+    user = session.identity.user_id or label_of(session.info, USER)
+    return Ownership(user, tenant_of(session.info), service)
 
 
 def _role(span: ReadableSpan) -> Role | None:

@@ -17,12 +17,13 @@ from typing import Any, ClassVar, Final, ParamSpec, TypeAlias, TypeVar, cast
 from urllib.parse import quote, unquote
 
 from opentelemetry.context import Context, attach, get_current, set_value
+from opentelemetry.trace import get_current_span
 
 from callspan.agent.arguments import MAX_ENTRIES, as_dict, as_field, first_entries
 from callspan.agent.decorators import AdvanceBlock, decorated
 from callspan.record.call import Place
 from callspan.record.plain_json import TRUNCATED_KEY, clean
-from callspan.record.span_handle import SCOPE_KEY
+from callspan.record.span_handle import FOREIGN_RUNS, SCOPE_KEY
 from callspan.record.vocabulary import METADATA_FIELDS
 from callspan.runtime.fail_open import value_of
 from callspan.settings import STRICTNESS, Content, strictest
@@ -249,14 +250,17 @@ class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspa
 
 
 def content_of(context: Context) -> Content | None:
-    """Return the content level in force in `context`; None if neither a block nor a scope restricts it.
+    """Return the content level in force in `context`; None if no block, scope or agent's span restricts it.
 
     A scope keeps the level of its start wherever it is current, even after the block around its start has ended.
     """
     # Does not call `block_of`, because this runs for every record.
     block: Content | None = context.get(_BLOCK)  # type: ignore[assignment]
     scope: Any = context.get(SCOPE)
-    return block if scope is None or scope.level == "full" else strictest(block, scope.level)
+    level = block if scope is None or scope.level == "full" else strictest(block, scope.level)
+    if FOREIGN_RUNS and (run := FOREIGN_RUNS.get(get_current_span(context).get_span_context().span_id)) is not None:
+        return strictest(level, run.level)
+    return level
 
 
 def block_of(context: Context) -> Content | None:

@@ -235,10 +235,9 @@ def session_record(session: Session) -> SessionRecord:
     if (session.is_update or session.process != own_identity()) and session_goes_on(session):
         return record
     # Absent fields keep the values of the first start, which the store may lack if that has ended.
-    user_id = identity.user_id if session.is_update else identity.user_id or label_of(session.info, "user_id")
     record = msgspec.structs.replace(
         record,
-        user_id=user_id,
+        user_id=identity.user_id or label_of(session.info, "user_id"),
         start_ns=session.start_ns,
         resumed_ns=session.begin_ns,
         # Another process may have had the session meanwhile.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from opentelemetry.context import Context, set_value
 
-from callspan.agent.context import SCOPE, AsyncWithMixin, ContextBlock
+from callspan.agent.context import AsyncWithMixin, ContextBlock
 from callspan.agent.decorators import AdvanceBlock, decorated
+from callspan.agent.tree import scope_of
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -19,7 +20,7 @@ def lacks_session(context: Context) -> bool:
     """Return whether a call in `context` must not be recorded, because a required session is missing."""
     if context.get(_REQUIRED) is None:
         return False
-    scope: Any = context.get(SCOPE)
+    scope = scope_of(context)
     return scope is None or scope.session is None
 
 

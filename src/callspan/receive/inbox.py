@@ -35,6 +35,7 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record, SessionRecord
 from callspan.runtime.background import Worker
 from callspan.runtime.lock_free import LRUCache
+from callspan.semconv.agent_spans import CONVERSATION
 from callspan.settings import Content
 
 _MAX_SESSIONS: Final = 4096
@@ -233,7 +234,15 @@ class Inbox:
         ident, start_ns = call.place.session_id, call.timing.start_ns
         if ident is None or call.service == SERVICE or not self._sessions.is_first(ident):
             return None
-        return SessionRecord(session_id=ident, seen_ns=start_ns, service=call.service, start_ns=start_ns)
+        conversation = call.place.session_name
+        return SessionRecord(
+            session_id=ident,
+            seen_ns=start_ns,
+            name=conversation,
+            service=call.service,
+            start_ns=start_ns,
+            metadata={} if conversation is None else {CONVERSATION: conversation},
+        )
 
 
 def _is_of_program(event: LogEvent) -> bool:

@@ -40,9 +40,7 @@ from callspan.semconv.call import CALL_ID
 from callspan.semconv.records_from_spans import (
     ForeignSpan,
     call_of,
-    conversation_of,
     has_unknown_cache,
-    named_session,
 )
 from callspan.semconv.vocabularies import ABOUT_RUNS, OPERATIONS, UNKNOWN, Kind, Role, role_of
 from callspan.settings import Content, strictest
@@ -135,8 +133,6 @@ class SpanReader:
         """Spans that are no calls, or have not come."""
         self._span_of_answer: LRUCache[str, str] = LRUCache(_MAX_CALLS)
         """The span that has an answer, by trace and id of the answer; servers repeat ids, but not within a trace."""
-        self._sessions: LRUCache[str, str] = LRUCache(_MAX_CALLS)
-        """The sessions of conversations, by service and the id that a call's span gives the session."""
         self._touched: dict[str, _Span] = {}
         """The spans of calls, and around them, that were read or changed last."""
 
@@ -214,7 +210,7 @@ class SpanReader:
     def _add(self, span: ForeignSpan, level: Content) -> _Span:
         """Add a span to those that are known, and to the calls beneath the spans around it."""
         key, span_kind = _key(span.trace_id, span.span_id), span.kind
-        record, is_own = _in_own_session(span, call_of(span)), CALL_ID in span.attributes
+        record, is_own = call_of(span), CALL_ID in span.attributes
         node = self._find(key) or _Span(key)
         node.has_come, node.parent = True, self._parent(key, span)
         node.kind = None if span_kind is None else span_kind.kind
@@ -318,13 +314,10 @@ class SpanReader:
         """Yield the record of a session; its outermost agent is an agent in it if the session is a conversation."""
         if run.span is None:
             return
-        session, named = session_of(run.span, run.name), named_session(run.span)
-        if named is not None:  # calls of the conversation may have come before, and have named the session
-            session_id = self._sessions.setdefault(f"{run.span.service} {named}", session.session_id)
-            session = msgspec.structs.replace(session, session_id=session_id)
+        session = session_of(run.span, run.name)
         run.session_id = session.session_id
         yield session, run.level
-        if named is not None and run.role == "agent":
+        if session.metadata and run.role == "agent":
             yield msgspec.structs.replace(agent_event(run.span, run.name), session_id=run.session_id), run.level
         run.span = None
 
@@ -459,19 +452,10 @@ class SpanReader:
         order = None if spans == 1 else spans
         outermost = self._find(node.outermost) if node.outermost else None
         if outermost is not None and outermost.run is not None and outermost.run.session_id is not None:
-            place = msgspec.structs.replace(record.place, session_id=outermost.run.session_id)
+            session_id, name = outermost.run.session_id, outermost.run.name
+            place = msgspec.structs.replace(record.place, session_id=session_id, session_name=name)
             record, order = msgspec.structs.replace(record, place=place), spans + _PLACED
-        elif (named := record.place.session_id) is not None:
-            session_id = self._sessions.setdefault(f"{record.service} {named}", named)
-            record = msgspec.structs.replace(record, place=msgspec.structs.replace(record.place, session_id=session_id))
         return msgspec.structs.replace(record, call_id=call.call_id, seen_ns=order), strictest(*levels)
-
-
-def _in_own_session(span: ForeignSpan, record: CallRecord | None) -> CallRecord | None:
-    """Return the record of a span in its user's own session, if it stands in the conversation that the span names."""
-    if record is None or record.place.session_id != conversation_of(span.attributes):
-        return record
-    return msgspec.structs.replace(record, place=msgspec.structs.replace(record.place, session_id=named_session(span)))
 
 
 def _run_of(span: ForeignSpan, level: Content) -> _Run | None:

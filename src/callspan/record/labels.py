@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 USER: Final = "user_id"
+TENANT_KEYS: Final = ("organization_id", "project_id", "tenant", "tenant_id")
+"""Keys of metadata that state a tenant."""
 EXTRA: Final = "extra"
 """The key that `callspan.metadata(...)` collects names under if they are not standard fields."""
 _SCALARS: Final = (bool, int, float)
@@ -76,6 +78,28 @@ def labels_in(text: str) -> list[str]:
         with suppress(msgspec.DecodeError):
             return [item for value in msgspec.json.decode(text, type=list) if (item := label(value)) is not None]
     return [text]
+
+
+class Ownership(NamedTuple):
+    """Whom a call, a span or a session serves, as far as it says so. None is unknown, and contradicts nothing."""
+
+    user: str | None = None
+    tenant: str | None = None
+    service: str | None = None
+
+    def contradicts(self, other: Ownership) -> bool:
+        """Return whether both state a user, a tenant or a service, and not the same one."""
+        return any(own not in (None, stated) and stated is not None for own, stated in zip(self, other, strict=True))
+
+    def filled(self, other: Ownership) -> Ownership:
+        """Return these values, and for unknown ones those of another."""
+        return Ownership(*(stated if own is None else own for own, stated in zip(self, other, strict=True)))
+
+
+def tenant_of(metadata: Mapping[str, object]) -> str | None:
+    """Return the tenant that metadata states, as one text."""
+    labels = [label_of(metadata, key) for key in TENANT_KEYS] if metadata else []
+    return msgspec.json.encode(labels).decode() if any(label is not None for label in labels) else None
 
 
 def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, object]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from callspan.record.call import Trace
+from callspan.settings import Content
 
 _R = TypeVar("_R", bound=msgspec.Struct)
 OWN_SPAN: Final = "callspan.span_id"
@@ -24,6 +25,9 @@ SCOPE_KEY: Final = "callspan.scope"
 
 class ForeignScopes(Protocol):
     """What a span of other code stands for."""
+
+    level: Content
+    """The content level of what is in it."""
 
     def nearest(self, own: Any, newcomer: Any = None) -> Any:
         """Return the scope of code in that span: callspan's `own` current one, or one that stands for the span.

@@ -20,7 +20,7 @@ from callspan.semconv.records_from_spans import (
     duration_of,
     error_of,
     id_of_span,
-    user_of,
+    ownership_of,
 )
 from callspan.semconv.vocabularies import (
     ARGUMENTS,
@@ -98,22 +98,19 @@ def joined_runs(inner: ToolRun, outer: ToolRun) -> ToolRun:
 
 def session_of(span: ForeignSpan, name: str) -> SessionRecord:
     """Return the record of the session that an outermost span of an agent or a workflow is."""
-    conversation, user_id = conversation_of(span.attributes), user_of(span.attributes)
+    conversation, ownership = conversation_of(span.attributes), ownership_of(span)
     error = error_of(span)
-    if conversation is None:
-        session_id = id_of_span(span.trace_id, span.span_id)
-    else:
-        session_id = session_of_conversation(conversation, span.service, user_id)
+    session_id = id_of_span(span) if conversation is None else session_of_conversation(conversation, ownership)
     return SessionRecord(
         session_id=session_id,
         seen_ns=span.end_ns or span.start_ns,
         name=name,
-        user_id=user_id,
+        user_id=ownership.user,
         service=span.service,
         start_ns=span.start_ns,
         end_ns=span.end_ns,
-        outcome=None if span.end_ns is None else "success" if error is None else "error",
-        error=error,
+        outcome=None if span.end_ns is None else outcome_of(error),
+        error=None if is_cancelled(error) else error,
         metadata={} if conversation is None else {CONVERSATION: conversation},
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -121,10 +118,20 @@ def session_of(span: ForeignSpan, name: str) -> SessionRecord:
     )
 
 
+def is_cancelled(error: ErrorInfo | None) -> bool:
+    """Return whether this ended a run without being a failure of it: a cancelled task, a closed generator."""
+    return error is not None and error.kind == "cancelled"
+
+
+def outcome_of(error: ErrorInfo | None) -> str:
+    """Return how a session ended, given the error of its span."""
+    return "success" if error is None else "cancelled" if is_cancelled(error) else "error"
+
+
 def agent_event(span: ForeignSpan, name: str) -> EventRecord:
     """Return the record of a run of an agent, as its span says."""
     return EventRecord(
-        event_id=id_of_span(span.trace_id, span.span_id),
+        event_id=id_of_span(span),
         event_type="agent",
         name=name,
         time_ns=span.start_ns,
@@ -140,7 +147,7 @@ def tool_event(span: ForeignSpan, run: ToolRun) -> EventRecord:
     """Return the record of a run of a tool, whose span this is."""
     data = {"arguments": run.arguments, "result": run.result}
     return EventRecord(
-        event_id=id_of_span(span.trace_id, span.span_id),
+        event_id=id_of_span(span),
         event_type="tool",
         name=run.name,
         time_ns=run.start_ns,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from callspan.record.codec import encode_json
 from callspan.record.events import SessionRecord
+from callspan.record.labels import Ownership, tenant_of
 from callspan.semconv.content_attributes import Attributes, SpanContent
 from callspan.semconv.table import STRING, Put, Row
 
@@ -24,22 +25,26 @@ _CONVERSATIONS: Final[dict[str, str]] = {}
 """The framework's ids by those of the sessions' records, the oldest first."""
 
 
-def session_of_conversation(conversation: str, service: str | None, user_id: str | None) -> str:
-    """Return the id of the session of an agent's conversation: of one service and one user, as far as these are known.
+def session_of_conversation(conversation: str, ownership: Ownership) -> str:
+    """Return the id of the session of an agent's conversation: of one user, tenant and service, as far as known.
 
-    Names of conversations, such as `1` or `default`, are unique neither among services nor among users.
+    Names of conversations, such as `1` or `default`, are unique neither among services nor among users. Where nothing
+    is known of whose it is, the conversation's own id remains.
     """
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, encode_json([conversation, service, user_id]).decode()))
+    if ownership == Ownership():
+        return conversation
+    user, tenant, service = ownership
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, encode_json([conversation, service, user, tenant]).decode()))
 
 
 def note_conversation(session: SessionRecord) -> None:
     """Let the spans of a session have the id of its conversation, if its own is made of that."""
-    conversation, service = session.metadata.get(CONVERSATION), session.service
+    conversation, tenant = session.metadata.get(CONVERSATION), tenant_of(session.metadata)
     if not isinstance(conversation, str) or session.session_id in _CONVERSATIONS:
         return
     # Its user may have become known later. Metadata of the application may have such a field, too.
-    ids = (session_of_conversation(conversation, service, user_id) for user_id in (session.user_id, None))
-    if session.session_id in ids:
+    owners = (Ownership(user, tenant, session.service) for user in (session.user_id, None))
+    if session.session_id in [session_of_conversation(conversation, ownership) for ownership in owners]:
         _CONVERSATIONS[session.session_id] = conversation
         if len(_CONVERSATIONS) > _MAX_CONVERSATIONS:
             _CONVERSATIONS.pop(next(iter(_CONVERSATIONS)), None)

@@ -20,7 +20,7 @@ from callspan.providers.google import usage as google_usage
 from callspan.providers.wire_json import LARGEST_COUNT, count, integer, mapping
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.foreign_json import read_json
-from callspan.record.labels import USER, label
+from callspan.record.labels import TENANT_KEYS, USER, Ownership, label, tenant_of
 from callspan.record.plain_json import plain
 from callspan.record.usage import Usage, checked_usage
 from callspan.runtime.conversion import converter
@@ -47,6 +47,7 @@ from callspan.semconv.vocabularies import (
     VERCEL_METADATA,
     WITH_CACHES,
     SpanKind,
+    first_id,
     first_text,
     kind_of,
     provider_of,
@@ -83,7 +84,7 @@ class ForeignSpan(msgspec.Struct, frozen=True, kw_only=True):
     events: Mapping[str, Mapping[str, object]] = {}
     """The attributes of the events of each name in `READ_EVENTS`, together; the last event counts most."""
     service: str | None = None
-    """Name of the service, if another process sent it."""
+    """Name of the service, as the resource of the span states it."""
     adopted: Place | None = None
     """Where it is in what this process has adopted of agents, and recorded; None: that is not known, or is nothing."""
 
@@ -102,7 +103,7 @@ def call_of(span: ForeignSpan) -> CallRecord | None:
     response, finish = _response(attributes)
     error = error_of(span) or finish.error
     return CallRecord(
-        call_id=id_of_span(span.trace_id, span.span_id),
+        call_id=id_of_span(span),
         provider=provider,
         api=span_kind.api,
         operation=span_kind.kind,
@@ -123,33 +124,32 @@ def call_of(span: ForeignSpan) -> CallRecord | None:
 
 
 def _place(span: ForeignSpan) -> Place:
-    """Return the session that a call's span names."""
+    """Return the session that a call's span names: of its user, tenant and service."""
     if span.adopted is not None and span.adopted.session_id is not None:
         return span.adopted
-    return Place(session_id=conversation_of(span.attributes))
-
-
-def named_session(span: ForeignSpan) -> str | None:
-    """Return the id of the session that a span outside of an agent's names: its user's own, if it names one."""
-    conversation, user_id = conversation_of(span.attributes), user_of(span.attributes)
-    if conversation is None or user_id is None:
-        return conversation
-    return session_of_conversation(conversation, span.service, user_id)
+    conversation = conversation_of(span.attributes)
+    if conversation is None:
+        return Place()
+    return Place(session_id=session_of_conversation(conversation, ownership_of(span)), session_name=conversation)
 
 
 def conversation_of(attributes: Mapping[str, object]) -> str | None:
     """Return the conversation, thread or session that a span of an agent or of a model's call names, or None."""
-    return first_text(attributes, SESSION)
+    return first_id(attributes, SESSION)
 
 
-def user_of(attributes: Mapping[str, object]) -> str | None:
-    """Return the user that a span names, or None."""
-    return first_text(attributes, METADATA["user_id"])
+def ownership_of(span: ForeignSpan) -> Ownership:
+    """Return whom a span serves, as far as it says so."""
+    stated = {key: value for key in TENANT_KEYS if (value := first_id(span.attributes, METADATA[key])) is not None}
+    return Ownership(first_id(span.attributes, METADATA[USER]), tenant_of(stated), span.service)
 
 
-def id_of_span(trace_id: str, span_id: str) -> str:
-    """Return the id of the record that a span becomes."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{trace_id}/{span_id}"))
+def id_of_span(span: ForeignSpan) -> str:
+    """Return the id of the record that a span becomes.
+
+    Its start belongs to it: a program that seeds `random` gives the spans of each run the same ids.
+    """
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{span.trace_id}/{span.span_id}/{span.start_ns}"))
 
 
 def duration_of(span: ForeignSpan) -> int | None:
@@ -189,7 +189,7 @@ def error_of(span: ForeignSpan) -> ErrorInfo | None:
     if error_type is None:
         return error if exception or status else msgspec.structs.replace(error, type=UNKNOWN)
     word = None if error_type.isdigit() else error_type
-    kind = classify(status, word, None, message, exception)
+    kind = classify(status, word, None, message, exception or word)  # by convention the name of its class
     return msgspec.structs.replace(
         error, kind=kind, type=capped(error_type, MAX_WORD_BYTES), retryable=kind in RETRYABLE
     )

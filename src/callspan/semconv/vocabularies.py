@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from callspan.record.labels import TENANT_KEYS, label
+
 Kind: TypeAlias = Literal["chat", "text_completion", "embeddings", "scope", "step"]
 """What a span stands for: a call of a model, by its operation; a `scope` with calls of its own, such as an agent or a
 tool; or a `step`, which only groups spans."""
@@ -223,6 +225,7 @@ METADATA: Final[Mapping[str, tuple[str, ...]]] = {
         "user.id", "enduser.id", "langfuse.user.id", "gen_ai.user", "llm.user", f"{_OF_APPLICATION}user_id",
         "ai.telemetry.metadata.userId",
     ),
+    **{key: (f"{_OF_APPLICATION}{key}", f"langfuse.trace.metadata.{key}", key) for key in TENANT_KEYS},
     "agent_id": ("gen_ai.agent.id",),
     "workflow_name": ("gen_ai.workflow.name", "traceloop.workflow.name"),
     "prompt_id": ("gen_ai.prompt.name", "traceloop.prompt.key"),
@@ -231,7 +234,8 @@ METADATA: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Fields of callspan's metadata, by the attributes that state them."""
 ABOUT_RUNS: Final = (
-    *(name for name, _ in ROLES), *TOOL_NAME, *TOOL_CALL_ID, *RUN_NAME, *SESSION, *METADATA["user_id"], ERROR_TYPE,
+    *(name for name, _ in ROLES), *TOOL_NAME, *TOOL_CALL_ID, *RUN_NAME, *SESSION, ERROR_TYPE,
+    *(name for key in ("user_id", *TENANT_KEYS) for name in METADATA[key]),
 )  # fmt: skip
 """What a receiver keeps of the spans of agents and tools until all that is around them has come; none is content."""
 
@@ -363,6 +367,12 @@ def provider_named(name: str) -> str:
         if (provider := _BY_NAME.get("".join(parts[:length]).translate(_SEPARATORS))) is not None:
             return provider
     return name
+
+
+def first_id(attributes: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+    """Return the first id under these names, or None. A number is the same id as its digits; a bool is no id."""
+    stated = (value for name in names if not isinstance(value := attributes.get(name), bool))
+    return next((ident for value in stated if (ident := label(value))), None)
 
 
 def first_text(attributes: Mapping[str, object], names: tuple[str, ...]) -> str | None:

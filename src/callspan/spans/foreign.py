@@ -26,7 +26,15 @@ def foreign_span(span: ReadableSpan) -> ForeignSpan:
         status_message=span.status.description,
         events=_events(span),
         scope=scope.name if scope is not None else None,
+        service=service_in(span),
     )
+
+
+def service_in(holder: object) -> str | None:
+    """Return the service that the resource of a span or provider names; None for none, and OpenTelemetry's default."""
+    attributes = getattr(getattr(holder, "resource", None), "attributes", {})
+    name = attributes.get("service.name")
+    return name if isinstance(name, str) and name and not name.startswith("unknown_service") else None
 
 
 def _events(span: ReadableSpan) -> Mapping[str, Mapping[str, object]]:

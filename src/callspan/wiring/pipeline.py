@@ -44,6 +44,7 @@ from callspan.semconv.spans import ScopeSpanOptions
 from callspan.service import service_name
 from callspan.settings import Content, SettingError, Settings, safe_repr, strictest
 from callspan.spans.call import CallSpans, context_of, tracer_of
+from callspan.spans.foreign import service_in
 from callspan.spans.instruments import CallMetrics
 from callspan.spans.session import SessionSpans
 from callspan.stores.urls import load_sinks
@@ -71,6 +72,8 @@ class Pipeline:
         self.providers = providers
         self._deferred_ends = deferred_ends
         self._version = _version()
+        of_provider = service_in(providers.tracer_provider or trace.get_tracer_provider())
+        self._service = service_name(settings.service, of_provider)
         self.recorder = Recorder(settings, providers.listeners, self._priced)
         instrument_names = LATEST if settings.latest_conventions else RELEASED
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder, instrument_names)
@@ -93,7 +96,7 @@ class Pipeline:
             spans=self._session_spans(),
             content=settings.content,
             trace_per_timestep=settings.trace_per == "timestep",
-            service=service_name(settings.service),
+            service=self._service,
             session_ended=self._metrics.measure_session,
             agent_ended=self._metrics.measure_agent,
             run_again=self._deferred_ends.put,
@@ -172,7 +175,7 @@ class Pipeline:
             keep=remember_span,
             requested_in=_requested_in,
             tools_ran=self._tools_ran,
-            service=service_name(settings.service),
+            service=self._service,
             host=platform.node() or None,
             estimates=settings.estimate_usage,
             chunk_log=settings.chunk_log,
