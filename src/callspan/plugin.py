@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
 from callspan.agent.adopted import AGENT_SPANS
-from callspan.receive.spans import RECORDED_TWICE, SpanReader
+from callspan.receive.spans import RECORDED_APART, RECORDED_TWICE, SpanReader, SpanRecords
 from callspan.runtime.fail_open import fail_open
 from callspan.sdk_profiles import HTTP, PROFILES, Source
 from callspan.semconv.records_from_spans import ForeignSpan
@@ -137,12 +137,16 @@ class CallRecordExporter(SpanExporter):
                 place = None if span.context is None else AGENT_SPANS.place_of(span.context.span_id)
                 foreign_spans.append(msgspec.structs.replace(foreign_span(span), adopted=place))
         with _READ:
-            records = self._spans.read(foreign_spans)
-            for record, _ in (*records.runs, *records.calls):
-                self._wiring.write(record)
-            for _ in range(records.repeated):
-                self._wiring.note_unrecorded(RECORDED_TWICE)
+            self._record(self._spans.read(foreign_spans))
         return SpanExportResult.SUCCESS
+
+    def _record(self, records: SpanRecords) -> None:
+        for record, _ in (*records.runs, *records.calls):
+            self._wiring.write(record)
+        for _ in range(records.repeated):
+            self._wiring.note_unrecorded(RECORDED_TWICE)
+        for _ in range(records.apart):
+            self._wiring.note_unrecorded(RECORDED_APART)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until the stores have every record so far; return False on timeout."""
@@ -150,4 +154,6 @@ class CallRecordExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Deliver records for up to two seconds; the rest waits on disk for the next process."""
+        with _READ:
+            self._record(self._spans.close())
         self._wiring.flush(2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice, permutations
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,48 @@ def test_circles_and_odd_values_cost_only_themselves(kept: Kept) -> None:
     odd = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": 7, "gen_ai.conversation.id": ["c"]}
     told = take(kept, span(odd, 1, 2), span(odd, 2, 1), span(CHAT, 3, 2), span({**TOOL, "gen_ai.tool.name": 7}, 4, 4))
     assert len(told.calls) == 1
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_a_chain_is_a_session_in_any_order(kept: Kept, order: tuple[int, ...]) -> None:
+    root, tool = {"openinference.span.kind": "CHAIN"}, {"openinference.span.kind": "TOOL", "tool.name": "add"}
+    spans = [span(root, 1, name="kickoff"), span(CHAT, 2, 1), span(tool, 3, 1)]
+    for number in order:
+        told = take(kept, spans[number])
+    assert told.is_in_one()
+    assert ([session.name for session in told.sessions], [tool.name for tool in told.tools]) == (["kickoff"], ["add"])
+
+
+@pytest.mark.parametrize("order", [*permutations(range(4))])
+def test_two_users_are_never_in_one_session(kept: Kept, order: tuple[int, ...]) -> None:
+    """Their agents run in an agent that states nobody."""
+    groups = [[span(AGENT, 1)], [span(CHAT, 2, 1)]]
+    for number, user in ((3, "ada"), (5, 7)):
+        groups.append([span({**AGENT, "user.id": user}, number, 1), span(CHAT, number + 1, number)])
+    for number in order:
+        told = take(kept, *groups[number])
+    users = {session.session_id: session.user_id for session in told.sessions}
+    placed = {str(call.span_id): users[str(call.place.session_id)] for call in told.calls}
+    assert (placed[f"{4:016x}"], placed[f"{6:016x}"], len(users)) == ("ada", "7", 2)
+
+
+def test_what_waits_longer_than_there_is_room_is_recorded_and_counted(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.receive.spans._MAX_BYTES", 100 * 2_000)
+    for number in range(2, 302):
+        told = take(kept, span({**TOOL, "gen_ai.tool.call.id": f"c{number}"}, number, 1))
+    told = take(kept, span(CHAT, 400, 1), span(AGENT, 1))
+    assert len({tool.tool_call_id for tool in told.tools}) == len(told.tools) == 300
+    assert len([tool for tool in told.tools if tool.session_id is None]) == len(kept.unrecorded) > 200
+
+
+def test_an_agent_with_very_many_tools_and_calls_has_them_all(kept: Kept) -> None:
+    tools = (span({**TOOL, "gen_ai.tool.call.id": f"c{number}"}, number, 1) for number in range(2, 3_002))
+    inner = chain(tools, (span(CHAT, number, 1) for number in range(4_002, 7_002)))
+    while group := [*islice(inner, 500)]:
+        take(kept, *group)
+    told = take(kept, span(AGENT, 1))
+    assert len({tool.tool_call_id for tool in told.tools if tool.session_id}) == 3_000
+    assert sum(call.place.session_id is not None for call in told.calls) == 3_000
+    assert not kept.unrecorded

@@ -152,7 +152,7 @@ def test_the_next_receiver_knows_what_lies_between(receivers: Receivers) -> None
 
 
 def test_what_memory_has_let_go_of_is_counted(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callspan.receive.spans._MAX_CALLS", 3)
+    monkeypatch.setattr("callspan.receive.spans._MAX_BYTES", 5 * 2_000)
     kept = Kept()
     kept.take(traces(span(INNER, 1, 2)), "traces")
     kept.take(traces(*(span(INNER, number) for number in range(3, 7))), "traces")

@@ -20,11 +20,12 @@ import msgspec
 from callspan.receive.decoding import LogEvent
 from callspan.record.call import NO_BODY
 from callspan.record.ids import response_call_id
+from callspan.record.labels import Ownership
 from callspan.runtime.lock_free import LRUCache
-from callspan.semconv.vocabularies import Kind
+from callspan.semconv.vocabularies import Kind, Role
 from callspan.settings import Content
 
-_MAX_ENTRIES: Final = 4096
+_MAX_ENTRIES: Final = 32_768
 _MAX_KEYS: Final = 16_384
 _OTHER: Final = "other"
 
@@ -48,17 +49,23 @@ class WrittenRecord(msgspec.Struct, frozen=True, tag="record"):
 
 
 class ReadRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An agent, a workflow or a tool: what its span says of it, without content."""
+    """An agent, a workflow or a tool: what its span says of it, and what became of it."""
 
-    attributes: dict[str, str]
-    name: str
-    scope: str | None = None
+    role: Role
     start_ns: int
     end_ns: int | None = None
-    failed: bool = False
-    service: str | None = None
+    ownership: Ownership = Ownership()
+    serves: Ownership = Ownership()
+    name: str
     level: Content = "full"
+    session: msgspec.Raw
+    event: msgspec.Raw = NO_BODY
+    """Its record as an agent or a tool, without content; empty once that is written."""
+    tool_call_id: str | None = None
     has_runs: bool = False
+    has_calls: bool = False
+    is_recorded: bool = False
+    told_user: str | None = None
 
 
 class ReadSpan(msgspec.Struct, frozen=True, kw_only=True, tag="span", omit_defaults=True):

@@ -28,7 +28,7 @@ from callspan.receive.codex import is_read as is_of_codex
 from callspan.receive.decoding import LogEvent, OtlpRequest, Signal, decoded_request
 from callspan.receive.history import Entry, History, ReadEvent, ReadSpan, WrittenRecord, WrittenRecords
 from callspan.receive.senders import Sender
-from callspan.receive.spans import RECORDED_TWICE, SpanReader
+from callspan.receive.spans import RECORDED_APART, RECORDED_TWICE, SpanReader, SpanRecords
 from callspan.receive.waiting import Leveled, WaitingRecords
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.codec import decode, encode
@@ -116,7 +116,8 @@ class Inbox:
         is_final = self._history is None
         readers = (self._claude_code, self._codex)
         write = chain.from_iterable(reader.close(sender, is_final=is_final) for reader in readers)
-        return self._now(lambda: self._write_all(write), limit_s)
+        tools = self._of_records(self._spans.close()) if is_final and sender is None else ()
+        return self._now(lambda: self._write_all(chain(write, tools)), limit_s)
 
     def _later(self, work: Callable[[], _T]) -> Future[_T]:
         future: Future[_T] = Future()
@@ -183,10 +184,11 @@ class Inbox:
         if self.waiting is None or isinstance(entry, WrittenRecord):
             return entry
         if isinstance(entry, ReadSpan):
-            if not bytes(entry.record):
-                return entry
-            processed_record = encode(self.waiting.process(decode(bytes(entry.record)), entry.level))
-            return msgspec.structs.replace(entry, record=msgspec.Raw(processed_record))
+            run = entry.run
+            if run is not None:
+                session, tool = (self._processed(part, run.level) for part in (run.session, run.event))
+                run = msgspec.structs.replace(run, session=session, event=tool)
+            return msgspec.structs.replace(entry, record=self._processed(entry.record, entry.level), run=run)
         event = entry.event
         for name in _ERROR_TEXTS & event.attributes.keys():
             error = ErrorInfo(kind="unknown", type="error", message=text(event.attributes, name))
@@ -195,6 +197,11 @@ class Inbox:
             attributes = {**event.attributes, name: processed and processed.message}
             event = msgspec.structs.replace(event, attributes=attributes)
         return msgspec.structs.replace(entry, event=event)
+
+    def _processed(self, record: msgspec.Raw, level: Content) -> msgspec.Raw:
+        if self.waiting is None or not bytes(record):
+            return record
+        return msgspec.Raw(encode(self.waiting.process(decode(bytes(record)), level)))
 
     def _records(self, signal: Signal, request: OtlpRequest, sender: Sender) -> Iterator[Leveled]:
         if signal == "logs":
@@ -218,16 +225,21 @@ class Inbox:
         others = self._spans.read((span for span in spans if span.scope != SCOPE_OF_SPANS), sender.level)
         if unused := others.unused + len(of_claude_code) - len(called):
             self.unused["spans"] += unused
-        for _ in range(others.repeated):
-            self._unrecorded(RECORDED_TWICE)
-        for run, level in others.runs:
-            if isinstance(run, SessionRecord):
-                self._sessions.is_first(run.session_id)
-            yield run, level
+        yield from self._of_records(others)
         for call, level in (*((call, sender.level) for call in called), *others.calls):
             if (session := self._session_of(call)) is not None:
                 yield session, level
             yield call, level
+
+    def _of_records(self, records: SpanRecords) -> Iterator[Leveled]:
+        for _ in range(records.repeated):
+            self._unrecorded(RECORDED_TWICE)
+        for _ in range(records.apart):
+            self._unrecorded(RECORDED_APART)
+        for run, level in records.runs:
+            if isinstance(run, SessionRecord):
+                self._sessions.is_first(run.session_id)
+            yield run, level
 
     def _session_of(self, call: CallRecord) -> SessionRecord | None:
         """Return the record of a session that a span names for the first time."""

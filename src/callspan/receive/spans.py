@@ -7,13 +7,15 @@ its own: what it states and the innermost lacks is added to the record, but no c
 Spans come in any order. What comes later makes a newer version of a record; where the outer span had become a record
 first, the inner one takes its id, and so replaces it.
 
-Spans of agents, workflows and tools are sessions, agents and tools once all that is around them has come: the outermost
-is the session of the calls in it, of which newer versions then say so. What never comes leaves them where they are.
+Spans of agents, workflows and tools are sessions, agents and tools once all that is around them has come. Which run is
+the session of what is in it, `session_among` says; newer versions of its calls have that session. A chain becomes a
+session with the first agent or tool in it. What never comes leaves them where they are.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -27,11 +29,12 @@ from callspan.record.usage import Usage, contradicts_itself
 from callspan.runtime.forks import renew_locks
 from callspan.runtime.lock_free import LRUCache
 from callspan.semconv.agent_spans import (
-    ToolRun,
+    RunFacts,
     agent_event,
     is_same_tool,
-    joined_runs,
+    joined_events,
     run_name,
+    session_among,
     session_of,
     tool_event,
     tool_run,
@@ -41,12 +44,17 @@ from callspan.semconv.records_from_spans import (
     ForeignSpan,
     call_of,
     has_unknown_cache,
+    ownership_of,
 )
-from callspan.semconv.vocabularies import ABOUT_RUNS, OPERATIONS, UNKNOWN, Kind, Role, role_of
+from callspan.semconv.vocabularies import OPERATIONS, UNKNOWN, Kind, role_of
 from callspan.settings import Content, strictest
 
-_MAX_CALLS: Final = 4096
-_MAX_SPANS: Final = 16_384
+_MAX_BYTES: Final = 64 << 20
+_SPAN_BYTES: Final = 2_000
+"""What a span takes without the content of a tool: its record as a call, and its place."""
+_MAX_ANSWERS: Final = 16_384
+_WITHOUT_USAGE: Final = 16_384
+"""The order of a version that counts nothing: newer than those of any number of spans."""
 _MAX_INNER: Final = 64
 """Most calls of one operation beneath a span that get what it states of their session."""
 _MAX_DEPTH: Final = 64
@@ -55,6 +63,9 @@ _MAX_CHILDREN: Final = 1024
 _PLACED: Final = 8192
 """Added to the order of a version whose session is known."""
 _OWN: Final = "callspan"
+_CLOCKS_NS: Final = 5_000_000_000
+"""How much the clocks of two machines may differ."""
+RECORDED_APART: Final = "spans of tools whose agent had not come while callspan kept them"
 RECORDED_TWICE: Final = "spans of calls that were recorded by another span before"
 
 
@@ -69,6 +80,8 @@ class SpanRecords(NamedTuple):
     """Number of spans that are no part of a call or an agent."""
     repeated: int
     """Number of calls that two records have, as their spans came too late to be recognised as one."""
+    apart: int
+    """Number of agents and tools without a session, as what is around them had not come while there was room."""
 
 
 class _Span(msgspec.Struct, eq=False):
@@ -76,6 +89,8 @@ class _Span(msgspec.Struct, eq=False):
 
     key: str
     parent: str | None = None
+    bytes: int = 0
+    """How much room it takes, about."""
     has_come: bool = False
     kind: Kind | None = None
     inner: dict[Kind, list[str]] = {}
@@ -83,7 +98,7 @@ class _Span(msgspec.Struct, eq=False):
     call: _Call | None = None
     is_top: bool = False
     """Whether nothing of its own process is around it."""
-    children: list[str] = []
+    children: dict[str, None] = {}
     run: _Run | None = None
     outermost: str | None = None
     """The key of the run that is its session; empty if there is none. None as long as not all around it has come."""
@@ -101,19 +116,21 @@ class _Call(msgspec.Struct, eq=False):
     """Whether a record of an inner span has its id."""
 
 
-class _Run(msgspec.Struct, eq=False):
+class _Run(RunFacts, msgspec.Struct, kw_only=True, eq=False):
     """An agent, a workflow or a tool, or a chain that may be a workflow."""
 
-    span: ForeignSpan | None
-    """None once it is recorded, and where an earlier receiver had it: then its content is not known."""
+    key: str
     name: str
-    role: Role
     level: Content
+    session: SessionRecord
+    """What it is as a session."""
+    event: EventRecord | None
+    """What it is as an agent or a tool, until that is recorded."""
     tool_call_id: str | None = None
-    session_id: str | None = None
-    """Of an outermost one with a call: its session."""
-    has_runs: bool = False
-    """Whether an agent or a tool runs in it."""
+    is_recorded: bool = False
+    """Whether its session is recorded."""
+    told_user: str | None = None
+    """The user in that record."""
     has_calls: bool = False
     """Whether it is a session that is recorded."""
     waiting: list[str] = []
@@ -128,10 +145,12 @@ class SpanReader:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         renew_locks(self, "_lock")
-        self._calls: LRUCache[str, _Span] = LRUCache(_MAX_CALLS)
-        self._others: LRUCache[str, _Span] = LRUCache(_MAX_SPANS)
-        """Spans that are no calls, or have not come."""
-        self._span_of_answer: LRUCache[str, str] = LRUCache(_MAX_CALLS)
+        self._spans: OrderedDict[str, _Span] = OrderedDict()
+        """Spans that have come, or are around others, those first that were asked for longest ago."""
+        self._bytes = 0
+        self._apart: list[tuple[EventRecord, Content]] = []
+        """Agents and tools that were let go of before all that is around them had come."""
+        self._span_of_answer: LRUCache[str, str] = LRUCache(_MAX_ANSWERS)
         """The span that has an answer, by trace and id of the answer; servers repeat ids, but not within a trace."""
         self._touched: dict[str, _Span] = {}
         """The spans of calls, and around them, that were read or changed last."""
@@ -163,12 +182,22 @@ class SpanReader:
                 records += [version for outer in repeats for version in _without_usage(outer.call)]
                 if (version := self._version(called, called.call)) is not None:
                     records.append(version)
-            return SpanRecords(records, runs, unused, repeated)
+            self._let_go(_MAX_BYTES)
+            apart, self._apart = self._apart, []
+            return SpanRecords(records, [*runs, *apart], unused, repeated, len(apart))
+
+    def close(self) -> SpanRecords:
+        """Return the agents and tools that still wait for what is around them."""
+        with self._lock:
+            for node in self._spans.values():
+                self._give_up(node)
+            apart, self._apart = self._apart, []
+            return SpanRecords([], [*apart], 0, 0, len(apart))
 
     def noted(self) -> Iterator[ReadSpan]:
         """Yield what the next reader must know of the spans that were read last."""
         for node in self._touched.values():
-            call, run = node.call, _noted_run(node)
+            call, run = node.call, None if node.run is None else _noted_run(node.run)
             if call is None:
                 yield ReadSpan(key=node.key, parent=node.parent, kind=node.kind, is_top=node.is_top, run=run)
                 continue
@@ -196,7 +225,7 @@ class SpanReader:
             node = self._find(span.key) or _Span(span.key)
             node.has_come, node.parent, node.kind = True, span.parent, span.kind
             node.is_top = span.is_top or span.parent is None
-            node.run = None if span.run is None else _run_again(span, span.run)
+            node.run = None if span.run is None else _run_again(span.key, span.run)
             if span.is_call:
                 record = decode(bytes(span.record)) if bytes(span.record) else None
                 if not isinstance(record, CallRecord | None):
@@ -231,15 +260,45 @@ class SpanReader:
         return node
 
     def _keep(self, node: _Span) -> None:
-        self._others.pop(node.key)
-        (self._others if node.call is None else self._calls).put(node.key, node)
+        self._put(node)
         if node.parent is not None:
-            if (outer := self._find(node.parent)) is None:
-                outer = _Span(node.parent)
-                self._others.put(outer.key, outer)
-            if node.key not in outer.children and len(outer.children) < _MAX_CHILDREN:
-                outer.children.append(node.key)
+            self._above(node.parent).children[node.key] = None
         self._tell_outer(node)
+
+    def _put(self, node: _Span) -> None:
+        self._spans[node.key] = node
+        event = None if node.run is None else node.run.event
+        size = _SPAN_BYTES + (len(encode(event)) if event is not None and event.data is not None else 0)
+        self._bytes += size - node.bytes
+        node.bytes = size
+
+    def _above(self, key: str) -> _Span:
+        """Return a span around another one, perhaps without what has not come of it."""
+        if (outer := self._find(key)) is None:
+            outer = _Span(key)
+            self._put(outer)
+        return outer
+
+    def _let_go(self, most_bytes: int) -> None:
+        """Forget the spans that were asked for longest ago, so that this many bytes are left."""
+        while self._bytes > most_bytes:
+            key, node = self._spans.popitem(last=False)
+            self._bytes -= node.bytes
+            if (outer := self._spans.get(node.parent or "")) is not None:
+                outer.children.pop(key, None)
+            self._give_up(node)
+
+    def _give_up(self, node: _Span) -> None:
+        """Let what waits for its session be recorded without one."""
+        if node.run is not None and node.run.event is not None and node.run.role == "tool":
+            self._apart.append((node.run.event, node.run.level))
+            self._forget_event(node.run)
+
+    def _forget_event(self, run: _Run) -> None:
+        run.event = None
+        if (node := self._spans.get(run.key)) is not None:
+            self._bytes += _SPAN_BYTES - node.bytes
+            node.bytes = _SPAN_BYTES
 
     def _parent(self, key: str, span: ForeignSpan) -> str | None:
         """Return the key of the span around one; None without one, or if that is beneath it."""
@@ -255,50 +314,68 @@ class SpanReader:
         return parent
 
     def _find(self, key: str) -> _Span | None:
-        return self._calls.get(key) or self._others.get(key)
+        node = self._spans.get(key)
+        if node is not None:
+            self._spans.move_to_end(key)
+        return node
 
     def _adopt(self, arrived: list[_Span]) -> tuple[list[_Span], list[tuple[SessionRecord | EventRecord, Content]]]:
         """Place what now has all that is around it; return the calls among it, and records of sessions and runs."""
         calls, sessions = [], dict[str, _Run]()
-        records: list[tuple[SessionRecord | EventRecord, Content]] = []
         for node, around in self._surrounded(arrived):
-            candidates = (outer for outer in reversed([node, *around]) if outer.run is not None)
-            outermost = next((outer for outer in candidates if outer.run is not None and _is_session(outer.run)), None)
-            node.outermost = "" if outermost is None else outermost.key
-            session = None if outermost is None else outermost.run
+            runs = [*reversed(around)] if node.run is None else [*reversed(around), node.run]
+            session = session_among(runs, _start_ns(node), _CLOCKS_NS)
+            node.outermost = "" if session is None else session.key
             if session is None:
                 continue
-            sessions[node.outermost] = session
+            sessions[session.key] = session
+            if node.run is not None:
+                session.serves = session.serves.filled(node.run.ownership)
             if node.call is not None:
                 calls.append(node)
-                if not session.has_calls:
-                    session.has_calls = True
-                    records += self._session(session)
-            elif node is not outermost:
+                session.has_calls = True
+            elif node.run is not session:
                 session.waiting.append(node.key)
-        for session in sessions.values():
-            records += self._runs_in(session) if session.has_calls else ()
-        return calls, records
+        with_calls = [session for session in sessions.values() if session.has_calls]
+        records = [record for session in with_calls for record in self._session(session)]
+        return calls, records + [record for session in with_calls for record in self._runs_in(session)]
 
-    def _surrounded(self, arrived: list[_Span]) -> list[tuple[_Span, list[_Span]]]:
-        """Return the calls and runs around which all has come now, each with the runs around it, innermost first."""
-        surrounded, waiting, seen = [], [*arrived], set[str]()
+    def _surrounded(self, arrived: list[_Span]) -> list[tuple[_Span, list[_Run]]]:
+        """Return the calls and runs around which all has come now, by their start, each with the runs around it."""
+        surrounded, chains = dict[str, tuple[_Span, list[_Run]]](), [*arrived]
+        while chains:
+            nodes, chains = self._beneath(chains), []
+            for node in nodes:
+                if node.outermost or (node.call is None and node.run is None):
+                    continue
+                if (around := self._runs_around(node)) is not None:
+                    surrounded[node.key] = node, around
+                    chains += self._with_first_run(node, around)
+        return sorted(surrounded.values(), key=lambda entry: _start_ns(entry[0]))
+
+    def _beneath(self, outermost: Iterable[_Span]) -> list[_Span]:
+        """Return these spans, and all beneath them."""
+        nodes = {node.key: node for node in outermost}
+        waiting = [*nodes.values()]
         for node in waiting:
-            if node.key in seen:
-                continue
-            seen.add(node.key)
-            waiting.extend(filter(None, map(self._find, node.children)))
-            is_waiting = node.outermost is None and (node.call is not None or node.run is not None)
-            if is_waiting and (around := self._runs_around(node)) is not None:
-                surrounded.append((node, around))
-                for outer in around if node.run is not None and node.run.role != "chain" else ():
-                    if outer.run is not None:
-                        outer.run.has_runs = True
-        return surrounded
+            for child in filter(None, map(self._find, node.children)):
+                if child.key not in nodes:
+                    nodes[child.key] = child
+                    waiting.append(child)
+        return waiting
 
-    def _runs_around(self, node: _Span) -> list[_Span] | None:
-        """Return the spans of agents and tools around one, the innermost first; None if one around it has not come."""
-        runs: list[_Span] = []
+    def _with_first_run(self, node: _Span, around: list[_Run]) -> list[_Span]:
+        """Note that a run has others around it; return the chains that are sessions for that reason."""
+        if node.run is None or node.run.role == "chain":
+            return []
+        first = [outer for outer in around if not outer.has_runs]
+        for outer in first:
+            outer.has_runs = True
+        return [*filter(None, (self._find(outer.key) for outer in first if outer.role == "chain"))]
+
+    def _runs_around(self, node: _Span) -> list[_Run] | None:
+        """Return the agents and tools around a span, the innermost first; None if one around it has not come."""
+        runs: list[_Run] = []
         for _ in range(_MAX_DEPTH):
             if node.is_top:
                 return runs
@@ -306,54 +383,49 @@ class SpanReader:
             if above is None or not above.has_come:
                 return None
             if above.run is not None:
-                runs.append(above)
+                runs.append(above.run)
             node = above
         return None
 
     def _session(self, run: _Run) -> Iterator[tuple[SessionRecord | EventRecord, Content]]:
-        """Yield the record of a session; its outermost agent is an agent in it if the session is a conversation."""
-        if run.span is None:
-            return
-        session = session_of(run.span, run.name)
-        run.session_id = session.session_id
-        yield session, run.level
-        if session.metadata and run.role == "agent":
-            yield msgspec.structs.replace(agent_event(run.span, run.name), session_id=run.session_id), run.level
-        run.span = None
+        """Yield the record of a session that has none, or not its user, and its agent if it is a conversation."""
+        session, user = run.session, run.serves.user
+        if run.is_recorded and run.told_user != user:
+            seen_ns = (run.end_ns or run.start_ns) + 1
+            yield SessionRecord(session_id=session.session_id, seen_ns=seen_ns, user_id=user), run.level
+        if not run.is_recorded:
+            yield msgspec.structs.replace(session, user_id=user), run.level
+            if session.metadata and run.event is not None:
+                yield msgspec.structs.replace(run.event, session_id=session.session_id), run.level
+        run.is_recorded, run.told_user, run.event = True, user, None
 
-    def _runs_in(self, session: _Run) -> list[tuple[SessionRecord | EventRecord, Content]]:
-        """Return the records of the agents and tools that wait for their session."""
+    def _runs_in(self, session: _Run) -> Iterator[tuple[SessionRecord | EventRecord, Content]]:
+        """Yield the records of the agents and tools that wait for their session."""
         nodes, session.waiting = [*filter(None, map(self._find, session.waiting))], []
-        records: list[tuple[SessionRecord | EventRecord, Content]] = []
-        for node in nodes:
-            event = None if node.run is None or node.run.span is None else self._event(node, node.run, session)
-            if event is not None and node.run is not None:
-                records.append((event, strictest(session.level, node.run.level)))
-        for node in nodes:
-            if node.run is not None:
-                node.run.span = None
-        return records
+        records = [(node.run, self._event(node, node.run, session)) for node in nodes if node.run is not None]
+        for run, event in records:
+            self._forget_event(run)
+            if event is not None:
+                yield event, strictest(session.level, run.level)
 
     def _event(self, node: _Span, run: _Run, session: _Run) -> EventRecord | None:
         """Return the record of an agent or a tool; None if it is another one's, or has none."""
-        if run.span is None or run.role not in ("agent", "tool"):
+        event, around = run.event, self._runs_around(node) or []
+        if event is None:
             return None
-        around = self._runs_around(node) or []
-        if run.role == "agent":
-            event = agent_event(run.span, run.name)
-        else:
+        if run.role == "tool":
             if any(child.run is not None and _is_same(child.run, run) for child in self._runs_beneath(node)):
                 return None  # the innermost is the run
-            tool = tool_run(run.span)
             for outer in around:
-                if outer.run is None or outer.run.span is None or not _is_same(run, outer.run):
+                if not _is_same(run, outer):
                     break
-                tool = joined_runs(tool, tool_run(outer.run.span))
-            if _has_run(session, tool):
+                if outer.event is None:
+                    return None  # it was recorded before this one came
+                event = joined_events(event, outer.event)
+            if _has_run(session, event):
                 return None
-            event = tool_event(run.span, tool)
         above = around[0].key.partition(" ")[2] if around else event.parent_span_id
-        return msgspec.structs.replace(event, session_id=session.session_id, parent_span_id=above)
+        return msgspec.structs.replace(event, session_id=session.session.session_id, parent_span_id=above)
 
     def _runs_beneath(self, node: _Span) -> Iterator[_Span]:
         """Yield the nearest spans of agents and tools beneath one."""
@@ -373,9 +445,7 @@ class SpanReader:
         for _ in range(_MAX_DEPTH):
             if node.parent is None or node.kind == "scope" or not node.has_come:
                 return
-            if (outer := self._find(node.parent)) is None:
-                outer = _Span(node.parent)
-                self._others.put(outer.key, outer)
+            outer = self._above(node.parent)
             for operation, keys in _seen_from_above(node).items():
                 if keys != [node.key]:
                     no_calls.add(node.key)
@@ -391,7 +461,7 @@ class SpanReader:
         if node.call is None or node.kind is None:
             return False
         calls = _calls_of(node)
-        known = [key for key in calls if self._calls.get(key) is not None]
+        known = [key for key in calls if self._find(key) is not None]
         if known == calls:
             return False
         node.inner[node.kind] = known
@@ -403,7 +473,7 @@ class SpanReader:
         if node.call is not None and not _calls_of(node):
             yield node
         for outer in (node, *self._outer(node)):
-            yield from (called for key in _calls_of(outer) if (called := self._calls.get(key)) is not None)
+            yield from (called for key in _calls_of(outer) if (called := self._find(key)) is not None)
 
     def _outer(self, node: _Span) -> Iterator[_Span]:
         """Yield the calls' spans around one, the nearest first, that are no calls of their own."""
@@ -451,9 +521,9 @@ class SpanReader:
         # Of two versions the one of more spans wins, whichever comes last, and one whose session is known.
         order = None if spans == 1 else spans
         outermost = self._find(node.outermost) if node.outermost else None
-        if outermost is not None and outermost.run is not None and outermost.run.session_id is not None:
-            session_id, name = outermost.run.session_id, outermost.run.name
-            place = msgspec.structs.replace(record.place, session_id=session_id, session_name=name)
+        if outermost is not None and outermost.run is not None:
+            session = outermost.run.session
+            place = msgspec.structs.replace(record.place, session_id=session.session_id, session_name=session.name)
             record, order = msgspec.structs.replace(record, place=place), spans + _PLACED
         return msgspec.structs.replace(record, call_id=call.call_id, seen_ns=order), strictest(*levels)
 
@@ -463,52 +533,62 @@ def _run_of(span: ForeignSpan, level: Content) -> _Run | None:
     role = role_of(span.attributes, span.scope, span.name)
     if role is None:
         return None
-    tool_call_id = tool_run(span).tool_call_id if role == "tool" else None
-    return _Run(span, run_name(span.attributes, span.name), role, level, tool_call_id)
-
-
-def _noted_run(node: _Span) -> ReadRun | None:
-    """Return what the next reader must know of an agent's span; None of another one, and of a recorded one."""
-    if node.run is None or node.run.span is None:
-        return None
-    run, span = node.run, node.run.span
-    return ReadRun(
-        attributes={name: value for name in ABOUT_RUNS if isinstance(value := span.attributes.get(name), str)},
-        name=span.name,
-        scope=span.scope,
+    name, ownership = run_name(span.attributes, span.name), ownership_of(span)
+    tool = tool_run(span) if role == "tool" else None
+    event = agent_event(span, name) if role == "agent" else None if tool is None else tool_event(span, tool)
+    return _Run(
+        role=role,
         start_ns=span.start_ns,
         end_ns=span.end_ns,
-        failed=span.failed,
-        service=span.service,
+        ownership=ownership,
+        serves=ownership,
+        key=_key(span.trace_id, span.span_id),
+        name=name,
+        level=level,
+        session=session_of(span, name),
+        event=event,
+        tool_call_id=None if tool is None else tool.tool_call_id,
+    )
+
+
+def _start_ns(node: _Span) -> int:
+    """Return when a run or a call began; 0 for a call that callspan itself records, which stays where it is."""
+    if node.run is not None:
+        return node.run.start_ns
+    return 0 if node.call is None or node.call.record is None else node.call.record.timing.start_ns
+
+
+def _noted_run(run: _Run) -> ReadRun:
+    """Return what the next reader must know of an agent, a workflow or a tool."""
+    return ReadRun(
+        role=run.role,
+        start_ns=run.start_ns,
+        end_ns=run.end_ns,
+        ownership=run.ownership,
+        serves=run.serves,
+        name=run.name,
         level=run.level,
+        session=msgspec.Raw(encode(run.session)),
+        event=NO_BODY if run.event is None else msgspec.Raw(encode(msgspec.structs.replace(run.event, data=None))),
+        tool_call_id=run.tool_call_id,
         has_runs=run.has_runs,
+        has_calls=run.has_calls,
+        is_recorded=run.is_recorded,
+        told_user=run.told_user,
     )
 
 
-def _run_again(span: ReadSpan, noted: ReadRun) -> _Run | None:
+def _run_again(key: str, noted: ReadRun) -> _Run | None:
     """Return an agent, workflow or tool that a reader before has noted."""
-    trace_id, _, span_id = span.key.partition(" ")
-    again = ForeignSpan(
-        attributes=noted.attributes,
-        name=noted.name,
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_span_id=None if span.parent is None else span.parent.partition(" ")[2],
-        start_ns=noted.start_ns,
-        end_ns=noted.end_ns,
-        failed=noted.failed,
-        scope=noted.scope,
-        service=noted.service,
+    session, event = decode(bytes(noted.session)), decode(bytes(noted.event)) if bytes(noted.event) else None
+    if not (isinstance(session, SessionRecord) and isinstance(event, EventRecord | None)):
+        return None
+    return _Run(
+        key=key,
+        session=session,
+        event=event,
+        **{name: getattr(noted, name) for name in ReadRun.__struct_fields__ if name not in ("session", "event")},
     )
-    run = _run_of(again, noted.level)
-    if run is not None:
-        run.has_runs = noted.has_runs
-    return run
-
-
-def _is_session(run: _Run) -> bool:
-    """Return whether a run is a session if no other one is around it."""
-    return run.role in ("agent", "workflow") or (run.role == "chain" and run.has_runs)
 
 
 def _is_same(inner: _Run, outer: _Run) -> bool:
@@ -518,14 +598,13 @@ def _is_same(inner: _Run, outer: _Run) -> bool:
     return is_same_tool(inner.name, inner.tool_call_id, outer.name, outer.tool_call_id)
 
 
-def _has_run(session: _Run, tool: ToolRun) -> bool:
+def _has_run(session: _Run, tool: EventRecord) -> bool:
     """Return whether a tool ran at the same time for the same tool call, and note that this one did."""
     if tool.tool_call_id is None:
         return False
     last_ns = session.tool_ends.get(tool.tool_call_id, 0)
-    if len(session.tool_ends) < _MAX_CHILDREN:
-        session.tool_ends[tool.tool_call_id] = max(last_ns, tool.start_ns + (tool.duration_ns or 0))
-    return tool.start_ns < last_ns
+    session.tool_ends[tool.tool_call_id] = max(last_ns, tool.time_ns + (tool.duration_ns or 0))
+    return tool.time_ns < last_ns
 
 
 def _calls_of(node: _Span) -> list[str]:
@@ -543,7 +622,7 @@ def _seen_from_above(node: _Span) -> dict[Kind, list[str]]:
 def _without_usage(call: _Call | None) -> Iterator[tuple[CallRecord, Content]]:
     """Yield a version of a record that counts nothing, since another record has its call."""
     if call is not None and call.record is not None:
-        yield msgspec.structs.replace(call.record, call_id=call.call_id, usage=None, seen_ns=_MAX_SPANS), call.level
+        yield msgspec.structs.replace(call.record, call_id=call.call_id, usage=None, seen_ns=_WITHOUT_USAGE), call.level
 
 
 def _added(record: CallRecord, outer: CallRecord, *, with_numbers: bool) -> CallRecord:

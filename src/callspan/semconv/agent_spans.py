@@ -6,13 +6,16 @@ or in another process, makes the same records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
 
 from callspan.providers.wire_json import objects
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.foreign_json import read_json
+from callspan.record.labels import Ownership
 from callspan.semconv.conversations import CONVERSATION, session_of_conversation
 from callspan.semconv.records_from_spans import (
     ForeignSpan,
@@ -33,6 +36,7 @@ from callspan.semconv.vocabularies import (
     TOOL_CHOICE,
     TOOL_MESSAGE,
     TOOL_NAME,
+    Role,
     first_text,
     role_named,
 )
@@ -94,6 +98,62 @@ def joined_runs(inner: ToolRun, outer: ToolRun) -> ToolRun:
         result=outer.result if inner.result is None else inner.result,
         error=inner.error or outer.error,
     )
+
+
+_R = TypeVar("_R", bound="RunFacts")
+
+
+class RunFacts(msgspec.Struct, eq=False):
+    """An agent, a workflow or a tool, or a chain that may be a workflow: what decides where it belongs."""
+
+    role: Role
+    start_ns: int
+    end_ns: int | None
+    ownership: Ownership
+    """Whom its span says that it serves."""
+    has_runs: bool = False
+    """Whether an agent or a tool runs in it."""
+    serves: Ownership = Ownership()
+    """Of a session: whom it serves, as far as the spans in it say so by now."""
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it is a session if no other one is around it."""
+        return self.role in ("agent", "workflow") or (self.role == "chain" and self.has_runs)
+
+    def had_ended(self, start_ns: int, clocks_ns: int) -> bool:
+        """Return whether it had ended when something began, on clocks that differ by no more than that."""
+        return self.end_ns is not None and self.end_ns + clocks_ns < start_ns
+
+
+def session_among(runs: Iterable[_R], start_ns: int, clocks_ns: int) -> _R | None:
+    """Return the session of what began at this time in these runs, the outermost first; None outside of a session.
+
+    It is the outermost agent, workflow or chain with an agent or a tool. But a place below a span proves nothing by
+    itself: an agent that began after its end, or that states another user, tenant or service, is a session of its own.
+    """
+    session: _R | None = None
+    for run in runs:
+        is_apart = session is None or (
+            session.had_ended(run.start_ns, clocks_ns) or run.ownership.contradicts(session.serves)
+        )
+        if run.is_session and is_apart:
+            session = run
+    return None if session is None or session.had_ended(start_ns, clocks_ns) else session
+
+
+def joined_events(inner: EventRecord, outer: EventRecord) -> EventRecord:
+    """Return the inner one of two records of one run of a tool, with what only the outer one says."""
+    return msgspec.structs.replace(
+        inner,
+        tool_call_id=inner.tool_call_id or outer.tool_call_id,
+        data={**_data_of(outer), **_data_of(inner)} or None,
+        error=inner.error or outer.error,
+    )
+
+
+def _data_of(event: EventRecord) -> dict[str, object]:
+    return event.data if isinstance(event.data, dict) else {}
 
 
 def session_of(span: ForeignSpan, name: str) -> SessionRecord:
