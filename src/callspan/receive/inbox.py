@@ -35,7 +35,7 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record, SessionRecord
 from callspan.runtime.background import Worker
 from callspan.runtime.lock_free import LRUCache
-from callspan.semconv.agent_spans import CONVERSATION
+from callspan.semconv.conversations import CONVERSATION
 from callspan.settings import Content
 
 _MAX_SESSIONS: Final = 4096
