@@ -7,8 +7,9 @@ import gc
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import openai
@@ -25,6 +26,7 @@ from tests.support.telemetry import kept_spans
 from tests.support.waiting import HANG_S
 
 import callspan
+from callspan.intercept.patching import HOOKS
 from callspan.records import Record
 from callspan.testing import Capture, ScriptedProvider, capture
 
@@ -300,6 +302,46 @@ async def test_covered_hook_records_once(over: str, sdk: str, mode: Mode) -> Non
             with capture() as seen:
                 await asked(mode, client)
             assert counted(seen) == counted(before)
+
+
+def hooked_functions() -> dict[tuple[str, str], tuple[Any, str]]:
+    """Each function with a hook that the installed SDKs and libraries have: its class or module, and its name."""
+    places: dict[tuple[str, str], tuple[Any, str]] = {}
+    for hook in HOOKS:
+        for target in hook.targets:
+            module, _, kind = target.partition(":")
+            with suppress(ImportError):
+                owner = getattr(import_module(module), kind or "__dict__", None)
+                owners = owner.__mro__ if inspect.isclass(owner) else () if kind else (import_module(module),)
+                holder = next((one for one in owners if inspect.isfunction(vars(one).get(hook.attribute))), None)
+                if holder is not None:
+                    places[target, hook.attribute] = (holder, hook.attribute)
+    return places
+
+
+def seen_of(function: Any) -> tuple[object, ...]:
+    named = function.__name__, function.__qualname__, function.__doc__, function.__module__
+    return inspect.signature(function), *named
+
+
+def test_hooks_look_like_their_functions_also_below_later_wrappers() -> None:
+    """New Relic's agent binds arguments by the signature of what it has wrapped."""
+    places = hooked_functions()
+    originals = {place: vars(owner)[name] for place, (owner, name) in places.items()}
+    looks = {place: seen_of(function) for place, function in originals.items()}
+    assert len({target.partition(".")[0] for target, _ in places}) >= 8
+    with pytest.MonkeyPatch.context() as mock:
+        with capture():
+            hooks = {place: vars(owner)[name] for place, (owner, name) in places.items()}
+            assert {place: seen_of(hook) for place, hook in hooks.items()} == looks
+            for place, (owner, name) in places.items():
+                mock.setattr(owner, name, passing_on(hooks[place]))
+        for _ in range(2):
+            with capture():
+                assert {place: seen_of(hook) for place, hook in hooks.items()} == looks
+            assert {place: seen_of(hook) for place, hook in hooks.items()} == looks
+        for place, (owner, name) in places.items():
+            mock.setattr(owner, name, originals[place])
 
 
 async def test_wrapt_wrapper_receives_self(sdk: str, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:

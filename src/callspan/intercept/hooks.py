@@ -433,4 +433,5 @@ def _copy(function: FunctionType) -> FunctionType:
     copied.__kwdefaults__ = function.__kwdefaults__
     update_wrapper(copied, function)
     del vars(copied)["__wrapped__"]
+    vars(copied).update(vars(function))  # a hook shows its parameters by what it wraps
     return copied

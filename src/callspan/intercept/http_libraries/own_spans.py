@@ -7,6 +7,7 @@ span that is current while it sends, and becomes the call's.
 
 from __future__ import annotations
 
+from functools import update_wrapper
 from typing import Any, Final
 
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, Reads, position
@@ -31,4 +32,4 @@ def without_span(original: Function, reads: Reads, *, is_async: bool = False) ->
             _OMIT.report(error)
         return original(*args, **kwargs)
 
-    return hooked
+    return update_wrapper(hooked, original)
