@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
+import wrapt
 from tests.conftest import Instrument
 from tests.support.calls import End, body_returned, body_sent, caught, everywhere, the_call, usage_of
 from tests.support.left_behind import unrecorded
@@ -28,6 +29,7 @@ from .bedrock_clients import ASK, KEY, LLAMA, NOVA, QUESTION, SECRET, TOKEN, cli
 
 boto3: Any = pytest.importorskip("boto3", reason="boto3 is not installed")
 config: Any = pytest.importorskip("botocore.config")
+response: Any = pytest.importorskip("botocore.response")
 
 pytestmark = pytest.mark.usefixtures("no_settings", "keys")
 __all__ = ["keys"]
@@ -692,3 +694,85 @@ async def test_unread_streams_leave_nothing_behind(mode: Mode, seen: Capture) ->
     await mode.collect()
     gc.collect()
     assert [record.outcome for record in seen.records] == ["cancelled"] * 3
+
+
+class Proxy(wrapt.ObjectProxy):  # type: ignore[misc] # not typed
+    """Iterates by itself, as the proxies of OpenTelemetry's instrumentation and of ddtrace do."""
+
+    def __iter__(self) -> Any:
+        yield from self.__wrapped__
+
+    async def __aiter__(self) -> Any:
+        async for item in self.__wrapped__:
+            yield item
+
+
+class Plain:
+    """Stands for a stream without being one."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __iter__(self) -> Any:
+        return iter(self.inner)
+
+    def __aiter__(self) -> Any:
+        return aiter(self.inner)
+
+    def read(self) -> Any:
+        return self.inner.read()
+
+
+def read_and_replaced(source: Any) -> Any:
+    """Read a body, and give the application another one, as OpenTelemetry's instrumentation does."""
+    if not hasattr(source, "read"):
+        return Proxy(source)
+    content = source.read()
+    return response.StreamingBody(io.BytesIO(content), len(content))
+
+
+def traced(base: Any, member: str, wrapped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do what tracers do around the function of botocore that sends an operation."""
+    original = base._make_api_call
+
+    def sync(*args: Any, **kwargs: Any) -> Any:
+        answer = original(*args, **kwargs)
+        return {**answer, member: wrapped(answer[member])}
+
+    async def asynchronous(*args: Any, **kwargs: Any) -> Any:
+        answer = await original(*args, **kwargs)
+        return {**answer, member: wrapped(answer[member])}
+
+    monkeypatch.setattr(base, "_make_api_call", asynchronous if asyncio.iscoroutinefunction(original) else sync)
+
+
+OPERATIONS: Final = {"converse_stream": "stream", "invoke_model_with_response_stream": "body", "invoke_model": "body"}
+
+
+@pytest.mark.parametrize("order", ["theirs first", "ours first"])
+@pytest.mark.parametrize("wrapped", [Proxy, Plain, read_and_replaced])
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_what_another_tracer_wraps_is_recorded_whole(
+    operation: str, wrapped: Any, order: str, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member, invokes = OPERATIONS[operation], operation != "converse_stream"
+    if mode.is_async and wrapped is read_and_replaced:
+        pytest.skip("its body is read by a coroutine")
+    client = await client_of(mode)
+    base = next(kind for kind in type(client).__mro__ if "_make_api_call" in vars(kind))
+    mode.provider.reply(**COUNTS)
+    if order == "theirs first":
+        traced(base, member, wrapped, monkeypatch)
+    with capture() as seen:
+        if order == "ours first":
+            traced(base, member, wrapped, monkeypatch)
+        given = {"modelId": NOVA, "body": json.dumps({"messages": QUESTION})} if invokes else ASK
+        source = (await mode.wait(getattr(client, operation)(**given)))[member]
+        named = callspan.call_id(source) if wrapped is Proxy else None
+        await (mode.wait(source.read()) if operation == "invoke_model" else mode.all(source))
+        record = the_call(seen)
+        monkeypatch.undo()
+    assert (record.outcome, record.text, counted(record)) == ("success", "I am quite well.", COUNTED)
+    assert record.stream is None or record.stream.end == "complete"
+    assert named in (None, record.call_id)
+    assert wrapped is not Proxy or named is not None

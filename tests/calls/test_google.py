@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import json
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import wrapt
 from tests.calls.google_clients import MODEL, client_of, part_of, vertex_client
 from tests.conftest import Instrument
 from tests.support.calls import End, body_returned, caught, the_call, usage_of
@@ -667,3 +669,29 @@ def test_import_after_instrumenting_has_every_hook(tmp_path: Path) -> None:
     )
     done = ran("-W", "ignore", "-c", program, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("{'on'}\n", "")
+
+
+class Proxy(wrapt.ObjectProxy):  # type: ignore[misc] # not typed
+    def __aiter__(self) -> Any:
+        return aiter(self.__wrapped__)
+
+
+async def test_answer_in_the_proxy_of_a_tracer_is_recorded_whole(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was put around the function that sends before callspan was switched on."""
+    client, base = client_of(mode), importlib.import_module("google.genai._api_client").BaseApiClient
+    original, name = (base._async_request, "_async_request") if mode.is_async else (base._request, "_request")
+
+    def sync(*args: Any, **kwargs: Any) -> Any:
+        return Proxy(original(*args, **kwargs))
+
+    async def asynchronous(*args: Any, **kwargs: Any) -> Any:
+        return Proxy(await original(*args, **kwargs))
+
+    monkeypatch.setattr(base, name, asynchronous if mode.is_async else sync)
+    mode.provider.reply(text="I am quite well.", input_tokens=20, output_tokens=9)
+    with capture() as seen:
+        await mode.all(await mode.wait(client.models.generate_content_stream(model=MODEL, contents="Hi")))
+        record = the_call(seen)
+    assert (record.outcome, record.text, usage_of(record).output_tokens) == ("success", "I am quite well.", 9)
+    assert record.stream is not None
+    assert record.stream.end == "complete"

@@ -286,6 +286,10 @@ def test_call_of_another_client_has_the_spans_of_the_table(named: str, order: st
     for name, scene in scenes.items():
         ((outcome, span_id),) = scene["calls"]
         assert outcome == "success", name
+        ((text, has_usage, end),) = scene["content"]
+        assert has_usage, name
+        assert name == "ranking" or text, name
+        assert end == ("complete" if "stream" in name else None), name
         (shared,) = [span for span in scene["spans"] if span["is_call"]]
         assert (shared["span_id"], shared["is_ours"]) == (span_id, len(scene["spans"]) == 2), name
 

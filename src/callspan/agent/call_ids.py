@@ -29,8 +29,8 @@ from callspan.sdk_profiles import PROVIDERS
 from callspan.spans.session import SpanRef
 
 _SPAN_ID: Final = re.compile("[0-9a-f]{16}")
-_RESPONSES: Final = ("http_response", "response", "_response")
-"""Attributes with the HTTP response, in the readers, raw responses and stream helpers of the SDKs."""
+_RESPONSES: Final = ("__wrapped__", "http_response", "response", "_response")
+"""Attributes with the object in the proxy of a tracer, and the HTTP response in that of an SDK."""
 NEWEST: Final = "callspan.last_call_id() has the id of the newest call"
 """Advice to those whose objects name no call."""
 _SEVERAL: Final = CallIdCell(None)

@@ -116,6 +116,7 @@ def scene(named: str, order: str) -> dict[str, Any]:
         spans = [span for span in exporter.get_finished_spans() if span.name != "app"]
         found[name] = {
             "calls": [[record.outcome, record.span_id] for record in ended],
+            "content": [(record.text, bool(record.usage), record.stream and record.stream.end) for record in ended],
             "spans": [
                 {
                     "name": span.name,

@@ -8,6 +8,7 @@ body of a model that was invoked, are read by the application; see `bedrock_answ
 from __future__ import annotations
 
 import sys
+import weakref
 from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from opentelemetry import context as otel_context
 
 from callspan.agent.call_ids import remember_request, remember_result
-from callspan.intercept.hooked_sdks.bedrock_answers import BodyReader, observe_events, wire_json
+from callspan.intercept.hooked_sdks.bedrock_answers import BodyReader, forget, observe_events, wire_json
 from callspan.intercept.hooked_sdks.bedrock_errors import error_bytes, fail
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.open_call import OpenCall
@@ -70,11 +71,13 @@ _UNRECORDED: Final = {
 class BedrockCall(OpenCall):
     """A call while botocore sends it."""
 
-    __slots__ = ("operation", "params")
+    __slots__ = ("operation", "params", "source")
     is_sent_by_http_library = False
     operation: Operation
     params: dict[str, Any]
     """The parameters of the operation, which the request is read from if nothing was sent."""
+    source: weakref.ref[Any] | None
+    """What the application reads of the answer, once it is observed."""
 
     def answered(self, answer: dict[str, Any]) -> None:
         """End a whole answer, or observe one that the application reads."""
@@ -82,17 +85,30 @@ class BedrockCall(OpenCall):
         self._show_request()
         call, source = self.call, answer.get(self.operation.answer)
         remember_request(answer, call.id_cell)
-        if source is None:
+        if source is not None:
+            remember_result(source, call.id_cell)
+            if self.source is None:  # a stub answered
+                self.observe(source, answer)
+        elif self.source is None:
             body = {key: value for key, value in answer.items() if key != _METADATA}
             call.take_body(wire_json(body))
             call.end(how=None)
-            return
-        remember_result(source, call.id_cell)
-        if call.streaming:
-            observe_events(source, call)
+
+    def observe(self, source: Any, parsed: dict[str, Any]) -> None:
+        """Observe what the application reads of an answer, as botocore made it: a tracer above may wrap or read it."""
+        remember_result(source, self.call.id_cell)
+        if self.call.streaming:
+            observe_events(source, self.call)
         else:
-            length = integer(dig(answer, _METADATA, "HTTPHeaders"), "content-length")
-            BodyReader(call, source, length)
+            BodyReader(self.call, source, integer(dig(parsed, _METADATA, "HTTPHeaders"), "content-length"))
+        self.source = weakref.ref(source)
+
+    def forget_source(self) -> None:
+        """Observe an answer no longer that is followed by another attempt."""
+        if self.source is not None:
+            forget(self.source())
+            self.source = None
+            self.call.forget_response()
 
     def fail(self, error: BaseException) -> None:
         """End the call with the exception that is raised to the caller, or with an interrupt. May be repeated."""
@@ -146,7 +162,7 @@ def _opened(args: tuple[Any, ...], operation: Any, kwargs: dict[str, Any]) -> Be
         server_port=port_of(url.scheme, url.port), model=model, stream=row.stream,
     )  # fmt: skip
     opened = BedrockCall(Call(factory, endpoint, info, alone=not context), context, inject=HOOK_CONTEXT.propagate)
-    opened.operation, opened.params = row, params
+    opened.operation, opened.params, opened.source = row, params, None
     return opened
 
 
@@ -176,6 +192,7 @@ def _attempted(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> B
     operation = kwargs["operation_model"] if "operation_model" in kwargs else args[_PARAMS_AT]
     if operation.service_model.service_name != _SERVICE:  # a token of the credentials
         return None
+    opened.forget_source()
     opened.call.attempts.started(request=request)
     if opened.inject:
         send_trace(opened, request.headers)
@@ -193,6 +210,8 @@ def _received(opened: BedrockCall, answer: tuple[Any, BaseException | None]) -> 
     response, parsed = success
     headers = relevant_text_headers(response.headers)
     opened.call.attempts.headers_received(response.status_code, headers, partial(error_bytes, parsed))
+    if (source := parsed.get(opened.operation.answer)) is not None:
+        opened.observe(source, parsed)
 
 
 def _failed(opened: BedrockCall, error: BaseException) -> None:

@@ -204,6 +204,13 @@ class BodyReader:
             self._call.lost()
 
 
+def forget(source: object) -> None:
+    """Observe a stream or body no longer."""
+    STREAMS.pop(source)
+    BODIES.pop(source)
+    RAW_BODIES.pop(getattr(source, names.BODY_STREAM.name, None))
+
+
 class _Read:
     """One read of a body."""
 

@@ -81,7 +81,6 @@ class GoogleCall(OpenCall):
         self.leave()
         call, body = self.call, answer.response_stream
         if call.streaming and not isinstance(body, list):
-            ANSWERS.put(answer, call, call.lost)
             return
         content = body[0] if isinstance(body, list) and body else None
         decoded = registry.decoded(content) if isinstance(content, str) else None
@@ -220,7 +219,10 @@ def _attempted(_args: object, request: Any, _kwargs: object) -> GoogleCall | Non
 
 
 def _received(opened: GoogleCall, answer: Any) -> None:
-    opened.call.attempts.headers_received(_OK, relevant_text_headers(answer.headers))
+    call = opened.call
+    call.attempts.headers_received(_OK, relevant_text_headers(answer.headers))
+    if call.streaming and not isinstance(answer.response_stream, list):
+        ANSWERS.put(answer, call, call.lost)
 
 
 def _failed(opened: GoogleCall, error: BaseException) -> None:
