@@ -21,7 +21,8 @@ from tests.support.waiting import HANG_MS, until_async
 
 import callspan
 from callspan import AnthropicInstrumentor, HTTPInstrumentor, OpenAIInstrumentor
-from callspan.testing import Capture, ScriptedProvider
+from callspan.sdk_profiles import PROFILES, SOURCES, Source
+from callspan.testing import Capture, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 LIBRARIES: Final = ("httpx", "httpx2")
@@ -610,16 +611,28 @@ async def test_sender_and_host_name_sdk_and_provider(name: str, mode: Mode, seen
     assert (record.sdk, record.provider) == (sdk, provider)
 
 
-@pytest.mark.parametrize(
-    "user_agent",
-    ["google-genai-sdk/1.56.0 gl-python/3.11", "speakeasy-sdk/python 2.4.1 internal v1beta google-genai", "Boto3/1.44"],
-)
-async def test_sdk_with_a_hook_of_its_own_records_its_requests_itself(
-    user_agent: str, mode: Mode, seen: Capture
+OF_SDKS: Final = {
+    "openai": {"user-agent": "OpenAI/Python 2.1.0", "x-stainless-lang": "python"},
+    "anthropic": {"user-agent": "AsyncAnthropic/Python 1.0.0", "x-stainless-lang": "python"},
+    "google": {"user-agent": "google-genai-sdk/1.56.0 gl-python/3.11"},
+    "google, an interaction": {"user-agent": "speakeasy-sdk/python 2.4.1 internal v1beta google-genai"},
+    "bedrock": {"user-agent": "Boto3/1.44"},
+}
+"""What a reverse proxy passes on of its clients, by what they are."""
+
+
+@pytest.mark.parametrize("is_left_out", [False, True])
+@pytest.mark.parametrize("name", OF_SDKS)
+async def test_headers_of_an_sdk_say_nothing_of_this_process_unless_it_was_left_out(
+    name: str, is_left_out: bool, mode: Mode
 ) -> None:
+    sdk = name.partition(",")[0]
+    pytest.importorskip(PROFILES[sdk].anchor, reason=f"{sdk} is not installed")
+    sources: list[Source] = [one for one in SOURCES if not (is_left_out and one == sdk)]
     mode.provider.reply(**COUNTS)
-    await post(mode, client_of(mode), APIS["chat"], headers={"user-agent": user_agent})
-    assert seen.records == []
+    with capture(sdks=sources) as seen:
+        await post(mode, client_of(mode), APIS["chat"], headers=OF_SDKS[name])
+        assert [record.text for record in seen.records] == ([] if is_left_out else ["I am quite well."])
 
 
 async def test_ranking_at_an_unknown_host_has_an_unknown_provider(mode: Mode, seen: Capture) -> None:

@@ -760,17 +760,31 @@ def on_another_thread(library: Any, send: Sender) -> Any:
     return Transport()
 
 
+@pytest.mark.parametrize("headers", [{}, {"User-Agent": "ours/1.0"}], ids=["as the SDK", "as the application"])
 @pytest.mark.parametrize("send", SENDERS)
 async def test_sdk_whose_transport_sends_on_another_thread_is_one_call(
-    send: Sender, sdk: str, mode: Mode, seen: Capture
+    send: Sender, headers: dict[str, str], sdk: str, mode: Mode, seen: Capture
 ) -> None:
     mode.provider.reply(**COUNTS, repeat=True)
     library = sdks.http_of(sdk)
     transport, client_type = on_another_thread(library, send), library.AsyncClient if mode.is_async else library.Client
     for _ in range(2):
-        await mode.wait(ask(getattr(mode, sdk)(http_client=client_type(transport=transport))))
+        client = getattr(mode, sdk)(http_client=client_type(transport=transport), default_headers=headers)
+        await mode.wait(ask(client))
     assert [str(record.sdk).partition("/")[0] for record in seen.records] == [sdk] * 2
     assert len(seen.spans) == len(mode.provider.requests) == 2
+
+
+@pytest.mark.parametrize("send", SENDERS)
+def test_gemini_whose_transport_sends_on_another_thread_is_one_call(
+    send: Sender, provider: ScriptedProvider, seen: Capture
+) -> None:
+    genai = pytest.importorskip("google.genai", reason="google-genai is not installed")
+    provider.reply(**COUNTS)
+    options = {"base_url": provider.url, "client_args": {"transport": on_another_thread(httpx, send)}}
+    with genai.Client(api_key="k", http_options=options) as client:
+        answer = client.models.generate_content(model="gemini-2.5-flash", contents="Hi")
+    assert (the_call(seen).text, str(the_call(seen).sdk).partition("/")[0]) == (answer.text, "google-genai")
 
 
 def test_equal_requests_at_once_are_calls_of_their_own(mode: Mode, seen: Capture) -> None:

@@ -28,6 +28,7 @@ from callspan.settings import Content, strictest
 if TYPE_CHECKING:
     from callspan.intercept.open_call import OpenCall
     from callspan.receive.agents import AgentReceiver
+    from callspan.sdk_profiles import SdkProfile
 
 
 Function: TypeAlias = Callable[..., Any]
@@ -326,8 +327,8 @@ class HookContext:
         """What calls are recorded from: SDKs by name, and `http`. Websockets are hooked for several of them at once."""
         self.http_calls = False
         """Whether requests of any code to models are calls, see `wire_calls`."""
-        self.left_out: tuple[str, ...] = ()
-        """The modules that identify SDKs generated alike, if their calls are not recorded."""
+        self.left_out: tuple[SdkProfile, ...] = ()
+        """The SDKs whose calls are not recorded."""
         self.hashes_audio = False
         """Whether audio of websockets is hashed instead of only counted."""
         self.warned_about_other_tracers = False

@@ -53,7 +53,7 @@ class AttemptLog:
 
     __slots__ = (
         "_attempts", "_rate_limited", "_sdk_retries", "_zero_ns", "has_connection", "headers", "is_from_cache",
-        "limits", "request",
+        "limits", "request", "sent_by_sdk",
     )  # fmt: skip
 
     def __init__(self, zero_ns: int) -> None:
@@ -70,6 +70,8 @@ class AttemptLog:
         """Whether the client's cache says that it served the last response."""
         self.request: object = None
         """The last request, of any HTTP library, for its keys; released at the end of the call."""
+        self.sent_by_sdk: object = None
+        """The request of httpx that an SDK with hooks has sent last; released at the end of the call."""
         self.limits: RateLimits | None = None
         """Rate limits from an event, if there are no HTTP responses."""
 

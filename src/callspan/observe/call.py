@@ -639,7 +639,7 @@ class Call:
         self._body = self._input = self._start_context = None
         self._request = self.record.request
         if not ending.is_presumed:
-            self.attempts.request = None
+            self.attempts.request = self.attempts.sent_by_sdk = None
         return processed
 
     def _without_keys(self, record: CallRecord) -> CallRecord:

@@ -6,10 +6,11 @@ An SDK states its provider only if it has one: LiteLLM and HTTP libraries send t
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from callspan.sdk_profiles import GENERATED
+from callspan.sdk_profiles import GENERATED, Sdk
 
 _MAX_KNOWN: Final = 128
 _MAX_LENGTH: Final = 256
@@ -57,32 +58,37 @@ _PRODUCT: Final = re.compile(r"[A-Za-z][\w.+-]{0,63}/[0-9][\w.+-]{0,31}(?=[ ;]|$
 
 _OF_GENERATED: Final = re.compile(r"(?:Async)?(\w{1,64})/Python ([0-9][\w.+-]{0,31})")
 """The client class and the version in the user agents of SDKs generated alike."""
-_SUPPORTED: Final = re.compile("|".join(profile.title for profile in GENERATED))
-"""Matches in the names of client classes of the SDKs with hooks, and of most that are derived from them."""
 _GENERATED_HEADER: Final = b"x-stainless-lang"
 """The header of the SDKs generated alike."""
 _USER_AGENT_HEADER: Final = b"user-agent"
-_HOOKED: Final = re.compile(rb"(?:google-genai-sdk|boto3|botocore|aiobotocore)/|speakeasy-sdk/.*\bgoogle-genai$", re.I)
-"""Matches the user agents of SDKs with a hook of their own; the last belongs to interactions in google-genai 2."""
+_NAMES: Final = frozenset(profile.name for profile in GENERATED)
+_HOOKED: Final[dict[Sdk, re.Pattern[bytes]]] = {
+    "google": re.compile(rb"google-genai-sdk/|speakeasy-sdk/.*\bgoogle-genai$", re.I),
+    "bedrock": re.compile(rb"(?:boto3|botocore|aiobotocore)/", re.I),
+}
+"""Match the user agents of SDKs with a hook of their own; the second of Google's belongs to interactions."""
 
 
-def user_agent_of(headers: list[tuple[bytes, bytes]], *, all_sdks: bool) -> UserAgent | None:
-    """Return what sends a request by its raw headers; None for an SDK with hooks, which alone records its calls.
+def user_agent_of(headers: Iterable[tuple[bytes, bytes]]) -> UserAgent:
+    """Return what sends a request, or has sent it to a proxy, as its raw headers say."""
+    return _user_agent(_lowered(headers).get(_USER_AGENT_HEADER, b"")[:_MAX_LENGTH])
 
-    `all_sdks`: whether each imported SDK generated alike records its calls. If one was left out, a client class without
-    a row may be derived from its.
+
+def is_of(headers: Iterable[tuple[bytes, bytes]], sdks: Container[Sdk]) -> bool:
+    """Return whether raw headers are those of one of these SDKs.
+
+    A client class without a row may be derived from one of an SDK generated alike.
     """
-    header, is_generated = b"", False
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered == _GENERATED_HEADER:
-            is_generated = True
-        elif lowered == _USER_AGENT_HEADER:
-            header = value
-    if _HOOKED.match(header) is not None:
-        return None
-    user_agent = _user_agent(header[:_MAX_LENGTH])
-    return user_agent if not is_generated or user_agent.provider or (all_sdks and user_agent.sdk) else None
+    stated = _lowered(headers)
+    header = stated.get(_USER_AGENT_HEADER, b"")[:_MAX_LENGTH]
+    if any(sdk in sdks and pattern.match(header) for sdk, pattern in _HOOKED.items()):
+        return True
+    is_generated = _GENERATED_HEADER in stated and any(name in sdks for name in _NAMES)
+    return is_generated and _user_agent(header).provider is None
+
+
+def _lowered(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    return {name.lower(): value for name, value in headers}
 
 
 @lru_cache(maxsize=_MAX_KNOWN)
@@ -92,7 +98,6 @@ def _user_agent(header: bytes) -> UserAgent:
         if (match := re.match(row.pattern, text)) is not None:
             return UserAgent(f"{row.distribution}/{match[1]}", row.provider, row.calls_models)
     if (generated := _OF_GENERATED.match(text)) is not None:
-        is_supported = _SUPPORTED.search(generated[1]) is not None
-        return UserAgent(None if is_supported else f"{generated[1]}/{generated[2]}")
+        return UserAgent(f"{generated[1]}/{generated[2]}")
     product = _PRODUCT.match(text)
     return UserAgent(None if product is None else product[0])

@@ -27,7 +27,7 @@ from callspan.record.events import Record
 from callspan.runtime import process_end
 from callspan.runtime.clock import monotonic_s
 from callspan.runtime.forks import late_attribute, renew_locks, within_exit_s
-from callspan.sdk_profiles import GENERATED, HTTP, SOURCES, Source
+from callspan.sdk_profiles import HTTP, PROFILES, SOURCES, Source
 from callspan.settings import Content, SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
 from callspan.stores.urls import check_store
@@ -206,7 +206,7 @@ class Wiring:
         settings = None if pipeline is None else pipeline.settings
         is_on = settings is not None and settings.enabled and settings.http and HTTP in self._sources
         self.hook_context.http_calls = is_on
-        self.hook_context.left_out = tuple(sdk.anchor for sdk in GENERATED if sdk.name not in self._sources)
+        self.hook_context.left_out = tuple(sdk for sdk in PROFILES.values() if sdk.name not in self._sources)
         if is_on:
             self.patches.apply(HTTP)
         else:

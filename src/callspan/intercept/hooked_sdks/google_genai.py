@@ -200,8 +200,8 @@ def _info(client: object, url: _Address, model: str | None, *, stream: bool) -> 
 
 
 def _count(method: str, path: str) -> None:
-    """Count a request that costs money and leaves no record."""
-    request = wires.unrecorded(method, path)
+    """Count a request that costs money and leaves no record, unless the hook of its HTTP library does."""
+    request = None if HOOK_CONTEXT.http_calls else wires.unrecorded(method, path)
     if request is not None:
         HOOK_CONTEXT.unrecorded(f"POST {request.name}")
 

@@ -2,7 +2,8 @@
 
 All users of the HTTP library call `send`. Within a call, anything but the SDK's request for it passes straight through;
 outside of one, a request to a model is a call itself (`wire_calls`), which the outer of two hooks begins and ends.
-Requests that are no attempts (token exchange, middleware) lack the SDKs' `x-stainless-lang` header.
+A request that the SDK has not built, such as a middleware's, is an attempt if it asks a model or has the same address;
+an exchange of tokens is none.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from callspan.providers.rate_limits import relevant_headers
 from callspan.runtime.fail_open import fail_open
 
 _ATTEMPT: Final = fail_open("observe an attempt")
-_MARK: Final = b"x-stainless-lang"
 _CLOSED: Final = fail_open("detect the close of a response")
 
 
@@ -28,8 +28,7 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading
     open_call = CURRENT_CALL.get() or READING.get()
     if open_call is None or not open_call.is_sent_by_http_library:
         return None
-    # Raw headers, because httpx decodes all of them for a lookup by name.
-    if request is not open_call.built and _MARK not in {name.lower() for name, _ in request.headers.raw}:
+    if request is not open_call.built and not _is_attempt(open_call, request):
         return None
     open_call.call.attempts.started(open_call.built_retries, request)
     # The attempt has started even if the following code fails.
@@ -42,6 +41,11 @@ def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | Reading
     except Exception as error:
         _ATTEMPT.report(error)
     return open_call
+
+
+def _is_attempt(open_call: OpenCall | Reading, request: Any) -> bool:
+    built: Any = open_call.built
+    return wire_calls.may_be_call(request) or (built is not None and request.url == built.url)
 
 
 def _received(open_call: OpenCall | Reading, response: Any) -> None:

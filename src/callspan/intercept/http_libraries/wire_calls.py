@@ -2,8 +2,8 @@
 
 Each HTTP request is one call, because what repeats it is above the HTTP library. A request within a call of a hooked
 SDK is an attempt of that call, also if a transport sends it on another thread; below a request that is a call, such as
-a transport's call of a model, nothing is counted again. Nor is a request of a supported SDK outside of its call a call:
-the SDK was left out, or the call must not be observed. The content type says how an answer is read, else its first
+a transport's call of a model, nothing is counted again. Nor is a request of an SDK that was left out a call: no hook of
+ours sends it, so its headers alone tell. The content type says how an answer is read, else its first
 bytes. Bytes that pass around `iter_bytes` are not recorded, but it is seen whether they came to their end
 (`raw_streams`). Requests and answers of other libraries than httpx are shown under its names (`exchanges`).
 """
@@ -49,7 +49,7 @@ from callspan.providers.bedrock.invoke import header_params
 from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
 from callspan.providers.hosts import UNKNOWN, port_of, provider_of_server
 from callspan.providers.rate_limits import relevant_headers, request_id
-from callspan.providers.user_agents import UserAgent, user_agent_of
+from callspan.providers.user_agents import UserAgent, is_of, user_agent_of
 from callspan.record.apis import APIS
 from callspan.record.call import ErrorInfo, Outcome, Request, StreamEnd
 from callspan.runtime.fail_open import fail_open, value_of
@@ -337,9 +337,9 @@ def opened(request: Any, kind: type[WireCall], context: Context | None = None) -
         return None
     factory = HOOK_CONTEXT.factory()
     body = None if factory is None else _body_of(request, path)
-    user_agent = None if body is None else user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
-    if factory is None or body is None or user_agent is None:
+    if factory is None or body is None or _is_of_sdk_left_out(request):
         return None
+    user_agent = user_agent_of(request.headers.raw)
     wire = wires.of_body(candidates, body.parsed, partial(_asked, request.url, user_agent))
     if wire is None or (wire.shared_path and _is_sent_below(wire.shared_path)):
         return None
@@ -397,9 +397,8 @@ def _count(request: Any, unrecorded: wires.Unrecorded | None) -> None:
 
 
 def _known_provider(request: Any) -> str:
-    """Return the provider by its host or SDK; `unknown`, or nothing for an SDK that records its own calls."""
-    user_agent = user_agent_of(request.headers.raw, all_sdks=_records_all_sdks())
-    return "" if user_agent is None else _provider_of(request.url, user_agent)
+    """Return the provider by its host or SDK; `unknown`, or nothing for an SDK that was left out."""
+    return "" if _is_of_sdk_left_out(request) else _provider_of(request.url, user_agent_of(request.headers.raw))
 
 
 def _asked(url: Any, user_agent: UserAgent) -> str | None:
@@ -424,11 +423,10 @@ def _is_attempt_of_sdk(content: bytes) -> bool:
     The context of the call is not there, but the object is: an SDK makes one for each call, so that nobody else sends
     it. Among many calls, only the newest are looked at.
     """
-    for call in HOOK_CONTEXT.deferred_ends.open_calls(_MAX_SENDERS):
-        request: Any = call.attempts.request
-        if value_of(partial(getattr, request, "content", None)) is content and not call.attempts.is_over:
-            return user_agent_of(request.headers.raw, all_sdks=True) is None
-    return False
+    return any(
+        value_of(partial(getattr, call.attempts.sent_by_sdk, "content", None)) is content and not call.attempts.is_over
+        for call in HOOK_CONTEXT.deferred_ends.open_calls(_MAX_SENDERS)
+    )
 
 
 def _decompressed(request: Any, content: bytes) -> bytes:
@@ -448,8 +446,10 @@ def may_be_call(request: Any) -> bool:
     return request.method == _POST and is_json and bool(wires.of_path(_path_of(request)))
 
 
-def _records_all_sdks() -> bool:
-    return not any(module in sys.modules for module in HOOK_CONTEXT.left_out)
+def _is_of_sdk_left_out(request: Any) -> bool:
+    """Return whether an SDK whose calls are not to be recorded says that it sends a request: it has no hook."""
+    sdks = [sdk.name for sdk in HOOK_CONTEXT.left_out if sdk.anchor in sys.modules]
+    return bool(sdks) and is_of(request.headers.raw, sdks)
 
 
 def _info(url: Any, wire: wires.Wire, user_agent: UserAgent, endpoint: Endpoint, body: object) -> CallInfo:
@@ -467,7 +467,11 @@ def _opened(_args: object, request: Any, _kwargs: object) -> WireCall | None:
     """Start the call of a request of httpx."""
     # Asked first, because this runs for each request of a hooked SDK.
     open_call = CURRENT_CALL.get()
-    return None if open_call is not None and open_call.is_sending else opened(request, WireCall)
+    if open_call is None or not open_call.is_sending:
+        return opened(request, WireCall)
+    if not open_call.is_whole:
+        open_call.call.attempts.sent_by_sdk = request
+    return None
 
 
 CALL: Final = HookSteps(
