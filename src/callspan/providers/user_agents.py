@@ -62,9 +62,9 @@ _GENERATED_HEADER: Final = b"x-stainless-lang"
 """The header of the SDKs generated alike."""
 _USER_AGENT_HEADER: Final = b"user-agent"
 _NAMES: Final = frozenset(profile.name for profile in GENERATED)
-_HOOKED: Final[dict[Sdk, re.Pattern[bytes]]] = {
-    "google": re.compile(rb"google-genai-sdk/|speakeasy-sdk/.*\bgoogle-genai$", re.I),
-    "bedrock": re.compile(rb"(?:boto3|botocore|aiobotocore)/", re.I),
+_HOOKED: Final[dict[Sdk, bytes]] = {
+    "google": rb"(?i)google-genai-sdk/|speakeasy-sdk/.*\bgoogle-genai$",
+    "bedrock": rb"(?i)(?:boto3|botocore|aiobotocore)/",
 }
 """Match the user agents of SDKs with a hook of their own; the second of Google's belongs to interactions."""
 
@@ -81,7 +81,7 @@ def is_of(headers: Iterable[tuple[bytes, bytes]], sdks: Container[Sdk]) -> bool:
     """
     stated = _lowered(headers)
     header = stated.get(_USER_AGENT_HEADER, b"")[:_MAX_LENGTH]
-    if any(sdk in sdks and pattern.match(header) for sdk, pattern in _HOOKED.items()):
+    if any(sdk in sdks and re.match(pattern, header) for sdk, pattern in _HOOKED.items()):
         return True
     is_generated = _GENERATED_HEADER in stated and any(name in sdks for name in _NAMES)
     return is_generated and _user_agent(header).provider is None
