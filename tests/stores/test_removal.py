@@ -480,6 +480,7 @@ def test_old_sessions_are_deleted_and_running_ones_kept(store: Delivery, records
         reward("of-event", event_id="e", source="human", time_ns=at(99)),
         records.session("imported", version=at(99), start_ns=at(1), end_ns=at(2), outcome="success"),
         records.session("resumed", version=at(99), start_ns=at(1), end_ns=at(2), outcome="success", **here),
+        records.session("loaded", version=at(99), start_ns=at(1), end_ns=at(2), outcome="success", **gone),
         session(records, "continued", 1, 2), message("m", session_id="continued", time_ns=at(99)),
         session(records, "killed", 1, **gone), event("lately", session_id="killed", time_ns=at(99)),
         session(records, "ended-lately", 1, 90), call(records, "in-lately", 1, "ended-lately"),
@@ -506,6 +507,14 @@ def test_old_sessions_are_deleted_and_running_ones_kept(store: Delivery, records
     assert [one.timestep_id for one in reader.timesteps("no-end")] == ["open"]
     assert retain(store.url) == 0
     assert not any(b"canary" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+
+
+def test_what_a_process_loaded_from_the_past_is_old_once_it_has_ended(url: str, records: Records) -> None:
+    """In ClickHouse too, where it is deleted on request."""
+    past = {"version": time.time_ns(), "start_ns": at(1), "end_ns": at(2), "outcome": "success"}
+    keep(url, *(records.session(name, process=of, **past) for name, of in (("loads", HERE), ("has loaded", GONE))))
+    assert first(erase(url, older_than_ns=at(50))).sessions == 1
+    assert left(url)[0] == {"loads"}
 
 
 @pytest.mark.transactional("its parts expire by themselves")

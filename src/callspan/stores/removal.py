@@ -18,7 +18,7 @@ from callspan.record.merging import order_key
 from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope
 from callspan.stores.owners import without_users
-from callspan.stores.query.interrupted import HAS_EXITED, IS_HERE, OF_SESSIONS, exited_processes
+from callspan.stores.query.interrupted import HAS_EXITED, IS_HERE, exited_processes, processes_of
 from callspan.stores.runs import Runs, anonymous
 from callspan.stores.tables.call_rows import keyed_records
 from callspan.stores.tables.contents import trim
@@ -98,6 +98,8 @@ _CALLS_OF_SESSIONS: Final = f"SELECT call_id FROM calls WHERE {_SESSION}"
 _RUNS: Final = "c.outcome = 'in_progress'"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
 _IS_ALIVE: Final = f"{IS_HERE.format('s')} AND NOT {HAS_EXITED.format('s')}"
+_PROCESSES: Final = processes_of("sessions", "p.end_ns IS NULL OR (p.end_ns < :before AND p.seen_ns >= :before)")
+"""Of the sessions whose age depends on their process: without an end, or in the past (`at=`) but seen since."""
 _IS_RECENT: Final = f"coalesce(c.seen_ns, 0) >= :before OR c.start_ns >= CASE WHEN {_RUNS} THEN :quiet ELSE :before END"
 _SINCE: Final = "CASE WHEN s.end_ns IS NULL AND :quiet < :before THEN :quiet ELSE :before END"
 """A session that was active since this time is kept, also if it continues one that ended before."""
@@ -307,7 +309,8 @@ def _old_selection(database: Database, before_ns: int, quiet_ns: int, waiting_id
 
 
 def _old_records(database: Database, before_ns: int, quiet_ns: int, waiting_ids: Set[str]) -> _OldRecords:
-    values = {"before": before_ns, "quiet": min(before_ns, quiet_ns), **exited_processes(database, [OF_SESSIONS])}
+    times = {"before": before_ns, "quiet": min(before_ns, quiet_ns)}
+    values = exited_processes(database, [_PROCESSES], times)
     if not waiting_ids:
         return _OldRecords(_OLD_SESSIONS, _OLD_CALLS, _OLD_OTHERS, values)
     waiting = database.dialect.items.replace(":items", ":waiting")

@@ -12,7 +12,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord
 from callspan.record.interrupted import INTERRUPTED, UNKNOWN
 from callspan.runtime.process_identity import UNKNOWN_AFTER_S, own_machine, own_namespace, state_of
-from callspan.stores.tables.database import Database, Values
+from callspan.stores.tables.database import NO_VALUES, Database, Values
 
 _Run = TypeVar("_Run", SessionRecord, CallRecord)
 IS_HERE: Final = """(coalesce(substr({0}.process, 1, length(CAST(:here AS text))), '') = :here
@@ -20,15 +20,25 @@ IS_HERE: Final = """(coalesce(substr({0}.process, 1, length(CAST(:here AS text))
 """Whether this process would know if a row's process ran, with the parameters of `exited_processes`."""
 HAS_EXITED: Final = f"({IS_HERE} AND replace(:exited, ',' || {{0}}.process || ',', '') <> :exited)"
 """Whether it has exited."""
-OF_SESSIONS: Final = f"SELECT DISTINCT p.process FROM sessions p WHERE p.end_ns IS NULL AND {IS_HERE.format('p')}"  # noqa: S608
-"""The processes that this one knows of and that have sessions without an end."""
-OF_CALLS: Final = f"SELECT DISTINCT p.process FROM calls p WHERE p.part = 'started' AND {IS_HERE.format('p')}"  # noqa: S608
-"""The processes that this one knows of and that have calls without an end."""
+_OF: Final = f"SELECT DISTINCT p.process FROM {{table}} p WHERE ({{rows}}) AND {IS_HERE.format('p')}"  # noqa: S608
 
 
-def exited_processes(database: Database, queries: Iterable[str]) -> Values:
-    """Return the parameters of the conditions on processes that these queries find."""
-    values, sql = {"here": f"{own_namespace() or '?'}/", "machine": f"@{own_machine() or '?'}"}, " UNION ".join(queries)
+def processes_of(table: str, rows: str) -> str:
+    """Return the query for the processes of rows `p` that this one would know of.
+
+    `rows` is the condition on all rows that `HAS_EXITED` is asked about: of any other, it takes the process as running.
+    """
+    return _OF.format(table=table, rows=rows)
+
+
+OF_SESSIONS: Final = processes_of("sessions", "p.end_ns IS NULL")
+OF_CALLS: Final = processes_of("calls", "p.part = 'started'")
+
+
+def exited_processes(database: Database, queries: Iterable[str], values: Values = NO_VALUES) -> Values:
+    """Return the parameters of the conditions on processes that these queries find, and the queries' own `values`."""
+    values = {**values, "here": f"{own_namespace() or '?'}/", "machine": f"@{own_machine() or '?'}"}
+    sql = " UNION ".join(queries)
     processes = [process for (process,) in database.tuples(sql, values)] if sql else []
     exited = "".join(f",{process}," for process in processes if state_of(process) == "exited")
     return {**values, "exited": exited, "silent": silent_ns()}
