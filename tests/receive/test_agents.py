@@ -274,3 +274,16 @@ def test_a_forked_child_has_a_receiver_of_its_own(agents: Agents) -> None:
     until(lambda: send(first, recorded("tools")[0]) == 200)
     for descriptor in (read, write):
         os.close(descriptor)
+
+
+def test_agent_keeps_its_token_however_many_others_run_and_end(tmp_path: Path) -> None:
+    """What an agent has left running may send for a while after its end."""
+    agents = Agents(tmp_path)
+    first = agents.start()
+    others = [agents.start() for _ in range(300)]
+    server = agents.receiver._running()
+    for agent in others:
+        agents.end(agent)
+    kept = [agent for agent in (first, *others) if server.sender_of(agent.token or "")]
+    agents.receiver.close()
+    assert (kept[0], len(kept)) == (first, 257)

@@ -142,8 +142,9 @@ class AgentReceiver:
             server, inbox, agent = self._server, self._inbox, self._agents.pop(token, None)
             if server is None or inbox is None or agent is None:
                 return
-            if server.heard.get(token) is None:
+            if token not in server.heard:
                 self._note_silence(SILENT % agent.name)
+            server.dismiss(token)
             bodies = agent.sender.bodies
             events = () if bodies is None else events_of_files(bodies)
             are_taken = inbox.take_events(events, agent.sender, limit_s=_rest_s(until_s))

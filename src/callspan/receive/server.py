@@ -41,7 +41,7 @@ _MAX_REQUESTS: Final = 64
 _BACKLOG: Final = 64
 _MAX_IDLE_S: Final = 3600
 """Longer than any exporter waits between two requests."""
-_MAX_SENDERS: Final = 256
+_MAX_DISMISSED: Final = 256
 _PATH: Final = re.compile(r"(/(?P<token>[\w-]{16,64}))?/v1/(?P<signal>\w{1,16})")
 _TYPES: Final = (PROTOBUF, JSON)
 
@@ -77,15 +77,17 @@ class OtlpServer:
         self.port: int = self._listener.getsockname()[1]
         self._hosts = {f"{name}:{self.port}" for name in (ADDRESS, "localhost")}
         self._anybody = anybody
-        self._senders: LRUCache[str, Sender] = LRUCache(_MAX_SENDERS)
+        self._senders: dict[str, Sender] = {}
+        self._dismissed: LRUCache[str, Sender] = LRUCache(_MAX_DISMISSED)
+        """Senders that have ended; what they started may still send."""
         self._connections = Connections()
         self._requests = 0
         self._bodies: dict[asyncio.Future[bytes], None] = {}
         """Bodies that are being received, oldest first."""
         self._bytes: dict[object, int] = {}
         """Bytes received of the body of each request that is not answered, by the address of its client."""
-        self.heard: LRUCache[str, object] = LRUCache(_MAX_SENDERS)
-        """The tokens of senders that have sent something."""
+        self.heard = set[str]()
+        """The tokens of senders that have sent something and not ended."""
         self.refused: Counter[str] = Counter()
         """Numbers of requests that were not acknowledged, by reason."""
         config = uvicorn.Config(
@@ -97,10 +99,20 @@ class OtlpServer:
         in_child(self, OtlpServer.close)
 
     def admit(self, sender: Sender) -> str:
-        """Return the token of a new sender."""
+        """Return the token of a new sender, which is known until it is dismissed."""
         token = secrets.token_urlsafe(24)
-        self._senders.put(token, sender)
+        self._senders[token] = sender
         return token
+
+    def sender_of(self, token: str) -> Sender | None:
+        """Return the sender with this token, or without one."""
+        return self._senders.get(token) or self._dismissed.get(token) if token else self._anybody
+
+    def dismiss(self, token: str) -> None:
+        """Forget a sender that has ended, once many others have ended since."""
+        self.heard.discard(token)
+        if (sender := self._senders.pop(token, None)) is not None:
+            self._dismissed.put(token, sender)
 
     def url(self, token: str = "") -> str:
         """Return the base URL for OTLP of a sender."""
@@ -143,7 +155,7 @@ class OtlpServer:
             return self._refuse(request, 403, "of browsers, and for other hosts")
         path = _PATH.fullmatch(request.url.path)
         token, signal = ("", "") if path is None else (path["token"] or "", path["signal"])
-        sender = self._senders.get(token) if token else self._anybody
+        sender = self.sender_of(token)
         if sender is None or signal not in SIGNALS:
             return self._refuse(request, 404, "for other paths")
         if request.method != "POST":
@@ -154,7 +166,8 @@ class OtlpServer:
             return self._refuse(request, 415, "in other encodings")
         try:
             body = await self._whole_body(request)
-            self.heard.put(token, sender)
+            if token in self._senders:
+                self.heard.add(token)
             return await self._take(cast("Signal", signal), body, sender, request)
         except tuple(_REFUSED) as error:
             return self._refuse(request, *_REFUSED[type(error)])
