@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,11 @@ from tests.support.records import event, keep
 from tests.support.waiting import HANG_S, until
 
 from callspan import Settings, erase, open_store
-from callspan.records import FORMAT, CallRecord, Cost, ErrorInfo, Request, encode
+from callspan.delivery.store_sink import StoreSink
+from callspan.records import FORMAT, CallRecord, Cost, ErrorInfo, Request, Response, encode
+from callspan.spool.delivering import Delivery as BatchDelivery
+from callspan.spool.delivering import SuspectError
+from callspan.spool.segment import Segment
 from callspan.stores import CallFilter, Rejected, Sink, StoreError, find_store
 
 from .conftest import (
@@ -292,6 +296,45 @@ def test_session_id_too_long_for_an_index_is_rejected(server: Delivery, records:
         server.write(records.call(session_id=long))
     server.write(records.call(session_id="a"))
     assert ask(server.url, "SELECT session_id FROM calls") == [("a",)]
+
+
+@pytest.mark.postgres
+def test_answer_with_20_000_tool_calls_is_stored(server: Delivery, records: Records) -> None:
+    """Each is a joint. A server has room for 6,400 locks, of all its clients."""
+    ids = [f"call_{number:07d}z" for number in range(20_000)]
+    calls = [{"id": ident, "type": "function", "function": {"name": "f", "arguments": "{}"}} for ident in ids]
+    answer = {"id": "x", "choices": [{"index": 0, "message": {"role": "assistant", "tool_calls": calls}}]}
+    results = [{"role": "tool", "tool_call_id": ident, "content": "done"} for ident in ids]
+    asked = [{"role": "user", "content": "q"}, answer["choices"][0]["message"], *results]  # type: ignore[index]
+    server.write(records.call([asked[0]], call_id="a", response=Response(body=raw(answer))))
+    server.write(records.call(asked, call_id="b", at_s=5))
+    assert ask(server.url, "SELECT call_id, previous_call_id FROM calls ORDER BY 1") == [("a", None), ("b", "a")]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("code", ["22003", "23514", "54000", "54001", "54023", "53200", "57014", "XX000"])
+def test_record_that_the_server_cannot_bear_blocks_no_other(
+    postgres_url: str, server: Delivery, records: Records, tmp_path: Path, code: str
+) -> None:
+    """Whatever the server calls it: too much memory or time is tried again first."""
+    server.write(records.call(call_id="first"))
+    with connect(postgres_url, autocommit=True) as admin:
+        admin.execute(
+            f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.call_id = 'large' THEN RAISE EXCEPTION 'too much' USING ERRCODE = '{code}'; END IF;
+            RETURN NEW; END $$""".encode()
+        )
+        admin.execute("CREATE TRIGGER refused BEFORE INSERT ON calls FOR EACH ROW EXECUTE FUNCTION refuse()")
+    segment, rejected = Segment.create(tmp_path, ["k"]), 0
+    for name in ("before", "large", "after"):
+        segment.append(encode(records.call(call_id=name)))
+    batches = BatchDelivery("store", StoreSink(find_store(postgres_url)))
+    for _ in range(10):
+        with suppress(SuspectError):
+            rejected += batches.deliver(segment, "k").lost["rejected"]
+    batches.close()
+    assert rejected == 1
+    assert left(postgres_url)[1] == {"first", "before", "after"}
 
 
 @pytest.mark.postgres

@@ -129,6 +129,13 @@ class Rejected(Exception):  # noqa: N818 - part of the public interface of store
         self.record = record
 
 
+class SuspectError(ValueError):
+    """The store failed for want of memory or time, which a record of the batch may take, or another client.
+
+    As with other `DATA_ERRORS`, the batch is delivered again first, and bisected only if that goes on.
+    """
+
+
 class NoFreeConnectionError(Exception):
     """A server that works has no connection to spare: other processes have them, for a moment each."""
 

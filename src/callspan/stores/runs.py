@@ -48,6 +48,8 @@ from callspan.stores.tables.rows import Cell
 from callspan.stores.tables.score_tables import refresh, scored
 
 _PREFIX: Final = "run-"
+_LOCKS: Final = 1024
+"""Locks for all keys of joints: an answer may have more of these than a server has room for locks."""
 _MAX_CANDIDATES: Final = 32
 """Calls with one joint; of more nothing is known."""
 _AT_FIRST: Final = 2
@@ -155,7 +157,7 @@ class Runs:
         known.intersection_update(calls)
         if not known and not self._own:
             return [*prepared.values()]
-        self._database.lock(f"joint:{key}" for own in self._own.values() for key in _keys(own))
+        self._database.lock(f"joint:{key % _LOCKS}" for own in self._own.values() for key in _keys(own))
         self._prefetch()
         self._load(known)
         for call_id in known:

@@ -17,7 +17,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.merging import Price, merged_scope
 from callspan.runtime.safe_urls import error_text
-from callspan.spool.delivering import Rejected
+from callspan.spool.delivering import Rejected, SuspectError
 from callspan.stores.joints import JointReader
 from callspan.stores.query.rewards import join
 from callspan.stores.removal import remove_refused
@@ -61,7 +61,8 @@ class SqlSink:
     def deliver(self, records: Sequence[Record]) -> None:
         """Store all records in one transaction.
 
-        Raises Rejected if one can never be stored; StoreError, OSError or the driver's errors for anything else.
+        Raises Rejected if one can never be stored, SuspectError if that is possible; StoreError, OSError
+        or the driver's errors for anything else.
         """
         database = cast("SqlDatabase", self._database)
         try:
@@ -77,6 +78,8 @@ class SqlSink:
                     _write(database, late.accepted, self._price, self._reader)
         except database.rejects as error:
             raise Rejected(error_text(error)) from error
+        except database.suspects as error:
+            raise SuspectError(error_text(error)) from error
         accepted = late.accepted
         if len(accepted) < len(records):
             self.erased += Counter(map(_kind, records)) - Counter(map(_kind, accepted))

@@ -15,7 +15,7 @@ from callspan.record.events import Record, record_key
 from callspan.record.merging import Price, version_order
 from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.settings import Content
-from callspan.spool.delivering import Rejected
+from callspan.spool.delivering import Rejected, SuspectError
 from callspan.stores.clickhouse.database import CODE, ClickHouseDatabase, explaining
 from callspan.stores.clickhouse.removal import remove_refused
 from callspan.stores.clickhouse.superseded import calls_with_several_versions, delete_superseded, move_timesteps
@@ -39,8 +39,10 @@ _INSERT: Final = {
     "max_partitions_per_insert_block": 0,
 }
 _ALONE: Final = {**_INSERT, "async_insert": 0}
-_POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 407})
+_POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 306, 407})
 """Error codes caused by the data: it cannot be parsed or converted, or does not fit its column."""
+_SUSPECT: Final = frozenset({159, 241})
+"""Too much time or memory."""
 _STRICTNESS: Final[Mapping[Content, int]] = {"full": 0, "metadata": 1, "off": 2}
 _STORED: Final = "SELECT call_id, part, seen_ns, session_id, content_level FROM calls WHERE {}"
 _MAX_WRITTEN: Final = 20_000
@@ -82,12 +84,20 @@ class ClickHouseSink:
         self._deletions = self._database.deletions()
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """Write all records. Raises Rejected if one can never be stored, else the driver's errors."""
-        with explaining(self.name):
-            accepted = self._without_erased(records)
-            self._write(accepted)
-            # What was erased meanwhile may be written only now.
-            self._without_erased(accepted)
+        """Write all records.
+
+        Raises Rejected if one can never be stored, SuspectError if that is possible, else the driver's errors.
+        """
+        try:
+            with explaining(self.name):
+                accepted = self._without_erased(records)
+                self._write(accepted)
+                # What was erased meanwhile may be written only now.
+                self._without_erased(accepted)
+        except DatabaseError as error:
+            if _code(error) in _SUSPECT:
+                raise SuspectError(error_text(error)) from error
+            raise
         if len(accepted) < len(records):
             self.erased += Counter(record_key(record)[0] for record in records)
             self.erased -= Counter(record_key(record)[0] for record in accepted)
@@ -194,21 +204,21 @@ class ClickHouseSink:
         try:
             insert(settings=_INSERT)
         except DatabaseError as error:
-            if not _is_poison(error):
+            if _code(error) not in _POISON:
                 raise
             # The server collects inserts, and a bad row of another process may fail this one (ClickHouse issue 86651).
             # Only an insert of these rows alone shows whether they are bad.
             try:
                 insert(settings=_ALONE)
             except DatabaseError as own:
-                if _is_poison(own):
+                if _code(own) in _POISON:
                     raise Rejected(error_text(own)) from own
                 raise
 
 
-def _is_poison(error: DatabaseError) -> bool:
+def _code(error: DatabaseError) -> int | None:
     code = CODE.search(str(error))
-    return code is not None and int(code[1]) in _POISON
+    return None if code is None else int(code[1])
 
 
 def _as_it_is(call: CallRecord) -> CallRecord:

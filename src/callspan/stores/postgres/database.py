@@ -153,7 +153,12 @@ class PostgresDatabase(SqlDatabase):
     """The `SqlDatabase` of a server."""
 
     dialect = POSTGRES
-    rejects = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+    rejects = (
+        psycopg.DataError, psycopg.IntegrityError,
+        *(psycopg.errors.lookup(code) for code in ("54000", "54001", "54011", "54023")),
+    )  # fmt: skip
+    # Out of memory, which locks take too; an allocation above 1 GB, which has no code of its own; `statement_timeout`.
+    suspects = tuple(psycopg.errors.lookup(code) for code in ("53200", "XX000", "57014"))
     remedy = "restore it from a backup"
 
     def __init__(self, url: str, connection: psycopg.Connection, settings: bytes) -> None:

@@ -106,6 +106,7 @@ class SQLiteDatabase(SqlDatabase):
     rejects = (
         OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
     )  # fmt: skip
+    suspects = (MemoryError,)
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         """Takes ownership of the connection."""

@@ -180,6 +180,8 @@ class SqlDatabase(Database):
 
     rejects: ClassVar[tuple[type[Exception], ...]]
     """Exceptions that mean that a record can never be stored."""
+    suspects: ClassVar[tuple[type[Exception], ...]]
+    """Exceptions that mean so if they go on: a record takes too much memory or time, or another client does."""
 
     def run(self, sql: str, values: Values = NO_VALUES) -> int:
         """Run a statement; return the number of rows that it changed."""
