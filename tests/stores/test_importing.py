@@ -232,6 +232,12 @@ def test_logrotate_files_are_imported(tmp_path: Path, deliver: Deliver) -> None:
     store.write(records.call(call_id="now"))
     assert import_records(path, tmp_path / "into.db").unreadable == 0
     assert left(f"sqlite:///{tmp_path}/into.db")[1] == {*names, "now"}
+    for name in names:
+        import_records(tmp_path / name, tmp_path / f"of {name}.db")
+        assert left(f"sqlite:///{tmp_path}/of {name}.db")[1] == {name}
+    for name in ("a.jsonl.bak", "a.jsonl-old.gz"):
+        with pytest.raises(SettingError, match="unknown kind of store"):
+            import_records(tmp_path / name, tmp_path / "into.db")
     for number in range(20):
         store.write(records.call(answer="long " * 4000, call_id=f"more {number}"))
     assert (tmp_path / "a.jsonl.3").exists()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import msgspec
 from msgspec.structs import replace
@@ -19,9 +20,9 @@ from callspan.record.events import Record, record_key
 from callspan.settings import SettingError
 from callspan.stores.base import start_of
 from callspan.stores.clickhouse import ClickHouse
-from callspan.stores.jsonl import JsonLines
+from callspan.stores.jsonl import JsonLines, is_rotated
 from callspan.stores.postgres import Postgres
-from callspan.stores.protocol import SqlStore, Store, deliver_all
+from callspan.stores.protocol import PathStore, SqlStore, Store, deliver_all, path_of
 from callspan.stores.sqlite import SQLite
 from callspan.stores.sqlite.any_file import AnyFile
 from callspan.stores.tables.facts import TABLES
@@ -70,7 +71,7 @@ def import_records(
         >>> callspan.import_records("calls.jsonl", "calls.db").records["calls"]
         1
     """
-    origin, target = find_store(str(source)), find_store(str(into))
+    origin, target = _origin(str(source)), find_store(str(into))
     if not isinstance(target, SqlStore):
         raise SettingError(f"{target.name} takes no imports: load into SQLite or Postgres")
     if _is_same(origin, target):
@@ -87,6 +88,12 @@ def import_records(
     imported = _load(origin, origin.records(), target, since_ns)
     imported.mended = origin.mended if isinstance(origin, JsonLines) else 0
     return imported
+
+
+def _origin(source: str) -> Store:
+    if "://" not in source and is_rotated(source.strip()):
+        return cast("type[PathStore]", JsonLines)(f"jsonl:///{source.strip()}", path_of(source.strip()))
+    return find_store(source)
 
 
 def _is_same(source: Store, target: Store) -> bool:

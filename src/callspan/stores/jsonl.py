@@ -25,6 +25,7 @@ from callspan.stores.tables.payloads import line_of
 
 _ROTATED: Final = re.compile(r"(?:\.([1-9]\d*)|-(\d{8}(?:-\d+)?))(?:\.gz)?")
 """What a rotated file has behind the name: a number, or logrotate's date; both may be compressed."""
+_ROTATED_FILE: Final = re.compile(rf".+\.(?:jsonl|ndjson)(?:{_ROTATED.pattern}|\.gz)", re.IGNORECASE | re.DOTALL)
 _FORMAT: Final = re.compile(rb'"schema_version":\d+')
 SCOPE: Final = "callspan.records"
 """The instrumentation scope of log records whose bodies are records."""
@@ -146,6 +147,11 @@ def _record_in(line: bytes) -> Record | None:
         return None if _FORMAT.sub(_TODAYS, line, count=1) == line else _record_in(_FORMAT.sub(_TODAYS, line, count=1))
     except NO_RECORD:
         return None
+
+
+def is_rotated(path: str) -> bool:
+    """Return whether a path names one rotated or compressed file, which is read, not written."""
+    return _ROTATED_FILE.fullmatch(path) is not None
 
 
 def files_of(path: Path) -> list[Path]:
