@@ -96,6 +96,10 @@ def test_query_errors_are_named(page: Page) -> None:
     for path in ("/api/sessions?q=since:never", "/api/sessions?after=x", "/api/session", '/api/sessions?q="open'):
         answer = page.ask(path)
         assert (answer.status, bool(answer.json["error"])) == (400, True), path
+    for name in PAGES:  # as the list, so does whatever else reads the filter line
+        answer = page.ask(f'/api/{name}?q="open&id=nobody')
+        assert answer.status in (200, 400, 404), (name, answer.status)
+    assert page.ask('/api/command?q="open').status == 400
     for path in ("/api/session?id=nobody", "/api/call?id=nobody", f"/static/{'a' * 5000}.js"):
         assert page.ask(path).status == 404
     for after in ("[]", "-1", "1.5", str(10**22), str(2**63)):

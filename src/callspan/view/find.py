@@ -95,7 +95,11 @@ def page(request: PageRequest) -> FindPage:
 
 
 def command(request: PageRequest) -> list[str]:
-    """Return the arguments of the commands that select the calls of the filter line `q`, without their order."""
+    """Return the arguments of the commands that select the calls of the filter line `q`, without their order.
+
+    Raises BadQueryError where the list does.
+    """
+    request.filtered()
     arguments = request.access.arguments(request.query.get("q", ""))
     return [argument for argument in arguments if not argument.startswith(_ORDER)]
 
