@@ -345,3 +345,20 @@ def test_refused_answers_are_selected_and_counted(store: Delivery, records: Reco
         assert {call.call_id for call in reader.calls(selection)} == calls
         assert {summary.session.session_id for summary in reader.sessions(selection)} == sessions
     assert {summary.session.session_id: summary.refused for summary in reader.sessions()} == {"s1": 1, "s2": 0}
+
+
+@pytest.mark.parametrize("key", ["k", "project_id", "user_id"])
+def test_text_that_looks_like_a_list_is_a_text(store: Delivery, records: Records, key: str) -> None:
+    """As a filter, and as what calls are grouped by; also where the key has a column."""
+    values = ['["a","b"]', "a", ["a", "b"], "[a"]
+    store.write(
+        *(records.session(f"s{n}", metadata={key: value}) for n, value in enumerate(values)),
+        *(records.call(call_id=f"c{n}", metadata={key: value}) for n, value in enumerate(values)),
+        *(records.call(call_id=f"in{n}", session_id=f"s{n}") for n, _ in enumerate(values)),
+    )
+    reader = store.read()
+    for n, text in ((0, '["a","b"]'), (3, "[a")):
+        selection = CallFilter(metadata=((key, text),))
+        assert {call.call_id for call in reader.calls(selection)} == {f"c{n}", f"in{n}"}
+        assert [one.session.session_id for one in reader.sessions(selection)] == [f"s{n}"]
+    assert {one.key: one.calls for one in reader.summary(f"meta:{key}")} == {'["a","b"]': 2, "a": 4, "b": 2, "[a": 2}

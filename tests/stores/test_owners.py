@@ -579,3 +579,26 @@ def test_list_of_users_that_another_program_wrote_is_each_users(
     assert (removed.sessions, removed.calls, removed.events, removed.rewards) == (1, 1, 1, 1)
     store.write(records.call(call_id="c2", **at), records.call(call_id="c3", metadata={"user_id": HERS}))
     assert left(store.url) == ({"t"}, {"d"})
+
+
+@pytest.mark.parametrize("user", [f'["{HERS}"]', f'["{HERS}", 3]', f"[{HERS}]"])
+def test_user_whose_id_looks_like_a_list_is_another_user(store: Delivery, records: Records, user: str) -> None:
+    """Erasing either leaves the other one, and what comes late of it; so does a filter."""
+    text, hers, listed = ({"metadata": {"user_id": value}} for value in (user, HERS, [HERS]))
+    store.write(
+        records.call(call_id="text", **text), records.session("text", user_id=user, **text), event("text", **text),
+        records.call(call_id="requested", request=callspan.records.Request(model="m", params={"user": user})),
+        records.call(call_id="hers", **hers), records.session("hers", user_id=HERS, **hers),
+        records.call(call_id="listed", **listed),
+        records.session("listed", user_id=json.dumps([HERS], separators=(",", ":")), **listed),
+    )  # fmt: skip
+    assert {call.call_id for call in store.read().calls(CallFilter(user_id=user))} == {"text", "requested"}
+    assert [one.session.session_id for one in store.read().sessions(CallFilter(user_id=user))] == ["text"]
+    erase(store.url, CallFilter(user_id=HERS))
+    store.write(records.call(call_id="late", **text))
+    assert left(store.url) == ({"text"}, {"text", "requested", "late"})
+    store.write(records.call(call_id="again", timing=Timing(start_ns=time.time_ns()), **listed))
+    erase(store.url, CallFilter(user_id=user))
+    store.write(records.call(call_id="late-again", **text))
+    assert left(store.url) == (set(), {"again"})
+    assert [*store.read().events(None)] == []

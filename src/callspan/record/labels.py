@@ -7,7 +7,6 @@ object `a`. The label of a number or bool is its JSON text; a list has one label
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -45,7 +44,11 @@ def label(value: object) -> str | None:
 
 def labels(metadata: Mapping[str, object], key: str) -> list[str]:
     """Return the values of a metadata key as text; a list has a text per item."""
-    value = metadata_value(metadata, key)
+    return labels_in(metadata_value(metadata, key))
+
+
+def labels_in(value: object) -> list[str]:
+    """Return the labels of a metadata value."""
     texts = map(label, value) if isinstance(value, list) else [label(value)]
     return [text for text in texts if text is not None]
 
@@ -70,14 +73,6 @@ def label_of(metadata: Mapping[str, object], key: str) -> str | None:
     """Return the label of a key, a list as JSON; None without a label."""
     value = metadata_value(metadata, key)
     return msgspec.json.encode(value).decode() if isinstance(value, list) else label(value)
-
-
-def labels_in(text: str) -> list[str]:
-    """Return the labels in a result of `label_of`: every item of a list, else the text itself."""
-    if text.startswith("["):
-        with suppress(msgspec.DecodeError):
-            return [item for value in msgspec.json.decode(text, type=list) if (item := label(value)) is not None]
-    return [text]
 
 
 class Ownership(NamedTuple):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from callspan.record.call import CallRecord
 from callspan.record.events import SCOPE_TYPES, Record, SessionRecord
-from callspan.record.labels import EXTRA, label, labels, labels_in
+from callspan.record.labels import EXTRA, label, label_of, labels
 from callspan.record.merging import merged, merged_scope, version_order
 
 _USER: Final = "user_id"
@@ -18,9 +18,9 @@ _USER: Final = "user_id"
 
 def users_of(record: Record) -> list[str]:
     """Return the users named by the record itself, not by its session."""
-    if isinstance(record, CallRecord | SessionRecord):
-        return [] if record.user_id is None else labels_in(record.user_id)
-    return labels(record.metadata, _USER)
+    user = record.user_id if isinstance(record, CallRecord | SessionRecord) else None
+    # The label of a list is JSON, as a text may be.
+    return labels(record.metadata, _USER) if user in (None, label_of(record.metadata, _USER)) else [user]
 
 
 def newest(versions: Iterable[Record]) -> Record:

@@ -18,6 +18,7 @@ from callspan.record.merging import order_key
 from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope
 from callspan.stores.owners import without_users
+from callspan.stores.query.filters import no_list
 from callspan.stores.query.interrupted import HAS_EXITED, IS_HERE, exited_processes, processes_of
 from callspan.stores.runs import Runs, anonymous
 from callspan.stores.tables.call_rows import keyed_records
@@ -77,12 +78,12 @@ VERSIONED: Final = {SESSIONS: _SESSION, CALLS: _CALL, TIMESTEPS: _SESSION}
 """Conditions on records with several versions."""
 _WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
 """Tables that have a user only in the metadata of their rows, in the order of deletion."""
-_IS_USER: Final = "(user_id = :user OR (user_id >= '[' AND user_id < ']' AND {has}))"
+_IS_USER: Final = "((x.user_id = :user{no_list}) OR (x.user_id >= '[' AND x.user_id < ']' AND {has}))"
 """Whether a session or call is the user's; the label of a list of users is its JSON."""
 _ALSO_OF_USER: Final = (
-    f" UNION SELECT session_id FROM sessions WHERE {_IS_USER} AND coalesce(start_ns, seen_ns) < :erased"
-    f" UNION SELECT session_id FROM calls WHERE inferred AND {_IS_USER} AND start_ns < :erased",
-    f" UNION SELECT call_id FROM calls WHERE {_IS_USER} AND start_ns < :erased",
+    f" UNION SELECT x.session_id FROM sessions x WHERE {_IS_USER} AND coalesce(x.start_ns, x.seen_ns) < :erased"
+    f" UNION SELECT x.session_id FROM calls x WHERE x.inferred AND {_IS_USER} AND x.start_ns < :erased",
+    f" UNION SELECT x.call_id FROM calls x WHERE {_IS_USER} AND x.start_ns < :erased",
 )
 """Further sessions and calls of a user, delivered between their selection and their removal. A run is the user's if any
 of its calls is: the others repeat what the user said."""
@@ -280,8 +281,9 @@ def _refused_selection(database: Database, refused: Sequence[Refused]) -> Select
 
 def _scope_selection(database: Database, scope: DeletionScope) -> Selection:
     """Return the records of a scope of ids and a user."""
-    has = database.dialect.has.format(at="metadata, 'user_id'", value=":user")
-    unions = ("", "") if scope.user is None else tuple(union.format(has=has) for union in _ALSO_OF_USER)
+    has = database.dialect.has.format(at="x.metadata, 'user_id'", value=":user")
+    also = no_list(scope.user, database.dialect, "x")
+    unions = ("", "") if scope.user is None else tuple(union.format(has=has, no_list=also) for union in _ALSO_OF_USER)
     listed = database.dialect.items
     sessions, calls = (
         query + union for query, union in zip((listed + _NAMED_RUNS.format(items=listed), listed), unions, strict=True)

@@ -105,8 +105,8 @@ CLICKHOUSE: Final = Dialect(
    WHERE k.owner IN (SELECT owner FROM hit) AND hasAny(arrayMap(r -> r.2, k.contents), hit.numbers))""",
     is_deflated=False,
     has="callspan_has({at}, {value})",
-    label_at="callspan_label({at})",
-    label_in="{column}",
+    label_at="if(startsWith(ifNull(callspan_value({at}), '{{'), '{{'), NULL, callspan_value({at}))",
+    label_in="toJSONString({column})",
     labels="LEFT ARRAY JOIN callspan_labels({label}) AS `{name}.value`",
     arithmetic=ARITHMETIC,
     has_score=f"""(c.call_id IN ({CALLS_ABOVE}) OR (c.session_id IN ({SESSIONS_ABOVE})

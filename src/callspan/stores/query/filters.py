@@ -179,7 +179,7 @@ _SESSION_IS_SILENT: Final = " AND ".join((
 ))  # fmt: skip
 _SUCCESS: Final = "coalesce(s.success, s.outcome = 'success')"
 SESSION_CONDITIONS: Final = {
-    "user_id": "s.user_id = :user_id",
+    "user_id": "s.user_id = :user_id{no_list}",
     "name": "s.name = :name",
     "group_id": "s.group_id = :group_id",
     "task_id": "s.task_id = :task_id",
@@ -190,7 +190,8 @@ SESSION_CONDITIONS: Final = {
         WHEN s.session_id IS NOT NULL THEN {IN_PROGRESS!r} END) = :session_outcome""",
     "success": f"CASE WHEN {_SUCCESS} THEN 1 WHEN NOT ({_SUCCESS}) THEN 0 END = :success",
 }
-"""Conditions on the session `s`, by field; for `{rewards}` and `{unended}` see `Dialect`."""
+"""Conditions on the session `s`, by field; for `{rewards}` and `{unended}` see `Dialect`, `{no_list}` is the result of
+`no_list`."""
 FAILED: Final = "c.outcome IN ('error', 'timeout')"
 """Whether a call `c` failed."""
 REFUSED: Final = "coalesce(c.refused, false)"
@@ -423,14 +424,15 @@ def _label_conditions(selection: CallFilter, dialect: Dialect) -> Iterator[str]:
         if name == "session_outcome":
             inherited = f"({inherited} OR (c.session_id IS NULL AND {_OUTCOME} = :session_outcome))"
         column = _SHARED.get(name)
-        yield inherited if column is None else f"({column} = :{name} OR ({column} IS NULL AND {inherited}))"
-    for number, (key, _) in enumerate(selection.metadata):
+        also = no_list(selection.user_id, dialect, "c") if name == "user_id" else ""
+        yield inherited if column is None else f"({column} = :{name}{also} OR ({column} IS NULL AND {inherited}))"
+    for number, (key, text) in enumerate(selection.metadata):
         name, value = f":key{number}", f":value{number}"
         inherited = dialect.in_sessions.format(condition=dialect.has.format(at=f"s.metadata, {name}", value=value))
         own_value = own_label(key, name)
-        is_own = (
-            f"{own_value} = {value}" if key in COLUMNS else dialect.has.format(at=f"c.metadata, {name}", value=value)
-        )
+        # The column of a list is its JSON, as a text may be.
+        has_column = key in COLUMNS and not text.startswith("[")
+        is_own = f"{own_value} = {value}" if has_column else dialect.has.format(at=f"c.metadata, {name}", value=value)
         yield f"({is_own} OR ({own_value} IS NULL AND {inherited}))"
 
 
@@ -478,11 +480,20 @@ def finish_condition(meaning: str) -> str | None:
 
 def _session_conditions(selection: CallFilter, dialect: Dialect) -> dict[str, str]:
     """Return the conditions on sessions `s` by the fields of a selection that are not None."""
+    users = no_list(selection.user_id, dialect, "s")
     return {
-        name: text.format(rewards=dialect.session_rewards, unended=dialect.unended)
+        name: text.format(rewards=dialect.session_rewards, unended=dialect.unended, no_list=users)
         for name, text in SESSION_CONDITIONS.items()
         if getattr(selection, name) is not None
     }
+
+
+def no_list(user: str | None, dialect: Dialect, row: str) -> str:
+    """Return what the condition that a column `user_id` is this user also says: that it is not the JSON of a list."""
+    if user is None or not user.startswith("["):
+        return ""
+    value = dialect.label_at.format(at=f"{row}.metadata, 'user_id'")
+    return f" AND coalesce(substr(CAST({value} AS text), 1, 1), '') <> '['"
 
 
 def session_condition(selection: CallFilter, dialect: Dialect) -> str | None:

@@ -209,7 +209,8 @@ def _query_of_sessions(selection: CallFilter, dialect: Dialect, *, is_narrow: bo
     of_sessions = _stored(selection, dialect)
     of_calls = "1 = 1" if condition is None else dialect.in_sessions.format(condition=condition)
     if _is_of_user(selection, dialect):
-        of_calls = f"({of_calls} OR (coalesce(c.inferred, false) AND c.user_id = :user_id))"
+        also = filters.no_list(selection.user_id, dialect, "c")
+        of_calls = f"({of_calls} OR (coalesce(c.inferred, false) AND c.user_id = :user_id{also}))"
     if selection.inferred is not None:
         of_calls += f" AND {filters.call_condition(CallFilter(inferred=selection.inferred), dialect)}"
     names = _aggregates(selection)

@@ -193,12 +193,12 @@ def _group(dialect: Dialect, by: str, number: int) -> str:
 
 def _labels(dialect: Dialect, by: str, number: int) -> str:
     """Return the join of calls with their labels for a metadata key; a call without one has its session's."""
-    key, of_session = by.removeprefix(META), dialect.label_at.format(at=f"s.metadata, :{_BY}{number}")
-    own = (
-        dialect.label_in.format(column=f"c.{key}")
-        if key in COLUMNS
-        else dialect.label_at.format(at=f"c.metadata, :{_BY}{number}")
-    )
+    key = by.removeprefix(META)
+    own, of_session = (dialect.label_at.format(at=f"{row}.metadata, :{_BY}{number}") for row in "cs")
+    if key in COLUMNS:
+        # The column of a list is its JSON, as a text may be. A user may be only in the request.
+        text = dialect.label_in.format(column=f"c.{key}")
+        own = f"CASE WHEN c.{key} LIKE '[%' THEN coalesce({own}, {text}) WHEN c.{key} IS NOT NULL THEN {text} END"
     return dialect.labels.format(label=f"coalesce({own}, {of_session})", name=f"label{number}")
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.record.events import Record
-from callspan.record.labels import label_of, labels, labels_in
+from callspan.record.labels import label_of, labels, labels_in, metadata_value
 from callspan.runtime.clock import monotonic_s
 from callspan.runtime.file_lock import try_lock, unlock
 from callspan.runtime.forks import in_child
@@ -72,8 +72,8 @@ SQLITE: Final = Dialect(
      AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
     has="callspan_has({at}, {value})",
-    label_at="callspan_label({at})",
-    label_in="{column}",
+    label_at="callspan_value({at})",
+    label_in="json_quote({column})",
     labels="LEFT JOIN json_each(callspan_labels({label})) {name} ON true",
     arithmetic=ARITHMETIC["sqlite"],
     # Nothing is read where no score is as high; else each call is looked up, so that a page ends with its last one.
@@ -277,11 +277,17 @@ def _label(metadata: str | None, key: str) -> str | None:
     return None if metadata is None else label_of(msgspec.json.decode(metadata, type=dict), key)
 
 
-def _labels(label: str | None) -> str | None:
-    """Return the labels of a list, or a single one, as a JSON array."""
-    if label is None:
+def _value(metadata: str | None, key: str) -> str | None:
+    """Return the JSON of a metadata value; None for an object."""
+    value = None if metadata is None else metadata_value(msgspec.json.decode(metadata, type=dict), key)
+    return None if value is None or isinstance(value, dict) else msgspec.json.encode(value).decode()
+
+
+def _labels(value: str | None) -> str | None:
+    """Return the labels in the JSON of a value as a JSON array."""
+    if value is None:
         return None
-    return msgspec.json.encode(list(dict.fromkeys(labels_in(label)))).decode()
+    return msgspec.json.encode(list(dict.fromkeys(labels_in(msgspec.json.decode(value))))).decode()
 
 
 def _has(metadata: str | None, key: str, value: str) -> bool:
@@ -295,6 +301,7 @@ def _contains(text: str | None, part: str) -> bool:
 
 _FUNCTIONS: Final = (
     ("callspan_label", 2, _label),
+    ("callspan_value", 2, _value),
     ("callspan_labels", 1, _labels),
     ("callspan_has", 3, _has),
     ("callspan_contains", 2, _contains),

@@ -36,13 +36,13 @@ FUNCTIONS: Final = (
     """CREATE FUNCTION IF NOT EXISTS callspan_items AS list -> arrayDistinct(arrayMap(item -> callspan_text(item),
   arrayFilter(item -> item <> 'null' AND NOT startsWith(item, '{') AND NOT startsWith(item, '['),
     JSONExtractArrayRaw(list))))""",
-    """CREATE FUNCTION IF NOT EXISTS callspan_labels AS label -> CAST(
-  if(startsWith(ifNull(label, ''), '[') AND isValidJSON(ifNull(label, '')),
-  callspan_items(ifNull(label, '')), [label]), 'Array(Nullable(String))')""",
+    """CREATE FUNCTION IF NOT EXISTS callspan_labels AS value -> CAST(
+  if(startsWith(ifNull(value, ''), '['), callspan_items(ifNull(value, '')),
+    [if(startsWith(ifNull(value, '{'), '{'), NULL, callspan_text(value))]), 'Array(Nullable(String))')""",
     """CREATE FUNCTION IF NOT EXISTS callspan_object AS members -> concat('{', arrayStringConcat(
   arrayMap((key, value) -> concat(toJSONString(key), ':', value), mapKeys(members), mapValues(members)), ','), '}')""",
     """CREATE FUNCTION IF NOT EXISTS callspan_has AS (metadata, key, value) ->
-  has(callspan_labels(callspan_label(metadata, key)), value)""",
+  has(callspan_labels(callspan_value(metadata, key)), value)""",
 )
 """Functions that belong to the server, not to a database."""
 _DECIMAL: Final = "toDecimal256OrNull(toString({value}), 20)"

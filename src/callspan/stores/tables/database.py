@@ -66,9 +66,9 @@ class Dialect(NamedTuple):
     has: str
     """Whether the metadata value at `{at}` (column, key) is the text `{value}` or a list that contains it."""
     label_at: str
-    """The metadata value at `{at}` (column, key), to group calls by; NULL without one."""
+    """The JSON of the metadata value at `{at}` (column, key), to group calls by; NULL without one."""
     label_in: str
-    """As `label_at`, for a metadata key with its own `{column}`."""
+    """The same of the text in a `{column}`."""
     labels: str
     """The join with one row per distinct `{name}.value` of such a `{label}`: the items of a list, or the value itself;
     NULL without one."""
