@@ -362,3 +362,13 @@ def test_text_that_looks_like_a_list_is_a_text(store: Delivery, records: Records
         assert {call.call_id for call in reader.calls(selection)} == {f"c{n}", f"in{n}"}
         assert [one.session.session_id for one in reader.sessions(selection)] == [f"s{n}"]
     assert {one.key: one.calls for one in reader.summary(f"meta:{key}")} == {'["a","b"]': 2, "a": 4, "b": 2, "[a": 2}
+
+
+def test_text_is_folded_as_python_folds_it(store: Delivery, records: Records) -> None:
+    """Also where a character becomes several: ligatures, the sharp s, Greek with an iota."""
+    changed = [char for char in map(chr, range(0x20, 0x10FFFF)) if char.casefold() != char]
+    texts = ["the of\N{LATIN SMALL LIGATURE FI}ce is open", " ".join(changed), "PLAIN words"]
+    store.write(*(records.call([{"role": "user", "content": text}], call_id=f"c{n}") for n, text in enumerate(texts)))
+    reader = store.read()
+    for part, wanted in (("OFFICE", {"c0"}), (texts[1], {"c1"}), (texts[1].casefold(), {"c1"}), ("plain W", {"c2"})):
+        assert {call.call_id for call in reader.calls(CallFilter(text=part))} == wanted

@@ -84,6 +84,39 @@ _JSON: Final = ("json", "jsonb")
 _CONTENTS: Final = """
 INSERT INTO contents (owner, n, hash, role, text, reasoning, data)
 SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bytea[], %b::text[], %b::text[], %b::text[], %b::bytea[])"""
+_FOLDED: Final = (
+    (0xB5, 0x588),
+    (0x13F8, 0x13FE),
+    (0x1C80, 0x1C89),
+    (0x1E96, 0x1FFD),
+    (0xAB70, 0xABC0),
+    (0xFB00, 0xFB18),
+)
+"""Where Unicode has lower-case characters that `str.casefold` changes."""
+
+
+def _contains() -> str:
+    """Return the condition that a text has a part as `str.casefold` sees it, for any collation of the database."""
+    folds = {
+        char: fold
+        for first, end in _FOLDED
+        for char in map(chr, range(first, end))
+        if (fold := char.casefold()) != char == char.lower()
+    }
+    single, several = (
+        {char: fold for char, fold in folds.items() if (len(fold) > 1) is more} for more in (False, True)
+    )
+    lower = """lower({text} COLLATE "und-x-icu")"""
+    folded = f"translate({lower}, '{''.join(single)}', '{''.join(single.values())}')"
+    longer = folded
+    for char, fold in several.items():
+        longer = f"replace({longer}, '{char}', '{fold}')"
+    return f"""CASE WHEN octet_length({{text}}) = length({{text}})
+    THEN position({{part}} in lower({{text}} COLLATE "C"))
+  WHEN {lower} ~ '[{"".join(several)}]' THEN position({{part}} in {longer})
+  ELSE position({{part}} in {folded}) END > 0"""
+
+
 POSTGRES: Final = Dialect(
     minute="""to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')""",
     cost="""coalesce((c.cost_picousd - c.cost_picousd % 1000000) / 1000000,
@@ -93,10 +126,7 @@ POSTGRES: Final = Dialect(
     array="json_agg({values})",
     percentiles="percentile_cont(CAST(ARRAY[0.5, 0.95] AS double precision[])) WITHIN GROUP (ORDER BY {values})",
     items="SELECT json_array_elements_text(CAST(:items AS json))",
-    # Same as Python's `casefold`, for any collation of the database.
-    contains="""position({part} in
-      replace(replace(lower({text} COLLATE "und-x-icu"), 'ß', 'ss'),
-        '\N{GREEK SMALL LETTER FINAL SIGMA}', '\N{GREEK SMALL LETTER SIGMA}')) > 0""",
+    contains=_contains(),
     # A list, because `OR` with a subquery uses no index.
     in_sessions="c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))",
     # Goes from texts to calls: a condition on calls would search the texts again for each call.
