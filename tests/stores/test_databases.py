@@ -7,6 +7,7 @@ import random
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -335,6 +336,25 @@ def test_record_that_the_server_cannot_bear_blocks_no_other(
     batches.close()
     assert rejected == 1
     assert left(postgres_url)[1] == {"first", "before", "after"}
+
+
+@pytest.mark.postgres
+def test_dry_run_needs_only_the_rights_of_a_reader(postgres_url: str, server: Delivery, records: Records) -> None:
+    server.write(records.session("s", end_ns=5), records.call(session_id="s"), event("e", session_id="s"))
+    with connect(postgres_url, autocommit=True) as admin, ExitStack() as after:
+        schema = admin.execute("SELECT current_schema()").fetchone()[0]
+        for done, undone in (
+            ("CREATE ROLE looks_on LOGIN", "DROP ROLE looks_on"),
+            (f"GRANT USAGE ON SCHEMA {schema} TO looks_on", "DROP OWNED BY looks_on"),
+            (f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO looks_on", None),
+            ("REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC", "GRANT TEMPORARY ON DATABASE postgres TO PUBLIC"),
+        ):
+            admin.execute(done)
+            if undone is not None:
+                after.callback(admin.execute, undone)
+        for scope in ({"sessions": ["s"]}, {"older_than_ns": time.time_ns()}):
+            planned = erase(postgres_url.replace("callspan@", "looks_on@"), **scope, dry_run=True).stores[0]
+            assert (planned.sessions, planned.calls, planned.events) == (1, 1, 1), scope
 
 
 @pytest.mark.postgres

@@ -313,7 +313,7 @@ class SqlStore(ReadableStore):
         self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False
     ) -> tuple[Mapping[str, int], str | None]:
         """Delete the records of a scope, see `remove`; `vacuum` rewrites a SQLite file. Raises like `database`."""
-        with closing(self.database(writes=True)) as database:
+        with closing(self.database(writes=not dry_run)) as database:
             return remove(database, scope, dry_run=dry_run, vacuum=vacuum)
 
     def rewrite(self) -> str | None:
