@@ -258,7 +258,7 @@ def refused(store: str | list[CallRecord], *questions: str, match: Match = "orde
     with replay(store, match=match) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
         for question in questions[:-1]:
             client.responses.create(model="gpt-5", input=question)
-        with pytest.raises(openai.InternalServerError):
+        with pytest.raises(openai.InternalServerError, match="no recorded call"):
             client.responses.create(model="gpt-5", input=questions[-1])
 
 

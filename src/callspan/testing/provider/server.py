@@ -41,8 +41,7 @@ _JOIN_S = 5.0
 _GZIP = 31
 _FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
-    b"connection: close\r\ncontent-length: 72\r\n\r\n"
-    b'{"error": {"message": "The responder of the scripted provider raised."}}'
+    b"connection: close\r\ncontent-length: %d\r\n\r\n%b"
 )
 
 
@@ -105,8 +104,11 @@ class Server(socketserver.ThreadingTCPServer):
         failure = sys.exc_info()[1]
         if isinstance(failure, Exception) and not isinstance(failure, ConnectionError):
             self.failures.append(failure)
+        body = msgspec.json.encode(
+            {"error": {"message": f"The responder of the scripted provider raised {failure!r}."}}
+        )
         with contextlib.suppress(OSError):
-            request.sendall(_FAILED)
+            request.sendall(_FAILED % (len(body), body))
 
 
 class Connection(BaseHTTPRequestHandler):
