@@ -57,7 +57,7 @@ def play_with_openai(client: OpenAI, world: GridWorld, *, is_spoken: bool) -> No
         ]
         while not world.over:
             with session.timestep() as step:
-                if step.index == 0:
+                if step.index == 0 and hasattr(client, "responses"):  # from openai 1.66 on
                     messages.append({"role": "user", "content": f"Your plan: {_plan(client, world)}"})
                 _chat_turn(client, world, step, messages)
         if is_spoken:
