@@ -159,7 +159,7 @@ START: Final = Table(
         OPERATION_NAME,
         STRING,
         "operation",
-        "`chat`, `generate_content` (images and sound), `text_completion`, `embeddings`, `decisions`, "
+        "`chat`, `generate_content` (Gemini, images, sound), `text_completion`, `embeddings`, `decisions`, "
         "`moderation`, `rerank`, `evaluation`.",
     ),
     Row(PROVIDER_NAME, STRING, "provider", "The provider under the conventions' name."),

@@ -259,7 +259,7 @@ class Reader:
     def call_scores(self, calls: Sequence[CallIds], objectives: Sequence[str]) -> Mapping[str, Scores]:
         """Return the scores of each of these calls, its own or else its session's; calls without scores are left out.
 
-        A call also has the reward of its session.
+        A call also has the reward of its session. `calls`: the ids of each, by `ids` or `ids_of`.
         """
         return rewards.scores_of_calls(self._database, calls, objectives)
 
