@@ -189,6 +189,7 @@ class OtlpRequest:
                     parent_span_id=_hex_id(span, "parentSpanId"),
                     is_parent_remote=(integer(span, "flags") or 0) & _REMOTE == _REMOTE,
                     start_ns=start_ns,
+                    has_start=start_ns == integer(span, "startTimeUnixNano"),
                     end_ns=end_ns if has_end else None,
                     failed=(mapping(span, "status") or {}).get("code") in _ERROR_CODES,
                     status_message=None if message is None else self._clean(message),

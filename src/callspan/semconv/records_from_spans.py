@@ -76,6 +76,8 @@ class ForeignSpan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its parent is known to be another process's."""
     start_ns: int
     end_ns: int | None
+    has_start: bool = True
+    """Whether it states its start; else `start_ns` is its end, or the time of arrival."""
     failed: bool
     scope: str | None
     """Name of the instrumentation."""
@@ -153,8 +155,10 @@ def id_of_span(span: ForeignSpan) -> str:
 
 
 def duration_of(span: ForeignSpan) -> int | None:
-    """Return the duration in nanoseconds; None without an end after the start."""
-    return None if span.end_ns is None or span.end_ns < span.start_ns else span.end_ns - span.start_ns
+    """Return the duration in nanoseconds; None without a start, or an end after it."""
+    if span.end_ns is None or not span.has_start or span.end_ns < span.start_ns:
+        return None
+    return span.end_ns - span.start_ns
 
 
 def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
