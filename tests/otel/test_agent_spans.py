@@ -593,6 +593,16 @@ def test_service_is_the_resources_where_no_setting_names_one(
     assert [call.service for call in rig.told().calls] == ["trips" if has_setting else "shop"]
 
 
+def test_empty_result_of_a_tool_is_a_result(rig: Rig) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):
+        rig.call()
+        for result in ({"gen_ai.tool.call.result": ""}, {"gen_ai.tool.call.result": "", "output.value": "7"}, {}):
+            tracer.start_span("execute_tool weather", attributes={**TOOL, **result}).end()
+    results = [(tool.data or {}).get("result") for tool in rig.told().tools]
+    assert results == ["", "7", None]
+
+
 def test_agents_of_one_request_are_sessions_of_their_own(rig: Rig) -> None:
     tracer = rig.begin()
     with tracer.start_as_current_span("POST /batch", attributes={"session.id": "of a browser", "http.route": "/batch"}):

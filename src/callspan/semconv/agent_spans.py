@@ -66,6 +66,8 @@ def tool_run(span: ForeignSpan) -> ToolRun:
         arguments = _of_event(span, TOOL_MESSAGE) or _part(span, INPUT_MESSAGES, ("arguments",))
     if result is None:
         result = _of_event(span, TOOL_CHOICE) or _part(span, OUTPUT_MESSAGES, ("response", "result"))
+    if result is None and "" in map(attributes.get, RESULT):
+        result = ""  # it ran and returned nothing
     return ToolRun(
         name=name,
         tool_call_id=None if tool_call_id == name else tool_call_id,
