@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import openai
 import pytest
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from tests.conftest import Instrument
@@ -344,3 +345,13 @@ def test_agent_counts_exclude_nested_agents(
     }
     assert counted["inference"] == {"outer": (1, 1), "inner": (1, 2), "idle": (1, 0)}
     assert counted["tool"] == {"outer": (1, 2), "inner": (1, 1), "idle": (1, 0)}
+
+
+def test_stated_cost_is_measured_while_instrumentation_is_suppressed(
+    measured: Meters, client: openai.OpenAI, provider: ScriptedProvider
+) -> None:
+    """As for a cost that is computed during delivery; nothing else is measured."""
+    provider.reply(text="Hi", usage={"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "cost": 0.5})
+    with suppress_instrumentation():
+        client.chat.completions.create(**CHAT)
+    assert [*measured.read()] == ["callspan.client.cost"]

@@ -344,7 +344,7 @@ class HookContext:
     def factory(self) -> CallFactory | None:
         """Return the factory for a call made now; None if it must not be observed.
 
-        If OpenTelemetry's instrumentation is suppressed, calls have only a record, no span or metrics.
+        If OpenTelemetry's instrumentation is suppressed, calls have a record and the metric of its cost, no span.
         """
         context = current_context()
         if lacks_session(context) or is_isolated() or is_below_whole_call():

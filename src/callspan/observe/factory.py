@@ -74,7 +74,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
 
     spans: CallSpans | None
     metrics: CallMetrics | None
-    """None, like `spans`, if calls have only a record."""
+    """None if nothing is measured."""
     processors: Processors
     """Applied to each record before it is shown, stored or measured."""
     recorder: Recorder
@@ -103,8 +103,8 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     """Number of chunks of a stream to record individually."""
 
     def without_telemetry(self) -> CallFactory:
-        """Return a factory for calls with only a record, no span or metrics."""
-        return msgspec.structs.replace(self, spans=None, metrics=None)
+        """Return a factory for calls with a record, and the metric of its cost, but no span or other metrics."""
+        return msgspec.structs.replace(self, spans=None, metrics=None if self.metrics is None else self.metrics.costs)
 
     def start_later(
         self, processed: ProcessedRecord[CallRecord], context: Context, call: SpanContext | None

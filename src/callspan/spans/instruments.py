@@ -71,6 +71,7 @@ class CallMetrics:
         self._deliveries = deliveries
         self._provider: MeterProvider | None = None
         self._instruments: _Instruments | None = None
+        self.costs = _Costs(self)
         self.are_wanted: Callable[[], object] = partial(bool, True)
         """Returns a true value if there may be a provider; implemented in C."""
         if provider is None and OTEL_PYTHON_METER_PROVIDER not in os.environ:
@@ -156,6 +157,24 @@ class CallMetrics:
             _BY_PROVIDER[:] = [entry for entry in _BY_PROVIDER if entry[0]() is not None]
             _BY_PROVIDER.append((ref(provider), self._names, instruments))
         return instruments
+
+
+class _Costs:
+    """Measures the cost of calls alone, for those made while instrumentation is suppressed."""
+
+    def __init__(self, of_calls: CallMetrics) -> None:
+        self.costs = self
+        self.measure_call = of_calls.measure_cost
+        self._of_calls = of_calls
+
+    @property
+    def are_wanted(self) -> Callable[[], object]:
+        """See `CallMetrics.are_wanted`."""
+        return self._of_calls.are_wanted
+
+    def count_running(self, _processed: ProcessedRecord[CallRecord]) -> Callable[[], object]:
+        """Count nothing."""
+        return _no_op
 
 
 def _is_placeholder(provider: MeterProvider) -> bool:
