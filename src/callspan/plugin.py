@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # untyped
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
@@ -17,13 +19,19 @@ from callspan.receive.spans import RECORDED_APART, RECORDED_TWICE, SpanReader, S
 from callspan.runtime.fail_open import fail_open
 from callspan.sdk_profiles import HTTP, PROFILES, Source
 from callspan.semconv.records_from_spans import ForeignSpan
-from callspan.settings_loader import enabled_sources
+from callspan.settings_loader import enabled_sources, load, warn_once
 from callspan.spans.foreign import foreign_span
 
 _READ: Final = fail_open("record a span of another instrumentation")
 _OF_DISTRO: Final = frozenset({"raise_exception_on_conflict", "skip_dep_check"})
 """Arguments that `opentelemetry-instrument` passes to each instrumentor."""
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
+_TRACES_EXPORTER: Final = "OTEL_TRACES_EXPORTER"
+_EXPORTER: Final = "callspan"
+_NO_EXPORTER: Final = (
+    f"{_TRACES_EXPORTER} names callspan, but nobody has set up a tracer provider, so that it gets neither spans "
+    'nor records; pip install "callspan[otlp]" adds what does'
+)
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 _USE: Final = """
 
@@ -50,6 +58,12 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
     def instrumentation_dependencies(self) -> Collection[str]:
         """Return the supported versions of the SDK; none for the HTTP libraries, because any of them may be missing."""
         return () if self._source == HTTP else (PROFILES[self._source].requirement,)
+
+    def instrument(self, **kwargs: Any) -> None:
+        """Instrument; under `opentelemetry-instrument` say so if nobody has made the exporter that it names."""
+        if not _OF_DISTRO.isdisjoint(kwargs) and _lacks_exporter():
+            warn_once(_NO_EXPORTER)
+        super().instrument(**kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
         kwargs.pop("skip_dep_check", None)
@@ -105,6 +119,14 @@ class HTTPInstrumentor(_Instrumentor, source="http"):
         """Instrument, unless `opentelemetry-instrument` does it and an SDK was left out."""
         if _OF_DISTRO.isdisjoint(kwargs) or HTTP in enabled_sources():
             super().instrument(**kwargs)
+
+
+def _lacks_exporter() -> bool:
+    """Return whether the environment names the record exporter, and no tracer provider could have got it."""
+    named = {name.strip() for name in os.environ.get(_TRACES_EXPORTER, "").split(",")}
+    if _EXPORTER not in named or isinstance(trace.get_tracer_provider(), TracerProvider):
+        return False
+    return load(warn=False).enabled
 
 
 class CallRecordExporter(SpanExporter):

@@ -89,3 +89,14 @@ def test_id_generator_of_auto_instrumentation_leaves_random_numbers(stage: Stage
         done = stage.run("opentelemetry-instrument", "python", "shop.py", OTEL_PYTHON_ID_GENERATOR="callspan")
         assert done.stdout == f"{random.Random(7).random()}\n", done.stderr
     assert len({span.trace_id for span in stage.spans}) == len(stage.spans) == 2
+
+
+@pytest.mark.parametrize(
+    ("exporter", "enabled", "warnings"), [("otlp,callspan", "on", 1), ("otlp", "on", 0), ("callspan", "off", 0)]
+)
+def test_exporter_that_nobody_makes_is_said_once(stage: Stage, exporter: str, enabled: str, warnings: int) -> None:
+    """Without the distribution of OpenTelemetry nothing sets up a provider."""
+    none = {"OTEL_PYTHON_CONFIGURATOR": "none", "OTEL_TRACES_EXPORTER": exporter, "CALLSPAN_ENABLED": enabled}
+    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "1", **none)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count('pip install "callspan[otlp]"') == warnings
