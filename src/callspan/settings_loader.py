@@ -134,8 +134,10 @@ def load(
     unknown = stated.keys() - set(Settings.__struct_fields__)
     if unknown:
         names = (*Settings.__struct_fields__, *_OTHER_ARGUMENTS)
-        described = ", ".join(name + _suggestion(name.lower(), names) for name in sorted(unknown))
-        raise TypeError(f"callspan.instrument() has no setting {described}")
+        described = ", ".join(
+            name + ("" if name in names else _suggestion(name.lower(), names)) for name in sorted(unknown)
+        )
+        raise TypeError(f"there is no setting {described}")
     values = {name: _argument(name, value, checks or {}) for name, value in stated.items()}
     if base is not None:
         return msgspec.structs.replace(base, **values)
@@ -349,8 +351,13 @@ def enabled_sources(environment: Mapping[str, str] | None = None) -> tuple[Sourc
     if "*" in disabled:
         return ()
     enabled = tuple(name for name in SOURCES if f"callspan-{name}" not in disabled)
-    is_named = value_of(partial(flag, source.get(_VARIABLES[HTTP], ""))) is True
-    return enabled if is_named or enabled == SOURCES else tuple(name for name in enabled if name != HTTP)
+    return enabled if names_http({}, source) or enabled == SOURCES else tuple(name for name in enabled if name != HTTP)
+
+
+def names_http(arguments: Mapping[str, object], environment: Mapping[str, str]) -> bool:
+    """Return whether the setting `http` is given as on, which a choice of SDKs does not switch off."""
+    given = arguments.get(HTTP)
+    return value_of(partial(flag, environment.get(_VARIABLES[HTTP], "") if given is None else given)) is True
 
 
 def variables() -> Mapping[str, str]:

@@ -22,7 +22,9 @@ import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider
+from tests.conftest import Instrument
 from tests.support.calls import ask
 from tests.support.processes import ran
 from tests.support.receiver import OtlpReceiver
@@ -40,7 +42,7 @@ from callspan import (
     open_store,
 )
 from callspan.records import Record, encode
-from callspan.testing import capture
+from callspan.testing import ScriptedProvider, capture
 
 INSTRUMENTORS = (
     OpenAIInstrumentor, AnthropicInstrumentor, GroqInstrumentor, TogetherInstrumentor, FireworksInstrumentor,
@@ -480,3 +482,29 @@ def test_capture_sends_its_spans(client: openai.OpenAI) -> None:
         assert [span.name for span in receiver.spans] == ["chat gpt-5"]
     with pytest.raises(SettingError, match="otlp"), capture(otlp="nowhere"):
         pass
+
+
+@pytest.mark.parametrize("steps", [("refused",), ("refused", "captured"), ("captured", "refused"), ("refused",) * 2])
+def test_refused_settings_change_nothing(
+    steps: tuple[str, ...], instrumented: Instrument, client: openai.OpenAI, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    """The application's calls are recorded before and after, whatever a capture or a second `instrument()` refuses."""
+    provider.reply(text="Hello.", repeat=True)
+    memory, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(memory))
+    handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db", tracer_provider=tracers)
+    ask(client)
+    for step in steps:
+        if step == "captured":
+            with callspan.testing.capture() as seen:
+                ask(client)
+            assert len(seen.records) == 1
+        else:
+            with pytest.raises(SettingError), callspan.testing.capture(stores="redis://x"):
+                pass
+            with pytest.raises(SettingError):
+                callspan.instrument(stores="redis://x", otlp=True)
+    ask(client)
+    assert handle.force_flush(HANG_MS)
+    with callspan.open_store(f"sqlite:///{tmp_path}/calls.db") as store:
+        assert store.count_calls() == len(memory.get_finished_spans()) == 2

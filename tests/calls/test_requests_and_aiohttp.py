@@ -638,6 +638,7 @@ CHOICES: Final[dict[str, tuple[dict[str, Any], int]]] = {
     "everything": ({}, 1),
     "not other code": ({"http": False}, 0),
     "one SDK": ({"sdks": "openai"}, 0),
+    "one SDK, and all else given as on": ({"sdks": "openai", "http": "on"}, 1),
     "other code alone": ({"sdks": "http"}, 1),
     "nothing": ({"enabled": False}, 0),
 }
@@ -656,6 +657,20 @@ async def test_settings_hold(name: str, mode: Mode, instrumented: Instrument, tm
     calls = tmp_path / "calls.jsonl"
     assert len(calls.read_text().splitlines() if calls.exists() else ()) == expected
     assert ("traceparent" in mode.provider.requests[0].headers) is bool(expected)
+
+
+@pytest.mark.parametrize(("variable", "expected"), [("on", 1), ("true", 1), ("off", 0), ("", 0), ("banana", 0)])
+async def test_choice_of_sdks_leaves_http_as_it_is_given(
+    variable: str, expected: int, mode: Mode, instrumented: Instrument, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CALLSPAN_HTTP", variable)
+    handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl", sdks="openai")
+    await read_all(mode, await post(mode, APIS["chat"]))
+    handle.force_flush(HANG_MS)
+    assert (tmp_path / "calls.jsonl").exists() is bool(expected)
+    with callspan.testing.capture(sdks=["openai"], **({"http": variable} if expected else {})) as seen:
+        await read_all(mode, await post(mode, APIS["chat"]))
+    assert len(seen.records) == expected, "the environment is ignored"
 
 
 async def test_levels_and_sessions_hold(mode: Mode, seen: Capture) -> None:

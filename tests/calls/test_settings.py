@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from msgspec.structs import astuple, replace
+from tests.conftest import Instrument
 from tests.support.calls import Wire, ask, the_call, usage_of
 from tests.support.mode import Mode
 
 import callspan
 from callspan import SettingError, Settings
+from callspan.settings_loader import variables
 from callspan.testing import capture
 
 STANDARD = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -247,7 +250,7 @@ def test_variables_of_others_are_not_taken_for_misspelt(
 def test_unknown_argument_error_names_the_nearest(argument: str, said: str) -> None:
     with pytest.raises(TypeError) as refused:
         callspan.instrument(**{argument: "full"})  # type: ignore[arg-type]
-    assert str(refused.value) == f"callspan.instrument() has {said}"
+    assert str(refused.value) == f"there is {said}"
 
 
 def test_every_argument_is_suggested() -> None:
@@ -364,3 +367,66 @@ async def test_reported_usage_is_not_estimated(mode: Mode) -> None:
     assert moderated.usage is None
     assert [(one.input_tokens == 1000, one.output_tokens == 1000) for one in halves] == [(True, False), (False, True)]
     assert all(one.estimated for one in halves)
+
+
+PATHS: Final = (
+    "pipe", "root", "loop", "dir", "dir/", "deep.json", "binary.json", "large.json", "missing", "/", "//", ".", "..",
+    "root/..", "/dev/zero", "/dev/full", "/proc/self/mem", "~", "~nobody-of-this-name/x", "a" * 5000, "\udcff", "a\nb",
+)  # fmt: skip
+SCHEMES: Final = ("sqlite", "SQLite+x", "jsonl", "unix", "console", "postgresql", "clickhouse", "otlp+http", "file", "")
+PLACES: Final = (
+    "", "/", "//", "///", "/.", "/..", "/pipe", "/root", "/loop", "[", "[::1]:99999", "h:-1/x", "h:abc/d", "u@", "@",
+    "u:p@h:1/d?x=%zz", "/x?max_bytes=-1", "\udcff", "/a,b", "*",
+)  # fmt: skip
+ODD: Final = (
+    *PATHS, *(f"{scheme}://{place}" for scheme in SCHEMES for place in PLACES), "0", "-1", "1e5", "9" * 400, "inf",
+    "nan", ",", "٣", "½", "0k", "k", "true" * 1000, "😀" * 100, "1_000", "{}", "null",
+)  # fmt: skip
+NAMING: Final = ("stores", "prices", "spool_dir", "service")
+"""Settings whose values are no words or numbers, which a pipeline uses."""
+
+
+@pytest.fixture
+def odd_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("root").symlink_to("/")
+    Path("loop").symlink_to("loop")
+    Path("dir").mkdir()
+    Path("deep.json").write_text('{"models":' * 100_000)
+    Path("binary.json").write_bytes(b"\xff\xfe\0")
+    with Path("large.json").open("wb") as file:
+        file.truncate(1 << 40)
+
+
+@pytest.mark.usefixtures("odd_files", "no_settings")
+@pytest.mark.parametrize("name", Settings.__struct_fields__)
+def test_no_variable_raises_or_hangs(name: str, monkeypatch: pytest.MonkeyPatch, instrumented: Instrument) -> None:
+    """Whatever it names: pipes, devices, the root, files without an end."""
+    for value in ODD if name in NAMING else ODD[::5]:
+        monkeypatch.setenv(variables()[name], value)
+        handle = instrumented(sdks=[])
+        assert repr(handle.settings)
+        handle.uninstrument()
+
+
+@pytest.mark.usefixtures("odd_files")
+@pytest.mark.parametrize("prices", ["pipe", "dir", "/dev/zero", "large.json", "deep.json", "binary.json"])
+def test_prices_are_a_regular_file_of_a_sensible_size(prices: str) -> None:
+    with pytest.raises(SettingError, match=f"^prices: prices .*{prices}: "):
+        callspan.instrument(prices=prices)
+
+
+@pytest.mark.parametrize("url", ["sqlite:////", "jsonl:///.", "sqlite:///..", "/"])
+def test_a_store_in_a_file_names_one(url: str) -> None:
+    with pytest.raises(SettingError, match=r"is a directory; name a file|unknown kind of store"):
+        callspan.instrument(stores=url)
+
+
+@pytest.mark.parametrize("name", ["tracer_provider", "meter_provider", "logger_provider"])
+def test_refused_argument_is_not_proposed(name: str) -> None:
+    arguments: dict[str, Any] = {name: 1, "contnet": 1}
+    with pytest.raises(TypeError) as raised, callspan.testing.capture(**arguments):
+        pass
+    assert f"did you mean {name}" not in str(raised.value)
+    assert "did you mean content?" in str(raised.value)

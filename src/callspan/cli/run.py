@@ -116,6 +116,8 @@ def _command_line(app: str, *, as_module: bool) -> list[str]:
     path = shutil.which(app) or shutil.which(app, path=os.curdir)
     if path is None and app and Path(app).is_dir():
         return [sys.executable, app]
+    if path is None and Path(app).suffix == ".py":
+        raise FileNotFoundError(f"{app}: there is no such file")
     if path is None:
         raise FileNotFoundError(
             f"{app or repr(app)}: there is no such file or command. A module is run with: callspan run -m {app}"

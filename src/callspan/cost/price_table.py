@@ -41,9 +41,11 @@ from callspan.providers.base import NOT_GENERATING
 from callspan.record.call import CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 from callspan.runtime.amounts import EXACT
+from callspan.runtime.input_file import read_regular
 
 _BARE: Final = frozenset({SERVICE_TIER, PROCESSING})
 """Dimensions named in `tiers` by their value alone, without the dimension's name."""
+_MAX_BYTES: Final = 16 << 20
 _MILLION: Final = Decimal(1_000_000)
 _DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 PROVIDER = "provider"
@@ -139,10 +141,10 @@ def read_prices(path: str | Path) -> PriceTable:
             f"prices {path}: a database, not a price file; see docs/cost.md#your-own-prices for the format"
         )
     try:
-        table = _decode(path.read_bytes())
+        table = _decode(read_regular(path, _MAX_BYTES))
     except OSError as error:
         raise PriceFileError(f"prices {path}: {error.strerror or error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PriceFileError(f"prices {path}: {error}; see docs/cost.md#your-own-prices for the format") from error
     return table if table.version else msgspec.structs.replace(table, version=path.stem)
 

@@ -218,6 +218,12 @@ class FileStore(PathStore):
 
     is_file = True
 
+    def __init__(self, url: str, path: Path | None = None) -> None:
+        """Raises SettingError for a path that names no file, such as `/`."""
+        super().__init__(url, path)
+        if self.path.name in ("", ".."):
+            raise SettingError(f"{SETTING}: {safe_name(self.url)} is a directory; name a file, such as {self.example}")
+
     @property
     def absolute_url(self) -> str:
         """The URL as a process in another directory would write it. Raises SettingError for a path with `,` or `?`."""

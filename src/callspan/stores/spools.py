@@ -58,7 +58,7 @@ def _usual_root(settings: Settings, stores: Iterable[Store]) -> Path:
     for store in stores:
         if store.is_file and store.path is not None:
             file = _paths_of(store.path)[0]
-            return file.with_name(file.name + _SUFFIX)
+            return file.parent / (file.name + _SUFFIX)
     return state_directory() / "spool"
 
 

@@ -22,9 +22,9 @@ from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.merging import merged
-from callspan.sdk_profiles import SOURCES, Source
+from callspan.sdk_profiles import HTTP, SOURCES, Source
 from callspan.settings import SettingArguments
-from callspan.settings_loader import load
+from callspan.settings_loader import load, names_http
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Providers
 
@@ -136,12 +136,14 @@ def capture(
         True
     """
     sources = SOURCES if sdks is None else sources_of(sdks)
+    if names_http(settings, {}):
+        sources = (*sources, HTTP)
     check_otlp(otlp)
+    loaded = load({**settings}, environment={})
     exporter = InMemorySpanExporter()
     provider = make_provider("traces", otlp) if otlp else TracerProvider(id_generator=SpanIds())
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Capture(exporter)
-    loaded = load({**settings}, environment={})
     providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured.add,))
     try:
         with WIRING.replaced(loaded, providers, sources), isolated_ids(), usage_errors():

@@ -29,7 +29,7 @@ from callspan.runtime.clock import monotonic_s
 from callspan.runtime.forks import late_attribute, renew_locks, within_exit_s
 from callspan.sdk_profiles import HTTP, PROFILES, SOURCES, Source
 from callspan.settings import Content, SettingArguments, Settings
-from callspan.settings_loader import Checks, changes, load, warn_once
+from callspan.settings_loader import Checks, changes, load, names_http, warn_once
 from callspan.stores.urls import check_store
 from callspan.wiring.pipeline import Pipeline, Providers, changed_providers, given_providers
 
@@ -127,13 +127,14 @@ class Wiring:
     ) -> Handle:
         """Apply the given settings; others keep the value in force, or take the environment's.
 
-        `sources` are added to the current ones; by default all. `http=True` names `http`. `otlp` sets up global
+        `sources` are added to the current ones; by default all. `http` given as on names it. `otlp` sets up global
         providers for signals without one. Raises SettingError.
         """
         with self._lock:
             previous = self._pipeline
             settings = load(arguments, base=None if previous is None else previous.settings, checks=CHECKS)
             providers = given_providers(Providers() if previous is None else previous.providers, provider_arguments)
+            pipeline = self._pipeline_of(settings, providers)
             if previous is not None:
                 differences = changes(previous.settings, settings) + changed_providers(previous.providers, providers)
                 if differences and self._configured:
@@ -145,25 +146,26 @@ class Wiring:
             by_code = bool(arguments) or any(value is not None for value in provider_arguments.values())
             self._configured = by_code or (previous is not None and self._configured)
             active_sources = (SOURCES if previous is None else self._sources) if sources is None else sources
-            if arguments.get("http") is True:
+            if names_http(arguments, os.environ):
                 active_sources = (*active_sources, HTTP)
-            handle, old_pipeline = self._exchange(settings, providers, active_sources)
-        _retire(old_pipeline)
-        return handle
+            self._install(pipeline, active_sources)
+        _retire(previous if pipeline is not previous else None)
+        return Handle(self, pipeline)
 
     @contextmanager
     def replaced(
         self, settings: Settings, providers: Providers, replacing_sources: Sequence[Source] = SOURCES
     ) -> Iterator[None]:
         """Context manager that uses another pipeline and these sources alone, then restores the previous state."""
-        before, sources = self._pipeline, self._sources
         with self._lock:
+            before, sources = self._pipeline, self._sources
+            pipeline = self._pipeline_of(settings, providers)
             self._sources = ()
             for source in set(sources).difference(replacing_sources):
                 self.patches.undo(source)
-            _, old_pipeline = self._exchange(settings, providers, replacing_sources)
-        _retire(old_pipeline)
+            self._install(pipeline, replacing_sources)
         try:
+            _retire(before if pipeline is not before else None)
             yield
         finally:
             self.hook_context.deferred_ends.drain()
@@ -180,24 +182,29 @@ class Wiring:
                     self._sources = sources
                     self._switch_sources()
 
-    def _exchange(
-        self, settings: Settings, providers: Providers, sources: Sequence[Source]
-    ) -> tuple[Handle, Pipeline | None]:
-        """Install a pipeline, under the lock; return the replaced one, to be retired outside the lock."""
-        pipeline, old_pipeline = self._pipeline, None
-        if pipeline is None or pipeline.settings != settings or pipeline.providers != providers:
-            old_pipeline, pipeline = pipeline, Pipeline(settings, providers, self.hook_context.deferred_ends)
+    def _pipeline_of(self, settings: Settings, providers: Providers) -> Pipeline:
+        """Return the current pipeline if it has these settings, else a new one. Raises SettingError.
+
+        All that may refuse a setting is in here, before any state is changed.
+        """
+        current = self._pipeline
+        if current is not None and current.settings == settings and current.providers == providers:
+            return current
+        return Pipeline(settings, providers, self.hook_context.deferred_ends)
+
+    def _install(self, pipeline: Pipeline, sources: Sequence[Source]) -> None:
+        """Make a pipeline the current one, under the lock. The replaced one is to be retired outside the lock."""
+        if pipeline is not self._pipeline:
             self._earlier_calls = self.recorded_calls
             self._set_pipeline(pipeline)
         self._sources = tuple(dict.fromkeys((*self._sources, *sources)))
-        if settings.enabled:
+        if pipeline.settings.enabled:
             for source in self._sources:
                 if source != HTTP:
                     self.patches.apply(source)
             agent_programs.apply()
             tracer_providers.apply()
         self._switch_sources()
-        return Handle(self, pipeline), old_pipeline
 
     def _switch_sources(self) -> None:
         """Let websockets, and requests of other code, be calls if the choice of sources and the setting allow it."""
@@ -245,8 +252,8 @@ class Wiring:
         """Add an exporter's stores. Without `urls`: the stores named in the environment, else `default`."""
         store_urls = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
-            self._exporter_stores += tuple(url for url in store_urls if url not in self._exporter_stores)
             old_spools = [recorder.add_stores(store_urls) for recorder in self._recorders()]
+            self._exporter_stores += tuple(url for url in store_urls if url not in self._exporter_stores)
         for spool in old_spools:
             if spool is not None:
                 spool.close(within_exit_s(_CLOSE_TIMEOUT_S))
