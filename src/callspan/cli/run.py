@@ -117,7 +117,7 @@ def _command_line(app: str, *, as_module: bool) -> list[str]:
     if path is None and app and Path(app).is_dir():
         return [sys.executable, app]
     if path is None and Path(app).suffix == ".py":
-        raise FileNotFoundError(f"{app}: there is no such file")
+        raise FileNotFoundError(f"{app}: there is no such file.")
     if path is None:
         raise FileNotFoundError(
             f"{app or repr(app)}: there is no such file or command. A module is run with: callspan run -m {app}"
