@@ -647,6 +647,24 @@ def test_a_chain_is_a_session_if_an_agent_runs_in_it(rig: Rig, chain: bool) -> N
     assert len(told.agents) == (2 if chain else 0)
 
 
+@pytest.mark.parametrize("has_tool", [True, False])
+def test_calls_of_a_chain_before_its_first_tool_are_in_its_session(rig: Rig, has_tool: bool) -> None:
+    tracer = rig.begin()
+    with tracer.start_as_current_span("kickoff", attributes={"openinference.span.kind": "CHAIN"}):
+        rig.call()
+        with tracer.start_as_current_span("step"):
+            rig.call()
+        if has_tool:
+            tracer.start_span("execute_tool weather", attributes=TOOL).end()
+        rig.call()
+    told = rig.told()
+    assert [session.name for session in told.sessions] == (["kickoff"] if has_tool else [])
+    ids = [session.session_id for session in told.sessions] or [None]
+    assert [call.place.session_id for call in told.calls] == ids * 3
+    assert [tool.name for tool in told.tools] == (["weather"] if has_tool else [])
+    assert all(session.totals and session.totals.calls == 3 for session in told.sessions)
+
+
 def test_switch(rig: Rig) -> None:
     tracer = rig.begin(runs=False)
     with tracer.start_as_current_span("invoke_agent planner", attributes=AGENT):

@@ -18,6 +18,7 @@ No lock is needed: what two threads may need at once is made by both, and kept o
 from __future__ import annotations
 
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -44,12 +45,14 @@ from callspan.agent.operations import Agent, Operation, Tool
 from callspan.agent.runtime import current_runtime
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.tool_requests import Answer, requested_once, requests_named, requests_of, requests_with_id
-from callspan.agent.tree import Node, is_within
+from callspan.agent.tree import CallEnded, Node, is_within
 from callspan.errors import application_error
-from callspan.record.call import ErrorInfo, Place
+from callspan.process.processed import ProcessedRecord
+from callspan.process.processors import with_fields
+from callspan.record.call import CallRecord, ErrorInfo, Place
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.labels import USER, Ownership, label_of, tenant_of
-from callspan.record.messages import parse_arguments
+from callspan.record.messages import Conversation, parse_arguments
 from callspan.record.plain_json import plain
 from callspan.record.span_handle import FOREIGN_RUNS
 from callspan.runtime.fail_open import fail_open
@@ -100,6 +103,8 @@ _MAX_ENDED: Final = 4096
 _MAX_WAITING: Final = 256
 """Most tools of a session that wait for its first call."""
 _MAX_TOOLS: Final = 1024
+_MAX_EARLY: Final = 64
+"""Most calls of a chain that are kept until the first agent or tool in it shows that it is a session."""
 _NO_ANSWERS: Final[Sequence[Answer]] = ()
 _RUNS: Final = frozenset({"agent", "tool"})
 _SESSIONS: Final = frozenset({"agent", "workflow", "chain"})
@@ -210,25 +215,8 @@ class ForeignRun:
     """A span of an agent, a workflow or a tool, and the scopes that it stands for."""
 
     __slots__ = (
-        "_kept",
-        "_open",
-        "above",
-        "ended",
-        "failure",
-        "handled",
-        "has_ended",
-        "has_runs",
-        "inner",
-        "is_apart",
-        "is_nothing",
-        "level",
-        "nodes",
-        "own",
-        "role",
-        "start_context",
-        "tool_ends",
-        "tools_are_received",
-        "waiting",
+        "_kept", "_open", "above", "early", "ended", "failure", "handled", "has_ended", "has_runs", "inner", "is_apart",
+        "is_nothing", "level", "nodes", "own", "role", "start_context", "tool_ends", "tools_are_received", "waiting",
     )  # fmt: skip
 
     def __init__(self, span: ReadableSpan, above: ForeignRun | None, context: Context, role: Role) -> None:
@@ -261,6 +249,8 @@ class ForeignRun:
         """What it says at its end, until that is recorded."""
         self.inner: ToolRun | None = None
         """What the span of the same tool right within it says."""
+        self.early: list[tuple[ProcessedRecord[CallRecord], Conversation | None]] = []
+        """Of a chain: the calls that ended in it before it was a session."""
         self.waiting: list[ForeignRun] = []
         """Of a session: what ended in it before its first call."""
         self.tool_ends: LRUCache[str, int] = LRUCache(_MAX_TOOLS)
@@ -318,6 +308,31 @@ class ForeignRun:
             return around
         return self._operation(around)
 
+    def keeper(self) -> CallEnded | None:
+        """Return what keeps a call of a chain in which no agent or tool has run yet."""
+        return self._keep if self.role == "chain" and not self.has_ended else None
+
+    def _keep(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None) -> None:
+        if self.nodes:
+            self._take(processed, conversation)
+        elif len(self.early) < _MAX_EARLY and not processed.record.is_first_version:
+            self.early.append((processed, conversation))
+
+    def has_run(self) -> None:
+        """Note that an agent or a tool runs in it. A chain is a session from now on, with the calls before."""
+        self.has_runs = True
+        if self.early and self.scope() is not None:
+            while self.early:
+                self._take(*self.early.pop(0))
+
+    def _take(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None) -> None:
+        """Write a newer version of a call that says in which session it is."""
+        scope = self.scope()
+        if scope is not None and scope.runtime is not None:
+            placed = with_fields(processed, {"place": scope.place, "seen_ns": time.time_ns()})
+            scope.runtime.write_unmeasured(placed)
+            scope.call_ended(placed, conversation)
+
     def recorded(self) -> Node | None:
         """Return its scope if it is in a session that is recorded, else None."""
         outermost = self._outermost()
@@ -336,6 +351,7 @@ class ForeignRun:
             outermost.waiting.append(self)
         else:
             self.waiting.clear()
+            self.early.clear()
             self._forget_content()
 
     def is_lost(self, span: ref[ReadableSpan]) -> bool:
@@ -583,7 +599,7 @@ class AgentSpans(SpanProcessor):
             above = above.above
         run: ForeignRun | None = above
         if role is not None and above is not None:
-            above.has_runs = True
+            above.has_run()
         if role is not None and (above is None or role in _RUNS):
             run = ForeignRun(span, above, context, role)
         if run is not None:

@@ -540,9 +540,10 @@ def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
     """
     context = get_current()
     scope: Any = context.get(SCOPE)
-    if FOREIGN_RUNS:
-        scope = scope_of(context)
     metadata = dict(metadata_of(context))
+    if FOREIGN_RUNS and (scope := scope_of(context)) is None:
+        run = FOREIGN_RUNS.get(get_current_span(context).get_span_context().span_id)
+        return None, None if run is None else run.keeper(), metadata
     return (None, None, metadata) if scope is None else (scope.place, scope.call_ended, metadata)
 
 

@@ -35,6 +35,9 @@ class ForeignScopes(Protocol):
         `newcomer` is a scope of callspan's own that starts there. None: it is in no scope.
         """
 
+    def keeper(self) -> Any:
+        """Return what takes the calls in that span at their ends, while it may still turn out to be a session."""
+
 
 FOREIGN_RUNS: Final[dict[int, ForeignScopes]] = {}
 """What the spans of other code stand for that are agents', or within one, by their ids; see `agent/adopted.py`."""
