@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -414,7 +416,64 @@ BODIES: list[tuple[str, list[Json], Json]] = [
         [event("created", response={**RESPONSE, "status": "queued"}), event("in_progress", response=RESPONSE)],
         RESPONSE,
     ),
-]
+    # Events of pictures do not say which one they are of: also two equal ones are two.
+    *(
+        ("images", [{"type": f"{kind}.{end}", "b64_json": data} for end, data in drawn], {"data": pictures})
+        for kind in ("image_generation", "image_edit")
+        for drawn, pictures in (
+            ([("completed", "aa=="), ("completed", "bb==")], [{"b64_json": "aa=="}, {"b64_json": "bb=="}]),
+            ([("completed", "aa=="), ("completed", "aa==")], [{"b64_json": "aa=="}, {"b64_json": "aa=="}]),
+            (
+                [("partial_image", "x"), ("completed", "aa=="), ("partial_image", "y"), ("partial_image", "z")],
+                [{"b64_json": "aa=="}, {"b64_json": "z", "incomplete": True}],
+            ),
+        )
+    ),
+    # Chunks of vLLM's transcripts and translations.
+    *(
+        (
+            api,
+            [
+                {"object": f"{api}.chunk", "id": "t1", "choices": [{"delta": {"content": " And"}}]},
+                {"object": f"{api}.chunk", "id": "t1", "choices": [{"delta": {}, "finish_reason": "stop"}]},
+                {"object": f"{api}.chunk", "id": "t1", "choices": [], "usage": {"prompt_tokens": 9}},
+            ],
+            {"text": " And", "id": "t1", "usage": {"prompt_tokens": 9}, "choices": None},
+        )
+        for api in ("transcriptions", "translations")
+    ),
+    # Together's numbers are those of an answer's list, for chat and completions.
+    *(
+        (api, [{"choices": [{"index": 0, "logprobs": number, **piece}]} for number in (-0.5, -1)], {"choices": [{**rest,
+            "index": 0, "finish_reason": None, "logprobs": {"token_logprobs": [-0.5, -1]}}]})
+        for api, piece, rest in (
+            ("chat_completions", {"delta": {"content": "a"}}, {"message": {"role": "assistant", "content": "aa"}}),
+            ("completions", {"text": "a"}, {"text": "aa"}),
+        )
+    ),
+]  # fmt: skip
+
+
+def in_pieces(data: bytes, size: int) -> list[str]:
+    return [base64.b64encode(data[at : at + size]).decode() for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 100])
+@pytest.mark.parametrize("kind", ["image", "audio", "video", "document"])
+def test_files_in_pieces_are_one_in_converse(kind: str, size: int) -> None:
+    pieces = in_pieces(b"one file", size)
+    deltas = [{kind: {"format": "png", "source": {"bytes": piece}}} for piece in pieces]
+    events: list[Json] = [{"contentBlockDelta": {"contentBlockIndex": 0, "delta": delta}} for delta in deltas]
+    body = folded("converse", {"messageStart": {"role": "assistant"}}, *events)
+    (block,) = body["output"]["message"]["content"]
+    assert block == {kind: {"format": "png", "source": {"bytes": base64.b64encode(b"one file").decode()}}}
+
+
+@pytest.mark.parametrize("field", ["audio", "audio_data", "b64"])
+def test_speech_in_pieces_is_hashed_as_one(field: str) -> None:
+    sound = folded("speech", *({"object": "chunk", field: piece} for piece in in_pieces(b"one file", 4)))
+    reference = {"sha256": hashlib.sha256(b"one file").hexdigest(), "bytes": 8}
+    assert sound == {"object": "chunk", "audio": {"callspan_media": reference}}
 
 
 @pytest.mark.parametrize(("api", "events", "body"), BODIES)

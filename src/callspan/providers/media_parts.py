@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -12,6 +13,7 @@ from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Media, Text
 
 _MODALITIES: Final = ("image", "audio", "video")
+_PADDED: Final = re.compile("[^=]+=*")
 
 
 def media(
@@ -85,3 +87,9 @@ def from_base64(data: str) -> bytes | None:
         return base64.b64decode(data, validate=True)
     except ValueError:
         return None
+
+
+def one_base64(encoded: str) -> str:
+    """Return joined base64 pieces, each possibly padded, as one base64 text; other text unchanged."""
+    pieces = [from_base64(piece) for piece in _PADDED.findall(encoded)]
+    return encoded if None in pieces else base64.b64encode(b"".join(filter(None, pieces))).decode()

@@ -19,6 +19,7 @@ from callspan.providers.finishing import answer_info
 from callspan.providers.fold.blocks import Blocks
 from callspan.providers.fold.merge import finished_copy, grow, is_json
 from callspan.providers.fold.usage_merge import UsageRule
+from callspan.providers.media_parts import one_base64
 from callspan.providers.tool_runs import Runs, hosted_kinds, requested_kinds, with_runs
 from callspan.providers.wire_json import Json, detached, mapping, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
@@ -45,8 +46,12 @@ _TOOL: Final = "toolUse"
 _ID: Final = "toolUseId"
 _HOSTED: Final = "server_tool_use"
 """The `type` of a call that the provider runs."""
-_NAMED: Final = frozenset({_ID, "name", "type"})
-"""What a tool is, which a piece may repeat."""
+_NAMED: Final = frozenset({_ID, "format", "name", "type"})
+"""What a tool or a file is, which a piece may repeat."""
+_SOURCE: Final = "source"
+"""The object with the bytes of a file."""
+_BASE64: Final = ("bytes", "redactedContent")
+"""Members whose pieces are each padded by themselves."""
 _KINDS: Final = {"reasoningContent": "reasoning", "citation": "text"}
 """The kinds of blocks by the members of their pieces, where they differ."""
 
@@ -179,6 +184,9 @@ def _grow_reasoning(thought: Json, delta: object) -> bool:
 def _put(holder: Json, key: str, value: object) -> bool:
     if isinstance(value, str):
         return grow(holder, key, value)
+    if key == _SOURCE and isinstance(value, dict):
+        pieces = [_put(_member(holder, key), name, item) for name, item in value.items()]
+        return any(pieces)
     holder[key] = detached(value)
     return False
 
@@ -193,6 +201,7 @@ def _member(holder: Json, key: str) -> Json:
 def _finished(block: Json, *, is_open: bool) -> Json:
     """Return a block as in a complete body."""
     finished: Json = finished_copy({key: value for key, value in block.items() if key != "type"})
+    _join_bytes(finished)
     use = finished.get(_TOOL)
     if isinstance(use, dict):
         _finish_input(use, is_open=is_open)
@@ -200,6 +209,15 @@ def _finished(block: Json, *, is_open: bool) -> Json:
         content = [{"text": finished.pop("text", "")}]
         return {"citationsContent": {"content": content, "citations": finished.pop("citations")}, **finished}
     return finished
+
+
+def _join_bytes(fields: Json) -> None:
+    """Join the pieces of files and of sealed thoughts, in place."""
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            _join_bytes(value)
+        elif key in _BASE64 and isinstance(value, str):
+            fields[key] = one_base64(value)
 
 
 def _finish_input(use: Json, *, is_open: bool) -> None:

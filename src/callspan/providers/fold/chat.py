@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from typing import Any, ClassVar, Final
 
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.accounts import joined
 from callspan.providers.fold.merge import carries, extend, finished_copy, is_json, merge
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
-from callspan.providers.media_parts import from_base64
+from callspan.providers.media_parts import one_base64
 from callspan.providers.wire_json import Json, detached, integer, mapping
 from callspan.record.finish_reasons import ERROR, LENGTH, normalised
 
@@ -33,7 +31,6 @@ _STATED: Final = "stated"
 _ENDED_BY: Final = "ended_by"
 """Where it has whether that account is one, given with its finish reason, and so of all of the message."""
 _NOT_OF_BODY: Final = frozenset({"choices", "obfuscation", "object", "value"})
-_PADDED: Final = re.compile("[^=]+=*")
 
 
 class ChatFold:
@@ -107,7 +104,8 @@ class ChatFold:
             # Together repeats the delta in `text`.
             return self.growing_field == key and merge(entry, {key: value})
         if key in _APPENDED:
-            extend(entry, {key: value})
+            # Together states the number of the chunk's only token, and the list of them in an answer.
+            extend(entry, {key: {"token_logprobs": [value]} if isinstance(value, int | float) else value})
         elif key in _EXTENSIONS:
             _extend(entry, {key: value})
         # Azure repeats its filter results on every chunk.
@@ -174,7 +172,7 @@ class ChatFold:
             was_cut = normalised(choice.get("finish_reason") or LENGTH) in (LENGTH, ERROR)
             message["tool_calls"] = [_finished_call(call, was_cut) for call in _in_order(calls)]
         if isinstance(sound := message.get("audio"), dict) and isinstance(sound.get("data"), str):
-            sound["data"] = _one_base64(sound["data"])
+            sound["data"] = one_base64(sound["data"])
         return {"index": choice["index"], "message": message, "finish_reason": None, "logprobs": None, **ids, **choice}
 
 
@@ -206,12 +204,6 @@ def _finished_call(call: Json, was_cut: bool) -> Json:
     if not inner["name"] or (was_cut and (kind == "custom" or not is_json(inner[growing_field]))):
         fields["incomplete"] = True
     return fields
-
-
-def _one_base64(encoded: str) -> str:
-    """Return joined base64 pieces, each possibly padded, as one base64 text; other text unchanged."""
-    pieces = [from_base64(piece) for piece in _PADDED.findall(encoded)]
-    return encoded if None in pieces else base64.b64encode(b"".join(filter(None, pieces))).decode()
 
 
 class CompletionFold(ChatFold):

@@ -39,7 +39,7 @@ from callspan.record.usage import Usage
 _INCOMPLETE: Final = "incomplete"
 _IMAGE: Final = "b64_json"
 _IMAGE_STREAMS: Final = ("image_generation", "image_edit")
-_DATA: Final = (("data", ""),)
+_DATA: Final = (("data", "index"),)
 _SECONDS: Final = (
     ("usage", "seconds"),
     # DashScope, gateways
@@ -54,7 +54,9 @@ _LENGTHS: Final = (
     ("metadata", "duration"),
 )
 """Where answers without a counter state the length of the sound."""
-_NOT_FIELDS: Final = ("type", "audio", "audio_data", "usage")
+_SOUNDS: Final = ("audio", "audio_data", "b64")
+"""Fields of events with a piece of speech: OpenAI's, Mistral's, Together's."""
+_NOT_FIELDS: Final = ("type", "usage", *_SOUNDS)
 _HEARD: Final = "conversation.item.input_audio_transcription"
 """Prefix of transcription events in a realtime session."""
 
@@ -76,6 +78,15 @@ class TranscriptFold(EventFold):
     def __init__(self) -> None:
         super().__init__()
         self._plain = bytearray()
+
+    def add(self, event: object) -> bool:
+        """Fold in one event. vLLM's are chunks like those of chat completions."""
+        if isinstance(event, dict) and isinstance(choices := event.get("choices"), list):
+            fields = {key: value for key, value in event.items() if key not in ("choices", "object")}
+            pieces = [text(choice, "delta", "content") or "" for choice in objects({"choices": choices}, "choices")]
+            event = {**fields, "type": "transcript.text.delta", "delta": "".join(pieces)}
+            self.terminated = self.terminated or any(word(choice, "finish_reason") for choice in choices)
+        return super().add(event)
 
     def add_bytes(self, piece: bytes, mime: str | None) -> None:
         """Add a piece of a transcript that is not JSON."""
@@ -156,7 +167,7 @@ class SpeechFold:
         if (error := error_in(chunk)) is not None:
             self._fields.setdefault("error", detached(error))
             return False
-        kind, encoded = text(chunk, "type") or "", word(chunk, "audio") or word(chunk, "audio_data")
+        kind, encoded = text(chunk, "type") or "", next(filter(None, (word(chunk, name) for name in _SOUNDS)), None)
         if encoded is not None:
             sound = from_base64(encoded)
             if sound is None:
@@ -223,6 +234,19 @@ class ImageFold(EventFold):
         },
         None: EventTarget((), "", "", "done"),
     }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._completed = 0
+        """The number of complete images. Events do not say which image they are of: the next one."""
+
+    def add(self, event: object) -> bool:
+        """Fold in one event."""
+        kind = word(event, "type")
+        if isinstance(event, dict) and kind in self.targets and kind is not None:
+            event = {"index": self._completed, **event}
+            self._completed += kind in self.ends
+        return super().add(event)
 
     def _is_cut(self, entry: Entry, fields: Json) -> bool:
         del fields
