@@ -560,6 +560,45 @@ async def test_work_that_a_provider_does_later_is_counted_as_by_its_sdk(
     }  # fmt: skip
 
 
+OPENAI, VERTEX = "https://api.openai.com/v1", "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l"
+COUNTED: Final = {
+    f"{OPENAI}/images/edits": {"model": "m-1", "images": [{"image_url": "https://example.com/a.png"}]},
+    f"{OPENAI}/audio/transcriptions": {"model": "m-1", "audio_url": "https://example.com/a.wav"},
+    f"{OPENAI}/chat/completions": {"model": "m-1"},
+    f"{OPENAI}/anything/new": {"model": "m-1"},
+    "https://api.voyageai.com/v1/multimodalembeddings": {"model": "m-1", "inputs": [{"content": []}]},
+    "https://api.cohere.com/v1/classify": {"inputs": ["a"]},
+    "https://api.jina.ai/v1/classify": {"model": "m-1", "input": ["a"]},
+    "https://bedrock-agent-runtime.us-east-1.amazonaws.com/rerank": {"queries": [], "sources": []},
+    f"{VERTEX}/batchPredictionJobs": {"model": "m-1"},
+}
+"""Requests that callspan does not read."""
+FREE: Final = (
+    f"{OPENAI}/files", f"{OPENAI}/responses/input_tokens", f"{OPENAI}/batches/batch_1/cancel",
+    "https://api.anthropic.com/v1/messages/count_tokens", "https://api.cohere.com/v1/tokenize",
+    "https://generativelanguage.googleapis.com/v1beta/models/m-1:countTokens",
+    "https://generativelanguage.googleapis.com/upload/v1beta/files",
+    f"{VERTEX}/publishers/anthropic/models/count-tokens:rawPredict",
+    "https://a.snowflakecomputing.com/api/v2/statements", "https://example.com/v1/anything/new",
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("unwarned")
+async def test_what_is_not_read_at_the_host_of_a_provider_is_counted(
+    mode: Mode, store: str, instrumented: Instrument
+) -> None:
+    handle = instrumented(stores=store)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={"id": "x"}))
+    client = client_of(mode, transport=transport)
+    for url, body in COUNTED.items():
+        await mode.wait(client.post(url, json=body))
+    for url in FREE:
+        await mode.wait(client.post(url, json={"model": "m-1"}))
+    handle.force_flush(HANG_MS)
+    callspan.uninstrument()
+    assert sum(unrecorded(store).values()) == len(COUNTED), unrecorded(store)
+
+
 async def test_upload_that_is_read_while_it_is_sent_is_no_call(mode: Mode, seen: Capture) -> None:
     def pieces() -> Any:
         yield json.dumps(APIS["chat"].body).encode()

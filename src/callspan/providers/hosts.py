@@ -103,6 +103,8 @@ _OWN: Final = re.compile(
 )
 """The own hosts of OpenAI, Anthropic, Google, Azure OpenAI and Bedrock: no gateway, no server of somebody else."""
 
+_WITH_OTHER_SERVICES: Final = frozenset({"cloudflare", "databricks", "snowflake"})
+"""Providers whose hosts have databases and much else besides models."""
 _OF_VERTEX: Final = ("/projects/", "/google.cloud.aiplatform.")
 """In the paths of Vertex, but not of the Gemini API."""
 UNKNOWN: Final = "unknown"
@@ -177,6 +179,13 @@ def is_host_of(provider: str, host: str) -> bool:
     """Return whether a provider answers at this host itself, without a gateway or a server of somebody else."""
     name = host.casefold().rstrip(".")
     return any(_by_name(name, wire) == provider for wire in ("openai", "anthropic"))
+
+
+@lru_cache(maxsize=256)
+def serves_models(host: str) -> bool:
+    """Return whether a known provider answers at this host, and with little besides models. Never raises."""
+    provider = _by_name(host.casefold().rstrip("."), "openai")
+    return provider is not None and provider not in _WITH_OTHER_SERVICES
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ Which paths call a model, the rows of `callspan.record.apis` say; the others are
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
@@ -24,7 +25,8 @@ _MAX_PATHS: Final = 128
 _ANCHOR: Final = "^"
 _BASES: Final[tuple[list[str], ...]] = ([], ["openai", "v1"])
 """Prefixes of paths: none for openai, which has the version in the base URL; groq has it in the path."""
-_BASE_WORDS: Final = frozenset({"openai", "v1"})
+_BASE: Final = re.compile(r"openai|api|upload|v\d\w{0,8}")
+"""Matches segments before those that name a resource."""
 _ANY: Final = ""
 
 
@@ -89,14 +91,17 @@ def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:
 
 _FREE: Final = frozenset(
     {
-        "accounts", "agents", "assistants", "chatkit", "compliance", "compute", "containers",
-        "content_provenance_checks", "conversations",
-        "dreams", "environments", "evals", "files", "memory_stores", "models", "organization",
-        "organizations", "projects", "skills", "threads", "tunnels", "uploads", "user_profiles", "vaults",
-        "vector_stores", "webhook_endpoints",
+        "accounts", "agents", "assistants", "chatkit", "check-api-key", "compliance", "compute", "containers",
+        "content_provenance_checks", "conversations", "detokenize", "dreams", "environments", "evals", "files",
+        "memory_stores", "models", "organization", "organizations", "projects", "skills", "threads", "tokenize",
+        "tunnels", "uploads", "user_profiles", "vaults", "vector_stores", "webhook_endpoints",
     }
 )  # fmt: skip
 """First segments of paths with free POSTs, except for the paths in the table."""
+_FREE_VERBS: Final = frozenset(
+    {"cancel", "computeTokens", "countTokens", "register", "setIamPolicy", "testIamPermissions"}
+)
+"""Verbs of Google's free POSTs."""
 _ENDS: Final = frozenset(
     {
         "archive", "cancel", "hangup", "pause", "refer", "reject", "resume", "unpause", "validate", "voice_consents",
@@ -109,7 +114,10 @@ _ENDS: Final = frozenset(
 def is_free(path: str) -> bool:
     """Return whether a POST to a path without a row is free, unless its answer states usage. For `path` see `find`."""
     segments = path.partition("?")[0].strip("/").split("/")
-    return may_repeat(path) or next((segment for segment in segments if segment not in _BASE_WORDS), "") in _FREE
+    if verb := segments[-1].partition(":")[2]:
+        return verb in _FREE_VERBS
+    resource = next((segment for segment in segments if _BASE.fullmatch(segment) is None), "")
+    return may_repeat(path) or resource in _FREE
 
 
 def may_repeat(path: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from callspan.providers import routes
-from callspan.providers.hosts import UNKNOWN
+from callspan.providers.hosts import UNKNOWN, serves_models
 from callspan.providers.kinds import fits_any
 from callspan.providers.wire_json import mapping, word
 from callspan.record.apis import APIS, Api
@@ -142,7 +142,8 @@ _ENDS: Final = _by_key(lambda row: (tuple(end.split("/")) for end in (*row.path_
 """The APIs of paths by their last one or two segments."""
 _UNRECORDED: Final = frozenset({"batchGenerateContent", "asyncBatchEmbedContent", "predictLongRunning"})
 """Verbs that start work and are answered later."""
-_UNRECORDED_PATHS: Final = ("cachedContents", "tuningJobs", "tunedModels")
+_RANKING: Final = "/rankingConfigs/"
+_UNRECORDED_PATHS: Final = ("batchPredictionJobs", "cachedContents", "tuningJobs", "tunedModels")
 """Last segments of paths with POSTs that cost money: storage of a cache, training."""
 _UNRECORDED_OF: Final = (
     # pages of a document, batches, turns of a conversation that is kept
@@ -297,6 +298,8 @@ def unrecorded(method: str, path: str) -> Unrecorded | None:
     verb = last.partition(":")[2]
     if verb in _UNRECORDED:
         return Unrecorded(f"models/{{id}}:{verb}")
+    if verb == "rank" and _RANKING in path:
+        return Unrecorded("rankingConfigs/{id}:rank")
     if last in _UNRECORDED_PATHS:
         return Unrecorded(last)
     route = routes.find(method, path)
@@ -304,16 +307,23 @@ def unrecorded(method: str, path: str) -> Unrecorded | None:
 
 
 @lru_cache(maxsize=_MAX_PATHS)
-def are_of(path: str) -> bool:
+def are_of(path: str, host: str = "") -> bool:
     """Return whether a POST to a path may be a call, or may cost money without a record, as its host or body tells."""
-    return bool(of_path(path)) or unrecorded("POST", path) is not None
+    return bool(of_path(path)) or unrecorded("POST", path) is not None or serves_models(host)
 
 
 @lru_cache(maxsize=_MAX_PATHS)
 def unread(path: str) -> Unrecorded | None:
-    """Return what is counted of a POST with a form, or with a body that cannot be read before it is sent."""
+    """Return what is counted of a POST with a body that no API has, or that cannot be read before it is sent."""
     route = routes.find("POST", path)
     return None if route is None or route.path.kind != "call" else _unrecorded_of(route)
+
+
+@lru_cache(maxsize=_MAX_PATHS)
+def is_free(path: str) -> bool:
+    """Return whether a POST to a path that no API has costs nothing at a provider."""
+    route = routes.find("POST", path)
+    return routes.is_free(path) or (route is not None and route.path.kind == "no inference") or _COUNTER in path
 
 
 def _unrecorded_of(route: routes.RouteMatch) -> Unrecorded:

@@ -62,8 +62,19 @@ _UNRECORDED: Final = {
     "StartAsyncInvoke": _SERVICE,
     "ApplyGuardrail": _SERVICE,
     **dict.fromkeys(
-        ("InvokeAgent", "InvokeFlow", "InvokeInlineAgent", "RetrieveAndGenerate", "RetrieveAndGenerateStream"), _AGENTS
+        (
+            "InvokeAgent",
+            "InvokeFlow",
+            "InvokeInlineAgent",
+            "OptimizePrompt",
+            "Rerank",
+            "Retrieve",
+            "RetrieveAndGenerate",
+            "RetrieveAndGenerateStream",
+        ),
+        _AGENTS,
     ),
+    **dict.fromkeys(("CreateEvaluationJob", "CreateModelCustomizationJob", "CreateModelInvocationJob"), "bedrock"),
 }
 """Operations that cost money and leave no record, with their service."""
 

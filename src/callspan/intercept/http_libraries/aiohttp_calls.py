@@ -218,7 +218,7 @@ def _sending(args: tuple[Any, ...], method: Any, kwargs: dict[str, Any]) -> _Sen
         url = url_of(str(args[2]))
     except ValueError:  # aiohttp will say so
         return None
-    if url.host and not wires.are_of(url.sent_path):  # the session completes a relative one
+    if url.host and not wires.are_of(url.sent_path, url.host):  # the session completes a relative one
         return None
     if wire_calls.is_within_call():
         return None

@@ -174,7 +174,10 @@ class _Content(Watch):
 
 def _opened(_args: object, request: Any, _kwargs: object) -> RequestsCall | None:
     """Start the call of a request; return None if it is none, or is sent within a call."""
-    if request.method != "POST" or not wires.are_of(url_of(request.url).sent_path):
+    if request.method != "POST":
+        return None
+    url = url_of(request.url)
+    if not wires.are_of(url.sent_path, url.host):
         return None
     body = getattr(request, "body", None)
     opened = wire_calls.opened(SentRequest(request.method, request.url, request.headers, body), RequestsCall)

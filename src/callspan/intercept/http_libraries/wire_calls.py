@@ -35,6 +35,7 @@ from callspan.intercept.body_parsers import (
     read_file,
     stated_length,
 )
+from callspan.intercept.generated_sdks.other_requests import path_template
 from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.http_libraries import raw_streams
 from callspan.intercept.invoked_chunks import take_invoked
@@ -47,7 +48,7 @@ from callspan.providers import registry, wires
 from callspan.providers.base import NULL_BODY, Endpoint
 from callspan.providers.bedrock.invoke import header_params
 from callspan.providers.error_kinds import FIRST_ERROR, error_in, error_info
-from callspan.providers.hosts import UNKNOWN, port_of, provider_of_server
+from callspan.providers.hosts import UNKNOWN, port_of, provider_of_server, serves_models
 from callspan.providers.rate_limits import relevant_headers, request_id
 from callspan.providers.user_agents import UserAgent, is_of, user_agent_of
 from callspan.record.apis import APIS
@@ -329,19 +330,19 @@ def opened(request: Any, kind: type[WireCall], context: Context | None = None) -
     if not HOOK_CONTEXT.http_calls or request.method != _POST:
         return None
     path = _path_of(request)
-    if not wires.are_of(path) or is_within_call():
+    if not wires.are_of(path, request.url.host) or is_within_call():
         return None
     candidates = wires.of_path(path)
-    if not candidates:
-        _count(request, wires.unrecorded(_POST, path))
-        return None
     factory = HOOK_CONTEXT.factory()
-    body = None if factory is None else _body_of(request, path)
+    body = None if factory is None else _body_of(request, path, has_api=bool(candidates))
     if factory is None or body is None or _is_of_sdk_left_out(request):
         return None
     user_agent = user_agent_of(request.headers.raw)
     wire = wires.of_body(candidates, body.parsed, partial(_asked, request.url, user_agent))
-    if wire is None or (wire.shared_path and _is_sent_below(wire.shared_path)):
+    if wire is None:
+        _count(request, path, None)
+        return None
+    if wire.shared_path and _is_sent_below(wire.shared_path):
         return None
     endpoint = registry.of_call(wire.api, wire.model)
     if endpoint is None or _is_attempt_of_sdk(body.content):
@@ -370,12 +371,15 @@ def _call(factory: CallFactory, endpoint: Endpoint, info: CallInfo, wire: wires.
     )  # fmt: skip
 
 
-def _body_of(request: Any, path: str) -> _Body | None:
-    """Return the body of a request; None if it is no JSON object, or cannot be read before it is sent."""
+def _body_of(request: Any, path: str, *, has_api: bool) -> _Body | None:
+    """Return the body of a request; None if its path has no API, it is no JSON object, or it is read while sent."""
+    if not has_api:
+        _count(request, path, wires.unrecorded(_POST, path))
+        return None
     try:
         content = request.content
     except RuntimeError:  # it is read while it is sent
-        _count(request, wires.unread(path))
+        _count(request, path, wires.unread(path))
         return None
     size, parsed = len(content), registry.decoded(content)
     if parsed is None and content:
@@ -383,17 +387,18 @@ def _body_of(request: Any, path: str) -> _Body | None:
         parsed = registry.decoded(content)
     if isinstance(parsed, dict):
         return _Body(content, parsed, size)
-    if parsed is None and size and not content:
-        _count(request, wires.unread(path))
+    _count(request, path, wires.unread(path) if parsed is None and size and not content else None)
     return None
 
 
-def _count(request: Any, unrecorded: wires.Unrecorded | None) -> None:
-    """Count a POST that costs money and leaves no record."""
-    if unrecorded is None or HOOK_CONTEXT.factory() is None:
+def _count(request: Any, path: str, unrecorded: wires.Unrecorded | None) -> None:
+    """Count a POST that costs money and leaves no record: `unrecorded`, or any other one to the host of a provider."""
+    if HOOK_CONTEXT.factory() is None or not (provider := _known_provider(request)):
         return
-    if (provider := _known_provider(request)) and unrecorded.is_of(provider):
+    if unrecorded is not None and unrecorded.is_of(provider):
         HOOK_CONTEXT.unrecorded(f"{_POST} {unrecorded.name}")
+    elif serves_models(request.url.host) and not wires.is_free(path):
+        HOOK_CONTEXT.unrecorded(f"{_POST} {path_template(path)}")
 
 
 def _known_provider(request: Any) -> str:
