@@ -291,3 +291,28 @@ def test_total_tells_that_input_includes_what_is_cached() -> None:
     found = converse.response_info({"usage": usage, "stopReason": "end_turn"}).usage
     assert found is not None
     assert (found.input_tokens, found.cache_read_tokens, found.estimated) == (4995, 4993, False)
+
+
+HELD_BACK: list[tuple[str, Any]] = [
+    ("predict", {"predictions": [{"raiFilteredReason": "All images were filtered out."}]}),
+    ("invoke_model", {"seeds": [], "finish_reasons": ["Filter reason: prompt"], "images": []}),
+]
+
+
+@pytest.mark.parametrize(("api", "body"), HELD_BACK)
+def test_picture_that_a_filter_held_back_is_refused(api: str, body: Any) -> None:
+    info = endpoint(api).response_info(body)
+    assert (info.response.refused, info.error) == (True, None)
+
+
+def test_music_of_a_prediction_is_no_picture() -> None:
+    body = {"predictions": [{"bytesBase64Encoded": "aGk=", "mimeType": "audio/wav"}]}
+    (message,) = endpoint("predict").conversation(None, body).output
+    assert [part.modality for part in message.parts if isinstance(part, Media)] == ["audio"]
+    assert endpoint("predict").response_info(body).usage is None
+
+
+@pytest.mark.parametrize("picture", ["aGk=", {"callspan_media": {"sha256": "0", "bytes": 2, "mime": "image/png"}}])
+def test_embedded_picture_is_shown_by_bytes_and_by_reference(picture: Any) -> None:
+    (message,) = endpoint("invoke_embeddings").conversation({"inputImage": picture}, None).input
+    assert [part.size for part in message.parts if isinstance(part, Media)] == [2]

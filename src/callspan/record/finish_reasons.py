@@ -92,8 +92,8 @@ _OF_ONE_PROVIDER: Final = (
     f" {_BARGE_IN}"
 )
 """Words that are known and have no equivalent."""
-PREFIXES: Final = {"contentfilter": CONTENT_FILTER, "functioncallfilter": ERROR}
-"""Words after which Gemini's compatible API states its own, as in `content_filter: SAFETY`."""
+PREFIXES: Final = {"contentfilter": CONTENT_FILTER, "filterreason": CONTENT_FILTER, "functioncallfilter": ERROR}
+"""Words after which Gemini's compatible API, and Stability, state their own, as in `content_filter: SAFETY`."""
 
 
 def folded(reason: str) -> str:

@@ -201,6 +201,7 @@ class InvokeModel:
         """Return id, finish reasons, usage and error of a complete or folded body; accepts any JSON."""
         stated = answers(body)
         reasons, usage = list(map(finish_reason, stated)), invoked_usage(body, stated)
+        reasons += [reason for reason in items(body, "finish_reasons") if isinstance(reason, str)]  # of pictures
         response = Response(id=word(body, "id"), finish_reasons=reasons)
         return answer_info(
             response, reasons, usage, _error(body), recognized=self._is_answer(body), refused=is_blocked(body)
@@ -258,7 +259,7 @@ class InvokeEmbeddings(InvokeModel):
             text(request, "singleEmbeddingParams", "text", "value"), *(text(part, "text") for part in parts),
         ]  # fmt: skip
         pictures = [
-            text(request, "inputImage"), *items(request, "images"), *(text(part, "image_url", "url") for part in parts),
+            dig(request, "inputImage"), *items(request, "images"), *(dig(part, "image_url", "url") for part in parts),
         ]  # fmt: skip
         embedded: list[Part] = [Text(text=words) for words in texts if isinstance(words, str) and words]
         embedded += filter(None, map(_picture, pictures))

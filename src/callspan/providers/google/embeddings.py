@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+import msgspec
+
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.fold.last import LastBody
@@ -17,6 +19,7 @@ from callspan.record.usage import Usage
 
 _CONTENT: Final = frozenset({"content", "requests", "instances", "model", "parameters"})
 _IMAGE: Final = "bytesBase64Encoded"
+_FILTERED: Final = "raiFilteredReason"
 
 
 class EmbedContent:
@@ -68,11 +71,17 @@ class Predict(EmbedContent):
         fields = mapping(body, "parameters")
         return Request(params={} if fields is None else parameters(cast("dict[object, object]", fields), ()))
 
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return usage and error of an answer, and whether a filter held a picture back."""
+        info = super().response_info(body)
+        is_filtered = any(_FILTERED in prediction for prediction in objects(body, "predictions"))
+        return msgspec.structs.replace(info, response=Response(refused=is_filtered))
+
     def _usage(self, body: object) -> Usage | None:
         """Return the tokens of embedded texts, or the number of images; None if neither is stated."""
         predictions = list(objects(body, "predictions"))
         tokens = [count(prediction, "embeddings", "statistics", "token_count") for prediction in predictions]
-        images = sum(_IMAGE in prediction for prediction in predictions)
+        images = sum(_IMAGE in prediction and _modality(prediction) == "image" for prediction in predictions)
         token_counts = [number for number in tokens if number is not None]
         if token_counts:
             return Usage(input_tokens=sum(token_counts), total_tokens=sum(token_counts))
@@ -90,4 +99,10 @@ class Predict(EmbedContent):
 
 
 def _image(prediction: Json) -> Media | Text | None:
-    return media("image", prediction.get(_IMAGE), part=prediction, mime=text(prediction, "mimeType"))
+    mime = text(prediction, "mimeType")
+    return media(_modality(prediction), prediction.get(_IMAGE), part=prediction, mime=mime)
+
+
+def _modality(prediction: Json) -> str:
+    kind = (text(prediction, "mimeType") or "").partition("/")[0]
+    return kind if kind in ("audio", "video") else "image"
