@@ -113,19 +113,20 @@ async def test_remaining_rate_limit_is_the_last_reported(mode: Mode, measured: M
 
 async def test_retries_limits_and_errors_have_bounded_attributes(shaped: Wire, measured: Meters) -> None:
     """Every query of the page on alerts asks for a metric there is, as an OTLP receiver of Prometheus names it."""
-    shaped.script(LIMITED, LIMITED, {"text": "well"}, {"status": 400}, {"status": 529})
+    shaped.script(LIMITED, LIMITED, {"text": "well"}, {"status": 400}, {"status": 529}, {"status": 504})
     await shaped.call(shaped.client(max_retries=2))
-    for _ in range(2):
+    for _ in range(3):
         assert await caught(shaped.call()) is not None
     split = {"gen_ai__provider__name": shaped.sdk, "gen_ai__request__model": model_of(shaped)}
     assert measured.values("callspan.client.retries", **split) == [2]
     assert measured.values("callspan.client.rate_limit.hits", **split) == [2]
+    assert measured.values("callspan.client.may_be_billed", **split) == [1]
     errors = "callspan.client.errors"
     assert measured.values(errors, callspan__error__kind="bad_input", callspan__error__retryable=False, **split) == [1]
     assert measured.values(errors, callspan__error__kind="overloaded", callspan__error__retryable=True, **split) == [1]
     points = measured.read()
-    assert sorted(point.count for point in points[DURATION]) == [1, 1, 1]
-    assert sum("error.type" in point.attributes for point in points[DURATION]) == 2
+    assert sum(point.count for point in points[DURATION]) == 4
+    assert sum(point.count for point in points[DURATION] if "error.type" in point.attributes) == 3
     assert {name for each in points.values() for point in each for name in point.attributes} <= BOUNDED
     if shaped.shape == "stream":
         # What calls cost is known of those that have a price.

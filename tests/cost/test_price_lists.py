@@ -24,8 +24,10 @@ from tests.support.scale import scaled
 from callspan import open_store
 from callspan.cost import Pricer, read_prices
 from callspan.cost.published import PriceList
+from callspan.cost.unknown import why_unknown
 from callspan.providers.base import Operation
 from callspan.records import (
+    Attempt,
     CallRecord,
     Conversation,
     Cost,
@@ -434,3 +436,42 @@ def test_reprice_changes_only_the_cost(store: str, prices: str) -> None:
     names = [name for name in after.__struct_fields__ if name not in {"cost", "seen_ns"}]
     assert [getattr(after, name) for name in names] == [getattr(before, name) for name in names]
     assert after.seen_ns == end_of(before) + 1, "retention begins with the call"
+
+
+def unanswered(call_id: str, kinds: list[str], **fields: Any) -> CallRecord:
+    """A call all of whose attempts have got no answer, except for the last if it has a usage."""
+    attempts = [
+        Attempt(number=number, start_ns=0, error_kind=kind, may_be_billed=kind != "connection")
+        for number, kind in enumerate(kinds, start=1)
+    ]
+    request = Request(model="gpt-4o", params=fields.pop("params", {"max_tokens": 1000}), body_bytes=2000)
+    return made(call_id, provider="openai", api="chat_completions", request=request, attempts=attempts, **fields)
+
+
+@pytest.mark.parametrize(
+    ("calls", "line"),
+    [
+        ([unanswered("a", ["timeout"] * 3, outcome="timeout")],
+         "3 requests timed out: the provider may have billed up to $0.045"),
+        ([unanswered("a", ["timeout"], outcome="timeout"),
+          unanswered("b", ["timeout"], usage=Usage(input_tokens=1000), cost=Cost(usd=Decimal(1), source="x"))],
+         "2 requests timed out: the provider may have billed up to $0.0275"),
+        ([unanswered("a", ["cancelled"], outcome="cancelled", params={})],
+         "1 request was cancelled: the provider may have billed it"),
+        ([unanswered("a", ["timeout", "connection", "cancelled"], outcome="cancelled", params={"max_tokens": 1})],
+         "2 requests got no answer: the provider may have billed up to $0.01"),
+        ([unanswered("a", ["connection"], outcome="error")], None),
+    ],
+)  # fmt: skip
+def test_requests_that_may_have_been_billed_have_a_bound(calls: list[CallRecord], line: str | None) -> None:
+    """In the order of the price list of gpt-4o: $2.50 for a million tokens of input, $10 for output."""
+    assert list(why_unknown(calls, Pricer)) == ([] if line is None else [f"no cost: {line}"])
+
+
+def test_answer_after_a_request_that_may_have_been_billed_is_an_estimate() -> None:
+    usage = Usage(input_tokens=1000, output_tokens=0)
+    exact = cost_of(unanswered("a", ["connection", "connection"], usage=usage))
+    cost = cost_of(unanswered("a", ["timeout", "timeout"], usage=usage))
+    assert exact == Cost(usd=Decimal("0.0025"), source=exact.source if exact else "")
+    assert cost and (cost.usd, cost.estimated) == (Decimal("0.0025"), True)
+    assert cost.reason == "2 requests without an answer may have been billed"

@@ -28,7 +28,19 @@ import callspan
 from callspan import open_store
 from callspan.comparison.call_sums import CallSums
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
-from callspan.records import CallRecord, Cost, Place, Record, Request, Response, RewardRecord, Stream, Timing, Usage
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    Cost,
+    Place,
+    Record,
+    Request,
+    Response,
+    RewardRecord,
+    Stream,
+    Timing,
+    Usage,
+)
 from callspan.stores import CallFilter, Reader, Summary, find_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, event, reward, run, step
@@ -391,6 +403,27 @@ def test_call_whose_tokens_are_unknown_lacks_them(fields: Any, lacks: bool, stor
     (summary,) = reader.sessions()
     assert summary.calls_without_usage == lacks
     assert len([*reader.sessions(CallFilter(max_tokens=10**9))]) == (not lacks)
+
+
+def test_free_is_the_same_in_sums_as_of_a_record(store: Delivery, records: Records) -> None:
+    """Every ending, with and without an attempt that may have been billed."""
+    unsent, answered = Attempt(number=1, start_ns=0), Attempt(number=2, start_ns=1, status=200)
+    billed = Attempt(number=1, start_ns=0, error_kind="timeout", may_be_billed=True)
+    ends = [
+        {"attempts": attempts, "outcome": outcome, "retries": retries, "response": response, "timing": timing}
+        for attempts in ([], [unsent], [billed], [billed, answered])
+        for outcome in ("success", "error", "timeout", "cancelled")
+        for retries in (None, 0)
+        for response in (None, Response(cached="litellm"))
+        for timing in (Timing(start_ns=START_NS), Timing(start_ns=START_NS, first_token_ns=5))
+    ]
+    made: list[CallRecord] = [records.call(**end, usage=None, cost=None, error=None, stream=None) for end in ends]
+    store.write(*made)
+    reader = store.read()
+    (sums,) = reader.summary("provider")
+    assert sums.calls_without_cost == sum(not call.is_free for call in made)
+    assert sums.may_be_billed == sum(call.may_be_billed for call in made)
+    assert sums.calls == len(made)
 
 
 def test_sums_exclude_cached_answers(url: str, store: Delivery, records: Records) -> None:

@@ -8,8 +8,10 @@ import os
 import platform
 import shutil
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from importlib import metadata
 from itertools import chain, groupby
 from operator import attrgetter
@@ -23,7 +25,7 @@ from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
-from callspan import SettingError, Settings, private_names
+from callspan import SettingError, Settings, open_store, private_names
 from callspan.cli import unseen
 from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.fleet import print_fleet
@@ -49,7 +51,7 @@ from callspan.settings_loader import environment_problems, load, variable_of
 from callspan.spool.directory import fallback_roots, segments_in, size_of, stores_of
 from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.spool.segment import created_ns
-from callspan.stores import EmptyStoreError, find_store, split_urls
+from callspan.stores import CallFilter, EmptyStoreError, find_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _LOSS_KINDS: Final = ("dropped", "given_up", "rejected", "damaged")
@@ -63,6 +65,8 @@ State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OF_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 _OWN_PACKAGE: Final = "callspan"
 _RECEIVE: Final = "Set CALLSPAN_RECEIVE=on, or instrument(receive=True); `callspan run` receives by itself."
+_UNANSWERED: Final = "Raise the client's timeout, or stream: see docs/cost.md#requests-without-an-answer."
+_DAY_NS: Final = 24 * 3600 * 10**9
 _LEFT_BODIES: Final = "The next process that starts an agent records and deletes them. To delete them now"
 
 
@@ -146,6 +150,7 @@ def every_check(stores: str) -> Iterator[Check]:
     for url in settings.stores:
         yield store_state(url, settings)
         yield from _open_files(url)
+        yield from _unanswered(url)
     yield from _foreign_backlogs(settings)
     directory = _spool_directory(settings)
     if directory is not None:
@@ -288,6 +293,19 @@ def store_state(url: str, settings: Settings) -> Check:
     if state == "failed":
         advice = "Records wait on disk until it works."
     return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
+
+
+def _unanswered(url: str) -> Iterator[Check]:
+    """Report the requests of the last day that may have been billed without an answer."""
+    try:
+        with closing(open_store(url)) as reader:
+            sums = list(reader.summary((), CallFilter(since_ns=time.time_ns() - _DAY_NS)))
+    except store_errors(SettingError):
+        return  # reported as a failing store, or without a reader
+    requests = sum(summary.may_be_billed for summary in sums)
+    if requests:
+        detail = f"{plural(requests, 'request')} of the last day without an answer, which the provider may have billed"
+        yield Check("cost", safe_name(url), "warning", detail, _UNANSWERED)
 
 
 def _open_files(url: str) -> Iterator[Check]:

@@ -233,7 +233,8 @@ def _attempt(attempt: Attempt) -> str:
     wait = "" if attempt.wait_s is None else f", then waited {duration(attempt.wait_s * 1e9)}"
     request = f", request {attempt.request_id}" if attempt.request_id else ""
     cost = f", cost {money(attempt.cost.usd)}" if attempt.cost else ""
-    return f"{status} at {duration(attempt.start_ns)}{wait}{request}{cost}"
+    billed = ", may be billed" if attempt.may_be_billed else ""
+    return f"{status} at {duration(attempt.start_ns)}{wait}{request}{cost}{billed}"
 
 
 def _of_iteration(run: UsageIteration) -> str:

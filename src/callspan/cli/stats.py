@@ -29,6 +29,8 @@ _COLUMNS: Final = (
     Column("p95", lambda summary: duration(summary.duration_p95_ns), right=True),
     Column("first token", lambda summary: duration(summary.first_token_p50_ns), right=True),
 )
+_MAY_BE_BILLED: Final = Column("may be billed", lambda summary: count(summary.may_be_billed), right=True)
+"""Requests without an answer; only shown if there are any."""
 _MAX_EXPLAINED_CALLS: Final = 1_000
 """Number of newest calls that are searched for reasons of unknown costs."""
 _EPILOG: Final = """\
@@ -75,11 +77,12 @@ def _row(keys: Sequence[str], summary: Summary) -> dict[str, object]:
 def _print_table(
     context: CommandContext, reader: Reader, selection: CallFilter, keys: Sequence[str], summaries: Sequence[Summary]
 ) -> None:
-    context.screen.table((*key_columns(keys), *_COLUMNS), summaries)
+    billed = [_MAY_BE_BILLED] if any(summary.may_be_billed for summary in summaries) else []
+    context.screen.table((*key_columns(keys), *_COLUMNS, *billed), summaries)
     unpriced = list(_unpriced(summaries))
     for line in unpriced:
         context.screen.paragraph(line, "yellow")
-    if not unpriced:
+    if not unpriced and not billed:
         return
     newest = msgspec.structs.replace(selection, limit=_MAX_EXPLAINED_CALLS, content="none")
     is_part = sum(summary.calls for summary in summaries) > _MAX_EXPLAINED_CALLS

@@ -1,4 +1,4 @@
-"""Attempts: adds what the provider stated for attempts that were retried to the cost of their call."""
+"""Attempts: what the attempts of a call add to its cost: what the provider stated, or may have billed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ _ONLY_RETRIED: Final = "only the attempts that were retried have a cost"
 
 
 def with_attempts(record: CallRecord, cost: Cost | None) -> CallRecord:
-    """Return a call with the cost of its answer and of the attempts before it; the same object if none is known."""
+    """Return a call with the cost of its answer and of the attempts before it; the same object if none is known.
+
+    An attempt that may have been billed makes it an estimate.
+    """
     attempt_costs = [attempt.cost for attempt in record.attempts if attempt.cost is not None]
+    billed = record.may_be_billed
     if cost is None and attempt_costs:
         cost = _without_answer(record, attempt_costs.pop())
-    if cost is None or (cost is record.cost and not attempt_costs):
+    if cost is None or (cost is record.cost and not attempt_costs and not billed):
         return record
-    return msgspec.structs.replace(record, cost=reduce(_added, attempt_costs, cost))
+    cost = reduce(_added, attempt_costs, cost)
+    if billed:
+        requests = "a request without an answer" if billed == 1 else f"{billed} requests without an answer"
+        reason = "; ".join(filter(None, (cost.reason, f"{requests} may have been billed")))
+        cost = msgspec.structs.replace(cost, estimated=True, reason=reason)
+    return msgspec.structs.replace(record, cost=cost)
 
 
 def _without_answer(record: CallRecord, cost: Cost) -> Cost:

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
+from callspan.observe.sending import was_sent
 from callspan.process.known_keys import fields_without_known_keys, remember
 from callspan.process.secrets import masked_error
 from callspan.process.sent_keys import remember_request, sent_keys, without_sent_keys
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import FIRST_ERROR, classify, error_info, known_base
 from callspan.providers.stated_cost import cost_of_attempt
+from callspan.record.billing import may_be_billed
 from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
 from callspan.runtime.fail_open import fail_open, value_of
 
@@ -43,6 +45,8 @@ class _OpenAttempt(msgspec.Struct, eq=False):
     headers: Mapping[str, str] = {}
     body: Callable[[], bytes] | None = None
     exception: type[BaseException] | None = None
+    is_sent: bool = True
+    """Whether the request had been sent when it failed."""
 
 
 class AttemptLog:
@@ -124,10 +128,11 @@ class AttemptLog:
             self._attempts.append(last)
         return last
 
-    def failed(self, exception: type[BaseException], status: int | None = None) -> None:
-        """Record that the last request raised an exception of this class, which may state the status of its answer."""
+    def failed(self, error: BaseException, status: int | None = None) -> None:
+        """Record that the last request raised an exception, which may state the status of its answer."""
         last = self._attempts[-1]
-        last.end_ns, last.exception, last.status = _now_ns() - self._zero_ns, exception, status or last.status
+        last.end_ns, last.exception, last.status = _now_ns() - self._zero_ns, type(error), status or last.status
+        last.is_sent = last.status is not None or was_sent(error)
         self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
 
     def remember_keys(self, body: msgspec.Raw) -> None:
@@ -163,7 +168,8 @@ class AttemptLog:
         try:
             for number, attempt in enumerate(opened, start=1):
                 after = opened[number] if number < len(opened) else None
-                record = _record(number, attempt, after, now_s, duration_ns)
+                is_broken = after is None and error is not None
+                record = _record(number, attempt, after, now_s, duration_ns, is_broken=is_broken)
                 if is_last:
                     attempt.body = None
                 limits = record.rate_limits or limits
@@ -192,7 +198,10 @@ def _is_from_cache(extensions: Mapping[str, object]) -> bool:
     return any(extensions.get(key) is True for key in _FROM_CACHE)
 
 
-def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_s: float, call_end_ns: int) -> Attempt:
+def _record(
+    number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_s: float, call_end_ns: int, *, is_broken: bool
+) -> Attempt:
+    """Return the record of an attempt; `after` is the next one, `is_broken` whether the call has ended in its place."""
     headers, end_ns = attempt.headers, attempt.end_ns
     has_failed = attempt.exception is not None or (attempt.status or 0) >= FIRST_ERROR
     body = _body(attempt) if has_failed else None
@@ -213,7 +222,17 @@ def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_
         wait_s=None if after is None or end_ns is None else (after.start_ns - end_ns) / 1e9 or None,
         rate_limits=rate_limits.rate_limits(headers, now_s) if headers else None,
         cost=None if after is None else cost_of_attempt(headers, body),
+        may_be_billed=(has_failed or is_broken)
+        and may_be_billed(attempt.status, is_sent=attempt.is_sent, is_finished=attempt.exception is None),
     )
+
+
+def without_usage(attempts: list[Attempt]) -> list[Attempt]:
+    """Return the attempts of a call whose last answer ended before the usage that was to come."""
+    last = attempts[-1]
+    if last.status is None:
+        return attempts
+    return [*attempts[:-1], msgspec.structs.replace(last, may_be_billed=may_be_billed(last.status, is_finished=False))]
 
 
 def _retry_after_s(headers: Mapping[str, str], body: object, now_s: float) -> float | None:

@@ -39,7 +39,7 @@ import msgspec
 
 from callspan.errors import call_error, outcome_of
 from callspan.observe import background_responses
-from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
+from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog, without_usage
 from callspan.observe.factory import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, ExplicitTimes
 from callspan.observe.forms import form_fields
 from callspan.observe.lines import LineReader
@@ -57,6 +57,7 @@ from callspan.providers.stated_cost import with_header_cost
 from callspan.providers.token_headers import with_header_counts
 from callspan.providers.tool_runs import with_cache_ttl
 from callspan.providers.wire_json import integer, objects, text
+from callspan.record.billing import states_usage
 from callspan.record.call import (
     NO_BODY,
     CallRecord,
@@ -677,11 +678,21 @@ class Call:
         except Exception as error:
             _BUILD_RECORD.report(error)
             fields["response"] = None
+        if fields.get("usage") is None and fields["attempts"] and self._lacks_usage(fields, info):
+            fields["attempts"] = without_usage(fields["attempts"])
         if info.background:
             with _BUILD_RECORD:
                 background_responses.set_outcome(fields, self.record, info, self._factory.answers)
         self.id_cell.value = fields.get("call_id", self.record.call_id)
         return info, fields
+
+    def _lacks_usage(self, fields: dict[str, Any], info: ResponseInfo) -> bool:
+        """Return whether the answer ended before the usage that was to come."""
+        stream: Stream | None = fields["stream"]
+        if info.error is not None or info.background or self._is_unread or self.has_body:
+            return False
+        is_over = fields["outcome"] == "success" if stream is None else stream.complete or stream.end == "complete"
+        return not is_over and states_usage(self.endpoint.api, self._request)
 
     def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
         """Return the fields of the record that cannot fail: its identity and ending."""

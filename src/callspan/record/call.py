@@ -97,6 +97,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """Actual wait before the next attempt."""
     cost: Cost | None = None
     """What the provider stated for it, if another attempt followed. The cost of the call includes it."""
+    may_be_billed: bool = False
+    """Whether the provider may have billed it though it has stated no usage: it was sent and no response came, or its
+    body ended before the usage that was to come."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -430,6 +433,26 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
         if self.error is not None and self.error.status is not None:
             return self.error.status
         return self.attempts[-1].status if self.attempts else None
+
+    @property
+    def may_be_billed(self) -> int:
+        """The number of attempts that the provider may have billed though it has stated no usage for them."""
+        return sum(attempt.may_be_billed for attempt in self.attempts)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is known to have cost nothing: a cache answered, or it ended before an answer began.
+
+        One that was cancelled must have sent no request. Sums in SQL have the same condition.
+        """
+        if self.may_be_billed:
+            return False
+        usage, is_unsent = self.usage, self.retries is not None and self.http_status is None
+        has_begun = self.timing.first_token_ns is not None or (
+            usage is not None and (usage.input_tokens, usage.output_tokens) != (None, None)
+        )
+        has_failed = self.outcome in FAILED or (self.outcome == "cancelled" and is_unsent)
+        return not self.is_bought or (has_failed and not has_begun)
 
     @property
     def user_id(self) -> str | None:

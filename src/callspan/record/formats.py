@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-FORMAT: Final = 21
+FORMAT: Final = 22
 """Increased with every change that another version of callspan could misread."""
 _BEGINNING: Final = re.compile(rb'\{"kind":"\w+",(?:"\w+":"(?:[^"\\]|\\.)*",){1,4}"schema_version":(\d{1,9})')
 """The start of every record: kind, ids and a few short strings, then the format."""

@@ -184,6 +184,10 @@ def _retries(record: CallRecord) -> int | None:
     return record.retries or None
 
 
+def _may_be_billed(record: CallRecord) -> int | None:
+    return record.may_be_billed or None
+
+
 def _rate_limit_hits(record: CallRecord) -> int | None:
     if not record.rate_limited:
         return None
@@ -224,6 +228,10 @@ _OWN: Final = (
     ),
     COST,
     Instrument("callspan.client.retries", "counter", "{retry}", "Requests sent again.", _CALL, _retries),
+    Instrument(
+        "callspan.client.may_be_billed", "counter", "{request}",
+        "Requests without an answer, or its usage, that the provider may have billed.", _CALL, _may_be_billed,
+    ),
     Instrument(
         "callspan.client.rate_limit.hits", "counter", "{response}", "Responses with status 429.",
         _CALL, _rate_limit_hits,

@@ -209,8 +209,10 @@ class CallAggregates(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Decimal | None = None
     """Sum in US dollars, exact."""
     calls_without_cost: int = 0
-    """Number of calls with unknown cost. A failed call is free if it has no tokens and no answer had begun; so is one
-    that a cache answered."""
+    """Number of calls with unknown cost. A failed call is free if it has no tokens and no answer had begun, so is one
+    that a cache answered, unless a request of it may have been billed."""
+    may_be_billed: int = 0
+    """Number of requests without an answer, or without the usage of theirs, that the provider may have billed."""
     calls_without_usage: int = 0
     """Number of calls with unknown tokens, such as streams without usage and cancelled calls. Calls that failed before
     an answer began do not count, nor do answers without a finish reason, such as moderations."""

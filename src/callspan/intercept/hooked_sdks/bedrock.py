@@ -216,7 +216,7 @@ def _received(opened: BedrockCall, answer: tuple[Any, BaseException | None]) -> 
     success, error = answer
     if success is None:
         if error is not None:
-            opened.call.attempts.failed(type(error))
+            opened.call.attempts.failed(error)
         return
     response, parsed = success
     headers = relevant_text_headers(response.headers)
@@ -226,7 +226,7 @@ def _received(opened: BedrockCall, answer: tuple[Any, BaseException | None]) -> 
 
 
 def _failed(opened: BedrockCall, error: BaseException) -> None:
-    opened.call.attempts.failed(type(error))
+    opened.call.attempts.failed(error)
 
 
 CALL: Final = HookSteps(

@@ -228,7 +228,7 @@ def _received(opened: GoogleCall, answer: Any) -> None:
 def _failed(opened: GoogleCall, error: BaseException) -> None:
     status = _status(error)
     if status is None:
-        opened.call.attempts.failed(type(error))
+        opened.call.attempts.failed(error)
         return
     response, details = getattr(error, "response", None), getattr(error, "details", None)
     headers = relevant_text_headers(getattr(response, "headers", None))

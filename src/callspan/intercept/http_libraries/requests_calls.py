@@ -78,7 +78,7 @@ class RequestsCall(WireCall):
         how, outcome, info = _failure(error, in_stream=False)
         status = self.call.attempts.last_status or 0
         if status < FIRST_ERROR:
-            self.call.attempts.failed(type(error))
+            self.call.attempts.failed(error)
         if status >= FIRST_ERROR and info.kind == "unknown":  # the last one of too many
             info = error_info(status=status, body=None, exception=info.exception, message=info.message)
         return how, outcome, info
@@ -205,7 +205,7 @@ def _received(opened: RequestsCall, answer: Any) -> None:
 
 
 def _attempt_failed(opened: RequestsCall, error: BaseException) -> None:
-    opened.call.attempts.failed(type(error))
+    opened.call.attempts.failed(error)
 
 
 def _reader_of(args: tuple[Any, ...], _: object, __: object) -> _Reader | None:

@@ -57,7 +57,7 @@ def _received(open_call: OpenCall | Reading, response: Any) -> None:
 
 
 def _failed(open_call: OpenCall | Reading, error: BaseException) -> None:
-    open_call.call.attempts.failed(type(error), error_status(error))
+    open_call.call.attempts.failed(error, error_status(error))
 
 
 def _observer(_args: object, response: object, _kwargs: object) -> ResponseObserver | None:

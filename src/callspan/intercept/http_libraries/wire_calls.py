@@ -95,7 +95,7 @@ class WireCall(OpenCall):
 
     def failure(self, error: BaseException) -> tuple[StreamEnd | None, Outcome, ErrorInfo]:
         """Record the failure of the last attempt; return how the call ends."""
-        self.call.attempts.failed(type(error), error_status(error))
+        self.call.attempts.failed(error, error_status(error))
         return failure(error, in_stream=False)
 
     def answered(self, response: Any) -> None:

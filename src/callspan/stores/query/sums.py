@@ -33,9 +33,11 @@ AND (coalesce(c.finish_reason, c.stream_end) IS NOT NULL OR c.outcome <> 'succes
 AND NOT ({FAILED} AND c.first_token_ns IS NULL)
 """
 WITHOUT_COST: Final = f"""
-c.cost_usd IS NULL AND c.cached IS NULL
-AND NOT ({FAILED} AND coalesce(c.input_tokens, c.output_tokens, c.first_token_ns) IS NULL)
+c.cost_usd IS NULL AND (c.may_be_billed IS NOT NULL OR (c.cached IS NULL AND NOT (
+({FAILED} OR (c.outcome = 'cancelled' AND c.retries IS NOT NULL AND c.http_status IS NULL))
+AND coalesce(c.input_tokens, c.output_tokens, c.first_token_ns) IS NULL)))
 """
+"""The calls with an unknown cost, without those that are free by `CallRecord.is_free`."""
 _SUMS: Final = f"""
 SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN {FAILED} THEN 1 ELSE 0 END) AS errors,
@@ -46,6 +48,7 @@ SELECT {{keys}}, count(*) AS calls,
   sum(CASE WHEN c.cached IS NOT NULL THEN 1 ELSE 0 END) AS cached,
   sum(CASE WHEN {WITHOUT_USAGE} THEN 1 ELSE 0 END) AS calls_without_usage,
   sum(CASE WHEN {WITHOUT_COST} THEN 1 ELSE 0 END) AS calls_without_cost,
+  CAST(coalesce(sum(c.may_be_billed), 0) AS bigint) AS may_be_billed,
   CAST(sum(c.input_tokens) AS bigint) AS input_tokens, CAST(sum(c.output_tokens) AS bigint) AS output_tokens,
   CAST(sum(c.input_tokens) AS double precision) / count(c.input_tokens) AS mean_input_tokens,
   CAST(sum(c.output_tokens) AS double precision) / count(c.output_tokens) AS mean_output_tokens,
@@ -60,7 +63,7 @@ _SUMMED: Final = (
     *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "refused", "cached"),
     *("input_tokens", "output_tokens", "retries"),
     *("mean_input_tokens", "mean_output_tokens", "cache_read_tokens", "reasoning_tokens"),
-    *("calls_without_usage", "calls_without_cost", "first_ns", "last_ns"),
+    *("calls_without_usage", "calls_without_cost", "may_be_billed", "first_ns", "last_ns"),
 )
 """Columns of a row of sums that are fields of `Summary`."""
 _TIMES: Final = {"durations": "duration_ns", "first_tokens": "first_token_ns"}

@@ -86,6 +86,7 @@ def computed(record: CallRecord) -> dict[str, Cell]:
     return {
         "finish_reason": record.finish_reason,
         "http_status": record.http_status,
+        "may_be_billed": record.may_be_billed or None,
         "end_ns": None if duration is None else _fitting(record.timing.start_ns + duration),
         "cost_picousd": None if record.cost is None else picodollars(record.cost.usd),
         "request_id": record.request_id,
