@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from tests.support.records import made, raw
 
+from callspan import Settings
 from callspan.records import CallRecord, Redaction, Request, Response
 
-from .conftest import RULES, Deliver, Joints, agrees, cells, joints_of, mentions_of
+from .conftest import RULES, Deliver, Joints, agrees, caller_processors, cells, joints_of, mentions_of
 
 
 def call(api: str, sent: Any, received: Any, **fields: Any) -> CallRecord:
@@ -179,6 +180,31 @@ def test_changed_messages_have_no_history(why: str, changed: str) -> None:
     assert rules(asked, chat([user("x"), tool("call_8Zk2Jq0Lm"), brought], said("Y"), redactions=notes)) == {"tool"}
     masked = chat(first, tool("[x]"), redactions=[Redaction(what=changed, why="redactor")])
     assert joints_of(masked).offered_ids == frozenset()
+
+
+ITEMS: dict[str, tuple[dict[str, Any], bool]] = {
+    "function": ({"name": "ls", "arguments": "{}"}, True),
+    "custom_tool": ({"name": "sql", "input": "select 1"}, True),
+    "local_shell": ({"action": {"type": "exec", "command": ["ls"]}}, True),
+    "shell": ({"action": {"commands": ["ls"]}}, True),
+    "apply_patch": ({"operation": {"type": "delete_file", "path": "a"}}, True),
+    "computer": ({"action": {"type": "click", "x": 1, "y": 2}}, True),
+    "tool_search": ({"execution": "client", "arguments": {}}, True),
+    "web_search": ({"action": {"type": "search", "query": "x"}}, False),
+    "mcp": ({"name": "q", "arguments": "{}", "server_label": "atlas"}, False),
+}
+
+
+@pytest.mark.parametrize("level", ["full", "metadata", "off"])
+@pytest.mark.parametrize("kind", ITEMS)
+def test_id_of_a_tool_that_the_application_runs_joins_whatever_its_kind(kind: str, level: Any) -> None:
+    fields, is_of_application = ITEMS[kind]
+    asks = {"type": f"{kind}_call", "id": "item_1", "call_id": "call_Zk3Lq8Wm2Vn5", "status": "completed", **fields}
+    brings = {"type": f"{kind}_call_output", "call_id": "call_Zk3Lq8Wm2Vn5", "output": "a.txt"}
+    process = caller_processors(Settings(content=level)).process
+    first = process(call("responses", {"input": [user("Go")]}, {"output": [asks]})).record
+    then = process(call("responses", {"input": [user("Go"), asks, brings]}, {"output": []})).record
+    assert ("tool" in rules(first, then)) == is_of_application
 
 
 @pytest.mark.parametrize(

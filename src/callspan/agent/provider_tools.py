@@ -74,7 +74,7 @@ def _note_running(conversation: Conversation, record: CallRecord) -> None:
 def _permitted(call: ToolCall, level: Content) -> ToolCall:
     if level == "full":
         return call
-    bare = ToolCall(id=call.id, name=call.tool_type, tool_type=call.tool_type)
+    bare = ToolCall(id=call.id, name=call.tool_type, tool_type=call.tool_type, is_of_application=False)
     servers = {name: value for name, value in (call.extra or {}).items() if name in SERVERS}
     return bare if level == "off" else msgspec.structs.replace(bare, name=call.name, extra=servers)
 

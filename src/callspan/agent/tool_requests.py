@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from callspan.providers import registry
-from callspan.providers.hosted_tools import runs_in_application
 from callspan.record.call import CallRecord
 from callspan.record.messages import ToolCall, parse_arguments
 from callspan.runtime.fail_open import fail_open
@@ -38,7 +37,7 @@ class Answer:
                 endpoint, body = registry.by_api(self._api), self._response and registry.decoded(self._response.body)
                 messages = [] if endpoint is None or body is None else endpoint.conversation(None, body).output
                 parts = [part for message in messages for part in message.parts if isinstance(part, ToolCall)]
-                self._tool_calls = list(filter(runs_in_application, parts))
+                self._tool_calls = [part for part in parts if part.is_of_application]
         return self._tool_calls
 
 

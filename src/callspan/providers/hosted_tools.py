@@ -64,11 +64,6 @@ def is_of_application(tool_type: str, fields: object) -> bool:
     return tool_type in OF_APPLICATION
 
 
-def runs_in_application(call: ToolCall) -> bool:
-    """Return whether the application answers a tool call."""
-    return is_of_application(call.tool_type, {**(call.extra or {}), "name": call.name})
-
-
 def has_runs(body: object, usage: Usage | None) -> bool:
     """Return whether an answer may contain a run of a hosted tool, or pause one. Called for each answer."""
     if not isinstance(body, dict):
@@ -89,7 +84,7 @@ def unanswered(conversation: Conversation) -> list[ToolCall]:
     parts = _parts([*conversation.input, *conversation.output])
     answered = {part.id for part in parts if isinstance(part, ToolResult)}
     calls = [part for part in parts if isinstance(part, ToolCall) and part.id not in answered]
-    return [call for call in calls if not runs_in_application(call)]
+    return [call for call in calls if not call.is_of_application]
 
 
 def runs_at_provider(conversation: Conversation, api: str) -> Iterator[ProviderRun]:
@@ -102,7 +97,7 @@ def runs_at_provider(conversation: Conversation, api: str) -> Iterator[ProviderR
     calls = [part for part in output if isinstance(part, ToolCall)]
     if api in _STATELESS:
         calls = [*_paused(conversation, calls, results), *calls]
-    hosted = [call for call in calls if not runs_in_application(call)]
+    hosted = [call for call in calls if not call.is_of_application]
     for position, call in enumerate(hosted):
         run = _run(call, position, results.get(call.id))
         if run is not None and (api not in _STATELESS or call.id in results or run.result is not None):
@@ -123,7 +118,7 @@ def _paused(
     )
     for name in (name for name in results if name in unmatched_ids):
         kind = results[name].tool_type
-        yield calls_in_request.get(name) or ToolCall(id=name, name=kind, tool_type=kind)
+        yield calls_in_request.get(name) or ToolCall(id=name, name=kind, tool_type=kind, is_of_application=False)
 
 
 def _run(call: ToolCall, position: int, answer: ToolResult | None) -> ProviderRun | None:

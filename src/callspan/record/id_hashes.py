@@ -26,8 +26,6 @@ from callspan.record.foreign_json import read_json
 from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning, ToolCall, ToolResult
 from callspan.runtime.forks import late_attribute
 
-OWN_TOOLS: Final = frozenset({"function", "custom"})
-"""Types of tool calls that the application answers."""
 BODIES: Final = ("request.body", "response.body")
 MAX_IDS: Final = 8
 """Ids of a kind that are sought, or offered: the last ones."""
@@ -43,6 +41,7 @@ _UNMASKED_ID: Final = re.compile(r"(?=.*[0-9])[A-Za-z0-9_\-.:]+")
 _MAX_SEARCHED: Final = 64
 """Last messages of a request that are searched for ids."""
 _MAX_PARSED: Final = 16
+_WORDS_NEAR_IDS: Final = (b"tool", b"unction", b"call_id", b"ignature", b"encrypted")
 _Ids: TypeAlias = tuple[Sequence[str], Sequence[str]]
 """Ids of tool calls, and seals."""
 _NO_IDS: Final[_Ids] = [], []
@@ -100,7 +99,7 @@ def _answer(call: CallRecord, endpoint: Any) -> _Ids:
 
 
 def _may_have_ids(json: bytes) -> bool:
-    return b"tool" in json or b"unction" in json or b"ignature" in json or b"encrypted" in json
+    return any(word in json for word in _WORDS_NEAR_IDS)
 
 
 def container_of_request(call: CallRecord) -> str | None:
@@ -167,7 +166,7 @@ def _ids_in(messages: Iterable[Message], kind: type[ToolCall | ToolResult]) -> _
 
 def _is_unique(ident: str, part: ToolCall | ToolResult) -> bool:
     """Return whether no other conversation is likely to have the id of a tool call that the application answers."""
-    if isinstance(part, ToolCall) and not (part.tool_type in OWN_TOOLS and ident != part.name):
+    if isinstance(part, ToolCall) and not (part.is_of_application and ident != part.name):
         return False
     return len(ident) >= _MIN_ID and _UNMASKED_ID.fullmatch(ident) is not None and _COUNTED.fullmatch(ident) is None
 

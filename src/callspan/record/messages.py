@@ -55,7 +55,9 @@ class ToolCall(
     arguments: str | None = None
     """The arguments as the model wrote them; Anthropic's input object as JSON text."""
     tool_type: str = "function"
-    """`function`, `custom`, or the provider's name of a hosted tool."""
+    """`function`, `custom`, or the provider's name of another tool."""
+    is_of_application: bool = True
+    """Whether the application runs the tool; False for a hosted tool, which the provider runs."""
     incomplete: bool = False
     """True if the stream ended before the tool call was complete."""
     extra: dict[str, object] | None = None
@@ -72,6 +74,8 @@ class ToolResult(
     """Text, or the provider's list of parts as received."""
     is_error: bool | None = None
     tool_type: str = "function"
+    is_of_application: bool = True
+    """Whether the application ran the tool."""
 
 
 class Media(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="media"):

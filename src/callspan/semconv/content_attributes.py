@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.providers.hosted_tools import OF_APPLICATION
 from callspan.providers.wire_json import Json
 from callspan.record.bounded import EMPTY, fit_json, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord
@@ -238,7 +237,7 @@ def _reasoning(part: Reasoning) -> Json:
 
 def _tool_call(part: ToolCall) -> Json:
     arguments: Json = {} if part.arguments is None else {"arguments": _arguments(part.arguments)}
-    if part.tool_type in OF_APPLICATION:
+    if part.is_of_application:
         return {**_identified("tool_call", part.id), "name": part.name or "", **arguments}
     details = {"type": part.tool_type, **arguments}
     name = part.name or part.tool_type
@@ -247,7 +246,7 @@ def _tool_call(part: ToolCall) -> Json:
 
 def _tool_result(part: ToolResult) -> Json:
     error_flag: Json = {"is_error": True} if part.is_error else {}
-    if part.tool_type in OF_APPLICATION:
+    if part.is_of_application:
         return {**_identified("tool_call_response", part.id), "response": part.content, **error_flag}
     kind, details = "server_tool_call_response", {"type": part.tool_type, "content": part.content}
     return {**_identified(kind, part.id), kind: details, **error_flag}

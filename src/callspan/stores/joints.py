@@ -36,7 +36,6 @@ from callspan.record.id_hashes import (
     BODIES,
     HAVE_CONTAINERS,
     MAX_IDS,
-    OWN_TOOLS,
     container_of_answer,
     container_of_request,
     is_masked,
@@ -442,7 +441,7 @@ class _Request:
                 self._add_seals(part)
             case ToolCall():
                 self._add_seals(part)
-                if part.id and part.tool_type in OWN_TOOLS:
+                if part.id and part.is_of_application:
                     self.asked[part.id] = _of_tool(part, self._scope, is_masked=self.is_masked)
             case ToolResult(id=str(ident)):
                 self._brought.append(ident)

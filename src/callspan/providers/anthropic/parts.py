@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.media_parts import media_of_source
 from callspan.providers.wire_json import detached, flag, items, text
 from callspan.record.codec import json_text
@@ -90,12 +91,14 @@ def _thinking(block: _Block) -> Part:
 
 def _tool_call(block: _Block) -> Part:
     name = text(block, "name")
+    tool_type = _tool_type(text(block, "type") or "", name)
     extra = {key: detached(value) for key, value in block.items() if key not in _CALL_FIELDS}
     return ToolCall(
         id=text(block, "id"),
         name=name,
         arguments=json_text(block.get("input")),
-        tool_type=_tool_type(text(block, "type") or "", name),
+        tool_type=tool_type,
+        is_of_application=is_of_application(tool_type, block),
         incomplete=flag(block, "incomplete") is True,
         extra=extra or None,
     )
@@ -111,11 +114,13 @@ def _tool_type(kind: str, name: str | None) -> str:
 
 def _tool_result(block: _Block) -> Part:
     kind, has_failed = text(block, "type") or "", (text(block, "content", "type") or "").endswith("_error")
+    tool_type = "function" if kind == "tool_result" else kind.removesuffix(_TOOL_RESULT)
     return ToolResult(
         id=text(block, "tool_use_id"),
         content=detached(block.get("content")),
         is_error=True if has_failed else flag(block, "is_error"),
-        tool_type="function" if kind == "tool_result" else kind.removesuffix(_TOOL_RESULT),
+        tool_type=tool_type,
+        is_of_application=is_of_application(tool_type, block),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.media_parts import media
 from callspan.providers.wire_json import Json, detached, detached_object, flag, items, mapping, objects, text, word
 from callspan.record.codec import json_text
@@ -87,12 +88,14 @@ def _parts(block: object) -> list[Part]:
 
 def _tool_call(use: Json, _: str) -> Part:
     kind = word(use, "type")
+    tool_type = "function" if kind in _FUNCTION else word(use, "name") or str(kind)
     extra = {key: item for key, item in use.items() if key not in _CALL_FIELDS}
     return ToolCall(
         id=word(use, "toolUseId"),
         name=word(use, "name"),
         arguments=json_text(use.get("input", {})),
-        tool_type="function" if kind in _FUNCTION else word(use, "name") or str(kind),
+        tool_type=tool_type,
+        is_of_application=is_of_application(tool_type, use),
         incomplete=flag(use, "incomplete") is True,
         extra=detached_object(extra) or None,
     )
@@ -100,11 +103,13 @@ def _tool_call(use: Json, _: str) -> Part:
 
 def _tool_result(result: Json, _: str) -> Part:
     kind, status = word(result, "type"), word(result, "status")
+    tool_type = "function" if kind in ("tool_result", None) else str(kind)
     return ToolResult(
         id=word(result, "toolUseId"),
         content=_result_content(items(result, "content")),
         is_error=None if status is None else status == "error",
-        tool_type="function" if kind in ("tool_result", None) else str(kind),
+        tool_type=tool_type,
+        is_of_application=is_of_application(tool_type, result),
     )
 
 

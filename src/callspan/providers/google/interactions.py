@@ -18,6 +18,7 @@ from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.merge import GrowingText, finished_copy
 from callspan.providers.fold.usage_merge import UsageRule, merge_usage
 from callspan.providers.google.usage import estimated
+from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.media_parts import media
 from callspan.providers.streamed_audio import BYTES, Audio
 from callspan.providers.tool_runs import Runs, hosted_kinds, requested_kinds, with_runs
@@ -402,7 +403,8 @@ def _step(step: Json) -> list[Part]:
     if kind.endswith("_call"):
         hosted = kind.removesuffix("_call")
         name, arguments = word(step, "name") or hosted, json_text(step.get("arguments"))
-        return [ToolCall(id=word(step, "id"), name=name, arguments=arguments, tool_type=hosted)]
+        own = is_of_application(hosted, step)
+        return [ToolCall(id=word(step, "id"), name=name, arguments=arguments, tool_type=hosted, is_of_application=own)]
     if kind.endswith("_result"):
         content = step.get("result") if "result" in step else step.get("content")
         return [
@@ -411,6 +413,7 @@ def _step(step: Json) -> list[Part]:
                 content=detached(content),
                 is_error=flag(step, "is_error"),
                 tool_type=kind.removesuffix("_result"),
+                is_of_application=is_of_application(kind.removesuffix("_result"), step),
             )
         ]
     if kind in _MEDIA:

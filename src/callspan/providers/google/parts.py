@@ -214,7 +214,13 @@ def _id(function: Json, ids: CallNames) -> str | None:
 def _hosted_call(run: Json, _part: Json, _ids: CallNames) -> Part:
     kind = text(run, "toolType") or "code_execution"
     arguments = run.get("args") if "args" in run else {key: run[key] for key in ("language", "code") if key in run}
-    return ToolCall(id=word(run, "id"), name=kind.lower(), arguments=json_text(arguments), tool_type=kind.lower())
+    return ToolCall(
+        id=word(run, "id"),
+        name=kind.lower(),
+        arguments=json_text(arguments),
+        tool_type=kind.lower(),
+        is_of_application=False,
+    )
 
 
 def _hosted_result(run: Json, _part: Json, _ids: CallNames) -> Part:
@@ -225,6 +231,7 @@ def _hosted_result(run: Json, _part: Json, _ids: CallNames) -> Part:
         content=detached(run.get("response") if "response" in run else run),
         is_error=None if outcome is None else outcome != "OUTCOME_OK",
         tool_type=kind.lower(),
+        is_of_application=False,
     )
 
 

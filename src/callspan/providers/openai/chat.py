@@ -11,6 +11,7 @@ from callspan.providers.base import Operation
 from callspan.providers.finishing import STOP_REASON
 from callspan.providers.fold.accounts import normal
 from callspan.providers.fold.chat import ChatFold, CompletionFold
+from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, in_order
 from callspan.providers.openai.parts import list_or_none, parts_of, prompt_messages
@@ -196,13 +197,14 @@ def _content(fields: dict[str, object]) -> Iterator[Part]:
 
 def _tool_call(call: dict[str, object]) -> ToolCall:
     kind = "custom" if mapping(call, "custom") and not mapping(call, "function") else "function"
-    inner = mapping(call, kind) or {}
+    inner, tool_type = mapping(call, kind) or {}, text(call, "type") or kind
     extra = {key: detached(value) for key, value in call.items() if key not in _CALL_FIELDS and value is not None}
     return ToolCall(
         id=text(call, "id") or None,
         name=text(inner, "name") or None,
         arguments=json_text(inner.get("input" if kind == "custom" else "arguments")),
-        tool_type=text(call, "type") or kind,
+        tool_type=tool_type,
+        is_of_application=is_of_application(tool_type, inner),
         incomplete=flag(call, "incomplete") is True,
         extra=extra or None,
     )
@@ -214,6 +216,7 @@ def _hosted_call(tool: dict[str, object]) -> ToolCall:
         name=text(tool, "name") or kind,
         arguments=json_text(tool.get("arguments")),
         tool_type=kind,
+        is_of_application=is_of_application(kind, tool),
         extra={key: detached(value) for key, value in tool.items() if key not in ("type", "name", "arguments")} or None,
     )
 

@@ -394,6 +394,7 @@ def _call(item: _Fields, tool_type: str) -> ToolCall:
         name=text(item, "name") or (None if tool_type in _NAMED else tool_type),
         arguments=json_text(None if at is None else item[at]),
         tool_type=_TYPES.get(tool_type, tool_type),
+        is_of_application=is_of_application(tool_type, item),
         incomplete=flag(item, "incomplete") is True or _is_running(item, tool_type),
         extra=extra or None,
     )
@@ -422,6 +423,7 @@ def _result(item: _Fields, kind: str) -> ToolResult:
         content=detached(content),
         is_error=True if text(item, "status") == "failed" else None,
         tool_type=_TYPES.get(tool_type, tool_type),
+        is_of_application=is_of_application(tool_type, item),
     )
 
 

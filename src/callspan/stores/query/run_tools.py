@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import Final
 
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.events import EventRecord
 from callspan.record.messages import ToolCall, ToolResult, parse_arguments
-
-_OWN_TOOLS: Final = frozenset({"function", "custom"})
 
 
 def run_tools(calls: Iterable[CallRecord]) -> Iterator[EventRecord]:
@@ -34,7 +31,7 @@ def run_tools(calls: Iterable[CallRecord]) -> Iterator[EventRecord]:
             # Of several requests that bring a result, the first one was sent when the tool had run.
             tools.clear()
         output = [] if call.conversation is None else call.conversation.output
-        parts = [part for message in output for part in message.tool_calls if part.tool_type in _OWN_TOOLS]
+        parts = [part for message in output for part in message.tool_calls if part.is_of_application]
         if parts:
             asked[call.call_id] = call, parts
 
