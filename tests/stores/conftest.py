@@ -22,20 +22,21 @@ from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, step
 from tests.support.waiting import HANG_S, until
 
+from callspan.joining.joints import RULES, Joints, agrees, joints_of, mentions_of
+from callspan.joining.partition import run_id
+from callspan.joining.rules import runs_of as together
 from callspan.process.processors import caller_processors
 from callspan.providers import registry
 from callspan.records import Cost, Record, Response, Stream, Timing, Usage
 from callspan.stores import find_store
-from callspan.stores.joints import RULES, Joints, agrees, joints_of, mentions_of
 from callspan.stores.removal import RetentionTimes
-from callspan.stores.runs import run_id
 from callspan.stores.tables.scores import Kind, definitions
 
 __all__ = [
     "RULES", "SECOND", "START_NS", "Deliver", "Delivery", "Joints", "Kind", "PostgresServer", "Records",
     "RetentionTimes", "TcpProxy", "agrees", "caller_processors", "cells", "clickhouse", "definitions", "event",
     "joints_of", "left", "mentions_of", "message", "new_schema", "on_disk", "pooled", "raw", "recorded", "registry",
-    "reward", "run", "run_id", "step",
+    "reward", "run", "run_id", "step", "together",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 import msgspec
@@ -15,7 +16,7 @@ from callspan import Settings
 from callspan.records import CallRecord, Redaction, Response, Timing
 from callspan.stores import CallFilter
 
-from .conftest import caller_processors, registry
+from .conftest import caller_processors, registry, together
 
 APIS = {
     "openai chat": "chat_completions",
@@ -60,16 +61,25 @@ def record_of(call: histories.Call, seed: int) -> CallRecord:
     return caller_processors(Settings(content=level)).process(record).record
 
 
+def records_of(history: histories.History) -> list[CallRecord]:
+    return [record_of(call, history.seed) for call in history.calls]
+
+
+def by_number(runs: Mapping[str, str]) -> dict[int, str]:
+    return {int(call_id.partition("-")[2]): run for call_id, run in runs.items()}
+
+
+def delivered(records: Sequence[CallRecord], store: Delivery, batch: int = BATCH) -> dict[int, str]:
+    """Deliver calls in this order; return the runs of the store by number of the call."""
+    for start in range(0, len(records), batch):
+        store.write(*records[start : start + batch])
+    found = store.read().ids(CallFilter(ids=tuple(record.call_id for record in records)))
+    return by_number({ident.call_id: ident.session_id for ident in found if ident.session_id is not None})
+
+
 def assigned(history: histories.History, store: Delivery) -> dict[int, str]:
     """Deliver the calls of a history in their order; return the runs of the store by number of the call."""
-    records = [record_of(call, history.seed) for call in history.calls]
-    for start in range(0, len(records), BATCH):
-        store.write(*records[start : start + BATCH])
-    runs: dict[int, str] = {}
-    for ident in store.read().ids(CallFilter(ids=tuple(record.call_id for record in records))):
-        if ident.session_id is not None:
-            runs[int(ident.call_id.partition("-")[2])] = ident.session_id
-    return runs
+    return delivered(records_of(history), store)
 
 
 def made_at(levels: Sequence[str], score: histories.Score) -> float:
@@ -101,3 +111,45 @@ def test_no_generated_call_is_in_the_run_of_another_conversation(part: int, sqli
     assert made_at(("full", "messages"), total) >= scaled(0.9, 0.99)
     assert made_at(("metadata", "off"), total) >= scaled(0.5, 0.85)
     assert total.history_rate >= 0.95
+
+
+def by_start(records: Sequence[CallRecord]) -> list[CallRecord]:
+    return sorted(records, key=lambda record: (record.timing.start_ns, record.call_id))
+
+
+ORDERS: dict[str, tuple[Callable[[list[CallRecord]], Sequence[CallRecord]], int]] = {
+    "as they ended": (list, BATCH),
+    "by start, all at once": (by_start, 100),
+    "by start, one by one": (by_start, 1),
+    "reversed": (lambda records: by_start(records)[::-1], BATCH),
+    "shuffled": (lambda records: random.Random(records[0].call_id).sample(records, len(records)), BATCH),
+}
+
+
+@pytest.mark.parametrize("part", range(scaled(3, 100)))
+def test_rules_join_no_call_to_another_conversation_given_all_calls_at_once(part: int) -> None:
+    total = histories.Score()
+    for seed in range(part * 100, (part + 1) * 100):
+        history = histories.generate(seed)
+        total += histories.score(history, by_number(together(records_of(history))))
+    assert total.wrong == []
+    assert made_at(("full", "messages"), total) >= 0.99
+    assert total.history_rate >= 0.95
+
+
+@pytest.mark.transactional("joins calls as it inserts them")
+@pytest.mark.parametrize("part", range(scaled(1, 20)))
+@pytest.mark.parametrize("order", ORDERS)
+def test_store_says_what_the_rules_say_in_every_order(order: str, part: int, url: str) -> None:
+    """But for two joins, or one of 200: of the words of a text, and the answers in a request, not all are awaited."""
+    arranged, batch = ORDERS[order]
+    told, made, number = histories.Score(), histories.Score(), scaled(8, 500)
+    with closing(Delivery(url)) as store:
+        for seed in range(part * number, (part + 1) * number):
+            history = histories.generate(seed)
+            records = records_of(history)
+            told += histories.score(history, by_number(together(records)))
+            made += histories.score(history, delivered(arranged(records), store, batch))
+    assert made.wrong == []
+    assert made.ids_made >= told.ids_made - max(2, 0.005 * told.ids_owed)
+    assert made.history_made >= told.history_made - max(2, 0.005 * told.history_owed)

@@ -15,6 +15,7 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 from tests.support.records import SECOND, START_NS, made, raw, reward
+from tests.support.scale import scaled
 
 from callspan import Settings, erase, import_records, open_store
 from callspan.records import CallRecord, EventRecord, Place, Request, Response, encode
@@ -189,12 +190,30 @@ def test_result_of_a_tool_call_that_an_equal_answer_did_not_ask_for_joins_nothin
 def test_text_that_names_ids_of_two_runs_joins_neither(sqlite_url: str, deliver: Deliver) -> None:
     """Also if one of them is issued later."""
     early, late = agent("alpha", 2), agent("gamma", 2, at_s=20)
-    question = call("which", [user("Compare call_alpha0 with call_gamma0.")], said("Equal."), 10)
+    plan = {"role": "system", "content": "You plan."}
+    question = call("which", [plan, user("Compare call_alpha0 with call_gamma0.")], said("Equal."), 10)
     for number, order in enumerate(permutations((early, late, [question]))):
         store = deliver(f"{sqlite_url}{number}")
         for records in order:
             store.write(*records)
         assert groups(store.url) == {frozenset(("alpha0", "alpha1")), frozenset(("gamma0", "gamma1"))}
+
+
+@pytest.mark.parametrize(("instructions", "joined"), [("You plan.", True), ("You judge.", False)])
+def test_text_that_names_an_id_continues_a_call_under_the_same_instructions(
+    instructions: str, joined: bool, store: Delivery
+) -> None:
+    """A judge that reads a transcript does not."""
+    messages = [{"role": "system", "content": instructions}, user("Is call_alpha0 right?")]
+    judge = call("judge", messages, said("Yes."), 10)
+    store.write(*agent("alpha", 2), judge)
+    assert groups(store.url) == {frozenset(("alpha0", "alpha1", *(["judge"] if joined else [])))}
+
+
+def test_clock_that_stepped_back_loses_no_join(store: Delivery) -> None:
+    first, then, last = chat("a", "Hi", "What is new?", "Bye", process="p")
+    store.write(first, replace(then, timing=replace(then.timing, start_ns=START_NS - 3 * SECOND)), last)
+    assert groups(store.url) == {frozenset({"a0", "a1", "a2"})}
 
 
 def windowed(name: str, at_s: float) -> list[CallRecord]:
@@ -312,6 +331,30 @@ def test_call_that_names_a_session_later_leaves_its_run(store: Delivery) -> None
     store.write(*calls)
     store.write(replace(calls[1], place=Place(session_id="mine"), part="answered", seen_ns=1))
     assert runs_of_all(store) == {run_id("a0"): {"a0", "a2", "a3"}, "mine": {"a1"}}
+
+
+@pytest.mark.parametrize("other", [{"user_id": "u2"}, {"user_id": 2}, {"tenant": "t2"}, {"service": "other"}], ids=str)
+@pytest.mark.parametrize("stating", [0, 1, 2])
+def test_version_that_is_stated_to_be_another_ones_leaves_its_run(
+    other: dict[str, Any], stating: int, store: Delivery
+) -> None:
+    """Whichever call stated whose the run is; the rest stays, and so it is whoever comes next."""
+    calls = [replace(one, seen_ns=1) for one in agent("a", turns=4)]
+    calls[stating] = replace(calls[stating], metadata={"user_id": "1", "tenant": "t1"})
+    calls = [replace(one, service="shop") for one in calls]
+    store.write(*calls[:3])
+    service, metadata = other.get("service", "shop"), {k: v for k, v in other.items() if k != "service"}
+    store.write(replace(calls[1], service=service, metadata=metadata, part="answered", seen_ns=2))
+    store.write(calls[3])
+    assert groups(store.url) == {frozenset({"a0", "a2", "a3"})}
+
+
+def test_user_that_a_later_version_names_is_the_run_s(store: Delivery) -> None:
+    calls = [replace(one, seen_ns=1) for one in agent("a", turns=4)]
+    store.write(*calls[:2])
+    store.write(replace(calls[0], metadata={"user_id": 1}, part="answered", seen_ns=2))
+    store.write(replace(calls[2], metadata={"user_id": "2"}), replace(calls[3], metadata={"user_id": "1"}))
+    assert groups(store.url) == {frozenset({"a0", "a1", "a3"})}
 
 
 def runs_of_all(store: Delivery) -> dict[str | None, set[str]]:
@@ -518,6 +561,65 @@ def test_millionth_call_looks_up_what_the_tenth_does(sqlite_url: str, deliver: D
     then = [user("Hi"), asked("call_0"), brought("call_0")]
     store.write(call("last", then, said("Yes."), 700))
     assert groups(store.url) == set()
+
+
+def kept(number: int, **request: Any) -> CallRecord:
+    return made(
+        f"k{number:05}", at_ns=START_NS + number * SECOND, api="responses",
+        request=Request(body=raw({"input": f"q{number}"}), **request), response=Response(id=f"resp_{number}"),
+    )  # fmt: skip
+
+
+def in_container(number: int) -> CallRecord:
+    name = "container_011CPR5CNjB"
+    return replace(
+        kept(number, **({"params": {"container": name}} if number else {})), api="messages",
+        response=Response(body=raw({"container": {"id": name}})),
+    )  # fmt: skip
+
+
+FAN = call("k00000", [user("q")], asked("call_0"))
+
+
+def fan(number: int, **fields: Any) -> CallRecord:
+    messages = [user("q"), asked("call_0"), brought("call_0", f"r{number}")]
+    return call(f"k{number:05}", messages, said(f"Answer {number}."), number, **fields)
+
+
+GROWING: dict[str, Any] = {
+    "chain": lambda n: kept(n, **({"continues": f"resp_{n - 1}"} if n else {})),
+    "one response": lambda n: kept(n, **({"continues": "resp_0"} if n else {})),
+    "conversation": lambda n: kept(n, conversation_id="conv_1"),
+    "container": in_container,
+    "tool call": lambda n: fan(n) if n else FAN,
+    "anonymous run": lambda n: fan(n, metadata={"user_id": "ann"}) if n else FAN,
+}
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_call_of_a_long_run_costs_what_one_of_a_short_run_does(kind: str, sqlite_url: str, deliver: Deliver) -> None:
+    """Counted in steps of SQLite's machine, in hundreds; every call is in the run."""
+    store, costs, steps = deliver(sqlite_url), [], count()
+    store.sink._database.connection.set_progress_handler(lambda: next(steps) and None, 100)  # type: ignore[attr-defined]
+    records = [GROWING[kind](number) for number in range(scaled(500, 10_000))]
+    for start in range(0, len(records), 50):
+        before = next(steps)
+        store.write(*records[start : start + 50])
+        costs.append(next(steps) - before)
+    assert costs[-1] < 1.5 * costs[2]
+    assert [len(ids) for ids in groups(store.url)] == [len(records)]
+
+
+@pytest.mark.parametrize("last", ["issuer", "twin"])
+def test_call_that_many_wait_for_is_joined_with_all_of_them(last: str, store: Delivery) -> None:
+    """Another answer with the same id parts all of them."""
+    followers = [fan(number) for number in range(1, 131)]
+    twin = replace(FAN, call_id="twin")
+    for records in [followers, [FAN]] if last == "issuer" else [[FAN], followers, [twin]]:
+        for start in range(0, len(records), 100):
+            store.write(*records[start : start + 100])
+    assert [len(ids) for ids in groups(store.url)] == ([131] if last == "issuer" else [])
+    assert cells(store, "SELECT call_id FROM joints WHERE key = 0") == []
 
 
 def below_full(level: Any, *calls: CallRecord, **settings: Any) -> list[CallRecord]:

@@ -18,7 +18,7 @@ from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.record.merging import Price, merged_scope
 from callspan.runtime.safe_urls import error_text
 from callspan.spool.delivering import Rejected, SuspectError
-from callspan.stores.joints import JointReader
+from callspan.stores.joint_reader import JointReader
 from callspan.stores.query.rewards import join
 from callspan.stores.removal import remove_refused
 from callspan.stores.runs import Runs
@@ -59,23 +59,27 @@ class SqlSink:
         self._database = self._connect()
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """Store all records in one transaction.
+        """Store all records in one transaction. What it makes doubtful of many runs is joined anew in further ones.
 
         Raises Rejected if one can never be stored, SuspectError if that is possible; StoreError, OSError
         or the driver's errors for anything else.
         """
         database = cast("SqlDatabase", self._database)
         try:
+            is_unfinished = False
             with database.delivery(records):
                 late = late_records(database, records)
                 if not late.refused:
-                    _write(database, late.accepted, self._price, self._reader)
+                    is_unfinished = _write(database, late.accepted, self._price, self._reader)
             if late.refused:
                 # It is remembered by now, so that no other process stores what is deleted.
                 remove_refused(database, late.refused)
                 with database.delivery(records):
                     late = late_records(database, records)
-                    _write(database, late.accepted, self._price, self._reader)
+                    is_unfinished = _write(database, late.accepted, self._price, self._reader)
+            while is_unfinished:
+                with database.delivery(()):
+                    is_unfinished = Runs(database).join_postponed()
         except database.rejects as error:
             raise Rejected(error_text(error)) from error
         except database.suspects as error:
@@ -99,13 +103,17 @@ def _kind(record: Record) -> str:
     return record_key(record)[0]
 
 
-def _write(database: SqlDatabase, records: Sequence[Record], price: Price, reader: JointReader | None) -> None:
-    """Write records that were not erased; `reader`: join calls outside of sessions to runs by the joints it reads."""
+def _write(database: SqlDatabase, records: Sequence[Record], price: Price, reader: JointReader | None) -> bool:
+    """Write records that were not erased; return whether other calls are still to be joined anew.
+
+    `reader`: join calls outside of sessions to runs by the joints it reads.
+    """
     batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
     for record in records:
         kind, key = record_key(record)
         batch[kind][key].append(without_run(record) if isinstance(record, CallRecord) else record)
-    replaced_calls = _write_calls(database, batch.pop(_CALL, {}), price, reader)
+    runs = Runs(database, reader)
+    replaced_calls = _write_calls(database, batch.pop(_CALL, {}), price, runs)
     for kind, by_key in sorted(batch.items()):
         if TABLES[kind].merges:
             _merge(database, TABLES[kind], by_key)
@@ -115,10 +123,11 @@ def _write(database: SqlDatabase, records: Sequence[Record], price: Price, reade
     for call_id, replaced in replaced_calls.items():
         release(database, call_id, replaced, current_calls[call_id])
     join(database, records)
+    return runs.has_postponed
 
 
 def _write_calls(
-    database: SqlDatabase, versions: Mapping[str, Sequence[CallRecord]], price: Price, reader: JointReader | None
+    database: SqlDatabase, versions: Mapping[str, Sequence[CallRecord]], price: Price, runs: Runs
 ) -> dict[str, StoredCall]:
     """Write calls and their contents; return the replaced rows by call id."""
     database.lock(f"{CALLS.kind}:{call_id}" for call_id in versions)
@@ -129,7 +138,6 @@ def _write_calls(
         if record is not None:
             records[call_id] = record
     unplaced = {call_id: prepared(record) for call_id, record in records.items()}
-    runs = Runs(database, reader)
     calls = runs.join(records, unplaced, stored)
     database.lock(call.owner for call in calls if call.owner.startswith("s:") or OWNER in call.row)
     rows = _store_contents(database, calls)

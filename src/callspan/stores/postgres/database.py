@@ -164,7 +164,8 @@ POSTGRES: Final = Dialect(
     keys="""SELECT CAST(k AS bigint) FROM json_array_elements_text(CAST(:keys AS json)) k
    WHERE EXISTS (SELECT FROM joints j WHERE j.key = CAST(k AS bigint))""",
     joints="""SELECT j.key, j.call_id, j.proof FROM json_array_elements_text(CAST(:keys AS json)) k
-  CROSS JOIN LATERAL (SELECT x.key, x.call_id, x.proof FROM joints x WHERE x.key = CAST(k AS bigint) LIMIT :most) j""",
+  CROSS JOIN LATERAL (SELECT x.key, x.call_id, x.proof FROM joints x WHERE x.key = CAST(k AS bigint)
+     ORDER BY x.call_id DESC LIMIT :most) j""",
     offers="""SELECT c.offer, c.call_id FROM json_array_elements_text(CAST(:keys AS json)) k
   CROSS JOIN LATERAL (SELECT x.offer, x.call_id FROM calls x WHERE x.offer = CAST(k AS bigint) LIMIT :most) c""",
     unended="",

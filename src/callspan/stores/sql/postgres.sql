@@ -32,8 +32,12 @@ CREATE TABLE joints (
   key bigint NOT NULL, call_id text COLLATE "C" NOT NULL, proof bigint NOT NULL, PRIMARY KEY (key, call_id)
 );
 CREATE INDEX joints_call ON joints (call_id);
+-- How many calls a run has, and whose its calls state to be: hashes of user, tenant and service.
+CREATE TABLE runs (session_id text COLLATE "C" PRIMARY KEY, calls bigint NOT NULL, stated text NOT NULL);
+CREATE INDEX calls_previous ON calls (previous_call_id, call_id) WHERE previous_call_id IS NOT NULL;
 -- Former ids of runs that were joined with another one.
 CREATE TABLE run_ids (id text COLLATE "C" PRIMARY KEY, session_id text COLLATE "C" NOT NULL);
+CREATE INDEX run_ids_session ON run_ids (session_id);
 ALTER TABLE contents ALTER text SET COMPRESSION lz4, ALTER reasoning SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
 ALTER TABLE calls ALTER extra SET COMPRESSION lz4, ALTER usage_raw SET COMPRESSION lz4;
 

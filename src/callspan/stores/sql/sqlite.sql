@@ -31,8 +31,12 @@ CREATE TABLE erased (id BLOB PRIMARY KEY, time_ns INTEGER NOT NULL) WITHOUT ROWI
 CREATE TABLE joints (key INTEGER NOT NULL, call_id TEXT NOT NULL, proof INTEGER NOT NULL, PRIMARY KEY (key, call_id))
   WITHOUT ROWID;
 CREATE INDEX joints_call ON joints (call_id);
+-- How many calls a run has, and whose its calls state to be: hashes of user, tenant and service.
+CREATE TABLE runs (session_id TEXT PRIMARY KEY, calls INTEGER NOT NULL, stated TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX calls_previous ON calls (previous_call_id, call_id) WHERE previous_call_id IS NOT NULL;
 -- Former ids of runs that were joined with another one.
 CREATE TABLE run_ids (id TEXT PRIMARY KEY, session_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX run_ids_session ON run_ids (session_id);
 
 -- One SELECT: SQLite pushes no condition with a subquery or join into a union, and would read all calls.
 -- `calls.contents` has [position, first n, last n] for each run of consecutive messages; -1 is the system prompt. A call

@@ -84,7 +84,8 @@ SQLITE: Final = Dialect(
     scores=definitions("sqlite"),
     keys="SELECT k.value FROM json_each(:keys) k WHERE k.value IN (SELECT key FROM joints)",
     joints="""SELECT j.key, j.call_id, j.proof FROM json_each(:keys) k JOIN joints j ON j.key = k.value
-   AND j.call_id IN (SELECT x.call_id FROM joints x WHERE x.key = k.value LIMIT :most)""",
+   AND j.call_id IN (SELECT x.call_id FROM joints x WHERE x.key = k.value
+     ORDER BY x.call_id DESC LIMIT :most)""",
     offers="""SELECT c.offer, c.call_id FROM json_each(:keys) k JOIN calls c
     ON c.rowid IN (SELECT x.rowid FROM calls x WHERE x.offer = k.value LIMIT :most)""",
     unended="",

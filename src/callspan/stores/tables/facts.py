@@ -22,7 +22,7 @@ REFERENCES: Final = ("request", "output", "contents")
 OWNER: Final = "owner"
 """Column of `calls`: the owner of the contents of a call that is or was in a run; NULL for its session or itself."""
 OFFER: Final = "offer"
-"""Column of `calls`: the hash by which a call outside of sessions may be continued, see `callspan.stores.joints`."""
+"""Column of `calls`: the hash by which a call outside of sessions may be continued, see `callspan.joining.joints`."""
 STORED: Final = "stored_ns"
 """Column of every table: when the row was last written, by the store's clock. It is not part of the record. In
 ClickHouse only the tables have it that writers insert into, not the views."""

@@ -1,0 +1,1 @@
+"""Joining: which calls belong together, as pure functions of what is known of them."""
