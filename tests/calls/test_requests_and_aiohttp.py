@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
+import inspect
 import io
 import json
 import zlib
@@ -884,3 +885,97 @@ def test_what_is_no_iterator_reaches_the_caller(
         with session.post(provider.url + api.path, json=body, stream=True) as response:
             assert response.iter_content() is pieces
     assert the_call(seen).api == api.api
+
+
+class Again(httpx.Auth):
+    """Asks again where the server refuses, as a digest or a new token does."""
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        if (yield request).status_code == 503:
+            yield request
+
+
+class Retrying(httpx.HTTPTransport):
+    """Sends again until it is answered."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        while (response := super().handle_request(request)).status_code == 503:
+            response.close()
+        return response
+
+
+class AsyncRetrying(httpx.AsyncHTTPTransport):
+    """As `Retrying`."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        while (response := await super().handle_async_request(request)).status_code == 503:
+            await response.aclose()
+        return response
+
+
+@pytest.mark.parametrize("asks", ["httpx", "openai"])
+@pytest.mark.parametrize("repeats", ["auth", "transport"])
+async def test_what_a_client_of_httpx_repeats_inside_is_an_attempt(
+    repeats: str, asks: str, mode: Mode, seen: Capture
+) -> None:
+    mode.provider.reply(status=503)
+    mode.provider.reply(**COUNTS)
+    transport: Any = AsyncRetrying() if mode.is_async else Retrying()
+    options: dict[str, Any] = {"auth": Again()} if repeats == "auth" else {"transport": transport}
+    client: Any = httpx.AsyncClient(**options) if mode.is_async else httpx.Client(**options)
+    if asks == "httpx":
+        await mode.wait(client.post(f"{mode.provider.openai_url}/chat/completions", json=CHAT))
+    else:
+        await mode.wait(ask(mode.openai(http_client=client, max_retries=0)))
+    record = the_call(seen)
+    assert (record.outcome, [one.status for one in record.attempts]) == ("success", [503, 200])
+    assert len(mode.provider.requests) == 2
+    await mode.wait(client.aclose() if mode.is_async else client.close())
+
+
+async def test_what_a_middleware_of_aiohttp_repeats_is_an_attempt(provider: ScriptedProvider, seen: Capture) -> None:
+    if "middlewares" not in inspect.signature(aiohttp.ClientSession).parameters:
+        pytest.skip("this aiohttp has no middlewares")
+
+    async def retry(request: Any, handler: Any) -> Any:
+        while (response := await handler(request)).status == 503:
+            response.release()
+        return response
+
+    provider.reply(status=503)
+    provider.reply(**COUNTS)
+    url = f"{provider.openai_url}/chat/completions"
+    async with aiohttp.ClientSession(middlewares=(retry,)) as session, session.post(url, json=CHAT) as response:
+        await response.read()
+    record = the_call(seen)
+    assert (record.outcome, [one.status for one in record.attempts]) == ("success", [503, 200])
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+async def test_telemetry_sent_by_tracing_of_a_session_hides_no_call(
+    method: str, provider: ScriptedProvider, seen: Capture
+) -> None:
+    config = aiohttp.TraceConfig()
+    provider.reply(raw=b"{}", on="/collect", repeat=True)
+    provider.reply(**COUNTS)
+    async with aiohttp.ClientSession() as other:
+
+        async def send(*_: object) -> None:
+            async with getattr(other, method)(f"{provider.url}/collect") as answer:
+                await answer.read()
+
+        config.on_request_start.append(send)
+        url = f"{provider.openai_url}/chat/completions"
+        async with aiohttp.ClientSession(trace_configs=[config]) as session, session.post(url, json=CHAT) as response:
+            await response.read()
+    assert (the_call(seen).text, len(the_call(seen).attempts)) == ("I am quite well.", 1)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_body_of_any_bytes_is_read(kind: Any, provider: ScriptedProvider, seen: Capture) -> None:
+    provider.reply(**COUNTS)
+    async with aiohttp.ClientSession() as session:
+        body = kind(json.dumps(CHAT).encode())
+        async with session.post(f"{provider.openai_url}/chat/completions", data=body) as response:
+            await response.read()
+    assert the_call(seen).text == "I am quite well."

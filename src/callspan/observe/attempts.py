@@ -56,8 +56,8 @@ class AttemptLog:
     """
 
     __slots__ = (
-        "_attempts", "_rate_limited", "_sdk_retries", "_zero_ns", "has_connection", "headers", "is_from_cache",
-        "limits", "request", "sent_by_sdk",
+        "_attempts", "_rate_limited", "_sdk_retries", "_zero_ns", "answer", "has_connection", "headers",
+        "is_from_cache", "limits", "request", "sent_by_sdk",
     )  # fmt: skip
 
     def __init__(self, zero_ns: int) -> None:
@@ -66,6 +66,8 @@ class AttemptLog:
         self._attempts: list[_OpenAttempt] = []
         self._rate_limited = False
         self._sdk_retries: int | None = None
+        self.answer: Any = None
+        """What httpx has received for the last request while it may send again; not recorded yet."""
         self.headers: Mapping[str, str] = {}
         """The relevant headers of the last response."""
         self.has_connection: bool | None = None
@@ -102,7 +104,7 @@ class AttemptLog:
         """
         last, offset_ns = self._unanswered(), _now_ns() - self._zero_ns
         last.headers_ns, last.status, last.headers = offset_ns, status, headers
-        self.headers = headers
+        self.headers, self.answer = headers, None
         if status >= FIRST_ERROR:
             last.end_ns, last.body = offset_ns, body
             self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
@@ -130,7 +132,7 @@ class AttemptLog:
 
     def failed(self, error: BaseException, status: int | None = None) -> None:
         """Record that the last request raised an exception, which may state the status of its answer."""
-        last = self._attempts[-1]
+        last, self.answer = self._attempts[-1], None
         last.end_ns, last.exception, last.status = _now_ns() - self._zero_ns, type(error), status or last.status
         last.is_sent = last.status is not None or was_sent(error)
         self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS

@@ -23,15 +23,18 @@ from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.http_libraries import wire_calls
 from callspan.intercept.http_libraries.exchanges import Answer, BodyCopy, Headers, SentRequest, is_compressed, url_of
 from callspan.intercept.http_libraries.wire_calls import WireCall, WireObserver
-from callspan.intercept.responses import OBSERVERS
+from callspan.intercept.responses import CURRENT_CALL, OBSERVERS
 from callspan.observe.call import failure
 from callspan.providers import wires
+from callspan.providers.error_kinds import FIRST_ERROR
+from callspan.providers.rate_limits import relevant_headers
 from callspan.record.call import ErrorInfo, Outcome, StreamEnd
 from callspan.runtime.fail_open import fail_open
 
 _SEND: Final = fail_open("observe a request of aiohttp")
 _READ: Final = fail_open("observe an answer of aiohttp")
 _POST: Final = "POST"
+_FIRST_REDIRECT: Final = 300
 
 
 class _Sending:
@@ -63,7 +66,7 @@ class _Sending:
         self.is_made = True
         body = getattr(request, "body", None)
         content = getattr(body, names.PAYLOAD_VALUE.name, None)  # that of others than bytes is read while it is sent
-        body = content if isinstance(content, bytes | bytearray) else body
+        body = bytes(content) if isinstance(content, bytes | bytearray | memoryview) else body
         sent = SentRequest(request.method, str(request.url), request.headers, body)
         opened = wire_calls.opened(sent, AiohttpCall, self.context)
         if isinstance(opened, AiohttpCall):
@@ -211,19 +214,46 @@ STREAMS: Final[StateByObject[_Reader]] = StateByObject()
 
 
 def _sending(args: tuple[Any, ...], method: Any, kwargs: dict[str, Any]) -> _Sending | None:
-    """Return a request that may be a call; None if it is none, or is sent within a call."""
-    if not HOOK_CONTEXT.http_calls or (method != _POST and str(method).upper() != _POST):
-        return None
-    try:
-        url = url_of(str(args[2]))
-    except ValueError:  # aiohttp will say so
-        return None
-    if url.host and not wires.are_of(url.sent_path, url.host):  # the session completes a relative one
-        return None
-    if wire_calls.is_within_call():
-        return None
+    """Return a request that may be a call; None if it is none, or is sent within a call.
+
+    One that is none hides the request that it is sent for, as tracing of a session does, from its own `ClientRequest`.
+    """
     decompresses = kwargs.get("auto_decompress")
-    return _Sending(decompresses=args[0].auto_decompress if decompresses is None else decompresses)
+    sending = _Sending(decompresses=args[0].auto_decompress if decompresses is None else decompresses)
+    if not _may_be_call(method, args[2]):
+        sending.is_made = True
+        return None if _SENDING.get() is None else sending
+    return sending
+
+
+def _may_be_call(method: Any, address: object) -> bool:
+    if not HOOK_CONTEXT.http_calls or (method != _POST and str(method).upper() != _POST):
+        return False
+    try:
+        url = url_of(str(address))
+    except ValueError:  # aiohttp will say so
+        return False
+    is_of = not url.host or wires.are_of(url.sent_path, url.host)  # the session completes a relative one
+    return is_of and not wire_calls.is_within_call()
+
+
+def _answering(args: tuple[Any, ...], _: object, __: object) -> AiohttpCall | None:
+    """Record the start of an attempt of a call that a middleware of the session repeats; None for others' answers."""
+    opened, response = CURRENT_CALL.get(), args[0]
+    if type(opened) is not AiohttpCall or not opened.is_sending or response.method != _POST:
+        return None
+    url = url_of(str(response.url))
+    if not wires.are_of(url.sent_path, url.host):
+        return None
+    if opened.call.attempts.is_over:
+        opened.call.attempts.started(request=opened.call.attempts.request)
+    return opened
+
+
+def _attempted(opened: AiohttpCall, response: Any) -> None:
+    """Record the answer to an attempt. A redirect is none."""
+    if not _FIRST_REDIRECT <= response.status < FIRST_ERROR:
+        opened.call.attempts.headers_received(response.status, relevant_headers(response.raw_headers))
 
 
 def _making(args: tuple[Any, ...], _: object, __: object) -> tuple[_Sending, Any] | None:
@@ -295,6 +325,8 @@ SEND: Final = HookSteps(
 """Observes requests that are calls, around `ClientSession._request`."""
 MAKE: Final = HookSteps(step=_SEND, before=_making, on_return=_made)
 """Shows what is sent, around the constructor of `ClientRequest`."""
+START: Final = HookSteps(step=_SEND, before=_answering, on_return=_attempted)
+"""Observes the attempts of a call, around `ClientResponse.start`, which reads the head of an answer."""
 TAKE: Final = HookSteps(step=_READ, before=_reader_of, on_return=_Reader.add)
 """Copies the bytes that are taken from a stream, around `StreamReader._read_nowait_chunk`."""
 TAKE_IN_TIME: Final = HookSteps(step=_READ, before=_reader_of, on_return=_taken, on_error=_read_failed)

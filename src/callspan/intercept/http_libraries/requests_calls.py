@@ -61,11 +61,6 @@ class RequestsCall(WireCall):
             )
         )  # fmt: skip
 
-    def note_answer(self, response: Any) -> None:
-        """Record the answer to the last attempt, where urllib3 has not shown it."""
-        if not self.call.attempts.is_over or response.extensions is not None:
-            super().note_answer(response)
-
     def observe(self, response: Any) -> None:
         """Observe an open answer while it is read."""
         observer = _Observer(self, response.response, response.status_code, is_open=False)

@@ -15,11 +15,14 @@ from callspan.intercept.hooks import Function, HookSteps, Reads
 from callspan.intercept.http_libraries import wire_calls
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, READING, Reading, ResponseObserver, send_trace
+from callspan.observe.attempts import AttemptLog
 from callspan.providers import registry
+from callspan.providers.error_kinds import FIRST_ERROR
 from callspan.providers.rate_limits import relevant_headers
 from callspan.runtime.fail_open import fail_open
 
 _ATTEMPT: Final = fail_open("observe an attempt")
+_FIRST_REDIRECT: Final = 300
 _CLOSED: Final = fail_open("detect the close of a response")
 
 
@@ -60,6 +63,33 @@ def _failed(open_call: OpenCall | Reading, error: BaseException) -> None:
     open_call.call.attempts.failed(error, error_status(error))
 
 
+def _repeating(_args: object, request: Any, _kwargs: object) -> AttemptLog | None:
+    """Record the last answer if it is followed by another request of its call; return None for requests of others."""
+    opened = CURRENT_CALL.get()
+    if opened is None or not opened.is_sending or not (opened.is_sent_by_http_library or opened.is_whole):
+        return None
+    attempts = opened.call.attempts
+    if request is not attempts.request and not wire_calls.may_be_call(request):
+        return None
+    if (answer := attempts.answer) is not None:
+        attempts.answer = None
+        if not _FIRST_REDIRECT <= answer.status_code < FIRST_ERROR:
+            attempts.headers_received(answer.status_code, relevant_headers(answer.headers.raw))
+    if attempts.is_over:
+        attempts.started(request=request)
+    return attempts
+
+
+def _note_answer(attempts: AttemptLog, answer: Any) -> None:
+    if attempts.is_over:  # a transport answers after it has failed to send
+        attempts.started(request=attempts.request)
+    attempts.answer = answer
+
+
+def _note_failure(attempts: AttemptLog, error: BaseException) -> None:
+    attempts.failed(error)
+
+
 def _observer(_args: object, response: object, _kwargs: object) -> ResponseObserver | None:
     return OBSERVERS.get(id(response))
 
@@ -78,5 +108,7 @@ def calls_and_attempts(original: Function, reads: Reads, *, is_async: bool = Fal
     return wire_calls.CALL.around(attempts, reads, is_async=is_async)
 
 
+SENT: Final = HookSteps(step=_ATTEMPT, before=_repeating, on_return=_note_answer, on_error=_note_failure)
+"""Observes what authentication and transports send again, around `_send_single_request` and `handle_request`."""
 CLOSE: Final = HookSteps(step=_CLOSED, before=_observer, on_return=_report_close, on_error=_report_close)
 """Reports the end of an observed call around `Response.close`."""

@@ -125,9 +125,10 @@ class WireCall(OpenCall):
         call.end(how=None, error=error)
 
     def note_answer(self, response: Any) -> None:
-        """Record the answer to the last attempt."""
-        headers = relevant_headers(response.headers.raw)
-        self.call.attempts.headers_received(response.status_code, headers, None, response.extensions)
+        """Record the answer to the last attempt, unless what lies below has shown it."""
+        if not self.call.attempts.is_over or response.extensions is not None:
+            headers = relevant_headers(response.headers.raw)
+            self.call.attempts.headers_received(response.status_code, headers, None, response.extensions)
 
     def observe(self, response: Any) -> None:
         """Observe an open answer while it is read."""
