@@ -103,6 +103,9 @@ _LOOKED_UP: Final = "the meter provider is looked up on every call, which costs 
 _METRICS: Final = ("opentelemetry.metrics._internal",)
 INTERNAL: Final = PrivateName("_internal", ("opentelemetry.metrics",), _LOOKED_UP)
 METER_PROVIDER: Final = PrivateName("_METER_PROVIDER", _METRICS, _LOOKED_UP)
+METERS_SHUT_DOWN: Final = PrivateName(
+    "_shutdown", ("opentelemetry.sdk.metrics:MeterProvider",), "a provider that was shut down logs a warning"
+)  # fmt: skip
 PROXY_METER_PROVIDER: Final = PrivateName("_ProxyMeterProvider", _METRICS, "the placeholder is fed, which costs more")
 EVENT_GENERATOR: Final = PrivateName(
     "_event_generator",
@@ -145,7 +148,8 @@ READ: Final = (
     RAW_STREAM, BASE_URL, PROVIDER, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
     INTERNAL, INNER_STREAM, CONSUMED, PAYLOAD_VALUE, READ_BODY, STREAM_BUFFER, URI, EVENT_GENERATOR, BODY_STREAM,
-    METER_PROVIDER, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS, SPAN_PROCESSOR, CONVERSATION_ID_KEY,
+    METER_PROVIDER, METERS_SHUT_DOWN, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS, SPAN_PROCESSOR,
+    CONVERSATION_ID_KEY,
 )  # fmt: skip
 """Names that are read or set."""
 

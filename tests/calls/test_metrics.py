@@ -356,3 +356,14 @@ def test_stated_cost_is_measured_while_instrumentation_is_suppressed(
     with suppress_instrumentation():
         client.chat.completions.create(**CHAT)
     assert [*measured.read()] == ["callspan.client.cost"]
+
+
+def test_provider_that_was_shut_down_is_left_alone(
+    instrumented: Instrument, client: openai.OpenAI, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    meters = Meters()
+    meters.provider.shutdown()
+    instrumented(meter_provider=meters.provider)
+    provider.reply(text="Hi")
+    client.chat.completions.create(**CHAT)
+    assert not [record.message for record in caplog.records if record.name.startswith("opentelemetry")]

@@ -517,6 +517,7 @@ def test_call_sums_have_models_reasoning_and_means(store: Delivery, records: Rec
         assert (found.reasoning_tokens, found.mean_input_tokens, found.mean_output_tokens) == (4, 7.5, 4.0)
     (row,) = json.loads(run(store.url, "sessions", "--json"))
     assert (row["reasoning_tokens"], row["mean_input_tokens"], row["mean_output_tokens"]) == (4, 7.5, 4.0)
+    assert sums.duration_ns == sum(one.timing.duration_ns for one in made if one.outcome == "success")
     assert sums.mean_duration_ns == fmean(one.timing.duration_ns for one in made if one.outcome == "success")
     for kind in (CallSums, Summary, type(session)):
         assert not [name for name in kind.__struct_fields__ if name.endswith("_ms")], "facts have one unit"

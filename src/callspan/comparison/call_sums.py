@@ -20,6 +20,8 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     successes: int
     errors: int
     """Number of calls with the outcome error or timeout."""
+    duration_ns: int | None
+    """Sum over the successful calls."""
     mean_duration_ns: float | None
     """Mean over the successful calls."""
     input_tokens: int | None
@@ -63,6 +65,7 @@ def summary(records: Iterable[object]) -> CallSums:
         calls=len(calls),
         successes=sum(call.outcome == "success" for call in calls),
         errors=sum(is_error(call.outcome) for call in calls),
+        duration_ns=known_sum(durations),
         mean_duration_ns=fmean(durations) if durations else None,
         input_tokens=input_tokens,
         output_tokens=output_tokens,

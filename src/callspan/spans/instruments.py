@@ -178,12 +178,12 @@ class _Costs:
 
 
 def _is_placeholder(provider: MeterProvider) -> bool:
-    """Return whether a provider drops everything, as the API's placeholder does."""
+    """Return whether a provider drops everything, as the API's placeholder does, and one that was shut down."""
     placeholder = getattr(
         getattr(metrics, private_names.INTERNAL.name, None), private_names.PROXY_METER_PROVIDER.name, None
     )
     kinds = (NoOpMeterProvider, placeholder) if isinstance(placeholder, type) else (NoOpMeterProvider,)
-    return isinstance(provider, kinds)
+    return isinstance(provider, kinds) or getattr(provider, private_names.METERS_SHUT_DOWN.name, False) is True
 
 
 class _Instruments:
