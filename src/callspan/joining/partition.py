@@ -173,10 +173,10 @@ class Partition(Known, ABC):
     def _settle(self) -> None:
         """Join calls anew until no join is in doubt; what is too much for this transaction is postponed."""
         while self._doubtful:
-            member = self.member(call_id := self._doubtful.pop())
+            call_id = self._doubtful.pop()
             if self._left == 0:
                 self.postponed.append(call_id)
-            elif member is not None:
+            elif (member := self.member(call_id)) is not None:
                 self._left -= 1
                 self._tries[call_id] += 1
                 if self._tries[call_id] <= _MAX_TRIES:
