@@ -213,7 +213,7 @@ def test_metadata_of_other_instrumentations(attributes: dict[str, Any], metadata
     """As the official instrumentations, OpenInference, OpenLLMetry and Logfire write them; never any content."""
     record = read(attributes)
     assert record.metadata == metadata
-    assert record.place.session_id == ("c1" if len(attributes) > 5 else None)
+    assert record.place.session_name == ("c1" if len(attributes) > 5 else None)
     assert b"Rome" not in encode(record)
 
 
