@@ -201,7 +201,7 @@ def table() -> tuple[set[str], dict[str, set[str]]]:
         keys.add(name)
         values[name] |= listed
     for row in APIS.values():
-        keys |= {*row.said, *row.instructions, *row.repeats, *(field.name for field in row.asked)}
+        keys |= {*row.said, *row.instructions, *row.repeats, *(field.outer for field in row.asked)}
         values["role"] |= {row.role_of_model, row.role_of_model.upper(), *ROLES}
     values["type"] |= {*TYPES_OF_JSON}
     kept = {name: {word for word in listed if WORD.fullmatch(word)} for name, listed in values.items()}

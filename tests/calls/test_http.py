@@ -620,6 +620,7 @@ async def test_redirected_request_is_one_call(mode: Mode, seen: Capture) -> None
     assert (the_call(seen).text, len(mode.provider.requests)) == ("I am quite well.", 2)
 
 
+ANSWER: Final = {"choices": [{"message": {"role": "assistant", "content": "Well."}, "finish_reason": "stop"}]}
 SENDERS: dict[str, tuple[str, str, str, str | None, str]] = {
     # the user agent, the URL, the API; the SDK and the provider
     "mistralai": ("speakeasy-sdk/python 3.7.0 2.935.1 1.0.0 mistralai", "", "chat", "mistralai/3.7.0", "mistral_ai"),
@@ -642,7 +643,7 @@ SENDERS: dict[str, tuple[str, str, str, str | None, str]] = {
 @pytest.mark.parametrize("name", SENDERS)
 async def test_sender_and_host_name_sdk_and_provider(name: str, mode: Mode, seen: Capture) -> None:
     user_agent, url, api, sdk, provider = SENDERS[name]
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=ANSWER))
     client = client_of(mode, base_url=url or mode.provider.url, transport=transport)
     generated = {"x-stainless-lang": "python"} if "/Python " in user_agent else {}
     await post(mode, client, APIS[api], headers={"user-agent": user_agent, **generated})
@@ -777,7 +778,7 @@ async def test_task_that_outlives_the_request_that_started_it_is_recorded(
     class Starting(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             tasks.append(asyncio.ensure_future(later()))
-            return httpx.Response(200, json={})
+            return httpx.Response(200, json=ANSWER)
 
     released = asyncio.Event()
     client = client_of(mode, transport=Starting())

@@ -234,6 +234,8 @@ NO_ANSWERS: Final[dict[str, tuple[bytes, str, str]]] = {
     "a fragment": (b"<h1>Log in</h1>", "text/html", "The body of the response is not JSON."),
     "JSON that is cut": (b'{"id": "c1", "cho', "application/json", "The body of the response is not JSON."),
 }
+CUT: Final = ("no events", "no lines", "a page as JSON", "JSON that is cut")
+"""Those that may be the start of an answer, so that they disprove nothing that the request has shown."""
 FOREIGN: Final[dict[str, tuple[bytes, str, str]]] = {
     "null": (b"null", "application/json", "The body of the response is null."),
     "text": (b"upstream ok", "text/plain", "The body of the response is not JSON."),
@@ -260,13 +262,13 @@ async def test_answer_without_json_is_said_alike_by_every_reader(
     for name, reader in READERS.items():
         ends = [await ends_of(provider, path, reader, stream) for path in ("/v1/chat/completions", PATH)]
         error = [("error", message, None)]
-        assert (name, ends) == (name, [error, [] if kind in FOREIGN else error])
+        assert (name, ends) == (name, [error if kind in CUT else [], []])
 
 
 @pytest.mark.parametrize("name", UNREAD)
 async def test_answer_that_nobody_reads_shows_no_call(name: str, provider: ScriptedProvider) -> None:
     """Unless the request tells, or the status."""
-    for status, outcomes in ((200, ["cancelled", None]), (502, ["error", "error"])):
+    for status, outcomes in ((200, ["cancelled", None]), (502, ["error", None])):
         provider.reply(raw=b'{"ok": true}', status=status)
         provider.reply(raw=b'{"ok": true}', status=status)
         ends = [await ends_of(provider, path, UNREAD[name], False) for path in ("/v1/chat/completions", PATH)]
@@ -277,37 +279,54 @@ PROGRAM: Final = """
 import os, sys, threading, httpx, callspan
 handle = callspan.instrument(stores=sys.argv[2])
 body = {"model": "m-1", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
-path = {"shared": "/api/chat", "its own": "/v1/chat/completions"}[sys.argv[3]]
-def ask():
+def ask(path):
     with httpx.Client(base_url=sys.argv[1], timeout=60) as client:
         client.post(path, json=body)
-threading.Thread(target=ask, daemon=True).start()
+for path in ("/api/chat", "/v1/chat/completions"):
+    threading.Thread(target=ask, args=[path], daemon=True).start()
 sys.stdin.readline()
-if sys.argv[4] == "killed":
+if sys.argv[3] == "killed":
     os.kill(os.getpid(), 9)
 """
 
 
-@pytest.mark.parametrize(
-    ("path", "end", "outcomes"),
-    [
-        ("shared", "killed", []),
-        ("its own", "killed", ["interrupted"]),
-        ("shared", "ended", ["cancelled"]),
-    ],
-)
+@pytest.mark.parametrize(("end", "outcome"), [("killed", "interrupted"), ("ended", "cancelled")])
 def test_process_that_ends_while_the_answer_is_awaited(
-    path: str, end: str, outcomes: list[str], provider: ScriptedProvider, tmp_path: Path
+    end: str, outcome: str, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    """Killed, it may lose what may be none; if it ends, the call is cut."""
-    provider.reply(hang=True)
-    store = f"sqlite:///{tmp_path}/calls.db"
-    command = [sys.executable, "-c", PROGRAM, provider.url, store, path, end]
+    """What its request has not shown is no call."""
+    provider.reply(hang=True, repeat=True)
+    file = tmp_path / "calls.db"
+    command = [sys.executable, "-c", PROGRAM, provider.url, f"sqlite:///{file}", end]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        until(lambda: len(provider.requests) == 1)
+        until(lambda: len(provider.requests) == 2 and (end == "ended" or file.exists()))
         process.communicate(b"\n", timeout=HANG_S)
-    callspan.instrument(stores=store).force_flush(HANG_MS)
+    callspan.instrument(stores=f"sqlite:///{file}").force_flush(HANG_MS)
     callspan.uninstrument()
-    if outcomes or (tmp_path / "calls.db").exists():
-        with callspan.open_store(store) as reader:
-            assert [call.outcome for call in reader.calls()] == outcomes
+    with callspan.open_store(f"sqlite:///{file}") as reader:
+        assert [(call.api, call.outcome) for call in reader.calls()] == [("chat_completions", outcome)]
+
+
+@pytest.mark.parametrize("is_call", [True, False])
+def test_answer_that_comes_after_the_first_version(
+    is_call: bool, provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path
+) -> None:
+    """A request that shows a call is there while its answer is awaited; another program's answer empties it."""
+    chunk = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Well."}, "finish_reason": "stop"}]}
+    file, events = tmp_path / "calls.jsonl", lines(chunk) if is_call else lines({"reply": "Well."})
+    handle = instrumented(stores=f"jsonl:///{file}")
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        until(lambda: handle.force_flush(HANG_MS) and records_in(file))
+        return httpx.Response(200, content=events, headers=LINES)
+
+    with httpx.Client(base_url=provider.url, transport=httpx.MockTransport(answer)) as client:
+        client.post("/v1/chat/completions", json=SHARED)
+    handle.force_flush(HANG_MS)
+    first, *_, last = records_in(file)
+    assert (first["outcome"], first["request"]["body"]["messages"]) == ("in_progress", QUESTION)
+    assert first["call_id"] == last["call_id"]
+    if is_call:
+        assert (last["outcome"], last["request"]["body"]) == ("success", first["request"]["body"])
+    else:
+        assert (last["outcome"], last["request"].get("body"), last["response"]) == ("cancelled", None, {})

@@ -8,8 +8,9 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from functools import cache
 from itertools import product
 from typing import Any, Final
@@ -24,6 +25,8 @@ from tests.support.waiting import HANG_MS
 from tests.wire.exchanges import exchange
 
 import callspan
+from callspan.providers.kinds import proves
+from callspan.record.apis import Exact
 from callspan.testing import Capture, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
@@ -72,6 +75,13 @@ def json_of(answer: Any) -> httpx.Response:
     return httpx.Response(200, json=answer)
 
 
+def answer_of(name: str) -> httpx.Response:
+    """Return what the API answers: its exchange, of speech a sound."""
+    if name == "speech":
+        return httpx.Response(200, content=b"ID3", headers={"content-type": "audio/mpeg"})
+    return json_of(exchange(name)[2])
+
+
 @cache
 def request_of(name: str) -> Json:
     _, request, _ = exchange(name)
@@ -91,7 +101,7 @@ def apis(seen: Capture) -> list[str]:
 @pytest.mark.parametrize(("name", "path"), ADDRESSES)
 def test_call_is_one_of_its_api_at_any_address(name: str, path: str, seen: Capture) -> None:
     urls = [f"{base}/{path}{end}" for base, end in product(BASES, ENDS)]
-    client = client_that_gets(*(json_of(exchange(name)[2]) for _ in urls))
+    client = client_that_gets(*(answer_of(name) for _ in urls))
     for url in urls:
         client.post(url, json=request_of(name))
     assert dict(zip(urls, apis(seen), strict=True)) == dict.fromkeys(urls, name)
@@ -100,10 +110,11 @@ def test_call_is_one_of_its_api_at_any_address(name: str, path: str, seen: Captu
     assert APIS[name].is_media or not any(call.response and call.response.unrecognized for call in seen.records)
 
 
-PLAIN: Final[dict[Any, Any]] = {
-    "text": "Hi", "number": 1, "flag": True, "object": {"id": "x"}, "objects": [{"text": "Hi"}], "texts": ["Hi"],
+WITNESSES: Final[dict[Any, Any]] = {
+    "text": "Hi", "number": 1, "flag": True, "object": {"id": "x"}, "objects": [{"id": "x"}], "texts": ["Hi"],
     "prompt": ["Hi"], "documents": ["Hi"], "reference": "x", "turns": TURNS, "items": "Hi", "contents": ["Hi"],
-    "array": [1], "string": "Hi",
+    "array": [1], "string": "Hi", "size": "1024x1024", "sound": "audio/mpeg", "encoded": "AAAAPwAAAD8=",
+    "vector": [0.5], "vectors": [[0.5]], "generated": "Hi",
 }  # fmt: skip
 """A value of each kind, as any program's."""
 MISTYPED: Final[dict[Any, tuple[Any, ...]]] = {
@@ -111,25 +122,71 @@ MISTYPED: Final[dict[Any, tuple[Any, ...]]] = {
     "object": ("sent", 5, [1]), "array": ("sent", {"id": 5}), "objects": ([1], {"id": 5}), "texts": ([1], "sent"),
     "prompt": ({"id": 5}, 5, [True]), "documents": ("a", [1], {"id": 5}), "reference": (5, ["a"]),
     "turns": ([{"to": "ann", "text": "Hi"}], "Hi", ["Hi"]), "items": (5, [1], {"id": 5}), "contents": (5, [1]),
-    "vector": (["a"], "sent", [{"id": 5}], {"stored": 5}, [True]),
-    "vectors": ({"stored": 5}, ["a.bin"], 5, [{"id": 5}]),
-    "reply": ({"id": 5}, "sent", {"text": "Hi"}, {"role": "agent", "content": "Hi"}),
-    "encoded": ("<iframe>", "a.bin", 5), "ranking": ([{"index": 0, "title": "a"}], [{"sku": "a", "score": 1}], ["a"]),
-    "output": ({"usd": 6}, "sent", [1], {"message": "Hi"}),
-    "counters": ({"sms": 1}, {"input_tokens": "many"}, 5), "response": ("survey",), "interaction": ("call",),
+    "vector": (["a"], "sent", [{"id": 5}], {"stored": 5}, [True], []), "generated": (5, "", ["a"]),
+    "vectors": ({"stored": 5}, ["a.bin"], 5, [{"id": 5}], [], [[]], {}, {"float": []}),
+    "encoded": ("<iframe>", "a.bin", 5), "size": ("A4", 5, "10 x 15"), "sound": ("image/png", 5),
 }  # fmt: skip
 """Values of no such kind, under the same name."""
 
 
-def mistyped(fields: tuple[Any, ...]) -> Iterator[Json]:
-    """Yield objects with one of the fields, of another type than any that the field may have."""
-    for name, kind in fields:
-        if [field.name for field in fields].count(name) > 1:
-            continue
-        if isinstance(kind, str):
-            yield from ({name: value} for value in MISTYPED[kind])
-        else:
-            yield from ({name: value} for value in ("a", {"a": 1}, [["a"]], *([member] for member in mistyped(kind))))
+LISTS: Final = (".messages", ".messages.content", ".contents", ".requests", ".instances")
+
+
+def put(body: Json, name: str, value: Any) -> Json:
+    """Set the field of a body to which names lead."""
+    *outer, last = name.split(".")
+    inner, path = body, ""
+    for part in outer:
+        path = f"{path}.{part}"
+        inner = inner.setdefault(part, [{}] if path in LISTS else {})
+        inner = inner[0] if isinstance(inner, list) else inner
+    inner[last] = value
+    return body
+
+
+def body_with(fields: Iterable[Any]) -> Json:
+    """Return a body with these fields, each of its kind."""
+    body: Json = {}
+    for name, kind in sorted(fields, key=lambda field: str(field.name).count(".")):
+        put(body, name, deepcopy(WITNESSES[kind] if isinstance(kind, str) else kind[0]))
+    return body
+
+
+def mistyped(fields: Iterable[Any]) -> Iterator[Json]:
+    """Yield bodies with one of the fields, of another type than any that the field may have."""
+    listed = [*fields]
+    for name, kind in listed:
+        if [field.name for field in listed].count(name) == 1:
+            wrong = MISTYPED[kind] if isinstance(kind, str) else (5, "another word", [], {"id": 5})
+            yield from (put({}, name, value) for value in wrong)
+
+
+PROOFS: Final = [
+    (name, column, proof)
+    for name, row in APIS.items()
+    for column, proofs in (("marks", row.marks), ("answered", row.answered))
+    for proof in proofs
+]
+
+
+@pytest.mark.parametrize(("name", "column", "proof"), PROOFS)
+def test_proof_is_no_plain_word(name: str, column: str, proof: tuple[Any, ...]) -> None:
+    """Of another type, or without one of its fields, a proof proves nothing, unless another one of the row does."""
+    row, (field, *_) = APIS[name], proof
+    fields = {each.name for each in proof}
+    assert proves(body_with(proof), [proof])
+    assert len(fields) > 1 or isinstance(field, Exact)
+    for wrong in (body for each in proof for body in mistyped([each])):
+        assert not proves(body_with(proof) | wrong, [proof])
+    if any(inner.startswith(f"{outer}.") for inner in fields for outer in fields):
+        names = {part for each in fields for part in each.split(".")}
+        assert len(names) > 2 or "turns" in {each.kind for each in proof}
+    elif not isinstance(field, Exact):
+        assert [each for each in proof if proves(body_with([each]), getattr(row, column))] == []
+
+
+def test_what_can_be_asked_at_a_stranger_has_a_proof_of_its_answer() -> None:
+    assert [name for name, row in APIS.items() if row.asked and not row.answered] == []
 
 
 FOREIGN: Final[dict[str, tuple[str, Any]]] = {
@@ -189,12 +246,10 @@ FOREIGN: Final[dict[str, tuple[str, Any]]] = {
 def plain_requests(name: str) -> Iterator[Json]:
     """Yield requests with one field of an API, beside a model, as other programs have them too."""
     row = APIS[name]
-    marks = {field.name for field in row.marks if not isinstance(field.kind, tuple) and field.kind != "turns"}
     for field in row.asked:
-        if field.name not in marks and field not in row.marks:
-            members = field.kind if isinstance(field.kind, tuple) else ()
-            value = [{members[0].name: PLAIN[members[0].kind]}] if members else PLAIN[field.kind]
-            yield {row.model_fields[0]: "m-1", "stream": True, field.name: value}
+        body = {row.model_fields[0]: "m-1", "stream": True, **body_with([field])}
+        if not proves(body, row.marks):
+            yield body
 
 
 def answers_of(kind: str) -> httpx.Response:
@@ -208,12 +263,8 @@ def pieces(content: bytes) -> Iterator[bytes]:
     yield from (content[at : at + 7] for at in range(0, len(content), 7))
 
 
-PLAIN_ADDRESSES: Final = [
-    (name, path)
-    for name, path in ADDRESSES
-    if path in APIS[name].path_ends or "invocations" in path or not (APIS[name].is_distinctive or "publishers" in path)
-]
-"""Those that other programs have too."""
+PLAIN_ADDRESSES: Final = [(name, path) for name, path in ADDRESSES if [*plain_requests(name)]]
+"""Those where a field beside a model shows nothing."""
 
 
 @pytest.mark.parametrize("how", ["read", "iter_bytes", "iter_lines", "opened"])
@@ -232,10 +283,14 @@ def test_answer_of_another_program_withdraws_the_call(kind: str, how: str, seen:
     assert seen.everything == []
 
 
-@pytest.mark.parametrize("name", [name for name in dict(PLAIN_ADDRESSES) if APIS[name].answered])
-def test_field_of_another_type_in_an_answer_withdraws_the_call(name: str, seen: Capture) -> None:
+@pytest.mark.parametrize("name", dict(PLAIN_ADDRESSES))
+def test_one_field_of_an_answer_withdraws_the_call(name: str, seen: Capture) -> None:
     path, body = dict(PLAIN_ADDRESSES)[name], next(plain_requests(name))
-    for answer in mistyped(APIS[name].answered):
+    proofs = APIS[name].answered
+    fields = [field for proof in proofs for field in proof if not isinstance(field, Exact)]
+    for answer in (*mistyped(fields), *map(body_with, zip(fields))):
+        if proves(answer, proofs):  # a field that is in another one of the proof
+            continue
         with client_that_gets(json_of({"id": "x", **answer})) as client:
             client.post(f"/x/{path}", json=body)
     assert [call.response and call.response.body for call in seen.records] == []
@@ -245,7 +300,7 @@ def test_field_of_another_type_in_an_answer_withdraws_the_call(name: str, seen: 
 def test_field_of_another_type_in_a_request_is_no_call(name: str, seen: Capture) -> None:
     path, row = dict(PLAIN_ADDRESSES)[name], APIS[name]
     for request in mistyped(row.asked):
-        with client_that_gets(json_of(exchange(name)[2])) as client:
+        with client_that_gets(answer_of(name)) as client:
             client.post(f"/x/{path}", json={row.model_fields[0]: "m-1", **request})
     assert [bytes(call.request.body) for call in seen.records] == []
 
@@ -278,22 +333,31 @@ def answering(answer: Any) -> httpx.MockTransport:
     return httpx.MockTransport(answered)
 
 
+DISPROVING: Final = ("a page", "a page as text", "no body", "no content")
+"""Those with the status of success, so that they must agree."""
+SHOWN: Final = [
+    (path, {row.model_fields[0]: "m-1", **body_with(proof)})
+    for name, path in dict(reversed(ADDRESSES)).items()
+    for row in [APIS[name]]
+    for proof in row.marks
+    if path not in (*row.path_ends, row.bare_path) or not row.paths
+]
+"""Requests that show alone that they are calls."""
+
+
 @pytest.mark.parametrize("opened", [True, False], ids=["open", "read"])
 @pytest.mark.parametrize("kind", FAILURES)
-def test_failure_is_one_call(kind: str, opened: bool, seen: Capture) -> None:
-    requests = [
-        (name, path, body)
-        for name, path in PLAIN_ADDRESSES
-        if path != APIS[name].bare_path
-        for body in plain_requests(name)
-    ]
-    for _, path, body in requests:
+def test_failure_is_a_call_that_the_request_has_shown(kind: str, opened: bool, seen: Capture) -> None:
+    undecided = [(path, body) for name, path in PLAIN_ADDRESSES for body in plain_requests(name)]
+    for path, body in (*SHOWN, *undecided):
         with httpx.Client(base_url=HOST, transport=answering(FAILURES[kind])) as client, suppress(httpx.HTTPError):
             response = client.send(client.build_request("POST", f"/x/{path}", json=body), stream=opened)
             if opened:
                 assert isinstance(response.read(), bytes)
-    assert len(seen.records) == len(seen.spans) == len(requests)
-    if not opened and kind != "no body":
+    expected = [] if kind in DISPROVING else [body for _, body in SHOWN]
+    assert [json.loads(bytes(call.request.body)) for call in seen.records] == expected
+    assert len(seen.spans) == len(expected)
+    if not opened:
         assert {call.outcome for call in seen.records} <= {"error", "timeout"}
 
 
@@ -301,7 +365,7 @@ def test_failure_is_one_call(kind: str, opened: bool, seen: Capture) -> None:
 @pytest.mark.parametrize("opened", [True, False], ids=["open", "read"])
 def test_answer_without_a_body_is_said_with_its_status(status: int, opened: bool, seen: Capture) -> None:
     answer = httpx.Response(status, headers={} if status == 204 else {"location": "/elsewhere"})
-    with httpx.Client(base_url=HOST, transport=answering(answer)) as client:
+    with httpx.Client(base_url="https://api.openai.com", transport=answering(answer)) as client:
         body = {"model": "m-1", "messages": TURNS, "stream": True}
         with client.stream("POST", "/v1/chat/completions", json=body) as response:
             if not opened:
@@ -386,10 +450,6 @@ KNOWN: Final[dict[str, tuple[str, dict[str, str], str, Json, str]]] = {
         f"{HOST}/v1/rerank", {"user-agent": "litellm/1.110.2"}, "unknown",
         {"model": "m-1", "query": "q", "documents": ["a"]}, "rerank",
     ),
-    "a field": (
-        f"{HOST}/v1/messages", {}, "anthropic", {"model": "m-1", "max_tokens": 9, "messages": TURNS}, "messages",
-    ),
-    "a path": (f"{HOST}/v1/chat/completions", {}, "unknown", {"model": "m-1", "messages": TURNS}, "chat_completions"),
     "Snowflake": (
         "https://a.snowflakecomputing.com/api/v2/cortex/inference:complete", {}, "snowflake",
         {"model": "m-1", "messages": [{"content": "Hi"}]}, "chat_completions",

@@ -7,6 +7,7 @@ with what compatible servers answer: without optional fields, and with fields of
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ import aiohttp
 import httpx
 import pytest
 import requests
+from tests.wire.exchanges import recorded
 
+from callspan.providers import wires
 from callspan.testing import capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
@@ -166,6 +169,118 @@ OTHERS: Final[dict[str, Row]] = {
     "Slack": Row("/api/chat.postMessage", {"channel": "C1", "text": "Hi"}, {"ok": True, "message": {"text": "Hi"}}),
     "a moderator": Row("/v1/moderations", {"model": "post", "input": "Hi"}, {"results": [{"allowed": True}]}),
     "a tally": Row("/v1/tokenize", {"model": "m", "text": "Hi"}, {"tokens": ["Hi"]}),
+    "videos of oEmbed": Row("/api/embed", {"model": "video", "input": "https://v.example/7"}, {"embeddings": []}),
+    "rules of DMN": Row(
+        "/decisions", {"model": "dmn", "questions": [{"id": "income"}]}, {"answers": [{"id": "income", "ok": True}]}
+    ),
+    "rules by name": Row(
+        "/decisions", {"model": "loan", "questions": [{"name": "age"}]}, {"answers": [{"name": "age", "type": "int"}]}
+    ),
+    "a runner of jobs": Row("/jobs/responses", {"model": "monthly", "input": "May", "background": True}, {"job": 7}),
+    "a runner that fails": Row(
+        "/jobs/responses", {"model": "monthly", "input": "May", "background": True},
+        {"error": "no such job"}, status=500
+    ),
+    "scores": Row("/responses", {"model": "churn", "input": "7"}, {"output": [{"type": "score", "value": 0.3}]}),
+    "forms": Row("/forms/responses", {"model": "f1", "input": "yes"}, {"object": "response", "status": "completed"}),
+    "answers of guests": Row("/calendar/responses", {"model": "invite", "input": "yes"}, {"object": "rsvp"}),
+    "a CMS": Row(
+        "/v1/messages", {"model": "news", "messages": [{"role": "author", "content": "Hello"}]},
+        {"id": 7, "content": [{"type": "paragraph", "text": "Hello"}]},
+    ),
+    "a CMS of blocks": Row(
+        "/v1/messages", {"model": "news", "messages": TURNS},
+        {"type": "message", "role": "editor", "content": [{"type": "text", "text": "Hello"}]},
+    ),
+    "a list of mails": Row("/messages", {"model": "m", "messages": TURNS}, {"role": "assistant", "content": []}),
+    "a quiz": Row(
+        "/courses/completions", {"model": "course-7", "prompt": "Done?"}, {"choices": [{"text": "yes"}, {"text": "no"}]}
+    ),
+    "a quiz in order": Row(
+        "/courses/completions", {"model": "course-7", "prompt": "?"},
+        {"choices": [{"text": "yes", "index": 0}], "id": 7}
+    ),
+    "a course that is done": Row("/completions", {"model": "c7", "prompt": "u1"}, "", status=204),
+    "a room of people": Row("/chat/completions", {"model": "room", "messages": TURNS}, {"id": 7}),
+    "a room that takes a message": Row("/chat/completions", {"model": "room", "messages": TURNS}, "", status=204),
+    "a room as a page": Row("/chat/completions", {"model": "room", "messages": TURNS}, "<p>Hello</p>", "text/html"),
+    "a room of other roles": Row(
+        "/chat/completions", {"model": "room", "messages": [{"role": "author", "content": "Hi"}]}, {"detail": "no"},
+        status=422,
+    ),
+    "a room, streamed": Row(
+        "/chat/completions", {"model": "room", "messages": TURNS, "stream": True},
+        'data: {"choices":[{"text":"a"}]}\n\ndata: {"choices":[{"delta":"Hi"}]}\n\n', EVENTS,
+    ),
+    "moderation by people": Row(
+        "/moderations", {"model": "comment", "input": "text"}, {"results": [{"flagged": True, "by": "ann"}]}
+    ),
+    "moderation that is queued": Row("/moderations", {"model": "comment", "input": "text"}, {"id": 7}, status=202),
+    "a CRM's steps": Row(
+        "/crm/interactions", {"model": "call", "input": "called"}, {"steps": [{"type": "callback", "due": "mon"}]}
+    ),
+    "a CRM's object": Row(
+        "/interactions", {"model": "call", "input": "called"}, {"object": "interaction", "status": "completed"}
+    ),
+    "a CRM that refuses": Row("/interactions", {"model": "call", "input": "x"},
+        {"detail": [{"msg": "no"}]}, status=422),
+    "a pump that ends": Row("/model/pump7/invoke", {"message": "start"}, {"completion": "2026-05-01T10:00"}),
+    "a pump that says so": Row("/model/pump7/invoke", {"message": "start"},
+        {"message": "on", "finishReason": "manual"}),
+    "a pump's pictures": Row("/model/cam/invoke", {"prompt": "start"}, {"images": ["aGk="], "text": "on"}),
+    "bestsellers": Row(
+        "/shop/rerank", {"model": "sold", "documents": ["a", "b"], "query": "q"},
+        {"results": [{"index": 1, "score": 9}]}
+    ),
+    "points": Row("/embeddings", {"model": "umap", "input": [1, 2], "dimensions": 2}, {"points": [[0.1, 0.2]]}),
+    "points that are stored": Row(
+        "/embeddings", {"model": "umap", "input": [1, 2]}, {"data": [{"embedding": "e/7.bin", "index": 0}]}
+    ),
+    "a bot that hands over": Row(
+        "/v1/chat", {"model": "faq", "message": "Hi"}, {"finish_reason": "handed over", "agent": "ann"}
+    ),
+    "a bot's text": Row("/v1/chat", {"model": "faq", "message": "Hi"}, {"text": "Hello", "response_id": "r1"}),
+    "a bot's failure": Row("/v1/chat", {"model": "faq", "message": "Hi"}, {"error": {"code": "busy"}}, status=503),
+    "a desk's assistant": Row(
+        "/v2/chat", {"model": "desk", "messages": TURNS}, {"message": {"role": "assistant", "content": "Hello"}}
+    ),
+    "spam": Row("/v1/models/spam:predict", {"instances": [{"text": "Hi"}]}, {"predictions": [{"content": "spam"}]}),
+    "spam's vectors": Row(
+        "/v1/models/spam:predict", {"instances": [{"content": "Hi"}]}, {"predictions": [{"embeddings": {"id": 7}}]}
+    ),
+    "a speaking lesson": Row("/lessons/audio/speech", {"model": "l7", "input": "7.mp3"}, {"url": "x"}),
+    "a lesson of a voice": Row(
+        "/lessons/audio/speech", {"model": "l7", "input": "7.mp3", "voice": "alloy"}, {"audio": "https://x/7.mp3"}
+    ),
+    "a lesson in text": Row("/audio/speech", {"model": "l7", "input": "7.mp3"}, "queued", "text/plain"),
+    "a lesson that fails": Row("/audio/speech", {"model": "l7", "input": "7", "voice": "anna"},
+        {"ok": False}, status=400),
+    "posters": Row("/images/generations", {"model": "poster", "prompt": "A4"}, {"data": [{"url": "/p.pdf"}]}),
+    "posters of a size": Row(
+        "/images/generations", {"model": "poster", "prompt": "x", "size": "A4"},
+        {"created": "May", "data": [{"url": "x"}]}
+    ),
+    "posters that fail": Row("/images/generations", {"model": "p", "prompt": "x"}, {"error": "size"}, status=400),
+    "a form filler": Row("/fim/completions", {"model": "f", "prompt": "x"}, {"choices": [{"value": "a"}]}),
+    "a site generator": Row(
+        "/v1/models/site:generateContent", {"contents": "Hello"}, {"candidates": [{"content": "<p>"}]}
+    ),
+    "a site's index": Row("/v1/models/site:embedContent", {"content": {"id": 7}}, {"embedding": {"html": "<a>"}}),
+    "a currency": Row(
+        "/model/eur/converse", {"messages": [{"content": [{"eur": 5}]}]}, {"output": {"message": "5 EUR"}}, status=201
+    ),
+    "a hub's text": Row("/models/acme/report", {"inputs": "May"}, {"text": "Report", "id": 7}),
+    "a lake's chat": Row(
+        "/ml/v1/text/chat", {"model_id": "m", "messages": TURNS}, {"choices": [{"id": 1}], "message": "Hi"}
+    ),
+    "a lake's text": Row("/ml/v1/text/generation", {"model_id": "m", "input": "x"}, {"results": [{"text": "a"}]}),
+    "a lake's vectors": Row("/ml/v1/text/embeddings", {"model_id": "m", "inputs": ["x"]}, {"results": [{"id": 1}]}),
+    "a lake's order": Row(
+        "/ml/v1/text/rerank", {"model_id": "m", "inputs": [{"text": "x"}]}, {"results": [{"index": 0, "score": 1}]}
+    ),
+    "a workflow": Row("/run/@acme/report/v1", {"prompt": "May"}, {"success": True, "result": {"id": 7}}),
+    "a report that is accepted": Row("/api/generate", {"model": "invoice", "prompt": "x"}, "", status=202),
+    "a report in words": Row("/api/generate", {"model": "invoice", "prompt": "x"}, {"done": True, "response": "ok"}),
 }  # fmt: skip
 
 MIRRORED: Final[dict[str, Row]] = {
@@ -177,7 +292,9 @@ MIRRORED: Final[dict[str, Row]] = {
         "/api/chat", {"model": "m", "messages": TURNS},
         {"message": {"role": "assistant", "content": "Hello"}, "done": True, "backend": "x"},
     ),
-    "ollama_generate": Row("/api/generate", {"model": "m", "prompt": "Hi"}, {"response": "Hello", "done": True}),
+    "ollama_generate": Row(
+        "/api/generate", {"model": "m", "prompt": "Hi"}, {"model": "m", "response": "Hello", "done": True}
+    ),
     "cohere_chat": Row(
         "/v2/chat", {"model": "m", "messages": TURNS},
         {"id": "c1", "message": {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]}, "backend": "x"},
@@ -199,12 +316,14 @@ MIRRORED: Final[dict[str, Row]] = {
     ),
     "embeddings": Row("/v1/embeddings", {"model": "m", "input": "Hi"}, {"data": [{"embedding": [0.5]}]}),
     "embeddings in base64": Row(
-        "/v1/embeddings", {"model": "m", "input": "Hi"}, {"data": [{"embedding": "AAAAPwAAAD8="}]}
+        "/v1/embeddings", {"model": "m", "input": "Hi"}, {"data": [{"index": 0, "embedding": "AAAAPwAAAD8="}]}
     ),
-    "completions": Row("/v1/completions", {"model": "m", "prompt": "Hi"}, {"choices": [{"text": " there"}]}),
+    "completions": Row(
+        "/v1/completions", {"model": "m", "prompt": "Hi"}, {"choices": [{"text": " there", "finish_reason": "stop"}]}
+    ),
     "messages": Row(
         "/v1/messages", {"model": "m", "messages": TURNS, "max_tokens": 9},
-        {"content": [{"type": "text", "text": "Hello"}], "backend": "x"},
+        {"role": "assistant", "content": [{"type": "text", "text": "Hello"}], "stop_reason": "end_turn", "x": 1},
     ),
     "responses": Row(
         "/v1/responses", {"model": "m", "input": "Hi"},
@@ -227,7 +346,7 @@ class Server:
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
                 row = owner.row
-                is_json = row.media_type == JSON and row.status != 204
+                is_json = row.media_type == JSON and row.answer != ""
                 body = json.dumps(row.answer).encode() if is_json else row.answer.encode()
                 self.send_response(row.status)
                 if row.status != 204:
@@ -309,3 +428,31 @@ def test_compatible_server_is_a_call(name: str, library: str, server: Server) ->
     with capture() as seen:
         LIBRARIES[library](server.url + server.row.path, server.row.request)
     assert [(call.api, call.outcome) for call in seen.records] == [(name.partition(" ")[0], "success")] * 2
+
+
+RECORDED: Final = [row for row in recorded().values() if row["method"] == "POST" and row["status"] == 200]
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["open", "read"])
+def test_recorded_answers_are_calls_at_a_host_of_ones_own(opened: bool) -> None:
+    """Whatever servers answer, but for words in fields of any program: `{"value": ...}` of Writer's streams."""
+    rows = {f"s{number}.internal": row for number, row in enumerate(RECORDED) if '{"value":' not in row["body"]}
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        row = rows[request.url.host]
+        packed = row.get("body_base64")
+        content = base64.b64decode(packed) if packed else row["body"].encode()
+        kind = row["headers"].get("content-type", EVENTS if row["body"].startswith(("data:", "event:")) else JSON)
+        return httpx.Response(200, content=iter([content]) if opened else content, headers={"content-type": kind})
+
+    expected = {}
+    with capture() as seen, httpx.Client(transport=httpx.MockTransport(answered)) as client:
+        for host, row in rows.items():
+            path = row["path"].partition("?")[0]
+            if (wire := wires.of_request("POST", path, row["request"])) is not None and row["body"] + row.get(
+                "body_base64", ""
+            ):
+                expected[host] = wire.api
+            client.post(f"https://{host}{row['path']}", json=row["request"])
+    assert len(expected) > 100
+    assert {call.server_address: call.api for call in seen.records} == expected

@@ -354,11 +354,6 @@ def is_json(response: Any) -> bool:
     return (_mime(response) or "").endswith(_JSON)
 
 
-def is_page(response: Any, start: bytes) -> bool:
-    """Return whether a response, which begins so, is a page for people, as of a gateway that is down."""
-    return (_mime(response) or "").endswith("html") or starts_page(start.lstrip())
-
-
 def starts_page(start: bytes) -> bool:
     """Return whether a body that begins so is a page of HTML."""
     return start[:_PAGE_BYTES].lower().startswith(_PAGE_STARTS)

@@ -2,8 +2,8 @@
 
 A background response is completed by the request that fetches it or by a webhook. Each line of batch results is a call,
 and so is a request to an unknown path if its answer states usage. Their ids are derived from the provider's, so that
-every read of an answer, in any process, writes a version of the same record. A request to a path that other programs
-have too is a call if its answer has a field of the API.
+every read of an answer, in any process, writes a version of the same record. A request to a stranger's host is a call
+if its answer proves the API.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from callspan.providers.batches import ResultLine, endpoint_of, identity_of, res
 from callspan.providers.error_kinds import error_in
 from callspan.providers.generic_body import has_running_total, stating_usage
 from callspan.providers.hosted_tools import has_runs
-from callspan.providers.kinds import fits_any
+from callspan.providers.kinds import proves
 from callspan.providers.wire_json import unix_ns, word
 from callspan.record.apis import APIS
 from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
@@ -44,7 +44,7 @@ _MAX_IDS: Final = 100_000
 """Number of lines of a batch that are checked for repeated ids."""
 _COUNT: Final = fail_open("count a request that leaves no record")
 _MAX_FOREIGN: Final = 16
-"""Events without a field of an API after which no other can make a stream its answer."""
+"""Events that prove no API after which no other can make a stream its answer."""
 _SUCCESS: Final = 2
 """The first digit of the statuses of answers."""
 
@@ -177,25 +177,37 @@ class GenericCall(Call):
 
 
 class UndecidedCall(Call):
-    """A request that other programs send too, to a path with such fields: its answer tells whether it is a call.
+    """A request to a stranger's host: its answer tells whether it is a call.
 
-    Its span and first version begin with the first event, or the body, that has a field of its API. A 2xx answer that
-    has none, or of which nothing was read, is another program's: nothing is written. All other ends are a call's:
-    an error, an empty body, a page, a cut.
+    It is a call from the first event, or the body, that proves its API; a request that shows one has a span before. A
+    2xx answer that proves none is another program's, and nothing is written. All other ends (an error, no answer in
+    time, a cut before the first event) are a call's if the request alone has shown that it is one, else another
+    program's too.
+
+    What the request has shown leaves a first version once it is long, as the process may be killed. If its answer then
+    proves none, it ends as `cancelled`, without content.
     """
 
-    __slots__ = ("_add_chunk", "_around", "_dropped", "_is_foreign", "_is_known", "_known")
+    __slots__ = (
+        "_add_chunk", "_agrees", "_around", "_dropped", "_is_foreign", "_is_known", "_is_shown", "_is_written",
+        "_known",
+    )  # fmt: skip
     has_span_from_start = False
 
     def __init__(
-        self, factory: CallFactory, endpoint: Endpoint, info: CallInfo, *, alone: bool = False,
+        self, factory: CallFactory, endpoint: Endpoint, info: CallInfo, *, alone: bool = False, is_shown: bool,
         known: Callable[[CallIdCell], object], dropped: Callable[[], object],
     ) -> None:  # fmt: skip
-        """`known` is called once it is known to be a call, `dropped` once it is known to be none."""
-        self._known, self._dropped = known, dropped
-        self._is_known = self._is_foreign = False
+        """`is_shown`: whether the request alone shows a call. `known` is called once it is known, else `dropped`."""
+        self._known, self._dropped, self._is_shown = known, dropped, is_shown
+        self._is_known = self._is_foreign = self._is_written = False
+        self._agrees: bool | None = None
+        """Whether an event has proved its API; None before the first one."""
         self._around = copy_context()
         super().__init__(factory, endpoint, info, alone=alone)
+        if is_shown:
+            self._begin(is_call=True)
+            self._start_context = None
 
     @property
     def is_known_as_call(self) -> bool:
@@ -203,43 +215,57 @@ class UndecidedCall(Call):
         return self._is_known
 
     def mark_foreign(self) -> None:
-        """Record that the answer has no body that any API may have sent."""
+        """Record that the answer came whole, and has no body that any API may have sent."""
         self._is_foreign = True
+
+    def look_at(self, event: object) -> None:
+        """Record whether an event, as it was sent, proves that the stream is the API's."""
+        self._agrees = self._agrees or self._is_answer(event)
 
     def _add_first(self, data: object) -> bool:
         has_content = super()._add_first(data)
         if self._add is not None:
             self._add_chunk, self._add = self._add, self._add_unknown
-            self._look_at(data)
+            self._decide(data)
         return has_content
 
     def _add_unknown(self, data: object) -> bool:
         has_content = self._add_chunk(data)
-        self._look_at(data)
+        self._decide(data)
         return has_content
 
-    def _look_at(self, event: object) -> None:
-        accumulator = self.endpoint.accumulator()
-        accumulator.add(event)
-        if self._is_answer(accumulator.body()):
+    def _decide(self, event: object) -> None:
+        self.look_at(event)
+        if self._agrees:
             self._add = self._add_chunk
             self._take_for_call()
             if self.streaming:
                 self.write_first_version_from_worker()
-        elif self.chunks >= _MAX_FOREIGN and self.withdraw():
-            self._drop()
+        elif self.chunks >= _MAX_FOREIGN:
+            self.leave()
+
+    def write_first_version_from_worker(self) -> bool:
+        """Do so too before the answer has begun, if the request shows a call. One in the background awaits its id."""
+        if self._request.params.get("background") is True:
+            return False
+        if self._is_known or self._is_written or self._agrees is not None or not self._is_shown:
+            return super().write_first_version_from_worker()
+        self._is_written = True
+        self._around.copy().run(self._write_started, self._first_version())
+        return False
 
     def _is_answer(self, body: object) -> bool:
-        """Return whether a body has a field of its API, or an error."""
-        if isinstance(body, dict) and error_in(body) is not None:
-            return True
-        answered = APIS[self.endpoint.api].answered
-        return self.endpoint.response_info(body).recognized and (not answered or fits_any(body, answered))
+        """Return whether a body proves its API, or states the error of a call that the request has shown."""
+        is_error = self._is_shown and isinstance(body, dict) and error_in(body) is not None
+        return is_error or proves(body, APIS[self.endpoint.api].answered)
 
     def _take_for_call(self) -> None:
-        """Start its span, as of its start, with the context of that."""
+        """Start its span, as of its start, with the context of that, unless its request has."""
         self._is_known = True
         self._known(self.id_cell)
+        if self._is_shown:
+            self._start_context = self._around
+            return
         self._around.run(partial(self._begin, is_call=True))
         if self.span.wants_content:
             with _READ_REQUEST:
@@ -251,18 +277,30 @@ class UndecidedCall(Call):
         if not self._is_known:
             if self._is_of_another_program(ending):
                 self._drop()
-                return None
+                if not self._is_written:
+                    return None
+                self.forget_response()  # and the request: a store may have its first version, which this one empties
+                self._input = None
+                self._request, ending = self.record.request, ending._replace(how=None, outcome="cancelled", error=None)
             self._take_for_call()
         return super()._finish(ending)
 
     def _is_of_another_program(self, ending: Ending) -> bool:
+        if self._agrees is not None:
+            return not self._agrees
         status = self.attempts.last_status
         if status is None or status // 100 != _SUCCESS:
-            return False
-        is_seen = ending.error is not None and not self._is_foreign
-        return not (is_seen or self._is_answer(self._fold()))
+            return not self._is_shown
+        body = self._fold()
+        if body is not None:
+            return not self._is_answer(body)
+        is_whole = ending.outcome == "success" and ending.error is None and not self._is_unread
+        return is_whole or self._is_foreign or not self._is_shown
 
     def _drop(self) -> None:
+        stop_counting, self._stop_counting = self._stop_counting, None
+        if stop_counting is not None:
+            stop_counting()
         self.id_cell.value = self._body = self._accumulator = self._add = None
         with _COUNT:
             self._dropped()

@@ -9,37 +9,38 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from callspan.record.apis import Field
+from callspan.record.apis import Exact, Field, Proof
 
 _TEXT_OR_OBJECT: Final = (str, dict)
 _TOKENS: Final = (str, int, list, dict)
 """What prompts are listed as: texts, tokens, lists of tokens, parts of several media."""
 _BASE64: Final = re.compile("[A-Za-z0-9+/]{6}")
 """The start of any vector: its first number has four bytes."""
-_SCORES: Final = ("relevance_score", "score")
-_COUNTERS: Final = ("input_tokens", "output_tokens")
+_SIZE: Final = re.compile("auto|[1-9][0-9]*x[1-9][0-9]*")
+_SOUND: Final = "audio/"
 _MOST: Final = 4
 """The first messages of which one has a role and a content; one that calls tools has none."""
 
 
-def fits(fields: Mapping[object, object], field: Field) -> bool:
-    """Return whether a body has a field, of its type."""
+def fits(body: object, field: Field | Exact) -> bool:
+    """Return whether a body, or the first element of one that is a list, has a field, of its type."""
     name, kind = field
-    value = fields.get(name)
-    if value is None:
+    for part in name.split("."):
+        body = (body[0] if body else None) if type(body) is list else body
+        body = body.get(part) if type(body) is dict else None
+    if body is None:
         return False
-    if isinstance(kind, str):
-        return _KINDS[kind](value)
-    return isinstance(value, list) and bool(value) and fits_any(value[0], kind)
+    return _KINDS[kind](body) if isinstance(kind, str) else body in kind
 
 
 def fits_any(body: object, fields: Iterable[Field]) -> bool:
     """Return whether a body has one of the fields, of its type."""
-    if type(body) is dict:
-        for field in fields:
-            if field.name in body and fits(body, field):
-                return True
-    return False
+    return any(fits(body, field) for field in fields)
+
+
+def proves(body: object, proofs: Iterable[Proof]) -> bool:
+    """Return whether a body has all fields of one of the proofs."""
+    return any(all(fits(body, field) for field in proof) for proof in proofs)
 
 
 def _is_of(value: object, kinds: type | tuple[type, ...]) -> bool:
@@ -63,37 +64,18 @@ def _are_turns(value: object) -> bool:
 
 
 def _is_vector(value: object) -> bool:
-    return value == [] or _is_of(value, (int, float))
+    return _is_of(value, (int, float))
 
 
 def _are_vectors(value: object) -> bool:
     """Return whether they are listed, or by their encoding."""
-    if type(value) is dict:
-        return any(type(listed) is list for listed in value.values())
-    return value == [] or _is_of(value, list)
+    listed = next(iter(value.values()), None) if type(value) is dict else value
+    return type(listed) is list and bool(listed) and (_is_vector(listed[0]) or _is_encoded(listed[0]))
 
 
 def _is_encoded(value: object) -> bool:
     """Return whether it is a vector in base64."""
     return type(value) is str and len(value) % 4 == 0 and _BASE64.match(value) is not None
-
-
-def _is_ranking(value: object) -> bool:
-    """Return whether they are documents by their place in the request, each with its score."""
-    first = value[0] if type(value) is list and value else None
-    return type(first) is dict and type(first.get("index")) is int and any(name in first for name in _SCORES)
-
-
-def _is_reply(value: object) -> bool:
-    return type(value) is dict and (value.get("role") == "assistant" or type(value.get("content")) is list)
-
-
-def _is_output(value: object) -> bool:
-    return type(value) is dict and type(value.get("message")) is dict
-
-
-def _are_counters(value: object) -> bool:
-    return type(value) is dict and any(type(value.get(name)) is int for name in _COUNTERS)
 
 
 _KINDS: Final[Mapping[object, Callable[[object], bool]]] = {
@@ -111,14 +93,11 @@ _KINDS: Final[Mapping[object, Callable[[object], bool]]] = {
     "turns": _are_turns,
     "items": lambda value: _is_text(value) or _is_of_objects(value),
     "contents": lambda value: _is_text(value) or isinstance(value, dict) or _is_of(value, _TEXT_OR_OBJECT),
+    "size": lambda value: isinstance(value, str) and _SIZE.fullmatch(value) is not None,
+    "sound": lambda value: isinstance(value, str) and value.startswith(_SOUND),
     "vector": _is_vector,
     "vectors": _are_vectors,
     "encoded": _is_encoded,
-    "ranking": _is_ranking,
-    "reply": _is_reply,
-    "output": _is_output,
-    "counters": _are_counters,
-    "response": lambda value: value == "response",
-    "interaction": lambda value: value == "interaction",
+    "generated": _is_text,
 }
 """The check of each kind."""

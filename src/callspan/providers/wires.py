@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from callspan.providers import routes
 from callspan.providers.hosts import UNKNOWN, serves_models
-from callspan.providers.kinds import fits_any
+from callspan.providers.kinds import fits_any, proves
 from callspan.providers.wire_json import mapping, word
 from callspan.record.apis import APIS, Api
 from callspan.runtime.forks import late_import
@@ -24,12 +24,12 @@ _MAX_PATHS: Final = 256
 Asked: TypeAlias = Callable[[], str | None]
 """Finds out the provider that is asked: `unknown` for an SDK that calls models of any; None if it is unknown whether
 one is asked at all."""
-Proof: TypeAlias = Literal["path", "host", "request", "answer"]
-"""What shows, beside the fields of its body, that a request on a path is a call.
+Shown: TypeAlias = Literal["by request", "by mark only", "by host", "by answer"]
+"""What shows that a request on a path is a call, beside the fields of its body.
 
-`path`: no other program has it. `host`: others do, so the host, the SDK or a field that only this API has must agree,
-else the answer. `request`: the same without the answer. `answer`: nothing else, since anything that was trained may be
-served there.
+`by request`: its host, its SDK, a mark of its API, else the answer. `by mark only`: the same, but not the answer alone,
+because so many programs have the path. `by host`: no mark, because it is another API's path first. `by answer`: nothing
+else, since anything that was trained may be served there.
 """
 
 
@@ -42,8 +42,10 @@ class Wire(NamedTuple):
     stream: bool = False
     """Whether its path asks for a stream."""
     shared_path: str = ""
-    """Its path without ids, if other programs have such requests too, so that the answer tells whether it is a call;
-    empty if the request tells."""
+    """Its path without ids, if it is sent to a stranger's host, where other programs have it too, so that the answer
+    must agree; empty at a provider's."""
+    is_shown: bool = False
+    """Whether the request alone shows at a stranger's host that it is a call, unless the answer disproves it."""
 
 
 class Candidate(NamedTuple):
@@ -54,11 +56,11 @@ class Candidate(NamedTuple):
     """The segments that name it, without ids."""
     model: str | None = None
     stream: bool = False
-    proof: Proof = "host"
+    shown: Shown = "by request"
 
-    def wire(self, api: str, shared_path: str = "") -> Wire:
+    def wire(self, api: str, shared_path: str = "", *, is_shown: bool = False) -> Wire:
         """Return the request as one of its API, or of the one that its body is in."""
-        return Wire(api, self.model, self.stream, shared_path)
+        return Wire(api, self.model, self.stream, shared_path, is_shown)
 
 
 class Unrecorded(NamedTuple):
@@ -185,17 +187,18 @@ def _of_vendors(path: str) -> Iterator[Candidate]:
             if model == _COUNTER or (verb == _PREDICT and match[0].startswith(_TRAINED)):
                 continue
             for api in (name for family in pattern.families for name in _VERBS.get((family, verb), ())):
-                is_own = APIS[api].is_distinctive or _PUBLISHED in path
-                proof: Proof = "answer" if pattern.is_of_any_model else "path" if is_own else "host"
+                shown: Shown = "by answer" if pattern.is_of_any_model else "by request"
                 is_other = api == _ANTHROPICS and _PUBLISHED in path and _ANTHROPIC not in path
                 yield Candidate(
                     "chat_completions" if is_other else api, _without_id(match, "model"), model and unquote(model),
-                    is_stream, proof,
+                    is_stream, shown,
                 )  # fmt: skip
     segments = tuple(path.rsplit("/", 2)[-2:])
     for end in (segments, segments[1:]):
         for api in _ENDS.get(end, ()):
-            yield Candidate(api, f"/{'/'.join(end)}", proof="request" if end == (APIS[api].bare_path,) else "host")
+            row, joined = APIS[api], "/".join(end)
+            ending: Shown = "by mark only" if joined == row.bare_path else "by host" if row.paths else "by request"
+            yield Candidate(api, f"/{joined}", shown=ending)
 
 
 def _without_id(match: re.Match[str], group: str) -> str:
@@ -229,9 +232,8 @@ def of_path(path: str) -> tuple[Candidate, ...]:
     if route is None or route.path.kind != "call":
         return vendors
     api = route.path.adapter
-    proof: Proof = "path" if APIS[api].is_distinctive else "host"
     end = f"/{route.path.pattern.partition(' ')[2]}"
-    return (Candidate(api, end, None if deployment is None else unquote(deployment[1]), proof=proof), *vendors)
+    return (Candidate(api, end, None if deployment is None else unquote(deployment[1])), *vendors)
 
 
 def _nobody() -> None:
@@ -255,25 +257,29 @@ def of_body(candidates: Iterable[Candidate], body: object, asked: Asked = _nobod
 
 
 def _of_fields(candidate: Candidate, fields: dict[str, object], asked: Asked) -> Wire | None:
-    """Return the request if it is one of the candidate's API. The first of the proofs that there is decides."""
+    """Return the request if it is one of the candidate's API."""
     row = APIS[candidate.api]
     name, *others = row.model_fields
     if candidate.model is None and not (word(fields, name) or any(word(fields, other) for other in others)):
         chooser = row.default_chooser
         if not chooser or asked() != chooser:
             return None
-    api, proof = candidate.api, candidate.proof
+    api, shown = candidate.api, candidate.shown
     if is_invoked := api == _INVOKED:
         api = late_import("callspan.providers.bedrock.invoke").api_of(candidate.model, fields)
         row = APIS[api]
     is_typed = fits_any(fields, row.asked)
-    if is_typed and proof == "path":
-        return candidate.wire(api)
-    if not (is_typed or is_invoked or any(fields.get(field.name) for field in row.asked)):
+    if not (is_typed or is_invoked or any(fields.get(field.outer) for field in row.asked)):
         return None
-    if proof != "answer" and ((is_typed and fits_any(fields, row.marks)) or asked() is not None):
+    is_provider = asked() is not None
+    if is_provider and shown != "by answer":
         return candidate.wire(api)
-    return candidate.wire(api, candidate.path) if proof == "path" or (is_typed and proof != "request") else None
+    if not (is_typed or is_provider):
+        return None
+    is_shown = is_provider or (shown in ("by request", "by mark only") and proves(fields, row.marks))
+    if shown == "by mark only" and not is_shown:
+        return None
+    return candidate.wire(api, candidate.path, is_shown=is_shown)
 
 
 def of_request(method: str, path: str, body: object) -> Wire | None:
@@ -283,7 +289,7 @@ def of_request(method: str, path: str, body: object) -> Wire | None:
     asked for.
     """
     wire = of_body(of_path(path), body) if method.upper() == "POST" else None
-    return None if wire is None else wire._replace(shared_path="")
+    return None if wire is None else wire._replace(shared_path="", is_shown=False)
 
 
 @lru_cache(maxsize=_MAX_PATHS)

@@ -110,19 +110,35 @@ class Answers(NamedTuple):
 Kind: TypeAlias = (
     Literal[
         "text", "string", "number", "flag", "object", "array", "objects", "texts", "prompt", "documents", "reference",
-        "turns", "items", "contents", "vector", "vectors", "encoded", "ranking", "reply", "output", "counters",
-        "response", "interaction",
+        "turns", "items", "contents", "encoded", "size", "sound",
     ]
-    | tuple["Field", ...]
+    | tuple[str, ...]
 )  # fmt: skip
-"""The type of a field, see `callspan.providers.kinds`; fields: a list of objects, each with one of these."""
+"""The type of a field, see `callspan.providers.kinds`; words: one of these."""
 
 
 class Field(NamedTuple):
     """A field of a body."""
 
     name: str
+    """Names with dots between them lead to it; of a list they lead into its first element."""
     kind: Kind
+
+    @property
+    def outer(self) -> str:
+        """The field of the body that it is in."""
+        return self.name.partition(".")[0]
+
+
+class Exact(NamedTuple):
+    """A field that proves alone, because no other program has such a value under its name: it is no plain word."""
+
+    name: str
+    kind: Literal["vector", "vectors", "encoded", "generated"]
+
+
+Proof: TypeAlias = tuple[Exact] | tuple[Field, Field] | tuple[Field, Field, Field]
+"""Fields that show together whose body they are in."""
 
 
 class Api(NamedTuple):
@@ -134,12 +150,11 @@ class Api(NamedTuple):
     asked: tuple[Field, ...] = ()
     """Request fields. A body must have at least one, of this type, since an application may use the same path. Empty:
     only an SDK or a connection shows that it is this API."""
-    marks: tuple[Field, ...] = ()
-    """Request fields that no other program has beside those in `asked`. Without one, the host and the SDK unknown, the
-    answer tells whether a request on a path that others have too is a call."""
-    answered: tuple[Field, ...] = ()
-    """Fields of a body, or of what the first events join to, any of which then tells it. Empty: what the adapter
-    recognizes."""
+    marks: tuple[Proof, ...] = ()
+    """Proofs, any of which shows that a request on a path of the API is a call, at whatever host. An answer that is
+    another program's disproves it, an error does not. Without one, host and SDK unknown, only the answer shows it."""
+    answered: tuple[Proof, ...] = ()
+    """Proofs, any of which shows that an answer, or an event of a stream, is the API's."""
     model_fields: tuple[str, ...] = ("model",)
     """Request fields that name the model, or what chooses it, where the path names none."""
     paths: tuple[str, ...] = ()
@@ -147,11 +162,9 @@ class Api(NamedTuple):
     path_ends: tuple[str, ...] = ()
     """The last one or two segments of its paths at its vendor, which other programs have too."""
     bare_path: str = ""
-    """A last segment that so many programs have that the request must tell, by its host, its SDK or `marks`."""
+    """A last segment that so many programs have that an answer alone does not tell."""
     verbs: tuple[str, ...] = ()
     """Its verbs in the paths of its family that name a model."""
-    is_distinctive: bool = False
-    """Whether no other program has its `paths` and `verbs`, so that these and a field in `asked` tell."""
     fetch: Reader = ""
     """What reads an answer that is fetched later; empty: no answer is."""
     sockets: tuple[tuple[str, Reader], ...] = ()
@@ -226,42 +239,84 @@ _CLOUDFLARE: Final = "cloudflare"
 _COHERE: Final = "cohere"
 _OLLAMA: Final = "ollama"
 _WATSONX: Final = "ibm.watsonx.ai"
-_TYPED: Final = (Field("type", "text"),)
-_CHOICES: Final = Field(
-    "choices",
-    (
-        Field("message", "object"),
-        Field("delta", "object"),
-        Field("text", "string"),
-        Field("finish_reason", "text"),
-        Field("messages", "objects"),
-    ),
+_ROLES: Final = _words("system developer user assistant tool function model")
+_TURNS: Final = (Field("messages", "turns"), Field("messages.role", _ROLES))
+_MAX_TOKENS: Final = Field("max_tokens", "number")
+_ASSISTANT: Final = ("assistant",)
+_ENDINGS: Final = _words("stop length tool_calls content_filter function_call eos_token endoftext")
+"""Why an answer ended, in the words of chat completions and of those before them."""
+_MESSAGE: Final = Field("choices.message.role", _ASSISTANT)
+_DELTA: Final = Field("choices.delta", "object")
+_CHOICE: Final = Field("choices", "objects")
+_INDEX: Final = Field("choices.index", "number")
+_SAID: Final = Field("choices.text", "string")
+_CHAT: Final[tuple[Proof, ...]] = (
+    (_CHOICE, Field("object", ("chat.completion", "chat.completion.chunk"))),
+    (Field("choices.message", "object"), Field("choices.message.content", "string")),
+    (_MESSAGE, Field("choices.message.tool_calls", "objects")),
+    (_MESSAGE, Field("choices.finish_reason", "text")),
+    (_DELTA, _INDEX),
+    (_DELTA, Field("choices.delta.role", _ASSISTANT)),
+    (_DELTA, Field("choices.finish_reason", _ENDINGS)),
 )
-_CHAT_HISTORY: Final = Field("chat_history", (Field("message", "string"),))
-_EMBEDDING: Final = Field("embedding", "vector")
 _VECTORS: Final = ("embedding", "embeddings")
-_EMBEDDED: Final = (
-    _EMBEDDING,
-    Field("embeddings", "vectors"),
-    Field("embeddings", (_EMBEDDING,)),
-    Field("embeddingsByType", "vectors"),
-    Field("inputTextTokenCount", "number"),
-    Field("data", (_EMBEDDING,)),
+_COMPLETIONS: Final[tuple[Proof, ...]] = (
+    (_SAID, Field("object", ("text_completion", "text_completion.chunk", "completion"))),
+    (_SAID, Field("choices.finish_reason", _ENDINGS)),
+    (_SAID, Field("usage.total_tokens", "number")),
+    (_SAID, Field("model", "text")),  # Writer's
+)
+_RANKED: Final[tuple[Proof, ...]] = (
+    (Field("results.index", "number"), Field("results.relevance_score", "number")),
+    (Field("data.index", "number"), Field("data.relevance_score", "number")),
+)
+_CHAT_HISTORY: Final = Field("chat_history.message", "string")
+_OF_VECTOR: Final = (Exact("embedding", "vector"),)
+_OF_VECTORS: Final = (Exact("embeddings", "vectors"),)
+_OF_DATA: Final = (Exact("data.embedding", "vector"),)
+_EMBEDDED: Final[tuple[Proof, ...]] = (
+    _OF_VECTOR,
+    _OF_VECTORS,
+    (Exact("embeddings.embedding", "vector"),),
+    (Exact("embeddingsByType", "vectors"),),
+    _OF_DATA,
 )
 _DONE: Final = Field("done", "flag")
 _KEEP_ALIVE: Final = (Field("keep_alive", "text"), Field("keep_alive", "number"))
+_CONTEXT: Final = Field("options.num_ctx", "number")
+_PROMPT: Final = Field("prompt", "text")
+_PROJECT: Final = (Field("project_id", "text"), Field("space_id", "text"))
+_INPUT_TYPES: Final = _words("search_document search_query classification clustering image")
+_STEPS: Final = _words("model_output thought user_input text function_call function_result google_search_call")
+_AUDIO_FORMATS: Final = _words("mp3 opus aac flac wav pcm")
+_VOICES: Final = _words("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse")
+_INPUT: Final = Field("input", "items")
+_IMAGE_DATA: Final[tuple[Proof, ...]] = (
+    (Field("created", "number"), Field("data.b64_json", "text")),
+    (Field("created", "number"), Field("data.url", "text")),
+    (
+        Field(
+            "type",
+            _words(
+                "image_generation.partial_image image_generation.completed "
+                "image_edit.partial_image image_edit.completed"
+            ),
+        ),
+        Field("b64_json", "text"),
+    ),
+)
 
 _ROWS: Final = (
     Api(
         "chat_completions",
         "openai.chat:ChatCompletions",
         asked=(Field("messages", "turns"),),
-        answered=(_CHOICES,),
+        marks=(_TURNS,),
+        answered=_CHAT,
         model_fields=("model", "agent_id"),  # Mistral's agents
         paths=("chat/completions", "agents/completions", "cortex/inference:complete"),
         path_ends=("v1/chat",),  # Writer's
         verbs=("invocations",),
-        is_distinctive=True,
         media_marks=(_BASE64, b'audio"', b"file_data"),
         said=("messages",),
         has_plain_messages=True,
@@ -311,13 +366,16 @@ _ROWS: Final = (
             Field("conversation", "reference"),
         ),
         marks=(
-            Field("input", "turns"),
-            Field("max_output_tokens", "number"),
-            Field("previous_response_id", "text"),
-            Field("reasoning", "object"),
-            Field("background", "flag"),
+            (Field("input", "turns"), Field("input.role", _ROLES)),
+            (_INPUT, Field("max_output_tokens", "number")),
+            (_INPUT, Field("previous_response_id", "text")),
+            (_INPUT, Field("reasoning.effort", _words("none minimal low medium high xhigh"))),
         ),
-        answered=(Field("object", "response"), Field("output", _TYPED)),
+        answered=(
+            (Field("object", ("response", "response.compaction")), Field("output", "array")),
+            (Field("response.object", ("response",)), Field("response.output", "array")),
+            (Field("output.type", ("message",)), Field("output.content.type", ("output_text", "refusal"))),
+        ),
         paths=("responses", "responses/compact"),
         fetch="openai.responses:ResponseFetch",
         sockets=(("responses", "openai.lanes:ResponseLanes"),),
@@ -374,8 +432,12 @@ _ROWS: Final = (
         "messages",
         "anthropic.messages:Messages",
         asked=(Field("messages", "turns"),),
-        marks=(Field("max_tokens", "number"),),
-        answered=(Field("content", _TYPED), Field("stop_reason", "text"), Field("usage", "counters")),
+        marks=((*_TURNS, _MAX_TOKENS),),
+        answered=(
+            (Field("type", ("message",)), Field("role", _ASSISTANT), Field("content", "array")),
+            (Field("role", _ASSISTANT), Field("content.type", "text"), Field("stop_reason", "text")),
+            (Field("type", ("message_start",)), Field("message.role", _ASSISTANT)),
+        ),
         paths=("v1/messages",),
         bare_path="messages",
         verbs=("rawPredict", "streamRawPredict"),
@@ -412,8 +474,12 @@ _ROWS: Final = (
         "embeddings",
         "openai.single_body:Embeddings",
         asked=(Field("input", "prompt"),),
-        marks=(Field("encoding_format", "text"), Field("dimensions", "number")),
-        answered=(Field("data", (_EMBEDDING, Field("embedding", "encoded"))),),
+        marks=((Field("input", "prompt"), Field("encoding_format", ("float", "base64"))),),
+        answered=(
+            _OF_DATA,
+            (Field("data.embedding", "encoded"), Field("data.object", ("embedding",))),
+            (Field("data.embedding", "encoded"), Field("data.index", "number")),
+        ),
         paths=("embeddings",),
         verbs=("invocations",),
         media_marks=(b'"embedding"', b";base64,"),
@@ -430,8 +496,8 @@ _ROWS: Final = (
         "completions",
         "openai.chat:Completions",
         asked=(Field("prompt", "prompt"),),
-        marks=(Field("max_tokens", "number"),),
-        answered=(_CHOICES,),
+        marks=((Field("prompt", "prompt"), _MAX_TOKENS),),
+        answered=_COMPLETIONS,
         paths=("completions",),
         verbs=("invocations",),
         media_marks=(),
@@ -446,8 +512,9 @@ _ROWS: Final = (
         "fim_completions",
         "openai.chat:FillInTheMiddle",
         asked=(Field("prompt", "text"),),
+        marks=((_PROMPT, Field("suffix", "string")), (_PROMPT, _MAX_TOKENS)),
+        answered=(*_CHAT, *_COMPLETIONS),
         paths=("fim/completions",),
-        is_distinctive=True,
         said=("prompt",),
         content=("suffix",),
         answers=Answers(choices="choices"),
@@ -456,7 +523,9 @@ _ROWS: Final = (
         "decisions",
         "openai.single_body:Decisions",
         asked=(Field("questions", "objects"),),
-        answered=(Field("answers", "objects"),),
+        answered=(
+            (Field("answers.name", "text"), Field("answers.type", ("boolean", "refusal")), Field("model", "text")),
+        ),
         paths=("decisions",),
         media_marks=(_BASE64,),
         said=("input", "questions"),
@@ -466,7 +535,7 @@ _ROWS: Final = (
         "moderations",
         "openai.single_body:Moderations",
         asked=(Field("input", "prompt"),),
-        answered=(Field("results", (Field("flagged", "flag"), Field("categories", "object"))),),
+        answered=((Field("results.flagged", "flag"), Field("results.categories", "object")),),
         paths=("moderations",),
         media_marks=(_BASE64,),
         said=("input",),
@@ -475,8 +544,12 @@ _ROWS: Final = (
         "images",
         "openai.media:Images",
         asked=(Field("prompt", "text"),),
+        marks=(
+            (_PROMPT, Field("size", "size")),
+            (_PROMPT, Field("response_format", ("b64_json", "url"))),
+        ),
+        answered=_IMAGE_DATA,
         paths=("images/generations",),
-        is_distinctive=True,
         is_media=True,
         media_marks=(_B64_JSON,),
         said=("prompt",),
@@ -530,8 +603,16 @@ _ROWS: Final = (
         "speech",
         "openai.media:Speech",
         asked=(Field("input", "text"),),
+        marks=(
+            (Field("input", "text"), Field("voice", "text"), Field("response_format", _AUDIO_FORMATS)),
+            (Field("input", "text"), Field("voice", _VOICES)),
+        ),
+        answered=(
+            (Field("audio.callspan_media.mime", "sound"), Field("audio.callspan_media.bytes", "number")),
+            (Field("type", ("speech.audio.delta",)), Field("audio", "text")),
+            (Exact("audio_data", "encoded"),),  # Mistral's
+        ),
         paths=("audio/speech",),
-        is_distinctive=True,
         is_media=True,
         media_marks=(),
         said=("input",),
@@ -572,8 +653,18 @@ _ROWS: Final = (
         "generate_content",
         "google.generate_content:GenerateContent",
         asked=(Field("contents", "contents"),),
+        marks=(
+            (Field("contents.parts", "objects"), Field("contents.parts.text", "string")),
+            (Field("contents.parts", "objects"), Field("contents.role", _ROLES)),
+        ),
+        answered=(
+            (Field("candidates.content.role", ("model",)), Field("candidates.content.parts", "objects")),
+            (Field("candidates.content", "object"), Field("candidates.finishReason", "text")),
+            (Field("candidates", "objects"), Field("usageMetadata", "object")),
+            (Field("usageMetadata.totalTokenCount", "number"), Field("modelVersion", "text")),
+            (Field("promptFeedback.blockReason", "text"), Field("usageMetadata", "object")),
+        ),
         verbs=("generateContent", "streamGenerateContent"),
-        is_distinctive=True,
         owner=_GEMINI,
         requested_tools=("function_declarations",),
         media_marks=_INLINE_DATA,
@@ -607,8 +698,12 @@ _ROWS: Final = (
         "embed_content",
         "google.embeddings:EmbedContent",
         asked=(Field("content", "object"), Field("requests", "objects")),
+        marks=(
+            (Field("content.parts", "objects"), Field("content.parts.text", "string")),
+            (Field("requests.content.parts", "objects"), Field("requests.content.parts.text", "string")),
+        ),
+        answered=((Exact("embedding.values", "vector"),), (Exact("embeddings.values", "vector"),)),
         verbs=("embedContent", "batchEmbedContents"),
-        is_distinctive=True,
         owner=_GEMINI,
         media_marks=_INLINE_DATA,
         said=("content", "requests"),
@@ -623,8 +718,15 @@ _ROWS: Final = (
         "interactions",
         "google.interactions:Interactions",
         asked=(Field("input", "items"), Field("previous_interaction_id", "text")),
-        marks=(Field("previous_interaction_id", "text"),),
-        answered=(Field("object", "interaction"), Field("steps", _TYPED), Field("outputs", _TYPED)),
+        marks=((_INPUT, Field("previous_interaction_id", "text")),),
+        answered=(
+            (Field("object", ("interaction",)), Field("steps.type", _STEPS)),
+            (Field("object", ("interaction",)), Field("usage.total_tokens", "number")),
+            (Field("status", "text"), Field("steps.type", _STEPS)),
+            (Field("status", "text"), Field("outputs.type", _STEPS), Field("model", "text")),
+            (Field("event_type", ("interaction.created",)), Field("interaction.object", ("interaction",))),
+            (Field("event_type", ("interaction.start",)), Field("interaction.object", ("interaction",))),
+        ),
         model_fields=("model", "agent"),
         path_ends=("interactions",),
         fetch="google.interactions:InteractionFetch",
@@ -664,28 +766,19 @@ _ROWS: Final = (
         "predict",
         "google.embeddings:Predict",
         asked=(
-            Field(
-                "instances",
-                (
-                    Field("prompt", "text"),
-                    Field("content", "text"),
-                    Field("text", "text"),
-                    Field("image", "object"),
-                    Field("video", "object"),
-                ),
-            ),
+            Field("instances.prompt", "text"),
+            Field("instances.content", "text"),
+            Field("instances.text", "text"),
+            Field("instances.image", "object"),
+            Field("instances.video", "object"),
         ),
+        marks=((Field("instances.prompt", "text"), Field("parameters.sampleCount", "number")),),
         answered=(
-            Field(
-                "predictions",
-                (
-                    Field("bytesBase64Encoded", "text"),
-                    Field("embeddings", "object"),
-                    Field("content", "string"),
-                    Field("textEmbedding", "vector"),
-                    Field("imageEmbedding", "vector"),
-                ),
-            ),
+            (Field("predictions.bytesBase64Encoded", "text"), Field("predictions.mimeType", "text")),
+            (Exact("predictions.embeddings.values", "vector"),),
+            (Exact("predictions.textEmbedding", "vector"),),
+            (Exact("predictions.imageEmbedding", "vector"),),
+            (Field("predictions.content", "string"), Field("predictions.safetyAttributes", "object")),
         ),
         verbs=("predict",),
         owner=_GEMINI,
@@ -703,11 +796,19 @@ _ROWS: Final = (
     Api(
         "converse",
         "bedrock.converse:Converse",
-        asked=(Field("messages", (Field("content", "array"),)),),
-        marks=(Field("inferenceConfig", "object"), Field("toolConfig", "object")),
-        answered=(Field("output", "output"), Field("stopReason", "text")),
+        asked=(Field("messages.content", "array"),),
+        marks=(
+            (Field("messages.role", ("user", "assistant")), Field("messages.content.text", "string")),
+            (Field("messages.content", "array"), Field("inferenceConfig", "object")),
+            (Field("messages.content", "array"), Field("toolConfig", "object")),
+        ),
+        answered=(
+            (Field("output.message.role", _ASSISTANT), Field("output.message.content", "array")),
+            (Field("stopReason", "text"), Field("usage.inputTokens", "number")),
+            (Field("contentBlockStart.contentBlockIndex", "number"), Field("contentBlockStart.start", "object")),
+            (Field("contentBlockDelta.contentBlockIndex", "number"), Field("contentBlockDelta.delta", "object")),
+        ),
         verbs=("converse",),
-        is_distinctive=True,
         owner=_BEDROCK,
         media_marks=(b'"bytes"', _BASE64),
         said=("messages",),
@@ -744,19 +845,27 @@ _ROWS: Final = (
             Field("colorGuidedGenerationParams", "object"),
             Field("backgroundRemovalParams", "object"),
         ),
+        marks=(
+            (Field("inputText", "text"), Field("textGenerationConfig", "object")),
+            (_PROMPT, Field("max_gen_len", "number")),
+            (_PROMPT, Field("max_tokens_to_sample", "number")),
+            (Field("message", "text"), _CHAT_HISTORY),
+        ),
         answered=(
-            Field("results", (Field("outputText", "string"),)),
-            Field("outputs", (Field("text", "string"),)),
-            Field("generations", (Field("text", "string"),)),
-            Field("completions", (Field("data", "object"),)),
-            _CHOICES,
-            Field("outputText", "text"),
-            Field("generation", "text"),
-            Field("completion", "text"),
-            Field("generation_id", "text"),
-            Field("finishReason", "text"),
-            Field("images", "texts"),
-            Field("artifacts", (Field("base64", "text"),)),
+            (Field("results.outputText", "string"), Field("results.completionReason", "text")),
+            (Field("results.outputText", "string"), Field("inputTextTokenCount", "number")),
+            (Field("outputText", "string"), Field("index", "number")),
+            (Field("outputs.text", "string"), Field("outputs.stop_reason", "text")),
+            (Field("generations.text", "string"), Field("generations.finish_reason", "text")),
+            (Field("completions.data.text", "string"), Field("completions.finishReason", "object")),
+            (Field("generation", "string"), Field("generation_token_count", "number")),
+            (Field("completion", "string"), Field("stop_reason", "text")),
+            (Field("text", "string"), Field("generation_id", "text")),
+            (Field("message", "text"), Field("finishReason", _ENDINGS)),
+            (Field("images", "texts"), Field("seeds", "array")),
+            (Field("artifacts.base64", "text"), Field("artifacts.finishReason", "text")),
+            *_CHAT,
+            *_COMPLETIONS,
             *_EMBEDDED,  # a text alone does not tell that a model embeds
         ),
         verbs=("invoke",),
@@ -807,7 +916,11 @@ _ROWS: Final = (
         "cohere_chat",
         "cohere.chat:Chat",
         asked=(Field("messages", "turns"),),
-        answered=(Field("message", "reply"),),
+        answered=(
+            (Field("message.role", _ASSISTANT), Field("message.content.type", ("text", "thinking"))),
+            (Field("message.role", _ASSISTANT), Field("message.tool_calls", "objects")),
+            (Field("type", ("message-start",)), Field("delta.message.role", _ASSISTANT)),
+        ),
         path_ends=("v2/chat",),
         owner=_COHERE,
         said=("messages",),
@@ -821,10 +934,17 @@ _ROWS: Final = (
     Api(
         "cohere_chat_v1",
         "cohere.chat_v1:ChatV1",
-        # A turn of tools has no new message.
         asked=(Field("message", "text"), _CHAT_HISTORY, Field("tool_results", "objects")),
-        marks=(_CHAT_HISTORY, Field("preamble", "text")),
-        answered=(Field("generation_id", "text"), _CHAT_HISTORY, Field("finish_reason", "text")),
+        # A turn of tools has no new message.
+        marks=(
+            (Field("message", "string"), _CHAT_HISTORY, Field("preamble", "text")),
+            (Field("message", "string"), Field("chat_history.role", ("USER", "CHATBOT", "SYSTEM", "TOOL"))),
+        ),
+        answered=(
+            (Field("generation_id", "text"), Field("text", "string")),
+            (Field("generation_id", "text"), Field("finish_reason", "text")),
+            (Field("generation_id", "text"), Field("event_type", ("stream-start",))),
+        ),
         path_ends=("v1/chat",),
         owner=_COHERE,
         default_chooser=_COHERE,
@@ -840,8 +960,11 @@ _ROWS: Final = (
         "cohere_embed",
         "cohere.embed:Embed",
         asked=(Field("texts", "texts"), Field("images", "texts"), Field("inputs", "objects")),
-        marks=(Field("input_type", "text"), Field("embedding_types", "texts")),
-        answered=(Field("embeddings", "vectors"),),
+        marks=(
+            (Field("texts", "texts"), Field("input_type", _INPUT_TYPES)),
+            (Field("texts", "texts"), Field("embedding_types", "texts")),
+        ),
+        answered=(_OF_VECTORS,),
         path_ends=("v1/embed", "v2/embed"),
         owner=_COHERE,
         default_chooser=_COHERE,
@@ -858,7 +981,7 @@ _ROWS: Final = (
         "rerank",
         "cohere.rerank:Rerank",
         asked=(Field("documents", "documents"),),
-        answered=(Field("results", "ranking"), Field("data", "ranking")),
+        answered=_RANKED,
         paths=("rerank",),
         default_chooser=_COHERE,
         said=("documents", "query"),
@@ -870,8 +993,8 @@ _ROWS: Final = (
         "ollama_chat",
         "ollama.chat:Chat",
         asked=(Field("messages", "turns"),),
-        marks=_KEEP_ALIVE,
-        answered=(_DONE,),
+        marks=(*((*_TURNS, each) for each in _KEEP_ALIVE), (*_TURNS, _CONTEXT)),
+        answered=((_DONE, Field("message.role", _ASSISTANT), Field("message.content", "string")),),
         path_ends=("api/chat",),
         owner=_OLLAMA,
         media_marks=_IMAGES,
@@ -890,8 +1013,8 @@ _ROWS: Final = (
         "ollama_generate",
         "ollama.chat:Generate",
         asked=(Field("prompt", "text"),),
-        marks=_KEEP_ALIVE,
-        answered=(_DONE,),
+        marks=(*((_PROMPT, each) for each in _KEEP_ALIVE), (_PROMPT, _CONTEXT)),
+        answered=((_DONE, Field("response", "string"), Field("model", "text")),),
         path_ends=("api/generate",),
         owner=_OLLAMA,
         media_marks=_IMAGES,
@@ -906,8 +1029,8 @@ _ROWS: Final = (
         "ollama_embed",
         "ollama.embed:Embed",
         asked=(Field("input", "prompt"), Field("prompt", "text")),
-        marks=_KEEP_ALIVE,
-        answered=(Field("embeddings", "vectors"), _EMBEDDING),
+        marks=(*((Field("input", "prompt"), each) for each in _KEEP_ALIVE),),
+        answered=(_OF_VECTORS, _OF_VECTOR),
         path_ends=("api/embed", "api/embeddings"),
         owner=_OLLAMA,
         said=("input", "prompt"),
@@ -918,6 +1041,11 @@ _ROWS: Final = (
         "text_generation",
         "huggingface.text_generation:TextGeneration",
         asked=(Field("inputs", "text"),),
+        marks=((Field("inputs", "text"), Field("parameters.max_new_tokens", "number")),),
+        answered=(
+            (Exact("generated_text", "generated"),),
+            (Field("token.id", "number"), Field("token.text", "string")),
+        ),
         verbs=("models",),
         said=("inputs",),
         settings=Settings(
@@ -931,9 +1059,10 @@ _ROWS: Final = (
         "watsonx_chat",
         "watsonx.text:Chat",
         asked=(Field("messages", "turns"),),
+        marks=(_TURNS,),
+        answered=_CHAT,
         model_fields=("model_id",),
         verbs=("chat",),
-        is_distinctive=True,
         owner=_WATSONX,
         said=("messages",),
         has_plain_messages=True,
@@ -943,9 +1072,10 @@ _ROWS: Final = (
         "watsonx_generation",
         "watsonx.text:Generation",
         asked=(Field("input", "text"),),
+        marks=(*((Field("input", "text"), each) for each in _PROJECT),),
+        answered=((Field("results.generated_text", "string"), Field("results.stop_reason", "text")),),
         model_fields=("model_id",),
         verbs=("generation",),
-        is_distinctive=True,
         owner=_WATSONX,
         said=("input",),
         settings=Settings(
@@ -959,9 +1089,10 @@ _ROWS: Final = (
         "watsonx_embeddings",
         "watsonx.text:Embeddings",
         asked=(Field("inputs", "texts"),),
+        marks=(*((Field("inputs", "texts"), each) for each in _PROJECT),),
+        answered=((Exact("results.embedding", "vector"),),),
         model_fields=("model_id",),
         verbs=("embeddings",),
-        is_distinctive=True,
         owner=_WATSONX,
         said=("inputs",),
         has_vectors=True,
@@ -974,9 +1105,12 @@ _ROWS: Final = (
         "watsonx_rerank",
         "watsonx.text:Rerank",
         asked=(Field("inputs", "objects"),),
+        marks=(*((Field("inputs", "objects"), each) for each in _PROJECT),),
+        answered=(
+            (Field("results.index", "number"), Field("results.score", "number"), Field("input_token_count", "number")),
+        ),
         model_fields=("model_id",),
         verbs=("rerank",),
-        is_distinctive=True,
         owner=_WATSONX,
         said=("inputs", "query"),
     ),
@@ -984,8 +1118,16 @@ _ROWS: Final = (
         "workers_ai",
         "cloudflare.run:Run",
         asked=(Field("messages", "turns"), Field("prompt", "text")),
+        marks=(_TURNS, (_PROMPT, _MAX_TOKENS)),
+        answered=(
+            (Field("success", "flag"), Field("result.response", "string")),
+            (Field("success", "flag"), Field("result.usage.prompt_tokens", "number")),
+            (Field("success", "flag"), Field("result.choices.message.role", _ASSISTANT)),
+            (Field("response", "string"), Field("p", "string")),
+            (Field("response", "string"), Field("usage.prompt_tokens", "number")),
+            *_CHAT,
+        ),
         verbs=("run", "workers-ai"),
-        is_distinctive=True,
         owner=_CLOUDFLARE,
         media_marks=(_BASE64, b'"image"'),
         said=("messages", "prompt"),

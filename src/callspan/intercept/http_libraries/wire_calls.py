@@ -29,7 +29,6 @@ from callspan.intercept.body_parsers import (
     ends_stream,
     is_json,
     is_media,
-    is_page,
     is_stream,
     parser_of,
     read_file,
@@ -82,6 +81,7 @@ class WireCall(OpenCall):
     def __init__(self, call: Call, outer: Context, *, invokes: bool, shared_path: str) -> None:
         super().__init__(call, outer, inject=HOOK_CONTEXT.propagate)
         self.shared_path = shared_path
+        """Its path if only its answer shows that it is a call, so that what is sent below it may be one, too."""
         self.invokes = invokes
         """Whether it invokes a model of Bedrock: its events have the chunks of another API in them."""
 
@@ -113,7 +113,7 @@ class WireCall(OpenCall):
             self.observe(response)
             return
         content = response.content
-        body = self._folded(content, response) if call.streaming else self._whole(content)
+        body = self._folded(content, response) if call.streaming else _joined(call, registry.decoded(content))
         if body is None and not failed:
             body = read_file(call.endpoint, None, response)
         call.set_streaming(False)
@@ -136,21 +136,18 @@ class WireCall(OpenCall):
         raw_streams.observe(response, observer)
         observer.release()
 
-    def _whole(self, content: bytes) -> object:
-        """Return the JSON of a body; of the chunks of a stream in a list, what they join to."""
-        return _joined(self.call.endpoint, registry.decoded(content))
-
     def _folded(self, content: bytes, response: Any) -> object:
         """Return what the chunks of a stream join to that was read before the caller has its response."""
-        parser, accumulator = parser_of(response), self.call.endpoint.accumulator()
-        if isinstance(parser, UntypedParser) and (body := self._whole(content)) is not None:
+        parser = parser_of(response)
+        if isinstance(parser, UntypedParser) and (body := _joined(self.call, registry.decoded(content))) is not None:
             return body
+        chunks: list[object] = []
         for chunk in chunks_in([*parser.feed(content), *parser.end()]):
             if self.invokes:
-                take_invoked(self.call, chunk, accumulator.add)
+                take_invoked(self.call, chunk, chunks.append)
             else:
-                accumulator.add(chunk)
-        return accumulator.body()
+                chunks.append(chunk)
+        return _fold(self.call, chunks)
 
 
 class WireObserver(ResponseObserver):
@@ -178,7 +175,7 @@ class WireObserver(ResponseObserver):
 
     def take_body(self, body: object) -> None:
         """Record a complete body; of the chunks of a stream in a list, what they join to."""
-        super().take_body(_joined(self.call.endpoint, body))
+        super().take_body(_joined(self.call, body))
 
     def unparsed(self, start: bytes) -> ErrorInfo | None:
         """Report that the answer, which begins so, has neither JSON nor an event; return its error."""
@@ -268,15 +265,21 @@ class WireObserver(ResponseObserver):
         return _error_of_status(self.call, self._status, self.call.received_body)
 
 
-def _joined(endpoint: Endpoint, body: object) -> object:
-    """Return a body; of a list that is a stream without events, what its chunks join to."""
-    chunks = [body] if isinstance(body, dict) and getattr(endpoint, "is_folded", False) else body
-    if not isinstance(chunks, list):
-        return body
-    accumulator = endpoint.accumulator()
+def _fold(call: Call, chunks: list[object]) -> object:
+    """Return what the chunks of a stream join to."""
+    accumulator = call.endpoint.accumulator()
     for chunk in chunks:
+        if isinstance(call, UndecidedCall):
+            call.look_at(chunk)
         accumulator.add(chunk)
-    joined = accumulator.body()
+    return accumulator.body()
+
+
+def _joined(call: Call, body: object) -> object:
+    """Return a body; of a list that is a stream without events, what its chunks join to."""
+    endpoint = call.endpoint
+    chunks = [body] if isinstance(body, dict) and getattr(endpoint, "is_folded", False) else body
+    joined = _fold(call, chunks) if isinstance(chunks, list) else None
     return joined if joined and endpoint.response_info(joined).recognized else body
 
 
@@ -286,6 +289,8 @@ def _error_of_status(call: Call, status: int, body: object) -> ErrorInfo | None:
         return error_info(status=status, body=body, request_id=request_id(call.attempts.headers))
     if status != _NO_CONTENT and status < _REDIRECTS:
         return None
+    if status == _NO_CONTENT and isinstance(call, UndecidedCall):
+        call.mark_foreign()
     message = f"The server answered {status} without a body." if status == _NO_CONTENT else _REDIRECTED % status
     return ErrorInfo(kind="unknown", type=str(status), status=status, message=message)
 
@@ -293,17 +298,16 @@ def _error_of_status(call: Call, status: int, body: object) -> ErrorInfo | None:
 def _error_without_body(call: Call, response: object, content: bytes) -> ErrorInfo | None:
     """Return the error of an answer with the status of success that has neither JSON nor an event; None for media.
 
-    It is that of any API if it is empty, a page, or JSON that is cut, else another program's.
+    It may be that of any API if it is JSON that is cut, or a stream before its first byte, else another program's.
     """
+    start = content.strip()
+    is_events = is_stream(response, is_requested=False)
+    is_cut = not start if is_events else is_json(response) and start not in (b"", _NULL)
+    if isinstance(call, UndecidedCall) and not is_cut:
+        call.mark_foreign()
     if is_media(response):
         return None
-    if not content.strip():
-        return _EMPTY
-    is_null = content.strip() == _NULL
-    is_cut = is_json(response) and not is_stream(response, is_requested=False) and not is_null
-    if isinstance(call, UndecidedCall) and not is_cut and not is_page(response, content):
-        call.mark_foreign()
-    return NULL_BODY.error if is_null else parsing_error(content) or _NO_EVENT
+    return _EMPTY if not start else NULL_BODY.error if start == _NULL else parsing_error(content) or _NO_EVENT
 
 
 class _Body(NamedTuple):
@@ -355,7 +359,7 @@ def opened(request: Any, kind: type[WireCall], context: Context | None = None) -
     if invokes and user_agent.provider is None:  # whatever the body is of
         user_agent = user_agent._replace(provider=APIS[_INVOKED].owner)
     call = _call(factory, endpoint, _info(request.url, wire, user_agent, endpoint, body.parsed), wire, context)
-    wire_call = kind(call, context, invokes=invokes, shared_path=wire.shared_path)
+    wire_call = kind(call, context, invokes=invokes, shared_path="" if wire.is_shown else wire.shared_path)
     call.sent(body.content, body.parsed, body.size, header_params=header_params(request.headers) if invokes else None)
     call.attempts.started(request=request)
     if wire_call.inject:
@@ -367,7 +371,7 @@ def _call(factory: CallFactory, endpoint: Endpoint, info: CallInfo, wire: wires.
     if not wire.shared_path:
         return Call(factory, endpoint, info, alone=not context)
     return UndecidedCall(
-        factory, endpoint, info, alone=not context, known=partial(remember_late_call, context),
+        factory, endpoint, info, alone=not context, is_shown=wire.is_shown, known=partial(remember_late_call, context),
         dropped=partial(HOOK_CONTEXT.unrecorded, _FOREIGN % (_POST, wire.shared_path, wire.api)),
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from callspan.providers.base import Operation
 from callspan.providers.ollama.chat import OllamaEndpoint
 from callspan.providers.openai.parts import prompt_messages
 from callspan.providers.wire_json import dig
-from callspan.record.apis import APIS
+from callspan.record.apis import Field
 from callspan.record.messages import Conversation
 
 
@@ -14,7 +14,7 @@ class Embed(OllamaEndpoint):
     """Both ways to embed. Stateless."""
 
     operation: Operation = "embeddings"
-    answer = APIS["ollama_embed"].answered
+    answer = (Field("embeddings", "array"), Field("embedding", "array"))
     finishes = False
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
