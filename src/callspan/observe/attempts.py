@@ -120,7 +120,8 @@ class AttemptLog:
     @property
     def is_over(self) -> bool:
         """Whether the last request was answered, or has failed."""
-        return bool(self._attempts) and (self.last_status or self._attempts[-1].exception) is not None
+        last = self._attempts[-1] if self._attempts else None
+        return last is not None and (last.status or last.exception) is not None
 
     def _unanswered(self) -> _OpenAttempt:
         """Return the last attempt, or a new one if it has an answer: manual calls may not report starts."""
