@@ -18,6 +18,7 @@ from typing import Final, TypeAlias, cast
 import msgspec
 from msgspec.structs import fields
 
+from callspan.record.codec import encodable
 from callspan.runtime.fail_open import log, value_of
 from callspan.runtime.lock_free import Once
 from callspan.runtime.safe_urls import safe_url
@@ -171,7 +172,7 @@ def changes(old: Settings, new: Settings) -> list[str]:
 def warn_once(message: str) -> None:
     """Log a warning, once per process."""
     if _warned.first(message):
-        log(logging.WARNING, "%s", message)
+        log(logging.WARNING, "%s", encodable(message))  # the environment's bytes need not be UTF-8
 
 
 def forget_warnings() -> None:

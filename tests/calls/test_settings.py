@@ -401,13 +401,16 @@ def odd_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("odd_files", "no_settings")
 @pytest.mark.parametrize("name", Settings.__struct_fields__)
-def test_no_variable_raises_or_hangs(name: str, monkeypatch: pytest.MonkeyPatch, instrumented: Instrument) -> None:
+def test_no_variable_raises_or_hangs(
+    name: str, monkeypatch: pytest.MonkeyPatch, instrumented: Instrument, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever it names: pipes, devices, the root, files without an end."""
     for value in ODD if name in NAMING else ODD[::5]:
         monkeypatch.setenv(variables()[name], value)
         handle = instrumented(sdks=[])
         assert repr(handle.settings)
         handle.uninstrument()
+    assert "\n".join(caplog.messages).encode() is not None, "a log in UTF-8 takes each message"
 
 
 @pytest.mark.usefixtures("odd_files")
