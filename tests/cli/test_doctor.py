@@ -310,6 +310,6 @@ def test_fleet_lists_the_newest_record_of_each_process(tmp_path: Path) -> None:
     assert len(ask("--store", written, "doctor", "--fleet", "--json", "--since", "1h").json) == 3
     shown = ask("--store", written, "doctor", "--fleet").out
     assert "5 min" in shown
-    assert "docs/alerts.md" in shown
+    assert "'What to alert on'" in shown
     assert ask("--store", written, "doctor", "--fleet", "--since", "0s").code == 1
     assert ask("--store", written, "doctor", "--since", "1h").code == 2

@@ -205,3 +205,20 @@ def test_fields_of_replies_and_captures_are_documented() -> None:
 def test_extras_are_documented() -> None:
     table = (ROOT / "docs/support.md").read_text().partition("## Extras")[2].partition("##")[0]
     assert named(table) == set(metadata("callspan").get_all("Provides-Extra") or ())
+
+
+def test_message_names_pages_by_their_titles() -> None:
+    """A wheel has no `docs`: a text of the source that is no docstring names a title, which a page or section has."""
+    titles = set(re.findall(r"^#+ (.*)$", "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md")), re.M))
+    named: set[str] = set()
+    for path in sorted((ROOT / "src/callspan").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        docstrings = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
+        for text in ast.walk(tree):
+            if isinstance(text, ast.Constant) and isinstance(text.value, str) and id(text) not in docstrings:
+                assert not re.search(r"docs/\S*\.md", text.value), f"{path}:{text.lineno}"
+                named |= set(re.findall(r"'([A-Z][^']*)' in the\sdocumentation", text.value))
+            elif isinstance(text, ast.keyword) and text.arg == "page" and isinstance(text.value, ast.Constant):
+                named |= set(str(text.value.value).split(": "))
+    assert len(named) > 15
+    assert named <= titles

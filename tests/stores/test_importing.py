@@ -33,7 +33,7 @@ OTHERS = [1, FORMAT - 1, FORMAT + 1]
 SENTENCE = "{} has format {}, this callspan has format {}: {}"
 REMEDIES = {
     False: "move it away, or read it with the version that wrote it (callspan export)",
-    True: "load it into another store (callspan import), see docs/upgrade.md",
+    True: "load it into another store (callspan import), see 'Upgrade' in the documentation",
 }
 OF_FILES = "{0} has another layout; load it into a new file: callspan import {0} --into "
 

@@ -46,7 +46,7 @@ _MODEL_WIDTH, _TOKENS_WIDTH, _TIME_WIDTH, _QUESTION_WIDTH = 17, 12, 7, 24
 @click.command(
     "calls",
     cls=Command,
-    page="docs/command.md#filters",
+    page="The command: Filters",
     filters=filters(sort=True),
     short_help="List calls: model, tokens, time, outcome, question, output.",
     epilog=_EPILOG,

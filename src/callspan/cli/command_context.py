@@ -62,7 +62,10 @@ class Command(click.Command):
         default_store: str | None = None,
         **attrs: Any,
     ) -> None:
-        """`page`: where the documents explain it. `default_store`: its own, if no option or variable names one."""
+        """`page`: the titles of the page and section that explain it.
+
+        `default_store`: its own, if no option or variable names one.
+        """
         common = [click.Option(["--store"], metavar="URL"), click.Option(["--json", "as_json"], is_flag=True)]
         super().__init__(params=[*params, *filters, *common], **attrs)
         self._page = page
@@ -87,7 +90,7 @@ class Command(click.Command):
             ]
             if records:
                 formatter.write_dl(records)
-            common = f"  --store URL, --json, -h: `callspan --help`. More: {self._page}"
+            common = f"  --store URL, --json, -h: `callspan --help`. Docs: '{self._page}'"
             formatter.write(
                 textwrap.fill(common, formatter.width, subsequent_indent="  ", break_on_hyphens=False) + "\n"
             )
@@ -171,7 +174,7 @@ class CommandContext:
         except EmptyStoreError as error:
             advice = self.other_store_hint() or (
                 f"If an application has run, `{self.command} doctor` says why; `callspan demo` makes an example; "
-                "--store names another store: docs/troubleshooting.md#nothing-is-there."
+                "--store names another store. See 'Nothing is there' in the documentation."
             )
             self.fail(f"{self.store_name} has no records yet." if has_backlog else f"{error_text(error)}\n{advice}")
         try:

@@ -37,7 +37,7 @@ Examples:
 Exit codes: 0 success, 1 nothing found or a check failed, 2 wrong usage,
 130 interrupted, 141 the reader of the output closed the pipe.
 
-More: docs/command.md, and docs/troubleshooting.md if something is missing."""
+More: 'The command' in the documentation, or 'Troubleshooting'."""
 _PIPE_BROKEN: Final = 141
 """128 + SIGPIPE, which not every platform has."""
 

@@ -37,7 +37,7 @@ _POINTS: Final = " points"
 @click.command(
     "compare",
     cls=Command,
-    page="docs/command.md#groups-and-comparison",
+    page="The command: Groups and comparison",
     filters=filters(),
     short_help="Compare two groups of sessions.",
     epilog=_EPILOG,

@@ -35,7 +35,7 @@ _COPIES: Final = "pages in use may hold copies of some bytes; callspan delete --
 @click.command(
     "delete",
     cls=Command,
-    page="docs/stores.md#deleting",
+    page="Stores: Deleting",
     filters=filters("ids", "session_id", scores=False),
     short_help="Erase sessions, calls, a user, or the selection of a filter.",
     epilog=_EPILOG,

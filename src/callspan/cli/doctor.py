@@ -60,12 +60,12 @@ _EPILOG: Final = """\
 callspan doctor
 callspan doctor --fleet --since 2h
 CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
-_REMEDIES: Final = "what to do: docs/troubleshooting.md#what-doctor-says"
+_REMEDIES: Final = "what to do: 'What doctor says' in the documentation"
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OF_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 _OWN_PACKAGE: Final = "callspan"
 _RECEIVE: Final = "Set CALLSPAN_RECEIVE=on, or instrument(receive=True); `callspan run` receives by itself."
-_UNANSWERED: Final = "Raise the client's timeout, or stream: see docs/cost.md#requests-without-an-answer."
+_UNANSWERED: Final = "Raise the client's timeout, or stream: see 'Requests without an answer' in the documentation."
 _DAY_NS: Final = 24 * 3600 * 10**9
 _LEFT_BODIES: Final = "The next process that starts an agent records and deletes them. To delete them now"
 
@@ -73,7 +73,7 @@ _LEFT_BODIES: Final = "The next process that starts an agent records and deletes
 @click.command(
     "doctor",
     cls=Command,
-    page="docs/troubleshooting.md#what-doctor-says",
+    page="Troubleshooting: What doctor says",
     short_help="Check hooks, stores, OTLP and settings.",
     epilog=_EPILOG,
 )
@@ -392,7 +392,7 @@ def _losses_in(directory: Path) -> Iterator[Check]:
             yield Check("stores", f"{kind.replace('_', ' ')}: {name}", "warning", str(loss), advice)
     for name, count in losses.unrecorded.items():
         detail = f"{plural(count.count, 'time')}, from {iso(count.first_ns)} to {iso(count.last_ns)}"
-        advice = f"See docs/records.md#what-is-not-recorded. Delete {path} once you know."
+        advice = f"See 'What is not recorded' in the documentation. Delete {path} once you know."
         yield Check("not recorded", name, "warning", detail, advice)
 
 

@@ -36,7 +36,7 @@ _BY: Final = Filter("--by", "by", "day", type=click.Choice(["day"]))
 @click.command(
     "export",
     cls=Command,
-    page="docs/evaluation.md",
+    page="Evaluate and train",
     filters=[*filters(), *_OF_SESSIONS, _WITHOUT_CUT_OFF, _BY],
     help=f"FORMAT: {', '.join(FORMATS)}.",
     short_help="Write datasets: fine-tuning rows, pairs, Parquet.",

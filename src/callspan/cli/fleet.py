@@ -11,7 +11,7 @@ from callspan.formatting import UNKNOWN, count, duration, iso
 from callspan.stores import ProcessActivity
 
 _DAY_NS: Final = 86_400 * 10**9
-_WAITING: Final = "What waits in these processes, and what they lost, is in their metrics: docs/alerts.md"
+_WAITING: Final = "What waits in these processes, and what they lost, is in their metrics: docs, 'What to alert on'"
 
 
 def print_fleet(context: CommandContext, since_ns: int | None) -> None:

@@ -27,7 +27,7 @@ callspan import --damaged broken.db --into saved.db"""
 @click.command(
     "import",
     cls=Command,
-    page="docs/stores.md#import",
+    page="Stores: Import",
     short_help="Load JSON Lines or stores of an earlier format.",
     epilog=_EPILOG,
 )

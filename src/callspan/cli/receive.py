@@ -30,7 +30,7 @@ callspan --store postgresql://me@db/calls receive --port 14318"""
 @click.command(
     "receive",
     cls=Command,
-    page="docs/coding-agents.md#other-programs-and-languages",
+    page="Coding agents, other languages: Other programs and languages",
     short_help="Record calls that other programs report by OTLP.",
     epilog=_EPILOG,
 )

@@ -26,7 +26,7 @@ _COUNTS: Final = ("calls", "sessions", "missing_sessions", "missing_outside")
 @click.command(
     "report",
     cls=Command,
-    page="docs/view.md",
+    page="The page",
     filters=filters(),
     short_help="Write the page of sessions and calls as one file.",
     epilog=_EPILOG,

@@ -30,7 +30,7 @@ callspan reprice --all --prices mine.json   every call, by your own prices"""
 @click.command(
     "reprice",
     cls=Command,
-    page="docs/cost.md#your-own-prices",
+    page="Cost: Your own prices",
     filters=filters(),
     short_help="Recompute costs from prices.",
     epilog=_EPILOG,

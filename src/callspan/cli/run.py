@@ -51,7 +51,7 @@ the environment (CALLSPAN_...).
 Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
 OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics.
 
-More: docs/production.md, and docs/coding-agents.md for agents."""
+More: 'Processes and servers' in the documentation, 'Coding agents' for agents."""
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"

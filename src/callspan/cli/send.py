@@ -39,7 +39,7 @@ callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT""
 @click.command(
     "send",
     cls=Command,
-    page="docs/backends.md#traces-of-recorded-calls",
+    page="OTLP backends: Traces of recorded calls",
     short_help="Send recorded sessions and calls as traces by OTLP.",
     epilog=_EPILOG,
 )

@@ -38,7 +38,7 @@ _NOT_KEPT: Final = "not kept"
 @click.command(
     "sessions",
     cls=Command,
-    page="docs/command.md#groups-and-comparison",
+    page="The command: Groups and comparison",
     filters=[
         *filters("outcome", sort=True),
         Filter("--status", "session_outcome", "WORD", fact="outcome"),

@@ -27,7 +27,7 @@ callspan --store postgresql://me@db/calls ship"""
 @click.command(
     "ship",
     cls=Command,
-    page="docs/durability.md#the-spool",
+    page="Durability: The spool",
     short_help="Deliver records that wait on disk.",
     epilog=_EPILOG,
 )

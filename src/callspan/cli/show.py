@@ -66,7 +66,7 @@ _MARKS: Final = {"a": ("[-", "-]", "red"), "b": ("{+", "+}", "green"), "both": (
 @click.command(
     "show",
     cls=Command,
-    page="docs/command.md#the-tree",
+    page="The command: The tree",
     short_help="Show a session or call, or the differences of two.",
     epilog=_EPILOG,
 )

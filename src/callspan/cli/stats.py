@@ -41,7 +41,7 @@ callspan stats --by meta:variant --experiment prompts-2"""
 @click.command(
     "stats",
     cls=Command,
-    page="docs/command.md",
+    page="The command",
     filters=filters(),
     short_help="Show sums per model, session, day, user or metadata.",
     epilog=_EPILOG,

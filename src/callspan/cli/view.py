@@ -39,7 +39,7 @@ callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'"""
 
 
 @click.command(
-    "view", cls=Command, page="docs/view.md", short_help="Show sessions and calls in the browser.", epilog=_EPILOG
+    "view", cls=Command, page="The page", short_help="Show sessions and calls in the browser.", epilog=_EPILOG
 )
 @click.option("--port", type=click.IntRange(0, _LAST_PORT), default=0, help="Port on 127.0.0.1; 0: any that is free.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")

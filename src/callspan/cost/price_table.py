@@ -137,15 +137,13 @@ def read_prices(path: str | Path) -> PriceTable:
     path = Path(path)
     if path.suffix in _DATABASES:
         # Closing a file that this process has open in SQLite would release SQLite's locks.
-        raise PriceFileError(
-            f"prices {path}: a database, not a price file; see docs/cost.md#your-own-prices for the format"
-        )
+        raise PriceFileError(f"prices {path}: a database, not a price file; see 'Your own prices' in the documentation")
     try:
         table = _decode(read_regular(path, _MAX_BYTES))
     except OSError as error:
         raise PriceFileError(f"prices {path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PriceFileError(f"prices {path}: {error}; see docs/cost.md#your-own-prices for the format") from error
+        raise PriceFileError(f"prices {path}: {error}; see 'Your own prices' in the documentation") from error
     return table if table.version else msgspec.structs.replace(table, version=path.stem)
 
 

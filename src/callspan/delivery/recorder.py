@@ -35,7 +35,7 @@ _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
 _COUNT: Final = fail_open("count a call that leaves no record")
 _UNRECORDED: Final = (
-    "not recorded: %s (logged once). `callspan doctor` counts them; see docs/records.md#what-is-not-recorded"
+    "not recorded: %s (logged once). `callspan doctor` counts them; see 'What is not recorded' in the documentation"
 )
 _ON_NETWORK: Final = (
     "records wait in %s, on a network file system, where locks are unreliable: "

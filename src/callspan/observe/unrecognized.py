@@ -28,7 +28,7 @@ def flag_unrecognized(fields: dict[str, Any], record: CallRecord, body: object) 
         log(
             logging.WARNING,
             "A response of %s has nothing of the API %r in it (%s): content and usage are unknown, its body is kept "
-            "as it is. Use another `api`, see docs/records.md#calls-without-an-sdk (logged once)",
+            "as it is. Use another `api`, see 'Calls without an SDK' in the documentation (logged once)",
             record.provider, record.api, _described(body),
         )  # fmt: skip
     fields["response"] = msgspec.structs.replace(fields["response"] or Response(), unrecognized=True)

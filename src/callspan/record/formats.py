@@ -31,7 +31,9 @@ class OtherFormatError(StoreError):
         """`source` names the file or database, `number` is its format."""
         self.is_older = isinstance(number, int) and number < FORMAT
         remedy = (
-            "load it into another store (callspan import), see docs/upgrade.md" if self.is_older else _BY_ITS_VERSION
+            "load it into another store (callspan import), see 'Upgrade' in the documentation"
+            if self.is_older
+            else _BY_ITS_VERSION
         )
         super().__init__(f"{source} has format {number}, this callspan has format {FORMAT}: {remedy}")
 

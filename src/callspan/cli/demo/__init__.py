@@ -73,7 +73,7 @@ class Clients(NamedTuple):
 @click.command(
     "demo",
     cls=Command,
-    page="docs/view.md",
+    page="The page",
     default_store=_STORE,
     short_help="Run an agent in a grid world, offline; show its trace.",
     epilog=_EPILOG,

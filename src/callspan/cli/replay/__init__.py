@@ -40,7 +40,7 @@ _WITHOUT_MODEL: Final = ("responses",)
 @click.command(
     "replay",
     cls=Command,
-    page="docs/evaluation.md#replay",
+    page="Evaluate and train: Replay",
     short_help="Send a recorded request again; compare both outputs.",
     epilog=_EPILOG,
 )
