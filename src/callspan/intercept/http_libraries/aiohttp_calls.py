@@ -218,11 +218,12 @@ def _sending(args: tuple[Any, ...], method: Any, kwargs: dict[str, Any]) -> _Sen
 
     One that is none hides the request that it is sent for, as tracing of a session does, from its own `ClientRequest`.
     """
+    is_call = _may_be_call(method, args[2])
+    if not is_call and _SENDING.get() is None:
+        return None
     decompresses = kwargs.get("auto_decompress")
     sending = _Sending(decompresses=args[0].auto_decompress if decompresses is None else decompresses)
-    if not _may_be_call(method, args[2]):
-        sending.is_made = True
-        return None if _SENDING.get() is None else sending
+    sending.is_made = not is_call
     return sending
 
 
@@ -325,7 +326,7 @@ SEND: Final = HookSteps(
 """Observes requests that are calls, around `ClientSession._request`."""
 MAKE: Final = HookSteps(step=_SEND, before=_making, on_return=_made)
 """Shows what is sent, around the constructor of `ClientRequest`."""
-START: Final = HookSteps(step=_SEND, before=_answering, on_return=_attempted)
+START: Final = wire_calls.within_call(HookSteps(step=_SEND, before=_answering, on_return=_attempted))
 """Observes the attempts of a call, around `ClientResponse.start`, which reads the head of an answer."""
 TAKE: Final = HookSteps(step=_READ, before=_reader_of, on_return=_Reader.add)
 """Copies the bytes that are taken from a stream, around `StreamReader._read_nowait_chunk`."""

@@ -108,7 +108,9 @@ def calls_and_attempts(original: Function, reads: Reads, *, is_async: bool = Fal
     return wire_calls.CALL.around(attempts, reads, is_async=is_async)
 
 
-SENT: Final = HookSteps(step=_ATTEMPT, before=_repeating, on_return=_note_answer, on_error=_note_failure)
-"""Observes what authentication and transports send again, around `_send_single_request` and `handle_request`."""
+SENT_AGAIN: Final = wire_calls.within_call(
+    HookSteps(step=_ATTEMPT, before=_repeating, on_return=_note_answer, on_error=_note_failure)
+)
+"""Observes what authentication and transports send again, around `handle_request` of the library's own transports."""
 CLOSE: Final = HookSteps(step=_CLOSED, before=_observer, on_return=_report_close, on_error=_report_close)
 """Reports the end of an observed call around `Response.close`."""

@@ -27,15 +27,13 @@ HOOKS: Final[tuple[Hook, ...]] = (
     *both(
         "{a}iter_bytes", _of_http("Response"), raw.BYTES.around, "content of {sync} streaming raw responses",
     ),
-    *(
-        Hook(
-            attribute, _of_http(owner), sends.SENT.around, "attempts that the client itself repeats",
-            reads={"request": 1},
-        )
-        for attribute, owner in (
-            ("handle_request", "HTTPTransport"), ("handle_async_request", "AsyncHTTPTransport"),
-            ("_send_single_request", "Client"), ("_send_single_request", "AsyncClient"),
-        )
+    Hook(
+        "handle_request", _of_http("HTTPTransport"), sends.SENT_AGAIN, "attempts that the client itself repeats",
+        reads={"request": 1},
+    ),
+    Hook(
+        "handle_async_request", _of_http("AsyncHTTPTransport"), sends.SENT_AGAIN,
+        "attempts that the client itself repeats", reads={"request": 1},
     ),
     *both(
         "send", _of_http("{Async}Client"), sends.calls_and_attempts, "attempts of {sync} calls", awaits=True,
@@ -68,7 +66,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
         is_public=True,
     ),
     Hook("__init__", ("aiohttp.client_reqrep:ClientRequest",), aiohttp_calls.MAKE.around, "all calls"),
-    Hook("start", _ANSWER, aiohttp_calls.START.around, "attempts of calls that a middleware repeats"),
+    Hook("start", _ANSWER, aiohttp_calls.START, "attempts of calls that a middleware repeats"),
     Hook("_read_nowait_chunk", _STREAM, aiohttp_calls.TAKE.around, "content of answers"),
     Hook("_read_nowait", _STREAM, aiohttp_calls.TAKE_IN_TIME.around, "time-outs while answers are read"),
     Hook("_wait", _STREAM, aiohttp_calls.WAIT.around, "errors of answers; they end when collected"),

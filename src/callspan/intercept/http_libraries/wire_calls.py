@@ -11,7 +11,8 @@ bytes. Bytes that pass around `iter_bytes` are not recorded, but it is seen whet
 from __future__ import annotations
 
 import sys
-from functools import partial
+from collections.abc import Callable
+from functools import partial, update_wrapper
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -35,7 +36,7 @@ from callspan.intercept.body_parsers import (
     stated_length,
 )
 from callspan.intercept.generated_sdks.other_requests import path_template
-from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
+from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
 from callspan.intercept.http_libraries import raw_streams
 from callspan.intercept.invoked_chunks import take_invoked
 from callspan.intercept.open_call import OpenCall
@@ -448,6 +449,20 @@ def _decompressed(request: Any, content: bytes) -> bytes:
 def _path_of(request: Any) -> str:
     path: bytes = request.url.raw_path
     return path.partition(b"?")[0].decode("latin-1")
+
+
+def within_call(steps: HookSteps) -> Callable[..., Function]:
+    """Return what makes hooks with these steps, in which a request outside of a call costs no more than one look."""
+
+    def make(original: Function, reads: Reads, *, is_async: bool = False) -> Function:
+        observed, current_call = steps.around(original, reads, is_async=is_async), CURRENT_CALL.get
+
+        def hooked(*args: Any, **kwargs: Any) -> Any:
+            return original(*args, **kwargs) if current_call() is None else observed(*args, **kwargs)
+
+        return update_wrapper(hooked, original)
+
+    return make
 
 
 def may_be_call(request: Any) -> bool:
