@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from hashlib import sha256
+from itertools import chain
 from typing import Final, NamedTuple
 
 from callspan.providers import registry
@@ -22,8 +23,11 @@ _OBJECTS: Final = {
     "text_completion": "completions",
     "list": "embeddings",
 }
-_FIELDS: Final = {"results": "moderations", "b64_json": "images"}
-"""Fields of answers, or of what is in their `data`, that have no `object`."""
+_FIELDS: Final = {
+    "message": "chat_completions", "text": "completions", "output": "responses", "embedding": "embeddings",
+    "results": "moderations", "b64_json": "images",
+}  # fmt: skip
+"""Fields of answers, or of what is in their `choices` or `data`, for those that have no `object`."""
 _GEMINI: Final = {
     "candidates": "generate_content", "promptFeedback": "generate_content", "embedding": "embed_content",
     "usageMetadata": "generate_content",
@@ -137,6 +141,7 @@ def endpoint_of(line: ResultLine) -> Endpoint:
     """Return the endpoint for the answer of a line, by its type, else by its fields; the generic one if unknown."""
     api = line.api or _OBJECTS.get(text(line.body, "object") or "")
     if api is None:
-        fields = {*(line.body or ()), *next(objects(line.body, "data"), ())}
-        api = next((_FIELDS[name] for name in fields & _FIELDS.keys()), _UNKNOWN)
+        inner = (next(objects(line.body, name), {}) for name in ("choices", "data"))
+        fields = {*(line.body or ()), *chain.from_iterable(inner)}
+        api = next((of_field for name, of_field in _FIELDS.items() if name in fields), _UNKNOWN)
     return registry.by_api(api) or registry.generic(_UNKNOWN)
