@@ -465,7 +465,10 @@ def test_text_redactor_keeps_callspan_words(record: Record) -> None:
     """Without them the record is none, and loses its content."""
     for path, word in words_of(msgspec.inspect.type_info(type(record))):
         fields: Any = msgspec.json.decode(encode(record))
-        reduce(operator.getitem, path[:-1], fields)[path[-1]] = word
+        try:
+            reduce(operator.getitem, path[:-1], fields)[path[-1]] = word
+        except (KeyError, IndexError):  # a list that this record has not
+            continue
         kept = redact_texts(lambda text: "***")(msgspec.convert(fields, type(record)))
         left: Any = msgspec.to_builtins(kept)
         assert reduce(operator.getitem, path[:-1], left).get(path[-1], word) == word, (path, word)

@@ -146,7 +146,7 @@ def test_every_word_of_callspan_is_kept(tag: str) -> None:
 def test_kinds_of_errors_are_words_of_callspan() -> None:
     stated = {error_kinds.classify(status, None, None, None, None) for status in range(300, 600)}
     tables = (error_kinds._BY_EXCEPTION, error_kinds._BY_WORD, error_kinds._BY_REPEATED)
-    assert stated.union(*(table.values() for table in tables), error_kinds._PATTERNS) <= {*get_args(ErrorKind)}
+    assert stated.union(*(table.values() for table in tables), error_kinds._MESSAGES) <= {*get_args(ErrorKind)}
 
 
 def test_money_is_no_text() -> None:

@@ -142,8 +142,8 @@ def test_with_a_redactor_files_are_asked_for(
     instrumented: Instrument, store: str, receive: bool | str, redacts: bool, has_files: bool | None
 ) -> None:
     instrumented(stores=store, sdks=(), receive=receive, redact=(lambda record: record) if redacts else None)
-    agents = WIRING.hook_context.agents
-    assert (agents and agents.has_body_files) is has_files
+    make_agents = WIRING.hook_context.agents
+    assert (make_agents and make_agents().has_body_files) is has_files
 
 
 def test_settings_of_others_win(agents: Agents) -> None:

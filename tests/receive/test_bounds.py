@@ -387,8 +387,9 @@ def test_exit_has_one_bound(instrumented: Instrument, monkeypatch: pytest.Monkey
     monkeypatch.setattr("callspan.receive.agents._EXIT_S", 2.0)
     is_over = threading.Event()
     instrumented(stores=f"sqlite:///{tmp_path}/c.db", sdks=(), receive="files", redact=waiting_for(is_over))
-    agents = WIRING.hook_context.agents
-    assert agents is not None
+    make_agents = WIRING.hook_context.agents
+    assert make_agents is not None
+    agents = make_agents()
     for _ in range(5):
         started = agents.start_agent({}, Sender())
         assert started is not None
@@ -434,7 +435,7 @@ def test_answer_of_a_request_that_the_end_cuts_off(serve: Serve) -> None:
     statuses: list[int] = []
     sender = threading.Thread(target=lambda: statuses.append(post(server, "/v1/traces", ONE)[0]))
     sender.start()
-    until(lambda: server.heard.get("") is not None)
+    until(lambda: "" in server.heard)
     server.stop()
     sender.join(HANG_S)
     is_over.set()

@@ -65,6 +65,7 @@ COMPUTED = {
     "user_id": "ada",
     "organization_id": "org",
     "project_id": "proj",
+    "may_be_billed": 1,
     "run_id": "run",
     "agent_id": "agent",
     "workflow_id": "flow",
@@ -86,7 +87,7 @@ def test_computed_columns_are_distinct(store: Delivery, records: Records) -> Non
     assert {column.name for column in CALLS.columns if column.computed and not column.sql} == COMPUTED.keys()
     ids = {name: value for name, value in COMPUTED.items() if name.endswith("_id") and name != "request_id"}
     attempts = [
-        Attempt(number=1, start_ns=0, request_id="req_1", status=429),
+        Attempt(number=1, start_ns=0, request_id="req_1", may_be_billed=True),
         Attempt(number=2, start_ns=5, request_id="req_last", status=503),
     ]
     store.write(

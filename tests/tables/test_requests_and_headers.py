@@ -54,6 +54,7 @@ def test_response_fetches_are_recognised(request_: str) -> None:
 # Wires: which API a request speaks, by its path and the fields of its body, whoever sends it.
 
 TURNS: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
+PARTED = [{"role": "user", "content": [{"text": "Hi"}]}]
 CHAT: dict[str, Any] = {"model": "m", "messages": TURNS}
 SPOKEN: list[tuple[str, dict[str, Any], Wire]] = [
     ("/v1/chat/completions", CHAT, Wire("chat_completions", None)),
@@ -79,8 +80,8 @@ SPOKEN: list[tuple[str, dict[str, Any], Wire]] = [
     ("/v1/publishers/anthropic/models/c:rawPredict", {"messages": TURNS}, Wire("messages", "c")),
     ("/v1/publishers/mistralai/models/c:rawPredict", CHAT, Wire("chat_completions", "c")),
     ("/v1/publishers/google/models/i:predict", {"instances": [{"prompt": "Hi"}]}, Wire("predict", "i")),
-    ("/model/us.amazon.nova%3A0/converse", {"messages": TURNS}, Wire("converse", "us.amazon.nova:0")),
-    ("/model/n/converse-stream", {"messages": TURNS}, Wire("converse", "n", stream=True)),
+    ("/model/us.amazon.nova%3A0/converse", {"messages": PARTED}, Wire("converse", "us.amazon.nova:0")),
+    ("/model/n/converse-stream", {"messages": PARTED}, Wire("converse", "n", stream=True)),
     ("/model/m/invoke", {"anthropic_version": "v", "messages": TURNS}, Wire("messages", "m")),
     ("/model/m/invoke-with-response-stream", {"prompt": "Hi"}, Wire("invoke_model", "m", stream=True)),
 ]

@@ -82,9 +82,17 @@ def wrong_content(facts: Facts, attributes: Attributes) -> Iterator[str]:
     stated = {
         **{name: facts.get(name) or [] for name in shown},
         "texts": [*(text for texts in facts.get("texts") or () for text in texts), *(facts.get("refusals") or ())],
-        "tool_calls": [[call["id"], call["name"]] for call in facts.get("tool_calls") or ()],
+        "tool_calls": [
+            *([call["id"], call["name"]] for call in facts.get("tool_calls") or ()),
+            *([call["id"], call["kind"]] for call in facts.get("hosted_tools") or () if _is_of_client(call)),
+        ],
     }
     yield from (f"{name}: wire {stated[name]!r}, span {got!r}" for name, got in shown.items() if got != stated[name])
+
+
+def _is_of_client(call: Json) -> bool:
+    """Return whether a tool search is the application's: only then it has the id of a call."""
+    return call["kind"] == "tool_search" and str(call["id"]).startswith("call_")
 
 
 def parts_of(attributes: Attributes, name: str, but: str = "") -> list[Json]:

@@ -603,7 +603,7 @@ def test_compressed_request_that_cannot_be_read_is_counted(
         client.post("https://api.openai.com/v1/chat/completions", content=content, headers=headers)
     handle.force_flush(HANG_MS)
     callspan.uninstrument()
-    assert unrecorded(store) == ({"POST /v1/chat/completions": 1} if content else {})
+    assert unrecorded(store) == {"POST /v1/chat/completions": 1}
 
 
 def test_withdrawn_calls_are_counted_by_path(instrumented: Instrument, tmp_path: Any) -> None:

@@ -253,12 +253,14 @@ def test_reordered_requests_receive_their_own_answers(recorded: Recorded) -> Non
         assert len(provider.unused) == 6
 
 
-def refused(store: str | list[CallRecord], *questions: str, match: Match = "order") -> None:
+def refused(
+    store: str | list[CallRecord], *questions: str, match: Match = "order", says: str = "no recorded call"
+) -> None:
     """Ask until an error comes, which must be the last question's, then leave the replay."""
     with replay(store, match=match) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
         for question in questions[:-1]:
             client.responses.create(model="gpt-5", input=question)
-        with pytest.raises(openai.InternalServerError, match="no recorded call"):
+        with pytest.raises(openai.InternalServerError, match=says):
             client.responses.create(model="gpt-5", input=questions[-1])
 
 
@@ -288,7 +290,7 @@ def test_empty_replay_fails_immediately(thin: Recorded, session: str, expected: 
 
 def test_truncated_records_are_not_replayed(thin: Recorded, client: openai.OpenAI) -> None:
     with pytest.raises(ReplayError, match="content='full'"):
-        refused(thin.url, "One?")
+        refused(thin.url, "One?", says="content='full'")
     answer = thin.again("responses")
     assert (answer.code, "content='full'" in answer.out + answer.err) == (1, True)
     assert len(thin.provider.requests) == 1

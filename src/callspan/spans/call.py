@@ -216,8 +216,14 @@ class CallSpan(CallSpanHandle):
         if not self.is_shared:
             self._span.update_name(gen_ai.span_name(record))
         known, attributes = (self._spans.projection.start(of, is_read=True) for of in (self._first, record))
-        changed = {name: value for name, value in attributes.items() if known.get(name) != value}
-        self._span.set_attributes(self._free(changed) if self.is_shared else changed)
+        if self.is_shared:
+            changed = {name: value for name, value in attributes.items() if known.get(name) != value}
+            self._span.set_attributes(self._free(changed))
+            return
+        present = getattr(self._span, "attributes", None) or {}
+        # All in their order, as in a span that is made of the record; what a processor has set since stays.
+        kept = {name: present[name] for name in attributes if name in present and present[name] != known.get(name)}
+        self._span.set_attributes(attributes | kept)
 
     def _add_at_start(self, first: CallRecord) -> None:
         with _START:

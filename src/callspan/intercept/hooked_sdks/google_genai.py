@@ -40,6 +40,7 @@ from callspan.runtime.fail_open import fail_open
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe a request of google-genai")
+_BODY: Final = fail_open("read the body of a request of google-genai")
 _ATTEMPT: Final = fail_open("observe an attempt of google-genai")
 _STREAM: Final = fail_open("observe a stream of google-genai")
 _OBJECT: Final = fail_open("note the call of an answer of google-genai")
@@ -180,8 +181,8 @@ def _opened(args: tuple[Any, ...], request: Any, kwargs: dict[str, Any]) -> Goog
         HOOK_CONTEXT.warn_about_other_tracers()
     stream = kwargs["stream"] if "stream" in kwargs else len(args) > _STREAM_AT and args[_STREAM_AT]
     call = Call(factory, endpoint, _info(args[0], url, wire.model, stream=bool(stream)), alone=not context)
-    body = request.data if isinstance(request.data, dict) else registry.decoded(request.data or b"")
-    call.sent(None, body)
+    with _BODY:  # whatever it raises, the request has its call
+        call.sent(None, request.data if isinstance(request.data, dict) else registry.decoded(request.data or b""))
     return GoogleCall(call, context, inject=HOOK_CONTEXT.propagate)
 
 
