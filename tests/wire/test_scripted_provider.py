@@ -297,7 +297,7 @@ def test_truncated_records_are_not_replayed(thin: Recorded, client: openai.OpenA
     with capture(max_record_bytes=500) as seen:
         client.responses.create(model="gpt-5", input="One?")
     with pytest.raises(ReplayError, match="max_record_bytes"):
-        refused(seen.records, "One?")
+        refused(seen.records, "One?", says="max_record_bytes")
 
 
 def test_records_can_be_replayed_without_a_store(provider: ScriptedProvider, client: openai.OpenAI) -> None:
