@@ -166,6 +166,7 @@ def test_pages_named_by_help_and_errors_exist() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     named = {match.groups() for text in texts for match in NAMED.finditer(text)}
+    assert named
     assert {page for page, _ in named if not (ROOT / "docs" / page).exists()} == set()
     assert {(page, anchor) for page, anchor in named if anchor and anchor not in anchors(ROOT / "docs" / page)} == set()
 
