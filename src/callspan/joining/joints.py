@@ -39,7 +39,7 @@ from callspan.record.id_hashes import (
     is_tool_call_id,
     seals_in,
 )
-from callspan.record.labels import label_of
+from callspan.record.labels import tenant_of
 from callspan.record.messages import (
     INSTRUCTION_ROLES,
     Conversation,
@@ -64,7 +64,6 @@ _MAX_OFFERS: Final = 4
 """Parts of the model in a row of which each may begin an answer."""
 KEEPS_RESPONSES: Final = frozenset({"responses", "interactions"})
 """APIs whose requests may continue a response by its id."""
-TENANT_KEYS: Final = ("organization_id", "project_id", "tenant", "tenant_id")
 _MIN_CONTINUED: Final = 20
 """Characters of a text that a loop may continue, which its joint contains; shorter ones have to be equal."""
 _BRIEF: Final = 100
@@ -303,14 +302,6 @@ def agrees(sought: Joint, offered: Joint) -> bool:
     length = offered.proof & ((1 << _LENGTH_BITS) - 1)
     is_beginning = sought.text is not None and _MIN_CONTINUED <= length < len(sought.text)
     return is_beginning and sought.text is not None and _proof_of(sought.text[:length]) == offered.proof
-
-
-def tenant_of(metadata: Mapping[str, object]) -> str | None:
-    """Return the tenant that a call's metadata states, as one text."""
-    if not metadata:
-        return None
-    labels = [label_of(metadata, key) for key in TENANT_KEYS]
-    return None if labels == [None] * len(labels) else msgspec.json.encode(labels).decode()
 
 
 def scope_of(call: CallRecord) -> bytes:

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from callspan.joining.joints import Joint, Joints, joints_of, mentions_of, tenant_of
+from callspan.joining.joints import Joint, Joints, joints_of, mentions_of
 from callspan.record.call import CallRecord, JoinedBy
+from callspan.record.labels import tenant_of
 
 MOST: Final = 32
 """Calls alike in instructions, last message and beginning of the answer; where more may be meant, none is."""

@@ -35,12 +35,12 @@ from callspan.joining.joints import (
     offer_of,
     parsed,
     scope_of,
-    tenant_of,
     words_in,
 )
 from callspan.record.apis import APIS, OTHER
 from callspan.record.call import CallRecord, JoinedBy
 from callspan.record.id_hashes import HAVE_CONTAINERS, container_of_request, is_masked
+from callspan.record.labels import tenant_of
 from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from callspan.stores.tables.bodies import Parts, Piece, messages_of, read, repeats
 from callspan.stores.tables.payloads import PreparedCall

@@ -22,11 +22,12 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.joining.joints import Joint, Joints, joints_of, mentions_of, tenant_of
+from callspan.joining.joints import Joint, Joints, joints_of, mentions_of
 from callspan.joining.known import MOST, NOBODY, Member, Stated, facts_of, stated_by
 from callspan.joining.partition import Partition, Run
 from callspan.joining.rules import AT_FIRST, ISSUED, MAX_MENTIONS
 from callspan.record.call import CallRecord
+from callspan.record.labels import tenant_of
 from callspan.stores.joint_reader import JointReader
 from callspan.stores.tables.call_rows import exact_call
 from callspan.stores.tables.contents import StoredCall
