@@ -15,6 +15,7 @@ from callspan.delivery import leftovers
 from callspan.delivery.waiting_erasure import WaitingErasure
 from callspan.receive import body_files
 from callspan.record.events import RECORD_TYPES, Record
+from callspan.record.labels import TENANT_KEYS, USER
 from callspan.record.plain_json import clean
 from callspan.runtime.conversion import converter
 from callspan.runtime.safe_urls import error_text
@@ -89,6 +90,7 @@ def erase(
     """Delete records from SQLite, Postgres and ClickHouse, after delivering what waits, also in running processes.
 
     Only the newest version of a record decides: a session that names another user by now stays, without this name.
+    So does a session in which another user's, or tenant's, records are; of it only what names this one is deleted.
     A session that matches the filter is deleted with all its records, a matching call by itself. If the filter has a
     condition on calls (a model, an error, a text), only calls are deleted. If its only condition is a user, timesteps,
     events, messages and rewards with that user in their own metadata are deleted too. Earlier records of the sessions,
@@ -150,7 +152,7 @@ def _erased(
     if older_than_ns is not None:
         scope, unsearched = DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), None
     else:
-        scope = _select(deleting.values(), selection, named_ids, failures)._replace(user=user)
+        scope = _select(deleting.values(), selection, named_ids, failures, user)
         scope, error = _without_waiting(ends, scope, deleting.values(), dry_run=dry_run)
         unsearched = error or unsearched
     # A store decides in the transaction of the deletion what is the user's: another process may just deliver.
@@ -263,8 +265,9 @@ def _select(
     selection: CallFilter,
     named_ids: Sequence[frozenset[str] | None],
     failures: dict[ReadableStore, str],
+    user: str | None,
 ) -> DeletionScope:
-    """Return the records to erase; add the errors of unreadable stores to `failures`."""
+    """Return the records to erase; add the errors of unreadable stores to `failures`. `user`: the only condition."""
     sessions, calls = (ids or frozenset() for ids in named_ids)
     with ExitStack() as opened:
         readers = {}
@@ -278,11 +281,13 @@ def _select(
         else:
             call_ids = _in_each(readers, lambda reader: _calls_in(reader, selection, sessions, calls), failures)
             session_ids = set()
-            if not calls and _selects_sessions(selection):
-                session_ids = _in_each(readers, lambda reader: reader.session_ids(selection), failures)
+            if user is not None:
+                session_ids = _in_each(readers, lambda reader: reader.owned(USER, user)[0], failures)
+            elif not calls and _selects_sessions(selection):
+                session_ids = _in_each(readers, lambda reader: _sessions_in(reader, selection), failures)
             session_ids = session_ids & sessions if sessions else session_ids
         call_ids |= _in_each(readers, lambda reader: (call.call_id for call in reader.ids_in(session_ids)), failures)
-    return DeletionScope(session_ids, call_ids, erased_ns=time.time_ns())
+    return DeletionScope(session_ids, call_ids, user=user, erased_ns=time.time_ns())
 
 
 def _only_user(selection: CallFilter, named_ids: Iterable[frozenset[str] | None]) -> str | None:
@@ -310,8 +315,25 @@ def _selects_sessions(selection: CallFilter) -> bool:
     return msgspec.structs.replace(selection, **_NO_SESSION_CONDITIONS, metadata=()) == _EVERY
 
 
+def _owners(selection: CallFilter) -> Iterator[tuple[str, str]]:
+    """Yield the users and tenants of a filter, with their metadata keys."""
+    if selection.user_id is not None:
+        yield USER, selection.user_id
+    yield from ((key, owner) for key, owner in selection.metadata if key in TENANT_KEYS)
+
+
+def _sessions_in(reader: Reader, selection: CallFilter) -> set[str]:
+    """Return the selected sessions; one with records of another user or tenant is not erased as a whole."""
+    return {*reader.session_ids(selection)}.intersection(*(reader.owned(*owner)[0] for owner in _owners(selection)))
+
+
 def _calls_in(reader: Reader, selection: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
-    selected_ids = {call.call_id for call in reader.ids(selection) if not sessions or call.session_id in sessions}
+    selected = [call for call in reader.ids(selection) if not sessions or call.session_id in sessions]
+    for owner in _owners(selection):
+        # A call that names nobody is of the owner of its session, unless others have records there.
+        of_sessions, of_calls = reader.owned(*owner)
+        selected = [call for call in selected if call.call_id in of_calls or call.session_id in of_sessions]
+    selected_ids = {call.call_id for call in selected}
     return selected_ids & calls if calls else selected_ids
 
 

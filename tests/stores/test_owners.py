@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from decimal import Decimal
 from itertools import count
@@ -146,12 +146,22 @@ def newest(versions: Sequence[Version]) -> dict[tuple[str, int], Version]:
     return decisive
 
 
+def sessions_of_her(versions: Iterable[Version]) -> tuple[set[int], set[int]]:
+    """The sessions that these versions name the user in, and those in which only she is named."""
+    named = [one for one in versions if one.user is not None and one.kind != "reward"]
+    at = [(one.number if one.kind == "session" else one.session, one) for one in named]
+    hers = {
+        session for session, one in at if session is not None and one.user == HERS and one.kind in ("session", "call")
+    }
+    return hers, hers - {session for session, one in at if one.user == OTHER}
+
+
 def erased_of(versions: Sequence[Version]) -> set[tuple[str, int]]:
     """What the erasure of the user deletes, by definition."""
     decisive = newest(versions)
-    gone = {key for key, one in decisive.items() if one.user == HERS}
-    sessions = {number for kind, number in gone if kind == "session"}
-    gone |= {key for key, one in decisive.items() if key[0] != "session" and one.session in sessions}
+    _, sessions = sessions_of_her(decisive.values())
+    gone = {key for key, one in decisive.items() if one.user == HERS and one.kind != "session"}
+    gone |= {key for key, one in decisive.items() if (key[1] if key[0] == "session" else one.session) in sessions}
     gone |= {key for key, one in decisive.items() if key[0] in ("event", "message") and ("call", one.target) in gone}
     for key, one in decisive.items():
         if key[0] == "reward" and one.target is not None:
@@ -301,14 +311,16 @@ def test_newest_version_decides_what_late_records_are_refused(
         store.write(*batch)
     found = stored(reader, name)
     assert f"{HERS}-{name}".encode() not in b"".join(map(encode, found.values()))
-    assert found.keys().isdisjoint(ids(gone, name))
     hers = {(version.kind, version.number) for version in versions if version.user == HERS}
-    # What is in a session may be the user's as long as no later version of the session says otherwise.
-    has_hers = any(kind == "session" for kind, _ in hers)
+    # What names nobody goes with a session as long as no version of a record there names another user, and not back.
+    claimed, alone = sessions_of_her(versions)
+    is_named = {key for key, one in every.items() if one.user == HERS and key[0] != "session"}
+    gone = {key for key in gone if key in is_named or (key[1] if key[0] == "session" else every[key].session) in alone}
+    assert found.keys().isdisjoint(ids(gone, name))
     sure = {
         key for key, one in every.items()
-        if key not in gone and (key not in hers or one.user == OTHER) and (key[0] == "session" or not has_hers)
-        and (key[0] not in ("event", "message", "reward") or one.target is None)
+        if (one.user == OTHER and key[0] in ("call", "timestep", "session"))
+        or (key not in hers and not claimed and (key[0] not in ("event", "message", "reward") or one.target is None))
     }  # fmt: skip
     assert found.keys() >= ids(sure, name)
 
@@ -447,6 +459,79 @@ def test_earlier_name_in_metadata_goes(store: Delivery, records: Records) -> Non
     assert store.read().session("t").session.metadata == {"user_id": ["ben"]}
 
 
+@pytest.mark.parametrize("user", ["ann", 7])
+@pytest.mark.parametrize("times", ["before", "after", "waiting"])
+def test_erasing_a_user_takes_no_call_of_another(
+    user: str | int, times: str, store: Delivery, records: Records, tmp_path: Path
+) -> None:
+    """And takes what names nobody where only this user is named, whenever the records arrive."""
+    hers, others = {"user_id": user}, {"user_id": "7" if user == "ann" else "ann"}
+    made = [
+        *(records.session(name, start_ns=START_NS) for name in ("hers", "nobodys", "mixed", "stepped")),
+        records.session("called-hers", start_ns=START_NS, metadata=hers),
+        records.call(call_id="h1", session_id="hers"),
+        records.call(call_id="h2", session_id="hers", metadata=hers),
+        event("he", session_id="hers", time_ns=START_NS),
+        records.call(call_id="n1", session_id="nobodys"),
+        records.call(call_id="m1", session_id="mixed"),
+        records.call(call_id="m2", session_id="mixed", metadata=hers),
+        records.call(call_id="m3", session_id="mixed", metadata=others),
+        records.call(call_id="s1", session_id="stepped", metadata=hers),
+        records.call(call_id="s2", session_id="stepped"),
+        step("st", session_id="stepped", start_ns=START_NS, metadata=others),
+        records.call(call_id="x1", session_id="called-hers", metadata=hers),
+        records.call(call_id="x2", session_id="called-hers", metadata=others),
+        records.call(call_id="x3", session_id="called-hers"),
+    ]
+    store.write(records.call(call_id="nobodys", session_id=None))
+    if times == "before":
+        store.write(*made)
+    with held(store.url, [made if times == "waiting" else []], [0]):
+        planned, removed = (
+            erase(store.url, CallFilter(user_id=str(user)), dry_run=dry).stores[0] for dry in (True, False)
+        )
+    assert replace(removed, copies=False) == planned
+    for _ in range(2):
+        store.write(*made)
+        for record in reversed(made) if times != "after" else made:
+            store.write(record)
+        assert left(store.url) == (
+            {"nobodys", "mixed", "stepped", "called-hers"}, {"nobodys", "n1", "m1", "m3", "s2", "x2", "x3"},
+        )  # fmt: skip
+        assert store.read().session("called-hers").session.user_id is None
+        assert [*store.read().events("hers")] == []
+    if times != "after":
+        assert (removed.sessions, removed.calls, removed.events) == (1, 5, 1)
+
+
+def test_erasing_a_tenant_takes_no_call_of_another(store: Delivery, records: Records) -> None:
+    """A session goes as a whole only if no call in it names another tenant; of its user, what names this tenant."""
+    clinic, shop = ({"organization_id": name, "user_id": "ann"} for name in ("clinic", "shop"))
+    store.write(
+        records.session("clinic", start_ns=START_NS, user_id="ann", metadata=clinic),
+        records.session("moved", start_ns=START_NS, user_id="ann", metadata=clinic),
+        records.session("shop", start_ns=START_NS, user_id="ann", metadata=shop),
+        records.call(call_id="c1", session_id="clinic"),
+        records.call(call_id="m1", session_id="moved", metadata=shop),
+        records.call(call_id="m2", session_id="moved", metadata=clinic),
+        records.call(call_id="m3", session_id="moved"),
+        records.call(call_id="s1", session_id="shop"),
+    )
+    selection = CallFilter(user_id="ann", metadata=(("organization_id", "clinic"),))
+    planned, removed = (erase(store.url, selection, dry_run=dry).stores[0] for dry in (True, False))
+    assert replace(removed, copies=False) == planned
+    assert left(store.url) == ({"moved", "shop"}, {"m1", "m3", "s1"})
+
+
+@pytest.mark.transactional("calls are deleted in one transaction with their session")
+def test_large_session_that_one_call_claims_is_deleted_whole(store: Delivery, records: Records) -> None:
+    store.write(records.session("s", start_ns=START_NS))
+    store.write(*(records.call(call_id=f"c{number}", session_id="s") for number in range(2_100)))
+    store.write(records.call(call_id="a", session_id="s", metadata={"user_id": HERS}))
+    assert erase(store.url, CallFilter(user_id=HERS)).stores[0].calls == 2_101
+    assert left(store.url) == (set(), set())
+
+
 def test_calls_keep_the_prices_of_their_process(url: str, records: Records) -> None:
     """An erasure stores what a running process has not delivered, but does not know its prices."""
     call = records.call(call_id="c", cost=None, model="of nobody's list")
@@ -459,18 +544,20 @@ def test_calls_keep_the_prices_of_their_process(url: str, records: Records) -> N
         assert [(one.cost, one.seen_ns) for one in reader.calls()] == [(own, call.seen_ns)]
 
 
-def test_erased_call_of_another_user_stays_erased_when_its_process_delivers_it(url: str, records: Records) -> None:
-    """It was in the user's session, which the erasure had to store first."""
+def test_call_of_another_user_stays_when_its_process_delivers_it_again(url: str, records: Records) -> None:
+    """Its session named the user, which the erasure had to store first."""
     at: dict[str, Any] = {"call_id": "c", "metadata": {"user_id": OTHER}, "timing": Timing(start_ns=START_NS)}
     answered = records.call(**at, place=Place(session_id="s"), part="answered", seen_ns=START_NS + 2)
     started = records.call(**at, part="started", seen_ns=START_NS + 1)
     session = records.session("s", start_ns=START_NS, user_id=HERS)
     with held(url, [[session, started, answered]], [0]):
         receipt = erase(url, CallFilter(user_id=HERS))
-        assert (receipt.stores[0].sessions, receipt.stores[0].calls) == (1, 1)
-        for version in (answered, started, answered):
+        assert (receipt.stores[0].sessions, receipt.stores[0].calls) == (0, 0)
+        for version in (answered, session, started, answered):
             keep(url, version)
-            assert left(url) == (set(), set())
+            assert left(url) == ({"s"}, {"c"})
+            with closing(open_store(url)) as reader:
+                assert reader.session("s").session.user_id is None
 
 
 def test_late_version_erases_what_is_stored(store: Delivery, records: Records) -> None:
@@ -518,20 +605,23 @@ def test_newer_version_of_another_user_takes_an_erasure_back(store: Delivery, re
     """Of a session and a timestep that were erased as the user's, not of those that were erased by id."""
 
     def write(user: str, seen_ns: int) -> set[str]:
-        """Deliver a version, then what the user records there; return what the store has."""
+        """Deliver a version, then what the user records there; return what the store has of the session."""
         mine = {"metadata": {"user_id": user}}
         store.write(records.session("s", version=seen_ns, start_ns=1, user_id=user))
         store.write(step("t", session_id="u", seen_ns=seen_ns, start_ns=1, **mine))
         store.write(records.call(call_id=f"c{seen_ns}", session_id="s", **mine))
-        return left(store.url)[0] | {one.timestep_id for one in store.read().timesteps("u")}
+        reader = store.read()
+        sessions = {one.session_id for one in reader.stored(SessionRecord, ["s"])}
+        return sessions | {one.timestep_id for one in reader.timesteps("u")}
 
     assert write(HERS, 5) == {"s", "t"}
     assert erase(store.url, CallFilter(user_id=HERS)).stores[0].total == 3
     assert write("mara", 4) == write(HERS, 7) == write("mara", 6) == set()
     assert write("mara", 8) == write(HERS, 5) == {"s", "t"}
-    assert left(store.url) == ({"s"}, {"c8"})
+    assert left(store.url) == ({"s"}, {"c4", "c6", "c8"})
     assert erase(store.url, sessions=["s", "u"]).stores[0].sessions == 1
     assert write("mara", 9) == set()
+    assert left(store.url) == (set(), set())
 
 
 @pytest.mark.parametrize("users", [[HERS, OTHER], (HERS,), {HERS}, {"name": HERS}], ids=str)

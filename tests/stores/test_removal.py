@@ -89,8 +89,8 @@ def test_erase_removes_exactly_the_records_of_a_user(store: Delivery, records: R
     removed = first(erase(store.url, CallFilter(user_id="u1")))
     assert replace(removed, copies=False) == first(planned)
     assert removed.copies == store.url.startswith("sqlite")
-    assert (removed.sessions, removed.calls, removed.messages, removed.events, removed.rewards) == (1, 4, 1, 1, 1)
-    assert left(store.url) == ({"by-metadata", "mixed"}, {"d", "f"})
+    assert (removed.sessions, removed.calls, removed.messages, removed.events, removed.rewards) == (2, 4, 1, 1, 1)
+    assert left(store.url) == ({"mixed"}, {"d", "f"})
     assert not rows_with(store.url, tmp_path)
     assert first(erase(store.url, CallFilter(user_id="u1"))).total == 0
 
@@ -132,14 +132,14 @@ def test_late_records_are_rejected_and_new_ones_stored(store: Delivery, records:
     store.write(*late)
     keep(store.url, *late)  # by another process
     assert list(store.read().rewards()) == []
-    assert left(store.url) == ({"by-metadata", "mixed"}, {"d", "f"})
+    assert left(store.url) == ({"mixed"}, {"d", "f"})
     now_ns = time.time_ns()
     store.write(replace(rating, reward_id="r4", time_ns=now_ns))
     assert [one.reward_id for one in store.read().rewards()] == ["r4"]
     goes_on = records.call(said("new"), call_id="new", session_id="hers", at_s=(now_ns - START_NS) / SECOND + 60)
     store.write(goes_on, records.session("hers", version=now_ns, start_ns=now_ns, user_id="u1"), *late)
     store.write(*late)
-    assert left(store.url) == ({"hers", "by-metadata", "mixed"}, {"d", "f", "new"})
+    assert left(store.url) == ({"hers", "mixed"}, {"d", "f", "new"})
     reader = store.read()
     found = reader.session("hers")
     assert (found.session.seen_ns, found.session.metadata, found.calls) == (now_ns, {}, 1)
@@ -294,7 +294,7 @@ def test_store_without_erasing_is_named(sqlite_url: str, tmp_path: Path, records
     assert [one.left is None for one in receipt.stores] == [False, True, False]
     mistyped = erase(tmp_path / "mistyped.db", older_than_ns=1)
     assert (mistyped.is_complete, "there is no such file" in str(mistyped.stores[0].left)) == (False, True)
-    assert left(sqlite_url) == ({"by-metadata", "mixed"}, {"d", "f"})
+    assert left(sqlite_url) == ({"mixed"}, {"d", "f"})
 
 
 def test_open_reader_delays_overwriting(

@@ -123,7 +123,7 @@ class DeletionScope(NamedTuple):
     targets: Set[str] = frozenset()
     """Timesteps and events, deleted with the rewards that name them."""
     user: str | None = None
-    """Also deletes events, timesteps, messages and rewards with this user in their own metadata."""
+    """Also deletes calls, events, timesteps, messages and rewards that name this user themselves."""
     older_than_ns: int | None = None
     """Deletes everything before this Unix time; excludes all other fields."""
     erased_ns: int = 0
@@ -141,7 +141,8 @@ class DeletionScope(NamedTuple):
             is_named |= record.event_id in self.targets
         elif isinstance(record, RewardRecord):
             is_named |= record.timestep_id in self.targets or record.event_id in self.targets
-        return is_named or self.user in users_of(record)
+        # A session is deleted as a whole, or has other users too and loses the name.
+        return is_named or (not isinstance(record, SessionRecord) and self.user in users_of(record))
 
 
 class CallIds(NamedTuple):

@@ -14,16 +14,24 @@ from typing import Final, NamedTuple
 
 from callspan.record.content_level import at_level
 from callspan.record.events import Record
+from callspan.record.labels import USER
 from callspan.record.merging import order_key
 from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope
 from callspan.stores.owners import without_users
-from callspan.stores.query.filters import no_list
 from callspan.stores.query.interrupted import HAS_EXITED, IS_HERE, exited_processes, processes_of
+from callspan.stores.query.owned import (
+    IN_SESSIONS,
+    has_owner,
+    names_nobody,
+    names_owner,
+    owned_calls,
+    owned_sessions,
+)
 from callspan.stores.runs import Runs, anonymous
 from callspan.stores.tables.call_rows import keyed_records
 from callspan.stores.tables.contents import trim
-from callspan.stores.tables.database import NO_VALUES, Database, SqlDatabase, Values, in_batches, items
+from callspan.stores.tables.database import NO_VALUES, Database, Dialect, SqlDatabase, Values, in_batches, items
 from callspan.stores.tables.erased import TARGET, Refused, as_number, digest_of_id, digests, of_user
 from callspan.stores.tables.facts import (
     CALL_IDS,
@@ -78,15 +86,6 @@ VERSIONED: Final = {SESSIONS: _SESSION, CALLS: _CALL, TIMESTEPS: _SESSION}
 """Conditions on records with several versions."""
 _WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
 """Tables that have a user only in the metadata of their rows, in the order of deletion."""
-_IS_USER: Final = "((x.user_id = :user{no_list}) OR (x.user_id >= '[' AND x.user_id < ']' AND {has}))"
-"""Whether a session or call is the user's; the label of a list of users is its JSON."""
-_ALSO_OF_USER: Final = (
-    f" UNION SELECT x.session_id FROM sessions x WHERE {_IS_USER} AND coalesce(x.start_ns, x.seen_ns) < :erased"
-    f" UNION SELECT x.session_id FROM calls x WHERE x.inferred AND {_IS_USER} AND x.start_ns < :erased",
-    f" UNION SELECT x.call_id FROM calls x WHERE {_IS_USER} AND x.start_ns < :erased",
-)
-"""Further sessions and calls of a user, delivered between their selection and their removal. A run is the user's if any
-of its calls is: the others repeat what the user said."""
 _REFUSED: Final = {
     "session": ":refused_sessions",
     "call": ":refused_calls",
@@ -96,6 +95,8 @@ _REFUSED: Final = {
 """Parameters with the ids of refused records, by kind."""
 _HAS_USER: Final = "SELECT x.{key} FROM {table} x WHERE {has}"
 _CALLS_OF_SESSIONS: Final = f"SELECT call_id FROM calls WHERE {_SESSION}"
+LAST_OF_SESSIONS: Final = "ORDER BY user_id IS NOT NULL"
+"""How calls of sessions are deleted in batches: those last that say whose the session is."""
 _RUNS: Final = "c.outcome = 'in_progress'"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
 _IS_ALIVE: Final = f"{IS_HERE.format('s')} AND NOT {HAS_EXITED.format('s')}"
@@ -250,27 +251,42 @@ def refused_selections(database: Database, refused: Iterable[Refused]) -> Iterat
 
 
 def _refused_selection(database: Database, refused: Sequence[Refused]) -> Selection:
-    """Return the stored records of those that one erasure covers."""
+    """Return the stored records of those that one erasure covers.
+
+    In a session that was erased for its user, records that name a user are not taken: they are refused themselves, or
+    another user's.
+    """
     ids = {name: [record.ident for record in refused if _REFUSED[record.kind] == name] for name in _REFUSED.values()}
     sessions, calls, targets = (database.dialect.items.replace(":items", name) for name in ids)
-    of_session = f"session_id IN ({sessions})"
-    named = f"{of_session} OR call_id IN ({calls})"
-    of_step = f"{of_session} OR timestep_id IN ({targets})"
-    steps = f"SELECT timestep_id FROM timesteps WHERE {of_step}"
-    events = f"SELECT event_id FROM events WHERE {named}"
+    first = refused[0]
+    of_session = f"x.session_id IN ({sessions})"
+    in_sessions = dict.fromkeys(IN_SESSIONS, of_session)
+    if first.is_for_user:
+        in_sessions = {
+            table: f"({of_session} AND {names_nobody(database.dialect, table)})" for table in IN_SESSIONS[1:]
+        }
+    of_calls = f"call_id IN ({calls})"
+    steps = f"{in_sessions['timesteps']} OR timestep_id IN ({targets})"
+    events = f"{in_sessions['events']} OR {of_calls}"
+    of_rewards = (
+        f"{of_session} OR {of_calls}"
+        f" OR timestep_id IN ({targets} UNION SELECT x.timestep_id FROM timesteps x WHERE {steps})"
+        f" OR event_id IN ({targets} UNION SELECT x.event_id FROM events x WHERE {events})"
+    )
+    began = {TIMESTEPS: "coalesce(start_ns, seen_ns)", SESSIONS: "coalesce(start_ns, seen_ns)"}
+    of_tables = {
+        REWARDS: of_rewards, EVENTS: events, MESSAGES: f"{in_sessions['messages']} OR {of_calls}", TIMESTEPS: steps,
+        SESSIONS: of_session,
+    }  # fmt: skip
     conditions = {
-        REWARDS: f"({named} OR timestep_id IN ({targets} UNION {steps}) OR event_id IN ({targets} UNION {events}))"
-        " AND coalesce(time_ns, 0) < :erased",
-        EVENTS: f"({named}) AND coalesce(time_ns, 0) < :erased",
-        MESSAGES: f"({named}) AND coalesce(time_ns, 0) < :erased",
-        TIMESTEPS: f"({of_step}) AND coalesce(start_ns, seen_ns) < :erased",
-        SESSIONS: f"{of_session} AND coalesce(start_ns, seen_ns) < :erased",
+        table: f"{table.key} IN (SELECT x.{table.key} FROM {table.name} x WHERE {condition})"
+        f" AND {began.get(table, 'coalesce(time_ns, 0)')} < :erased"
+        for table, condition in of_tables.items()
     }
     values = {name[1:]: items(of_kind)["items"] for name, of_kind in ids.items()}
-    first = refused[0]
     return Selection(
         "SELECT session_id FROM sessions WHERE 1 = 0",
-        f"SELECT call_id FROM calls WHERE ({named}) AND start_ns < :erased",
+        f"SELECT x.call_id FROM calls x WHERE ({in_sessions['calls']} OR {of_calls}) AND x.start_ns < :erased",
         conditions,
         {**values, "erased": first.erased_ns},
         (set(), set()),
@@ -281,23 +297,22 @@ def _refused_selection(database: Database, refused: Sequence[Refused]) -> Select
 
 def _scope_selection(database: Database, scope: DeletionScope) -> Selection:
     """Return the records of a scope of ids and a user."""
-    has = database.dialect.has.format(at="x.metadata, 'user_id'", value=":user")
-    also = no_list(scope.user, database.dialect, "x")
-    unions = ("", "") if scope.user is None else tuple(union.format(has=has, no_list=also) for union in _ALSO_OF_USER)
-    listed = database.dialect.items
-    sessions, calls = (
-        query + union for query, union in zip((listed + _NAMED_RUNS.format(items=listed), listed), unions, strict=True)
-    )
-    conditions = {} if scope.user is None else _of_user(database)
-    values = {"user": scope.user, "erased": scope.erased_ns}
+    listed, user = database.dialect.items, scope.user
+    sessions, calls = listed + _NAMED_RUNS.format(items=listed), listed
+    if user is not None:
+        # Also what was delivered since these ids were selected.
+        sessions += f" UNION {owned_sessions(database.dialect, USER, user)}"
+        calls += f" UNION {owned_calls(database.dialect, USER, user)}"
+    values = {"owner": user, "erased": scope.erased_ns}
     # Not in a temporary table: behind a pooler, the next transaction may not see it.
     named_ids = {*map(clean, scope.sessions)}, {*map(clean, scope.calls)}
-    return Selection(sessions, calls, conditions, values, named_ids, scope.erased_ns, scope.user is not None)
+    conditions = {} if user is None else _of_user(database)
+    return Selection(sessions, calls, conditions, values, named_ids, scope.erased_ns, user is not None)
 
 
 def _of_user(database: Database) -> dict[Table, str]:
-    """Return the conditions on records with `:user` in their metadata, and on rewards of such records."""
-    has = database.dialect.has.format(at="x.metadata, 'user_id'", value=":user")
+    """Return the conditions on records with the user in their metadata, and on rewards of such records."""
+    has = has_owner(database.dialect, USER)
     conditions = {
         table: f"{table.key} IN ({_HAS_USER.format(table=table.name, key=table.key, has=has)})" for table in _WITH_USERS
     }
@@ -360,7 +375,7 @@ def _delete_sessions(database: SqlDatabase, selection: Selection) -> Counter[str
     _temporary(database)
     if not _choose_sessions(database, selection, SESSIONS_AT_ONCE):
         return None
-    sql = f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} LIMIT {CALLS_AT_ONCE}"
+    sql = f"INSERT INTO gone_calls {_CALLS_OF_SESSIONS} {LAST_OF_SESSIONS} LIMIT {CALLS_AT_ONCE}"
     if database.run(sql) >= CALLS_AT_ONCE:
         database.run("DELETE FROM gone_sessions")
     return _delete_chosen(database, selection)
@@ -435,15 +450,20 @@ def remember_orders(
         database.forget(orders)
 
 
+def names(dialect: Dialect, user: str) -> str:
+    """Return whether a session `x` names a user, as its own or in its metadata."""
+    in_metadata = f"x.metadata IS NOT NULL AND {has_owner(dialect, USER)}"
+    return f"({names_owner(dialect, 'sessions', USER, user)} OR ({in_metadata}))"
+
+
 def _delete_names(database: SqlDatabase, user: str, erased_ns: int) -> None:
-    """Delete a user from the metadata of sessions that are another user's: an earlier version named this one."""
-    has = database.dialect.has.format(at="metadata, 'user_id'", value=":user")
-    sql = f"""SELECT * FROM sessions WHERE session_id > :last AND metadata IS NOT NULL AND {has}
+    """Delete a user from the sessions that stay, since they are another user's too."""
+    sql = f"""SELECT * FROM sessions x WHERE session_id > :last AND {names(database.dialect, user)}
         AND coalesce(start_ns, seen_ns) < :erased ORDER BY session_id LIMIT {_ROWS_AT_ONCE}"""
     last_key: str | None = ""
     while last_key is not None:
         with database.transaction(exclusive=True):
-            values = {"last": last_key, "user": user, "erased": erased_ns}
+            values = {"last": last_key, "owner": user, "erased": erased_ns}
             rows = list(keyed_records(database, SESSIONS, sql, values))
             for key, record in rows:
                 if record is not None:

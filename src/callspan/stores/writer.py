@@ -19,13 +19,14 @@ from callspan.record.merging import Price, merged_scope
 from callspan.runtime.safe_urls import error_text
 from callspan.spool.delivering import Rejected, SuspectError
 from callspan.stores.joint_reader import JointReader
+from callspan.stores.query.owned import has_others
 from callspan.stores.query.rewards import join
 from callspan.stores.removal import remove_refused
 from callspan.stores.runs import Runs
 from callspan.stores.tables.call_rows import exact_call, record_of
 from callspan.stores.tables.contents import NewContent, StoredCall, release, stored_calls, version_to_write
 from callspan.stores.tables.database import Database, SqlDatabase, in_batches
-from callspan.stores.tables.erased import LateRecords, digests_of
+from callspan.stores.tables.erased import LateRecords, Refused, digests_of
 from callspan.stores.tables.facts import CALLS, OWNER, TABLES, Table
 from callspan.stores.tables.payloads import PreparedCall, prepared, row_of, without_run
 from callspan.stores.tables.rows import Row
@@ -66,17 +67,17 @@ class SqlSink:
         """
         database = cast("SqlDatabase", self._database)
         try:
-            is_unfinished = False
-            with database.delivery(records):
-                late = late_records(database, records)
-                if not late.refused:
-                    is_unfinished = _write(database, late.accepted, self._price, self._reader)
-            if late.refused:
-                # It is remembered by now, so that no other process stores what is deleted.
-                remove_refused(database, late.refused)
+            is_unfinished, removed = False, set[Refused]()
+            while True:
                 with database.delivery(records):
                     late = late_records(database, records)
-                    is_unfinished = _write(database, late.accepted, self._price, self._reader)
+                    refused = removed.union(late.refused)
+                    if refused == removed:
+                        is_unfinished = _write(database, late.accepted, self._price, self._reader)
+                        break
+                # It is remembered by now, so that no other process stores what is deleted.
+                remove_refused(database, refused - removed)
+                removed = refused
             while is_unfinished:
                 with database.delivery(()):
                     is_unfinished = Runs(database).join_postponed()
@@ -182,7 +183,9 @@ def _replace(database: SqlDatabase, table: Table, stored_keys: Sequence[str], ro
 
 def late_records(database: Database, records: Sequence[Record]) -> LateRecords:
     """Return the records of a delivery without the erased ones; remember the ids of these."""
-    late = LateRecords(records, _erased_of(database, records), partial(_stored, database))
+    late = LateRecords(
+        records, _erased_of(database, records), partial(_stored, database), partial(has_others, database)
+    )
     database.remember(late.remembered)
     database.forget(late.forgotten)
     return late

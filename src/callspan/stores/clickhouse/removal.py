@@ -13,17 +13,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from callspan.record.events import SessionRecord, TimestepRecord
+from callspan.record.labels import USER
 from callspan.stores.base import DeletionScope
 from callspan.stores.clickhouse.database import CLICKHOUSE, ClickHouseDatabase
 from callspan.stores.clickhouse.superseded import delete_references, references_of
 from callspan.stores.owners import without_users
+from callspan.stores.query.owned import has_owner
 from callspan.stores.removal import (
     CALLS_AT_ONCE,
     CONDITIONS,
+    LAST_OF_SESSIONS,
     REMEMBERED,
     SESSIONS_AT_ONCE,
     VERSIONED,
     Selection,
+    names,
     refused_selections,
     remember_orders,
     remember_scope,
@@ -41,8 +45,7 @@ _IDS: Final = CLICKHOUSE.items.replace(":items", ":{}")
 _GONE: Final = {f"SELECT id FROM {name}": _IDS.format(name) for name in ("gone_sessions", "gone_calls")}
 """What stands for the temporary tables of ids."""
 _NAMED: Final = """
-SELECT * FROM {kind}_versions FINAL WHERE metadata IS NOT NULL AND {has}
-   AND coalesce(start_ns, seen_ns) < :erased"""
+SELECT * FROM {kind}_versions AS x FINAL WHERE {named} AND coalesce(start_ns, seen_ns) < :erased"""
 
 
 def remove(database: ClickHouseDatabase, scope: DeletionScope, *, dry_run: bool = False) -> Counter[str]:
@@ -95,7 +98,7 @@ def _batches(database: ClickHouseDatabase, selection: Selection) -> Iterator[_Ba
         for query, named in zip((selection.sessions, selection.calls), selection.named_ids, strict=True)
     )
     for some in _batched(sessions, SESSIONS_AT_ONCE):
-        sql = f"SELECT call_id FROM calls WHERE session_id IN ({_IDS.format('gone_sessions')})"
+        sql = f"SELECT call_id FROM calls WHERE session_id IN ({_IDS.format('gone_sessions')}) {LAST_OF_SESSIONS}"
         of_sessions = [str(row[0]) for row in database.tuples(sql, _values((some, ())))]
         # A session without calls, too.
         for first in range(0, max(1, len(of_sessions)), CALLS_AT_ONCE):
@@ -173,10 +176,12 @@ def _delete_others(database: ClickHouseDatabase, selection: Selection, table: Ta
 
 def _delete_names(database: ClickHouseDatabase, user: str, erased_ns: int) -> None:
     """Delete a user from all versions of sessions and timesteps that are another user's."""
-    has = CLICKHOUSE.has.format(at="metadata, 'user_id'", value=":user")
-    for table, kind in ((SESSIONS, SessionRecord), (TIMESTEPS, TimestepRecord)):
-        named = _NAMED.format(kind=table.kind, has=has)
-        for row in list(database.rows(named, {"user": user, "erased": erased_ns})):
+    of_timestep = f"x.metadata IS NOT NULL AND {has_owner(CLICKHOUSE, USER)}"
+    for table, kind, named in (
+        (SESSIONS, SessionRecord, names(CLICKHOUSE, user)), (TIMESTEPS, TimestepRecord, of_timestep),
+    ):  # fmt: skip
+        sql = _NAMED.format(kind=table.kind, named=named)
+        for row in list(database.rows(sql, {"owner": user, "erased": erased_ns})):
             record = row_of(without_users(record_of(table, row, kind), [user]))
             cells: dict[str, object] = {
                 name: record.get(name) for name in ("user_id", "metadata") if name in table.names

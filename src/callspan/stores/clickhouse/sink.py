@@ -24,6 +24,7 @@ from callspan.stores.tables.bodies import Piece
 from callspan.stores.tables.call_rows import exact_call
 from callspan.stores.tables.contents import HashNumbers, StoredCall, version_to_write
 from callspan.stores.tables.database import in_batches
+from callspan.stores.tables.erased import Refused
 from callspan.stores.tables.facts import REFERENCES, TABLES
 from callspan.stores.tables.payloads import prepared, without_run
 from callspan.stores.writer import late_records
@@ -104,11 +105,13 @@ class ClickHouseSink:
 
     def _without_erased(self, records: Sequence[Record]) -> Sequence[Record]:
         """Return the records that were not erased; delete what is stored of the others."""
-        late = late_records(self._connected, records)
-        if late.refused:
-            remove_refused(self._connected, late.refused)
+        removed = set[Refused]()
+        while True:
             late = late_records(self._connected, records)
-        return late.accepted
+            if removed.issuperset(late.refused):
+                return late.accepted
+            remove_refused(self._connected, {*late.refused} - removed)
+            removed.update(late.refused)
 
     def _write(self, records: Sequence[Record]) -> None:
         rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import heapq
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count, groupby, islice
 from operator import itemgetter
@@ -36,6 +37,7 @@ from callspan.stores.query.filters import CallFilter
 from callspan.stores.query.history import follow
 from callspan.stores.query.interrupted import mark_unended
 from callspan.stores.query.listing import Listing
+from callspan.stores.query.owned import owned_calls, owned_sessions
 from callspan.stores.query.rewards import Labels, Scores
 from callspan.stores.query.run_tools import run_tools
 from callspan.stores.query.session_values import SessionValues, session_values
@@ -168,6 +170,16 @@ class Reader:
         for condition, parameters in in_batches([*session_ids]):
             sql = f"SELECT call_id, session_id FROM calls WHERE {condition}"
             yield from map(CallIds._make, self._database.tuples(sql, parameters))
+
+    def owned(self, key: str, owner: str) -> tuple[set[str], set[str]]:
+        """Return the ids of an owner's sessions, see `owned_sessions`, and of the calls that name the owner.
+
+        `key`: the metadata key of the owner, `user_id` or one of a tenant.
+        """
+        dialect, values = self._database.dialect, {"owner": owner, "erased": time.time_ns()}
+        queries = owned_sessions(dialect, key, owner), owned_calls(dialect, key, owner)
+        sessions, calls = ({str(row[0]) for row in self._database.tuples(sql, values)} for sql in queries)
+        return sessions, calls
 
     def sessions(self, selection: CallFilter = _EVERY, *, call_labels: Sequence[str] = ()) -> Iterator[SessionSummary]:
         """Yield sessions, newest first by default. Those known only from their calls match no condition on labels.

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.record.codec import NO_RECORD, encode_json
-from callspan.record.events import RECORD_TYPES, Record, RewardRecord, TimestepRecord, record_key
+from callspan.record.events import RECORD_TYPES, Record, RewardRecord, SessionRecord, TimestepRecord, record_key
 from callspan.record.labels import labels
 from callspan.record.merging import Order, version_order
 from callspan.record.plain_json import clean
@@ -89,12 +89,22 @@ class LateRecords:
     A record is late if it began before an erasure of its own id, its session, its user or its target. Its newest
     version, in the store or in this delivery, decides whether it was erased. If not, its earlier versions are stored
     without the names of erased users. If it was, what is stored of it is erased too.
+
+    A session that was erased for its user takes only what names nobody. A session that proves to be the user's, or one
+    of whose calls does, is erased as a whole unless a record in it names another user.
     """
 
     def __init__(
-        self, records: Sequence[Record], erased_ns: Mapping[bytes, int], stored: Callable[[str, str], Record | None]
+        self,
+        records: Sequence[Record],
+        erased_ns: Mapping[bytes, int],
+        stored: Callable[[str, str], Record | None],
+        has_others: Callable[[str, str, _Key], bool],
     ) -> None:
-        """`erased_ns` has the remembered numbers of the hashes `digests_of`; `stored` returns a record of the store."""
+        """`erased_ns` has the remembered numbers of the hashes `digests_of`; `stored` returns a record of the store.
+
+        `has_others` returns whether a record in a session names another than this user, but for one by kind and id.
+        """
         self.remembered = dict[bytes, int]()
         """New hashes to remember: of left out sessions, calls and targets. Another process may record in an erased
         user's session without naming the user."""
@@ -102,7 +112,8 @@ class LateRecords:
         """Hashes to forget: a newer version shows that the record is another user's."""
         self.refused = list[Refused]()
         """What is not stored, nor may be stored from earlier versions."""
-        self._erased_ns, self._stored = dict(erased_ns), stored
+        self._erased_ns, self._stored, self._is_shared = dict(erased_ns), stored, has_others
+        self._records = records
         self.accepted = self._without_erased(records) if erased_ns else records
         """The other records, in order."""
 
@@ -119,7 +130,7 @@ class LateRecords:
 
     def _decide(self, key: _Key, versions: Sequence[Record]) -> dict[int, Record]:
         """Return the versions of one record to store, by the identity of the given ones."""
-        late = [version for version in versions if start_of(version) < self._last(_named(version))]
+        late = [version for version in versions if start_of(version) < self._last(self._deciding(version))]
         if not late:
             return {id(version): self._without_names(version) for version in versions}
         kind, ident = key
@@ -128,12 +139,50 @@ class LateRecords:
         if kind in _OF_USER:
             stored = self._stored(kind, ident)
             record = newest([*versions] if stored is None else [stored, *versions])
-        erased_ns = self._last(_named(record))
+        erased_ns = self._last(self._deciding(record))
+        users = self._erased_among(users_of(record), record)
+        is_shared = bool(users) and self._has_others(record, users[0])
+        if is_shared and kind == _SESSION and digest_of_id(_SESSION, ident) not in self._erased_ns:
+            return {id(version): self._without_names(version) for version in versions}
         left_out = [version for version in versions if start_of(version) < erased_ns]
         if left_out:
             self._leave_out(key, record, left_out, erased_ns)
+            session_id = session_of(record)
+            if kind == _CALL and users and session_id is not None and not is_shared:
+                self._leave_out_session(session_id, left_out, erased_ns)
         remaining = (version for version in versions if start_of(version) >= erased_ns)
         return {id(version): self._without_names(version) for version in remaining}
+
+    def _deciding(self, record: Record) -> list[bytes]:
+        """Return the hashes that decide whether a record was erased."""
+        session_id = session_of(record)
+        is_in_session = session_id is not None and not isinstance(record, SessionRecord | RewardRecord)
+        if session_id is None or not is_in_session or of_user(_SESSION, session_id) not in self._erased_ns:
+            return _named(record)
+        of_session = digest_of_id(_SESSION, session_id)
+        # It says itself whose it is.
+        return [digest for digest in _named(record) if digest != of_session or not users_of(record)]
+
+    def _has_others(self, record: Record, user: str) -> bool:
+        """Return whether another record of its session names another user."""
+        session_id, own = session_of(record), record_key(record)
+        if session_id is None:
+            return False
+        of_session = (
+            other for other in self._records
+            if session_of(other) == session_id and record_key(other) != own and not isinstance(other, RewardRecord)
+        )  # fmt: skip
+        if any((users := users_of(other)) and user not in users for other in of_session):
+            return True
+        return self._is_shared(session_id, user, own)
+
+    def _leave_out_session(self, session_id: str, versions: Sequence[Record], erased_ns: int) -> None:
+        """Remember that a session is the user's, because one of its calls is and no record in it is another's."""
+        own = digest_of_id(_SESSION, session_id)
+        if own not in self._erased_ns:
+            self._remember(of_user(_SESSION, session_id), as_number(max(map(version_order, versions))))
+            self._remember(own, erased_ns)
+            self.refused.append(Refused(_SESSION, session_id, erased_ns, is_for_user=True))
 
     def _last(self, hashes: Iterable[bytes]) -> int:
         """Return when the latest of these was erased; 0 if none was."""
