@@ -123,6 +123,7 @@ ORDERS: dict[str, tuple[Callable[[list[CallRecord]], Sequence[CallRecord]], int]
     "by start, one by one": (by_start, 1),
     "reversed": (lambda records: by_start(records)[::-1], BATCH),
     "shuffled": (lambda records: random.Random(records[0].call_id).sample(records, len(records)), BATCH),
+    "twice": (by_start, BATCH),
 }
 
 
@@ -141,7 +142,10 @@ def test_rules_join_no_call_to_another_conversation_given_all_calls_at_once(part
 @pytest.mark.parametrize("part", range(scaled(1, 20)))
 @pytest.mark.parametrize("order", ORDERS)
 def test_store_says_what_the_rules_say_in_every_order(order: str, part: int, url: str) -> None:
-    """But for two joins, or one of 200: of the words of a text, and the answers in a request, not all are awaited."""
+    """But for two joins, or one of 200: of the words of a text, and the answers in a request, not all are awaited.
+
+    What comes twice comes from another process the second time, and in the reverse order.
+    """
     arranged, batch = ORDERS[order]
     told, made, number = histories.Score(), histories.Score(), scaled(8, 500)
     with closing(Delivery(url)) as store:
@@ -149,7 +153,11 @@ def test_store_says_what_the_rules_say_in_every_order(order: str, part: int, url
             history = histories.generate(seed)
             records = records_of(history)
             told += histories.score(history, by_number(together(records)))
-            made += histories.score(history, delivered(arranged(records), store, batch))
+            runs = delivered(arranged(records), store, batch)
+            if order == "twice":
+                with closing(Delivery(url)) as another:
+                    assert delivered(arranged(records)[::-1], another, batch) == runs
+            made += histories.score(history, runs)
     assert made.wrong == []
     assert made.ids_made >= told.ids_made - max(2, 0.005 * told.ids_owed)
     assert made.history_made >= told.history_made - max(2, 0.005 * told.history_owed)
