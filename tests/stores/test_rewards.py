@@ -9,10 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from callspan import erase, open_store
-from callspan.records import CallRecord, Place, Response, RewardRecord
+from callspan.records import CallRecord, Place, Response, RewardRecord, Usage
+from callspan.stores.base import CallIds
 
 from .conftest import START_NS, Delivery, Records, event, reward, run, step
 
@@ -104,6 +106,49 @@ def test_repeated_server_id_names_no_call(
         given("r", 9, call_id="resp_1"),
     )
     assert [one.call_id for one in store.read().rewards()] == [expected]
+
+
+PAIRS: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
+    ({"answer": "Yes."}, {"answer": "Yes."}, True),
+    ({"answer": "Yes."}, {"answer": "No."}, False),
+    ({"answer": "Yes."}, {"answer": "No.", "of": "other"}, False),
+    ({"answer": "Yes."}, {"answer": "Yes.", "of": "other"}, True),
+    ({"answer": "Yes."}, {"answer": "Yes!", "cached": "client"}, True),
+    ({"answer": None, "tokens": 5}, {"answer": None, "tokens": 5}, True),
+    ({"answer": None, "tokens": 5}, {"answer": None, "tokens": 6}, False),
+    ({"answer": "Yes.", "tokens": 5}, {"answer": None, "tokens": None}, True),
+]
+"""What two calls of one second with one response id say, and whether that is the same answer, as far as is known."""
+
+
+@pytest.mark.parametrize(("first", "second", "is_same"), PAIRS)
+@pytest.mark.parametrize("order", ["reward first second", "first reward second", "second first reward", "together"])
+def test_id_of_different_answers_names_none_of_them_in_any_order(
+    first: dict[str, Any], second: dict[str, Any], is_same: bool, order: str, store: Delivery, records: Records
+) -> None:
+    written = {"reward": given("reward", 9, call_id="resp_1", scope="call")}
+    for number, (name, of) in enumerate({"first": first, "second": second}.items()):
+        answer, tokens = of["answer"], of.get("tokens", 5)
+        call = records.call(answer=answer or "")
+        response = Response(body=call.response.body) if call.response and answer else Response()
+        written[name] = records.call(
+            call_id=name, at_s=number, session_id=f"of-{of.get('of', 'one')}", attempts=[],
+            response=msgspec.structs.replace(response, id="resp_1", model="m", cached=of.get("cached")),
+            usage=None if tokens is None else Usage(input_tokens=3, output_tokens=tokens),
+        )  # fmt: skip
+    if order == "together":
+        store.write(*written.values())
+    else:
+        for name in order.split():
+            store.write(written[name])
+    reader = store.read()
+    (kept,) = reader.rewards()
+    assert (kept.call_id, kept.session_id) == (("first", "of-one") if is_same else ("resp_1", None))
+    call = reader.call("first")
+    assert call is not None
+    assert [*reader.call_scores([CallIds(call.call_id, call.place.session_id)], ["feedback"]).get("first", {})] == (
+        ["feedback"] if is_same else []
+    )
 
 
 def test_reward_belongs_to_the_session_of_its_narrowest_target(store: Delivery, records: Records) -> None:

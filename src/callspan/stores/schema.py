@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from callspan.record.formats import FORMAT
 from callspan.stores.tables import clickhouse_views, scores
-from callspan.stores.tables.facts import OFFER, OWNER, REFERENCES, STORED, TABLES, Fact, Form, Table
+from callspan.stores.tables.facts import GIVEN, OFFER, OWNER, REFERENCES, STORED, TABLES, Fact, Form, Table
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 
@@ -54,12 +54,19 @@ _FORMS: Final[dict[Dialect, Mapping[Form, str]]] = {
     },
 }
 """The SQL types of the columns of each form."""
-_CONTENTS: Final[dict[Dialect, dict[str, str]]] = {
-    "sqlite": dict(zip((*REFERENCES, OWNER, OFFER), ("INTEGER", "INTEGER", "TEXT", "TEXT", "INTEGER"), strict=True)),
-    "postgres": dict(zip((*REFERENCES, OWNER, OFFER), ("bigint", "bigint", "jsonb", _TEXT, "bigint"), strict=True)),
+_BY_STORE: Final[dict[Dialect, dict[str, dict[str, str]]]] = {
+    "sqlite": {
+        "call": dict(zip((*REFERENCES, OWNER, OFFER), ("INTEGER", "INTEGER", "TEXT", "TEXT", "INTEGER"), strict=True)),
+        "reward": dict.fromkeys(GIVEN, "TEXT"),
+    },
+    "postgres": {
+        "call": dict(zip((*REFERENCES, OWNER, OFFER), ("bigint", "bigint", "jsonb", _TEXT, "bigint"), strict=True)),
+        "reward": dict.fromkeys(GIVEN, _TEXT),
+    },
     "clickhouse": {},
 }
-"""The columns of `calls` that refer to its contents. In ClickHouse they are in a table of their own."""
+"""The columns that are no part of a record, by its kind: references to contents, and what a joined reward had stated.
+In ClickHouse the references are in a table of their own, and views join."""
 MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={FORMAT}")
 """Statements that mark a SQLite file as callspan's and set its format."""
 _EXTRA: Final = Fact("extra", ("extra",), "json")
@@ -90,7 +97,7 @@ def statements(dialect: Dialect) -> list[str]:
 def types_of(dialect: Dialect, table: Table) -> dict[str, str]:
     """Return the SQL types of a table's columns, including their collation, without `STORED`."""
     forms = {fact.name: _FORMS[dialect][fact.form] for fact in (*table.columns, _EXTRA) if not fact.sql}
-    return forms | (_CONTENTS[dialect] if table.kind == "call" else {})
+    return forms | _BY_STORE[dialect].get(table.kind, {})
 
 
 def _script(name: str) -> str:
@@ -110,8 +117,7 @@ def _definitions(dialect: Dialect, table: Table) -> list[str]:
     definitions = [_definition(dialect, table, column) for column in (*table.columns, _EXTRA)]
     required = "" if dialect == "clickhouse" else " NOT NULL"
     definitions.append(f"{STORED} {_FORMS[dialect]['int']}{required} DEFAULT {NOW_NS[dialect]}")
-    contents = _CONTENTS[dialect] if table.kind == "call" else {}
-    return definitions + [f"{name} {kind}" for name, kind in contents.items()]
+    return definitions + [f"{name} {kind}" for name, kind in _BY_STORE[dialect].get(table.kind, {}).items()]
 
 
 def _definition(dialect: Dialect, table: Table, column: Fact) -> str:

@@ -19,7 +19,7 @@ from callspan.record.events import EventRecord, Record, RewardRecord, SessionRec
 from callspan.record.reward_sums import REWARD, Score, running
 from callspan.stores.base import CallIds
 from callspan.stores.tables.database import Database, SqlDatabase, Values, in_batches, items
-from callspan.stores.tables.facts import CALL_IDS
+from callspan.stores.tables.facts import CALL_IDS, GIVEN
 from callspan.stores.tables.score_tables import refresh, scored_by
 from callspan.stores.tables.scores import of_steps
 
@@ -32,17 +32,24 @@ Labels: TypeAlias = Mapping[str, Sequence[str]]
 _Scored = TypeVar("_Scored", SessionRecord, TimestepRecord)
 _NAMING: Final = """
 SELECT reward_id FROM rewards WHERE call_id IN ({items})
+UNION SELECT reward_id FROM rewards WHERE given_call_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE (session_id IS NULL OR timestep_id IS NULL) AND event_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND timestep_id IN ({items})"""
 _ORIGIN: Final = (
     "coalesce(c.provider, '') || ' ' || coalesce(c.response_model, '') || ' ' || coalesce(c.response_created_s, 0)"
 )
-"""Distinguishes answers that have the same id."""
+_ANSWER: Final = """(SELECT t.hash FROM contents t
+      WHERE t.owner = coalesce(c.owner, 's:' || c.session_id, 'c:' || c.call_id) AND t.n = c.output)"""
+_TOKENS: Final = "'' || c.input_tokens || ' ' || c.output_tokens"
+_IS_ONE_ANSWER: Final = f"""count(DISTINCT {_ORIGIN}) = 1
+        AND count(DISTINCT CASE WHEN c.cached IS NULL THEN {_ANSWER} END) <= 1
+        AND count(DISTINCT CASE WHEN c.cached IS NULL THEN {_TOKENS} END) <= 1"""
+"""Whether calls with the same id have the same answer, as far as is known. A cache may change what is around a text."""
 _NAMED: Final = ", ".join(
-    f"""(SELECT CASE WHEN count(DISTINCT {_ORIGIN}) = 1 THEN (SELECT c.call_id FROM calls c
+    f"""(SELECT CASE WHEN {_IS_ONE_ANSWER} THEN (SELECT c.call_id FROM calls c
         WHERE c.{name} = rewards.call_id ORDER BY c.cached IS NOT NULL, c.start_ns, c.call_id LIMIT 1) END
       FROM calls c WHERE c.{name} = rewards.call_id)"""
-    for name in CALL_IDS
+    for name in CALL_IDS[1:]
 )
 """Of several calls with an id, as after a replay or from a cache, the first one that was bought. If these are several
 answers, because the server repeats its ids, it is unknown which one is meant."""
@@ -55,15 +62,21 @@ _TIMESTEP_IN_SESSION: Final = ", ".join(
     f"{of.format(column='timestep_id')[:-1]} AND {row}.session_id = rewards.session_id)"
     for row, of in (("e", _EVENT), ("c", _CALL))
 )
+_JOINED: Final = [name.removeprefix("given_") for name in GIVEN]
 _JOIN: Final = (
-    f"UPDATE rewards SET call_id = coalesce({_NAMED}, call_id) WHERE call_id IS NOT NULL AND reward_id IN ({{items}})",
+    f"""UPDATE rewards SET {", ".join(map("{} = {}".format, _JOINED, GIVEN))}
+      WHERE given_call_id IS NOT NULL AND reward_id IN ({{items}})""",
+    f"""UPDATE rewards SET {", ".join(map("{} = {}".format, GIVEN, _JOINED))}, call_id = coalesce({_NAMED}, call_id)
+      WHERE call_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.call_id = rewards.call_id)
+        AND reward_id IN ({{items}})""",
     f"""UPDATE rewards SET session_id = coalesce({_SESSION_OF}), timestep_id = coalesce({_TIMESTEP_OF}, timestep_id)
       WHERE session_id IS NULL AND reward_id IN ({{items}})""",
     f"""UPDATE rewards SET timestep_id = coalesce({_TIMESTEP_IN_SESSION})
       WHERE timestep_id IS NULL AND session_id IS NOT NULL AND reward_id IN ({{items}})""",
 )
 """A reward gets the session of its narrowest target: event, call, timestep. If it names its session as well, it gets
-the timestep of a target in that session."""
+the timestep of a target in that session. One that names its call by another id is joined anew with each call that has
+this id, because the next one may be another answer."""
 _LAST: Final = """
 SELECT session_id, objective, value FROM (
   SELECT session_id, objective, value,

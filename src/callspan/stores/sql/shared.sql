@@ -46,6 +46,7 @@ CREATE TABLE rewards (
 CREATE INDEX rewards_stored ON rewards (stored_ns);
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 CREATE INDEX rewards_call ON rewards (call_id) WHERE call_id IS NOT NULL;
+CREATE INDEX rewards_given ON rewards (given_call_id) WHERE given_call_id IS NOT NULL;
 CREATE INDEX rewards_step ON rewards (timestep_id) WHERE timestep_id IS NOT NULL;
 CREATE INDEX rewards_event ON rewards (event_id) WHERE event_id IS NOT NULL;
 -- Cover all columns that scores need, so that they are summed in index order.

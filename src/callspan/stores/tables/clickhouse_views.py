@@ -136,11 +136,21 @@ _NAMES: Final = "SELECT call_id FROM reward_versions WHERE call_id IS NOT NULL{c
 _ITSELF: Final = f"""
     SELECT c.call_id AS ident, 0 AS kind, (c.call_id, c.session_id, c.timestep_id) AS call
     FROM call_versions c FINAL WHERE c.call_id IN ({_NAMES})"""
+_ANSWERS: Final = """
+    SELECT call_id, version, any(output) AS output FROM call_contents
+     WHERE (owner, call_id) IN (
+       SELECT ifNull(concat('s:', session_id), concat('c:', call_id)), call_id
+         FROM call_versions WHERE {name} IN ({names}))
+     GROUP BY call_id, version"""
+"""The numbers of the answers of calls: different answers have different ones."""
+_IF_BOUGHT: Final = "uniqExact(if(c.cached IS NULL, {}, NULL)) <= 1"
 _NAMED_BY: Final = f"""
     SELECT c.{{name}} AS ident, {{kind}} AS kind, argMin((c.call_id, c.session_id, c.timestep_id),
       (c.cached IS NOT NULL, c.start_ns, c.call_id)) AS call
-    FROM call_versions c FINAL WHERE c.{{name}} IN ({{names}})
-    GROUP BY ident HAVING uniqExact({_ORIGIN}) = 1"""
+    FROM call_versions c FINAL LEFT JOIN ({_ANSWERS}) a ON a.call_id = c.call_id AND a.version = c.version
+    WHERE c.{{name}} IN ({{names}})
+    GROUP BY ident HAVING uniqExact({_ORIGIN}) = 1 AND {_IF_BOUGHT.format("a.output")}
+      AND {_IF_BOUGHT.format("concat(toString(c.input_tokens), ' ', toString(c.output_tokens))")}"""
 _OTHER_NAMES: Final = f"{_NAMES} AND call_id NOT IN (SELECT call_id FROM call_versions WHERE call_id IN ({_NAMES}))"
 """Few or none: most rewards name a call by its own id, which is the primary key."""
 _BY_OTHER_NAMES: Final = [

@@ -23,6 +23,8 @@ OWNER: Final = "owner"
 """Column of `calls`: the owner of the contents of a call that is or was in a run; NULL for its session or itself."""
 OFFER: Final = "offer"
 """Column of `calls`: the hash by which a call outside of sessions may be continued, see `callspan.joining.joints`."""
+GIVEN: Final = ("given_call_id", "given_session_id", "given_timestep_id")
+"""Columns of `rewards` that name their call by another id than its own: what they stated before they were joined."""
 STORED: Final = "stored_ns"
 """Column of every table: when the row was last written, by the store's clock. It is not part of the record. In
 ClickHouse only the tables have it that writers insert into, not the views."""
