@@ -296,13 +296,40 @@ def test_total_tells_that_input_includes_what_is_cached() -> None:
 HELD_BACK: list[tuple[str, Any]] = [
     ("predict", {"predictions": [{"raiFilteredReason": "All images were filtered out."}]}),
     ("invoke_model", {"seeds": [], "finish_reasons": ["Filter reason: prompt"], "images": []}),
-]
+    ("invoke_model", {"images": ["aGk="], "error": "Some of the images were blocked by our content filters."}),
+    ("invoke_model", {"images": [], "error": "All of the images were blocked by our content filters."}),
+    ("invoke_model", {"images": None, "error": "This request has been blocked by our content filters."}),
+    ("invoke_model", {"result": "success", "artifacts": [
+        {"base64": "aGk=", "seed": 1, "finishReason": "SUCCESS"},
+        {"base64": "aGk=", "seed": 2, "finishReason": "CONTENT_FILTERED"},
+    ]}),
+    ("images", {"data": [{"b64_json": "aGk=", "finish_reason": "CONTENT_FILTERED"}]}),
+    ("images", {"data": [{"url": "https://x.example/a.png", "respect_moderation": False}]}),
+    ("images", {"data": [{"url": "https://x.example/a.png", "content_filter_results": {
+        "hate": {"filtered": False, "severity": "safe"}, "sexual": {"filtered": True, "severity": "high"},
+    }}]}),
+    ("images", {"data": [{"url": "https://x.example/a.png", "prompt_filter_results": {
+        "jailbreak": {"filtered": True, "detected": True},
+    }}]}),
+]  # fmt: skip
+SHOWN: list[tuple[str, Any]] = [
+    ("invoke_model", {"images": ["aGk="], "error": None}),
+    ("invoke_model", {"result": "success", "artifacts": [{"base64": "aGk=", "finishReason": "SUCCESS"}]}),
+    ("images", {"data": [{"b64_json": "aGk=", "finish_reason": "SUCCESS", "respect_moderation": True,
+        "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}]}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("api", "body"), HELD_BACK)
 def test_picture_that_a_filter_held_back_is_refused(api: str, body: Any) -> None:
     info = endpoint(api).response_info(body)
     assert (info.response.refused, info.error) == (True, None)
+
+
+@pytest.mark.parametrize(("api", "body"), SHOWN)
+def test_picture_that_filters_let_pass_is_not_refused(api: str, body: Any) -> None:
+    info = endpoint(api).response_info(body)
+    assert (info.response.refused, info.response.unknown_finish, info.error) == (False, False, None)
 
 
 def test_music_of_a_prediction_is_no_picture() -> None:

@@ -24,8 +24,8 @@ _MEANINGS: Final = {
     STOP: (
         "stop stopped completed complete end end_turn stop_sequence eos eos_token end_of_turn end_of_text end_id"
         " finish_reason_stop"
-        # Bedrock: Titan, AI21
-        " finish stop_criteria_met endoftext"
+        # Bedrock: Titan, AI21, SDXL
+        " finish stop_criteria_met endoftext success"
         # Qianfan, llama.cpp, LM Studio, TensorRT-LLM, xAI
         " normal word eos_found stop_string_found stop_words reason_stop"
         # Ollama, for requests that only load a model

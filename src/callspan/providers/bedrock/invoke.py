@@ -202,10 +202,13 @@ class InvokeModel:
         stated = answers(body)
         reasons, usage = list(map(finish_reason, stated)), invoked_usage(body, stated)
         reasons += [reason for reason in items(body, "finish_reasons") if isinstance(reason, str)]  # of pictures
+        reasons += filter(None, map(finish_reason, objects(body, "artifacts")))
         response = Response(id=word(body, "id"), finish_reasons=reasons)
+        is_filtered = _filters_pictures(body)
         return answer_info(
-            response, reasons, usage, _error(body), recognized=self._is_answer(body), refused=is_blocked(body)
-        )
+            response, reasons, usage, None if is_filtered else _error(body), recognized=self._is_answer(body),
+            refused=is_filtered or is_blocked(body),
+        )  # fmt: skip
 
     def _is_answer(self, body: object) -> bool:
         # The id of a profile, and a text alone, do not tell that a model embeds.
@@ -223,6 +226,11 @@ class InvokeModel:
             input=[Message(role="user", parts=[Text(text=content)]) for content in texts],
             output=[*messages, *([Message(role="assistant", parts=[*pictures])] if pictures else [])],
         )
+
+
+def _filters_pictures(body: object) -> bool:
+    """Return whether Nova or Titan held pictures back: it says so in `error`, beside those that it returns."""
+    return isinstance(body, dict) and "images" in body and bool(word(body, "error"))
 
 
 def _of_pictures(request: object) -> list[str]:

@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from callspan.providers.base import ResponseInfo
 from callspan.providers.error_kinds import error_in
+from callspan.providers.finishing import finish_of
 from callspan.providers.fold.entries import Entry
 from callspan.providers.fold.events import EventFold, EventTarget
 from callspan.providers.fold.merge import merge
@@ -281,6 +283,16 @@ class Images(OpenAIEndpoint):
     accumulator = ImageFold
     _usage = staticmethod(_image_usage)
 
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return the info of a response, and whether a filter held a picture back."""
+        info = super().response_info(body)
+        reasons = [reason for image in objects(body, "data") if (reason := word(image, "finish_reason")) is not None]
+        is_refused = info.response.refused or finish_of(tuple(reasons)).refused or _is_filtered(body)
+        response = msgspec.structs.replace(
+            info.response, finish_reasons=[*info.response.finish_reasons, *reasons], refused=is_refused
+        )
+        return msgspec.structs.replace(info, response=response) if is_refused or reasons else info
+
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt with the images and masks as a user's message, and each image as an answer."""
         images = [*_listed(request, "image"), *_listed(request, "images"), *_listed(request, "mask")]
@@ -289,6 +301,20 @@ class Images(OpenAIEndpoint):
         parts += [part for image in images if (part := media("image", image)) is not None]
         message = [Message(role="user", parts=parts)] if parts else []
         return Conversation(input=message, output=_outputs(response))
+
+
+def _is_filtered(body: object) -> bool:
+    """Return whether the answer says so itself: xAI by a flag of each picture, Azure by the verdicts of its filters."""
+    pictures = list(objects(body, "data"))
+    verdicts = [
+        verdict
+        for holder in (*pictures, *objects(body, "prompt_filter_results"))
+        for name in ("content_filter_results", "prompt_filter_results")
+        for verdict in (mapping(holder, name) or {}).values()
+    ]
+    return any(image.get("respect_moderation") is False for image in pictures) or any(
+        dig(verdict, "filtered") is True for verdict in verdicts
+    )
 
 
 class ImageVariations(Images):
