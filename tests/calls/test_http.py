@@ -566,6 +566,11 @@ COUNTED: Final = {
     f"{OPENAI}/audio/transcriptions": {"model": "m-1", "audio_url": "https://example.com/a.wav"},
     f"{OPENAI}/chat/completions": {"model": "m-1"},
     f"{OPENAI}/anything/new": {"model": "m-1"},
+    "https://api.x.ai/v1/chat/completions": {
+        "model": "m-1",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "deferred": True,
+    },
     "https://api.voyageai.com/v1/multimodalembeddings": {"model": "m-1", "inputs": [{"content": []}]},
     "https://api.cohere.com/v1/classify": {"inputs": ["a"]},
     "https://api.jina.ai/v1/classify": {"model": "m-1", "input": ["a"]},
@@ -597,6 +602,13 @@ async def test_what_is_not_read_at_the_host_of_a_provider_is_counted(
     handle.force_flush(HANG_MS)
     callspan.uninstrument()
     assert sum(unrecorded(store).values()) == len(COUNTED), unrecorded(store)
+
+
+async def test_only_xai_defers_completions(mode: Mode, seen: Capture) -> None:
+    mode.provider.reply(**COUNTS)
+    chat = APIS["chat"]
+    await post(mode, client_of(mode), chat._replace(body={**chat.body, "deferred": True}))
+    assert (the_call(seen).text, the_call(seen).outcome) == ("I am quite well.", "success")
 
 
 async def test_upload_that_is_read_while_it_is_sent_is_no_call(mode: Mode, seen: Capture) -> None:

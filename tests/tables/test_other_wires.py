@@ -312,6 +312,17 @@ HELD_BACK: list[tuple[str, Any]] = [
         "jailbreak": {"filtered": True, "detected": True},
     }}]}),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [({"request_id": "r-1"}, "in_progress"), ({"request_id": "r-1", "choices": []}, None), ({"id": "r-1"}, None)],
+)
+def test_deferred_completion_has_no_answer_yet(body: Any, outcome: str | None) -> None:
+    info = endpoint("chat_completions").response_info(body)
+    assert (info.outcome, info.background, info.error) == (outcome, outcome is not None, None)
+
+
 SHOWN: list[tuple[str, Any]] = [
     ("invoke_model", {"images": ["aGk="], "error": None}),
     ("invoke_model", {"result": "success", "artifacts": [{"base64": "aGk=", "finishReason": "SUCCESS"}]}),

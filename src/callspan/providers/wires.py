@@ -155,6 +155,8 @@ _UNRECORDED_OF: Final = (
     ("huggingface", re.compile(r"/models/(?P<id>.+)/pipeline/[\w-]+$")),
 )
 """Paths without a reader, by the provider that must be known to be asked."""
+_DEFERRED: Final = ("x_ai", "deferred")
+"""The provider, and the field of a request for a completion that another request gets later."""
 _ID: Final = re.compile(r"\{\w+\}")
 _VERSION: Final = "v1/"
 _PUBLISHED: Final = "/publishers/"
@@ -264,6 +266,9 @@ def _of_fields(candidate: Candidate, fields: dict[str, object], asked: Asked) ->
         chooser = row.default_chooser
         if not chooser or asked() != chooser:
             return None
+    provider, deferred = _DEFERRED
+    if fields.get(deferred) is True and asked() == provider:
+        return None
     api, shown = candidate.api, candidate.shown
     if is_invoked := api == _INVOKED:
         api = late_import("callspan.providers.bedrock.invoke").api_of(candidate.model, fields)

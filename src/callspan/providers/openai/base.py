@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from callspan.providers.base import Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.finishing import GUARDRAIL, STOP_REASON, answer_info, is_blocked
@@ -49,6 +51,8 @@ _CONTENT: Final = frozenset(
         "known_speaker_references",
     }
 )
+_DEFERRED: Final = {"request_id"}
+"""The fields of xAI's answer to a request that another one will get the completion of."""
 _TEMPLATE: Final = ("id", "version")
 _NATIVE: Final = "native_finish_reason"
 """OpenRouter's key of the model's own reason, beside the one it has made of it."""
@@ -158,7 +162,7 @@ class OpenAIEndpoint:
             service_tier=word(body, "service_tier"),
             system_fingerprint=word(body, "system_fingerprint"),
         )
-        return answer_info(
+        info = answer_info(
             response,
             (*reasons, *native),
             self._usage(body),
@@ -166,6 +170,9 @@ class OpenAIEndpoint:
             recognized=has_content,
             refused=refused or (isinstance(body, dict) and GUARDRAIL in body and is_blocked(body)),
         )
+        if has_content or not (isinstance(body, dict) and body.keys() == _DEFERRED):
+            return info
+        return replace(info, background=True, outcome="in_progress", recognized=True)
 
 
 def _native_reasons(choice: dict[str, object]) -> list[str]:
