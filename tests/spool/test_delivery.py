@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import time
@@ -223,28 +222,12 @@ def test_segments_of_another_version_are_reported_and_kept(store: str, theirs: P
     assert shipped.json["waiting"] == {}
     doctor = in_process("--store", store, "doctor", "--json")
     said = {check["name"]: check["detail"] for check in doctor.json["checks"]}
-    detail = f"{theirs} has version {FORMAT - 1} of the format, and is left alone: 1 segment, "
+    detail = f"{theirs} has version {FORMAT + 1} of the format, and is left alone: 1 segment, "
     assert (doctor.code, said["another version"].startswith(detail)) == (0, True)
     assert said.keys() >= {"dropped: cap", "POST /v1/unknown"}
     assert [(path, path.read_bytes()) for path in sorted(theirs.parent.iterdir())] == before
     theirs.unlink()
     assert not in_process("--store", store, "ship", "--json").json["findings"]
-
-
-FORMAT_18 = Path(__file__).parent / "format_18"
-"""What a process of format 18 left that was killed before it could reach `unix:///nowhere/receiver.sock`."""
-
-
-def test_records_that_wait_in_a_former_format_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the place, the name and the contents that its own version gave them."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    (segment,) = shutil.copytree(FORMAT_18, tmp_path / "callspan/spool").rglob("*.segment")
-    before = segment.read_bytes()
-    shipped = in_process("--store", "unix:///nowhere/receiver.sock", "ship", "--json")
-    named = [(one["path"], one["problem"], one["remedy"]) for one in shipped.json["findings"]]
-    problem = "has version 18 of the format, and is left alone"
-    assert (shipped.code, named) == (1, [(str(segment), problem, "Deliver it by that version.")])
-    assert segment.read_bytes() == before
 
 
 @pytest.mark.parametrize("by", ["ship", "calls", "process"])
@@ -268,7 +251,7 @@ def test_store_of_another_format_delays_its_records(tmp_path: Path, caplog: pyte
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={FORMAT + 1}")
     before = path.read_bytes()
-    sentence = f"{path} has another layout; load it into a new file: callspan import {path} --into "
+    sentence = f"{path} has format {FORMAT + 1}, this callspan has format {FORMAT}: name a new file or database"
     with recorded(f"{refused},{healthy}") as handle:
         until(lambda: sentence in caplog.text, lambda: caplog.text)
         assert not handle.force_flush(100)

@@ -1,4 +1,4 @@
-"""Bodies in pieces: restored byte for byte, stored once, and read from the format before."""
+"""Bodies in pieces: restored byte for byte and stored once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import msgspec
 import pytest
 from tests.support.records import made, raw
 
-from callspan import import_records, open_store
+from callspan import open_store
 from callspan.records import CallRecord, Place, Request, Response
 from callspan.stores import CallFilter, find_store
 
 LONG = "A sentence that is longer than what a skeleton has in itself. " * 6
-OLD = Path(__file__).with_name("format_19.sql")
 
 
 def call(api: str, request: object, response: object, call_id: str = "c", **place: Any) -> CallRecord:
@@ -119,21 +118,3 @@ def test_any_program_reads_instructions(tmp_path: Path, session_id: str | None) 
         (stored,) = connection.execute(f"SELECT count(*) FROM contents WHERE {said}").fetchone()
     assert rows == [(f"c{n}", instructions) for n in range(10)]
     assert stored == (1 if session_id else 10)
-
-
-def test_store_of_format_19_is_imported(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
-        connection.executescript(OLD.read_text())
-    counts = import_records(tmp_path / "old.db", tmp_path / "new.db")
-    assert (counts.records["calls"], counts.bodies, counts.unreadable) == (4, 0, 0)
-    with closing(open_store(tmp_path / "new.db")) as reader:
-        for number in range(1, 11):
-            words = f"long enough to be stored once {number}"
-            assert len([*reader.calls(CallFilter(text=words))]) >= 1, words
-        chat, messages, contents, responses = reader.calls(CallFilter(newest_first=False))
-    assert [len(json.loads(bytes(each.request.body))["messages"]) for each in (chat, messages)] == [2, 2]
-    assert json.loads(bytes(chat.request.body))["tools"] == [{"type": "function", "function": {"name": "f"}}]
-    assert b"stored once 8" in bytes(contents.request.body)
-    sent = json.loads(bytes(responses.request.body))["instructions"]
-    assert responses.response is not None
-    assert json.loads(bytes(responses.response.body))["instructions"] == sent

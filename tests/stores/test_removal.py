@@ -326,7 +326,7 @@ def test_waiting_records_are_erased(state: str, held: bool, sqlite_url: str, tmp
     """Records of ended processes are delivered first; those held by a running one are overwritten."""
     hers = records.call(call_id="c", session_id="hers", answer=CANARY)
     keep(sqlite_url, hers)
-    payload, formats = encode(hers), [f'"schema_version":{number}'.encode() for number in (FORMAT, FORMAT - 1)]
+    payload, formats = encode(hers), [f'"schema_version":{number}'.encode() for number in (FORMAT, FORMAT + 1)]
     if state == "of another format":
         payload = payload.replace(*formats)
     segment = leave_behind(sqlite_url, payload, records.call(session_id="others"))

@@ -96,13 +96,13 @@ def open_spool(root: Path, *urls: str) -> Spool:
 
 
 def of_another_version(segment: Path) -> Path:
-    """Rename a segment as if a process of the format before had written it; return its path.
+    """Rename a segment as if a process of another format had written it; return its path.
 
     Its name states the format of its records, which every store would reject in today's.
     """
     before, today, after = segment.name.partition(f".v{FORMAT}.")
     assert today
-    return segment.rename(segment.with_name(f"{before}.v{FORMAT - 1}.{after}"))
+    return segment.rename(segment.with_name(f"{before}.v{FORMAT + 1}.{after}"))
 
 
 def start(stores: str, count: int, end: str) -> subprocess.Popen[bytes]:

@@ -20,14 +20,6 @@ _COMMANDS: Final = (
     *("send", "receive", "replay", "doctor", "delete", "ship", "reprice"),
 )
 """The sub-commands in the order of the help text, each in a module of its name, except for Python's keywords."""
-_FORMER: Final = {
-    "tail": "calls --follow",
-    "rewards": "calls --rewards",
-    "prune": "delete --older-than",
-    "recover": "import --damaged",
-    "diff": "show",
-}
-"""The present spelling of sub-commands that are gone."""
 _RENAMED_MODULES: Final = {"import": "import_records"}
 _EPILOG: Final = """\b
 Examples:
@@ -65,8 +57,6 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the sub-command with that name, or None."""
-        if cmd_name in _FORMER:
-            ctx.fail(f"No such command '{cmd_name}'. It is now: callspan {_FORMER[cmd_name]}")
         if cmd_name not in _COMMANDS:
             for name in difflib.get_close_matches(cmd_name, _COMMANDS, n=1):
                 ctx.fail(f"No such command {cmd_name!r}. Did you mean: callspan {name}?")

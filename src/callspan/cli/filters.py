@@ -17,7 +17,6 @@ _FACTS: Final = frozenset({*LISTED, "group_id", "task_id", "conversation_id"} - 
 """The facts that name an option too. Not metadata: `--metadata` is an option of `export`."""
 _UNIT: Final = re.compile("_(?:ns|usd)$")
 _WITH_UNITS: Final = {_UNIT.sub("", name): name for name in ORDERS}
-_OUTCOMES: Final = [outcome for outcome in get_args(Outcome) if outcome != "started"]
 
 
 class Filter(click.Option):
@@ -66,7 +65,7 @@ _CALLS: Final = (
     Filter("--since", "since_ns", "TIME", listed="--since/--until", type=MOMENT),
     Filter("--until", "until_ns", "TIME", listed="", type=MOMENT),
     Filter("--failed/--no-failed", "errors", default=None),
-    Filter("--status", "outcome", "WORD", type=click.Choice(_OUTCOMES)),
+    Filter("--status", "outcome", "WORD", type=click.Choice(get_args(Outcome))),
     Filter("--finish", "finish_reason", "WORD"),
     Filter("--stream-end", "stream_end", "WORD", type=click.Choice(get_args(StreamEnd))),
     Filter("--cut-off", "cut_off", listed="", is_flag=True, default=None),

@@ -28,7 +28,7 @@ callspan import --damaged broken.db --into saved.db"""
     "import",
     cls=Command,
     page="Stores: Import",
-    short_help="Load JSON Lines or stores of an earlier format.",
+    short_help="Load JSON Lines, another store or a damaged file.",
     epilog=_EPILOG,
 )
 @click.argument("sources", metavar="FILE|URL...", nargs=-1, required=True)

@@ -24,7 +24,7 @@ from callspan.records import EventRecord, encode_json, tool_name
 from callspan.runtime.amounts import as_number
 from callspan.stores import Event, exact_sum, known_sum
 
-_JUDGED: Final = frozenset({"success", "failure", "in_progress", "started"})
+_JUDGED: Final = frozenset({"success", "failure", "in_progress"})
 """Outcomes of a session that do not say what ended it."""
 _SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}
 _US_PER_NS: Final = 1000

@@ -27,24 +27,20 @@ SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "import"]
 _SINGLE_VERSION: Final = frozenset({"call", "import"})
 JoinedBy: TypeAlias = Literal["seal", "kept", "tool", "history", "mention"]
 """How a call of a run is known to continue another one, from the strongest to the weakest."""
-Outcome: TypeAlias = Literal[
-    "in_progress", "success", "error", "timeout", "cancelled", "interrupted", "unknown", "started"
-]
+Outcome: TypeAlias = Literal["in_progress", "success", "error", "timeout", "cancelled", "interrupted", "unknown"]
 """How a call ended. `in_progress`: it has not, or the provider still works on a background response; a later version of
 the record has its outcome. `interrupted`: so readers show it once its process is gone; `unknown`: once they
-cannot know that, and it has shown no sign of life for an hour. `started`: only in older
-records, for `in_progress`."""
+cannot know that, and it has shown no sign of life for an hour."""
 Unanswered: TypeAlias = Literal["refused", "filtered", "not kept", "empty"]
 """Why an answer has no words of the model's: the model refused, a filter removed them, the content level keeps none, or
 it has none."""
 FAILED: Final = frozenset({"error", "timeout"})
 """The outcomes of failed calls; cancelled and running calls have not failed."""
 FinishWord: TypeAlias = Literal["tool_calls", "length"]
-StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
+StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "error", "cancelled"]
 """How a stream ended: normally, cut off, closed early by the application, by an error, or by cancellation.
 
-`cut_off`: the body ended without the provider's terminal event. `dropped`: only in older records, for `closed` by the
-garbage collector.
+`cut_off`: the body ended without the provider's terminal event.
 """
 
 

@@ -8,16 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-FORMAT: Final = 22
-"""Increased with every change that another version of callspan could misread."""
+FORMAT: Final = 1
+"""Increased, from release 0.1.0 on, with every change that another version of callspan could misread."""
 _BEGINNING: Final = re.compile(rb'\{"kind":"\w+",(?:"\w+":"(?:[^"\\]|\\.)*",){1,4}"schema_version":(\d{1,9})')
 """The start of every record: kind, ids and a few short strings, then the format."""
 _BEGINNING_BYTES: Final = 65_536
 _LINES: Final = 100
 """Maximum number of lines to search for the first valid record."""
-
-
-_BY_ITS_VERSION: Final = "move it away, or read it with the version that wrote it (callspan export)"
 
 
 class StoreError(Exception):
@@ -29,13 +26,10 @@ class OtherFormatError(StoreError):
 
     def __init__(self, source: object, number: object) -> None:
         """`source` names the file or database, `number` is its format."""
-        self.is_older = isinstance(number, int) and number < FORMAT
-        remedy = (
-            "load it into another store (callspan import), see 'Upgrade' in the documentation"
-            if self.is_older
-            else _BY_ITS_VERSION
+        super().__init__(
+            f"{source} has format {number}, this callspan has format {FORMAT}: name a new file or database;"
+            " this one is left unchanged for the version that wrote it"
         )
-        super().__init__(f"{source} has format {number}, this callspan has format {FORMAT}: {remedy}")
 
 
 def format_in(record: bytes) -> int | None:

@@ -46,7 +46,7 @@ STREAM_END: Final = "callspan.stream.end"
 FIRST_CONTENT_EVENT: Final = "llm.first_token"
 ATTEMPT_EVENT: Final = "llm.attempt"
 EXCEPTION_EVENT: Final = "exception"
-EARLY_ENDS: Final = frozenset({"cut_off", "closed", "dropped", "cancelled"})
+EARLY_ENDS: Final = frozenset({"cut_off", "closed", "cancelled"})
 """Ends of a stream without its terminal event and without an error; each has a span event `callspan.stream.{end}`."""
 ATTEMPT_SPAN_NAME: Final = "POST"
 """Name of an attempt's span, as HTTP client instrumentations set it: every endpoint uses POST."""

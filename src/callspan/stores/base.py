@@ -22,8 +22,8 @@ from callspan.record.events import (
     SessionRecord,
     TimestepRecord,
 )
-from callspan.record.formats import FORMAT, check_format
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
+from callspan.record.formats import check_format
 from callspan.record.reward_sums import REWARD, Score
 from callspan.runtime.background import on_own_thread
 from callspan.stores.owners import users_of
@@ -98,14 +98,11 @@ def no_file(path: Path) -> StoreError:
     return EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
 
 
-def check_layout(name: str, layout: int, *, earlier: bool = False) -> None:
-    """Raise EmptyStoreError if there are no tables (layout 0), OtherFormatError if they have another format.
-
-    `earlier`: accept tables of an earlier format.
-    """
+def check_layout(name: str, layout: int) -> None:
+    """Raise EmptyStoreError if there are no tables (layout 0), OtherFormatError if they have another format."""
     if layout == 0:
         raise EmptyStoreError(f"{name}: no callspan tables yet: nothing was recorded there")
-    check_format(name, max(layout, FORMAT) if earlier else layout)
+    check_format(name, layout)
 
 
 def session_of(record: Record) -> str | None:

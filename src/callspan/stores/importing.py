@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
-from msgspec.structs import replace
 
-from callspan.record.call import CallRecord
 from callspan.record.events import Record, record_key
 from callspan.settings import SettingError
 from callspan.stores.base import start_of
@@ -111,7 +109,7 @@ def _load(origin: Store, records: Iterable[Record | None], target: SqlStore, sin
                 counts["unreadable"] += 1
             elif since_ns is None or start_of(record) >= since_ns:
                 counts[TABLES[record_key(record)[0]].name] += 1
-                yield _with_current_names(record)
+                yield record
 
     selected = selected_records()
     # Where there is nothing to load, or it cannot be read, no store is made.
@@ -122,12 +120,3 @@ def _load(origin: Store, records: Iterable[Record | None], target: SqlStore, sin
     by_table = {table.name: counts[table.name] - missing_by_kind[kind] for kind, table in TABLES.items()}
     unreadable = counts["unreadable"] + len(refused)
     return ImportCounts(source=origin.name, records=by_table, unreadable=unreadable, erased=sink.erased.total())
-
-
-def _with_current_names(record: Record) -> Record:
-    """Return a record with current names instead of the former `started` and `dropped`."""
-    if isinstance(record, CallRecord) and record.outcome == "started":
-        record = replace(record, outcome="in_progress")
-    if isinstance(record, CallRecord) and record.stream is not None and record.stream.end == "dropped":
-        record = replace(record, stream=replace(record.stream, end="closed"))
-    return record

@@ -17,7 +17,7 @@ from callspan.providers.wire_json import objects, text
 from callspan.record.codec import NO_RECORD, decode, encode_json
 from callspan.record.events import Record
 from callspan.record.foreign_json import read_json
-from callspan.record.formats import FORMAT, OtherFormatError, check_file
+from callspan.record.formats import check_file
 from callspan.runtime.file_lock import locked, make_private
 from callspan.stores.base import DeletionScope, no_file
 from callspan.stores.protocol import FileStore
@@ -26,12 +26,10 @@ from callspan.stores.tables.payloads import line_of
 _ROTATED: Final = re.compile(r"(?:\.([1-9]\d*)|-(\d{8}(?:-\d+)?))(?:\.gz)?")
 """What a rotated file has behind the name: a number, or logrotate's date; both may be compressed."""
 _ROTATED_FILE: Final = re.compile(rf".+\.(?:jsonl|ndjson)(?:{_ROTATED.pattern}|\.gz)", re.IGNORECASE | re.DOTALL)
-_FORMAT: Final = re.compile(rb'"schema_version":\d+')
 SCOPE: Final = "callspan.records"
 """The instrumentation scope of log records whose bodies are records."""
 _REQUEST: Final = re.compile(rb'\s*\{\s*"resourceLogs"\s*:')
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_TODAYS: Final = b'"schema_version":%d' % FORMAT
 
 _MODE: Final = 0o600
 _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -90,6 +88,7 @@ class JsonLines(FileStore):
         if not paths:
             raise no_file(self.path)
         for path in paths:
+            check_file(path)
             yield from self._records(path)
 
     def _records(self, path: Path) -> Iterator[Record | None]:
@@ -140,11 +139,9 @@ class JsonLines(FileStore):
 
 
 def _record_in(line: bytes) -> Record | None:
-    """Return the record in a line, also of an earlier format with only known fields; None if invalid."""
+    """Return the record in a line; None if it is invalid or of another format."""
     try:
         return decode(line)
-    except OtherFormatError:
-        return None if _FORMAT.sub(_TODAYS, line, count=1) == line else _record_in(_FORMAT.sub(_TODAYS, line, count=1))
     except NO_RECORD:
         return None
 

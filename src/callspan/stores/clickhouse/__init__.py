@@ -46,7 +46,7 @@ class ClickHouse(ReadableStore, ServerStore):
         return "its tables are there; nothing was written"
 
     def records(self) -> Iterator[Record | None]:
-        """Yield the record of each row, also in tables of an earlier format; None for a damaged row.
+        """Yield the record of each row; None for a damaged row.
 
         Sessions and timesteps have a row per version. Raises StoreError or the driver's errors; SettingError without
         its driver.

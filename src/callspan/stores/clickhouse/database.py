@@ -152,12 +152,10 @@ class ClickHouseDatabase(Database):
         syncs: bool = False,
         wait_s: float | None = None,
         retain_days: float | None = None,
-        earlier: bool = False,
     ) -> ClickHouseDatabase:
         """Connect; `creates`: create missing tables, whose rows expire after `retain_days` days.
 
-        `wait_s`: see `connect`. `earlier`: also to tables of an earlier format. Raises StoreError for other formats,
-        else the driver's errors.
+        `wait_s`: see `connect`. Raises StoreError for other formats, else the driver's errors.
         """
         del writes, syncs  # any user may do what it has the right to, and the server is configured for the other
         name = safe_name(url)
@@ -168,7 +166,7 @@ class ClickHouseDatabase(Database):
             if creates and not version:
                 _make_tables(client, retain_days)
                 version = layout(client)
-            check_layout(name, version, earlier=earlier)
+            check_layout(name, version)
         return cls(url, client)
 
     def with_references(self, calls: Sequence[Values]) -> list[Values]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 from callspan.record.events import Record
 from callspan.stores.protocol import ServerStore, SqlStore
@@ -32,10 +31,9 @@ class Postgres(SqlStore, ServerStore):
         self.url = f"{scheme.partition('+')[0]}://{user}{at}{host}"
 
     def records(self) -> Iterator[Record | None]:
-        """Yield the record of each row, also in tables of an earlier format; None for a damaged row.
+        """Yield the record of each row; None for a damaged row.
 
         Raises StoreError or the driver's errors; SettingError without its driver.
         """
-        kind: Any = self.load(self.database_type)
-        with closing(kind.open(self.url, earlier=True)) as database:
+        with closing(self.database()) as database:
             yield from every_record(database)

@@ -208,11 +208,8 @@ class PostgresDatabase(SqlDatabase):
         creates: bool = False,
         syncs: bool = False,
         wait_s: float | None = None,
-        earlier: bool = False,
     ) -> PostgresDatabase:
         """Connect; `creates`: create missing tables. `wait_s`: timeout of the connection and of each query.
-
-        `earlier`: also to tables of an earlier format, for `every_record`.
 
         Raises StoreError for a database without callspan's tables, else psycopg.Error.
         """
@@ -232,7 +229,7 @@ class PostgresDatabase(SqlDatabase):
             database = cls(url, connection, settings)
             if creates and not database.layout():
                 database.make_tables()
-            check_layout(name, database.layout(), earlier=earlier)
+            check_layout(name, database.layout())
         return database
 
     def layout(self) -> int:

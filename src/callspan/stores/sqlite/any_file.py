@@ -1,4 +1,4 @@
-"""Any file: reads SQLite files of earlier layouts, and the intact rows of damaged ones."""
+"""Any file: reads every row of an SQLite file, also the intact rows of a damaged one."""
 
 # ruff: noqa: S608 - only our own table names are put into SQL
 
@@ -21,7 +21,6 @@ from callspan.stores.tables.bodies import DAMAGE, is_hash_of
 from callspan.stores.tables.call_rows import owner_of_row, record_of, request_body, response_body, with_bodies
 from callspan.stores.tables.database import Values
 from callspan.stores.tables.facts import CALLS, TABLES, Table
-from callspan.stores.tables.former_names import with_current_names
 
 _UNREADABLE: Final = (sqlite3.Error, *DAMAGE, LookupError, ArithmeticError, RecursionError)
 """Exceptions raised for unreadable rows."""
@@ -29,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class AnyFile:
-    """Reads each row separately. Columns missing from an earlier layout are unknown."""
+    """Reads each row separately."""
 
     def __init__(self, path: Path, *, damaged: bool) -> None:
         """Open the file. Raises StoreError if it is missing, no database, or belongs to another application."""
@@ -52,15 +51,14 @@ class AnyFile:
                         yield _readable(partial(self._record, table, row))
 
     def _record(self, table: Table, row: Mapping[str, object]) -> Record:
-        current_row = with_current_names(table, row)
         if table is CALLS:
-            record = record_of(CALLS, current_row, CallRecord)
-            contents = partial(self._contents, owner_of_row(current_row))
-            request = self._counted(row["request"], partial(request_body, current_row, contents))
+            record = record_of(CALLS, row, CallRecord)
+            contents = partial(self._contents, owner_of_row(row))
+            request = self._counted(row["request"], partial(request_body, row, contents))
             has_answer = record.response is not None
-            answer = self._counted(row["output"], partial(response_body, current_row, contents)) if has_answer else None
+            answer = self._counted(row["output"], partial(response_body, row, contents)) if has_answer else None
             return with_bodies(record, request, answer)
-        return record_of(table, current_row, RECORD_TYPES[table.kind])
+        return record_of(table, row, RECORD_TYPES[table.kind])
 
     def _rows_of(self, table: str) -> Iterator[Values]:
         """Yield the rows in ascending order up to any damage, then in descending order down to it."""

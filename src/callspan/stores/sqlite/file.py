@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
-from callspan.record.formats import OtherFormatError, check_format
+from callspan.record.formats import check_format
 from callspan.runtime.clock import monotonic_s
 from callspan.runtime.file_lock import make_private
 from callspan.stores.base import StoreError, check_layout, explained, no_file, on_error
@@ -134,9 +134,9 @@ def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Conn
 
 
 def open_any(path: Path, *, damaged: bool) -> sqlite3.Connection:
-    """Return a read-only connection to a file of any format, even a damaged one if `damaged`.
+    """Return a read-only connection that yields rows by name, even to a damaged file if `damaged`.
 
-    Raises StoreError if another application wrote the file; sqlite3.Error.
+    Raises StoreError if another application or format wrote the file; sqlite3.Error.
     """
     connection = _connected(path, "mode=ro")
     connection.row_factory = sqlite3.Row
@@ -146,10 +146,9 @@ def open_any(path: Path, *, damaged: bool) -> sqlite3.Connection:
             for pragma in ("writable_schema=ON", "cell_size_check=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.text_factory = lambda data: data.decode("utf-8", "replace")
+            check_layout(str(path), connection.execute("PRAGMA user_version").fetchone()[0])
         else:
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            if application != APPLICATION_ID:
-                raise StoreError(_OTHERS.format(path=path))
+            check_layout(str(path), _checked_version(connection, path))
     return connection
 
 
@@ -218,11 +217,7 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
     if application != APPLICATION_ID and (version or tables):
         raise StoreError(_OTHERS.format(path=path))
     if version:
-        try:
-            check_format(path, version)
-        except OtherFormatError as error:
-            error.args = (f"{path} has another layout; load it into a new file: {_load(path)}",)
-            raise
+        check_format(path, version)
     return int(version)
 
 
@@ -249,11 +244,8 @@ def _advice(path: Path, message: str) -> str | None:
 
 def remedy(path: Path) -> str:
     """Return advice about a damaged file."""
-    return f"restore it from a backup, or load its readable rows: {_load(path, '--damaged ')}"
-
-
-def _load(path: Path, options: str = "") -> str:
-    return f"callspan import {options}{path} --into {path.with_name(f'{path.stem}-new{path.suffix}')}"
+    new = path.with_name(f"{path.stem}-new{path.suffix}")
+    return f"restore it from a backup, or load its readable rows: callspan import --damaged {path} --into {new}"
 
 
 def _right(path: Path) -> str:

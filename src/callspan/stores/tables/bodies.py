@@ -434,11 +434,10 @@ def from_row(role: str | None, text: str | None, reasoning: str | None, json: by
 
 
 def json_of(row: Mapping[str, object], *, is_deflated: bool) -> bytes:
-    """Return the exact JSON of a row of `contents`, also of an earlier format, which had no reasoning."""
-    cells = dict(row)
-    data = cast("bytes | None", cells["data"])
+    """Return the exact JSON of a row of `contents`."""
+    data = cast("bytes | None", row["data"])
     json = inflated(data) if is_deflated else data
-    role, text, reasoning = (cast("str | None", cells.get(name)) for name in ("role", "text", "reasoning"))
+    role, text, reasoning = (cast("str | None", row[name]) for name in ("role", "text", "reasoning"))
     return from_row(role, text, reasoning, json)
 
 

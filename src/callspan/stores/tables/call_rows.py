@@ -22,7 +22,6 @@ from callspan.stores.tables import bodies
 from callspan.stores.tables.contents import ranges_in
 from callspan.stores.tables.database import Database, Values, in_batches
 from callspan.stores.tables.facts import CALLS, OWNER, TABLES, Table
-from callspan.stores.tables.former_names import with_current_names
 from callspan.stores.tables.payloads import owner_of
 from callspan.stores.tables.rows import converted, to_tree
 from callspan.stores.tables.texts import Place
@@ -62,12 +61,12 @@ def keyed_records(database: Database, table: Table, sql: str, values: Values) ->
 
 
 def every_record(database: Database) -> Iterator[Record | None]:
-    """Yield the record of each row of all tables, also of an earlier format; None for a damaged row."""
+    """Yield the record of each row of all tables; None for a damaged row."""
     for table in TABLES.values():
         last_key = ""
         while rows := list(database.rows(_NEXT.format(table=table.name, key=table.key), {"last": last_key})):
             last_key = str(rows[-1][table.key])
-            yield from (_undamaged(database, table, with_current_names(table, row)) for row in rows)
+            yield from (_undamaged(database, table, row) for row in rows)
 
 
 def _undamaged(database: Database, table: Table, row: Values) -> Record | None:

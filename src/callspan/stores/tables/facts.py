@@ -2,9 +2,8 @@
 
 Each fact is one line here: its name, where it is in the record, its form, and where it is shown. The columns of SQLite,
 Postgres and ClickHouse (`callspan.stores.schema`, `callspan.stores.tables.rows`), the rows of `--json`, the page and
-the Parquet table, `show`, and the list in `docs/sql.md` are made from these lines. The names are a public interface. A
-new column takes the next `FORMAT`: stores with another format are refused; `callspan import` loads them, because it
-knows the former names (`callspan.stores.tables.former_names`).
+the Parquet table, `show`, and the list in `docs/sql.md` are made from these lines. The names are a public interface.
+From release 0.1.0 on, a new column takes the next `FORMAT`: stores of another format are refused.
 """
 
 from __future__ import annotations
