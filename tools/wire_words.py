@@ -1,4 +1,6 @@
-"""Write `src/callspan/process/wire_words.py`: the keys and values that the providers' APIs define.
+"""Write `src/callspan/process/wire_words.json`: the keys and values that the providers' APIs define.
+
+A redactor of texts keeps these; any other key or value may be the application's.
 
 python tools/wire_words.py
 
@@ -33,7 +35,7 @@ sys.path.insert(0, str(SRC))
 
 from callspan.record.apis import APIS  # noqa: E402 - the source of this work tree
 
-TARGET = SRC / "callspan/process/wire_words.py"
+TARGET = SRC / "callspan/process/wire_words.json"
 SOURCES = {
     "openai": (
         "openai.types: audio chat responses realtime live beta.realtime completion image embedding create_embedding"
@@ -208,57 +210,21 @@ def table() -> tuple[set[str], dict[str, set[str]]]:
     return keys, {name: listed for name, listed in kept.items() if listed and name not in CHOSEN}
 
 
-def wrapped(names: Iterable[str]) -> str:
-    """Return names in alphabetical order, as the lines of a text."""
-    indent = " " * 4
-    return textwrap.fill(
-        " ".join(sorted(names)), 115, initial_indent=indent, subsequent_indent=indent, break_long_words=False,
-        break_on_hyphens=False,
-    )  # fmt: skip
-
-
 def page(keys: set[str], values: dict[str, set[str]]) -> str:
-    """Return the source of the module."""
+    """Return the file: a line for each list of words and the members that have it, in alphabetical order."""
     packages = ", ".join(f"{name} {version(name)}" for name in (*SOURCES, "botocore"))
     by_words: defaultdict[frozenset[str], list[str]] = defaultdict(list)
     for name, listed in values.items():
         by_words[frozenset(listed)].append(name)
-    rows = "\n".join(
-        f'    (\n        """\n{wrapped(names)}\n        """,\n        """\n{wrapped(listed)}\n        """,\n    ),'
-        for listed, names in sorted(by_words.items(), key=lambda row: sorted(row[1]))
-    )
-    source = textwrap.fill(f"Sources: {packages}; the rows and adapters of callspan.", 118)
-    return f'''"""Wire words: the keys that the providers' APIs and JSON Schema define, and their values that are words.
-
-A redactor of texts keeps these; any other key or value may be the application's. Written by `tools/wire_words.py`.
-{source}
-"""
-
-from __future__ import annotations
-
-from typing import Final
-
-WIRE_WORDS: Final = frozenset(
-    """
-{wrapped(keys)}
-    """.split()  # noqa: SIM905 - shorter than a list
-)
-"""Names of members."""
-
-_VALUES: Final = (
-{rows}
-)
-WIRE_VALUES: Final[dict[str, frozenset[str]]] = {{
-    name: words
-    for names, words in ((names, frozenset(listed.split())) for names, listed in _VALUES)
-    for name in names.split()
-}}
-"""Words by the member whose value they are."""
-'''
+    lines = textwrap.wrap(" ".join(sorted(keys)), 112, break_long_words=False, break_on_hyphens=False)
+    rows = sorted([" ".join(sorted(names)), " ".join(sorted(listed))] for listed, names in by_words.items())
+    tables = {"sources": [f"{packages}; the rows and adapters of callspan"], "keys": lines, "values": rows}
+    listed_rows = {name: ",\n".join(f"  {json.dumps(row)}" for row in table) for name, table in tables.items()}
+    return "{\n" + ",\n".join(f' "{name}": [\n{table}\n ]' for name, table in listed_rows.items()) + "\n}\n"
 
 
 def main() -> None:
-    """Write the module, and print what it has."""
+    """Write the file, and print what it has."""
     warnings.simplefilter("ignore")
     keys, values = table()
     TARGET.write_text(page(keys, values))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
-from callspan.process.wire_words import WIRE_VALUES, WIRE_WORDS
+from callspan import process
 from callspan.providers.registry import by_api, generic, with_conversation
 from callspan.record.apis import APIS, OTHER
 from callspan.stores.tables import bodies
 
-__all__ = ["APIS", "OTHER", "WIRE_VALUES", "WIRE_WORDS", "endpoint", "folded", "restored", "with_conversation"]
+__all__ = ["APIS", "OTHER", "WIRE_WORDS", "endpoint", "folded", "restored", "with_conversation"]
+
+
+_FILE = json.loads((Path(process.__file__).parent / "wire_words.json").read_text())
+WIRE_WORDS = frozenset(word for row in (_FILE["keys"], *_FILE["values"]) for words in row for word in words.split())
+"""The keys and words that a redactor keeps."""
 
 
 def endpoint(api: str) -> Any:

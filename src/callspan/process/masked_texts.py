@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from pkgutil import get_data
 from typing import Any, Final, TypeAlias, get_args
 
+import msgspec
 from msgspec import inspect as types
 
 from callspan.providers.base import Operation
@@ -20,7 +22,6 @@ from callspan.record import json_schema
 from callspan.record.apis import APIS, of_every_api
 from callspan.record.events import Record
 from callspan.record.vocabulary import DATA_FIELDS, KEYS, METADATA_FIELDS, WORDS
-from callspan.runtime.forks import late_attribute
 
 Mask: TypeAlias = Callable[[str], str]
 _Step: TypeAlias = Callable[[Any, Mask], Any]
@@ -226,12 +227,22 @@ def _is_word(key: str, item: object) -> bool:
     return isinstance(item, str) and item.casefold() in values.get(key, ())
 
 
+class _WireWords(msgspec.Struct):
+    """The file `wire_words.json`, which `tools/wire_words.py` writes; words are separated by spaces."""
+
+    keys: list[str]
+    values: list[tuple[str, str]]
+    """The names of members, and the words that they may have."""
+
+
 @cache
 def _wire_words() -> tuple[frozenset[str], dict[str, frozenset[str]]]:
     """Return the keys that the providers' APIs define, and the values that they define, by the key, without case."""
-    words: frozenset[str] = late_attribute("callspan.process.wire_words:WIRE_WORDS")
-    values: dict[str, frozenset[str]] = late_attribute("callspan.process.wire_words:WIRE_VALUES")
-    return words, {key: frozenset(map(str.casefold, listed)) for key, listed in values.items()}
+    words = msgspec.json.decode(get_data(__package__, "wire_words.json") or b"", type=_WireWords)
+    by_names = ((names, frozenset(listed.casefold().split())) for names, listed in words.values)
+    return frozenset(" ".join(words.keys).split()), {
+        name: listed for names, listed in by_names for name in names.split()
+    }
 
 
 def prepare() -> None:
