@@ -343,11 +343,43 @@ def test_picture_that_filters_let_pass_is_not_refused(api: str, body: Any) -> No
     assert (info.response.refused, info.response.unknown_finish, info.error) == (False, False, None)
 
 
-def test_music_of_a_prediction_is_no_picture() -> None:
-    body = {"predictions": [{"bytesBase64Encoded": "aGk=", "mimeType": "audio/wav"}]}
+@pytest.mark.parametrize("field", ["bytesBase64Encoded", "audioContent"])
+def test_music_of_a_prediction_is_no_picture(field: str) -> None:
+    body = {"predictions": [{field: "aGk=", "mimeType": "audio/wav"}]}
     (message,) = endpoint("predict").conversation(None, body).output
     assert [part.modality for part in message.parts if isinstance(part, Media)] == ["audio"]
     assert endpoint("predict").response_info(body).usage is None
+
+
+EMBEDDED: list[tuple[str, str, Any]] = [
+    ("predict", "image", lambda source: {"instances": [{"text": "a", "image": {"bytesBase64Encoded": source}}]}),
+    ("predict", "video", lambda source: {"instances": [{"video": {"bytesBase64Encoded": source}}]}),
+    ("predict", "image", lambda source: {"instances": [
+        {"prompt": "a", "referenceImages": [{"referenceImage": {"bytesBase64Encoded": source}}]},
+    ]}),
+    ("invoke_embeddings", "image", lambda source: {"singleEmbeddingParams": {"image": {"source": {"bytes": source}}}}),
+    ("invoke_embeddings", "audio", lambda source: {
+        "segmentedEmbeddingParams": {"audio": {"source": {"bytes": source}}},
+    }),
+    ("embeddings", "image", lambda source: {"input": [{"image": source}]}),
+    ("embeddings", "video", lambda source: {"input": ["a", {"video": source}]}),
+    ("embeddings", "image", lambda source: {"messages": [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": source}}]},
+    ]}),
+]  # fmt: skip
+"""Requests with a medium, and its kind."""
+
+
+@pytest.mark.parametrize("is_reference", [False, True])
+@pytest.mark.parametrize(("api", "kind", "request_of"), EMBEDDED)
+def test_medium_in_a_request_is_shown_by_bytes_and_by_reference(
+    api: str, kind: str, request_of: Any, is_reference: bool
+) -> None:
+    reference = {"callspan_media": {"sha256": "0", "bytes": 2, "mime": f"{kind}/x"}}
+    source = reference if is_reference else f"data:{kind}/x;base64,aGk=" if api == "embeddings" else "aGk="
+    messages = endpoint(api).conversation(request_of(source), None).input
+    shown = [(part.modality, part.size) for message in messages for part in message.parts if isinstance(part, Media)]
+    assert shown == [(kind, 2)]
 
 
 @pytest.mark.parametrize("picture", ["aGk=", {"callspan_media": {"sha256": "0", "bytes": 2, "mime": "image/png"}}])

@@ -8,7 +8,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from callspan.providers.wire_json import integer, mapping, number, text
+from callspan.providers.wire_json import dig, integer, mapping, number, text
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Media, Text
 
@@ -34,6 +34,12 @@ def media(
     if "://" in source[:16]:
         return Media(modality=_modality(modality, mime), mime=mime, url=source, file_id=file_id)
     return _of_base64(_modality(modality, mime), mime, source, file_id)
+
+
+def media_by_kind(entry: dict[str, object], *path: str) -> list[Media]:
+    """Return the media in fields that are named after their kind, each a source or, at `path`, an object with one."""
+    parts = (media(kind, dig(entry.get(kind), *path), part=entry.get(kind)) for kind in _MODALITIES)
+    return [part for part in parts if part is not None]
 
 
 def media_of_source(block: dict[str, object]) -> Media | Text | None:

@@ -473,7 +473,7 @@ _ROWS: Final = (
     Api(
         "embeddings",
         "openai.single_body:Embeddings",
-        asked=(Field("input", "prompt"),),
+        asked=(Field("input", "prompt"), Field("messages", "turns")),  # vLLM has both
         marks=((Field("input", "prompt"), Field("encoding_format", ("float", "base64"))),),
         answered=(
             _OF_DATA,
@@ -484,7 +484,7 @@ _ROWS: Final = (
         verbs=("invocations",),
         media_marks=(b'"embedding"', b";base64,"),
         files=Files(vectors=_VECTORS),
-        said=("input",),
+        said=("input", "messages"),
         has_vectors=True,
         settings=Settings(
             numbers=_words("dimensions"),

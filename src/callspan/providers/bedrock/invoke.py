@@ -16,7 +16,7 @@ from callspan.providers.finishing import STOP_REASON, answer_info, is_blocked
 from callspan.providers.fold.last import LastBody
 from callspan.providers.fold.merge import finished_copy, grow
 from callspan.providers.fold.usage_merge import UsageRule
-from callspan.providers.media_parts import media
+from callspan.providers.media_parts import media, media_by_kind
 from callspan.providers.wire_json import Json, detached, dig, items, mapping, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.media_reference import MEDIA_KEY
@@ -54,9 +54,11 @@ _ANSWER: Final = frozenset({*_IMAGES, *_LISTS, *_GROWING, *(path[0] for path in 
 _OF_ANSWER: Final = frozenset({*_GROWING, "stop_reason", "finishReason"}) - {_MESSAGE}
 """Fields of a body that is one answer."""
 _EMBEDDED: Final = frozenset({"embeddings", "embedding", "embeddingsByType", "inputTextTokenCount"})
+_OF_NOVA: Final = ("singleEmbeddingParams", "segmentedEmbeddingParams")
+"""Objects with what Nova embeds."""
 _OF_EMBEDDINGS: Final = frozenset({
     "texts", "input_type", "inputType", "embeddingConfig", "embedding_types", "embeddingTypes", "normalize",
-    "dimensions", "singleEmbeddingParams", "segmentedEmbeddingParams",
+    "dimensions", *_OF_NOVA,
 })  # fmt: skip
 """Fields of requests for embeddings."""
 _OF_CONVERSE: Final = frozenset({"inferenceConfig", "schemaVersion", "toolConfig"})
@@ -264,13 +266,15 @@ class InvokeEmbeddings(InvokeModel):
         parts = [part for entry in objects(request, "inputs") for part in items(entry, "content")]
         texts = [
             text(request, "inputText"), text(request, "text", "inputText"), *items(request, "texts"),
-            text(request, "singleEmbeddingParams", "text", "value"), *(text(part, "text") for part in parts),
+            *(text(request, name, "text", "value") for name in _OF_NOVA), *(text(part, "text") for part in parts),
         ]  # fmt: skip
         pictures = [
             dig(request, "inputImage"), *items(request, "images"), *(dig(part, "image_url", "url") for part in parts),
         ]  # fmt: skip
         embedded: list[Part] = [Text(text=words) for words in texts if isinstance(words, str) and words]
         embedded += filter(None, map(_picture, pictures))
+        for name in _OF_NOVA:
+            embedded += media_by_kind(mapping(request, name) or {}, "source", "bytes")
         return Conversation(input=[Message(role="user", parts=[part]) for part in embedded])
 
 

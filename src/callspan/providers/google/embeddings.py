@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, cast
 
 import msgspec
@@ -19,6 +20,10 @@ from callspan.record.usage import Usage
 
 _CONTENT: Final = frozenset({"content", "requests", "instances", "model", "parameters"})
 _IMAGE: Final = "bytesBase64Encoded"
+_SOUND: Final = "audioContent"
+_IMAGE_KIND: Final = "image"
+_KINDS: Final = ("audio", "video")
+_MAX_DEPTH: Final = 8
 _FILTERED: Final = "raiFilteredReason"
 
 
@@ -81,7 +86,7 @@ class Predict(EmbedContent):
         """Return the tokens of embedded texts, or the number of images; None if neither is stated."""
         predictions = list(objects(body, "predictions"))
         tokens = [count(prediction, "embeddings", "statistics", "token_count") for prediction in predictions]
-        images = sum(_IMAGE in prediction and _modality(prediction) == "image" for prediction in predictions)
+        images = sum(_IMAGE in prediction and _modality(prediction) == _IMAGE_KIND for prediction in predictions)
         token_counts = [number for number in tokens if number is not None]
         if token_counts:
             return Usage(input_tokens=sum(token_counts), total_tokens=sum(token_counts))
@@ -90,19 +95,39 @@ class Predict(EmbedContent):
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the texts of a request and the images of its answer."""
         instances = map(camel, objects(request, "instances"))
-        texts = [content for item in instances if (content := text(item, "prompt") or text(item, "content"))]
+        asked = [
+            [*([Text(text=content)] if (content := _text(item)) else []), *_media_in(item, _IMAGE_KIND)]
+            for item in instances
+        ]  # fmt: skip
         images = list(filter(None, map(_image, objects(response, "predictions"))))
         return Conversation(
-            input=[Message(role="user", parts=[Text(text=content)]) for content in texts],
+            input=[Message(role="user", parts=cast("list[Part]", parts)) for parts in asked if parts],
             output=[Message(role="assistant", parts=cast("list[Part]", images))] if images else [],
         )
 
 
-def _image(prediction: Json) -> Media | Text | None:
-    mime = text(prediction, "mimeType")
-    return media(_modality(prediction), prediction.get(_IMAGE), part=prediction, mime=mime)
+def _text(instance: Json) -> str | None:
+    return text(instance, "prompt") or text(instance, "content") or text(instance, "text")
+
+
+def _media_in(value: object, kind: str, depth: int = 0) -> Iterator[Media]:
+    """Yield the media of an instance, wherever it has them: pictures, masks, references, sounds and videos."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _media_in(item, kind, depth)
+    elif isinstance(value, dict) and depth < _MAX_DEPTH:
+        source = value.get(_IMAGE) or value.get("gcsUri")
+        if source and (medium := media(kind, source, part=value, mime=text(value, "mimeType"))) is not None:
+            yield medium
+        for name, item in value.items():
+            yield from _media_in(item, name if name in _KINDS else kind, depth + 1)
+
+
+def _image(prediction: Json) -> Media | None:
+    mime, source = text(prediction, "mimeType"), prediction.get(_IMAGE) or prediction.get(_SOUND)
+    return media(_modality(prediction), source, part=prediction, mime=mime)
 
 
 def _modality(prediction: Json) -> str:
     kind = (text(prediction, "mimeType") or "").partition("/")[0]
-    return kind if kind in ("audio", "video") else "image"
+    return kind if kind in _KINDS else "audio" if _SOUND in prediction else _IMAGE_KIND

@@ -8,11 +8,12 @@ import msgspec
 
 from callspan.providers.base import Operation, ResponseInfo
 from callspan.providers.fold.last import LastBody
+from callspan.providers.media_parts import media_by_kind
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.parts import parts_of, prompt_messages
 from callspan.providers.openai.responses import item_messages
 from callspan.providers.openai.usage import of_input_only, usage_of
-from callspan.providers.wire_json import dig, items, mapping, text
+from callspan.providers.wire_json import dig, items, mapping, objects, text
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Refusal, Text
 from callspan.record.usage import Usage
@@ -39,8 +40,17 @@ class Embeddings(SingleBodyEndpoint):
     _usage = staticmethod(_input_usage)
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
-        """Return the embedded texts as user messages; there is no output."""
-        return Conversation(input=prompt_messages(dig(request, "input")))
+        """Return what was embedded as user messages, vLLM's with their roles; there is no output."""
+        embedded = prompt_messages(dig(request, "input"))
+        for number, entry in enumerate(items(request, "input")):
+            if isinstance(entry, dict) and (media_parts := media_by_kind(entry)):  # Jina
+                texts: list[Part] = [Text(text=content)] if (content := text(entry, "text")) else []
+                embedded[number] = Message(role="user", parts=[*texts, *media_parts])
+        embedded += (
+            Message(role=text(message, "role") or "user", parts=parts_of(message.get("content")))
+            for message in objects(request, "messages")
+        )
+        return Conversation(input=embedded)
 
 
 class Decisions(SingleBodyEndpoint):
