@@ -8,10 +8,11 @@ from typing import Any
 
 from callspan import process
 from callspan.providers.registry import by_api, generic, with_conversation
+from callspan.record import wire_fields
 from callspan.record.apis import APIS, OTHER
 from callspan.stores.tables import bodies
 
-__all__ = ["APIS", "OTHER", "WIRE_WORDS", "endpoint", "folded", "restored", "with_conversation"]
+__all__ = ["APIS", "OTHER", "WIRE_WORDS", "endpoint", "folded", "restored", "wire_fields", "with_conversation"]
 
 
 _FILE = json.loads((Path(process.__file__).parent / "wire_words.json").read_text())

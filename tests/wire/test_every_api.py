@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import commands
-from tests.support.bodies import APIS, endpoint, restored
+from tests.support.bodies import APIS, endpoint, restored, wire_fields
 from tests.support.records import raw
 from tests.view.conftest import Page
 from tests.wire.exchanges import CASES, exchange
@@ -655,12 +655,15 @@ def test_vectors_are_kept_by_their_length(name: str) -> None:
 
 @pytest.mark.parametrize("api", APIS)
 def test_answers_of_embeddings_have_vectors(api: str) -> None:
-    assert APIS[api].files.vectors or endpoint(api).operation != "embeddings"
+    assert APIS[api].has_vectors or endpoint(api).operation != "embeddings"
 
 
 PICTURE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4).decode()
-FILES = [(api, field.name, field.only_in) for api, row in APIS.items() for field in row.files.fields]
-LISTS = [(api, field.name) for api, row in APIS.items() for field in row.files.lists]
+FILES = {
+    "chat_completions": "file_data", "responses": "partial_image_b64", "images": "b64_json", "messages": "data",
+    "converse": "bytes", "predict": "bytesBase64Encoded",
+}  # fmt: skip
+"""A field with a file of each API that has one, besides results of tools."""
 
 
 def media_in(api: str, body: Json) -> list[int]:
@@ -684,18 +687,22 @@ def test_data_urls_are_media_in_any_field(api: str, more: str) -> None:
         assert media_in(api, body) == [3, 3]
 
 
-BESIDE = {"messages": "base64", "responses": "image_generation_call"}
-"""What these APIs always have beside a file."""
+BESIDE = {"messages": "base64", "responses": "image_generation_call", "cohere_chat": "base64"}
+"""What these APIs always, or usually, have beside a file."""
 
 
-@pytest.mark.parametrize(("api", "field", "kind"), FILES)
-def test_files_in_fields_of_an_api_are_media(api: str, field: str, kind: str) -> None:
-    assert media_in(api, {"any": [{"type": kind or BESIDE.get(api, "any"), field: PICTURE}]}) == [1, 1]
+@pytest.mark.parametrize(("api", "field"), [*FILES.items(), ("responses", "result"), ("cohere_chat", "image_data")])
+def test_files_in_fields_of_an_api_are_media(api: str, field: str) -> None:
+    assert media_in(api, {"any": [{"type": BESIDE.get(api, "any"), field: PICTURE}]}) == [1, 1]
 
 
-@pytest.mark.parametrize(("api", "field"), LISTS)
-def test_files_in_lists_of_an_api_are_media(api: str, field: str) -> None:
-    assert media_in(api, {"any": [{field: [PICTURE, PICTURE]}]}) == [2, 2]
+def test_every_field_with_a_file_is_tried() -> None:
+    assert wire_fields.FILE_FIELDS.keys() == {*FILES.values(), "result", "image_data"}
+
+
+@pytest.mark.parametrize("field", wire_fields.FILE_LISTS)
+def test_files_in_lists_of_an_api_are_media(field: str) -> None:
+    assert media_in("ollama_chat", {"any": [{field: [PICTURE, PICTURE]}]}) == [2, 2]
 
 
 def test_every_api_has_an_exchange() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.bodies import APIS, OTHER, WIRE_WORDS
+from tests.support.bodies import APIS, OTHER, WIRE_WORDS, wire_fields
 
 import callspan
 
@@ -23,11 +23,11 @@ OWN: dict[str, str] = {
         " anthropic args authorization credential env headers id key keys mcp session signature token"
     ),
     # Fields of a reference to media, the scheme of a URL.
-    "process/media_references.py": "content data dimensions type",
-    # Fields of records and of references to media.
+    "process/media_references.py": "base64 content data dimensions type",
+    # Fields of records, of references to media, and of the file with the words of wires.
     "process/masked_texts.py": (
-        "bytes call_id data dimensions event_id event_type messages metadata operation provider seconds session_id"
-        " trace"
+        "bytes call_id data dimensions event_id event_type keys messages metadata operation provider seconds session_id"
+        " trace values"
     ),
     "process/redaction.py": "conversation",
     # Fields of records, a level, roles, and what stands for a text that is no word.
@@ -59,7 +59,7 @@ def strings(value: object) -> Iterator[str]:
     """Yield the words in a row of APIs."""
     if isinstance(value, str | bytes):
         yield from words(value if isinstance(value, str) else value.decode())
-    for item in value if isinstance(value, tuple) else ():
+    for item in value if isinstance(value, tuple | frozenset | dict) else ():
         yield from strings(item)
 
 
@@ -85,7 +85,10 @@ def words(constant: str) -> set[str]:
     return {word for word in (*listed, *re.findall(r'"([^"\s]+)"', constant)) if word}
 
 
-OF_WIRES = WIRE_WORDS.union(*map(strings, (*APIS.values(), OTHER)))
+TABLES = {name: table for name, table in vars(wire_fields).items() if name.isupper()}
+KINDS = {"vectors"}
+"""Kinds of fields in a row, which are no words of an API."""
+OF_WIRES = WIRE_WORDS.union(*map(strings, (*APIS.values(), OTHER, *TABLES.values()))) - KINDS
 
 
 @pytest.mark.parametrize("module", OWN)
@@ -110,3 +113,16 @@ class Body(Struct):
         "generationConfig", "systemInstruction", "nlineData", "toolConfig", "tool_config", "inputText",
         "inputTextTokenCount", "chat_history", "inferenceConfig",
     }  # fmt: skip
+
+
+def test_no_word_stands_twice_in_a_table_for_all_apis() -> None:
+    tree = ast.parse((SOURCE / "record/wire_fields.py").read_text())
+    listed = {
+        node.target.id: [name for constant in ast.walk(node.value) if isinstance(constant, ast.Constant)
+                         for name in str(constant.value).split()]
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call)
+    }  # fmt: skip
+    assert listed.keys() == {name for name, table in TABLES.items() if isinstance(table, frozenset)}
+    for name, entries in listed.items():
+        assert entries == sorted(TABLES[name]), name

@@ -19,9 +19,10 @@ from msgspec import inspect as types
 from callspan.providers.base import Operation
 from callspan.providers.hosts import PROVIDERS
 from callspan.record import json_schema
-from callspan.record.apis import APIS, of_every_api
+from callspan.record.apis import APIS
 from callspan.record.events import Record
 from callspan.record.vocabulary import DATA_FIELDS, KEYS, METADATA_FIELDS, WORDS
+from callspan.record.wire_fields import ARGUMENTS, ARGUMENTS_BESIDE, ARGUMENTS_OF_TOOLS, SCHEMAS, TOOL_NAMES, WRAPPERS
 
 Mask: TypeAlias = Callable[[str], str]
 _Step: TypeAlias = Callable[[Any, Mask], Any]
@@ -44,15 +45,6 @@ _OWN: Final = "callspan_"
 """Prefix of the only key in an object that replaces media, or what is too large."""
 _REFERENCE_FIELDS: Final = frozenset({"bytes", "dimensions", "messages", "mime", "seconds", "sha256"})
 """Members of such an object's value."""
-_ARGUMENTS: Final = of_every_api(lambda row: row.tools.arguments)
-"""Members of bodies with keys that are the application's, or the model's."""
-_ARGUMENTS_OF: Final = of_every_api(lambda row: row.tools.beside_name)
-"""The same, beside the name or id of a tool."""
-_BESIDE: Final = dict(pair for row in APIS.values() for pair in row.tools.beside)
-_TOOL_NAMES: Final = of_every_api(lambda row: row.tools.names)
-_SCHEMAS: Final = of_every_api(lambda row: row.tools.schemas)
-_WRAPPERS: Final = of_every_api(lambda row: row.tools.wrappers)
-"""Members around the JSON of a tool's result, and around the schema of its arguments."""
 _METADATA: Final = "metadata"
 
 
@@ -211,14 +203,14 @@ def _member(key: str, item: Any, beside: Mapping[str, Any], mask: Mask, around: 
 
 def _is_application(key: str, item: Any, beside: Mapping[str, Any], around: str) -> bool:
     """Return whether the keys in a member of a body are the application's: arguments or the result of a tool."""
-    if key in _ARGUMENTS or (key in _BESIDE and _BESIDE[key] in beside):
+    if key in ARGUMENTS or (key in ARGUMENTS_BESIDE and ARGUMENTS_BESIDE[key] in beside):
         return True
     if not isinstance(item, dict):
         return False
-    if key in _WRAPPERS:
-        return around not in _SCHEMAS
-    is_of_tool = key in _ARGUMENTS_OF and not _TOOL_NAMES.isdisjoint(beside)
-    return is_of_tool and (key not in _SCHEMAS or json_schema.STRUCTURE.isdisjoint(item))
+    if key in WRAPPERS:
+        return around not in SCHEMAS
+    is_of_tool = key in ARGUMENTS_OF_TOOLS and not TOOL_NAMES.isdisjoint(beside)
+    return is_of_tool and (key not in SCHEMAS or json_schema.STRUCTURE.isdisjoint(item))
 
 
 def _is_word(key: str, item: object) -> bool:

@@ -16,12 +16,13 @@ from typing import Any, Final
 import msgspec
 
 from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
-from callspan.record.apis import APIS, OTHER, of_every_api
+from callspan.record.apis import APIS, OTHER
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.content_level import CONTENT_FIELDS
 from callspan.record.events import Record
 from callspan.record.media_reference import header_fields, media_reference, stated_mime
+from callspan.record.wire_fields import FILE_FIELDS, FILE_LISTS, TYPES_WITHOUT_FILES, VECTORS
 
 VECTOR_KEY: Final = "callspan_vector"
 
@@ -42,16 +43,13 @@ _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
 _MIN_LENGTH: Final = 16
 _CONTAINERS: Final = (dict, list, str)
-_WITH_VECTORS: Final = frozenset(name for name, row in APIS.items() if row.files.vectors)
-_VECTORS: Final = of_every_api(lambda row: row.files.vectors)
-_ENCODED_VECTORS: Final = _VECTORS | {"base64"}
+_WITH_VECTORS: Final = frozenset(name for name, row in APIS.items() if row.has_vectors or row.may_have_vectors)
+_ENCODED_VECTORS: Final = VECTORS | {"base64"}
 """Fields where a text is a vector: in an answer by encodings, the encoding has the name."""
 _NUMBERS: Final = frozenset({int, float})
 _FLOAT_BYTES: Final = 4
-_NOT_MEDIA: Final = sorted(of_every_api(lambda row: row.files.other_types))
+_NOT_MEDIA: Final = sorted(TYPES_WITHOUT_FILES)
 """Types of objects whose text is no file. A list, because a type may be any JSON."""
-_FIELDS: Final = {field.name: field for row in (*APIS.values(), OTHER) for field in row.files.fields}
-_LISTS: Final = {field.name: field.mime for row in APIS.values() for field in row.files.lists}
 _MIN_FILE: Final = 1024
 _FILE_STARTS: Final = (
     "iVBORw0KGg", "/9j/", "UklGR", "R0lGO", "JVBERi", "ZkxhQ", "T2dnU", "SUQz", "PHN2Z", "AAAA", "//", "GkXf",
@@ -152,7 +150,7 @@ def _replace_vectors(value: Any) -> bool:
     """Replace the vectors in `value` in place; return whether there were any."""
     has_vectors = False
     for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        if key in _VECTORS:
+        if key in VECTORS:
             short = _by_length(item, is_vector=True)
             value[key], has_vectors = short, has_vectors or short != item
         else:
@@ -195,7 +193,7 @@ def _replace(value: Any) -> bool:
                 value[key] = reference
                 has_media = True
         elif isinstance(item, dict | list):
-            has_media |= _replace_images(item, _LISTS[key]) if key in _LISTS else _replace(item)
+            has_media |= _replace_images(item, FILE_LISTS[key]) if key in FILE_LISTS else _replace(item)
     return has_media
 
 
@@ -215,7 +213,7 @@ def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, obje
     if text.startswith("data:"):
         return _data_url(text)
     kind = holder.get("type")
-    field = _FIELDS.get(key)
+    field = FILE_FIELDS.get(key)
     if field is None or (field.only_in and kind != field.only_in):
         return _file(text, stated_mime(holder)) if len(text) >= _MIN_FILE else None
     if len(text) < _MIN_LENGTH or kind in _NOT_MEDIA:

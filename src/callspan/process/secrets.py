@@ -12,7 +12,7 @@ import msgspec
 from callspan.process.content import decoded, encoded, with_bodies
 from callspan.process.known_keys import MASK, fields_without_known_keys
 from callspan.providers.error_kinds import FIRST_ERROR
-from callspan.record import json_schema
+from callspan.record import json_schema, wire_fields
 from callspan.record.apis import APIS, of_every_api
 from callspan.record.call import CallRecord, ErrorInfo, Redaction
 from callspan.record.codec import encode_json
@@ -69,10 +69,6 @@ _CONTENT: Final = of_every_api(lambda row: (*row.said, *row.instructions, *row.c
 _WITHOUT_SECRETS: Final = _CONTENT | of_every_api(lambda row: row.params_in) | {"model", "stream"}
 """Members of requests that need no search: content, words, and objects with members that are parameters of the
 record."""
-_REPEATED: Final = of_every_api(lambda row: row.credentials.settings)
-"""Settings that may have credentials anywhere, and which an answer may repeat; the rest of an answer is content."""
-_ENVELOPES: Final = of_every_api(lambda row: row.credentials.envelopes)
-"""Members that hold content and settings as a body does."""
 _OFFERED: Final = (b'"mcp', b'"tools"')
 """Byte strings in all content that offers the tools of an MCP server, as the result of a search for tools does."""
 _CREDENTIAL_MARKS: Final = (
@@ -126,13 +122,10 @@ _ASSIGNED: Final = re.compile(r"""(?<![\w.-])([A-Za-z][\w-]{1,63})(["']?\s?[:=]\
 """A name before its value, in prose, code, a connection string or JSON."""
 _VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){_V}")
 _URL_PARTS: Final = re.compile("[/?#&=@:]+")
-_SERVER_URLS: Final = sorted(of_every_api(lambda row: row.credentials.server_urls))
-_SERVER_TYPES: Final = of_every_api(lambda row: row.credentials.server_types)
-_OF_SERVERS: Final = frozenset({*_SERVER_URLS, *of_every_api(lambda row: row.credentials.server_marks)})
+_SERVER_URLS: Final = sorted(wire_fields.SERVER_URLS)
+_OF_SERVERS: Final = wire_fields.SERVER_URLS | wire_fields.SERVER_MARKS
 """Members that a server has; an object of the same type without any is a call, or a list of tools."""
-_SAID_OF_SERVERS: Final = of_every_api(lambda row: row.credentials.server_words)
-_ENVIRONMENTS: Final = of_every_api(lambda row: row.credentials.server_environments)
-_SERVERS: Final = {_plain_name(name) for name in of_every_api(lambda row: row.credentials.server_lists)}
+_SERVERS: Final = {_plain_name(name) for name in wire_fields.SERVER_LISTS}
 """Plain names of members that hold MCP servers, which need not say that they are."""
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
 """A path segment of plain words."""
@@ -515,7 +508,7 @@ def _masked_pairs(pair: dict[object, object]) -> dict[object, object]:
 
 def _is_server(kind: object) -> bool:
     """Return whether an object of this type is an MCP server."""
-    return isinstance(kind, str) and (kind in _SERVER_TYPES or kind.startswith("mcp"))
+    return isinstance(kind, str) and (kind in wire_fields.SERVER_TYPES or kind.startswith("mcp"))
 
 
 def _with_masked_servers(servers: object) -> object:
@@ -538,8 +531,9 @@ def _masked_servers(server: dict[object, object]) -> dict[object, object]:
     masked: dict[object, object] = {name: safe for name, url in urls.items() if (safe := _mask_server_url(url)) != url}
     if not _OF_SERVERS.isdisjoint(server):
         for name, member in server.items():
-            if name not in urls and name not in _SAID_OF_SERVERS:
-                safe_member = _masked_headers(member) if name in _ENVIRONMENTS else _without_keys(member)
+            if name not in urls and name not in wire_fields.SERVER_WORDS:
+                is_environment = name in wire_fields.SERVER_ENVIRONMENTS
+                safe_member = _masked_headers(member) if is_environment else _without_keys(member)
                 masked |= {} if safe_member == member else {name: safe_member}
     return masked
 
@@ -666,7 +660,8 @@ def _offers_tools(content: bytes) -> bool:
 @lru_cache(maxsize=1024)
 def _is_repeated(key: str) -> bool:
     """Return whether a member of an answer repeats settings."""
-    return key in _REPEATED or key in _ENVELOPES or _is_secret(key) or _plain_name(key[-_NAME_END:]) in _HEADER_MAPS
+    is_defined = key in wire_fields.KEY_SETTINGS or key in wire_fields.ENVELOPES
+    return is_defined or _is_secret(key) or _plain_name(key[-_NAME_END:]) in _HEADER_MAPS
 
 
 def _masked_members(
@@ -679,12 +674,12 @@ def _masked_members(
     texts = BoundedSearch(MAX_SETTINGS_SEARCHED, _MAX_SETTING)
     masked: dict[str, object] = {}
     for key, item in members.items():
-        if key in _ENVELOPES:
+        if key in wire_fields.ENVELOPES:
             masked[key] = _masked_members(item, search, repeated) if isinstance(item, dict) else item
         elif key in _CONTENT or (repeated is not None and key not in repeated and not _is_repeated(key)):
             masked[key] = _with_masked_tools(item, search)
         else:
-            masked[key] = _masked_item(key, item, search if key in _REPEATED else texts)
+            masked[key] = _masked_item(key, item, search if key in wire_fields.KEY_SETTINGS else texts)
     return masked
 
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from callspan.providers.wire_json import text
-from callspan.record.apis import APIS, of_every_api
+from callspan.record.apis import APIS
 from callspan.record.messages import Conversation, Message, Part, ToolCall, ToolResult
 from callspan.record.usage import Usage
+from callspan.record.wire_fields import APPLICATION_TOOLS
 
-OF_APPLICATION: Final = of_every_api(lambda row: row.application_tools)
-"""Types of tools that only the application runs."""
-_ANSWERED: Final = frozenset(f"{name}_call" for name in OF_APPLICATION)
+_ANSWERED: Final = frozenset(f"{name}_call" for name in APPLICATION_TOOLS)
 """Types of their items."""
 _OF_X: Final = frozenset({"x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch"})
 """Names under which xAI's search of X appears as a custom tool, although xAI runs it."""
@@ -61,7 +60,7 @@ def is_of_application(tool_type: str, fields: object) -> bool:
         return text(fields, "execution") == "client"
     if tool_type == "shell":
         return text(fields, "environment", "type") != "container_reference"
-    return tool_type in OF_APPLICATION
+    return tool_type in APPLICATION_TOOLS
 
 
 def has_runs(body: object, usage: Usage | None) -> bool:

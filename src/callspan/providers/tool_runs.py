@@ -11,11 +11,11 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.providers.hosted_tools import OF_APPLICATION, is_of_application
+from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.wire_json import count, items, mapping, objects, text
-from callspan.record.apis import of_every_api
 from callspan.record.call import Request
 from callspan.record.usage import Usage
+from callspan.record.wire_fields import APPLICATION_TOOLS, REQUESTED_TOOLS
 
 Runs: TypeAlias = dict[str, int | None]
 """Numbers of runs by tool; None for an unknown number."""
@@ -27,8 +27,7 @@ _OTHER: Final = "other"
 """A type that is no keyword, and so may be text of the application."""
 _KEYWORD: Final = re.compile(r"(?=.{1,48}\Z)[a-z]+(?:[_:][a-z0-9]+){0,6}")
 _DATE: Final = re.compile(r"_[0-9]{4}_?[0-9]{2}_?[0-9]{2}\Z")
-_REQUESTED_OF_APPLICATION: Final = OF_APPLICATION | of_every_api(lambda row: row.requested_tools)
-"""Types of requested tools that only the application runs, or that hold such tools."""
+_REQUESTED_OF_APPLICATION: Final = APPLICATION_TOOLS | REQUESTED_TOOLS
 _BUILT_IN: Final = "builtin_function"
 """Moonshot's type of its own tools, which have a function's form and a name such as `$web_search`."""
 NO_RUNS: Final = frozenset(

@@ -18,84 +18,6 @@ def _words(text: str) -> _Words:
     return tuple(text.split())
 
 
-class Settings(NamedTuple):
-    """Parameters that stay in a record without content, each under these names and at any depth.
-
-    Servers take each other's parameters, so those of every row count for every API, and each stands in one row.
-    """
-
-    numbers: _Words = ()
-    """Parameters that are numbers or flags."""
-    choices: _Words = ()
-    """Parameters whose value is one of `keywords`, or a list of some."""
-    keywords: _Words = ()
-    """Values that the provider defines."""
-    objects: _Words = ()
-    """Parameters that are objects; their members are listed too."""
-    patterns: tuple[tuple[str, str], ...] = ()
-    """Parameters with an id, a place or a size of the provider, after the name of their object, and their pattern."""
-
-
-class Credentials(NamedTuple):
-    """Where requests have keys and passwords. What any row names is searched for every API."""
-
-    settings: _Words = ()
-    """Fields that may have a key at any depth, also where an answer repeats them."""
-    envelopes: _Words = ()
-    """Fields whose value is a body with fields of its own."""
-    server_lists: _Words = ()
-    """Fields with MCP servers that do not say what they are."""
-    server_types: _Words = ()
-    """Types of objects that are MCP servers, besides those that begin with `mcp`."""
-    server_urls: _Words = ()
-    """Fields with the URL of an MCP server."""
-    server_marks: _Words = ()
-    """Fields besides its URL that tell an MCP server from a call of its tools."""
-    server_words: _Words = ()
-    """Fields of an MCP server that have words and names, and no secrets."""
-    server_environments: _Words = ()
-    """Fields with the environment in which an MCP server runs."""
-
-
-class FileField(NamedTuple):
-    """A field with the base64 of a file."""
-
-    name: str
-    mime: str | None = None
-    """The media type if neither another field nor the file's header states it."""
-    only_in: str = ""
-    """The type of the only object where it is a file; empty: of any."""
-
-
-class Files(NamedTuple):
-    """Where bodies have base64. What any row names is searched for every API."""
-
-    fields: tuple[FileField, ...] = ()
-    lists: tuple[FileField, ...] = ()
-    """Fields with a list of files."""
-    other_types: _Words = ()
-    """Types of objects whose text is no file: the sealed reasoning of a model, a document."""
-    vectors: _Words = ()
-    """Fields of an answer with vectors, at any depth. They are kept by their length in answers of every such API."""
-
-
-class ToolFields(NamedTuple):
-    """Fields whose keys the application chooses, as in arguments of tools. Those of any row count for every API."""
-
-    arguments: _Words = ()
-    """Fields with arguments, results or variables."""
-    beside_name: _Words = ()
-    """The same if a name or an id of a tool stands beside them."""
-    names: _Words = ()
-    """Fields with the name or the id of a tool."""
-    beside: tuple[tuple[str, str], ...] = ()
-    """The same if another field stands beside them: pairs of both."""
-    wrappers: _Words = ()
-    """Fields around the JSON of a result, and around a schema."""
-    schemas: _Words = ()
-    """Fields with a JSON Schema."""
-
-
 class Answers(NamedTuple):
     """Where an answer has its messages as the provider writes them; empty: it has none that can be copied."""
 
@@ -194,23 +116,17 @@ class Api(NamedTuple):
     """Further fields of a request with what is said, which are no messages: documents, an expected answer."""
     texts: tuple[str, ...] = ()
     """Members with what is said, at any depth, where no adapter reads them."""
+    arguments: tuple[str, ...] = ()
+    """Members with the arguments of a tool call, where no adapter reads them."""
     params_in: tuple[str, ...] = ()
     """Objects of a request whose members are parameters."""
-    settings: Settings = Settings()
-    credentials: Credentials = Credentials()
-    files: Files = Files()
-    tools: ToolFields = ToolFields()
     answers: Answers = Answers()
-    application_tools: tuple[str, ...] = ()
-    """Types of tools that only the application runs, as a call of a tool states them. Those of any row count for every
-    API, because servers pass on each other's calls; what is of no such type the provider runs."""
-    requested_tools: tuple[str, ...] = ()
-    """Further types of tools that only the application runs, or that hold such tools, as a request names them without
-    their dates."""
     states_tool_runs: bool = True
     """Whether an answer states if a tool of the provider has ended, also without its result."""
     has_vectors: bool = False
     """Whether its answers are embeddings."""
+    may_have_vectors: bool = False
+    """Whether the answers of some of its models are embeddings."""
     speech: Literal["response", "session", "transcript"] | None = None
     """What a call in a conversation by voice is: one answer, the whole session, or what was said."""
     repeats_credentials: bool = False
@@ -229,7 +145,6 @@ _BASE64: Final = b"base64"
 _B64_JSON: Final = b"b64_json"
 _INLINE_DATA: Final = (b"nlineData", b"nline_data")
 _IMAGES: Final = (b'"images"',)
-_PNG: Final = "image/png"
 _ANY_ANSWER: Final = Answers(choices="choices", items="output", message=("content", "completion"))
 
 _ANTHROPIC: Final = "anthropic"
@@ -259,7 +174,6 @@ _CHAT: Final[tuple[Proof, ...]] = (
     (_DELTA, Field("choices.delta.role", _ASSISTANT)),
     (_DELTA, Field("choices.finish_reason", _ENDINGS)),
 )
-_VECTORS: Final = ("embedding", "embeddings")
 _COMPLETIONS: Final[tuple[Proof, ...]] = (
     (_SAID, Field("object", ("text_completion", "text_completion.chunk", "completion"))),
     (_SAID, Field("choices.finish_reason", _ENDINGS)),
@@ -320,41 +234,9 @@ _ROWS: Final = (
         media_marks=(_BASE64, b'audio"', b"file_data"),
         said=("messages",),
         has_plain_messages=True,
-        application_tools=("function", "custom"),
         states_tool_runs=False,
         content=("prediction",),
         answers=Answers(choices="choices"),
-        credentials=Credentials(settings=("functions", "tools")),
-        files=Files(fields=(FileField("file_data"),), other_types=("reasoning.encrypted",)),
-        tools=ToolFields(arguments=("arguments",), names=("name",), schemas=("parameters", "schema", "json_schema")),
-        settings=Settings(
-            numbers=_words(
-                "add_special_tokens clear_thinking disable_reasoning disable_search enable_search enable_thinking "
-                "frequency_penalty ignore_eos include_images include_obfuscation include_reasoning include_usage "
-                "length_penalty logprobs max_completion_tokens max_length max_tokens min_completion_tokens min_length "
-                "min_p min_tokens n parallel_tool_calls presence_penalty prompt_logprobs repetition_penalty "
-                "safe_prompt seed skip_special_tokens store stream strict temperature top_logprobs top_p"
-            ),
-            choices=_words(
-                "bill_to complexity modalities prompt_cache_retention reasoning_effort response_format "
-                "search_context_size search_type service_tier tool_choice type verbosity"
-            ),
-            keywords=_words(
-                "24h allowed_tools any audio auto batch billing_policy concise content custom default disabled "
-                "enabled explicit fast flex function grammar high implicit in-memory in_memory json json_object "
-                "json_schema low max medium minimal none off on_demand optimized performance priority pro python "
-                "required scale standard standard_only text tool url user_profile web web_search word xhigh"
-            ),
-            objects=_words(
-                "audio chat_template_kwargs length_penalty options output_config prediction prompt_cache_options "
-                "provider reasoning response_format search_parameters stream_options thinking tool_choice "
-                "web_search_options billing_policy"
-            ),
-            patterns=(
-                ("prompt_cache_options.ttl", "soonest|[0-9]{1,3}[mhd]"),
-                ("provider.only", "[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32})?"),
-            ),
-        ),
     ),
     Api(
         "responses",
@@ -385,32 +267,7 @@ _ROWS: Final = (
         instructions=("instructions",),
         repeats=("instructions", "tools", "text", "prompt", "metadata", "tool_choice"),
         repeats_credentials=True,
-        credentials=Credentials(
-            settings=("tools", "environment"),
-            envelopes=("response",),
-            server_urls=("server_url",),
-            server_marks=("connector_id",),
-            server_words=_words("allowed_tools connector_id require_approval server_description server_label"),
-        ),
         answers=Answers(items="output"),
-        application_tools=("custom_tool", "computer", "local_shell", "apply_patch"),
-        requested_tools=("computer_use", "computer_use_preview", "namespace"),
-        files=Files(
-            fields=(FileField("partial_image_b64", _PNG), FileField("result", _PNG, only_in="image_generation_call"))
-        ),
-        tools=ToolFields(arguments=("variables",), names=("call_id",)),
-        settings=Settings(
-            numbers=_words("background max_num_results max_output_tokens max_tool_calls rewrite_query score_threshold"),
-            choices=_words("effort generate_summary summary truncation"),
-            keywords=_words("detailed file_search mcp reserved search_document"),
-            objects=_words("background_options format prompt text"),
-            patterns=(
-                ("background_options.completion_window", "soonest|[0-9]{1,3}[mhd]"),
-                ("previous_response_id", "resp_[0-9A-Za-z]{1,128}"),
-                ("prompt.id", "pmpt_[0-9a-f]{8,96}"),
-                ("prompt.version", "[0-9]{1,6}"),
-            ),
-        ),
     ),
     Api(
         "realtime",
@@ -421,12 +278,8 @@ _ROWS: Final = (
         instructions=("instructions",),
         repeats=("instructions", "tools", "metadata"),
         repeats_credentials=True,
-        credentials=Credentials(envelopes=("session", "response")),
         answers=Answers(items="output"),
         speech="response",
-        settings=Settings(
-            numbers=_words("frame_count frame_duration_ms prewarm sample_rate"),
-        ),
     ),
     Api(
         "messages",
@@ -447,28 +300,8 @@ _ROWS: Final = (
         has_plain_messages=True,
         instructions=("system",),
         repeats_credentials=True,
-        application_tools=("toolset",),
-        requested_tools=("bash", "text_editor", "memory", "computer_toolset", "browser_toolset"),
         states_tool_runs=False,
-        credentials=Credentials(
-            settings=("tools", "mcp_servers"),
-            server_types=("url",),
-            server_urls=("url",),
-            server_words=("tool_configuration",),
-        ),
         answers=Answers(message=("content", "completion")),
-        files=Files(fields=(FileField("data"),), other_types=("redacted_thinking", "text")),
-        tools=ToolFields(beside_name=("input",), schemas=("input_schema",)),
-        settings=Settings(
-            numbers=_words("budget_tokens disable_parallel_tool_use max_tokens_to_sample top_k"),
-            choices=_words("speed"),
-            keywords=_words("adaptive all ephemeral"),
-            objects=_words("cache_control"),
-            patterns=(
-                ("cache_control.ttl", "soonest|[0-9]{1,3}[mhd]"),
-                ("inference_geo", "[a-z]{2,14}(?:[_-][a-z0-9]{1,14}){0,3}"),
-            ),
-        ),
     ),
     Api(
         "embeddings",
@@ -483,14 +316,8 @@ _ROWS: Final = (
         paths=("embeddings",),
         verbs=("invocations",),
         media_marks=(b'"embedding"', b";base64,"),
-        files=Files(vectors=_VECTORS),
         said=("input", "messages"),
         has_vectors=True,
-        settings=Settings(
-            numbers=_words("dimensions"),
-            choices=_words("encoding_format"),
-            keywords=_words("base64 float"),
-        ),
     ),
     Api(
         "completions",
@@ -504,9 +331,6 @@ _ROWS: Final = (
         said=("prompt",),
         content=("suffix",),
         answers=Answers(choices="choices"),
-        settings=Settings(
-            numbers=_words("best_of echo"),
-        ),
     ),
     Api(
         "fim_completions",
@@ -553,14 +377,6 @@ _ROWS: Final = (
         is_media=True,
         media_marks=(_B64_JSON,),
         said=("prompt",),
-        files=Files(fields=(FileField("b64_json", _PNG),)),
-        settings=Settings(
-            numbers=_words("output_compression partial_images steps"),
-            choices=_words("background input_fidelity moderation output_format quality style"),
-            keywords=_words("b64_json gif hd image jpeg natural opaque png svg transparent ultrafast vivid webp"),
-            objects=_words("svg"),
-            patterns=(("size", "auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4}"),),
-        ),
     ),
     Api(
         "image_edits",
@@ -586,10 +402,6 @@ _ROWS: Final = (
         media_marks=(_BASE64,),
         said=("prompt",),
         speech="transcript",
-        settings=Settings(
-            choices=_words("timestamp_granularities"),
-            keywords=_words("diarized_json segment srt verbose_json vtt"),
-        ),
     ),
     Api(
         "translations",
@@ -617,14 +429,6 @@ _ROWS: Final = (
         media_marks=(),
         said=("input",),
         instructions=("instructions",),
-        settings=Settings(
-            numbers=_words("speed"),
-            choices=_words("stream_format voice"),
-            keywords=_words(
-                "aac alloy ash ballad cedar coral echo fable flac marin mp3 nova on onyx opus pcm pcm16 sage self "
-                "shimmer sse verse wav"
-            ),
-        ),
     ),
     Api(
         "live",
@@ -666,33 +470,11 @@ _ROWS: Final = (
         ),
         verbs=("generateContent", "streamGenerateContent"),
         owner=_GEMINI,
-        requested_tools=("function_declarations",),
         media_marks=_INLINE_DATA,
         said=("contents",),
         instructions=("systemInstruction", "system_instruction"),
         role_of_model="model",
         params_in=("generationConfig", "generation_config"),
-        credentials=Credentials(
-            settings=("tools", "toolConfig", "tool_config"),
-            server_lists=("mcpServers", "streamableHttpTransport"),
-            server_urls=("url",),
-        ),
-        tools=ToolFields(arguments=("args",), beside_name=("response",), names=("name",), schemas=("parameters",)),
-        settings=Settings(
-            numbers=_words(
-                "addWatermark add_watermark audioTimestamp audio_timestamp candidateCount candidate_count "
-                "compressionQuality compression_quality enhancePrompt enhance_prompt fps frequencyPenalty "
-                "guidanceScale guidance_scale includeThoughts include_thoughts logprobsResult maxOutputTokens "
-                "numberOfImages number_of_images presencePenalty responseLogprobs response_logprobs thinkingBudget "
-                "thinking_budget topK topP"
-            ),
-            choices=_words("thinkingLevel thinking_level"),
-            keywords=_words("HIGH LOW MEDIUM MINIMAL"),
-            objects=_words(
-                "audioTranscriptionConfig generationConfig generation_config imageConfig image_config thinkingConfig "
-                "thinking_config"
-            ),
-        ),
     ),
     Api(
         "embed_content",
@@ -708,11 +490,6 @@ _ROWS: Final = (
         media_marks=_INLINE_DATA,
         said=("content", "requests"),
         has_vectors=True,
-        files=Files(vectors=_VECTORS),
-        settings=Settings(
-            numbers=_words("outputDimensionality output_dimensionality"),
-            objects=_words("embeddingConfig embedding_config"),
-        ),
     ),
     Api(
         "interactions",
@@ -738,10 +515,6 @@ _ROWS: Final = (
         repeats=("system_instruction", "tools", "response_format"),
         repeats_credentials=True,
         role_of_model="model",
-        credentials=Credentials(
-            settings=("tools", "agent_config", "environment", "webhook_config"), envelopes=("interaction",)
-        ),
-        tools=ToolFields(beside_name=("result",)),
     ),
     Api(
         "bidi_generate_content",
@@ -756,11 +529,7 @@ _ROWS: Final = (
         instructions=("systemInstruction", "system_instruction"),
         repeats_credentials=True,
         role_of_model="model",
-        credentials=Credentials(settings=("tools", "mcpServers"), envelopes=("setup",)),
         speech="response",
-        settings=Settings(
-            numbers=_words("willContinue"),
-        ),
     ),
     Api(
         "predict",
@@ -784,14 +553,7 @@ _ROWS: Final = (
         owner=_GEMINI,
         media_marks=(b"bytesBase64Encoded",),
         said=("instances",),
-        files=Files(
-            fields=(FileField("bytesBase64Encoded"),),
-            vectors=(*_VECTORS, "textEmbedding", "imageEmbedding", "videoEmbeddings"),
-        ),
-        settings=Settings(
-            numbers=_words("autoTruncate auto_truncate"),
-            objects=_words("parameters"),
-        ),
+        may_have_vectors=True,
     ),
     Api(
         "converse",
@@ -814,18 +576,6 @@ _ROWS: Final = (
         said=("messages",),
         instructions=("system",),
         params_in=("inferenceConfig",),
-        credentials=Credentials(settings=("toolConfig",)),
-        files=Files(fields=(FileField("bytes"),)),
-        tools=ToolFields(
-            arguments=("promptVariables",), names=("toolUseId",), wrappers=("json",), schemas=("inputSchema",)
-        ),
-        settings=Settings(
-            numbers=_words("maxTokens"),
-            choices=_words("latency"),
-            objects=_words(
-                "additionalModelRequestFields inferenceConfig performance_config reasoningConfig reasoning_config"
-            ),
-        ),
     ),
     Api(
         "invoke_model",
@@ -885,11 +635,7 @@ _ROWS: Final = (
         ),
         content=("chat_history", "documents", "preamble", "tool_results"),  # of Cohere
         answers=_ANY_ANSWER,
-        files=Files(vectors=_VECTORS),
-        settings=Settings(
-            numbers=_words("cfgScale cfg_scale height maxTokenCount max_gen_len width"),
-            objects=_words("imageGenerationConfig textGenerationConfig"),
-        ),
+        may_have_vectors=True,
     ),
     Api(
         "invoke_embeddings",
@@ -907,10 +653,6 @@ _ROWS: Final = (
         owner=_BEDROCK,
         said=("inputText", "texts", "singleEmbeddingParams", "text", "images", "inputs"),
         has_vectors=True,
-        files=Files(vectors=(*_VECTORS, "embeddingsByType")),
-        settings=Settings(
-            objects=_words("singleEmbeddingParams"),
-        ),
     ),
     Api(
         "cohere_chat",
@@ -926,10 +668,6 @@ _ROWS: Final = (
         said=("messages",),
         has_plain_messages=True,
         content=("documents",),
-        settings=Settings(
-            numbers=_words("strict_tools token_budget"),
-            choices=_words("mode"),
-        ),
     ),
     Api(
         "cohere_chat_v1",
@@ -954,7 +692,6 @@ _ROWS: Final = (
         repeats=("chat_history",),
         role_of_model="chatbot",
         content=("documents",),
-        tools=ToolFields(beside_name=("parameters",), beside=(("outputs", "call"),)),
     ),
     Api(
         "cohere_embed",
@@ -970,12 +707,6 @@ _ROWS: Final = (
         default_chooser=_COHERE,
         said=("texts", "images", "inputs"),
         has_vectors=True,
-        files=Files(vectors=_VECTORS),
-        settings=Settings(
-            numbers=_words("output_dimension"),
-            choices=_words("input_type"),
-            keywords=_words("classification clustering search_query"),
-        ),
     ),
     Api(
         "rerank",
@@ -985,9 +716,6 @@ _ROWS: Final = (
         paths=("rerank",),
         default_chooser=_COHERE,
         said=("documents", "query"),
-        settings=Settings(
-            numbers=_words("max_tokens_per_doc return_documents top_n"),
-        ),
     ),
     Api(
         "ollama_chat",
@@ -1000,14 +728,6 @@ _ROWS: Final = (
         media_marks=_IMAGES,
         said=("messages",),
         has_plain_messages=True,
-        files=Files(lists=(FileField("images", _PNG),)),
-        settings=Settings(
-            numbers=_words(
-                "mirostat mirostat_eta mirostat_tau num_batch num_ctx num_gpu num_keep num_predict num_thread "
-                "penalize_newline repeat_last_n repeat_penalty tfs_z think"
-            ),
-            choices=_words("format think"),
-        ),
     ),
     Api(
         "ollama_generate",
@@ -1021,9 +741,6 @@ _ROWS: Final = (
         said=("prompt",),
         instructions=("system",),
         content=("suffix", "template"),
-        settings=Settings(
-            numbers=_words("raw"),
-        ),
     ),
     Api(
         "ollama_embed",
@@ -1035,7 +752,6 @@ _ROWS: Final = (
         owner=_OLLAMA,
         said=("input", "prompt"),
         has_vectors=True,
-        files=Files(vectors=_VECTORS),
     ),
     Api(
         "text_generation",
@@ -1048,12 +764,6 @@ _ROWS: Final = (
         ),
         verbs=("models",),
         said=("inputs",),
-        settings=Settings(
-            numbers=_words(
-                "decoder_input_details do_sample max_new_tokens return_full_text top_n_tokens truncate typical_p "
-                "use_cache watermark"
-            ),
-        ),
     ),
     Api(
         "watsonx_chat",
@@ -1078,12 +788,6 @@ _ROWS: Final = (
         verbs=("generation",),
         owner=_WATSONX,
         said=("input",),
-        settings=Settings(
-            numbers=_words("decay_factor include_stop_sequence min_new_tokens random_seed start_index time_limit"),
-            choices=_words("decoding_method"),
-            keywords=_words("greedy"),
-            objects=_words("return_options"),
-        ),
     ),
     Api(
         "watsonx_embeddings",
@@ -1096,10 +800,6 @@ _ROWS: Final = (
         owner=_WATSONX,
         said=("inputs",),
         has_vectors=True,
-        files=Files(vectors=_VECTORS),
-        settings=Settings(
-            numbers=_words("truncate_input_tokens"),
-        ),
     ),
     Api(
         "watsonx_rerank",
@@ -1148,17 +848,9 @@ OTHER: Final = Api(
         "choices content custom function input_text message output parts refusal summary text thinking tool_calls"
         " transcript"
     ),
-    tools=ToolFields(arguments=("arguments",), beside_name=("input",)),
+    arguments=("arguments", "input"),
     answers=_ANY_ANSWER,
-    credentials=Credentials(
-        settings=("functions", "headers", "mcpServers", "mcp_servers", "metadata", "tools"),
-        server_urls=("server_url", "serverUrl", "url"),
-        server_marks=("command",),
-        server_words=_words("command description id name tools type"),
-        server_environments=("env", "environment"),
-    ),
     media_marks=(_BASE64, _B64_JSON, b"input_audio", b'"audio"', b"image_generation_call"),
-    files=Files(fields=(FileField("image_data"),)),
 )
 """What is assumed of the bodies of an API without a row."""
 

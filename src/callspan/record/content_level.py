@@ -16,7 +16,8 @@ from typing import Final, TypeVar, cast
 import msgspec
 from msgspec.structs import replace
 
-from callspan.record.apis import APIS, OTHER, Api, of_every_api
+from callspan.record import wire_fields
+from callspan.record.apis import APIS, OTHER, Api
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response, Stream
 from callspan.record.codec import decoder_of_fields, encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
@@ -264,11 +265,7 @@ _SAID_WORD: Final = re.compile("[!-~]{1,512}")
 """A word or an id: printable ASCII without spaces."""
 
 
-_NUMBERS: Final = of_every_api(lambda row: row.settings.numbers)
-_CHOICES: Final = of_every_api(lambda row: row.settings.choices)
-_KEYWORDS: Final = of_every_api(lambda row: row.settings.keywords)
-_OBJECTS: Final = of_every_api(lambda row: row.settings.objects)
-_PATTERNS: Final = {name: re.compile(pattern) for row in APIS.values() for name, pattern in row.settings.patterns}
+_PATTERNS: Final = {name: re.compile(pattern) for name, pattern in wire_fields.PATTERNS.items()}
 
 
 def allowed_params(params: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
@@ -285,13 +282,13 @@ def _allowed_members(prefix: str, values: Mapping[str, object]) -> dict[str, obj
 def _allowed_part(prefix: str, name: str, value: object) -> object:
     """Return the allowed part of a value, or None; `prefix` is the object around it, with a dot."""
     if isinstance(value, dict):
-        return (_allowed_members(f"{name}.", value) or None) if name in _OBJECTS else None
+        return (_allowed_members(f"{name}.", value) or None) if name in wire_fields.OBJECTS else None
     if isinstance(value, bool | int | float):
-        return value if name in _NUMBERS else None
+        return value if name in wire_fields.NUMBERS else None
     words = [word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)]
     if not words or (isinstance(value, list) and len(words) < len(value)):
         return None
     pattern = _PATTERNS.get(prefix + name)
     if pattern is not None:
         return value if len(words) == 1 and pattern.fullmatch(words[0]) else None
-    return value if name in _CHOICES and _KEYWORDS.issuperset(words) else None
+    return value if name in wire_fields.CHOICES and wire_fields.KEYWORDS.issuperset(words) else None

@@ -32,7 +32,6 @@ _MAX_DEPTH: Final = 32
 _MAX_WORD: Final = 1024
 """Characters of a text without spaces; a longer one is data."""
 _ANY_TEXTS: Final = frozenset(OTHER.texts)
-_ANY_ARGUMENTS: Final = (*OTHER.tools.arguments, *OTHER.tools.beside_name)
 
 Side: TypeAlias = Literal["message", "instructions", "content", "answer"]
 """`content` are texts that are searched and are no message, such as documents."""
@@ -163,7 +162,7 @@ def _add_lines(value: object, depth: int, words: list[str]) -> None:
         for item in value:
             _add_lines(item, depth + 1, words)
     elif isinstance(value, dict):
-        key = next((key for key in _ANY_ARGUMENTS if key in value), None)
+        key = next((key for key in OTHER.arguments if key in value), None)
         if key is not None:
             _add_line(_tool_call(value.get("name"), value[key]), words)
         for key, item in value.items():
