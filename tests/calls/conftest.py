@@ -12,9 +12,14 @@ from tests.support.calls import APIS, Wire
 from tests.support.mode import Mode
 
 from callspan import settings_loader
+from callspan.intercept.patching import HOOKS
 from callspan.observe import unrecognized
 from callspan.runtime.fail_open import failures, forget_failures
+from callspan.sdk_profiles import PROFILES, SOURCES, Source
+from callspan.settings_loader import variables
 from callspan.testing import Capture, ScriptedProvider, capture
+
+__all__ = ["HOOKS", "PROFILES", "SOURCES", "Source", "variables"]
 
 
 @pytest.hookimpl(tryfirst=True)

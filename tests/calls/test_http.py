@@ -12,6 +12,7 @@ from typing import Any, Final
 import httpx
 import openai
 import pytest
+from tests.calls.conftest import PROFILES, SOURCES, Source
 from tests.conftest import Instrument
 from tests.support.calls import CHAT, QUESTION, End, ask, caught, everywhere, the_call, usage_of
 from tests.support.http_apis import APIS, COUNTS, Api
@@ -21,7 +22,6 @@ from tests.support.waiting import HANG_MS, until_async
 
 import callspan
 from callspan import AnthropicInstrumentor, HTTPInstrumentor, OpenAIInstrumentor
-from callspan.sdk_profiles import PROFILES, SOURCES, Source
 from callspan.testing import Capture, ScriptedProvider, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")

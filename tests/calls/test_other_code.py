@@ -18,6 +18,7 @@ import wrapt
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from tests.calls import transports
+from tests.calls.conftest import HOOKS
 from tests.support import sdks
 from tests.support.calls import MESSAGE, Wire, ask, caught, causes, client_of, passing_on, text_of, the_call
 from tests.support.mode import Mode
@@ -26,7 +27,6 @@ from tests.support.telemetry import kept_spans
 from tests.support.waiting import HANG_S
 
 import callspan
-from callspan.intercept.patching import HOOKS
 from callspan.records import Record
 from callspan.testing import Capture, ScriptedProvider, capture
 

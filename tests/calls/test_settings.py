@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import pytest
 from msgspec.structs import astuple, replace
+from tests.calls.conftest import variables
 from tests.conftest import Instrument
 from tests.support.calls import Wire, ask, the_call, usage_of
 from tests.support.mode import Mode
 
 import callspan
 from callspan import SettingError, Settings
-from callspan.settings_loader import variables
 from callspan.testing import capture
 
 STANDARD = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"

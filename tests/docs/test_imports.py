@@ -20,6 +20,7 @@ SOURCE = Path(callspan.__file__).parent
 ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
 """Never on a caller's path, nor in a thread of ours."""
 DECLARED = {
+    "process/known_keys.py: html": "where a key is masked in an error",
     "runtime/forks.py: logging": "before the hooks of forks are registered, which wait for its lock",
     "opening.py: callspan.delivery": "within open_store(deliver=True)",
     "otlp/answers.py: requests": "within callspan send, and the store otlp+http://",

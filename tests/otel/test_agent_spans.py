@@ -29,13 +29,13 @@ from opentelemetry.trace import Tracer
 from tests.conftest import Instrument, Read
 from tests.support.agent_spans import CONVERSATIONS, RECORDED, TOOLS, WITHOUT_CONTENT, emit
 from tests.support.commands import ask
+from tests.support.left_behind import FOREIGN_RUNS
 from tests.support.processes import plain_environment, ran
 from tests.support.receiver import OtlpReceiver
 from tests.support.waiting import HANG_MS
 
 import callspan
 from callspan import CallRecordExporter
-from callspan.record.span_handle import FOREIGN_RUNS
 from callspan.records import CallRecord, EventRecord, SessionRecord, Tree, links_of
 from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider

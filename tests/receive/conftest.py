@@ -40,8 +40,10 @@ from callspan.receive.server import OtlpServer
 from callspan.receive.waiting import WaitingRecords, records_in
 from callspan.record.call import Place
 from callspan.record.ids import response_call_id
+from callspan.record.labels import Ownership
 from callspan.record.merging import merged
 from callspan.records import CallRecord
+from callspan.semconv.records_from_spans import session_of_conversation
 from callspan.semconv.vocabularies import COST, COUNTERS, PROVIDER, PROVIDERS
 from callspan.settings_loader import forget_warnings
 from callspan.spool.losses import read_losses
@@ -68,6 +70,7 @@ __all__ = [
     "History",
     "Inbox",
     "OtlpServer",
+    "Ownership",
     "Place",
     "ProtobufReader",
     "Sender",
@@ -82,7 +85,9 @@ __all__ = [
     "record_all_left",
     "records_in",
     "response_call_id",
-    "unrecorded_of", "with_result",
+    "session_of_conversation",
+    "unrecorded_of",
+    "with_result",
 ]  # fmt: skip
 
 JSON = {"content-type": "application/json"}

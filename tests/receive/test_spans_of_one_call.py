@@ -10,11 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.receive.conftest import HERE, History, Inbox, Kept, Sender, WaitingRecords, span, traces
+from tests.receive.conftest import (
+    HERE,
+    History,
+    Inbox,
+    Kept,
+    Ownership,
+    Sender,
+    WaitingRecords,
+    session_of_conversation,
+    span,
+    traces,
+)  # fmt: skip
 
-from callspan.record.labels import Ownership
 from callspan.records import CallRecord
-from callspan.semconv.records_from_spans import session_of_conversation
 
 Json = dict[str, Any]
 RECORDINGS: dict[str, list[Json]] = json.loads((HERE / "spans.json").read_text())

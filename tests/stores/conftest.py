@@ -29,11 +29,12 @@ from callspan.process.processors import caller_processors
 from callspan.providers import registry
 from callspan.records import Cost, Record, Response, Stream, Timing, Usage
 from callspan.stores import find_store
+from callspan.stores.base import CallIds
 from callspan.stores.removal import RetentionTimes
 from callspan.stores.tables.scores import Kind, definitions
 
 __all__ = [
-    "RULES", "SECOND", "START_NS", "Deliver", "Delivery", "Joints", "Kind", "PostgresServer", "Records",
+    "RULES", "SECOND", "START_NS", "CallIds", "Deliver", "Delivery", "Joints", "Kind", "PostgresServer", "Records",
     "RetentionTimes", "TcpProxy", "agrees", "caller_processors", "cells", "clickhouse", "definitions", "event",
     "joints_of", "left", "mentions_of", "message", "new_schema", "on_disk", "pooled", "raw", "recorded", "registry",
     "reward", "run", "run_id", "step", "together",

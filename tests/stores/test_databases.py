@@ -18,16 +18,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.support.commands import ask as command
-from tests.support.left_behind import open_spool, store_of
+from tests.support.left_behind import BatchDelivery, Segment, StoreSink, SuspectError, open_spool, store_of
 from tests.support.records import event, keep
 from tests.support.waiting import HANG_S, until
 
 from callspan import Settings, erase, open_store
-from callspan.delivery.store_sink import StoreSink
 from callspan.records import FORMAT, CallRecord, Cost, ErrorInfo, Request, Response, encode
-from callspan.spool.delivering import Delivery as BatchDelivery
-from callspan.spool.delivering import SuspectError
-from callspan.spool.segment import Segment
 from callspan.stores import CallFilter, Rejected, Sink, StoreError, find_store
 
 from .conftest import (

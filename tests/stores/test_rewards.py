@@ -14,9 +14,8 @@ import pytest
 
 from callspan import erase, open_store
 from callspan.records import CallRecord, Place, Response, RewardRecord, Usage
-from callspan.stores.base import CallIds
 
-from .conftest import START_NS, Delivery, Records, event, reward, run, step
+from .conftest import START_NS, CallIds, Delivery, Records, event, reward, run, step
 
 
 def given(reward_id: str, number: int, **target: Any) -> RewardRecord:

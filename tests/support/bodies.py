@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from callspan import process
+from callspan.providers import wires
+from callspan.providers.batches import endpoint_of, result_in
+from callspan.providers.kinds import proves
 from callspan.providers.registry import by_api, generic, with_conversation
 from callspan.record import wire_fields
-from callspan.record.apis import APIS, OTHER
+from callspan.record.apis import APIS, OTHER, Exact
 from callspan.stores.tables import bodies
 
-__all__ = ["APIS", "OTHER", "WIRE_WORDS", "endpoint", "folded", "restored", "wire_fields", "with_conversation"]
+__all__ = [
+    "APIS", "OTHER", "WIRE_WORDS", "Exact", "endpoint", "endpoint_of", "folded", "proves", "restored", "result_in",
+    "wire_fields", "wires", "with_conversation",
+]  # fmt: skip
 
 
 _FILE = json.loads((Path(process.__file__).parent / "wire_words.json").read_text())

@@ -54,7 +54,7 @@ class Wire(NamedTuple):
     headers: dict[str, str]
     stream_path: str = ""
     sdk: str = ""
-    """The user agent of its SDK. Bytes that pass unread do not show that a request is a call, so it has to."""
+    """The user agent of its SDK, where its request shows no call: bytes that pass unread and errors do not either."""
 
 
 WIRES: Final = {
@@ -77,8 +77,10 @@ def _raising(response: Any) -> None:
 
 
 def _left(client: Any, request: Any) -> None:
+    """After two events: the first one of some APIs tells nothing of a path that other programs have too."""
     response = client.send(request, stream=True)
-    next(response.iter_lines())
+    pieces = response.iter_bytes()
+    next(pieces), next(pieces)
     response.close()
 
 
@@ -120,6 +122,13 @@ WAYS: Final[dict[str, tuple[Way, dict[str, Any]]]] = {
 STREAMED: Final = ("read", "left", "raw", "cut", "broken")
 READ, TOLD = ("plain", "read"), ("refused", "limited", "broken")
 """The ways whose answers are read to their end, and those whose errors are read."""
+UNSHOWN: Final = ("raw", "refused", "limited", "raised", "misdirected", "unreachable")
+"""The ways whose answers do not show that a request is a call."""
+
+
+def _headers(wire: Wire, name: str) -> dict[str, str]:
+    sender = {"user-agent": wire.sdk} if name in UNSHOWN and wire.sdk else {}
+    return {**wire.headers, "x-internal": HEADER, **sender}
 
 
 @CLIENTS.append
@@ -136,9 +145,7 @@ def other_code(c: Program) -> None:
                 path = wire.stream_path if name in STREAMED and wire.stream_path else wire.path
                 body = {**c.body(wire.api, of), "stream": name in STREAMED}
                 body |= body.pop("extra_body", {})
-                headers = {**wire.headers, "x-internal": HEADER}
-                if name == "raw" and wire.sdk:
-                    headers["user-agent"] = wire.sdk
+                headers = _headers(wire, name)
                 with suppress(Exception):
                     way(client, client.build_request("POST", path, json=body, headers=headers))
                 client.close()
@@ -174,7 +181,8 @@ def _by_aiohttp(name: str, url: str, options: dict[str, Any]) -> None:
             session.post(url, **options) as response,
         ):
             if name == "left":
-                await response.content.readany()  # a line alone tells nothing of a path that other programs have too
+                await response.content.readany()
+                await response.content.readany()
             elif name == "raw":
                 _ = [piece async for piece in response.content.iter_any()]
             else:
@@ -203,7 +211,7 @@ def other_libraries(c: Program) -> None:
                 host = "127.0.0.1:9" if name == "unreachable" else c.host
                 body = {**c.body(wire.api, of), "stream": name in STREAMED}
                 body |= body.pop("extra_body", {})
-                options = {"json": body, "headers": {**wire.headers, "x-internal": HEADER}}
+                options = {"json": body, "headers": _headers(wire, name)}
                 with suppress(Exception):
                     LIBRARIES[library](name, f"http://{host}{path}", options)
 

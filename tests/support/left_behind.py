@@ -14,8 +14,11 @@ import callspan
 from callspan import Settings
 from callspan.delivery.store_sink import Retention, StoreSink, store_of
 from callspan.record.events import record_key
+from callspan.record.span_handle import FOREIGN_RUNS
 from callspan.records import FORMAT, Record, encode
 from callspan.spool import directory as spool_files
+from callspan.spool.delivering import Delivery as BatchDelivery
+from callspan.spool.delivering import SuspectError
 from callspan.spool.directory import segments_in
 from callspan.spool.losses import Kind, Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment, lines_of
@@ -24,7 +27,10 @@ from callspan.stores import find_store, split_urls
 from callspan.stores.spools import spool_directory, target_of
 from callspan.wiring import WIRING
 
-__all__ = ["Retention", "StoreSink", "lines_of", "record_key", "segments_in", "store_of", "target_of"]
+__all__ = [
+    "FOREIGN_RUNS", "BatchDelivery", "Retention", "Segment", "StoreSink", "SuspectError", "lines_of", "record_key",
+    "segments_in", "store_of", "target_of",
+]  # fmt: skip
 
 _PROGRAM = """
 import os, sys, callspan

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 import pytest
-
-from callspan.providers.batches import endpoint_of, result_in
+from tests.support.bodies import endpoint_of, result_in
 
 SAID = {"role": "assistant", "content": "Hello"}
 ANSWERS: dict[str, list[dict[str, Any]]] = {

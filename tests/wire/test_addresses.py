@@ -19,14 +19,12 @@ import httpx
 import pytest
 from opentelemetry.trace import SpanKind
 from tests.conftest import Instrument
-from tests.support.bodies import APIS
+from tests.support.bodies import APIS, Exact, proves
 from tests.support.left_behind import unrecorded
 from tests.support.waiting import HANG_MS
 from tests.wire.exchanges import exchange
 
 import callspan
-from callspan.providers.kinds import proves
-from callspan.record.apis import Exact
 from callspan.testing import Capture, capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")

@@ -19,9 +19,9 @@ import aiohttp
 import httpx
 import pytest
 import requests
+from tests.support.bodies import wires
 from tests.wire.exchanges import recorded
 
-from callspan.providers import wires
 from callspan.testing import capture
 
 pytestmark = pytest.mark.usefixtures("no_settings")
