@@ -28,7 +28,7 @@ class Module(NamedTuple):
 PAGES: Final[dict[str, Module]] = {
     "functions": Module(callspan, callspan.__all__),
     "functions-stores": Module(
-        stores, ["CallFilter", "Reader", "SessionSummary", "Summary", "whole_conversation"]
+        stores, ["CallFilter", "History", "Reader", "SessionSummary", "Summary", "whole_conversation"]
     ),
     "functions-datasets": Module(datasets, datasets.__all__),
     "functions-testing": Module(testing, testing.__all__),
@@ -101,13 +101,16 @@ def entry(name: str, thing: Any) -> Iterator[str]:
 
 def is_constructed(thing: type) -> bool:
     """Return whether users make objects of a class, rather than get them from a function."""
-    internal = {callspan.Session, callspan.Timestep, callspan.Tool, callspan.RecordedCall, callspan.Handle}
+    internal = {
+        callspan.Session, callspan.Timestep, callspan.Tool, callspan.RecordedCall, callspan.Handle, stores.Reader,
+        stores.History,
+    }  # fmt: skip
     return thing not in {*internal, *ELSEWHERE} and not issubclass(thing, Exception)
 
 
 def fields(kind: type) -> Iterator[str]:
-    """Yield a line for each public field of a structure that has a docstring."""
-    for base in reversed(kind.__mro__) if issubclass(kind, msgspec.Struct) else ():
+    """Yield a line for each public field of a structure or named tuple that has a docstring."""
+    for base in reversed(kind.__mro__) if issubclass(kind, msgspec.Struct | tuple) else ():
         if base.__module__.startswith("callspan"):
             yield from (f"- `{name}`: {note}" for name, note in field_notes(base) if not name.startswith("_"))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -23,12 +24,15 @@ import click
 import msgspec
 import openai
 from click.testing import CliRunner
-from functions import ELSEWHERE, ENGINE, PAGES
+from functions import ELSEWHERE, ENGINE, PAGES, Module, is_constructed
 from reference import KINDS, STRUCTS, definition, rows
 
 import callspan
-from callspan import records
+from callspan import records, stores
 from callspan.cli.commands import callspan as command
+from callspan.datasets import trajectories
+from callspan.environments import gymnasium
+from callspan.otlp import span_ids
 from callspan.semconv import call, events, gen_ai, llm, openinference, session
 from callspan.semconv.metrics import LATEST, OBSERVED, RELEASED
 from callspan.settings_loader import variables
@@ -36,8 +40,18 @@ from callspan.stores.tables.facts import TABLES
 
 PATH: Final = Path(__file__).resolve().parent.parent / "docs" / "public_names.txt"
 SCOPES: Final = (callspan.Session, callspan.Timestep, callspan.Tool)
-PROPERTIES: Final = frozenset({"is_bought", "model", "text"})
+PROPERTIES: Final = frozenset({"finish_reason", "is_bought", "model", "text", "tool_calls"})
 """What the documents use of records besides their fields."""
+IN_GUIDES: Final = (
+    Module(stores, ["EmptyStoreError", "FileStore", "Rejected", "ServerStore", "Store", "StoreError"]),
+    Module(records, ["decode", "encode"]),
+    Module(gymnasium, ["Traced"]),
+    Module(span_ids, ["SpanIds"]),
+    Module(trajectories, ["tokens_of"]),
+)
+"""Names without an entry on a page of functions, which guides tell users to write; their methods are the guides'."""
+DERIVED: Final = ("call_messages", "call_scores", "call_sums", "reward_values", "session_scores")
+"""Tables and views that documented queries contain, besides those of the records."""
 ASKED: Final = (
     "calls", "calls --rewards", "sessions", "sessions --by name", "stats", "stats --by user", "compare name=a =b",
     "show {session}", "show {call}", "doctor", "doctor --fleet",
@@ -47,15 +61,19 @@ ASKED: Final = (
 
 def listing() -> str:
     """Return the text of the file."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/calls.db"
+        ids = recorded(f"sqlite:///{path}")
+        keys_of_json, derived = [*keys_of_commands(f"sqlite:///{path}", ids)], [*columns(path)]
     sections = {
         "Python": python_names(),
         "Entry points": (f"{point.group}: {point.name}" for point in distribution("callspan").entry_points),
         "Settings": (f"{setting} = {variable}" for setting, variable in variables().items()),
         "Commands": options("callspan", command),
-        "Keys of --json": keys_of_commands(),
+        "Keys of --json": keys_of_json,
         "Fields of records": fields(),
         "Values of fields": values(),
-        "Columns": (f"{table.name}.{column.name}" for table in TABLES.values() for column in table.columns),
+        "Columns": [f"{table.name}.{column.name}" for table in TABLES.values() for column in table.columns] + derived,
         "Attributes of spans, events and metrics": attributes(),
         "Metrics": (f"{metric.name} ({metric.kind}, {metric.unit})" for metric in metrics()),
     }
@@ -71,6 +89,10 @@ def python_names() -> Iterator[str]:
     for module in PAGES.values():
         for name in module.names:
             yield from members(module.contents, name)
+    for module in IN_GUIDES:
+        for name in module.names:
+            path, thing = f"{module.contents.__name__}.{name}", getattr(module.contents, name)
+            yield path if inspect.isclass(thing) else with_parameters(path, thing)
 
 
 def members(module: ModuleType, name: str) -> Iterator[str]:
@@ -78,9 +100,9 @@ def members(module: ModuleType, name: str) -> Iterator[str]:
     if not inspect.isclass(thing):
         yield with_parameters(path, thing) if callable(thing) else path
         return
-    yield path if issubclass(thing, msgspec.Struct) else with_parameters(path, thing)
-    if issubclass(thing, msgspec.Struct):
-        yield from (f"{path}.{field}" for field in thing.__struct_fields__)
+    is_bare = issubclass(thing, msgspec.Struct) or not is_constructed(thing)
+    yield path if is_bare else with_parameters(path, thing)
+    yield from (f"{path}.{field}" for field in getattr(thing, "__struct_fields__", getattr(thing, "_fields", ())))
     for member in dir(thing):
         function = inspect.getattr_static(thing, member)
         inner = function.fget if isinstance(function, property) else getattr(function, "__func__", function)
@@ -122,16 +144,23 @@ def options(path: str, shown: click.Command) -> Iterator[str]:
             yield from options(f"{path} {name}", shown.get_command(context, name) or shown)
 
 
-def keys_of_commands() -> Iterator[str]:
+def keys_of_commands(store: str, ids: dict[str, str]) -> Iterator[str]:
     """Yield the keys of the JSON that commands print, of a store with two sessions, their calls and a reward."""
-    with tempfile.TemporaryDirectory() as directory:
-        store = f"sqlite:///{directory}/calls.db"
-        ids = recorded(store)
-        for words in ASKED:
-            arguments = ["--store", store, *words.format_map(ids).split(), "--json"]
-            done = CliRunner().invoke(command, arguments)
-            name = words.replace(" {", " ").replace("}", "").upper() if "{" in words else words
-            yield from (f"{name}: {key}" for key in keys(json.loads(done.stdout)))
+    for words in ASKED:
+        arguments = ["--store", store, *words.format_map(ids).split(), "--json"]
+        done = CliRunner().invoke(command, arguments)
+        name = words.replace(" {", " ").replace("}", "").upper() if "{" in words else words
+        yield from (f"{name}: {key}" for key in keys(json.loads(done.stdout)))
+
+
+def columns(path: str) -> Iterator[str]:
+    """Yield the columns of the tables and views that are derived from records."""
+    connection = sqlite3.connect(path)
+    for name in DERIVED:
+        yield from (
+            f"{name}.{column}" for (column,) in connection.execute(f"SELECT name FROM pragma_table_info('{name}')")
+        )
+    connection.close()
 
 
 def recorded(store: str) -> dict[str, str]:

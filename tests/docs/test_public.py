@@ -124,6 +124,22 @@ def test_public_names_are_those_of_the_file() -> None:
     ran("tools/public_names.py", "--check", cwd=ROOT)
 
 
+IMPORTS: Final = re.compile(r"^ *from (callspan[\w.]*) import ([\w, ]+)$", re.MULTILINE)
+
+
+def test_documented_imports_are_public_names() -> None:
+    names = (ROOT / "docs/public_names.txt").read_text()
+    imported = {
+        f"{module}.{name}"
+        for page in (readme(), *pages())
+        for module, words in IMPORTS.findall(page.read_text())
+        for name in words.split(", ")
+    }
+    modules = {"callspan.datasets", "callspan.stores", "callspan.testing"}
+    assert len(imported) > 10
+    assert [name for name in sorted(imported - modules) if not re.search(rf"^{name}\b", names, re.MULTILINE)] == []
+
+
 def rows() -> dict[str, str]:
     page = (ROOT / "docs/settings.md").read_text()
     return {match[1]: match[2] for match in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE)}

@@ -166,6 +166,16 @@ def test_records_are_found_only_by_complete_ids(store: Delivery, records: Record
     assert (reader.session(last), reader.call(last), reader.call("\ud7ff")) == (None, None, None)
 
 
+def test_scores_and_labels_are_asked_with_calls_or_their_ids(store: Delivery, records: Records) -> None:
+    reward = RewardRecord(
+        reward_id="r1", objective="judge", value=0.5, label="good", scope="call", call_id="c1", time_ns=START_NS
+    )
+    store.write(records.call(call_id="c1"), records.call(call_id="c2"), reward)
+    reader = store.read()
+    for ask, value in ((reader.call_scores, 0.5), (reader.call_labels, ["good"])):
+        assert ask(reader.calls(), ["judge"]) == ask(reader.ids(), ["judge"]) == {"c1": {"judge": value}, "c2": {}}
+
+
 def test_calls_are_read_without_unrequested_bodies(store: Delivery, records: Records) -> None:
     store.write(records.call(), records.call(messages=[{"role": "user", "content": "Why?"}], answer="So."))
     reader = store.read()

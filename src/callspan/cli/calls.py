@@ -24,7 +24,7 @@ from callspan.cli.terminal.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.records import CallRecord, RewardRecord
-from callspan.stores import CallFilter, EmptyStoreError, Labels, Reader, Scores, ids_of, question
+from callspan.stores import CallFilter, EmptyStoreError, Labels, Reader, Scores, question
 
 _EPILOG: Final = """\
 callspan calls --failed --since 2h
@@ -106,11 +106,9 @@ def _print_table(context: CommandContext, reader: Reader, selection: CallFilter,
         Column("question", question, shrinks=True),
         Column("output", lambda call: (result_text(call), "dim"), shrinks=True),
     )
-    objectives, ids_of_calls = selection.objectives, [ids_of(call) for call in calls]
+    objectives = selection.objectives
     of_calls = (
-        (reader.call_scores(ids_of_calls, objectives), reader.call_labels(ids_of_calls, objectives))
-        if objectives
-        else ({}, {})
+        (reader.call_scores(calls, objectives), reader.call_labels(calls, objectives)) if objectives else ({}, {})
     )
     scores = (Column(name, partial(_score, *of_calls, name), right=True, stays=True) for name in objectives)
     context.screen.table((*columns, *scores), calls)

@@ -21,7 +21,6 @@ from callspan.stores import (
     SessionSummary,
     as_row,
     call_facts,
-    ids_of,
     question,
     session_facts,
     step_of,
@@ -52,7 +51,7 @@ def call_rows(reader: Reader, calls: Iterable[CallRecord], selection: CallFilter
     while batch := list(itertools.islice(remaining, _ROWS_AT_ONCE)):
         rows = [call_row(call) for call in batch]
         if selection.is_about_scores:
-            scores = reader.call_scores([ids_of(call) for call in batch], selection.judged)
+            scores = reader.call_scores(batch, selection.judged)
             rows = [row | {"scores": scores[str(row["call_id"])]} for row in rows]
         sessions = {str(row["session_id"]) for row in rows if row["timestep_id"] is not None}
         if not sessions <= known_sessions:

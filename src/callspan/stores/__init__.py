@@ -25,7 +25,6 @@ from callspan.stores.base import (
     StoreError,
     Summary,
     duration_of,
-    ids_of,
     start_of,
     step_of,
 )
@@ -100,7 +99,6 @@ __all__ = [
     "find_store",
     "first_readable",
     "id_of",
-    "ids_of",
     "instructions",
     "is_error",
     "is_realtime",

@@ -151,9 +151,9 @@ class CallIds(NamedTuple):
     """The id of its session; None: it is outside of sessions."""
 
 
-def ids_of(call: CallRecord) -> CallIds:
+def ids_of(call: CallRecord | CallIds) -> CallIds:
     """Return the ids of a call."""
-    return CallIds(call.call_id, call.place.session_id)
+    return CallIds(call.call_id, call.place.session_id) if isinstance(call, CallRecord) else call
 
 
 class ProcessActivity(NamedTuple):

@@ -25,7 +25,6 @@ from callspan.stores import (
     SessionSummary,
     as_row,
     call_facts,
-    ids_of,
     session_facts,
 )
 from callspan.view.calls import call_row
@@ -109,7 +108,7 @@ def _list_items(reader: Reader, selection: CallFilter, sessions: int, calls: int
     """Yield the sessions and the calls outside of sessions in the order of the list."""
     outside = msgspec.structs.replace(selection, in_session=False, offset=calls, limit=limit)
     outside_calls = list(reader.calls(outside))
-    scores = reader.call_scores([ids_of(call) for call in outside_calls], selection.judged[:1])
+    scores = reader.call_scores(outside_calls, selection.judged[:1])
     of_calls = (_ListItem(_sort_key(call, selection, scores[call.call_id]), call) for call in outside_calls)
     summaries = reader.sessions(msgspec.structs.replace(selection, offset=sessions, limit=limit))
     of_sessions = (_ListItem(_sort_key(summary, selection), summary) for summary in summaries)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import heapq
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count, groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
@@ -30,6 +30,7 @@ from callspan.stores.base import (
     SessionSummary,
     StepSums,
     Summary,
+    ids_of,
     start_of,
 )
 from callspan.stores.query import aggregates, filters, rewards, session_summaries
@@ -126,9 +127,9 @@ class Reader:
         return None
 
     def history(self, call: CallRecord, *, limit: int = MAX_CALLS) -> History:
-        """Return the recorded calls before a call that continues a response or a conversation, at most `limit`.
+        """Return the `History` of a call that continues a response or a conversation: at most `limit` calls before it.
 
-        `callspan.stores.query.history.whole_conversation` joins their messages.
+        `callspan.stores.whole_conversation` joins their messages.
         """
         return follow(self, call, limit)
 
@@ -268,16 +269,20 @@ class Reader:
             step = record_of(TIMESTEPS, row, TimestepRecord)
             yield rewards.with_scores(step, scores.get(step.timestep_id, {}))
 
-    def call_scores(self, calls: Sequence[CallIds], objectives: Sequence[str]) -> Mapping[str, Scores]:
-        """Return the scores of each of these calls, its own or else its session's; calls without scores are left out.
+    def call_scores(self, calls: Iterable[CallRecord | CallIds], objectives: Sequence[str]) -> Mapping[str, Scores]:
+        """Return the scores of each of these calls by call id and objective: its own, or else its session's.
 
-        A call also has the reward of its session. `calls`: the ids of each, by `ids` or `ids_of`.
+        A call also has the reward of its session; a call without scores has an empty mapping. `calls`: as `calls` or
+        `ids` yields them.
         """
-        return rewards.scores_of_calls(self._database, calls, objectives)
+        return rewards.scores_of_calls(self._database, [ids_of(call) for call in calls], objectives)
 
-    def call_labels(self, calls: Sequence[CallIds], objectives: Sequence[str]) -> Mapping[str, Labels]:
-        """Return the labels of each of these calls by objective, its own or else its session's."""
-        return rewards.labels_of_calls(self._database, calls, objectives)
+    def call_labels(self, calls: Iterable[CallRecord | CallIds], objectives: Sequence[str]) -> Mapping[str, Labels]:
+        """Return the labels of each of these calls by call id and objective: its own, or else its session's.
+
+        A call without labels has an empty mapping. `calls`: as `calls` or `ids` yields them.
+        """
+        return rewards.labels_of_calls(self._database, [ids_of(call) for call in calls], objectives)
 
     def score_labels(self, session_ids: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         """Return, by session and objective, the label that all its values share, its calls' values included."""
@@ -403,12 +408,12 @@ class Reader:
             for sums, row in summed(self._database, [TIMESTEP], where, values, extra_columns=[context])
         }
 
-    def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
-        """Yield the records of a type with these full ids, without bodies, in any order."""
-        table = TABLES[str(kind.__struct_config__.tag)]
+    def stored(self, record_type: type[_R], ids: Sequence[str]) -> Iterator[_R]:
+        """Yield the records of a class of `callspan.records` with these full ids, without bodies, in any order."""
+        table = TABLES[str(record_type.__struct_config__.tag)]
         for condition, parameters in in_batches(ids, table.key):
             for row in self._database.rows(f"SELECT * FROM {table.name} WHERE {condition}", parameters):
-                yield record_of(table, row, kind)
+                yield record_of(table, row, record_type)
 
     def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
         """Return whether the session or call with this full id was erased."""
