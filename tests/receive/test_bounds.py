@@ -399,7 +399,7 @@ def test_exit_has_one_bound(instrumented: Instrument, monkeypatch: pytest.Monkey
     body = json.dumps(logs([COUNTERS])).encode()
     waiting = threading.Thread(target=post, args=(server, f"/{started.token}/v1/logs", body), daemon=True)
     waiting.start()
-    until(lambda: server.heard.get(started.token))
+    until(lambda: started.token in server.heard)
     begun_s = time.monotonic()
     agents.close()
     took_s = time.monotonic() - begun_s
@@ -430,12 +430,13 @@ def test_command_ends_at_once_beside_open_requests(tmp_path: Path, reading: Read
 
 def test_answer_of_a_request_that_the_end_cuts_off(serve: Serve) -> None:
     """It is not acknowledged, and sent again to the next receiver."""
-    is_over = threading.Event()
-    server = serve(redact=waiting_for(is_over))
+    is_read, is_over = threading.Event(), threading.Event()
+    redact = waiting_for(is_over)
+    server = serve(redact=lambda record: (is_read.set(), redact(record))[1])
     statuses: list[int] = []
     sender = threading.Thread(target=lambda: statuses.append(post(server, "/v1/traces", ONE)[0]))
     sender.start()
-    until(lambda: "" in server.heard)
+    assert is_read.wait(HANG_S)
     server.stop()
     sender.join(HANG_S)
     is_over.set()
