@@ -1,4 +1,4 @@
-"""Your own tracer provider, exporter and redactor: callspan uses them and adds none.
+"""Your own tracer provider, exporter and redactor: callspan uses them, and adds to the provider what sees agents.
 
 python examples/own_pipeline.py
 """

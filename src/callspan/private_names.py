@@ -94,6 +94,18 @@ SPAN_PROCESSOR: Final = PrivateName(
     "_active_span_processor", ("opentelemetry.sdk.trace:TracerProvider",),
     "its processors are assumed to run on the thread of the span",
 )  # fmt: skip
+PROCESSORS: Final = PrivateName(
+    "_span_processors", ("opentelemetry.sdk.trace:SynchronousMultiSpanProcessor",),
+    "the processor stays after `uninstrument()`, and does nothing",
+)  # fmt: skip
+PROCESSORS_LOCK: Final = PrivateName(
+    "_lock", ("opentelemetry.sdk.trace:SynchronousMultiSpanProcessor",),
+    "the processor stays after `uninstrument()`, and does nothing",
+)  # fmt: skip
+SET_TRACER_PROVIDER: Final = PrivateName(
+    "_set_tracer_provider", ("opentelemetry.trace",), "a provider is watched only if it was set before `instrument()`",
+    "agents' spans of a global provider that is set later",
+)  # fmt: skip
 CONVERSATION_ID_KEY: Final = PrivateName(
     "CONVERSATION_ID_KEY", ("opentelemetry.util.genai._conversation_context",),
     "the attributes of a span at its start name its conversation",
@@ -149,7 +161,7 @@ READ: Final = (
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
     INTERNAL, INNER_STREAM, CONSUMED, PAYLOAD_VALUE, READ_BODY, STREAM_BUFFER, URI, EVENT_GENERATOR, BODY_STREAM,
     METER_PROVIDER, METERS_SHUT_DOWN, PROXY_METER_PROVIDER, AGENT_START, AGENT_OPTIONS, SPAN_PROCESSOR,
-    CONVERSATION_ID_KEY,
+    PROCESSORS, PROCESSORS_LOCK, SET_TRACER_PROVIDER, CONVERSATION_ID_KEY,
 )  # fmt: skip
 """Names that are read or set."""
 

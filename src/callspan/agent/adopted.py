@@ -35,6 +35,7 @@ from opentelemetry.trace import (
     NonRecordingSpan,
     TracerProvider,
     get_current_span,
+    get_tracer_provider,
     set_span_in_context,
 )
 
@@ -95,6 +96,7 @@ from callspan.spans.session import SessionSpan
 _START: Final = fail_open("adopt the start of an agent's span")
 _END: Final = fail_open("adopt the end of an agent's span")
 _ATTACH: Final = fail_open("watch the spans of a tracer provider")
+_LEAVE: Final = fail_open("leave a tracer provider")
 _OWN: Final = "callspan"
 """Name of the instrumentation of callspan's own spans."""
 _MAX_SPANS: Final = 65_536
@@ -521,13 +523,35 @@ class AgentSpans(SpanProcessor):
     def __init__(self) -> None:
         self.is_on = False
         """Whether spans that start are adopted."""
+        self._follows_global = False
         self._providers: WeakSet[TracerProvider] = WeakSet()
         self._ended: deque[int] = deque()
         """The ids of ended spans that are still known, for what starts below them later."""
         in_child(self, AgentSpans._forget)
 
-    def attach(self, provider: TracerProvider) -> None:
-        """See the spans of a provider from now on, if it tells of them on the threads that start them."""
+    def watch(self, given: TracerProvider | None) -> None:
+        """See the spans of the provider that was given from now on; of None: of the global one, whenever it is set."""
+        self._follows_global = given is None
+        if given is None:
+            self.attach_global()
+        else:
+            self._attach(given)
+
+    def attach_global(self) -> None:
+        """See the spans of the global provider, unless another one was given."""
+        if self.is_on and self._follows_global:
+            self._attach(get_tracer_provider())
+
+    def leave(self) -> None:
+        """Leave the providers; with an agent open, at its end."""
+        if not self.is_on and all(run.has_ended for run in list(FOREIGN_RUNS.values())):  # type: ignore[attr-defined]
+            with _LEAVE:
+                for provider in list(self._providers):
+                    _detach(self, provider)
+            self._providers.clear()
+            self._forget()
+
+    def _attach(self, provider: Any) -> None:
         with _ATTACH:
             add: Any = getattr(provider, "add_span_processor", None)
             if add is None or provider in self._providers:
@@ -616,6 +640,8 @@ class AgentSpans(SpanProcessor):
             run = ForeignRun(span, run, get_current(), role)
         if run.span.context.span_id == span_id and not run.has_ended:
             run.end(span)
+        if not self.is_on:
+            self.leave()
 
     def _forget(self) -> None:
         FOREIGN_RUNS.clear()
@@ -623,6 +649,16 @@ class AgentSpans(SpanProcessor):
 
 
 AGENT_SPANS: Final = AgentSpans()
+
+
+def _detach(processor: SpanProcessor, provider: TracerProvider) -> None:
+    """Take a processor from a provider. OpenTelemetry has no public way."""
+    inner: Any = getattr(provider, names.SPAN_PROCESSOR.name, None)
+    processors: tuple[SpanProcessor, ...] | None = getattr(inner, names.PROCESSORS.name, None)
+    if processors and processor in processors:
+        with getattr(inner, names.PROCESSORS_LOCK.name):
+            others = tuple(other for other in getattr(inner, names.PROCESSORS.name) if other is not processor)
+            setattr(inner, names.PROCESSORS.name, others)
 
 
 def _forget_lost(span_id: int, span: ref[ReadableSpan]) -> None:

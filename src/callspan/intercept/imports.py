@@ -42,10 +42,19 @@ class WatchedImports:
         self._searches: set[tuple[str, int]] = set()
         """What threads search for now: other finders that do the same as this one ask it again."""
 
-    def watch(self, name: str, imported: Imported) -> None:
-        """Call `imported` with the module now if it is imported, and after each import from now on."""
+    def start(self) -> None:
+        """See imports from now on."""
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
+
+    def stop(self) -> None:
+        """See no import until the next `start`."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def watch(self, name: str, imported: Imported) -> None:
+        """Call `imported` with the module now if it is imported, and after each import from now on."""
+        self.start()
         self._callbacks[name] = (*self._callbacks.get(name, ()), imported)
         if (module := sys.modules.get(name)) is not None:
             imported(module)

@@ -20,6 +20,7 @@ from callspan.agent.adopted import AGENT_SPANS
 from callspan.delivery.recorder import Recorder, check_prices
 from callspan.intercept import agent_programs, tracer_providers
 from callspan.intercept.hooks import HOOK_CONTEXT
+from callspan.intercept.imports import WATCHED_IMPORTS
 from callspan.intercept.patching import HookStatus, Patches, sources_of
 from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process.redaction import Redactor
@@ -204,6 +205,7 @@ class Wiring:
                     self.patches.apply(source)
             agent_programs.apply()
             tracer_providers.apply()
+            WATCHED_IMPORTS.start()
         self._switch_sources()
 
     def _switch_sources(self) -> None:
@@ -236,6 +238,8 @@ class Wiring:
                 self.patches.undo(source)
             agent_programs.undo()
             tracer_providers.undo()
+            WATCHED_IMPORTS.stop()
+            AGENT_SPANS.leave()
         _retire(pipeline)
 
     def remove_source(self, source: Source) -> None:
@@ -330,8 +334,7 @@ class Wiring:
         if enabled and pipeline is not None:
             runtime.install(pipeline.runtime)
             if pipeline.settings.runs:
-                for provider in pipeline.providers.of_spans():
-                    AGENT_SPANS.attach(provider)
+                AGENT_SPANS.watch(pipeline.providers.tracer_provider)
         else:
             runtime.remove()
 

@@ -209,10 +209,6 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
         providers = {"traces": self.tracer_provider, "metrics": self.meter_provider, "logs": self.logger_provider}
         return [signal for signal in SIGNALS if providers[signal] is None and (signal != "logs" or log_events)]
 
-    def of_spans(self) -> list[TracerProvider]:
-        """Return the providers whose spans may be agents': the given one and the global one."""
-        return [provider for provider in (self.tracer_provider, trace.get_tracer_provider()) if provider is not None]
-
     def flush(self, timeout_s: float) -> bool:
         """Flush the providers; return False on timeout, or if the receiver of `otlp` did not accept the spans."""
         flushed: list[bool] = []
