@@ -95,3 +95,13 @@ def test_test_files_do_not_import_each_other() -> None:
         if module.rpartition(".")[2].startswith("test_")
     }  # fmt: skip
     assert sharing == {}
+
+
+def test_lines_of_the_core_are_those_of_the_page() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\d,]+) \|", page, re.MULTILINE)
+    assert len(rows) == 11
+    for rooms, stated in rows:
+        files = [path for room in re.findall(r"\w+", rooms) for path in (SOURCE / room).rglob("*.py")]
+        lines = sum(len(path.read_text().splitlines()) for path in files)
+        assert abs(lines - int(stated.replace(",", ""))) <= max(100, lines // 10), (rooms, lines)

@@ -26,6 +26,7 @@ from tests.support.waiting import HANG_S
 from callspan.agent.adopted import AGENT_SPANS
 from callspan.cli.doctor import every_check
 from callspan.cost import pricer_for
+from callspan.intercept.programs import PROGRAMS, TELEMETRY
 from callspan.providers.hosts import PROVIDERS as PROVIDERS_OF_HOSTS
 from callspan.receive.agents import _ENDING, ELSEWHERE, SILENT, AgentReceiver, StartedAgent, record_all_left
 from callspan.receive.body_files import left_files
@@ -34,7 +35,6 @@ from callspan.receive.decoding import Signal, TooLargeError
 from callspan.receive.history import History
 from callspan.receive.inbox import Inbox
 from callspan.receive.otlp_protobuf import REQUESTS, ProtobufReader
-from callspan.receive.programs import PROGRAMS, TELEMETRY
 from callspan.receive.senders import Sender
 from callspan.receive.server import OtlpServer
 from callspan.receive.waiting import WaitingRecords, records_in

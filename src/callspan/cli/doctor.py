@@ -35,6 +35,7 @@ from callspan.formatting import iso, plural
 from callspan.intercept import other_instrumentations
 from callspan.intercept.http_libraries.table import LIBRARIES
 from callspan.intercept.patching import HookStatus
+from callspan.intercept.programs import PROGRAMS
 from callspan.otlp.providers import (
     SIGNALS,
     address_of,
@@ -43,7 +44,6 @@ from callspan.otlp.providers import (
     wanted_signals,
 )
 from callspan.private_names import MODULES, READ
-from callspan.receive.programs import PROGRAMS
 from callspan.runtime.file_lock import is_on_network
 from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import HTTP, PROFILES, SDKS, Source

@@ -25,8 +25,8 @@ from callspan import SettingError
 from callspan.cli import unseen
 from callspan.cli.terminal.safe_text import clean, clean_lines
 from callspan.formatting import plural
+from callspan.intercept.programs import PROGRAMS, AgentProgram
 from callspan.otlp.providers import otlp_is_named
-from callspan.receive.programs import PROGRAMS, AgentProgram
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.safe_urls import error_text, safe_name
 from callspan.service import SERVICE_FOR_RUN, service_of_command

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 import callspan
 from callspan.cli.terminal.safe_text import clean
 from callspan.formatting import counted, plural
-from callspan.receive.programs import AgentProgram
+from callspan.intercept.programs import AgentProgram
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.forks import exit_left_s
 from callspan.settings_loader import variable_of

@@ -24,7 +24,7 @@ from callspan.agent.context import content_of, current_context
 from callspan.agent.tree import ambient
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps
 from callspan.intercept.imports import WATCHED_IMPORTS
-from callspan.receive.programs import CLAUDE, CODEX, AgentProgram
+from callspan.intercept.programs import CLAUDE, CODEX, AgentProgram
 from callspan.record.call import Place
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.forks import late_attribute

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from callspan.intercept.programs import CLAUDE, AgentProgram, named_session
 from callspan.receive.body_files import (
     BodyFiles,
     abandoned,
@@ -30,7 +31,6 @@ from callspan.receive.body_files import (
     waiting_in,
 )
 from callspan.receive.inbox import MAX_WAIT_S, Inbox, Write
-from callspan.receive.programs import CLAUDE, AgentProgram, named_session
 from callspan.receive.senders import Sender
 from callspan.receive.waiting import Process
 from callspan.runtime import forks

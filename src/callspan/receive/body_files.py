@@ -20,13 +20,13 @@ from typing import Final
 
 import msgspec
 
+from callspan.intercept.programs import SESSION
 from callspan.providers import registry
 from callspan.providers.wire_json import text
 from callspan.receive.claude_code import ClaudeCode
 from callspan.receive.decoding import LogEvent
 from callspan.receive.foreign_files import content_of, status_of
 from callspan.receive.history import Entry, History, ReadSpan, WrittenRecord, entries_in, replace_entries
-from callspan.receive.programs import SESSION
 from callspan.receive.senders import Sender
 from callspan.receive.waiting import Process, WaitingRecords, records_in
 from callspan.record.call import CallRecord

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
+from callspan.intercept.programs import SESSION
 from callspan.providers.wire_json import text
 from callspan.receive.decoding import Attributes, LogEvent
-from callspan.receive.programs import SESSION
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.runtime.process_identity import own_identity
