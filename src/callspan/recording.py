@@ -209,8 +209,8 @@ def record_call(
             `invoke_embeddings`; Cohere's `cohere_chat`, `cohere_chat_v1`, `cohere_embed` and `rerank`; Mistral's
             `fim_completions`; Ollama's `ollama_chat`, `ollama_generate` and `ollama_embed`; Hugging Face's
             `text_generation`; IBM's `watsonx_chat`, `watsonx_generation`, `watsonx_embeddings` and
-            `watsonx_rerank`; Cloudflare's `workers_ai`. Of xai-sdk and others over gRPC, what their servers speak over
-            HTTP.
+            `watsonx_rerank`; Cloudflare's `workers_ai`; DashScope's `dashscope_generation`. Of xai-sdk and others over
+            gRPC, what their servers speak over HTTP.
         model: The requested model, if known before the body.
         server: URL of the server.
         client: Name and version of the client, such as `mine/1.0`.

@@ -110,7 +110,20 @@ def sides(api: str, request: Json, response: Any) -> tuple[Conversation, Convers
 def list_in(name: str) -> str | None:
     """Return the field of a request whose list of messages grows; None if it has none."""
     api, request, _ = exchange(name)
-    return next((field for field in APIS[api].said if isinstance(request.get(field), list)), None)
+    return next((field for field in APIS[api].said if isinstance(value_at(request, field), list)), None)
+
+
+def value_at(body: Any, field: str) -> Any:
+    """Return the value of a field, to which dots may lead."""
+    for name in field.split("."):
+        body = body.get(name) if isinstance(body, dict) else None
+    return body
+
+
+def with_value(body: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
+    """Return a body with another value of a field."""
+    outer, dot, rest = field.partition(".")
+    return {**body, outer: with_value(body.get(outer) or {}, rest, value) if dot else value}
 
 
 @every_exchange
@@ -195,7 +208,7 @@ def test_roles_stay_without_content(name: str) -> None:
     roles = seen.records[0].request.roles or []
     asked, _ = sides(api, request, None)
     spoken = [message.role for message in asked.input]
-    if api not in WITHOUT_ROLES and any(isinstance(item, dict) for item in request[list_in(name) or ""]):
+    if api not in WITHOUT_ROLES and any(isinstance(item, dict) for item in value_at(request, list_in(name) or "")):
         # Items of the Responses API without a role are named by their type.
         assert {"user", "assistant"} & {*spoken} <= {*roles, *(["assistant"] if api == "responses" else [])}
         assert len(roles) >= len(spoken)
@@ -527,14 +540,50 @@ def test_history_that_grows_is_stored_once(name: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     api, request, response = exchange(name)
     growing = list_in(name) or ""
-    asked, _ = sides(api, {growing: request[growing]}, None)
+    history = value_at(request, growing)
+    asked, _ = sides(api, with_value({}, growing, history), None)
     said = {text for message in asked.input for text in texts(message)}
-    grown = {**request, growing: [*request[growing], varied(request[growing][-1])]}
+    grown = with_value(request, growing, [*history, varied(history[-1])])
     first, second = store(path, api, (request, response), (grown, response))
     assert json.loads(bytes(second.request.body)) != json.loads(bytes(first.request.body))
     for text in filter(lambda text: " " in text, said):
         rows = ask(path, "SELECT text FROM contents WHERE n > 0 AND instr(text, :said)", said=text)
         assert len(rows) == sum(text in each for message in asked.input for each in texts(message))
+
+
+def turns_in(body: Any, path: str = "") -> Iterator[str]:
+    """Yield where a body has messages with roles, wherever its row looks for them."""
+    for name, value in body.items() if isinstance(body, dict) else ():
+        if isinstance(value, list) and value and all(isinstance(each, dict) and "role" in each for each in value):
+            yield f"{path}{name}"
+        yield from turns_in(value, f"{path}{name}.")
+
+
+@pytest.mark.parametrize(("name", "field"), [(name, field) for name in CASES for field in turns_in(exchange(name)[1])])
+def test_stored_size_of_a_conversation_grows_with_its_turns(name: str, field: str, tmp_path: Path) -> None:
+    """Not with their square, as if each call were stored with all that was said before."""
+    api, request, response = exchange(name)
+    history = value_at(request, field)
+    sizes = []
+    for turns in (5, 20):
+        path = tmp_path / f"{turns}.db"
+        words = [f"{number} in words that are not short: {'x' * 400}" for number in range(turns)]
+        grown = [
+            with_value(request, field, [*history, *(said_in(history[0], each) for each in words[:end])])
+            for end in range(turns)
+        ]
+        store(path, api, *((body, response) for body in grown))
+        sizes += [row[0] for row in ask(path, "SELECT sum(length(text)) + sum(ifnull(length(data), 0)) FROM contents")]
+    assert sizes[1] < 8 * sizes[0]
+
+
+def said_in(message: Any, words: str) -> Any:
+    """Return a message with other words in place of each sentence."""
+    if isinstance(message, str):
+        return words if " " in message else message
+    if isinstance(message, list):
+        return [said_in(each, words) for each in message]
+    return {key: said_in(each, words) for key, each in message.items()} if isinstance(message, dict) else message
 
 
 CONTENT = [(name, field) for name in CASES for field in APIS[CASES[name].get("api", name)].content]

@@ -27,7 +27,7 @@ LIKE = {"fim_completions": "chat_completions", "watsonx_chat": "chat_completions
 """Those with the fold of another."""
 WITHOUT_BLOCKS = {
     "completions", "bidi_generate_content", "invoke_model", "ollama_generate", "ollama_embed", "text_generation",
-    "watsonx_generation", "workers_ai",
+    "watsonx_generation", "workers_ai", "dashscope_generation",
 }  # fmt: skip
 """Texts alone, or whole calls, in the order in which they come."""
 

@@ -99,8 +99,8 @@ class Api(NamedTuple):
     is_media: bool = False
     """Whether it is an API of images or sound, with the operation `generate_content`."""
     said: tuple[str, ...] = ()
-    """Fields of a request with what is said, in the order of the conversation. A list of messages is stored by its
-    elements, because the next request usually repeats the first ones."""
+    """Fields of a request with what is said, in the order of the conversation; with a dot, all in one object. A list of
+    messages is stored by its elements, because the next request usually repeats the first ones."""
     newest: tuple[str, str] | None = None
     """Field of a request with the newest message, and the element of the list in `said` that the next request has in
     its place; `%s` stands for the value."""
@@ -134,6 +134,11 @@ class Api(NamedTuple):
     media_marks: tuple[bytes, ...] | None = None
     """Byte strings: every body with media in fields of the API has at least one of them; a data URL has its own mark.
     They are few, since every body is searched. None: unknown."""
+
+    @property
+    def wrapper(self) -> str:
+        """The object around the fields with what is said; empty for the body itself."""
+        return self.said[0].rpartition(".")[0] if self.said else ""
 
     @property
     def family(self) -> str:
@@ -833,6 +838,25 @@ _ROWS: Final = (
         said=("messages", "prompt"),
         has_plain_messages=True,
     ),
+    Api(
+        "dashscope_generation",
+        "alibaba.generation:Generation",
+        asked=(Field("input.messages", "turns"), Field("input.prompt", "text")),
+        marks=(
+            (Field("input.messages", "turns"), Field("parameters", "object")),
+            (Field("input.prompt", "text"), Field("parameters", "object")),
+        ),
+        answered=(
+            (Field("output.choices.message.role", _ASSISTANT), Field("request_id", "text")),
+            (Field("output.text", "string"), Field("output.finish_reason", "text")),
+        ),
+        path_ends=("text-generation/generation",),
+        owner="alibaba",
+        media_marks=(_BASE64,),
+        said=("input.messages", "input.prompt"),
+        has_plain_messages=True,
+        params_in=("parameters",),
+    ),
 )
 APIS: Final[dict[str, Api]] = {row.name: row for row in _ROWS}
 """The rows by name, in order of how common they are."""
@@ -853,6 +877,12 @@ OTHER: Final = Api(
     media_marks=(_BASE64, _B64_JSON, b"input_audio", b'"audio"', b"image_generation_call"),
 )
 """What is assumed of the bodies of an API without a row."""
+
+
+def nested(name: str, value: object) -> dict[str, object]:
+    """Return a body with this value alone, in a field that dots may lead to."""
+    outer, dot, inner = name.partition(".")
+    return {outer: nested(inner, value) if dot else value}
 
 
 def of_every_api(column: Callable[[Api], Iterable[str]]) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -132,4 +133,19 @@ def decoder_of_fields(names: tuple[str, ...], element: Any) -> msgspec.json.Deco
     `element`: the type of the elements of lists. Objects are not read further; other fields are skipped.
     """
     kinds: Any = list[element] | dict[str, msgspec.Raw] | str | float | bool | None | msgspec.UnsetType
-    return msgspec.json.Decoder(msgspec.defstruct("Fields", [(name, kinds, msgspec.UNSET) for name in names]))
+    return msgspec.json.Decoder(struct_of_fields(names, kinds, msgspec.UNSET))
+
+
+def struct_of_fields(names: Iterable[str], kind: Any, absent: object) -> type[msgspec.Struct]:
+    """Return the class of an object with these fields; those whose names have a dot are in objects of their own."""
+    fields: dict[str, tuple[Any, ...]] = {}
+    inner: dict[str, list[str]] = {}
+    for name in names:
+        outer, dot, rest = name.partition(".")
+        if dot:
+            inner.setdefault(outer, []).append(rest)
+        fields[outer] = (outer, kind, absent)
+    for outer, rests in inner.items():
+        members = struct_of_fields(rests, kind, absent)
+        fields[outer] = (outer, members, msgspec.field(default_factory=members))
+    return msgspec.defstruct("Fields", [*fields.values()])

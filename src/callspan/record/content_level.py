@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Final, TypeVar, cast
 
 import msgspec
@@ -222,7 +223,7 @@ def _roles(body: msgspec.Raw, api: str) -> list[str] | None:
 def _said(body: msgspec.Raw, names: tuple[str, ...]) -> list[object]:
     """Return the values of those of these fields that a body has."""
     fields = decoder_of_fields(names, _TypedMessage).decode(body)
-    return [value for name in names if (value := getattr(fields, name)) is not msgspec.UNSET]
+    return [value for name in names if (value := attrgetter(name)(fields)) is not msgspec.UNSET]
 
 
 def _roles_of(messages: list[_TypedMessage], row: Api) -> Iterator[str]:

@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
-from callspan.record.apis import APIS
+from callspan.record.apis import APIS, nested
 from callspan.record.call import CallRecord, IdHashes
 from callspan.record.codec import decoder_of_fields
 from callspan.record.events import Record
@@ -73,7 +74,7 @@ def _read(read: Callable[[CallRecord, Any], _Ids], call: CallRecord, endpoint: A
 def _last_returned(call: CallRecord, endpoint: Any) -> _Ids:
     """Return the ids of the last message in a request that has any, as results of tools or seals."""
     for name, element in islice(_last_messages(bytes(call.request.body), APIS[call.api].said), _MAX_PARSED):
-        ids = _ids_in(endpoint.conversation({name: [msgspec.json.decode(element)]}, None).input, ToolResult)
+        ids = _ids_in(endpoint.conversation(nested(name, [msgspec.json.decode(element)]), None).input, ToolResult)
         if ids != _NO_IDS:
             return ids
     return _NO_IDS
@@ -81,9 +82,11 @@ def _last_returned(call: CallRecord, endpoint: Any) -> _Ids:
 
 def _last_messages(body: bytes, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """Yield the last messages in these fields that may have ids, the last first, with the name of the field."""
-    fields = decoder_of_fields(names, msgspec.Raw).decode(body) if body else None
+    if not body:
+        return
+    fields = decoder_of_fields(names, msgspec.Raw).decode(body)
     for name in reversed(names):
-        elements = getattr(fields, name, None)
+        elements = attrgetter(name)(fields)
         for element in reversed(elements[-_MAX_SEARCHED:]) if isinstance(elements, list) else ():
             json = bytes(element)
             if _may_have_ids(json):

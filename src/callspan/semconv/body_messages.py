@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from callspan.record.apis import APIS, OTHER, Api
 from callspan.record.bounded import EMPTY, fit_json, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
-from callspan.record.codec import encode_json
+from callspan.record.codec import encode_json, struct_of_fields
 
 _NOTE_BYTES: Final = 100
 _CHOICE: Final = b'[{"index":0,"message":%b,"finish_reason":%b}]'
@@ -103,12 +104,12 @@ def _reader(api: str) -> _Reader:
 
 def _decoder(names: Iterable[str]) -> Callable[[msgspec.Raw], Any]:
     """Return the decoder of an object with these members; one that is not sent is empty."""
-    return msgspec.json.Decoder(msgspec.defstruct("Body", [(name, msgspec.Raw, _ABSENT) for name in names])).decode
+    return msgspec.json.Decoder(struct_of_fields(names, msgspec.Raw, _ABSENT)).decode
 
 
 def _filled(body: object, names: Iterable[str]) -> list[msgspec.Raw]:
     """Return the members that say something."""
-    values: Iterable[msgspec.Raw] = (getattr(body, name) for name in names)
+    values: Iterable[msgspec.Raw] = (attrgetter(name)(body) for name in names)
     return [value for value in values if len(memoryview(value)) > len(_NULL) or bytes(value) not in _NOTHING]
 
 

@@ -77,7 +77,9 @@ _NULL: Final = b"null"
 _QUOTE: Final = b'"'
 _TOOLS: Final = "tools"
 _NO_SHARE: Final = msgspec.Raw(_NULL)
-_Kind: TypeAlias = Literal["value", "piece", "history", "text", "element"]
+_WRAPPER: Final = msgspec.Raw(_NULL)
+"""Stands before the fields of a wrapper, in the place of that."""
+_Kind: TypeAlias = Literal["value", "piece", "history", "text", "element", "wrapper"]
 _Skeleton: TypeAlias = list[tuple[str, _Kind, msgspec.Raw]]
 
 DAMAGE: Final = (zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexError)
@@ -159,11 +161,11 @@ _known_digest = lru_cache(_KNOWN_ENTRIES)(_digest)
 
 def split(body: bytes, api: str) -> Parts:
     """Split a request body into parts. A body that is not a JSON object becomes the skeleton."""
+    row = APIS.get(api, OTHER)
     try:
-        fields = _raw_object.decode(body)
+        fields = _unwrapped(_raw_object.decode(body), row.wrapper)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Parts(_skeleton([("", "text", msgspec.Raw(body))]), [], 0, [], 0)
-    row = APIS.get(api, OTHER)
     listed: dict[str, list[msgspec.Raw] | None] = {}
     messages: list[Piece] = []
     starts: dict[str, int] = {}
@@ -198,7 +200,7 @@ def split(body: bytes, api: str) -> Parts:
         raw = bytes(value)
         is_instruction, is_content = name in row.instructions, name in row.content
         if not (is_instruction or is_content) and len(raw) <= _INLINE_BYTES and name != _TOOLS:
-            skeleton.append((name, "value", value))
+            skeleton.append((name, "wrapper" if value is _WRAPPER else "value", value))
             continue
         side: Side | None = "instructions" if is_instruction else "content" if is_content else None
         part = _cached_piece(raw, None if side is None else _place(api, side, name, False))
@@ -211,6 +213,21 @@ def split(body: bytes, api: str) -> Parts:
             others.append((below, part))
             below -= 1
     return Parts(_skeleton(skeleton), history, history_at, others, len(messages), list_name)
+
+
+def _unwrapped(fields: dict[str, msgspec.Raw], wrapper: str) -> dict[str, msgspec.Raw]:
+    """Return the fields of a request with those of its wrapper in the place of that, named as in `Api.said`."""
+    outer = f"{wrapper}."
+    if bytes(fields.get(wrapper, _NO_SHARE))[:1] != b"{" or any(name.startswith(outer) for name in fields):
+        return fields
+    unwrapped: dict[str, msgspec.Raw] = {}
+    for name, value in fields.items():
+        if name == wrapper:
+            unwrapped[name] = _WRAPPER
+            unwrapped |= {f"{outer}{member}": inner for member, inner in _raw_object.decode(value).items()}
+        else:
+            unwrapped[name] = value
+    return unwrapped
 
 
 def _messages(name: str, raw: bytes, elements: Sequence[msgspec.Raw] | None, api: str, row: Api) -> list[Piece]:
@@ -376,6 +393,10 @@ def join(skeleton: bytes, messages: Sequence[bytes], find: Callable[[bytes], byt
             fields[name] = _raw_object.decode(messages[starts[name]])[name]
         else:
             fields[name] = value
+    for wrapper in (name for name, kind, _ in entries if kind == "wrapper"):
+        outer = f"{wrapper}."
+        inner = {name.removeprefix(outer): fields.pop(name) for name in [*fields] if name.startswith(outer)}
+        fields[wrapper] = msgspec.Raw(_encode(inner))
     return _encode(fields)
 
 

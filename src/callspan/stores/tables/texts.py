@@ -14,7 +14,7 @@ import msgspec
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.providers.wire_json import mapping, text
-from callspan.record.apis import OTHER
+from callspan.record.apis import OTHER, nested
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
     Message,
@@ -100,7 +100,7 @@ def _messages(endpoint: Endpoint, value: object, place: Place) -> list[Message]:
     if place.side == "answer":
         conversation = endpoint.conversation(None, value)
         return [*conversation.input, *conversation.output] if conversation.input else conversation.output
-    conversation = endpoint.conversation({place.field: [value] if place.is_element else value}, None)
+    conversation = endpoint.conversation(nested(place.field, [value] if place.is_element else value), None)
     if place.side == "instructions":
         return [Message(role="system", parts=conversation.system)]
     return conversation.input

@@ -1,0 +1,1 @@
+"""Alibaba: the own API of DashScope."""
