@@ -11,6 +11,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -567,7 +568,7 @@ def test_stored_size_of_a_conversation_grows_with_its_turns(name: str, field: st
     sizes = []
     for turns in (5, 20):
         path = tmp_path / f"{turns}.db"
-        words = [f"{number} in words that are not short: {'x' * 400}" for number in range(turns)]
+        words = [" ".join(sha256(f"{number} {at}".encode()).hexdigest() for at in range(8)) for number in range(turns)]
         grown = [
             with_value(request, field, [*history, *(said_in(history[0], each) for each in words[:end])])
             for end in range(turns)
