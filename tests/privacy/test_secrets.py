@@ -18,6 +18,7 @@ from callspan.cli.command_context import _MAX_MESSAGE, _first_line
 from callspan.process.content import UNREADABLE, decoded
 from callspan.process.processors import caller_processors
 from callspan.process.redaction import redacted
+from callspan.process.secret_patterns import PATTERNS
 from callspan.process.secrets import (
     MASK,
     MAX_SEARCHED,
@@ -55,6 +56,15 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 def test_keys_and_labelled_values_are_masked(text: str) -> None:
     assert mask_text(re.sub("[«»]", "", text)) == re.sub("«[^»]*»", MASK, text)
+
+
+@pytest.mark.parametrize("number", range(len(PATTERNS)))
+def test_each_pattern_masks_its_example(number: int) -> None:
+    marks, pattern, replacement, example = PATTERNS[number]
+    text = re.sub("[«»]", "", example)
+    assert not marks or any(mark in text for mark in marks)
+    assert re.sub(pattern, replacement, text) == re.sub("«[^»]*»", MASK, example).replace("ann:hunter2@", "")
+    assert mask_text(text) == re.sub(pattern, replacement, text)
 
 
 def test_url_credentials_are_removed() -> None:

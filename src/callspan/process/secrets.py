@@ -11,6 +11,7 @@ import msgspec
 
 from callspan.process.content import decoded, encoded, with_bodies
 from callspan.process.known_keys import MASK, fields_without_known_keys
+from callspan.process.secret_patterns import PATTERNS, USER, VALUE
 from callspan.providers.error_kinds import FIRST_ERROR
 from callspan.record import json_schema, wire_fields
 from callspan.record.apis import APIS, of_every_api
@@ -90,37 +91,11 @@ _CUT: Final = "…[cut: {} characters]"
 _ERROR_TEXTS: Final = ("type", "code", "param", "request_id", "frames", "message")
 """Fields of an error with foreign text; the longest last, so that it does not use up the limit for the others."""
 
-_V: Final = r"""(?!\[secret)[^\s"',;}\]&]{6,}"""
-_JOINT: Final = r"""(?:\s{1,8}provided)?["']?\s{0,8}[:=]\s{0,8}["']?(?:(?i:bearer|basic|token|api-?key)\s{1,8})?"""
-_NEAR: Final = (
-    r"""["']?(?:\s{1,8}(?i:headers?|values?|provided|given|sent|is|was|of)){0,3}["']?[\s:=,>(]{1,8}[bB]?["'(]?"""
-)
-"""Between a label and its value in prose, in code, or in a list of headers."""
-_UNMARKED_KEY: Final = r"""(?=[^\s"',;]{0,64}[0-9])(?=[^\s"',;]{0,64}[A-Za-z])[\w+/=.~-]{12,}"""
-"""A value that must look like a key, as nothing says that it is one."""
-_LABELS: Final = (
-    r"[Aa](?i:pi[-_ ]?key|ccess[-_]?(?:token|key)|ccount[-_]?key|uth[-_]?token|uthorization)",
-    r"[Cc](?i:lient[-_]?secret|ookie)",
-    r"[Pp](?i:assword|asswd|assphrase|rivate[-_]?key)",
-    r"[Rr](?i:efresh[-_]?token)",
-    r"[Ss](?i:ecret(?:[-_]?(?:access[-_]?)?key)?|ession[-_]?token|ecurity[-_]?token|ubscription[-_]?key)",
-)
-"""Grouped by first letter, because `re` searches fast for a pattern with a fixed first character set."""
-_PREFIXES: Final = (
-    *("gsk", "hf", "ghp", "gho", "ghs", "ghu", "ghr", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"),
-    *("lsv2", "glpat", "npm", "ek", "dop_v1", "shpat", "pypi", "tgp", "jina", "voyage"),
-)
-_TOKENS: Final = ("oken", "OKEN")
-_BLANK: Final = r" \t\v\f\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-r"""`\s` without line ends: with them, the search would take quadratic time in texts with many empty lines."""
-
-_USER: Final = r"""[^/\s"']+@"""
-"""User and password, which may have an unescaped `@`, `?` or `#`."""
-_URL_USER: Final = re.compile(rf"(?<=://){_USER}")
+_URL_USER: Final = re.compile(rf"(?<=://){USER}")
 _QUERY: Final = re.compile(r"([?&#][\w.-]{1,64}=)[^&\s\"'#]+")
 _ASSIGNED: Final = re.compile(r"""(?<![\w.-])([A-Za-z][\w-]{1,63})(["']?\s?[:=]\s?["']?)""")
 """A name before its value, in prose, code, a connection string or JSON."""
-_VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){_V}")
+_VALUE: Final = re.compile(rf"(?!(?i:bearer|basic|token|api-?key)\s){VALUE}")
 _URL_PARTS: Final = re.compile("[/?#&=@:]+")
 _SERVER_URLS: Final = sorted(wire_fields.SERVER_URLS)
 _OF_SERVERS: Final = wire_fields.SERVER_URLS | wire_fields.SERVER_MARKS
@@ -135,57 +110,12 @@ _ERROR: Final = "error"
 _QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
 
 
-def _prefixed_key(prefix: str, key_pattern: str) -> str:
-    """Return the pattern of a key with a known prefix. It starts with a literal, which `re` finds fast."""
-    return f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){key_pattern}"
-
-
-_PATTERNS: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
-    # Before the labels: one of them may match inside a user name and consume the `@`.
-    (("://",), rf"://{_USER}", "://"),
-    (
-        ("-----BEGIN",),
-        r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY-----[^-]{0,65536}(?:-----END [A-Z0-9 ]{1,64}-----)?",
-        MASK,
-    ),
-    # OpenAI, Anthropic, OpenRouter, DeepSeek; Stripe
-    (("sk-",), _prefixed_key("sk-", r"[\w*.-]{8,}"), MASK),
-    *(
-        ((f"{word}_live_", f"{word}_test_"), _prefixed_key(f"{word}_", r"(?:live|test)_\w{8,}"), MASK)
-        for word in ("sk", "rk", "pk")
-    ),
-    *(
-        ((f"{prefix}{joint}",), _prefixed_key(f"{prefix}{joint}", r"[\w*-]{16,}"), MASK)
-        for prefix in _PREFIXES
-        for joint in "_-"
-    ),
-    *(((f"xox{kind}-",), _prefixed_key(f"xox{kind}-", r"[\w-]{10,}"), MASK) for kind in "abeoprs"),
-    (("github_pat_",), _prefixed_key("github_pat_", r"\w{20,}"), MASK),
-    (("AIza",), _prefixed_key("AIza", r"[\w*-]{20,}"), MASK),
-    (("AKIA",), _prefixed_key("AKIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
-    (("ASIA",), _prefixed_key("ASIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
-    (("ya29.",), _prefixed_key("ya29.", r"[\w.-]{20,}"), MASK),
-    # JSON web tokens match only at the start of a word: otherwise the search would take quadratic time.
-    (("eyJ",), r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*", MASK),
-    *(((), rf"({label}{_JOINT}){_V}", rf"\1{MASK}") for label in _LABELS),
-    *(((), rf"({label}{_NEAR}){_UNMARKED_KEY}", rf"\1{MASK}") for label in _LABELS),
-    # HTTP libraries quote a header that cannot be sent.
-    (("eader value",), r"""([Hh]eader value:?\s{1,4}[bB]?["'])[^\s"']{8,}""", rf"\1{MASK}"),
-    # A header on its own line, or an `X-` header; elsewhere `token` may be a piece of text.
-    (_TOKENS, rf"(?m)(^[>*{_BLANK}]{{0,8}}[\w-]{{0,40}}[Tt](?i:oken):[ \t]{{0,8}}){_V}", rf"\1{MASK}"),
-    (_TOKENS, rf"([Xx](?<![\w-][Xx])-[\w-]{{0,40}}[Tt](?i:oken){_JOINT}){_V}", rf"\1{MASK}"),
-    ((), rf"([Bb](?<![A-Za-z0-9_][Bb])(?i:earer|asic)\s{{1,8}}){_V}", rf"\1{MASK}"),
-)
-"""(texts; pattern; replacement): every match has one of the texts. All take linear time. `re` compiles a pattern when a
-text first needs it: to compile all takes as long as a tenth of `instrument()`."""
-
-
 def mask_text(text: str) -> str:
     """Return `text` with keys, tokens, authorization values and URL credentials replaced by `[secret]`.
 
     Takes linear time.
     """
-    for marks, pattern, masked in _PATTERNS:
+    for marks, pattern, masked, _ in PATTERNS:
         if not marks or any(mark in text for mark in marks):
             text = re.sub(pattern, masked, text)
     if "=" in text or ":" in text:
