@@ -9,6 +9,7 @@ import msgspec
 
 from callspan.formatting import excerpt, in_ms
 from callspan.records import CallRecord, aside_of
+from callspan.semconv.table import MAX_TOKENS
 from callspan.stores import as_row, call_facts, question
 from callspan.view.source import PageRequest, Row
 
@@ -16,7 +17,6 @@ _FIRST: Final = 100
 _ROWS: Final = 1_000
 """Rows per page, except the first, which should appear quickly."""
 _WORDS: Final = 160
-_LIMITS: Final = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
 
 class AttemptBar(msgspec.Struct, array_like=True):
@@ -62,7 +62,7 @@ def call_row(call: CallRecord) -> Row:
         "inferred": call.place.inferred,
         "previous_call_id": call.place.previous_call_id,
         "output": excerpt(" ".join(call.answer_texts or ()), _WORDS),
-        "max_tokens": next((value for key, value in call.request.params.items() if key in _LIMITS), None),
+        "max_tokens": next((value for key, value in call.request.params.items() if key in MAX_TOKENS), None),
         "attempts": _attempts(call),
         "aside": aside_of(call.metadata),
     }
