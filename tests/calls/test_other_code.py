@@ -336,6 +336,10 @@ def test_hooks_look_like_their_functions_also_below_later_wrappers() -> None:
             assert {place: seen_of(hook) for place, hook in hooks.items()} == looks
             for place, (owner, name) in places.items():
                 mock.setattr(owner, name, passing_on(hooks[place]))
+        awaited = {(target, hook.attribute) for hook in HOOKS if hook.is_async for target in hook.targets}
+        plain = {place for place, hook in hooks.items() if not inspect.iscoroutinefunction(hook)} - awaited
+        unawaited = {name for place in plain if inspect.iscoroutinefunction(originals[place]) for name in place[1:]}
+        assert unawaited <= {"_process_response"}, "whose hook looks only at arguments, as one above a hook must know"
         for _ in range(2):
             with capture():
                 assert {place: seen_of(hook) for place, hook in hooks.items()} == looks

@@ -33,7 +33,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     Hook(
         "handle_async_request", _of_http("AsyncHTTPTransport"), sends.SENT_AGAIN,
-        "attempts that the client itself repeats", reads={"request": 1},
+        "attempts that the client itself repeats", reads={"request": 1}, is_async=True,
     ),
     *both(
         "send", _of_http("{Async}Client"), sends.calls_and_attempts, "attempts of {sync} calls", awaits=True,
@@ -66,7 +66,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
         is_public=True,
     ),
     Hook("__init__", ("aiohttp.client_reqrep:ClientRequest",), aiohttp_calls.MAKE.around, "all calls"),
-    Hook("start", _ANSWER, aiohttp_calls.START, "attempts of calls that a middleware repeats"),
+    Hook("start", _ANSWER, aiohttp_calls.START, "attempts of calls that a middleware repeats", is_async=True),
     Hook("_read_nowait_chunk", _STREAM, aiohttp_calls.TAKE.around, "content of answers"),
     Hook("_read_nowait", _STREAM, aiohttp_calls.TAKE_IN_TIME.around, "time-outs while answers are read"),
     Hook("_wait", _STREAM, aiohttp_calls.WAIT.around, "errors of answers; they end when collected"),
