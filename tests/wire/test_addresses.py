@@ -564,6 +564,7 @@ COMPRESSED: Final[dict[str, Any]] = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
     "GZIP": gzip.compress,
+    " gzip": lambda content: gzip.compress(content[:9]) + gzip.compress(content[9:]),
     "deflate": zlib.compress,
     "deflate ": lambda content: zlib.compress(content)[2:-4],
 }

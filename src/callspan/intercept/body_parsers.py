@@ -38,6 +38,7 @@ _MEDIA: Final = ("image/", "audio/", "video/")
 _PAGE_STARTS: Final = (b"<!doctype html", b"<html")
 _PAGE_BYTES: Final = 16
 _CODINGS: Final = ("gzip", "x-gzip", "deflate")
+GZIP_START: Final = b"\x1f\x8b"
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _BARE_DEFLATE: Final = -zlib.MAX_WBITS
 """As some clients send `deflate`."""
@@ -362,16 +363,27 @@ def starts_page(start: bytes) -> bool:
 def decompressed(content: bytes, coding: str) -> bytes | None:
     """Return the content of a request that was compressed in this way; None if it is too large, or not understood.
 
-    The size is bounded, and so is the time: some bytes may stand for any number.
+    The size is bounded, and so is the time: some bytes may stand for any number. A file of gzip may have members.
     """
     if coding not in _CODINGS:
         return None
     for bits in (_GZIP_OR_ZLIB, _BARE_DEFLATE):
-        reader = zlib.decompressobj(bits)
         with suppress(zlib.error):
-            plain = reader.decompress(content, _MAX_BYTES)
-            return plain if reader.eof else None
+            return _members(content, bits)
     return None
+
+
+def _members(content: bytes, bits: int) -> bytes | None:
+    """Return what compressed data say: one member or several, as gzip allows. Raises zlib.error."""
+    plain = b""
+    while True:
+        reader = zlib.decompressobj(bits)
+        plain += reader.decompress(content, max(_MAX_BYTES - len(plain), 1))  # 0 would be no limit
+        if not reader.eof:
+            return None
+        content = reader.unused_data
+        if not content.startswith(GZIP_START):
+            return plain
 
 
 def is_media(response: Any) -> bool:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from callspan.intercept.body_parsers import is_form
+from callspan.intercept.body_parsers import GZIP_START, is_form
 from callspan.intercept.http_libraries.raw import Copy
 
 if TYPE_CHECKING:
@@ -131,12 +131,12 @@ class Answer(NamedTuple):
 class BodyCopy:
     """Copies the body of an open answer while it is read, whether or not its library has decompressed it."""
 
-    __slots__ = ("_copy", "_decoder", "_is_unread", "observer")
+    __slots__ = ("_copy", "_decoder", "_is_unread", "_window", "observer")
 
     def __init__(self, observer: WireObserver, headers: Headers) -> None:
         self.observer, self._copy = observer, Copy(observer)
-        window = _WINDOWS.get(_encoding(headers))
-        self._decoder = None if window is None else zlib.decompressobj(window)
+        self._window = _WINDOWS.get(_encoding(headers))
+        self._decoder = None if self._window is None else zlib.decompressobj(self._window)
         self._is_unread = False
 
     def add(self, piece: bytes, *, is_compressed: bool) -> None:
@@ -152,10 +152,13 @@ class BodyCopy:
     def _decompressed(self, piece: bytes) -> bytes | None:
         """Return what a piece stands for; None if it is in another format, or becomes too large."""
         decoder = None if self._is_unread else self._decoder
-        if decoder is None:
+        if decoder is None or self._window is None:
             return None
         try:
             content = decoder.decompress(piece, _MAX_DECOMPRESSED)
+            while (rest := decoder.unused_data).startswith(GZIP_START):  # another member, as gzip allows
+                decoder = self._decoder = zlib.decompressobj(self._window)
+                content += decoder.decompress(rest, _MAX_DECOMPRESSED)
         except zlib.error:
             return None
         return None if decoder.unconsumed_tail else content
