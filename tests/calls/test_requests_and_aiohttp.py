@@ -935,6 +935,41 @@ async def test_what_a_client_of_httpx_repeats_inside_is_an_attempt(
     await mode.wait(client.aclose() if mode.is_async else client.close())
 
 
+async def _application(scope: Any, receive: Any, send: Any) -> None:
+    """Answers as ASGI."""
+    status, body = next(scope["state"])
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.mark.parametrize("kind", ["mock", "of an application"])
+async def test_what_authentication_repeats_over_a_transport_without_network_is_an_attempt(
+    kind: str, mode: Mode, seen: Capture
+) -> None:
+    answers = iter([(503, b"{}"), (200, json.dumps(WHOLE).encode())])
+
+    def answered(environ: Any, start: Any) -> list[bytes]:
+        status, body = next(answers)
+        start(f"{status} as it is", [("content-type", "application/json")])
+        return [body]
+
+    def mocked(_: object) -> httpx.Response:
+        status, body = next(answers)
+        return httpx.Response(status, content=body, headers={"content-type": "application/json"})
+
+    transport: Any = httpx.MockTransport(mocked)
+    if kind == "of an application":
+        application = lambda scope, receive, send: _application({**scope, "state": answers}, receive, send)  # noqa: E731
+        transport = httpx.ASGITransport(application) if mode.is_async else httpx.WSGITransport(answered)
+    client: Any = (httpx.AsyncClient if mode.is_async else httpx.Client)(transport=transport, auth=Again())
+    await mode.wait(client.post("https://api.openai.com/v1/chat/completions", json=CHAT))
+    record = the_call(seen)
+    assert (record.outcome, [one.status for one in record.attempts]) == ("success", [503, 200])
+    await mode.wait(client.aclose() if mode.is_async else client.close())
+
+
 async def test_what_a_middleware_of_aiohttp_repeats_is_an_attempt(provider: ScriptedProvider, seen: Capture) -> None:
     if "middlewares" not in inspect.signature(aiohttp.ClientSession).parameters:
         pytest.skip("this aiohttp has no middlewares")

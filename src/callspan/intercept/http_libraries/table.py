@@ -15,8 +15,8 @@ _STREAM: Final = ("aiohttp.streams:StreamReader",)
 _ANSWER: Final = ("aiohttp.client_reqrep:ClientResponse",)
 
 
-def _of_http(owner: str) -> tuple[str, ...]:
-    return tuple(f"{library}:{owner}" for library in _HTTP)
+def _of_http(*owners: str) -> tuple[str, ...]:
+    return tuple(f"{library}:{owner}" for library in _HTTP for owner in owners)
 
 
 HOOKS: Final[tuple[Hook, ...]] = (
@@ -28,11 +28,11 @@ HOOKS: Final[tuple[Hook, ...]] = (
         "{a}iter_bytes", _of_http("Response"), raw.BYTES.around, "content of {sync} streaming raw responses",
     ),
     Hook(
-        "handle_request", _of_http("HTTPTransport"), sends.SENT_AGAIN, "attempts that the client itself repeats",
-        reads={"request": 1},
+        "handle_request", _of_http("HTTPTransport", "MockTransport", "WSGITransport"), sends.SENT_AGAIN,
+        "attempts that the client itself repeats", reads={"request": 1},
     ),
     Hook(
-        "handle_async_request", _of_http("AsyncHTTPTransport"), sends.SENT_AGAIN,
+        "handle_async_request", _of_http("AsyncHTTPTransport", "MockTransport", "ASGITransport"), sends.SENT_AGAIN,
         "attempts that the client itself repeats", reads={"request": 1}, is_async=True,
     ),
     *both(
