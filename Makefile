@@ -12,6 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 QUICK_TESTS := not nightly and not postgres and not clickhouse
 # Compiled modules are kept, whatever the shell says: half of what it takes to collect the tests, and hundreds of processes.
 export PYTHONDONTWRITEBYTECODE :=
+OF_EXTRAS := tests/cli/test_run.py tests/cli/test_show.py tests/cli/test_usage.py tests/cost/test_dimensions.py tests/datasets/test_trajectories.py tests/sessions/test_gymnasium.py tests/view/test_server.py
 # `make bench QUICK=--quick`, also bench-peers: less than two minutes.
 QUICK :=
 
@@ -34,12 +35,15 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/python tools/reference.py --check
 	$(BIN)/python tools/public_names.py --check
 
-oldest: $(STAMP)-dev  ## The capture tests on the oldest supported SDKs and OpenTelemetry
+oldest: $(STAMP)-dev  ## Capture and every extra with the oldest versions that pyproject.toml allows
 	$(BIN)/python tools/environments.py sdks/floor
-	.venv-sdks/floor/bin/python -m pytest -n 3 -m "$(QUICK_TESTS)" tests/calls
+	.venv-sdks/floor/bin/python -m pytest -n 3 -m "$(QUICK_TESTS)" tests/calls $(OF_EXTRAS)
+	.venv-sdks/floor-google/bin/python -m pytest -n 3 -m "$(QUICK_TESTS)" tests/calls/test_google*.py tests/otel/test_auto_instrumentation.py
 
 postgres: $(STAMP)-dev  ## The tests that need a Postgres server: initdb on the PATH
 	$(PYTEST) -n 2 -m "postgres and not nightly"
+	$(BIN)/python tools/environments.py sdks/floor
+	.venv-sdks/floor/bin/python -m pytest -n 2 -m "postgres and not nightly" tests/stores/test_contract.py
 
 nightly: $(STAMP)-all  ## Everything there is, in some hours on two cores
 	$(BIN)/python -m tools.nightly

@@ -8,12 +8,15 @@ packages is left alone, unless it should have their newest versions.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import yaml
 
 TOOLS = Path(__file__).resolve().parent
@@ -23,10 +26,31 @@ UPGRADE = "--upgrade"
 ALONE = "--no-deps"
 """Precedes packages that are installed without their dependencies."""
 DATA = yaml.safe_load((TOOLS / "environments.yaml").read_text())
-ENVIRONMENTS = {
-    name: [package for word in words for package in (DATA["capture"] if word == "CAPTURE" else [word])]
-    for name, words in DATA["environments"].items()
-}
+PROJECT = msgspec.toml.decode((ROOT / "pyproject.toml").read_bytes())["project"]
+REQUIREMENTS = {"dependencies": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+"""What the project and each of its extras require."""
+
+
+def meant(word: str | dict[str, list[str]]) -> Iterator[str]:
+    """Yield the packages that an entry of an environment stands for."""
+    if isinstance(word, dict):
+        for extra in word["lowest"]:
+            yield from lowest(extra)
+    elif word == "CAPTURE":
+        yield from DATA["capture"]
+    else:
+        yield word
+
+
+def lowest(extra: str) -> Iterator[str]:
+    """Yield the oldest versions that an extra allows, on a Python for which they have wheels."""
+    for requirement in REQUIREMENTS[extra]:
+        oldest = requirement.replace(">=", "==")
+        python = DATA["wheels"].get(requirement.partition(">=")[0])
+        yield from (requirement, f"{oldest}; python_version < '{python}'") if python else (oldest,)
+
+
+ENVIRONMENTS = {name: [*itertools.chain(*map(meant, words))] for name, words in DATA["environments"].items()}
 
 
 def interpreter(name: str) -> str:

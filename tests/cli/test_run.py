@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from tests.support.commands import Answer, ask, in_its_own
 from tests.support.programs import VOICE_CALLS
@@ -263,10 +264,11 @@ def test_demo_fits_into_40_lines(demo: str) -> None:
     """In a directory where nothing is yet."""
     page = Path(demo.removeprefix("sqlite:///")).with_name("printed.txt").read_text()
     for part in (
-        "$ callspan --store sqlite:///demo.db show last", "gridworld  success  +1.3", "step 0", "gpt-5-mini", "1 retry",
+        "$ callspan --store sqlite:///demo.db show last", "gridworld  success  +1.3", "step 0", "1 retry",
         "tool look", "sqlite:///demo.db", "callspan --store sqlite:///demo.db send --otlp http://localhost:4318 ",
     ):  # fmt: skip
         assert part in page
+    assert ("gpt-5-mini" in page) == hasattr(openai.OpenAI, "responses"), "it plans by Responses, where they are"
     assert len(page.splitlines()) <= 40
     assert max(map(len, page.splitlines())) <= 100
     assert "\x1b" not in page

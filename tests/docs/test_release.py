@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.processes import ROOT
-from tools import release
+from tools import environments, release
 
 PROJECT = 'version = "0.2.0"\nHomepage = "https://github.com/somebody/callspan"\n'
 CHANGES = "# Changelog\n\n## 0.2.0\n\n- A line.\n"
@@ -40,7 +40,8 @@ def test_wheel_has_the_package_and_nothing_else(built: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     source = (path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*"))
-    tracked = {path.as_posix() for path in source if path.suffix in {".py", ".sql", ".js", ".css", ".html", ".typed"}}
+    suffixes = {".py", ".sql", ".js", ".json", ".css", ".html", ".typed"}
+    tracked = {path.as_posix() for path in source if path.suffix in suffixes}
     assert names == tracked
     assert "callspan/py.typed" in names
 
@@ -70,6 +71,17 @@ def test_metadata_names_pythons_and_addresses(built: Path) -> None:
     assert [line.rpartition(":: ")[2] for line in classifiers] == ["3.10", "3.11", "3.12", "3.13", "3.14"]
     addresses = {line.partition(",")[0] for line in said.get_all("Project-URL", [])}
     assert addresses == {"Homepage", "Documentation", "Repository", "Changelog", "Issues"}
+
+
+def test_every_lower_bound_is_tested(built: Path) -> None:
+    required = [line.partition(";")[0] for line in metadata(built).get_all("Requires-Dist", [])]
+    bounds = {line.replace(">=", "==") for line in required if not line.startswith("callspan[")}
+    assert len(bounds) > 20
+    assert all("==" in bound for bound in bounds)
+    floors = [name for name in environments.ENVIRONMENTS if name.startswith("sdks/floor")]
+    assert bounds <= {word.partition(";")[0] for name in floors for word in environments.ENVIRONMENTS[name]}
+    made = (ROOT / "Makefile").read_text()
+    assert [name for name in floors if f".venv-{name}/bin/python -m pytest" not in made] == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ The other tests run in an environment that has everything; what is missing from 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -32,10 +31,7 @@ def fresh(once_per_run: OncePerRun) -> Path:
 @pytest.fixture(scope="session")
 def oldest(once_per_run: OncePerRun) -> Path:
     """The same with the oldest OpenTelemetry that the package allows."""
-    project = (ROOT / "pyproject.toml").read_text()
-    wanted = re.findall(r'^  "(opentelemetry-[a-z]+)>=([0-9.b]+)",$', project, re.MULTILINE)
-    assert [name.partition("-")[2] for name, _ in wanted] == ["api", "sdk", "instrumentation"]
-    packages = [f"{ROOT}[openai,anthropic]", *(f"{name}=={version}" for name, version in wanted)]
+    packages = [f"{ROOT}[openai,anthropic]", *environments.lowest("dependencies")]
     return once_per_run("oldest-environment", lambda place: environments.make(place, packages)) / "bin"
 
 

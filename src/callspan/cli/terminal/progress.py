@@ -40,4 +40,5 @@ def progress(title: str, *, visible: bool = True) -> Iterator[UpdateProgress]:
     try:
         yield update
     finally:
-        bars.stop()
+        if bars.live.is_started:  # most versions of rich end what never began with an empty line
+            bars.stop()
