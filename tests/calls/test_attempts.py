@@ -305,6 +305,7 @@ async def test_middleware_request_during_stream_is_an_attempt(way: str, mode: Mo
     assert [request.path for request in mode.provider.requests] == ["/v1/messages"] * 2
     assert (record.outcome, record.retries) == ("success", 0)
     first, second = record.attempts
+    assert (first.may_be_billed, second.may_be_billed) == (True, False), "the usage of the refusal is unknown"
     assert first.headers_ns is not None
     assert first.start_ns < first.headers_ns <= second.start_ns
     # Other requests of the application are none of the call.

@@ -127,6 +127,7 @@ _UNHEARD_OF: Final[Mapping[str, Body]] = {
     "generate_content": _BY_KEY,
     "bidi_generate_content": _BY_KEY,
     "converse": {"toolConfig": {"tools": [{"systemTool": {"name": "moon_search"}}]}},
+    "dashscope_generation": {"parameters": _TYPED},
 }
 """Requests for a tool that is in no list, by API; of the others it is `_TYPED`."""
 

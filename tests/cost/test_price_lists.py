@@ -474,4 +474,4 @@ def test_answer_after_a_request_that_may_have_been_billed_is_an_estimate() -> No
     cost = cost_of(unanswered("a", ["timeout", "timeout"], usage=usage))
     assert exact == Cost(usd=Decimal("0.0025"), source=exact.source if exact else "")
     assert cost and (cost.usd, cost.estimated) == (Decimal("0.0025"), True)
-    assert cost.reason == "2 requests without an answer may have been billed"
+    assert cost.reason == "2 requests of unknown usage may have been billed"

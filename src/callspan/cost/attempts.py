@@ -27,8 +27,8 @@ def with_attempts(record: CallRecord, cost: Cost | None) -> CallRecord:
         return record
     cost = reduce(_added, attempt_costs, cost)
     if billed:
-        requests = "a request without an answer" if billed == 1 else f"{billed} requests without an answer"
-        reason = "; ".join(filter(None, (cost.reason, f"{requests} may have been billed")))
+        requests = "a request" if billed == 1 else f"{billed} requests"
+        reason = "; ".join(filter(None, (cost.reason, f"{requests} of unknown usage may have been billed")))
         cost = msgspec.structs.replace(cost, estimated=True, reason=reason)
     return msgspec.structs.replace(record, cost=cost)
 

@@ -211,6 +211,8 @@ def _record(
     error = _error(attempt, body) if has_failed else None
     if end_ns is None:
         end_ns = call_end_ns if after is None else attempt.headers_ns
+    cost = None if after is None else cost_of_attempt(headers, body)
+    is_discarded = after is not None and cost is None
     return Attempt(
         number=number,
         start_ns=attempt.start_ns,
@@ -224,9 +226,11 @@ def _record(
         # 0 if the start was not reported.
         wait_s=None if after is None or end_ns is None else (after.start_ns - end_ns) / 1e9 or None,
         rate_limits=rate_limits.rate_limits(headers, now_s) if headers else None,
-        cost=None if after is None else cost_of_attempt(headers, body),
-        may_be_billed=(has_failed or is_broken)
-        and may_be_billed(attempt.status, is_sent=attempt.is_sent, is_finished=attempt.exception is None),
+        cost=cost,
+        may_be_billed=(has_failed or is_broken or is_discarded)
+        and may_be_billed(
+            attempt.status, is_sent=attempt.is_sent, is_finished=attempt.exception is None, is_discarded=is_discarded
+        ),
     )
 
 
