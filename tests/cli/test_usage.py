@@ -28,7 +28,7 @@ from tests.support.records import START_NS, keep, made, session
 from tests.support.scale import FULL, scaled
 from tests.support.waiting import HANG_S
 
-from callspan.records import Place, Response, Stream
+from callspan.records import Place, Response, Stream, encode
 
 DATA: dict[str, Any] = json.loads(Path(__file__).with_name("usage.json").read_text())
 
@@ -362,6 +362,19 @@ def test_cut_and_cancelled_calls_are_marked(tmp_path: Path) -> None:
     assert re.search(rf"whole\S*\s+{re.escape(green)}success", sessions)
     assert f"{yellow}success, 1 cut by length, 1 cut off, 1 cancelled" in sessions
     assert "cut by length" in call
+
+
+def test_message_leaves_a_path_whole_on_any_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ("a-directory-" * 12) / "b.jsonl"
+    path.parent.mkdir()
+    (path.parent / "b.jsonl").write_bytes(encode(made()) + b"\n")
+    shown = on_a_terminal(tmp_path, "import", str(path), COLUMNS="40", TERM="dumb")
+    monkeypatch.chdir(tmp_path)
+    without = ask("import", str(path)).out
+    for out, width in ((shown.replace("\r", ""), 40), (without, 100)):
+        assert f"{path}:\n" in out
+        assert max(len(line) for line in out.split("\n") if str(path) not in line) <= width
+    assert "1 call" in without
 
 
 @pytest.mark.parametrize("columns", scaled(["40", "200"], ["40", "60", "80", "200"]))

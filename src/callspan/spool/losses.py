@@ -35,7 +35,7 @@ _EVERY_S: Final = 1.0
 _WARN_S: Final = 60.0
 _MAX_NAMES: Final = 24
 _NAME_BYTES: Final = 160
-"""Size limit of a name, so that all names fit into a line."""
+"""Size limit of a name, so that all names fit into a line. A longer one lacks its middle: a path ends with its file."""
 _OTHERS: Final = "others"
 Kind: TypeAlias = Literal["dropped", "given_up", "rejected", "damaged", "unrecorded"]
 _WARNINGS: Final[dict[Kind, str]] = {
@@ -86,7 +86,9 @@ class Losses(msgspec.Struct):
     def add(self, kind: Kind, name: str, loss: Loss) -> None:
         """Add a loss. After 24 names of a kind, further ones are summed as `others`."""
         losses_by_name: dict[str, Loss] = getattr(self, kind)
-        name = name.encode("ascii", "backslashreplace")[:_NAME_BYTES].decode()
+        name = name.encode("ascii", "backslashreplace").decode()
+        if len(name) > _NAME_BYTES:
+            name = f"{name[: _NAME_BYTES // 2 - 3]}...{name[-_NAME_BYTES // 2 :]}"
         key = name if name in losses_by_name or len(losses_by_name) < _MAX_NAMES else _OTHERS
         losses_by_name.setdefault(key, Loss()).add(loss)
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
+from textwrap import wrap
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from rich.console import Console, RenderableType
+from rich.console import Console, OverflowMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -90,10 +91,17 @@ class Screen:
             soft_wrap=False,
         )
 
-    def print(self, renderable: RenderableType = "", *, no_wrap: bool | None = None) -> None:
-        """Print a text, a table or a tree; without a terminal no line ends with spaces."""
+    def print(self, renderable: RenderableType = "", *, overflow: OverflowMethod | None = None) -> None:
+        """Print a text, a table or a tree, wrapped unless `overflow` says what becomes of long lines.
+
+        Without a terminal no line ends with spaces.
+        """
         print_renderable = partial(
-            self.console.print, renderable, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else None
+            self.console.print,
+            renderable,
+            no_wrap=overflow is not None or None,
+            overflow=overflow,
+            crop=overflow != "ignore",
         )
         if self.console.is_terminal:
             print_renderable()
@@ -108,12 +116,13 @@ class Screen:
         self.print(fitted(columns, rows, self.console.width))
 
     def paragraph(self, text: str, style: str = "") -> None:
-        """Print cleaned text, wrapped at the width of the screen."""
-        self.print(Text(clean(text), style=style))
+        """Print cleaned text, wrapped between words at the width of the screen: paths and URLs stay whole."""
+        lines = wrap(clean(text), self.console.width, break_long_words=False, break_on_hyphens=False)
+        self.print(Text("\n".join(lines), style=style), overflow="ignore")
 
     def line(self, *parts: Part) -> None:
         """Print one line of cleaned parts, truncated with an ellipsis at the width of the screen."""
-        self.print(styled(*parts), no_wrap=True)
+        self.print(styled(*parts), overflow="ellipsis")
 
 
 def _stated_width() -> int | None:
