@@ -75,7 +75,7 @@ import callspan
 handle = callspan.instrument(stores="sqlite:///calls.db", log_events=True)
 assert threading.active_count() == 1, threading.enumerate()
 assert os.listdir(".") == []
-heavy = ("openai", "anthropic", "opentelemetry.sdk.metrics", "opentelemetry.exporter")
+heavy = ("openai", "anthropic", "opentelemetry.sdk.metrics", "opentelemetry.exporter", "callspan.stores.query.reader")
 assert not [name for name in sys.modules if name.startswith(heavy)]
 handle.uninstrument()
 """

@@ -236,6 +236,8 @@ def test_record_is_one_json_line(tmp_path: Path, records: Records) -> None:
 
 def test_socket_delivers_each_record_once_a_listener_exists(tmp_path: Path, records: Records) -> None:
     """A forked child delivers by another sink of the same store."""
+    if len(f"{tmp_path}/r.sock") > 100:
+        pytest.skip("TMPDIR is too long for the address of a socket")
     store = find_store(f"unix://{tmp_path}/r.sock")
     sink, another = store.sink(), store.sink()
     with pytest.raises(FileNotFoundError):

@@ -10,7 +10,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from callspan.record.events import Record
@@ -20,12 +20,14 @@ from callspan.runtime.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.spool.delivering import Rejected
 from callspan.stores.base import DeletionScope, on_error
-from callspan.stores.query.reader import Reader
 from callspan.stores.removal import RetentionTimes, remove, retain
 from callspan.stores.sent import SentVersions, SqlSentVersions
 from callspan.stores.tables.database import Database, SqlDatabase
 from callspan.stores.tables.facts import TABLES
 from callspan.stores.writer import SqlSink
+
+if TYPE_CHECKING:
+    from callspan.stores.query.reader import Reader
 
 SETTING: Final = "CALLSPAN_STORES"
 _AT_ONCE: Final = 100
@@ -269,7 +271,8 @@ class ReadableStore(Store):
 
     def reader(self) -> Reader:
         """Open the store for reading. Raises as `database`."""
-        return Reader(self.database())
+        reader: Callable[[Database], Reader] = late_attribute("callspan.stores.query.reader:Reader")
+        return reader(self.database())
 
     def sent(self, receiver: str) -> SentVersions:
         """Open the list of records that the receiver with this URL has accepted. Close it after use.
