@@ -22,6 +22,7 @@ from tests.support.rig import in_child
 from tests.support.waiting import HANG_S, until
 
 import callspan
+from callspan.records import Attempt
 
 
 @pytest.fixture(autouse=True)
@@ -165,6 +166,21 @@ def test_damaged_store_fails_its_check(store: str) -> None:
         file.write(b"\xff" * size)
     (found,) = checked(store, area="stores")
     assert (found["state"], "import --damaged" in found["detail"]) == ("failed", True)
+
+
+def test_requests_without_an_answer_are_told_with_the_remedy(tmp_path: Path) -> None:
+    """By doctor, of the last day, and in a column of stats, once there are any."""
+    url = f"sqlite:///{tmp_path}/a.db"
+    unanswered = Attempt(number=1, start_ns=0, error_kind="timeout", may_be_billed=True)
+    keep(url, made("answered", at_ns=time.time_ns()))
+    assert (checked(url, "cost"), "may be billed" in ask("--store", url, "stats").out) == ([], False)
+    keep(url, made("timed-out", at_ns=time.time_ns(), outcome="timeout", attempts=[unanswered, unanswered]))
+    (check,) = checked(url, "cost")
+    assert (check["state"], check["name"]) == ("warning", url)
+    assert check["detail"].startswith("2 requests of the last day without an answer")
+    assert "timeout" in (check["advice"] or "")
+    titles, row = ask("--store", url, "stats").out.splitlines()[:2]
+    assert (titles.endswith("may be billed"), row.split()[-1]) == (True, "2")
 
 
 def test_doctor_creates_no_store(store: str, tmp_path: Path) -> None:
