@@ -267,6 +267,22 @@ async def test_mistralai_omits_its_span_of_a_call(stream: bool, mode: Mode, seen
     assert [span.name for span in exporter.get_finished_spans()] != []
 
 
+OF_LITELLM: Final = {"openai/m-1": "{}/v1", "anthropic/m-1": "{}", "gemini/m-1": "{}/v1beta/models/m-1"}
+
+
+@pytest.mark.parametrize("model", OF_LITELLM)
+async def test_request_of_litellm_that_timed_out_may_be_billed(model: str, mode: Mode) -> None:
+    package = pytest.importorskip("litellm", reason="litellm is not installed")
+    mode.provider.reply(hang=True, repeat=True)
+    given = {"api_base": OF_LITELLM[model].format(mode.provider.url), "api_key": "k", "timeout": 0.5, "num_retries": 0}
+    with capture() as seen:
+        with pytest.raises(package.exceptions.Timeout):
+            ask = package.acompletion if mode.is_async else package.completion
+            await mode.wait(ask(model=model, messages=QUESTION, max_retries=0, **given))
+        record = the_call(seen)
+    assert (record.outcome, record.may_be_billed, record.cost) == ("timeout", 1, None)
+
+
 @pytest.mark.parametrize("how", ["bytes", "lines", "raw"])
 async def test_reverse_proxy_passes_the_same_bytes_on(how: str, stream: bool, mode: Mode) -> None:
     """An application that sends what it is asked to the provider and passes the answer on as it comes."""
