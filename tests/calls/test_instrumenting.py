@@ -402,6 +402,8 @@ def test_adding_a_store_during_a_write_leaves_no_thread(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("order", ["exporter later", "exporter first"])
 def test_exporter_flushes_replaced_stores(order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing, other = tmp_path / "calls.sock", f"{tmp_path}/calls.jsonl"
+    if len(str(failing)) > 100:
+        pytest.skip("TMPDIR is too long for the address of a socket")
     if order == "exporter later":
         callspan.instrument(stores=f"unix://{failing}")
         record("early")
