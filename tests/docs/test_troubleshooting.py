@@ -9,10 +9,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final, TypeAlias
 
-import pytest
 from tests.support.processes import ROOT
 
 SOURCE: Final = ROOT / "src" / "callspan"
@@ -49,37 +49,38 @@ def plain(text: str) -> str:
 def assigned(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     """What names are set to."""
     for node in ast.walk(tree):
-        match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                yield name, value
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                yield name, value
+        yield from assigned_by(node)
 
 
+def assigned_by(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            yield name, value
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            yield name, value
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def constants() -> dict[tuple[Path, str], ast.expr]:
     """The constants of all modules that stand for a text, by module and name."""
     found: dict[tuple[Path, str], ast.expr] = {}
     for path in SOURCE.rglob("*.py"):
-        for name, value in assigned(ast.Module(ast.parse(path.read_text()).body, [])):
+        for name, value in (pair for statement in parsed(path).body for pair in assigned_by(statement)):
             if name.strip("_").isupper() and isinstance(value, ast.Constant) and isinstance(value.value, str):
                 found[path, name] = value
     return found
 
 
-def calls(tree: ast.AST, names: Mapping[str, int]) -> Iterator[ast.Call]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
-            yield node
-
-
-CONSTANTS: Final = constants()
-
-
-def of_module(path: Path, function: ast.AST) -> dict[str, ast.expr]:
-    """The texts by name: public constants of all modules, those of this one, and what the function sets."""
-    public = {name: value for (_, name), value in CONSTANTS.items() if not name.startswith("_")}
-    own = {name: value for (module, name), value in CONSTANTS.items() if module == path}
-    return {**public, **own, **dict(assigned(function))}
+@cache
+def of_module(path: Path) -> dict[str, ast.expr]:
+    """The texts by name: public constants of all modules, and all of this one."""
+    public = {name: value for (_, name), value in constants().items() if not name.startswith("_")}
+    return public | {name: value for (module, name), value in constants().items() if module == path}
 
 
 def functions(tree: ast.AST) -> list[ast.FunctionDef]:
@@ -88,22 +89,23 @@ def functions(tree: ast.AST) -> list[ast.FunctionDef]:
 
 def lines_of_doctor() -> Iterator[str]:
     """The area of each check that may warn or fail, with its text, or its name where the text comes from elsewhere."""
-    tree = ast.parse(DOCTOR.read_text())
+    tree = parsed(DOCTOR)
     for function in functions(tree):
-        for call in calls(function, {"Check": 0}):
-            area, name, state, detail = call.args[:4]
-            if isinstance(state, ast.Constant) and state.value in {"ok", "note"}:
-                continue
-            # Of several values of a name, the last one above the call.
-            above = {key: value for key, value in assigned(function) if value.lineno <= call.lineno}
-            values = of_module(DOCTOR, function) | above
-            text = plain(text_of(detail, values))
-            said = text if re.search("[a-z]", text) else plain(text_of(name, values))
-            yield f"{plain(text_of(area, values))}: {said}"
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(func=ast.Name(id="Check"), args=[area, name, state, detail, *_]):
+                    if isinstance(state, ast.Constant) and state.value in {"ok", "note"}:
+                        continue
+                    # Of several values of a name, the last one above the call.
+                    above = {key: value for key, value in assigned(function) if value.lineno <= node.lineno}
+                    values = of_module(DOCTOR) | above
+                    text = plain(text_of(detail, values))
+                    said = text if re.search("[a-z]", text) else plain(text_of(name, values))
+                    yield f"{plain(text_of(area, values))}: {said}"
 
 
 def kinds_of_findings() -> list[str]:
-    tree = ast.parse((SOURCE / "spool" / "findings.py").read_text())
+    tree = parsed(SOURCE / "spool" / "findings.py")
     (remedies,) = [value for name, value in assigned(tree) if name == "_REMEDIES"]
     assert isinstance(remedies, ast.Dict)
     return [f"stores: {text_of(key, {})}" for key in remedies.keys if key is not None]
@@ -112,16 +114,23 @@ def kinds_of_findings() -> list[str]:
 def warnings() -> Iterator[str]:
     """The text of each warning, but for those that are only passed on."""
     for path in SOURCE.rglob("*.py"):
-        tree = ast.parse(path.read_text())
+        tree = parsed(path)
         for function in functions(tree):
-            values = of_module(path, function)
-            for call in calls(function, LOGGERS):
-                if "DEBUG" not in ast.unparse(call.args[0]):
-                    yield from texts_of(call.args[LOGGERS[ast.unparse(call.func)] :], values, tree)
-            for node in ast.walk(function):
-                match node:  # logged later
-                    case ast.Tuple(elts=[ast.Attribute(attr="WARNING"), text]):
-                        yield from texts_of([text], values, tree)
+            if logged := list(arguments_logged(function)):
+                values = of_module(path) | dict(assigned(function))
+                for arguments in logged:
+                    yield from texts_of(arguments, values, tree)
+
+
+def arguments_logged(function: ast.FunctionDef) -> Iterator[list[ast.expr]]:
+    """The arguments of each warning of a function, from its text on."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(func=ast.Name(id="log" | "warn_once" as logger), args=arguments):
+                if "DEBUG" not in ast.unparse(arguments[0]):
+                    yield arguments[LOGGERS[logger] :]
+            case ast.Tuple(elts=[ast.Attribute(attr="WARNING"), text]):  # logged later
+                yield [text]
 
 
 def texts_of(arguments: list[ast.expr], values: Values, tree: ast.Module) -> Iterator[str]:
@@ -150,12 +159,15 @@ def is_row(cell: str, text: str) -> bool:
     return text.startswith(cell.removesuffix(_REST)) if cell.endswith(_REST) else cell == text
 
 
-@pytest.mark.parametrize(
-    ("heading", "said"),
-    [("What doctor says", {*lines_of_doctor(), *kinds_of_findings()}), ("Warnings in the log", {*warnings()})],
-    ids=["doctor", "log"],
-)
-def test_page_has_a_remedy_for_each_line(heading: str, said: set[str]) -> None:
+def test_page_has_a_remedy_for_each_line_of_doctor() -> None:
+    compare("What doctor says", {*lines_of_doctor(), *kinds_of_findings()})
+
+
+def test_page_has_a_remedy_for_each_warning() -> None:
+    compare("Warnings in the log", {*warnings()})
+
+
+def compare(heading: str, said: set[str]) -> None:
     cells = rows(heading)
     assert len(said) > 15
     assert [text for text in sorted(said) if not any(is_row(cell, text) for cell in cells)] == []
