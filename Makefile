@@ -16,7 +16,7 @@ OF_EXTRAS := tests/cli/test_run.py tests/cli/test_show.py tests/cli/test_usage.p
 # `make bench QUICK=--quick`, also bench-peers: less than two minutes.
 QUICK :=
 
-.PHONY: demo test check oldest postgres nightly docs path bench bench-peers clean
+.PHONY: demo test test-core test-for check oldest postgres nightly docs path bench bench-peers clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -25,6 +25,12 @@ demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace
 # other processes, and no more, since each first collects all tests.
 test: $(STAMP)-dev  ## The tests that a change needs; they need nothing but Python
 	$(PYTEST) -n 3 --dist loadfile -m "$(QUICK_TESTS)"
+
+test-core: $(STAMP)-dev  ## The same of the core: what runs in an application's process, up to the written record
+	$(BIN)/python tools/tests_of.py core
+
+test-for: $(STAMP)-dev  ## The same that a change of one file needs: make test-for FILE=src/callspan/record/merging.py
+	$(BIN)/python tools/tests_of.py $(FILE)
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ import callspan
 from callspan import Handle
 from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
-from tests.nightly import FILES, SAMPLES
+from tests.nightly import FILES, MOST_CASES, SAMPLES, WHOLE
 from tests.support.left_behind import end_instrumentation
 from tests.support.processes import plain_environment, ran
 from tests.support.provider import FullProvider
@@ -75,14 +75,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.nodeid.partition("::")[0] in FILES:
             item.add_marker(pytest.mark.nightly)
         cases[item.nodeid.partition("[")[0]].append(item)
-    for file, tests in () if FULL else SAMPLES.items():
-        for test, sample in tests.items():
-            # By a hash: every fifth case, for example, might always be an asynchronous one.
-            by_hash = sorted(cases[f"{file}::{test}"], key=lambda item: crc32(item.nodeid.encode()))
-            kept = by_hash[:sample] if isinstance(sample, int) else [item for item in by_hash if _case(item) in sample]
-            for item in by_hash:
-                if item not in kept:
-                    item.add_marker(pytest.mark.nightly)
+    for name, items_of_test in () if FULL else cases.items():
+        file, _, test = name.partition("::")
+        sample = SAMPLES.get(file, {}).get(test, sys.maxsize if file.startswith(WHOLE) else MOST_CASES)
+        # By a hash: every fifth case, for example, might always be an asynchronous one.
+        by_hash = sorted(items_of_test, key=lambda item: crc32(item.nodeid.encode()))
+        kept = by_hash[:sample] if isinstance(sample, int) else [item for item in by_hash if _case(item) in sample]
+        for item in {*by_hash}.difference(kept):
+            item.add_marker(pytest.mark.nightly)
 
 
 def _case(item: pytest.Item) -> str:

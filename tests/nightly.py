@@ -36,6 +36,10 @@ FILES: Final[dict[str, int]] = {
 """The number of processes that share the tests of a file. Files with 0 measure time, memory or the behaviour of a whole
 machine, and run alone."""
 
+MOST_CASES: Final = 8
+"""Of each test `make test` runs at most so many cases, but for those below."""
+WHOLE: Final = ("tests/tables/", "tests/cost/", "tests/datasets/", "tests/docs/", "tests/spans/", "tests/support/")
+"""Folders of tests that run all their cases, which are values of a table and take no time."""
 SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/calls/test_attempts.py": {
         "test_attempt_span_is_a_child_of_the_call_and_never_current": 5,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.nightly import FILES, SAMPLES
 from tests.support.processes import ROOT
+from tools.tests_of import CORE, OF_ROOM
 
 import callspan
 
@@ -105,3 +106,10 @@ def test_lines_of_the_core_are_those_of_the_page() -> None:
         files = [path for room in re.findall(r"\w+", rooms) for path in (SOURCE / room).rglob("*.py")]
         lines = sum(len(path.read_text().splitlines()) for path in files)
         assert abs(lines - int(stated.replace(",", ""))) <= max(100, lines // 10), (rooms, lines)
+
+
+def test_every_room_says_which_tests_a_change_needs() -> None:
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert OF_ROOM.keys() == rooms
+    folders = {folder for folders in (*OF_ROOM.values(), CORE) for folder in folders}
+    assert [folder for folder in folders if not (ROOT / "tests" / folder).is_dir()] == []
