@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import openai
 import pytest
@@ -275,3 +275,28 @@ async def test_answer_text_is_not_taken_for_an_error(text: str, mode: Mode, seen
         mode.provider.reply(raw=b": ping\n\n" + said * number + ENDED, headers={"content-type": "text/event-stream"})
         await mode.all(await mode.wait(mode.openai().chat.completions.create(**CHAT, stream=True)))
     assert [record.outcome for record in seen.records] == ["success"] * 2
+
+
+RAW_READS: Final = {
+    "openai": lambda mode: mode.openai().chat.completions.create(**CHAT, stream=True),
+    "anthropic": lambda mode: mode.anthropic().messages.create(**{**MESSAGE, "stream": True}),
+}
+
+
+@pytest.mark.parametrize("is_left", [False, True], ids=["read", "left"])
+@pytest.mark.parametrize("name", RAW_READS)
+async def test_bytes_that_pass_around_the_stream_are_stated_as_unread(
+    name: str, is_left: bool, mode: Mode, seen: Capture
+) -> None:
+    mode.provider.reply(text="Well, well.", **({"chunk_delay_s": 0.02} if is_left else {}))
+    response = (await mode.wait(RAW_READS[name](mode))).response
+    async for _ in mode.items(response.aiter_raw() if mode.is_async else response.iter_raw()):
+        if is_left:
+            break
+    await mode.wait(response.aclose() if mode.is_async else response.close())
+    record = the_call(seen)
+    assert record.response is not None
+    assert record.stream is not None
+    expected = ("cancelled", "closed") if is_left else ("success", "complete")
+    assert (record.outcome, record.stream.end, record.response.unread) == (*expected, True)
+    assert (record.usage, record.text) == (None, None)

@@ -8,6 +8,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from callspan.agent.call_ids import remember_call, remember_result
+from callspan.intercept import raw_streams
 from callspan.intercept.body_parsers import file_body_of, read_file
 from callspan.intercept.responses import (
     CURRENT_CALL,
@@ -122,6 +123,8 @@ class OpenCall:
             or self.call.streaming
         ):
             self.observer = ResponseObserver(self.call, response, is_open=is_open)
+            if is_open:
+                raw_streams.observe(response, self.observer)
             if is_open and id(response) != self.received:
                 self.observer.reading = Reading(self)
         # Otherwise it has no later events, and its JSON reaches `on_data` while this is the current call.

@@ -195,6 +195,20 @@ class ResponseObserver:
         elif not is_running(iterator):
             self._end(self.call.leave)
 
+    def raw_begun(self) -> bool:
+        """Report that raw bytes are read; return whether `iter_bytes`, which is observed, does not read them."""
+        if self.reader is not None or self.is_read_by_sdk or self.call.ended:
+            return False
+        self.call.mark_unread()
+        return True
+
+    def raw_passed(self, piece: bytes) -> None:
+        """Report raw bytes."""
+
+    def raw_ended(self) -> None:
+        """Report that all raw bytes were read."""
+        self._end(self.call.end)
+
     def lost(self) -> None:
         """Report that the reader was closed or collected, or the response collected. Safe in a finalizer."""
         self._end(self.call.lost)

@@ -294,7 +294,7 @@ class UndecidedCall(Call):
         body = self._fold()
         if body is not None:
             return not self._is_answer(body)
-        is_whole = ending.outcome == "success" and ending.error is None and not self._is_unread
+        is_whole = ending.outcome == "success" and ending.error is None and not self._partly_unobserved
         return is_whole or self._is_foreign or not self._is_shown
 
     def _drop(self) -> None:

@@ -21,6 +21,7 @@ from opentelemetry.context import Context
 
 from callspan.agent.call_ids import remember_late_call, remember_result
 from callspan.errors import error_status
+from callspan.intercept import raw_streams
 from callspan.intercept.body_parsers import (
     EventParser,
     Parser,
@@ -37,7 +38,6 @@ from callspan.intercept.body_parsers import (
 )
 from callspan.intercept.generated_sdks.other_requests import path_template
 from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
-from callspan.intercept.http_libraries import raw_streams
 from callspan.intercept.invoked_chunks import take_invoked
 from callspan.intercept.open_call import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, READING, ResponseObserver, parsing_error, send_trace
@@ -207,10 +207,9 @@ class WireObserver(ResponseObserver):
             super().closed()
 
     def raw_begun(self) -> bool:
-        """Report that raw bytes are read; return whether `iter_bytes`, which is observed, does not read them."""
-        if self.reader is not None:
+        """Do so, and note what the bytes lack to be whole."""
+        if not super().raw_begun():
             return False
-        self.call.mark_unread()
         if self._left is None:
             response: Any = self.response()
             coding = "" if response is None else response.headers.get("content-encoding", "").strip().lower()

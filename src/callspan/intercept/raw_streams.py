@@ -15,12 +15,12 @@ from callspan.intercept.iteration import Take, Watch, watched
 from callspan.runtime.fail_open import fail_open
 
 if TYPE_CHECKING:
-    from callspan.intercept.http_libraries.wire_calls import WireObserver
+    from callspan.intercept.responses import ResponseObserver
 
 _OBSERVE: Final = fail_open("observe the raw bytes of a response")
 
 
-def observe(response: Any, observer: WireObserver) -> None:
+def observe(response: Any, observer: ResponseObserver) -> None:
     """Observe the raw bytes of an open response; nothing is observed if its stream has no inner one."""
     with _OBSERVE:
         stream = response.stream
@@ -33,7 +33,7 @@ class _RawStream(Proxy):
 
     __slots__ = ("_observer",)
 
-    def __init__(self, inner: Any, observer: WireObserver) -> None:
+    def __init__(self, inner: Any, observer: ResponseObserver) -> None:
         super().__init__(inner)
         self._observer = observer
 
@@ -50,7 +50,7 @@ class _RawStream(Proxy):
         return pieces
 
 
-def _observed(pieces: Any, observer: WireObserver) -> Any:
+def _observed(pieces: Any, observer: ResponseObserver) -> Any:
     """Return an observed iterator, or the same one if the pieces are seen where they are read from it."""
     return watched(pieces, _Pieces(observer)) if observer.raw_begun() else pieces
 
@@ -61,7 +61,7 @@ class _Pieces(Watch):
     step = _OBSERVE
     __slots__ = ("_observer",)
 
-    def __init__(self, observer: WireObserver) -> None:
+    def __init__(self, observer: ResponseObserver) -> None:
         self._observer = observer
 
     def begun(self) -> Take:
