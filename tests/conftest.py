@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -83,6 +83,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kept = by_hash[:sample] if isinstance(sample, int) else [item for item in by_hash if _case(item) in sample]
         for item in {*by_hash}.difference(kept):
             item.add_marker(pytest.mark.nightly)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was missing where tests were skipped."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        terminalreporter.line(f"skipped: {'; '.join(f'{number} {reason}' for reason, number in reasons.most_common())}")
 
 
 def _case(item: pytest.Item) -> str:

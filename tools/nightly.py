@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.nightly import FILES, SAMPLES
+from tests.nightly import FILES
 from tools import environments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,8 +24,6 @@ LOGS = ROOT / ".cache" / "nightly"
 LIMIT_S = 7200
 PYTEST = ("-m", "pytest", "-n")
 QUICK = "not nightly and not postgres and not clickhouse"
-SAMPLING = ("support.scale", "hypothesis", "tests.wire")
-"""Imports of tests that try more cases at full scale."""
 _ONLY_SKIPPED = re.compile(r"[= ]*\d+ skipped")
 """The last line of pytest where every test lacks something, such as Chromium: nothing was tested."""
 
@@ -43,7 +41,7 @@ def steps() -> Iterator[tuple[str, list[str]]]:
     )
     oldest = environments.interpreter("sdks/oldest-python")
     yield "make test, oldest Python", ["make", "test", f"PYTHON={oldest}", "VENV=.venv-sdks/make-test"]
-    yield "samples of make test, whole", [python, *PYTEST, "3", "-m", QUICK, *sampled()]
+    yield "every case of make test", [python, *PYTEST, "3", "--dist", "loadfile", "-m", QUICK]
     yield "Postgres and ClickHouse", [python, *PYTEST, "2", "-m", "(postgres or clickhouse) and not nightly"]
     for file, processes in FILES.items():
         yield file, [python, *PYTEST, str(processes), file]
@@ -57,12 +55,6 @@ def steps() -> Iterator[tuple[str, list[str]]]:
     yield "overhead", [python, "bench/run.py", "--quick"]
     yield "overhead in instructions", [python, "bench/run.py", "--instructions", "--quick"]
     yield "overhead beside others", [python, "bench/run_peers.py", "--quick"]
-
-
-def sampled() -> list[str]:
-    """Return the test files that try only a part of their cases in `make test`."""
-    files = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
-    return sorted(name for name, text in files.items() if name in SAMPLES or any(word in text for word in SAMPLING))
 
 
 def run(name: str, command: list[str]) -> bool:
