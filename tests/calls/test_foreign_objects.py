@@ -25,7 +25,7 @@ from callspan.testing import Capture, capture
 
 pytestmark = [
     pytest.mark.usefixtures("no_settings", "keys"),
-    pytest.mark.filterwarnings("default:Inheritance class:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

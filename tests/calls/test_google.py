@@ -31,7 +31,7 @@ types: Any = pytest.importorskip("google.genai.types")
 pytestmark = [
     pytest.mark.usefixtures("no_settings"),
     # aiohttp warns of the class that the SDK derives from its session.
-    pytest.mark.filterwarnings("default:Inheritance class:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning"),
 ]
 ASK: Final[dict[str, Any]] = {"model": MODEL, "contents": "How are you?"}
 RETRIES: Final = {"attempts": 3, "initial_delay": 0.001, "max_delay": 0.002, "jitter": 0.0}
@@ -581,7 +581,7 @@ def check_results(seen: Capture, owner: str, keys: list[str]) -> None:
     assert (failed.outcome, failed.error.kind, failed.error.message) == ("error", "rate_limit", "too many")
 
 
-@pytest.mark.filterwarnings("default:BATCH_STATE_.* is not a valid JobState:UserWarning")  # of the oldest versions
+@pytest.mark.filterwarnings("ignore:BATCH_STATE_.* is not a valid JobState:UserWarning")  # of the oldest versions
 async def test_results_that_a_batch_states_itself_are_calls(mode: Mode, seen: Capture) -> None:
     output = {"inlinedResponses": {"inlinedResponses": RESULTS}}
     done = {"name": "batches/b1", "metadata": {"state": "BATCH_STATE_SUCCEEDED", "model": MODEL, "output": output}}
@@ -592,7 +592,7 @@ async def test_results_that_a_batch_states_itself_are_calls(mode: Mode, seen: Ca
     check_results(seen, "b1", ["first", "1"])
 
 
-@pytest.mark.filterwarnings("default:BATCH_STATE_.* is not a valid JobState:UserWarning")  # of the oldest versions
+@pytest.mark.filterwarnings("ignore:BATCH_STATE_.* is not a valid JobState:UserWarning")  # of the oldest versions
 async def test_results_of_a_batch_whose_keys_repeat_are_calls(mode: Mode, seen: Capture) -> None:
     output = {"inlinedResponses": {"inlinedResponses": [{**one, "metadata": {"key": "k"}} for one in RESULTS]}}
     done = {"name": "batches/b1", "metadata": {"state": "BATCH_STATE_SUCCEEDED", "model": MODEL, "output": output}}

@@ -17,9 +17,9 @@ genai: Any = pytest.importorskip("google.genai", reason="google-genai is not ins
 
 pytestmark = [
     pytest.mark.usefixtures("no_settings"),
-    pytest.mark.filterwarnings("default:Interactions usage is experimental:UserWarning"),
-    pytest.mark.filterwarnings("default:.*This will be removed in a future release:DeprecationWarning"),
-    pytest.mark.filterwarnings("default:Async interactions client cannot use aiohttp:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Interactions usage is experimental:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*This will be removed in a future release:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Async interactions client cannot use aiohttp:UserWarning"),
 ]
 ASK: Final[dict[str, Any]] = {"model": MODEL, "input": "How are you?"}
 COUNTERS: Final[dict[str, Any]] = {

@@ -497,7 +497,7 @@ async def interaction(*script: Any, identity: str = INTERACTION) -> AsyncIterato
             yield connection
 
 
-@pytest.mark.filterwarnings("default:Live Interactions:UserWarning")
+@pytest.mark.filterwarnings("ignore:Live Interactions:UserWarning")
 @pytest.mark.parametrize("batched", [False, True])
 async def test_live_interaction_is_a_call(batched: bool, seen: Capture) -> None:
     events = [*STEPS[:2], {"events": STEPS[2:]}] if batched else STEPS
@@ -517,7 +517,7 @@ async def test_live_interaction_is_a_call(batched: bool, seen: Capture) -> None:
     assert (sound.modality, sound.size, sound.seconds) == ("audio", 96_000, 2)
 
 
-@pytest.mark.filterwarnings("default:Live Interactions:UserWarning")
+@pytest.mark.filterwarnings("ignore:Live Interactions:UserWarning")
 async def test_ends_of_live_interactions(seen: Capture) -> None:
     failure = {"code": 3, "message": "No such voice."}
     ends = [{**COMPLETED, "status": failure}, {"event_type": "interaction.cancelled"}, None]
@@ -533,7 +533,7 @@ async def test_ends_of_live_interactions(seen: Capture) -> None:
     assert [(call.error and call.error.message) for call in in_order(seen)] == ["No such voice.", None, None]
 
 
-@pytest.mark.filterwarnings("default:Live Interactions:UserWarning")
+@pytest.mark.filterwarnings("ignore:Live Interactions:UserWarning")
 async def test_live_interaction_completes_the_call_that_created_it(
     provider: ScriptedProvider, store: str, instrumented: Instrument
 ) -> None:

@@ -497,7 +497,7 @@ def faults_of(use: Use, clients: Clients, functions: Functions, bare: object) ->
             yield f"the next call: {following}"
 
 
-@pytest.mark.filterwarnings("default:Inheritance class:DeprecationWarning")  # aiohttp, of google-genai
+@pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")  # aiohttp, of google-genai
 @pytest.mark.timeout(scaled(2 * HANG_S, 0))
 @pytest.mark.parametrize("use", [*GENERATED, *HTTP, *HOOKED], ids=lambda use: use.__name__)
 def test_raising_function_never_breaks_a_call(use: Use, provider: ScriptedProvider) -> None:

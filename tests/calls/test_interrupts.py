@@ -237,7 +237,7 @@ def following(calls: list[CallRecord]) -> Iterator[str]:
 
 
 @pytest.mark.timeout(scaled(2 * HANG_S, 0))
-@pytest.mark.filterwarnings("default:Inheritance class:DeprecationWarning")  # aiohttp, of google-genai
+@pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")  # aiohttp, of google-genai
 @pytest.mark.parametrize("use", [*GENERATED, *BY_HAND, *HTTP, *HOOKED], ids=lambda use: use.__name__)
 def test_interrupt_inside_callspan_keeps_the_call(use: Use, clients: Clients) -> None:
     kinds, faults = list(KINDS), []

@@ -12,10 +12,10 @@ from callspan.testing import ScriptedProvider
 
 MARKS: Final = [
     pytest.mark.usefixtures("no_settings", "no_clients_left"),
-    pytest.mark.filterwarnings("default:Interactions usage is experimental:UserWarning"),
-    pytest.mark.filterwarnings("default:Items? .* on TypedDict class:UserWarning"),
-    pytest.mark.filterwarnings("default:Inheritance class AiohttpClientSession:DeprecationWarning"),
-    pytest.mark.filterwarnings("default:.*This will be removed in a future release:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Interactions usage is experimental:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*This will be removed in a future release:DeprecationWarning"),
 ]
 MESSAGES: Final[list[Any]] = [{"role": "user", "content": "Where is it?"}]
 ASK: Final[dict[str, Any]] = {"model": "m", "messages": MESSAGES}
