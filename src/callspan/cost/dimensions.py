@@ -8,7 +8,7 @@ the reason. Some providers charge about a tenth more for regional endpoints than
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from decimal import Decimal
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -160,13 +160,12 @@ def as_text(usage: Usage) -> list[tuple[str, Usage]]:
     ]
 
 
-def uncounted(usage: Usage) -> Iterator[tuple[str, str]]:
-    """Yield the modalities of input and output whose tokens, if there are any, are counted with all others."""
-    for side in ("input", "output"):
-        if getattr(usage, f"{side}_tokens") and not any(
-            getattr(usage, f"{side}_{modality}_tokens") is not None for modality in ("text", *MODALITIES)
-        ):
-            yield from ((side, modality) for modality in MODALITIES)
+TOKENS_OF_SIDES: Final = tuple(
+    (side, attrgetter(f"{side}_tokens"), attrgetter(*(f"{side}_{kind}_tokens" for kind in ("text", *MODALITIES))))
+    for side in ("input", "output")
+)
+"""How to read the tokens of input and output: all of them, and those of each kind; these are None where they are
+counted with all others."""
 
 
 def may_have_media(record: CallRecord, side: str, modality: str) -> bool:

@@ -9,7 +9,7 @@ model's prices, needs a few multiplications with cached prices, which gave exact
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, localcontext
 from functools import cache
@@ -24,6 +24,7 @@ from callspan.cost.dimensions import (
     MODALITIES,
     PROCESSING,
     REGION,
+    TOKENS_OF_SIDES,
     UNKNOWN,
     as_text,
     cost_with_reasons,
@@ -32,7 +33,6 @@ from callspan.cost.dimensions import (
     may_have_media,
     missing_prices,
     models_of,
-    uncounted,
 )
 from callspan.cost.tools import WEB_SEARCH, tool_runs
 from callspan.providers.hosts import is_host_of
@@ -262,9 +262,9 @@ class PriceList:
                 edition.keep((provider, name, context, minute), _lowest(amounts), usage, total)
         return total
 
-    def has_price_of(self, names: tuple[str, str], side: str, modality: str) -> bool:
-        """Return whether a model that has been priced has another price for a modality of its input or output."""
-        return f"{side}_{modality}_mtok" in self._edition.of_media.get(names, ())
+    def of_media(self, names: tuple[str, str]) -> Collection[str]:
+        """Return the prices of sound and images, by their names in the list, that a model which was priced has."""
+        return self._edition.of_media.get(names, ())
 
     def _snapshot(self) -> object:
         """Return the current prices; None if the package does not provide them, so that nothing is cached."""
@@ -339,11 +339,14 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
     if (PROCESSING, BATCH) in ignored:
         total, reasons = total / 2, [*reasons, "half the usual price"]
     reasons += missing_prices(_without_price(prices, record, usage, names, standard))
-    reasons += [
-        f"the {modality} tokens of its {side} are not counted"
-        for side, modality in uncounted(usage)
-        if prices.has_price_of(names, side, modality) and may_have_media(record, side, modality)
-    ]
+    if of_media := prices.of_media(names):
+        reasons += [
+            f"the {modality} tokens of its {side} are not counted"
+            for side, all_tokens, of_kinds in TOKENS_OF_SIDES
+            if all_tokens(usage) and {*of_kinds(usage)} == {None}
+            for modality in MODALITIES
+            if f"{side}_{modality}_mtok" in of_media and may_have_media(record, side, modality)
+        ]
     if _are_prompts(usage) and _is_long(prices, names, start_ns, usage.input_tokens or 0):
         reasons.append("several prompts, priced as one long prompt")
     reasons += _deployment(record)

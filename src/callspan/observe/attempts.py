@@ -57,7 +57,7 @@ class AttemptLog:
 
     __slots__ = (
         "_attempts", "_rate_limited", "_sdk_retries", "_zero_ns", "answer", "has_connection", "headers",
-        "is_from_cache", "limits", "request", "sent_by_sdk",
+        "is_from_cache", "is_over", "limits", "request", "sent_by_sdk",
     )  # fmt: skip
 
     def __init__(self, zero_ns: int) -> None:
@@ -65,6 +65,8 @@ class AttemptLog:
         self._zero_ns = zero_ns
         self._attempts: list[_OpenAttempt] = []
         self._rate_limited = False
+        self.is_over = False
+        """Whether the last request was answered, or has failed."""
         self._sdk_retries: int | None = None
         self.answer: Any = None
         """What httpx has received for the last request while it may send again; not recorded yet."""
@@ -85,7 +87,7 @@ class AttemptLog:
         """Record that a request is about to be sent; `sdk_retries`: the SDK's own retry count, if known."""
         if self.request is not None and self.request is not request:
             remember(sent_keys(self.request))  # its answer was an error; the next key may be another
-        self._sdk_retries, self.request = sdk_retries, request
+        self._sdk_retries, self.request, self.is_over = sdk_retries, request, False
         self._attempts.append(_OpenAttempt(_now_ns() - self._zero_ns))
         self.headers = {}
 
@@ -104,7 +106,7 @@ class AttemptLog:
         """
         last, offset_ns = self._unanswered(), _now_ns() - self._zero_ns
         last.headers_ns, last.status, last.headers = offset_ns, status, headers
-        self.headers, self.answer = headers, None
+        self.headers, self.answer, self.is_over = headers, None, True
         if status >= FIRST_ERROR:
             last.end_ns, last.body = offset_ns, body
             self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
@@ -117,12 +119,6 @@ class AttemptLog:
         """The status of the last request's answer; None if it has none yet."""
         return self._attempts[-1].status if self._attempts else None
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the last request was answered, or has failed."""
-        last = self._attempts[-1] if self._attempts else None
-        return last is not None and (last.status or last.exception) is not None
-
     def _unanswered(self) -> _OpenAttempt:
         """Return the last attempt, or a new one if it has an answer: manual calls may not report starts."""
         last = self._attempts[-1] if self._attempts else None
@@ -133,7 +129,7 @@ class AttemptLog:
 
     def failed(self, error: BaseException, status: int | None = None) -> None:
         """Record that the last request raised an exception, which may state the status of its answer."""
-        last, self.answer = self._attempts[-1], None
+        last, self.answer, self.is_over = self._attempts[-1], None, True
         last.end_ns, last.exception, last.status = _now_ns() - self._zero_ns, type(error), status or last.status
         last.is_sent = last.status is not None or was_sent(error)
         self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS

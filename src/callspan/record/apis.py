@@ -136,11 +136,6 @@ class Api(NamedTuple):
     They are few, since every body is searched. None: unknown."""
 
     @property
-    def wrapper(self) -> str:
-        """The object around the fields with what is said; empty for the body itself."""
-        return self.said[0].rpartition(".")[0] if self.said else ""
-
-    @property
     def family(self) -> str:
         """The package of its adapter."""
         return self.adapter.partition(".")[0]
@@ -860,6 +855,8 @@ _ROWS: Final = (
 )
 APIS: Final[dict[str, Api]] = {row.name: row for row in _ROWS}
 """The rows by name, in order of how common they are."""
+WRAPPERS: Final = {row.name: row.said[0].rpartition(".")[0] for row in _ROWS if row.said and "." in row.said[0]}
+"""The object around the fields with what is said, by API, where there is one."""
 
 OTHER: Final = Api(
     "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import repeat
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
@@ -96,6 +97,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     may_be_billed: bool = False
     """Whether the provider may have billed it though it has stated no usage: it was sent and no response came, or its
     body ended before the usage that was to come."""
+
+
+_MAY_BE_BILLED: Final = attrgetter("may_be_billed")
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -433,7 +437,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def may_be_billed(self) -> int:
         """The number of attempts that the provider may have billed though it has stated no usage for them."""
-        return sum(attempt.may_be_billed for attempt in self.attempts)
+        return sum(map(_MAY_BE_BILLED, self.attempts))
 
     @property
     def is_free(self) -> bool:
@@ -458,9 +462,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def finish_reason(self) -> str | None:
         """Why the answer ended: `response.finish`, else the provider's word; a choice cut by length decides."""
-        reasons = [reason for reason in self.response.endings if reason is not None] if self.response else []
+        answer = self.response
+        reasons = [] if answer is None else answer.endings if answer.finish else answer.finish_reasons
         if len(reasons) > 1:
-            return next((reason for reason in reasons if normalised(reason) == LENGTH), reasons[0])
+            reasons = [reason for reason in reasons if reason is not None]
+            return next((reason for reason in reasons if normalised(reason) == LENGTH), next(iter(reasons), None))
         return reasons[0] if reasons else None
 
     @property

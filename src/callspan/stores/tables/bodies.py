@@ -46,7 +46,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from callspan.record.apis import APIS, OTHER, Api
+from callspan.record.apis import APIS, OTHER, WRAPPERS, Api
 from callspan.record.messages import Message, Text
 from callspan.record.plain_json import plain
 from callspan.stores.tables.texts import Place, Said, Side, said
@@ -163,7 +163,8 @@ def split(body: bytes, api: str) -> Parts:
     """Split a request body into parts. A body that is not a JSON object becomes the skeleton."""
     row = APIS.get(api, OTHER)
     try:
-        fields = _unwrapped(_raw_object.decode(body), row.wrapper)
+        fields = _raw_object.decode(body)
+        fields = _unwrapped(fields, WRAPPERS[api]) if api in WRAPPERS else fields
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Parts(_skeleton([("", "text", msgspec.Raw(body))]), [], 0, [], 0)
     listed: dict[str, list[msgspec.Raw] | None] = {}
