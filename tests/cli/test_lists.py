@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import re
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -198,6 +199,30 @@ def test_narrow_screen_drops_optional_columns_first(store: str) -> None:
     keep(store, made("a", request=Request(model="gpt-4.1-mini"), **labels, **known))
     assert "  gpt-4.1-mini  " in ask("--store", store, "calls").out
     assert "2025-10-09T08:00Z  gpt-4.1-mini" in ask("--store", store, "stats", "--by", "day,minute,hour,model").out
+
+
+@pytest.mark.parametrize("command", ["calls", "sessions"])
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_narrow_screen_names_the_columns_it_leaves_out(
+    store: str, command: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"usage": Usage(input_tokens=300, output_tokens=40), "cost": Cost(usd=Decimal("0.0123"), source="t")}
+    place, user = Place(session_id="s1"), {"metadata": {"user_id": "user-of-01"}}
+    keep(store, session("s1", start_ns=START_NS, name="support", outcome="success", end_ns=START_NS + 10**9))
+    keep(store, made("a", place=place, request=Request(model="gpt-4.1-mini"), retries=1, **known, **user))
+
+    def lines(columns: int) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        return ask("--store", store, command).out.splitlines()
+
+    def names(header: str) -> list[str]:
+        return [name.strip() for name in header.split("  ") if name.strip()]
+
+    narrow, wide = lines(width), lines(1_000)
+    shown = [re.compile(re.escape(name).replace("…", ".*")) for name in names(narrow[0])]
+    hidden = [name for name in names(wide[0]) if not any(pattern.fullmatch(name) for pattern in shown)]
+    assert " ".join(narrow[2:]) == (f"too narrow to show: {', '.join(hidden)}" if hidden else "")
+    assert len(wide) == 2
 
 
 def test_groups_are_named_by_key_and_value(store: str) -> None:

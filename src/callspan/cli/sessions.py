@@ -103,6 +103,7 @@ def _print_table(
         Column(
             "outcome",
             lambda summary: (", ".join((session_outcome(summary), *marks(summary))), session_style(summary)),
+            shrinks=True,
         ),
         Column("reward", lambda summary: (reward(summary.reward), reward_style(summary.reward)), right=True),
         Column("steps", lambda summary: count(summary.timesteps), right=True),

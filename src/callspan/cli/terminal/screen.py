@@ -112,8 +112,11 @@ class Screen:
         self.console.file.flush()
 
     def table(self, columns: Sequence[Column], rows: Iterable[object]) -> None:
-        """Print a table, one line per row."""
-        self.print(fitted(columns, rows, self.console.width))
+        """Print a table, one line per row, and the names of the columns that the screen is too narrow for."""
+        table, hidden = fitted(columns, rows, self.console.width)
+        self.print(table)
+        if hidden:
+            self.paragraph(f"too narrow to show: {', '.join(hidden)}", "dim")
 
     def paragraph(self, text: str, style: str = "") -> None:
         """Print cleaned text, wrapped between words at the width of the screen: paths and URLs stay whole."""
@@ -210,31 +213,35 @@ def key_columns(keys: Sequence[str]) -> list[Column]:
     return [column(at, name) for at, name in enumerate(keys)]
 
 
-def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> Table:
-    """Return a table of at most `width`, without the columns that have no known value and the last of `PRIORITIES`."""
+def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> tuple[Table, list[str]]:
+    """Return a table of at most `width`, without columns of unknown values, and the names of those that do not fit."""
     cells = [[styled(column.value(row) or UNKNOWN) for column in columns] for row in rows]
-    indexes = _fitting_columns(columns, cells, width)
+    indexes, hidden = _fitting_columns(columns, cells, width)
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
     for column in (columns[index] for index in indexes):
         name = Text(column.name, no_wrap=True, overflow="ellipsis")
         table.add_column(name, justify="right" if column.right else "left", no_wrap=not column.shrinks)
     for row in cells:
         table.add_row(*(row[index] for index in indexes))
-    return table
+    return table, [columns[index].name for index in sorted(hidden)]
 
 
-def _fitting_columns(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> list[int]:
-    """Return the positions of the columns that are shown: the least important ones go until the rest fits."""
+def _fitting_columns(
+    columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int
+) -> tuple[list[int], list[int]]:
+    """Return the positions of the columns that fit, and of those that do not: the least important ones go first."""
     ranks = [0 if column.stays else _RANKS.get(column.kind or column.name, 0) for column in columns]
     is_known = [any(row[index].plain != UNKNOWN for row in cells) for index in range(len(columns))]
     indexes = [index for index, rank in enumerate(ranks) if rank == 0 or is_known[index]]
+    hidden: list[int] = []
     min_widths = [_least_width(column, [row[index].cell_len for row in cells]) for index, column in enumerate(columns)]
     while sum(min_widths[index] + _GAP for index in indexes) - _GAP > width:
         least_important = max(indexes, key=ranks.__getitem__)
         if ranks[least_important] == 0:
             break  # only columns that are always shown are left
         indexes.remove(least_important)
-    return indexes
+        hidden.append(least_important)
+    return indexes, hidden
 
 
 def _least_width(column: Column, widths: Sequence[int]) -> int:
