@@ -266,6 +266,21 @@ def test_sessions_are_grouped_by_what_their_calls_carry(store: str) -> None:
     assert {row["meta:v"]: row["sessions"] for row in rows} == {"3": 4, "4": 3, None: 1}
 
 
+def test_sums_of_groups_are_those_of_stats(store: str) -> None:
+    """A call without usage leaves its session out of the means alone: what is known of it still counts."""
+    priced = {"usage": Usage(input_tokens=9, output_tokens=1), "cost": Cost(usd=Decimal("0.01"), source="t")}
+    keep(store, *(session(name, start_ns=START_NS, experiment="x") for name in "AB"))
+    keep(store, made("a", place=Place(session_id="A"), **priced), made("b", place=Place(session_id="B"), **priced))
+    keep(store, made("c", place=Place(session_id="B"), stream=Stream(end="closed"), outcome="cancelled"))
+    (stats,) = ask("--store", store, "--json", "stats", "--by", "experiment").json
+    (group,) = ask("--store", store, "--json", "sessions", "--by", "experiment").json
+    sums = {row["measure"]: row for row in group["measures"]}
+    for name in ("calls", "errors", "input_tokens", "output_tokens", "cost_usd"):
+        assert sums[name]["sum"] == stats[name], name
+    assert [sums[name]["n"] for name in ("calls", "input_tokens", "cost_usd")] == [2, 1, 1]
+    assert [sums[name]["mean"] for name in ("input_tokens", "cost_usd")] == [9, "0.01"]
+
+
 def test_partly_unknown_cost_is_a_lower_bound(store: str) -> None:
     priced = {"usage": Usage(input_tokens=9, output_tokens=1), "cost": Cost(usd=Decimal("0.01"), source="t")}
     calls = [

@@ -84,19 +84,13 @@ def random_records(random: Random, number: int) -> Iterator[Record]:
 
 def of_summary(summary: SessionSummary) -> dict[str, Any]:
     """What a summary says, as values have it."""
-    lacking = {"cost_usd": summary.calls_without_cost, "_tokens": summary.calls_without_usage}
     return {
-        **{
-            name: None
-            if any(number and name.endswith(end) for end, number in lacking.items())
-            else getattr(summary, name)
-            for name in (*SUMS, "active_ns")
-        },
+        **{name: getattr(summary, name) for name in (*SUMS, "active_ns")},
         "succeeded": summary.succeeded,
         "scores": {name: score.mean for name, score in summary.scores.items()}
         | ({} if summary.reward is None else {"reward": summary.reward}),
         "is_rated": summary.is_rated,
-        "known_cost": summary.cost_usd,
+        "lacks_usage": bool(summary.calls_without_usage),
         "lacks_cost": bool(summary.calls_without_cost),
         **{name: getattr(summary.session, name) for name in (*SESSION_FACTS, "start_ns")},
         "models": summary.models,
@@ -107,7 +101,7 @@ def of_summary(summary: SessionSummary) -> dict[str, Any]:
 def read(reader: Reader, selection: CallFilter) -> dict[str, dict[str, Any]]:
     values = reader.session_values(selection, groupings=FACTS, label_keys=KEYS)
     named = {"active_ns": values.sums["active_ns"], **{name: values.sums[name] for name in SUMS}}
-    columns = {**named, "succeeded": values.succeeded, "known_cost": values.known_cost}
+    columns = {**named, "succeeded": values.succeeded}
     return {
         session_id: {
             **{name: column[position] for name, column in columns.items()},
@@ -115,6 +109,7 @@ def read(reader: Reader, selection: CallFilter) -> dict[str, dict[str, Any]]:
                 name: column[position] for name, column in values.scores.items() if column[position] is not None
             },
             "is_rated": bool(values.is_rated[position]),
+            "lacks_usage": bool(values.lacks_usage[position]),
             "lacks_cost": bool(values.lacks_cost[position]),
             **{name: values.facts[name][position] for name in SESSION_FACTS},
             "start_ns": values.facts["start_ns"][position],

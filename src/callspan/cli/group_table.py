@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from callspan.cli.command_context import CommandContext
 from callspan.cli.paging import print_page
@@ -19,11 +19,12 @@ from callspan.comparison.groups import (
     mean_of_measure,
     measures_of,
     objectives_of,
+    total,
 )
 from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, money, reward, short_count, tokens
 from callspan.records import REWARD
-from callspan.stores import CallFilter, Number, SessionValues, as_row, exact_sum
+from callspan.stores import CallFilter, Number, SessionValues, as_row
 
 _COST: Final = Measure("sum", "cost_usd")
 _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (success: Wilson; means: BCa bootstrap)"
@@ -99,8 +100,7 @@ def _each(name: str, measure: str) -> Column:
 
 def _cost(group: Group) -> str:
     """Return the cost of all sessions. `cost each` leaves out those that lack the cost of some calls."""
-    costs = group.sessions.known_cost.known(group.positions)
-    usd = exact_sum(cost for cost in costs if isinstance(cost, Decimal))
+    usd = cast("Decimal | None", total(_COST, group))
     return least(usd, is_partial=any(map(group.sessions.lacks_cost.__getitem__, group.positions)))
 
 

@@ -122,10 +122,12 @@ class Measure(NamedTuple):
     name: str
 
     def known(self, sessions: SessionValues, positions: Iterable[int]) -> list[Number]:
-        """Return the known values of the sessions at these positions."""
+        """Return the known values of the sessions at these positions, without sums that lack a call."""
         if self.kind == "success":
             return sessions.succeeded.known(positions)
-        column = (sessions.scores if self.kind == "score" else sessions.sums).get(self.name)
+        if self.kind == "sum":
+            return sessions.complete(self.name, positions)
+        column = sessions.scores.get(self.name)
         return [] if column is None else column.known(positions)
 
     @property
@@ -145,10 +147,10 @@ SUMS: Final = tuple(
 
 
 class Mean(NamedTuple):
-    """The sum and mean of a measure over the sessions that have it."""
+    """The sum and mean of a measure over the sessions of a group."""
 
     sum: Number | None
-    """None for scores."""
+    """Of all that is known, as `Reader.summary` sums; None for scores."""
     mean: Number | None
     number: int
     interval: Interval | None
@@ -177,8 +179,8 @@ def values_of(measure: Measure, group: Group) -> list[Number]:
 
 def mean_of_measure(measure: Measure, group: Group) -> Mean:
     """Return the sum and mean over the sessions of a group. Money is exact."""
-    values, every = values_of(measure, group), measure.known(group.sessions, group.positions)
-    return Mean(_total(measure, every), mean(values), len(values), _interval(measure, values))
+    values = values_of(measure, group)
+    return Mean(total(measure, group), mean(values), len(values), _interval(measure, values))
 
 
 def mean(values: Sequence[Number]) -> Number | None:
@@ -188,8 +190,13 @@ def mean(values: Sequence[Number]) -> Number | None:
     return mean_of(cast("Sequence[float]", values))
 
 
-def _total(measure: Measure, values: Sequence[Number]) -> Number | None:
-    if measure.kind == "score" or not values:
+def total(measure: Measure, group: Group) -> Number | None:
+    """Return the sum of all that is known of a group's sessions; None for scores, or if nothing is known."""
+    if measure.kind == "score":
+        return None
+    column = group.sessions.succeeded if measure.kind == "success" else group.sessions.sums[measure.name]
+    values = column.known(group.positions)
+    if not values:
         return None
     return exact_sum(value for value in values if isinstance(value, Decimal)) or sum(values)
 

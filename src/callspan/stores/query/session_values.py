@@ -99,9 +99,9 @@ class SessionValues:
             "cost_usd": Column("decimal", length),
             **{name: Column("integer", length) for name in ("duration_ns", "active_ns")},
         }
-        """By the name in `SessionSummary`. Tokens and cost are unknown if they are for any call."""
-        self.known_cost = Column("decimal", length)
-        """The cost of the calls with a known one, in US dollars."""
+        """By the name in `SessionSummary`: tokens and cost of the calls for which they are known."""
+        self.lacks_usage = bytearray(length)
+        """Whether the tokens of any call are unknown."""
         self.lacks_cost = bytearray(length)
         """Whether the cost of any call is unknown."""
         self.is_rated = bytearray(b"\1") * length
@@ -113,6 +113,11 @@ class SessionValues:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def complete(self, name: str, positions: Iterable[int]) -> list[Number]:
+        """Return the known sums of these sessions, without sessions that lack it for any call."""
+        lacks = self.lacks_cost if name == "cost_usd" else self.lacks_usage if name in _TOKENS else None
+        return self.sums[name].known(positions if lacks is None else (at for at in positions if not lacks[at]))
 
 
 def session_values(
@@ -242,12 +247,13 @@ class _Reading:
         tokens = [(values.sums[name], index) for index, name in enumerate(_TOKENS, 4)]
         others = other_costs(self._database.dialect)
         for position, row in self._rows(_SUMS.format(others=others, condition="{condition}"), condition, parameters):
-            _, calls[position], errors[position], lacks_usage = row[:4]
-            lacks_cost, micro, rest, other, inferred, run_user, first_ns, latest_ns, end_ns = row[7:]
-            for column, index in () if lacks_usage else tokens:
+            _, calls[position], errors[position], values.lacks_usage[position] = row[:4]
+            values.lacks_cost[position], micro, rest, other, inferred, run_user, first_ns, latest_ns, end_ns = row[7:]
+            for column, index in tokens:
                 if row[index] is not None:
                     column[position] = row[index]
-            self._add_cost(position, exact_cost(micro, rest, other), lacks_cost=bool(lacks_cost))
+            if (cost := exact_cost(micro, rest, other)) is not None:
+                values.sums["cost_usd"][position] = cost
             if not self._is_recorded[position]:
                 self._start(position, first_ns)
                 if "user_id" in values.facts:
@@ -259,13 +265,6 @@ class _Reading:
             if inferred is not None:
                 runs.append(position)
         return runs
-
-    def _add_cost(self, position: int, cost: Decimal | None, *, lacks_cost: bool) -> None:
-        self._values.lacks_cost[position] = lacks_cost
-        if cost is not None:
-            self._values.known_cost[position] = cost
-            if not lacks_cost:
-                self._values.sums["cost_usd"][position] = cost
 
     def _last_call(self, position: int, last_ns: int) -> None:
         """Note the duration of a session without an end."""
