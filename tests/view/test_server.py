@@ -19,6 +19,7 @@ from tests.support.left_behind import leave_behind
 from tests.support.records import START_NS, keep, reward
 from tests.support.waiting import HANG_S, until
 from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor
+from tests.view.test_start import ASKS, RESULT, USED, USES, answered, outside
 
 from callspan import erase
 
@@ -125,6 +126,20 @@ def test_writes_are_announced_immediately(url: str, deliver: Deliver, records: R
     assert version() == after
     written.write(reward(session_id="new", scope="session"))
     assert version() != after
+
+
+def test_tool_loop_outside_of_sessions_is_one_row_in_every_store(
+    url: str, deliver: Deliver, records: Records, show: Show
+) -> None:
+    """A run of a store that keeps runs; where there are none, the calls are folded by the same rules."""
+    deliver(url).write(
+        outside(records, 1, [ASKS], response=answered({"content": None, "tool_calls": [USES]})),
+        outside(records, 3, [ASKS, USED, RESULT], "Yes, it rains."),
+        outside(records, 4, [{"role": "user", "content": "Hi"}], "Hello."),
+    )
+    rows = show(url).get("/api/sessions")["rows"]
+    folded = {row.get("run") or row["session_id"] for row in rows}
+    assert (len(folded), len({row.get("run") for row in rows if row.get("call_id") != "out4"})) == (2, 1)
 
 
 def test_loss_and_return_of_a_store_are_announced(records: Records, shown: Shown, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.joining.rules import runs_of
 from callspan.records import CallRecord
 from callspan.stores import (
     IN_PROGRESS,
@@ -28,7 +29,6 @@ from callspan.stores import (
     session_facts,
 )
 from callspan.view.calls import call_row
-from callspan.view.runs import runs_of
 from callspan.view.source import BadQueryError, PageRequest, Row
 
 _FIRST: Final = 100
@@ -143,11 +143,18 @@ def _rows(reader: Reader, items: Sequence[SessionSummary | CallRecord]) -> list[
             for row in session_rows(reader, summaries[start : start + _AT_ONCE])
         ]
     )
-    runs = runs_of(calls)
+    runs = _folded(reader, calls)
     return [
         call_row(item) | {"run": runs[item.call_id]} if isinstance(item, CallRecord) else next(session_row_iterator)
         for item in items
     ]
+
+
+def _folded(reader: Reader, calls: Sequence[CallRecord]) -> Mapping[str, str]:
+    """Return what calls outside of sessions are folded by: their run, in a store that keeps none, and their trace."""
+    runs = {} if reader.keeps_runs else runs_of(calls)
+    traces = {call.call_id: call.trace_id or call.call_id for call in calls}
+    return {ident: traces[runs.get(ident, ident)] for ident in traces}
 
 
 def counts(request: PageRequest) -> dict[str, int]:

@@ -86,6 +86,8 @@ class Reader:
         self._lists = Listing(database)
         self.name = database.name
         """The store's URL without its password."""
+        self.keeps_runs = bool(database.dialect.joints)
+        """Whether the store joins calls outside of sessions to runs, which ClickHouse does not."""
 
     def version(self) -> str:
         """Return a text that changes with every write."""
