@@ -5,46 +5,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from callspan.joining.joints import Joint, Joints, joints_of, mentions_of
 from callspan.record.call import CallRecord, JoinedBy
-from callspan.record.labels import tenant_of
+from callspan.record.labels import Ownership, tenant_of
 
 MOST: Final = 32
 """Calls alike in instructions, last message and beginning of the answer; where more may be meant, none is."""
 
 
-class Stated(NamedTuple):
-    """Whose a call or a run is, as its calls state, in hashes; None where nothing is stated."""
-
-    user: str | None = None
-    tenant: str | None = None
-    service: str | None = None
-
-    @staticmethod
-    def of(user: object, tenant: str | None, service: str | None) -> Stated:
-        """Return what a call states."""
-        if user is tenant is service is None:
-            return NOBODY
-        return Stated(*(None if value is None else _hashed(f"{value}") for value in (user, tenant, service)))
-
-    def allows(self, other: Stated) -> bool:
-        """Return whether both may be of one run: nothing is stated differently."""
-        return self == other or all(
-            one is None or two is None or one == two for one, two in zip(self, other, strict=True)
-        )
-
-    def joined(self, other: Stated) -> Stated:
-        """Return what both state together."""
-        if other in (self, NOBODY):
-            return self
-        return Stated(*(two if one is None else one for one, two in zip(self, other, strict=True)))
+NOBODY: Final = Ownership()
 
 
-NOBODY: Final = Stated()
+def hashed(user: object, tenant: str | None, service: str | None) -> Ownership:
+    """Return whose a call is, as far as it states, in hashes."""
+    if user is tenant is service is None:
+        return NOBODY
+    return Ownership(*(None if value is None else _hashed(f"{value}") for value in (user, tenant, service)))
 
 
 def _hashed(text: str) -> str:
@@ -55,7 +35,7 @@ class Member(msgspec.Struct, kw_only=True, eq=False):
     """A call outside of sessions, as far as its place in a run depends on it."""
 
     call_id: str
-    stated: Stated
+    stated: Ownership
     start_ns: int
     end_ns: int | None
     run: str | None = None
@@ -68,9 +48,9 @@ class Member(msgspec.Struct, kw_only=True, eq=False):
         return self.run or self.call_id
 
 
-def stated_by(call: CallRecord) -> Stated:
-    """Return whose a call is stated to be."""
-    return Stated.of(call.user_id, tenant_of(call.metadata), call.service)
+def stated_by(call: CallRecord) -> Ownership:
+    """Return whose a call is stated to be, in hashes."""
+    return hashed(call.user_id, tenant_of(call.metadata), call.service)
 
 
 def facts_of(call: CallRecord) -> dict[str, Any]:
@@ -98,7 +78,7 @@ class Known(Protocol):
     def with_offers(self, offers: Iterable[int]) -> Sequence[Member] | None:
         """Return the calls with any of these offers, with their histories known; None if one has more than `MOST`."""
 
-    def stated(self, member: Member) -> Stated:
+    def stated(self, member: Member) -> Ownership:
         """Return what all calls of a call's run state."""
 
     def expect(self, joints: Sequence[Joint]) -> None:
@@ -143,11 +123,11 @@ class KnownCalls:
         alike = [self._with_offer.get(offer, []) for offer in offers]
         return None if any(len(calls) > MOST for calls in alike) else [call for calls in alike for call in calls]
 
-    def stated(self, member: Member) -> Stated:
+    def stated(self, member: Member) -> Ownership:
         """Return what all calls of a call's run state."""
-        stated = Stated()
+        stated = NOBODY
         for call in self._groups[member.group]:
-            stated = stated.joined(call.stated)
+            stated = stated.filled(call.stated)
         return stated
 
     def expect(self, joints: Sequence[Joint]) -> None:

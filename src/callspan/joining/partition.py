@@ -16,9 +16,10 @@ from typing import Final
 import msgspec
 
 from callspan.joining.joints import Joint, Joints
-from callspan.joining.known import MOST, NOBODY, Known, Member, Stated
+from callspan.joining.known import MOST, NOBODY, Known, Member
 from callspan.joining.rules import OF_RUN, awaited, before, is_allowed, may_matter
 from callspan.record.call import JoinedBy
+from callspan.record.labels import Ownership
 
 _PREFIX: Final = "run-"
 _MAX_TRIES: Final = 5
@@ -40,7 +41,7 @@ class Run(msgspec.Struct, eq=False):
     """What is stored of a run besides its calls."""
 
     calls: int = 0
-    stated: Stated = NOBODY
+    stated: Ownership = NOBODY
     """What any of its calls stated."""
 
 
@@ -125,15 +126,15 @@ class Partition(Known, ABC):
         self._doubtful += call_ids[::-1]
         self._settle()
 
-    def state(self, member: Member, stated: Stated) -> None:
+    def state(self, member: Member, stated: Ownership) -> None:
         """Note what a later version of a call states; it leaves a run of which somebody else is stated."""
         if stated == member.stated:
             return
         run = None if member.run is None else self.runs[member.run]
-        if run is not None and not run.stated.allows(stated):
+        if run is not None and run.stated.contradicts(stated):
             self.leave(member)
         elif run is not None:
-            run.stated = run.stated.joined(stated)
+            run.stated = run.stated.filled(stated)
         member.stated = stated
 
     def leave(self, member: Member) -> None:
@@ -146,7 +147,7 @@ class Partition(Known, ABC):
             self._move(member, None)
             self._without_single(run)
 
-    def stated(self, member: Member) -> Stated:
+    def stated(self, member: Member) -> Ownership:
         """Return what all calls of a call's run state."""
         return member.stated if member.run is None else self.runs[member.run].stated
 
@@ -237,7 +238,7 @@ class Partition(Known, ABC):
             kept, moved = moved, kept
         for call in [*self.members_of(moved)]:
             self._move(call, kept)
-        self.runs[kept].stated = self.runs[kept].stated.joined(self.runs[moved].stated)
+        self.runs[kept].stated = self.runs[kept].stated.filled(self.runs[moved].stated)
         self.rename(moved, kept)
 
     def _new_run(self, first: Member) -> str:
@@ -295,4 +296,4 @@ class Partition(Known, ABC):
         call.run = run
         if run is not None:
             self.runs[run].calls += 1
-            self.runs[run].stated = self.runs[run].stated.joined(call.stated)
+            self.runs[run].stated = self.runs[run].stated.filled(call.stated)

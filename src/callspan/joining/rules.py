@@ -55,7 +55,7 @@ def before(call: Member, known: Known) -> tuple[Member, JoinedBy] | None:
 
 def is_allowed(call: Member, other: Member, known: Known) -> bool:
     """Return whether the runs of two calls may be one: nobody else is stated in one of them."""
-    return call.group == other.group or known.stated(call).allows(known.stated(other))
+    return call.group == other.group or not known.stated(call).contradicts(known.stated(other))
 
 
 def _are_together(calls: Sequence[Member]) -> bool:
@@ -162,7 +162,7 @@ def _latest(call: Member, own: Joints, proven: Member, known: Known) -> list[Mem
 
 
 def _may_be_of_one(call: Member, other: Member) -> bool:
-    return call is not other and call.stated.allows(other.stated)
+    return call is not other and not call.stated.contradicts(other.stated)
 
 
 def may_matter(call: Member, seeking: Member) -> bool:

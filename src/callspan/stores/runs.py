@@ -23,11 +23,11 @@ from typing import Any, Final
 import msgspec
 
 from callspan.joining.joints import Joint, Joints, joints_of, mentions_of
-from callspan.joining.known import MOST, NOBODY, Member, Stated, facts_of, stated_by
+from callspan.joining.known import MOST, NOBODY, Member, facts_of, hashed, stated_by
 from callspan.joining.partition import Partition, Run
 from callspan.joining.rules import AT_FIRST, ISSUED, MAX_MENTIONS
 from callspan.record.call import CallRecord
-from callspan.record.labels import tenant_of
+from callspan.record.labels import Ownership, tenant_of
 from callspan.stores.joint_reader import JointReader
 from callspan.stores.tables.call_rows import exact_call
 from callspan.stores.tables.contents import StoredCall
@@ -177,7 +177,7 @@ class Runs(Partition):
                 " (SELECT r.stated FROM runs r WHERE r.session_id = :run)",
                 {"run": run},
             )
-            self.runs[run] = Run(calls, NOBODY if stated is None else Stated(*msgspec.json.decode(stated)))
+            self.runs[run] = Run(calls, NOBODY if stated is None else Ownership(*msgspec.json.decode(stated)))
             self._without_single(run)
         self.save()
 
@@ -311,11 +311,11 @@ class Runs(Partition):
                 continue
             run = session_id if inferred else None
             if run is not None and run not in self.runs:
-                self.runs[run] = Run(calls, Stated(*msgspec.json.decode(stated)))
+                self.runs[run] = Run(calls, Ownership(*msgspec.json.decode(stated)))
             start_ns, end_ns, offer = times
             self._members[call_id] = _Row(
                 call_id=call_id, run=run, owner=owner, previous=previous, rule=rule,
-                stated=Stated.of(user, tenant_of(_decoded(metadata)), service), start_ns=start_ns, end_ns=end_ns,
+                stated=hashed(user, tenant_of(_decoded(metadata)), service), start_ns=start_ns, end_ns=end_ns,
                 offer=offer, is_stored=True,
             )  # fmt: skip
 

@@ -83,7 +83,7 @@ class Dialect(NamedTuple):
     keys: str
     """The query for those numbers in the JSON array `:keys` that are keys of joints."""
     joints: str
-    """The query for the joints with the numbers in the JSON array `:keys`, at most `:most` of each; empty without runs."""
+    """The query for the joints with the numbers in `:keys` (JSON), at most `:most` of each; empty without any."""
     offers: str
     """The query for the calls with the offers in the JSON array `:keys`, at most `:most` of each."""
     unended: str
