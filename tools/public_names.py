@@ -34,7 +34,7 @@ from callspan.datasets import trajectories
 from callspan.environments import gymnasium
 from callspan.otlp import span_ids
 from callspan.semconv import call, events, gen_ai, llm, openinference, session
-from callspan.semconv.metrics import LATEST, OBSERVED, RELEASED
+from callspan.semconv.metrics import OBSERVED, RECORDED
 from callspan.settings_loader import variables
 from callspan.stores.tables.facts import TABLES
 
@@ -216,7 +216,7 @@ def attributes() -> Iterator[str]:
 
 
 def metrics() -> Iterable[Any]:
-    return {metric.name: metric for metric in (*RELEASED.all, *OBSERVED, *LATEST.all)}.values()
+    return {metric.name: metric for metric in (*RECORDED, *OBSERVED)}.values()
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from msgspec import inspect as types
 
 from callspan import records
 from callspan.semconv import call, events, gen_ai, llm, session
-from callspan.semconv.metrics import LATEST, OBSERVED, RELEASED, Instrument
+from callspan.semconv.metrics import OBSERVED, RECORDED, Instrument
 from callspan.semconv.table import STRING, Row
 from callspan.stores.tables.facts import TABLES, Table
 
@@ -234,8 +234,8 @@ def vocabulary() -> str:
     calls = attributes(rows(call.START, llm.START, gen_ai.START), rows(llm.END, gen_ai.END, call.END))
     attempts = attributes([], rows(call.ATTEMPT, call.ATTEMPT_SPAN, call.ATTEMPT_SPAN_OF_CALL, session.EXCEPTION))
     scopes = together(spans_and_events())
-    released, latest = (*RELEASED.all, *OBSERVED), [one for one in LATEST.all if one not in RELEASED.all]
-    measured = attributes([], rows(*(one.attributes for one in (*released, *latest))))
+    metrics = (*RECORDED, *OBSERVED)
+    measured = attributes([], rows(*(one.attributes for one in metrics)))
     known = {one.name.split()[0].rstrip("†‡§") for one in (*calls, *scopes)}
     above = ", ".join(one.name for one in attempts if one.name in known)
     parts = [
@@ -243,9 +243,7 @@ def vocabulary() -> str:
         "### Attempts and exceptions\n", listed(one for one in attempts if one.name not in known),
         f"As above: {RATE_LIMITS.sub('`llm.rate_limiting.*`', above)}.\n",
         "### Sessions and what is in them\n", listed(scopes).replace(", ".join(SPANS), "all spans"),
-        "### Metrics\n", listed(map(metric, {one.name: one for one in released}.values())),
-        "With `latest_conventions`, instead of the names above that are of the same fact:\n",
-        listed(map(metric, {one.name: one for one in latest}.values())),
+        "### Metrics\n", listed(map(metric, {one.name: one for one in metrics}.values())),
         "Attributes that only metrics have:\n", listed(one for one in measured if one.name not in known),
         "### Where they differ from the conventions\n", listed(map(deviation, yaml.safe_load(DEVIATIONS.read_text()))),
     ]  # fmt: skip

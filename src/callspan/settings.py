@@ -64,7 +64,6 @@ class SettingArguments(TypedDict, total=False):
     content_on_spans: bool | None
     vocabularies: Sequence[Vocabulary] | None
     max_attribute_bytes: Size | None
-    max_span_bytes: Size | None
     max_record_bytes: Size | None
     media: Media | None
     propagate: bool | None
@@ -73,7 +72,6 @@ class SettingArguments(TypedDict, total=False):
     estimate_usage: bool | None
     chunk_log: int | None
     log_events: bool | None
-    latest_conventions: bool | None
     attempt_spans: bool | None
     fsync: Fsync | None
     spool_max_bytes: Size | None
@@ -102,7 +100,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         content_on_spans: If off, only records and log events have content, as with EVENT_ONLY. Default: on.
         vocabularies: Attribute sets on spans: `llm`, `gen_ai`, `openinference`. Default: `llm` and `gen_ai`.
         max_attribute_bytes: Maximum size of an attribute in bytes; truncated values stay valid JSON. Default: 32 KiB.
-        max_span_bytes: Maximum content of all attributes of one span, in bytes. Default: 128 KiB.
         max_record_bytes: Maximum content of a record, in bytes; larger bodies are removed. Default: 16 MiB.
         media: `reference`: base64 images, audio and files become `{sha256, mime, bytes}`; `inline` keeps them, and
             hashes the audio of websockets; otherwise its bytes are only counted. Default: `reference`.
@@ -113,9 +110,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         estimate_usage: Estimate tokens if the provider returns none; marked as estimates. Default: off.
         chunk_log: Number of chunks per stream to record with time and kind. Default: 0.
         log_events: Content as log events of the conventions. Default: off.
-        latest_conventions: Names of metrics and log events as in the conventions' release 0.1.0, instead of those that
-            the official instrumentations emit. Default: off, unless OTEL_SEMCONV_STABILITY_OPT_IN lists
-            `gen_ai_latest_experimental`.
         attempt_spans: A child span for each HTTP request of a call, in addition to the events. Default: off.
         fsync: `always`: sync every record to disk; `none`: never. Default: `none`.
         spool_max_bytes: Maximum size of undelivered records in bytes. Above it the oldest are given up for stores that
@@ -148,7 +142,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     content_on_spans: bool = True
     vocabularies: tuple[Vocabulary, ...] = ("llm", "gen_ai")
     max_attribute_bytes: int = 32 * KIB
-    max_span_bytes: int = 128 * KIB
     max_record_bytes: int = 16 * KIB * KIB
     media: Media = "reference"
     propagate: bool = False
@@ -157,7 +150,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     estimate_usage: bool = False
     chunk_log: int = 0
     log_events: bool = False
-    latest_conventions: bool = False
     attempt_spans: bool = False
     fsync: Fsync = "none"
     spool_max_bytes: int = KIB**3

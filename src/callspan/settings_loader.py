@@ -61,9 +61,6 @@ _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
 """The conventions' modes as settings: content, content_on_spans, log_events."""
 _NO_CONTENT: Final = ("no_content", "none", "no", "false", "0")
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-_OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
-_LATEST: Final = "gen_ai_latest_experimental"
-"""The word in that list that makes instrumentations emit the newest conventions instead of the old ones."""
 _PREFIX: Final = "CALLSPAN_"
 _OTHER_ARGUMENTS: Final = ("tracer_provider", "meter_provider", "logger_provider", "otlp", "redact", "sdks")
 """Arguments of `callspan.instrument()` that are no settings."""
@@ -106,7 +103,6 @@ _VARIABLES: Final[Mapping[str, str]] = {
 _STANDARD: Final[Mapping[str, str]] = {
     **dict.fromkeys(("content", "content_on_spans", "log_events"), CONTENT_STANDARD_VARIABLE),
     "enabled": "OTEL_SDK_DISABLED",
-    "latest_conventions": _OPT_IN,
 }
 """OpenTelemetry's variables by setting, read in addition to callspan's."""
 _DEFAULTS: Final = Settings()
@@ -229,8 +225,6 @@ def _from_environment(
         values[name] = _usable(name, values[name], checks, problems)
     if not environment.get(_VARIABLES["content"], "").strip():
         _read_standard_content(environment, values, [] if "content" in stated_names else problems)
-    if _LATEST in (word.strip().lower() for word in environment.get(_OPT_IN, "").split(",")):
-        values.setdefault("latest_conventions", True)
     if _is_disabled(environment):
         values["enabled"] = False
     problems += _unknown_variables(environment)

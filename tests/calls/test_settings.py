@@ -44,10 +44,6 @@ LOADED: list[tuple[dict[str, object] | None, dict[str, str], dict[str, object]]]
         {"content": "full", "stores": ("sqlite:///a.db",)},
     ),
     (None, {"OTEL_SDK_DISABLED": "true"}, {"enabled": False}),
-    (None, {OPT_IN: "http, GEN_AI_latest_experimental"}, {"latest_conventions": True}),
-    (None, {OPT_IN: "http,gen_ai"}, {"latest_conventions": False}),
-    (None, {OPT_IN: "gen_ai_latest_experimental", "CALLSPAN_LATEST_CONVENTIONS": "off"}, {"latest_conventions": False}),
-    ({"latest_conventions": False}, {OPT_IN: "gen_ai_latest_experimental"}, {"latest_conventions": False}),
     ({"enabled": True}, {"OTEL_SDK_DISABLED": "true"}, {"enabled": True}),
     *(
         (None, {STANDARD: text}, fields)
@@ -141,7 +137,6 @@ CLEAR: dict[str, list[tuple[object, object]]] = {
     ],
     "vocabularies": [("gen_ai", ("gen_ai",)), (["LLM", "llm"], ("llm",)), ([], ())],
     "propagate": [(1, True), ("off", False)],
-    "max_span_bytes": [("1K", 1024), (7, 7)],
     "spool_dir": [("~/x", Path.home() / "x"), (False, None)],
     "prices": [(False, None)],
     "retain_days": [("30", 30.0), (0.5, 0.5), ("off", None)],
@@ -192,7 +187,7 @@ def test_invalid_content_setting_means_off(load: Load, caplog: pytest.LogCapture
     "value", ["hunter2-secret", "sk-proj-" + "x" * 40, "postgresql://u:secret@h/db", "a\nb=secret1"]
 )
 def test_possible_secrets_are_not_printed(value: Any, load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("CALLSPAN_CONTENT", "CALLSPAN_FSYNC", "CALLSPAN_MAX_SPAN_BYTES", "CALLSPAN_VOCABULARIES"):
+    for name in ("CALLSPAN_CONTENT", "CALLSPAN_FSYNC", "CALLSPAN_MAX_RECORD_BYTES", "CALLSPAN_VOCABULARIES"):
         load(None, {name: value})
         assert name in caplog.text
     with pytest.raises(SettingError) as refused:

@@ -21,7 +21,7 @@ def starts() -> None:
     handle = callspan.instrument(stores="sqlite:///callspan.db", content="metadata", tracer_provider=TracerProvider())
     assert_type(handle, callspan.Handle)
     assert_type(handle.counters(), Mapping[str, int])
-    callspan.instrument(max_span_bytes="64k", spool_dir=False, redact=False, prices="prices.json", chunk_log=100)
+    callspan.instrument(max_record_bytes="64k", spool_dir=False, redact=False, prices="prices.json", chunk_log=100)
     callspan.instrument(content="everything")  # type: ignore[arg-type]
     callspan.instrument(max_spans=3)  # type: ignore[call-arg]
     callspan.instrument(fsync="sometimes")  # type: ignore[arg-type]

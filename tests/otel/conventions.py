@@ -100,15 +100,15 @@ def of_event(name: str, attributes: Mapping[str, Any], severity: str | None = No
     yield from of_levels(where, span | {"required": ""} | row | {"others": others}, attributes)
 
 
-def of_metric(metric: SeenMetric, names: str) -> Iterator[Difference]:
-    """Yield what differs in a metric; `names` chooses `latest` or `released` ones."""
+def of_metric(metric: SeenMetric) -> Iterator[Difference]:
+    """Yield what differs in a metric."""
     for attributes, _ in metric.points:
         yield from of_attributes(attributes)
     if metric.name.startswith(OWN):
         return
-    row = CONVENTIONS[f"{names} metrics"].get(metric.name)
+    row = CONVENTIONS["metrics"].get(metric.name)
     if row is None:
-        yield Difference(f"{names} metrics", "not registered", metric.name)
+        yield Difference("metrics", "not registered", metric.name)
         return
     where = f"metric {metric.name}"
     if metric.unit != row["unit"]:

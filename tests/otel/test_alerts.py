@@ -38,7 +38,7 @@ _LABEL: Final = re.compile(r"\b((?:callspan|gen_ai|error)_\w+)")
 @cache
 def labels_by_metric() -> dict[str, set[str]]:
     """The labels of each metric in the generated list, named as the Collector's exporter for Prometheus does."""
-    section = (ROOT / "docs/attributes.md").read_text().split("### Metrics")[1].split("With `latest_conventions`")[0]
+    section = (ROOT / "docs/attributes.md").read_text().split("### Metrics")[1].split("Attributes that only")[0]
     named: dict[str, set[str]] = {}
     for names, kind, unit, about in _INSTRUMENT.findall(section):
         labels = {name.replace(".", "_") for name in _QUOTED.findall(about)}

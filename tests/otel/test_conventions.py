@@ -78,14 +78,14 @@ class Kept(SpanProcessor):
 
 
 @contextmanager
-def differing(names: str) -> Iterator[list[Difference]]:
-    """Record a block in all signals, with `latest` or `released` names of metrics; then fill the list."""
+def differing() -> Iterator[list[Difference]]:
+    """Record a block in all signals; then fill the list."""
     spans, logs, meters, logging = Kept(), InMemoryLogRecordExporter(), Meters(), LoggerProvider()
     tracing = TracerProvider()
     tracing.add_span_processor(spans)
     logging.add_log_record_processor(SimpleLogRecordProcessor(logs))
     handle = callspan.instrument(
-        vocabularies="gen_ai", log_events=True, latest_conventions=names == "latest", stores=(),
+        vocabularies="gen_ai", log_events=True, stores=(),
         tracer_provider=tracing, meter_provider=meters.provider, logger_provider=logging,
     )  # fmt: skip
     found = list[Difference]()
@@ -109,7 +109,7 @@ def differing(names: str) -> Iterator[list[Difference]]:
         points = [
             (point.attributes, point.explicit_bounds if is_histogram else ()) for point in metric.data.data_points
         ]
-        found += of_metric(SeenMetric(metric.name, metric.unit, instrument, points), names)
+        found += of_metric(SeenMetric(metric.name, metric.unit, instrument, points))
     meters.provider.shutdown()
 
 
@@ -158,11 +158,10 @@ PROGRAMS: tuple[Callable[[ScriptedProvider], None], ...] = (exchanges, calls, ev
 
 def test_signals_follow_the_conventions_but_where_a_row_says_why(provider: ScriptedProvider) -> None:
     deviations = Deviations(table(DEVIATIONS))
-    for names in ("released", "latest"):
-        for program in PROGRAMS:
-            with differing(names) as found:
-                program(provider)
-            assert deviations.beside(found) == [], program.__name__
+    for program in PROGRAMS:
+        with differing() as found:
+            program(provider)
+        assert deviations.beside(found) == [], program.__name__
     assert deviations.beside(unregistered()) == [], "attributes of rare calls, which the page lists"
     assert deviations.unmet == []
 
@@ -190,7 +189,7 @@ def test_calls_of_other_clients_follow_the_conventions(client: str) -> None:
     with gzip.open(MORE if FULL and MORE.is_file() else OTHERS, "rt", encoding="utf-8") as lines:
         rows = [row for row in map(json.loads, lines) if row["endpoint"] in (WIRES[client] or {row["endpoint"]})]
     assert rows
-    with differing("latest") as found:
+    with differing() as found:
         for row in rows:
             player(client).play(row)
     assert Deviations(table(DEVIATIONS)).beside(found) == []

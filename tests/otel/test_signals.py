@@ -346,18 +346,17 @@ FAILURES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("latest", [False, True])
 @pytest.mark.parametrize("failure", FAILURES)
 def test_failures_as_events(
-    failure: str, latest: bool, provider: ScriptedProvider, client: openai.OpenAI, exported: Exported
+    failure: str, provider: ScriptedProvider, client: openai.OpenAI, exported: Exported
 ) -> None:
     """A warning in the call's span, with the class of the exception and its message."""
     provider.reply(**FAILURES[failure])
-    exported.start(log_events=True, latest_conventions=latest)
+    exported.start(log_events=True)
     with contextlib.suppress(openai.OpenAIError):
         call(client)
     (details, exception), (span,) = exported.events, exported.spans
-    assert exception.event_name == f"gen_ai.client.{'inference' if latest else 'operation'}.exception"
+    assert exception.event_name == "gen_ai.client.operation.exception"
     assert (exception.severity_number, details.severity_number) == (SeverityNumber.WARN, SeverityNumber.DEBUG)
     assert (exception.trace_id, exception.span_id) == (span.context.trace_id, span.context.span_id)
     shown = next(event for event in span.events if event.name == "exception")

@@ -179,7 +179,9 @@ def test_any_text_gives_valid_json_within_limits(api: tuple[str, str], texts: li
     )  # fmt: skip
     conversation = Conversation(input=typed, output=typed)
     names = ("llm",) if cap % 2 else ("llm", "gen_ai")
-    attributes = projected(record, conversation, vocabularies=names, max_attribute_bytes=cap, max_span_bytes=span)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("callspan.semconv.call.MAX_SPAN_BYTES", span)
+        attributes = projected(record, conversation, vocabularies=names, max_attribute_bytes=cap)
     content = {"llm.prompts", "llm.completions", *JSON_CONTENT}
     shown = {name: str(attributes[name]) for name in content & attributes.keys()}
     assert all(len(text.encode()) <= cap for text in shown.values())

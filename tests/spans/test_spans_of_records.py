@@ -37,7 +37,7 @@ def demo(provider: ScriptedProvider) -> None:
 
 SETTINGS: list[dict[str, Any]] = [
     {}, {"content": "metadata"}, {"content": "off"}, {"content_on_spans": False}, {"trace_per": "timestep"},
-    {"vocabularies": "gen_ai"}, {"max_attribute_bytes": 200, "max_span_bytes": 900},
+    {"vocabularies": "gen_ai"}, {"max_attribute_bytes": 200},
 ]  # fmt: skip
 
 

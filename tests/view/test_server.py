@@ -16,12 +16,12 @@ import pytest
 from tests.stores.conftest import Deliver, clickhouse_url, deliver, postgres_server, postgres_url, sqlite_url, url
 from tests.support.commands import ask
 from tests.support.left_behind import leave_behind
-from tests.support.records import START_NS, keep, reward
+from tests.support.records import START_NS, keep, raw, reward
 from tests.support.waiting import HANG_S, until
 from tests.view.conftest import PAGES, Delivery, Page, Records, Show, Shown, Visitor
-from tests.view.test_start import ASKS, RESULT, USED, USES, answered, outside
 
 from callspan import erase
+from callspan.records import Response
 
 
 @pytest.fixture
@@ -132,10 +132,15 @@ def test_tool_loop_outside_of_sessions_is_one_row_in_every_store(
     url: str, deliver: Deliver, records: Records, show: Show
 ) -> None:
     """A run of a store that keeps runs; where there are none, the calls are folded by the same rules."""
+    asks = {"role": "user", "content": "Is it raining in Paris?"}
+    used = {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    requested = {"role": "assistant", "content": None, "tool_calls": [used]}
+    body = {"object": "chat.completion", "choices": [{"index": 0, "message": requested, "finish_reason": "tool_calls"}]}
+    result = {"role": "tool", "tool_call_id": "t1", "content": "rain"}
     deliver(url).write(
-        outside(records, 1, [ASKS], response=answered({"content": None, "tool_calls": [USES]})),
-        outside(records, 3, [ASKS, USED, RESULT], "Yes, it rains."),
-        outside(records, 4, [{"role": "user", "content": "Hi"}], "Hello."),
+        records.call([asks], call_id="out1", at_s=1, trace_id="1" * 32, response=Response(body=raw(body))),
+        records.call([asks, requested, result], "Yes.", call_id="out3", at_s=3, trace_id="3" * 32),
+        records.call([{"role": "user", "content": "Hi"}], call_id="out4", at_s=4, trace_id="4" * 32),
     )
     rows = show(url).get("/api/sessions")["rows"]
     folded = {row.get("run") or row["session_id"] for row in rows}

@@ -47,12 +47,11 @@ from callspan.record.span_handle import with_span_ids
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.process_identity import own_identity, state_of
 from callspan.semconv.conversations import note_conversation
-from callspan.semconv.metrics import AgentRun
 from callspan.settings import Content, strictest
 from callspan.spans.session import span_ref
 
 if TYPE_CHECKING:
-    from callspan.agent.operations import Agent, EnvironmentStep, Guardrail, Operation, Tool
+    from callspan.agent.operations import EnvironmentStep, Guardrail, Operation, Tool
     from callspan.agent.runtime import Runtime
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
@@ -61,7 +60,6 @@ ABSENT: Final = msgspec.UNSET
 """The output of an operation before it is set."""
 TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
 _NO_ANSWERS: Final[Sequence[Answer]] = ()
-_ONE_TOOL: Final = {"tools": 1}
 _READ_ARGUMENTS: Final = fail_open("read the arguments of a tool")
 
 
@@ -419,23 +417,12 @@ def count_tool(tool: Tool) -> None:
     if tool.above is not None:
         duration_ns = 0 if tool.above.kind.is_tool else tool.duration_ns or 0
         tool.above.add({"tools": 1, "tool_ns": duration_ns})
-        if tool.agent is not None:
-            tool.agent.own_work.add(_ONE_TOOL)
 
 
 def tell_above(node: Node, processed: ProcessedRecord[Record]) -> None:
     """Pass a record to the enclosing scopes: it is a message of their input or output."""
     if node.above is not None:
         node.above.observe(processed)
-
-
-def agent_ended(agent: Agent, processed: ProcessedRecord[EventRecord]) -> None:
-    """Pass on the start or end of an agent; measure one that has ended now."""
-    tell_above(agent, processed)
-    record, runtime = processed.record, agent.runtime
-    if record.event_type == agent.kind.name and not agent.has_given_times and runtime is not None:
-        work = agent.own_work.totals()
-        runtime.agent_ended(AgentRun(record.name, work.calls, work.tools))
 
 
 def note_triggered(guardrail: Guardrail) -> None:
@@ -504,7 +491,7 @@ TOOL: Final = _operation(
     count=count_tool,
     is_tool=True,
 )
-AGENT: Final = _operation("agent", start_type=AGENT_START, ended=agent_ended, hides_messages=False, is_agent=True)
+AGENT: Final = _operation("agent", start_type=AGENT_START, ended=tell_above, hides_messages=False, is_agent=True)
 GUARDRAIL: Final = _operation("guardrail", count=note_triggered, returned=keep_check)
 HANDOFF: Final = _operation("handoff", read_input=find_requester)
 ENVIRONMENT: Final = _operation(

@@ -11,7 +11,6 @@ from callspan.agent.kinds import ABSENT, AGENT, ENVIRONMENT, GUARDRAIL, HANDOFF,
 from callspan.agent.misuse import UsageError, ignore_misuse, report_misuse
 from callspan.agent.references import Reference, reference_or_none
 from callspan.agent.sdk_objects import id_text, tool_call_field
-from callspan.agent.totals import RunningTotals
 from callspan.agent.tree import Node
 from callspan.record.ids import new_id
 
@@ -124,11 +123,6 @@ class Agent(Operation):
     """
 
     kind = AGENT
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.own_work = RunningTotals()
-        """The calls and tools inside, except those inside inner agents."""
 
 
 class Guardrail(Operation):

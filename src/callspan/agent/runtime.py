@@ -14,7 +14,6 @@ from callspan.process.callbacks import Point
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors
 from callspan.record.events import Record
-from callspan.semconv.metrics import AgentRun
 from callspan.settings import Content
 from callspan.spans.session import SessionSpans
 
@@ -41,8 +40,6 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     service: str | None
     session_ended: Callable[[ProcessedRecord[Record], int], None]
     """Measures an ended session, given the start of its span in Unix nanoseconds; never raises."""
-    agent_ended: Callable[[AgentRun], None]
-    """Measures what an ended run of an agent asked for; never raises."""
     run_again: Callable[[Callable[[], object]], object]
     """Runs an interrupted end again, on another thread."""
 

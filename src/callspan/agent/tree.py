@@ -65,7 +65,6 @@ from callspan.record.messages import Conversation
 from callspan.record.reward_sums import NO_REWARD, sums_of
 from callspan.record.span_handle import FOREIGN_RUNS, span_ids
 from callspan.runtime.fail_open import fail_open
-from callspan.semconv.metrics import INFERENCE
 from callspan.semconv.scope_messages import ScopeExchange, exchange_in
 from callspan.settings import Content, strictest
 from callspan.spans.session import NO_SPAN
@@ -81,7 +80,6 @@ CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | Non
 """Called with an ended call and its messages."""
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_ONE_CALL: Final = {"calls": 1}
 _NO_STEPS: Final[Mapping[str, Timestep]] = MappingProxyType({})
 _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
@@ -378,9 +376,6 @@ class Node(AsyncWithMixin):
             self.observe(processed, conversation)
         answer, start_ns = Answer(record), record.timing.start_ns
         self.add(sums_of_call(record))
-        agent: Any = self if self.kind.is_agent else self.agent
-        if agent is not None and record.operation in INFERENCE:
-            agent.own_work.add(_ONE_CALL)
         scope: Node | None = self
         while scope is not None:
             parallel = [earlier for earlier in scope.answers if earlier.end_ns > start_ns]

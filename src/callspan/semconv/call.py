@@ -17,7 +17,7 @@ from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import Conversation
 from callspan.runtime.amounts import as_number
 from callspan.semconv import gen_ai, llm, openinference
-from callspan.semconv.content_attributes import NO_CONTENT, Attributes, ByteBudget, SpanContent
+from callspan.semconv.content_attributes import MAX_SPAN_BYTES, NO_CONTENT, Attributes, ByteBudget, SpanContent
 from callspan.semconv.conversations import SESSION_ID, exported_id, session_rows
 from callspan.semconv.llm import rate_limit_rows
 from callspan.semconv.table import (
@@ -271,11 +271,10 @@ def _is_named_late(record: CallRecord) -> bool:
 class Projection:
     """Converts call records to attributes of the configured vocabularies. Safe from any thread."""
 
-    __slots__ = ("_attribute_bytes", "_ends", "_is_only", "_later", "_level", "_span_bytes", "_starts")
+    __slots__ = ("_attribute_bytes", "_ends", "_is_only", "_later", "_level", "_starts")
 
     def __init__(self, settings: Settings) -> None:
         self._attribute_bytes = settings.max_attribute_bytes
-        self._span_bytes = settings.max_span_bytes
         is_apart = settings.content == "full" and not settings.content_on_spans
         self._level: Content = "metadata" if is_apart else settings.content
         self._is_only = settings.vocabularies == ("llm",)
@@ -320,7 +319,7 @@ class Projection:
 
         The span's byte limit applies to all content together; earlier attributes are served first.
         """
-        budget = ByteBudget(min(self._attribute_bytes, self._span_bytes), self._span_bytes)
+        budget = ByteBudget(min(self._attribute_bytes, MAX_SPAN_BYTES), MAX_SPAN_BYTES)
         content = SpanContent(budget, is_only=self._is_only)
         if conversation is not None:
             content.conversation, content.has_content = conversation, True

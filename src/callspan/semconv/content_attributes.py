@@ -46,6 +46,10 @@ TOOL: Final = "tool"
 """The role of input from outside the model: results of tools and messages of an environment."""
 
 
+MAX_SPAN_BYTES: Final = 128 * 1024
+"""Limit of the content of all attributes of one span; exporters reject larger spans."""
+
+
 class ByteBudget(msgspec.Struct, eq=False):
     """The number of bytes that content attributes of one span may still use. Not thread-safe.
 

@@ -1,8 +1,8 @@
 """The metrics: a table of instruments, each with its value and its attributes as functions of a record.
 
-Two sets of names for the same facts: `RELEASED`, as the newest official instrumentations emit them, and `LATEST`, of
-the conventions' release 0.1.0; a process uses one of them. callspan's own names start with `callspan.`. Attributes have
-low cardinality (keywords, providers, models, servers), never an id.
+Names are those of the conventions that the newest official instrumentations (1.3b0) emit, so that one dashboard shows
+both; callspan's own start with `callspan.`. Attributes have low cardinality (keywords, providers, models, servers),
+never an id.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from callspan.record.call import FAILED, CallRecord, ErrorInfo
 from callspan.record.events import EventRecord, SessionRecord, TimestepRecord
-from callspan.record.usage import Cost, Usage
+from callspan.record.usage import Cost
 from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE, OUTCOME, STREAM_END
 from callspan.semconv.gen_ai import (
     AGENT_NAME,
@@ -23,7 +23,6 @@ from callspan.semconv.gen_ai import (
     PROVIDER_NAME,
     REQUEST_MODEL,
     RESPONSE_MODEL,
-    SCHEMA_URL,
     SERVER_ADDRESS,
     SERVER_PORT,
     WORKFLOW_NAME,
@@ -40,13 +39,6 @@ NAMES: Final = frozenset({REQUEST_MODEL, RESPONSE_MODEL, TOOL_NAME, AGENT_NAME, 
 """Attributes with names that providers and applications choose."""
 
 _TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no secret
-_TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - no secret
-_MODALITIES: Final = ("text", "image", "audio")
-_UNKNOWN: Final = "unknown"
-_PREFIX: Final = "gen_ai.client.inference"
-_EMBEDDINGS: Final = "embeddings"
-INFERENCE: Final = ("chat", "text_completion", "generate_content")
-"""The conventions' inference operations."""
 _PROVIDER: Final = "provider"
 _NS: Final = 1e9
 _TOO_MANY_REQUESTS: Final = 429
@@ -59,8 +51,6 @@ _WORKFLOW_BUCKETS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 180
 """Seconds, up to two hours."""
 _TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
 """Tokens: powers of four up to 67108864."""
-_CALL_BUCKETS: Final = tuple(2**power for power in range(8))
-"""Calls within an agent run: powers of two up to 128."""
 _COST_BUCKETS: Final = tuple(0.00001 * 4**power for power in range(13))
 """US dollars: 0.00001, quadrupled up to 167.77216."""
 
@@ -79,16 +69,6 @@ class Instrument(NamedTuple):
     """Returns what a finished record measures, or None; None instead of a function for a value of the moment."""
     buckets: tuple[float, ...] = ()
     """Advisory bucket boundaries of a histogram."""
-    times: Callable[[Any], int] | None = None
-    """Returns how often a record's value is measured; None: once."""
-
-
-class AgentRun(NamedTuple):
-    """What one run of an agent asked for itself, without the agents inside it."""
-
-    name: str | None
-    inference_calls: int
-    tool_calls: int
 
 
 def _bounded_type(error: ErrorInfo) -> str:
@@ -213,15 +193,22 @@ def _scope_s(record: SessionRecord | TimestepRecord) -> float | None:
 COST: Final = Instrument(
     "callspan.client.cost", "histogram", "{USD}", "Cost of a call, if known.", _COST, _usd, _COST_BUCKETS
 )
-_DURATION: Final = Instrument(
-    "gen_ai.client.operation.duration", "histogram", "s", "Duration of a call with its retries and stream.",
-    _ENDED, _seconds("timing.duration_ns"), _DURATION_BUCKETS,
-)  # fmt: skip
-_FIRST_CHUNK: Final = Instrument(
-    "gen_ai.client.operation.time_to_first_chunk", "histogram", "s", "Start of the call to the first chunk.",
-    _ANSWER, _seconds("timing.first_chunk_ns"), _DURATION_BUCKETS,
-)  # fmt: skip
-_OWN: Final = (
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
+OF_CALLS: Final = (
+    Instrument(
+        "gen_ai.client.operation.duration", "histogram", "s", "Duration of a call with its retries and stream.",
+        _ENDED, _seconds("timing.duration_ns"), _DURATION_BUCKETS,
+    ),
+    _tokens("input"),
+    _tokens("output"),
+    Instrument(
+        "gen_ai.client.operation.time_to_first_chunk", "histogram", "s", "Start of the call to the first chunk.",
+        _ANSWER, _seconds("timing.first_chunk_ns"), _DURATION_BUCKETS,
+    ),
+    Instrument(
+        "callspan.client.time_per_output_chunk", "histogram", "s",
+        "Mean time between chunks, one value per stream.", _ANSWER, _per_chunk_s, _DURATION_BUCKETS,
+    ),
     Instrument(
         "callspan.client.time_to_first_token", "histogram", "s", "Start of the call to the first content.",
         _ANSWER, _first_token_s, _DURATION_BUCKETS,
@@ -238,176 +225,33 @@ _OWN: Final = (
     ),
     Instrument("callspan.client.errors", "counter", "{call}", "Calls that failed or timed out.", _FAILED, _failures),
 )  # fmt: skip
-"""What no convention names."""
-_TOOL_DURATION: Final = Instrument(
-    "gen_ai.execute_tool.duration", "histogram", "s", "Duration of a tool run.",
-    _TOOL, _run_s("tool"), _DURATION_BUCKETS,
-)  # fmt: skip
-_AGENT_DURATION: Final = Instrument(
-    "gen_ai.invoke_agent.duration", "histogram", "s", "Duration of an agent run.",
-    Table(Row(AGENT_NAME, STRING, "name"), _ERROR_TYPE), _run_s("agent"), _AGENT_BUCKETS,
-)  # fmt: skip
-_TIMESTEP_DURATION: Final = Instrument(
-    "callspan.agent.timestep.duration", "histogram", "s", "Duration of a timestep of an agent.",
-    Table(Row("callspan.success", BOOLEAN, lambda record: record.error is None)), _scope_s, _DURATION_BUCKETS,
-)  # fmt: skip
-
-
-class Names(NamedTuple):
-    """The synchronous instruments of one release of the conventions, by what they measure."""
-
-    schema_url: str
-    of_calls: Sequence[Instrument]
-    of_events: Mapping[type, Sequence[Instrument]]
-    """By type of record: runs of tools and agents, timesteps."""
-    of_sessions: Sequence[Instrument]
-    of_agent_runs: Sequence[Instrument] = ()
-    """Of an `AgentRun`."""
-
-    @property
-    def all(self) -> Sequence[Instrument]:
-        """All of them."""
-        events = (instrument for instruments in self.of_events.values() for instrument in instruments)
-        return (*self.of_calls, *events, *self.of_sessions, *self.of_agent_runs)
-
-
-RELEASED: Final = Names(
-    schema_url="https://opentelemetry.io/schemas/1.37.0",
-    of_calls=(
-        _DURATION,
-        _tokens("input"),
-        _tokens("output"),
-        _FIRST_CHUNK,
+OF_EVENTS: Final[Mapping[type, Sequence[Instrument]]] = {
+    EventRecord: (
         Instrument(
-            "callspan.client.time_per_output_chunk", "histogram", "s",
-            "Mean time between chunks, one value per stream.", _ANSWER, _per_chunk_s, _DURATION_BUCKETS,
+            "gen_ai.execute_tool.duration", "histogram", "s", "Duration of a tool run.",
+            _TOOL, _run_s("tool"), _DURATION_BUCKETS,
         ),
-        *_OWN,
-    ),
-    of_events={EventRecord: (_TOOL_DURATION, _AGENT_DURATION), TimestepRecord: (_TIMESTEP_DURATION,)},
-    of_sessions=(
         Instrument(
-            "gen_ai.invoke_workflow.duration", "histogram", "s", "Duration of a session, each time it is continued.",
-            Table(Row(WORKFLOW_NAME, STRING, "name"), _ERROR_TYPE), _scope_s, _WORKFLOW_BUCKETS,
+            "gen_ai.invoke_agent.duration", "histogram", "s", "Duration of an agent run.",
+            Table(Row(AGENT_NAME, STRING, "name"), _ERROR_TYPE), _run_s("agent"), _AGENT_BUCKETS,
         ),
     ),
-)  # fmt: skip
-"""As the newest official instrumentations (1.3b0) emit them."""
-
-
-def _if(is_measured: Callable[[CallRecord], bool], instrument: Instrument, name: str) -> Instrument:
-    """Return an instrument under another name, for some calls."""
-    value = instrument.value
-
-    def read(record: CallRecord) -> float | None:
-        return value(record) if value is not None and is_measured(record) else None
-
-    return instrument._replace(name=name, value=read)
-
-
-def _is_not_embeddings(record: CallRecord) -> bool:
-    return record.operation != _EMBEDDINGS
-
-
-def _is_inference(record: CallRecord) -> bool:
-    return record.operation in INFERENCE
-
-
-def _is_embeddings(record: CallRecord) -> bool:
-    return record.operation == _EMBEDDINGS
-
-
-def _is_neither(record: CallRecord) -> bool:
-    return not _is_inference(record) and not _is_embeddings(record)
-
-
-def _counters(name: str, field: str, part: str = "") -> list[Instrument]:
-    """Return the parts of a token counter: one for each modality in `part`, one for the tokens that are in none."""
-    parts = {kind: part.format(kind) for kind in _MODALITIES if part}
-
-    def tokens_of(kind: str) -> Callable[[CallRecord], int | None]:
-        def count(record: CallRecord) -> int | None:
-            if record.usage is None or _is_embeddings(record):
-                return None
-            return _of_modality(record.usage, field, parts, kind)
-
-        return count
-
-    return [
+    TimestepRecord: (
         Instrument(
-            f"{_PREFIX}.usage.{name}", "counter", "{token}", "Tokens, by modality.",
-            _ANSWER + Table(Row(_TOKEN_MODALITY, STRING, Constant(kind), "`text`, `image`, `audio`, else `unknown`.")),
-            tokens_of(kind),
-        )
-        for kind in (*parts, _UNKNOWN)
-    ]  # fmt: skip
-
-
-def _of_modality(usage: Usage, field: str, parts: Mapping[str, str], kind: str) -> int | None:
-    """Return the tokens of one modality, of `_UNKNOWN` the others; None for none."""
-    if kind in parts:
-        return getattr(usage, parts[kind]) or None
-    total: int | None = getattr(usage, field)
-    counted_tokens = sum(getattr(usage, part) or 0 for part in parts.values())
-    return None if total is None or total <= counted_tokens else total - counted_tokens
-
-
-def _per_operation(kind: str) -> Instrument:
-    """Return the distribution of the input or output tokens per call."""
-    instrument = _tokens(kind)._replace(attributes=_ANSWER + Table(Row(ERROR_TYPE, STRING, _failure)))
-    return _if(_is_not_embeddings, instrument, f"{_PREFIX}.operation.{kind}_tokens")
-
-
-def _invocation(instrument: Instrument, operation: str) -> Instrument:
-    """Return an instrument as a part of the duration of agents and workflows, which are told by their operation."""
-    attributes = Table(Row(OPERATION_NAME, STRING, Constant(operation)), Row(AGENT_NAME, STRING, "name"), _ERROR_TYPE)
-    return _AGENT_DURATION._replace(attributes=attributes, value=instrument.value)
-
-
-_AGENT_RUN: Final = Table(Row(AGENT_NAME, STRING, "name"))
-LATEST: Final = Names(
-    schema_url=SCHEMA_URL,
-    of_calls=(
-        _if(_is_inference, _DURATION, f"{_PREFIX}.duration"),
-        _if(_is_embeddings, _DURATION, "gen_ai.client.embeddings.duration"),
-        _if(_is_neither, _DURATION, _DURATION.name),
-        _if(_is_inference, _FIRST_CHUNK, f"{_PREFIX}.time_to_first_chunk"),
-        Instrument(
-            f"{_PREFIX}.time_per_output_chunk", "histogram", "s",
-            "Mean time between chunks, one value per chunk after the first.",
-            _ANSWER, _per_chunk_s, _DURATION_BUCKETS, lambda record: record.stream.chunks - 1,
-        ),
-        *_counters("input_tokens", "input_tokens", "input_{}_tokens"),
-        *_counters("output_tokens", "output_tokens", "output_{}_tokens"),
-        *_counters("cache_read.input_tokens", "cache_read_tokens", "cache_read_{}_tokens"),
-        *_counters("cache_write.input_tokens", "cache_write_tokens"),
-        *_counters("reasoning.output_tokens", "reasoning_tokens"),
-        _per_operation("input"),
-        _per_operation("output"),
-        _if(
-            _is_embeddings, _tokens("input")._replace(attributes=_ANSWER),
-            "gen_ai.client.embeddings.operation.input_tokens",
-        ),
-        *_OWN,
-    ),
-    of_events={
-        EventRecord: (_TOOL_DURATION, _invocation(_AGENT_DURATION, "invoke_agent")),
-        TimestepRecord: (_TIMESTEP_DURATION,),
-    },
-    of_sessions=tuple(_invocation(instrument, "invoke_workflow") for instrument in RELEASED.of_sessions),
-    of_agent_runs=(
-        Instrument(
-            "gen_ai.invoke_agent.inference_calls", "histogram", "{inference_call}",
-            "Calls of an agent run, without those of agents inside.",
-            _AGENT_RUN, attrgetter("inference_calls"), _CALL_BUCKETS,
-        ),
-        Instrument(
-            "gen_ai.invoke_agent.tool_calls", "histogram", "{tool_call}",
-            "Runs of tools of an agent run, without those of agents inside.",
-            _AGENT_RUN, attrgetter("tool_calls"), _CALL_BUCKETS,
+            "callspan.agent.timestep.duration", "histogram", "s", "Duration of a timestep of an agent.",
+            Table(Row("callspan.success", BOOLEAN, lambda record: record.error is None)), _scope_s, _DURATION_BUCKETS,
         ),
     ),
+}  # fmt: skip
+"""By type of record: runs of tools and agents, timesteps."""
+OF_SESSIONS: Final = (
+    Instrument(
+        "gen_ai.invoke_workflow.duration", "histogram", "s", "Duration of a session, each time it is continued.",
+        Table(Row(WORKFLOW_NAME, STRING, "name"), _ERROR_TYPE), _scope_s, _WORKFLOW_BUCKETS,
+    ),
 )  # fmt: skip
+RECORDED: Final = (*OF_CALLS, *(row for rows in OF_EVENTS.values() for row in rows), *OF_SESSIONS)
+"""The instruments that a finished record is measured by."""
 IN_FLIGHT: Final = Instrument("callspan.client.in_flight", "up-down counter", "{call}", "Calls in progress.", _CALL)
 REMAINING: Final = Instrument(
     "callspan.client.rate_limit.remaining", "gauge", "{unit}", "Rate limit, as last received.", _RATE_LIMIT

@@ -21,7 +21,7 @@ from callspan.record.messages import Conversation
 from callspan.runtime.fail_open import fail_open
 from callspan.semconv import call, events, gen_ai, openinference, session
 from callspan.semconv.call import EXCEPTION_EVENT, MIN_DURATION_NS, Projection, SpanEvent
-from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
+from callspan.semconv.content_attributes import MAX_SPAN_BYTES, Attributes, ByteBudget, SpanContent
 from callspan.semconv.scope_messages import ScopeMessages, messages_of
 from callspan.settings import Settings
 
@@ -113,7 +113,6 @@ class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
     llm: bool = True
     openinference: bool = False
     attribute_bytes: int = 32 * _KIB
-    span_bytes: int = 128 * _KIB
 
     @classmethod
     def of(cls, settings: Settings) -> ScopeSpanOptions:
@@ -123,12 +122,11 @@ class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
             llm="llm" in settings.vocabularies,
             openinference="openinference" in settings.vocabularies,
             attribute_bytes=settings.max_attribute_bytes,
-            span_bytes=settings.max_span_bytes,
         )
 
     def span_content(self) -> SpanContent:
         """Return the content of a span's events, or of its attributes: half of the span's bytes each."""
-        half = self.span_bytes // 2
+        half = MAX_SPAN_BYTES // 2
         return SpanContent(ByteBudget(min(self.attribute_bytes, half), half), has_content=self.content)
 
 

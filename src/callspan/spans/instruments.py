@@ -24,7 +24,7 @@ from callspan.runtime.clock import monotonic_s
 from callspan.runtime.fail_open import fail_open
 from callspan.semconv import metrics as names
 from callspan.semconv.content_attributes import Attributes, AttributeValue
-from callspan.semconv.metrics import AgentRun, Instrument, Names
+from callspan.semconv.metrics import Instrument
 from callspan.spans.preparing import prepare
 from callspan.spool.shipper import SinkState
 
@@ -46,7 +46,7 @@ _no_op: Final[Callable[[], object]] = bool
 _Key: TypeAlias = tuple[tuple[str, AttributeValue], ...]
 _Measure: TypeAlias = Callable[[Any, Attributes], None]
 _Observe: TypeAlias = Callable[[CallbackOptions], Iterable[Observation]]
-_BY_PROVIDER: Final[list[tuple[ref[MeterProvider], Names, _Instruments]]] = []
+_BY_PROVIDER: Final[list[tuple[ref[MeterProvider], _Instruments]]] = []
 """The instruments by provider, reused by a second `instrument()`. A list, because providers may be unhashable."""
 
 
@@ -57,15 +57,8 @@ class CallMetrics:
     is one, a call costs only this look-up.
     """
 
-    def __init__(
-        self, provider: MeterProvider | None, version: str, deliveries: Recorder | None = None,
-        instrument_names: Names = names.RELEASED,
-    ) -> None:  # fmt: skip
-        """`provider` is the global one by default; `deliveries` reports the state of the stores, if any.
-
-        `instrument_names` are the instruments that measure; no others do.
-        """
-        self._names = instrument_names
+    def __init__(self, provider: MeterProvider | None, version: str, deliveries: Recorder | None = None) -> None:
+        """`provider` is the global one by default; `deliveries` reports the state of the stores, if any."""
         self._configured_provider = provider
         self._version = version
         self._deliveries = deliveries
@@ -93,7 +86,7 @@ class CallMetrics:
         with _MEASURE:
             instruments = self._in_use()
             if instruments is not None:
-                instruments.measure(self._names.of_calls, processed.record)
+                instruments.measure(names.OF_CALLS, processed.record)
                 instruments.keep_rate_limits(processed.record)
 
     def measure_cost(self, processed: ProcessedRecord[Record]) -> None:
@@ -104,18 +97,14 @@ class CallMetrics:
 
     def measure_event(self, processed: ProcessedRecord[Record]) -> None:
         """Measure a finished run of a tool or agent, or a finished timestep; ignore other records."""
-        self._measure(self._names.of_events.get(type(processed.record), ()), processed.record)
-
-    def measure_agent(self, run: AgentRun) -> None:
-        """Measure what a finished run of an agent asked for."""
-        self._measure(self._names.of_agent_runs, run)
+        self._measure(names.OF_EVENTS.get(type(processed.record), ()), processed.record)
 
     def measure_session(self, processed: ProcessedRecord[Record], start_ns: int) -> None:
         """Measure a finished session.
 
         `start_ns` is the start of its span: a session that was continued began earlier.
         """
-        self._measure(self._names.of_sessions, msgspec.structs.replace(processed.record, start_ns=start_ns))
+        self._measure(names.OF_SESSIONS, msgspec.structs.replace(processed.record, start_ns=start_ns))
 
     def _measure(self, instruments: Sequence[Instrument], record: object) -> None:
         try:
@@ -142,20 +131,13 @@ class CallMetrics:
         self._provider = provider
 
     def _instruments_for(self, provider: MeterProvider) -> _Instruments:
-        of_provider = {
-            id(instrument_names): existing
-            for owner, instrument_names, existing in list(_BY_PROVIDER)
-            if owner() is provider
-        }
-        for existing in of_provider.values():
-            existing.recorder = None  # the stores are observed once
-        instruments = of_provider.get(id(self._names))
-        if instruments is None:
-            meter = provider.get_meter("callspan", self._version, self._names.schema_url)
-            instruments = _Instruments(meter, self._names)
-            prepare(instrument.attributes for instrument in (*self._names.of_calls, names.LIMIT))
-            _BY_PROVIDER[:] = [entry for entry in _BY_PROVIDER if entry[0]() is not None]
-            _BY_PROVIDER.append((ref(provider), self._names, instruments))
+        for owner, existing in list(_BY_PROVIDER):
+            if owner() is provider:
+                return existing
+        instruments = _Instruments(provider.get_meter("callspan", self._version, names.SCHEMA_URL))
+        prepare(instrument.attributes for instrument in (*names.OF_CALLS, names.LIMIT))
+        _BY_PROVIDER[:] = [entry for entry in _BY_PROVIDER if entry[0]() is not None]
+        _BY_PROVIDER.append((ref(provider), instruments))
         return instruments
 
 
@@ -189,13 +171,13 @@ def _is_placeholder(provider: MeterProvider) -> bool:
 class _Instruments:
     """The instruments of one meter, and the state of the asynchronous ones."""
 
-    def __init__(self, meter: Meter, instrument_names: Names) -> None:
+    def __init__(self, meter: Meter) -> None:
         self.recorder: Recorder | None = None
         """The recorder of the current `instrument()`."""
         self._names: dict[str, set[str]] = {}
         self._running: dict[tuple[int, _Key], dict[str, None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
-        instruments_by_name = {instrument.name: instrument for instrument in instrument_names.all}
+        instruments_by_name = {instrument.name: instrument for instrument in names.RECORDED}
         self._measures = {name: _measure_of(meter, instrument) for name, instrument in instruments_by_name.items()}
         observed: Sequence[tuple[Callable[..., object], Instrument, _Observe]] = (
             (meter.create_observable_up_down_counter, names.IN_FLIGHT, self._in_flight),
@@ -221,9 +203,7 @@ class _Instruments:
         for instrument in instruments:
             value = None if instrument.value is None else instrument.value(record)
             if value is not None:
-                attributes = self._attributes(instrument, record)
-                for _ in range(1 if instrument.times is None else instrument.times(record)):
-                    self._measures[instrument.name](value, attributes)
+                self._measures[instrument.name](value, self._attributes(instrument, record))
 
     def keep_rate_limits(self, record: CallRecord) -> None:
         if record.rate_limits is not None:

@@ -16,14 +16,11 @@ from callspan.record.messages import Conversation
 from callspan.runtime.fail_open import fail_open
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import Projection
-from callspan.semconv.metrics import INFERENCE
 from callspan.settings import Settings
 from callspan.settings_loader import warn_once
 
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
 _EXCEPTION: Final = "gen_ai.client.operation.exception"
-_LATEST_EXCEPTION: Final = "gen_ai.client.inference.exception"
-"""Of the conventions' release 0.1.0; only inference operations have it."""
 _EMIT: Final = fail_open("emit the log event of a call")
 _NO_PROVIDER: Final = (
     "log_events is on, but no logger provider is set: set one, or configure otlp= or OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -44,8 +41,6 @@ class CallLogEvents:
         self._projection = Projection(msgspec.structs.replace(settings, vocabularies=("gen_ai",)))
         self._provider = provider
         self._version = version
-        self._exceptions = dict.fromkeys(INFERENCE, _LATEST_EXCEPTION) if settings.latest_conventions else {}
-        """The name of the second event by operation; of others `_EXCEPTION`."""
 
     def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
         """Emit the events of a call in the context of its span; content only if `conversation` is given."""
@@ -62,8 +57,7 @@ class CallLogEvents:
             if record.error is not None and record.outcome in FAILED:
                 about = gen_ai.START.of(record) | call.EXCEPTION.of(record.error)
                 about[gen_ai.ERROR_TYPE] = record.error.type
-                name = self._exceptions.get(record.operation, _EXCEPTION)
-                logger.emit(event(event_name=name, attributes=about, severity_number=SeverityNumber.WARN))
+                logger.emit(event(event_name=_EXCEPTION, attributes=about, severity_number=SeverityNumber.WARN))
 
     def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:
         flat = self._projection.start(record) | self._projection.end(record, conversation)

@@ -39,7 +39,6 @@ from callspan.runtime.background import Worker
 from callspan.runtime.fail_open import fail_open, value_of
 from callspan.runtime.lock_free import LRUCache
 from callspan.runtime.process_end import ForkedWorkers
-from callspan.semconv.metrics import LATEST, RELEASED
 from callspan.semconv.spans import ScopeSpanOptions
 from callspan.service import service_name
 from callspan.settings import Content, SettingError, Settings, safe_repr, strictest
@@ -75,8 +74,7 @@ class Pipeline:
         of_provider = service_in(providers.tracer_provider or trace.get_tracer_provider())
         self._service = service_name(settings.service, of_provider)
         self.recorder = Recorder(settings, providers.listeners, self._priced)
-        instrument_names = LATEST if settings.latest_conventions else RELEASED
-        self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder, instrument_names)
+        self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         self._workers = ForkedWorkers(providers.flush, self.recorder.flush)
         self._processors = {
             level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact, self._is_shown)
@@ -98,7 +96,6 @@ class Pipeline:
             trace_per_timestep=settings.trace_per == "timestep",
             service=self._service,
             session_ended=self._metrics.measure_session,
-            agent_ended=self._metrics.measure_agent,
             run_again=self._deferred_ends.put,
         )
 
