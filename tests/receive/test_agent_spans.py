@@ -15,7 +15,7 @@ from tests.receive.conftest import AGENT_SPANS, History, Inbox, Kept, Sender, Wa
 from tests.support.agent_spans import CONVERSATIONS, RECORDED, TOOLS, WITHOUT_CONTENT, emit
 
 import callspan
-from callspan.records import CallRecord, EventRecord, SessionRecord
+from callspan.records import CallRecord, EventRecord, Record, SessionRecord, decode, encode
 
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 3}
 AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"}
@@ -184,17 +184,25 @@ def test_a_chain_is_a_session_if_an_agent_runs_in_it(kept: Kept, kind: str) -> N
     assert [session.name for session in told.sessions] == (["kickoff"] if kind == "AGENT" else [])
 
 
+def loud(record: Record, _: object) -> Record:
+    """A redactor."""
+    return decode(encode(record).replace(b"secret", b"SECRET"))
+
+
 def test_next_receiver_knows_the_agents_of_the_one_before(kept: Kept, tmp_path: Path) -> None:
-    """Without what their tools took and returned, which is content."""
+    """What their tools took and returned waits in files of its own, as it may be written, until it is."""
     secret = {**TOOL, "gen_ai.tool.call.id": "c1", "gen_ai.tool.call.result": "secret"}
     for spans in ([span(CHAT, 2, 3), span(secret, 4, 3), span(AGENT, 3, 1)], [span(AGENT, 1)]):
         kept.inbox = Inbox(kept._write)
-        waiting = WaitingRecords(tmp_path / "waiting", lambda record, _: record)
+        waiting = WaitingRecords(tmp_path / "waiting", loud)
         kept.inbox.resume(waiting, History(tmp_path / "history"), Sender())
         told = take(kept, *spans)
     assert told.is_in_one()
-    assert [(tool.name, tool.tool_call_id, tool.data) for tool in told.tools] == [("weather", "c1", None)]
-    assert b"secret" not in (tmp_path / "history").read_bytes()
+    assert [(tool.name, tool.tool_call_id, tool.data) for tool in told.tools] == [
+        ("weather", "c1", {"result": "SECRET"})
+    ]
+    assert b"secret" not in (tmp_path / "history").read_bytes().lower()
+    assert not [*(tmp_path / "waiting").iterdir()]
 
 
 def test_tools_of_a_program_are_those_that_it_tells_of(store: str, instrumented: Instrument, reading: Read) -> None:

@@ -59,13 +59,11 @@ from callspan.receive.claude_records import (
 from callspan.receive.decoding import Attributes, LogEvent
 from callspan.receive.history import Entry, Names, ReadEvent, WrittenRecord, WrittenRecords
 from callspan.receive.senders import ProgramSession, Sender
-from callspan.receive.waiting import Leveled, assigned_id, record_in
+from callspan.receive.waiting import Leveled, assigned_id, leveled, record_in, waiting_id
 from callspan.record.events import EventRecord
-from callspan.record.ids import response_call_id
 from callspan.record.interrupted import INTERRUPTED
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.lock_free import LRUCache
-from callspan.settings import Content
 
 _NAMES: Final = frozenset(
     {
@@ -100,7 +98,6 @@ _NO_CONTENT: Final = frozenset(
 """The attributes of an event that are kept. The text of an error is processed before."""
 _DIGEST, _STREAM, _MODELS, _TOKENS = (f"callspan.{name}" for name in ("digest", "stream", "models", "tokens"))
 """What is kept of a body."""
-_WAITING: Final = "waiting"
 _READ: Final = fail_open("read a log event of Claude Code")
 
 
@@ -191,7 +188,7 @@ class ClaudeCode:
             if body.path is None and not body.is_written
         }
         tools = {
-            waiting_id(tool.event_id): partial(_leveled, tool, sender.level) for tool, sender in self._tools.values()
+            waiting_id(tool.event_id): partial(leveled, tool, sender.level) for tool, sender in self._tools.values()
         }
         return requests | tools
 
@@ -523,11 +520,6 @@ class _Batch:
         self.bodies |= {f"request {body.body_id}": body for call in calls for body in call.sent}
 
 
-def waiting_id(ident: str) -> str:
-    """Return the id of a request or a tool that waits, which can name a file."""
-    return response_call_id(_WAITING, ident)
-
-
 def _names_of(call: ObservedCall) -> Names:
     """Return the names of a call, and the id that it gets if it was not written under any of them."""
     keys = [key.partition(" ")[2] for key in (*call.id_keys, *call.body_keys)]
@@ -562,10 +554,6 @@ def _kept_of(body: LoggedBody) -> dict[str, object]:
 
 def _size_of(call: ObservedCall) -> int:
     return sum(len(body.inline or b"") for body in call.sent)
-
-
-def _leveled(tool: EventRecord, level: Content) -> Leveled:
-    return tool, level
 
 
 def _body(ident: str, event: ClaudeEvent, sender: Sender) -> LoggedBody:

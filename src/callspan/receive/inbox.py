@@ -96,7 +96,7 @@ class Inbox:
         events = [entry.event for entry in entries if isinstance(entry, ReadEvent)]
         self._claude_code.resume(events, waiting.files, sender)
         self._codex.resume(events, sender)
-        self._spans.resume(entry for entry in entries if isinstance(entry, ReadSpan))
+        self._spans.resume((entry for entry in entries if isinstance(entry, ReadSpan)), waiting.files)
 
     def take(
         self, signal: Signal, body: bytes, sender: Sender, *, is_protobuf: bool, encoding: str = ""
@@ -167,7 +167,7 @@ class Inbox:
             self._unwritten.popleft()
             if isinstance(record, CallRecord):
                 self.calls += self._call_ids.is_first(record.call_id)
-        waits = claude_code.waiting() if waiting is not None else {}
+        waits = {**claude_code.waiting(), **self._spans.waiting()} if waiting is not None else {}
         if waiting is not None:
             waiting.keep(waits)
         if self._history is not None:

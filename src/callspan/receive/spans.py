@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
 from callspan.receive.history import ReadRun, ReadSpan
+from callspan.receive.waiting import Leveled, leveled, record_in, waiting_id
 from callspan.record.call import NO_BODY, CallRecord, Response
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, SessionRecord
@@ -148,6 +151,8 @@ class SpanReader:
         self._spans: OrderedDict[str, _Span] = OrderedDict()
         """Spans that have come, or are around others, those first that were asked for longest ago."""
         self._bytes = 0
+        self._waiting: dict[str, _Run] = {}
+        """By the name of a file: the tools with content that wait for their session."""
         self._apart: list[tuple[EventRecord, Content]] = []
         """Agents and tools that were let go of before all that is around them had come."""
         self._span_of_answer: LRUCache[str, str] = LRUCache(_MAX_ANSWERS)
@@ -219,13 +224,20 @@ class SpanReader:
         """Forget what is noted."""
         self._touched.clear()
 
-    def resume(self, spans: Iterable[ReadSpan]) -> None:
-        """Go on with what a reader before has noted, oldest first."""
+    def waiting(self) -> Mapping[str, Callable[[], Leveled]]:
+        """Return a function for each tool whose content would be lost with this process: it makes the record."""
+        return {
+            ident: partial(leveled, run.event, run.level)
+            for ident, run in self._waiting.items() if run.event is not None
+        }  # fmt: skip
+
+    def resume(self, spans: Iterable[ReadSpan], files: Mapping[str, Path]) -> None:
+        """Go on with what a reader before has noted, oldest first; the contents of tools that wait are in files."""
         for span in spans:
             node = self._find(span.key) or _Span(span.key)
             node.has_come, node.parent, node.kind = True, span.parent, span.kind
             node.is_top = span.is_top or span.parent is None
-            node.run = None if span.run is None else _run_again(span.key, span.run)
+            node.run = None if span.run is None else _run_again(span.key, span.run, files)
             if span.is_call:
                 record = decode(bytes(span.record)) if bytes(span.record) else None
                 if not isinstance(record, CallRecord | None):
@@ -267,8 +279,10 @@ class SpanReader:
 
     def _put(self, node: _Span) -> None:
         self._spans[node.key] = node
-        event = None if node.run is None else node.run.event
-        size = _SPAN_BYTES + (len(encode(event)) if event is not None and event.data is not None else 0)
+        size, run = _SPAN_BYTES, node.run
+        if run is not None and run.event is not None and run.event.data is not None:
+            size += len(encode(run.event))
+            self._waiting[waiting_id(run.event.event_id)] = run
         self._bytes += size - node.bytes
         node.bytes = size
 
@@ -290,11 +304,14 @@ class SpanReader:
 
     def _give_up(self, node: _Span) -> None:
         """Let what waits for its session be recorded without one."""
-        if node.run is not None and node.run.event is not None and node.run.role == "tool":
-            self._apart.append((node.run.event, node.run.level))
+        if node.run is not None and node.run.event is not None:
+            if node.run.role == "tool":
+                self._apart.append((node.run.event, node.run.level))
             self._forget_event(node.run)
 
     def _forget_event(self, run: _Run) -> None:
+        if run.event is not None:
+            self._waiting.pop(waiting_id(run.event.event_id), None)
         run.event = None
         if (node := self._spans.get(run.key)) is not None:
             self._bytes += _SPAN_BYTES - node.bytes
@@ -397,7 +414,8 @@ class SpanReader:
             yield msgspec.structs.replace(session, user_id=user), run.level
             if session.metadata and run.event is not None:
                 yield msgspec.structs.replace(run.event, session_id=session.session_id), run.level
-        run.is_recorded, run.told_user, run.event = True, user, None
+        run.is_recorded, run.told_user = True, user
+        self._forget_event(run)
 
     def _runs_in(self, session: _Run) -> Iterator[tuple[SessionRecord | EventRecord, Content]]:
         """Yield the records of the agents and tools that wait for their session."""
@@ -578,9 +596,11 @@ def _noted_run(run: _Run) -> ReadRun:
     )
 
 
-def _run_again(key: str, noted: ReadRun) -> _Run | None:
+def _run_again(key: str, noted: ReadRun, files: Mapping[str, Path]) -> _Run | None:
     """Return an agent, workflow or tool that a reader before has noted."""
     session, event = decode(bytes(noted.session)), decode(bytes(noted.event)) if bytes(noted.event) else None
+    if isinstance(event, EventRecord) and (path := files.get(waiting_id(event.event_id))) is not None:
+        event = record_in(path) or event
     if not (isinstance(session, SessionRecord) and isinstance(event, EventRecord | None)):
         return None
     return _Run(

@@ -22,9 +22,11 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode, encode
 from callspan.record.events import Record
+from callspan.record.ids import response_call_id
 from callspan.settings import Content
 
 _SUFFIX: Final = ".record"
+_WAITING: Final = "waiting"
 Process: TypeAlias = Callable[[Record, Content], Record]
 """Returns a record as it may be written at a content level."""
 Leveled: TypeAlias = tuple[Record, Content]
@@ -66,6 +68,16 @@ class WaitingRecords:
         for ident in call_ids.keys() & self._files.keys():
             path = self._files[ident]
             self._files[ident] = path.replace(self._directory / f"{ident}.{call_ids[ident]}{_SUFFIX}")
+
+
+def leveled(record: Record, level: Content) -> Leveled:
+    """Return a record with the content level of its sender."""
+    return record, level
+
+
+def waiting_id(ident: str) -> str:
+    """Return the id of a request or a tool that waits, which can name a file."""
+    return response_call_id(_WAITING, ident)
 
 
 def records_in(directory: Path) -> Iterator[tuple[Path, Record]]:
