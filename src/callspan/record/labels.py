@@ -84,10 +84,14 @@ class Ownership(NamedTuple):
 
     def contradicts(self, other: Ownership) -> bool:
         """Return whether both state a user, a tenant or a service, and not the same one."""
-        return any(own not in (None, stated) and stated is not None for own, stated in zip(self, other, strict=True))
+        return self != other and any(
+            own not in (None, stated) and stated is not None for own, stated in zip(self, other, strict=True)
+        )
 
     def filled(self, other: Ownership) -> Ownership:
         """Return these values, and for unknown ones those of another."""
+        if self == other:
+            return self
         return Ownership(*(stated if own is None else own for own, stated in zip(self, other, strict=True)))
 
 
