@@ -143,10 +143,11 @@ ORDERS: dict[str, tuple[Callable[[list[CallRecord]], Sequence[CallRecord]], int]
 }
 
 
-@pytest.mark.parametrize("part", range(scaled(3, 100)))
+@pytest.mark.parametrize("part", range(scaled(1, 20)))
 def test_rules_join_no_call_to_another_conversation_given_all_calls_at_once(part: int) -> None:
-    total = histories.Score()
-    for seed in range(part * 100, (part + 1) * 100):
+    """Of a hundred histories two or three may be of ids that two answers issued, which then prove nothing."""
+    total, number = histories.Score(), scaled(300, 500)
+    for seed in range(part * number, (part + 1) * number):
         history = histories.generate(seed)
         total += histories.score(history, by_number(together(records_of(history))))
     assert total.wrong == []

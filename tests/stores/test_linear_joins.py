@@ -16,7 +16,7 @@ from callspan.records import CallRecord, Request, Response
 
 USER, SUNNY = {"role": "user", "content": "Plan."}, {"role": "assistant", "content": "Sunny."}
 BATCH, EARLY = 10, 100
-LATE: int = scaled(2_000, 100_000)
+LATE: int = scaled(1_000, 100_000)
 MOST_S = 0.1
 """Of one transaction of 100 records on a quiet machine."""
 
@@ -133,7 +133,7 @@ def test_late_call_costs_no_more_than_twice_an_early_one(shape: Callable[[int], 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_transaction_is_long(shape: Callable[[int], CallRecord], sqlite_url: str) -> None:
     """Whatever was stored; the first call, which all others of one shape continue, comes last."""
-    calls, number = [shape(number) for number in range(scaled(1_001, 5_001))], 0
+    calls, number = [shape(number) for number in range(scaled(501, 5_001))], 0
     longest_s = 0.0
     with closing(Delivery(sqlite_url)) as store:
         connection = cast("Any", store.sink)._database.connection
