@@ -118,3 +118,26 @@ def test_any_program_reads_instructions(tmp_path: Path, session_id: str | None) 
         (stored,) = connection.execute(f"SELECT count(*) FROM contents WHERE {said}").fetchone()
     assert rows == [(f"c{n}", instructions) for n in range(10)]
     assert stored == (1 if session_id else 10)
+
+
+@pytest.mark.parametrize("session_id", ["s", None])
+def test_long_session_is_whole_though_its_oldest_contents_are_not_known(
+    tmp_path: Path, session_id: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer reads the newest contents of a session alone; what comes again after a long time is stored again."""
+    monkeypatch.setattr("callspan.stores.sqlite.database._MAX_NUMBERS", 16)
+    system = {"role": "system", "content": LONG}
+    branches: list[list[Any]] = [[system], [system]]
+    calls = []
+    for turn in range(24):
+        messages = branches[turn // 8 % 2]
+        messages.append({"role": "user", "content": f"Question {turn}. {LONG}"})
+        answer = {"role": "assistant", "content": f"Answer {turn}. {LONG}"}
+        body = {"choices": [{"index": 0, "message": answer}]}
+        calls.append(call("chat_completions", {"messages": [*messages]}, body, f"c{turn:02}", session_id=session_id))
+        messages.append(answer)
+    for one in calls:
+        stored = kept(tmp_path / "calls.db", one)
+    assert [(bytes(each.request.body), each.response) for each in stored] == [
+        (bytes(each.request.body), each.response) for each in calls
+    ]

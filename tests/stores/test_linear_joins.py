@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple, cast
@@ -124,10 +124,15 @@ def test_late_call_costs_no_more_than_twice_an_early_one(shape: Callable[[int], 
     with closing(Delivery(sqlite_url)) as store:
         counting = Counting(store)
         works = [counting.deliver(*batch) for batch in batches(map(shape, range(LATE)))]
-    early, late = works[EARLY // BATCH - 3 : EARLY // BATCH], works[-3:]
-    assert all(work.statements > BATCH for work in early)
-    assert max(work.statements for work in late) <= 2 * max(work.statements for work in early)
-    assert max(work.steps for work in late) <= 2 * max(work.steps for work in early)
+    early, late = (mean(works[first:last]) for first, last in ((2, EARLY // BATCH), (-len(works) // 2, None)))
+    assert early.statements > BATCH
+    assert late.statements <= 2 * early.statements
+    assert late.steps <= 2 * early.steps
+
+
+def mean(works: Sequence[Work]) -> Work:
+    """What a delivery takes; now and then one reads a window of a session's contents again."""
+    return Work(*(sum(parts) // len(works) for parts in zip(*works, strict=True)))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

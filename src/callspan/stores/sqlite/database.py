@@ -48,6 +48,13 @@ _LOST: Final = (
 _MAX_STATEMENTS: Final = 50
 """Fewer than the 128 prepared statements that `sqlite3` caches per connection."""
 _MAX_NUMBERS: Final = 20_000
+_NUMBERS: Final = """
+SELECT hash, n FROM (SELECT hash, n FROM contents WHERE owner = :owner AND n < 0 ORDER BY n LIMIT :most)
+UNION ALL
+SELECT hash, n FROM (SELECT hash, n FROM contents WHERE owner = :owner AND n >= 0 ORDER BY n DESC LIMIT :most)
+ORDER BY n"""
+"""The newest contents of an owner. Reading all of them would make a delivery dearer with each call of a long session.
+An older content that comes again is stored again, and is one of the newest then."""
 SQLITE: Final = Dialect(
     minute="strftime('%Y-%m-%dT%H:%MZ', c.start_ns / 1000000000, 'unixepoch')",
     # Not `/` exclusive, which other databases do not round.
@@ -228,9 +235,8 @@ class SQLiteDatabase(SqlDatabase):
     def numbers(self, calls: Sequence[PreparedCall]) -> Mapping[str, ContentNumbers]:
         """Return the numbers of contents by owner of these calls, and of earlier ones."""
         for owner in {call.owner for call in calls}.difference(self._numbers):
-            sql = "SELECT hash, n FROM contents WHERE owner = :owner ORDER BY n"
-            by_hash = dict(self.tuples(sql, {"owner": owner}))
-            self._numbers[owner] = ContentNumbers(by_hash, [*by_hash.values()])
+            newest = [*self.tuples(_NUMBERS, {"owner": owner, "most": _MAX_NUMBERS // 4})]
+            self._numbers[owner] = ContentNumbers(dict(newest), [number for _, number in newest])
         return self._numbers
 
     def forget_numbers(self, owner: str) -> None:
