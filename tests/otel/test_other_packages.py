@@ -16,8 +16,10 @@ from tests.support.launching import APPS, Stage, python_of
 from tests.support.processes import ROOT, plain_environment
 from tests.support.receiver import OtlpReceiver
 from tests.support.waiting import HANG_S
+from tests.view.conftest import ToolBoxes, boxes_of
 
-from callspan.records import EventRecord
+from callspan.records import CallRecord, EventRecord, parse_arguments
+from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider
 
 FRAMEWORKS = (
@@ -85,7 +87,7 @@ NAMED = ("google-adk", "langgraph", "agno")
 
 
 @pytest.mark.parametrize("framework", AGENTS)
-def test_agents_are_sessions(framework: str, store: str) -> None:
+def test_agents_are_sessions(framework: str, store: str, reading: Read) -> None:
     """Two conversations at once."""
     told = printed(framework, "emitting_agents.py", framework, store)
     assert (told["errors"], told["calls"], told["loose"], told["mixed"]) == ([], 10, 0, 0)
@@ -96,7 +98,19 @@ def test_agents_are_sessions(framework: str, store: str) -> None:
     assert tools == ["add"] * 4 + ["weather"] * 4
     every = len(told["tools"])
     assert told["with id"] == told["with arguments"] == told["joined"] == told["timed"] == every
-    assert told["with result"] == (0 if framework == "autogen" else every)
+    assert told["with result"] == (0 if framework == "autogen" else every), "spans of autogen's tools state none"
+    reader = reading(store)
+    for summary in reader.sessions():
+        session_id = summary.session.session_id
+        # No two tool calls of a conversation are equal.
+        called = {named for call in reader.calls(CallFilter(session_id=session_id)) for named in called_in(call)}
+        assert boxes_of(store, session_id) == ToolBoxes(len(called), 0, 0, 0)
+
+
+def called_in(call: CallRecord) -> Iterator[tuple[str | None, str]]:
+    assert call.conversation is not None
+    for message in (*call.conversation.input, *call.conversation.output):
+        yield from ((tool.name, str(parse_arguments(tool.arguments))) for tool in message.tool_calls)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -13,8 +13,19 @@ import pytest
 from tests.support.world import World
 
 from callspan.datasets import export
-from callspan.records import CallRecord, ErrorInfo, EventRecord, Place, Request, Response, Timing
-from callspan.stores import ConversationReader, History, Reader, whole_conversation
+from callspan.records import (
+    CallRecord,
+    ErrorInfo,
+    EventRecord,
+    Message,
+    Place,
+    Request,
+    Response,
+    Timing,
+    ToolCall,
+    ToolResult,
+)
+from callspan.stores import ConversationReader, History, NewMessages, Reader, whole_conversation
 
 from .conftest import SECOND, START_NS, Delivery, Records, event, message, reward, run, step
 
@@ -163,7 +174,7 @@ def test_loop_is_one_conversation_without_repetition(api: str) -> None:
         for sent in (loop["asked"], [*loop["asked"], *loop["added"]])
     )
     assert [message.text for message in first.messages] == ["Where?"]
-    assert (first.sent_before, second.instructions, second.before) == (0, [], first.call)
+    assert (first.repeated, second.instructions, second.before) == ([], [], first.call)
     (result,) = second.messages
     assert [type(part).__name__ for part in result.parts] == ["ToolResult"]
 
@@ -176,7 +187,80 @@ def test_incomplete_arguments_are_compared_as_text() -> None:
     for messages, repeated in (([asked], 0), ([asked, answer, tool], 2)):
         choices = [{"index": 0, "message": answer}]
         call = world.call("chat_completions", {"messages": messages}, {"choices": choices})
-        assert reader.add(call).sent_before == repeated
+        assert len(reader.add(call).repeated) == repeated
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "a name": {"name": "planner"},
+    "no content": {"content": None},
+    "spaced": {"content": " Let me look.\n"},
+    "another id": {"id": "adk-1"},
+    "spaced arguments": {"arguments": '{ "at": "east" }'},
+}
+
+
+def looked(ident: str = "c1", arguments: str = '{"at":"east"}') -> dict[str, Any]:
+    return {"id": ident, "type": "function", "function": {"name": "look", "arguments": arguments}}
+
+
+def asking(*calls: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": "Let me look.", "tool_calls": [*calls], **fields}
+
+
+def told(ident: str | None, content: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": ident, "content": content}
+
+
+ASKED = {"role": "user", "content": "Where?"}
+
+
+def added(reader: ConversationReader, *sent: dict[str, Any], answer: dict[str, Any] | None = None) -> NewMessages:
+    choice = {"index": 0, "message": answer or {"role": "assistant", "content": "There."}}
+    return reader.add(World().call("chat_completions", {"messages": [*sent]}, {"choices": [choice]}))
+
+
+def idents(*messages: Message) -> list[str | None]:
+    return [part.id for message in messages for part in message.parts if isinstance(part, ToolCall | ToolResult)]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_answer_that_a_framework_writes_anew_is_the_same_message(change: str) -> None:
+    reader, fields = ConversationReader(), dict(CHANGES[change])
+    called = looked(fields.pop("id", "c1"), fields.pop("arguments", '{"at":"east"}'))
+    content = None if "content" in fields and fields["content"] is None else "Let me look."
+    first = added(reader, ASKED, answer=asking(looked(), content=content))
+    second = added(reader, ASKED, asking(called, **{"content": content, **fields}), told(called["id"], "a door"))
+    assert [[type(part) for part in message.parts] for message in second.messages] == [[ToolResult]]
+    assert idents(*second.messages) == idents(*first.answers), "the result is that of the answer's tool call"
+
+
+def test_equal_tool_calls_without_ids_stay_two() -> None:
+    """Gemini's, whose ids are the names of the tools."""
+    reader, called = ConversationReader(), [looked("look"), looked("look")]
+    first = added(reader, ASKED, answer=asking(*called))
+    second = added(
+        reader, ASKED, asking(*called), told("look", "a door"), told("look", "a key"), answer=asking(*called)
+    )
+    assert len(set(idents(*first.answers, *second.answers))) == 4
+    assert idents(*second.messages) == idents(*first.answers)
+
+
+def test_tool_call_of_the_history_has_its_result_of_the_same_request() -> None:
+    """No recorded call has asked for it; another conversation of the session counts its ids, too."""
+    reader = ConversationReader()
+    added(reader, {"role": "user", "content": "Hello?"}, answer=asking(looked("call_0")))
+    sent = [ASKED, asking(looked("call_0"), looked("call_1")), told("call_1", "a key"), told("call_0", "a door")]
+    _, call, key, door = added(reader, *sent).messages
+    assert idents(call) == idents(door, key)
+    assert len({*idents(call)}) == 2
+
+
+def test_equal_results_that_follow_at_the_provider_are_both_new(chain: Chain) -> None:
+    reader, output = ConversationReader(), {"type": "function_call_output", "output": "done"}
+    reader.add(chain.responses(0, {"input": [output | {"call_id": "c0"}]}))
+    sent = [output | {"call_id": "c1"}, output | {"call_id": "c2"}]
+    new = reader.add(chain.responses(1, {"previous_response_id": "resp_0", "input": sent}))
+    assert idents(*new.messages) == ["c1", "c2"]
 
 
 def test_message_repeated_in_a_chain_is_new_each_time(chain: Chain) -> None:

@@ -119,9 +119,11 @@ def test_loop_may_write_behind_a_long_answer_but_not_behind_a_short_one() -> Non
         assert rules(chat([user("Hi")], said(f"{text} And more of it.")), written) == set()
 
 
-def test_id_that_is_the_name_of_its_tool_is_none() -> None:
-    asked = tool("weather")
-    following = chat([user("Ho"), asked, {"role": "tool", "tool_call_id": "weather", "content": "x"}], said("Yes."))
+@pytest.mark.parametrize("ident", ["weather", "weather:2"])
+def test_id_that_is_the_name_of_its_tool_is_none(ident: str) -> None:
+    """Where an API has none, the name stands there, of several tool calls with a number."""
+    asked = tool(ident)
+    following = chat([user("Ho"), asked, {"role": "tool", "tool_call_id": ident, "content": "x"}], said("Yes."))
     assert rules(chat([user("Hi")], asked), following) == set()
 
 

@@ -30,7 +30,7 @@ from callspan.cli.command_context import store_errors
 from callspan.cli.view import arguments, parse_filter
 from callspan.records import Cost, ErrorInfo, EventRecord, Place, Record, Timing, Totals, Usage
 from callspan.view.server import PAGES, application
-from callspan.view.source import StoreAccess
+from callspan.view.source import StoreAccess, StoreSource
 
 __all__ = ["PAGES", "Delivery", "Records", "arguments", "parse_filter"]
 
@@ -52,6 +52,29 @@ def access_to(url: str) -> StoreAccess:
         errors=store_errors, waiting=list, write_reward=lambda rating: keep(url, rating), name=url,
         command=f"callspan --store {url}",
     )  # fmt: skip
+
+
+class ToolBoxes(NamedTuple):
+    """The boxes of tool calls in a session's conversation."""
+
+    boxes: int
+    without_result: int
+    stray_results: int
+    """Results that are in no box."""
+    stray_runs: int
+    """Runs of tools that are in no box."""
+
+
+def boxes_of(url: str, session_id: str) -> ToolBoxes:
+    page = json.loads(StoreSource(access_to(url)).answer(PAGES["session"], {"id": session_id}))
+    messages = [
+        message for row in page["rows"] if row["turn"] for message in row["turn"]["new"] + row["turn"]["answer"]
+    ]
+    parts = [part for message in messages for part in message["parts"]]
+    calls, results = ({part["id"] for part in parts if part["type"] == f"tool_{kind}"} for kind in ("call", "result"))
+    tools = {row["record"]["tool_call_id"]: row["record"]["data"] for row in page["rows"] if row["kind"] == "tool"}
+    told = results | {ident for ident, data in tools.items() if "result" in data}
+    return ToolBoxes(len(calls), len(calls - told), len(results - calls), len(tools.keys() - calls))
 
 
 class Visitor:

@@ -6,11 +6,12 @@ Parts that this format cannot represent are counted in `dropped`.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.joining.same_message import atom_of, encoded
 from callspan.providers.wire_json import text as text_at
 from callspan.records import (
     CallRecord,
@@ -103,18 +104,25 @@ def continuing(chat: ChatCall, prompt: list[ChatMessage]) -> ChatCall:
 
 
 def canonical(message: ChatMessage) -> bytes:
-    """Return a message in canonical form, for comparisons; ids of tool calls are no difference.
+    """Return what a message is compared by: clients write an answer anew when they send it back."""
+    role = str(message["role"])
+    atoms = [atom_of(role, part) for part in _parts(message)]
+    return encoded([role, *filter(None, atoms)])
 
-    Clients that send an answer back may omit reasoning, write null for an empty text, or format arguments differently.
-    """
-    calls = message.get("tool_calls")
-    common = {
-        "role": message["role"],
-        "content": _bare(message.get("content")),
-        "refusal": message.get("refusal"),
-        "calls": [_bare_call(call) for call in calls] if isinstance(calls, list) else [],
-    }
-    return msgspec.json.encode(common, order="deterministic")
+
+def _parts(message: ChatMessage) -> Iterator[Part]:
+    content, calls, refusal = message.get("content"), message.get("tool_calls"), message.get("refusal")
+    if message["role"] == "tool":
+        yield ToolResult(content=content)
+    else:
+        for item in content if isinstance(content, list) else [{"text": content or ""}]:
+            text = text_at(item, "text")
+            yield UnknownPart(data=item) if text is None else Text(text=text)
+    if isinstance(refusal, str):
+        yield Refusal(text=refusal)
+    for call in calls if isinstance(calls, list) else ():
+        fields = call.get("function") or call.get("custom")
+        yield ToolCall(name=fields["name"], arguments=fields.get("arguments", fields.get("input")))
 
 
 class _Writer:
@@ -268,18 +276,6 @@ def _parallel(call: CallRecord) -> bool | None:
     choice = call.request.params.get("tool_choice")
     disabled = choice.get("disable_parallel_tool_use") if isinstance(choice, dict) else None
     return not disabled if isinstance(disabled, bool) else None
-
-
-def _bare(content: object) -> object:
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        return "".join(part["text"] for part in content)
-    return content or ""
-
-
-def _bare_call(call: dict[str, object]) -> list[object]:
-    function = call.get("function") or call.get("custom")
-    fields = function if isinstance(function, dict) else {}
-    return [fields.get("name"), parse_arguments(fields.get("arguments", fields.get("input")))]
 
 
 def flaw(messages: Sequence[ChatMessage]) -> str | None:

@@ -9,10 +9,9 @@ and *seeks* those of the call before it. From the strongest to the weakest (`Joi
 - `history`: all messages of the earlier request and its answer, with which the request begins;
 - `mention`: the id of a tool call in a text of the request.
 
-Histories are compared as typed parts, without reasoning, ids, and borders between messages: frameworks write answers
-anew when they send them back. Instructions belong to a history; tools do not. Loops may write more behind the text of
-an answer, so an answer that ends with a text is a joint by the beginning of this text, with its length and hash as
-proof.
+Histories are compared as `same_message` says. Instructions belong to a history; tools do not. Loops may write more
+behind the text of an answer, so an answer that ends with a text is a joint by the beginning of this text, with its
+length and hash as proof.
 
 Hashing whole histories is dear, so each call also has an *offer*: the hash of the instructions, the last part before
 its answer, and the beginning of the answer. A request has these of all answers in it. An offer proves nothing; it tells
@@ -27,8 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple, TypeAlias, get_args
 
-import msgspec
-
+from callspan.joining.same_message import ANSWER, CALL, NO_MEDIA, atom_of, encoded
 from callspan.record.call import CallRecord, IdHashes, JoinedBy
 from callspan.record.id_hashes import (
     BODIES,
@@ -43,11 +41,9 @@ from callspan.record.labels import tenant_of
 from callspan.record.messages import (
     INSTRUCTION_ROLES,
     Conversation,
-    Media,
     Message,
     Part,
     Reasoning,
-    Refusal,
     Text,
     ToolCall,
     ToolResult,
@@ -56,10 +52,6 @@ from callspan.record.messages import (
 
 RULES: Final[tuple[JoinedBy, ...]] = get_args(JoinedBy)
 """From the strongest to the weakest."""
-ANSWER, USER = "assistant", "user"
-ANSWERING: Final = frozenset({ANSWER, "model"})
-_CALL, _MEDIA = "call", "media"
-NO_MEDIA: Final[list[object]] = [_MEDIA, None]
 _MAX_OFFERS: Final = 4
 """Parts of the model in a row of which each may begin an answer."""
 KEEPS_RESPONSES: Final = frozenset({"responses", "interactions"})
@@ -318,7 +310,7 @@ def has_history(call: CallRecord) -> bool:
 
 def digest_of(*values: object) -> bytes:
     """Return the hash of some values."""
-    return blake2b(_encoded(values), digest_size=8).digest()
+    return blake2b(encoded(values), digest_size=8).digest()
 
 
 def key_of(kind: str, value: str, scope: bytes) -> int:
@@ -332,14 +324,7 @@ def key_of(kind: str, value: str, scope: bytes) -> int:
 
 
 def _number(value: object) -> int:
-    return int.from_bytes(blake2b(_encoded(value), digest_size=8).digest(), "big") >> 1
-
-
-def _encoded(value: object) -> bytes:
-    try:
-        return msgspec.json.encode(value, order="deterministic")
-    except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        return repr(value).encode(errors="surrogatepass")
+    return int.from_bytes(blake2b(encoded(value), digest_size=8).digest(), "big") >> 1
 
 
 def _distinct(joints: Iterable[Joint]) -> list[Joint]:
@@ -411,25 +396,6 @@ def _instructions(conversation: Conversation) -> list[str]:
     return [part.text for part in parts if isinstance(part, Text)]
 
 
-def atom_of(role: str, part: Part) -> tuple[bool, list[object]] | None:
-    """Return what a part is compared by, and whether the model said it; None if it does not count."""
-    is_answer = role in ANSWERING
-    match part:
-        case Text(text=text) | Refusal(text=text):
-            text = text.strip()
-            return (is_answer, [ANSWER if is_answer else USER, text]) if text else None
-        case Reasoning():
-            return None
-        case ToolCall():
-            return True, [_CALL, part.name, parse_arguments(part.arguments or "{}")]
-        case ToolResult():
-            return False, ["result", _plain(part.content)]
-        case Media():
-            return is_answer, [_MEDIA, part.sha256 or part.url or part.file_id]
-        case _:
-            return is_answer, ["other", part.data]
-
-
 def base_of(call: CallRecord, user: object, instructions: Iterable[str]) -> str:
     """Return what two calls with one offer have in common besides their messages."""
     tenant = tenant_of(call.metadata)
@@ -439,7 +405,7 @@ def base_of(call: CallRecord, user: object, instructions: Iterable[str]) -> str:
 def offer_of(base: str, last: Sequence[object], answer: Sequence[object]) -> int:
     """Return the offer of an answer, given the last part before it and its own first one."""
     kind, value, *_ = answer
-    beginning = f"{value}"[:_MIN_CONTINUED] if kind in (ANSWER, _CALL) else ""
+    beginning = f"{value}"[:_MIN_CONTINUED] if kind in (ANSWER, CALL) else ""
     text = f"{base} {last[0]} {_brief(last[1])} {kind} {beginning}"
     digest = blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -447,7 +413,7 @@ def offer_of(base: str, last: Sequence[object], answer: Sequence[object]) -> int
 
 def _brief(value: object) -> str:
     """Return what tells most values from each other."""
-    text = value if isinstance(value, str) else _encoded(value).decode(errors="replace")
+    text = value if isinstance(value, str) else encoded(value).decode(errors="replace")
     return text if len(text) <= 2 * _BRIEF else f"{text[:_BRIEF]} {len(text)} {text[-_BRIEF:]}"
 
 
@@ -495,7 +461,7 @@ class _Chain:
             self._offers = ()
         if is_answer and atom[0] == ANSWER and isinstance(text := atom[1], str):
             joint = Joint(self._digest(text[:_MIN_CONTINUED]), _proof_of(text), text, self._offers)
-        self._hash.update(_encoded(atom))
+        self._hash.update(encoded(atom))
         self._last = atom
         self.number += 1
         return joint if joint is not None or not is_answer else Joint(self._digest(""), offers=self._offers)
@@ -519,12 +485,3 @@ def _proof_of(text: str) -> int:
     """Return the hash and length of a text as one number."""
     digest = blake2b(text.encode(errors="surrogatepass"), digest_size=5).digest()
     return int.from_bytes(digest, "big") << _LENGTH_BITS | min(len(text), (1 << _LENGTH_BITS) - 1)
-
-
-def _plain(content: object) -> object:
-    """Return the content of a tool's result without the form in which a wire carries it."""
-    if isinstance(content, list) and len(content) == 1:
-        content = content[0]
-    if isinstance(content, dict) and isinstance(content.get("text"), str):
-        return content["text"].strip()
-    return content.strip() if isinstance(content, str) else content

@@ -35,6 +35,8 @@ HAVE_CONTAINERS: Final = frozenset({"messages", "invoke_model"})
 _CONTAINER: Final = b'"container"'
 _MIN_ID: Final = 9
 _COUNTED: Final = re.compile(r"[^0-9]*[0-9]{1,6}")
+_NUMBERED: Final = re.compile(r"(:[0-9]+)?")
+"""What follows the tool's name, see `providers.named_calls`."""
 _MIN_SEAL: Final = 31
 _NO_SEAL: Final = "skip_thought"
 """Begins what clients send instead of a signature."""
@@ -129,8 +131,11 @@ def is_masked(call: CallRecord) -> bool:
 
 
 def is_tool_call_id(ident: str | None, name: str | None, *, is_masked: bool) -> bool:
-    """Return whether a tool call's id is one: its name stands there if an API has none, and a redactor may mask it."""
-    if not ident or ident == name:
+    """Return whether a tool call's id is one: its name, maybe with a number, stands there if an API has none.
+
+    A redactor may mask it, too.
+    """
+    if not ident or (name and ident.startswith(name) and _NUMBERED.fullmatch(ident, len(name))):
         return False
     return not is_masked or _UNMASKED_ID.fullmatch(ident) is not None
 
@@ -160,16 +165,18 @@ def _ids_in(messages: Iterable[Message], kind: type[ToolCall | ToolResult]) -> _
     tools, seals = dict[str, None](), dict[str, None]()
     for message in messages:
         for part in message.parts if message.role not in INSTRUCTION_ROLES else ():
-            if isinstance(part, kind) and part.id and _is_unique(part.id, part):
+            if isinstance(part, kind) and part.id and is_unique(part.id, part):
                 tools[part.id] = None
             if type(part) is Reasoning or type(part) is ToolCall:
                 seals.update(dict.fromkeys(seals_in(part)))
     return [*tools][::-1][:MAX_IDS], [*seals][::-1][:MAX_IDS]
 
 
-def _is_unique(ident: str, part: ToolCall | ToolResult) -> bool:
+def is_unique(ident: str, part: ToolCall | ToolResult) -> bool:
     """Return whether no other conversation is likely to have the id of a tool call that the application answers."""
-    if isinstance(part, ToolCall) and not (part.is_of_application and ident != part.name):
+    if isinstance(part, ToolCall) and not (
+        part.is_of_application and is_tool_call_id(ident, part.name, is_masked=False)
+    ):
         return False
     return len(ident) >= _MIN_ID and _UNMASKED_ID.fullmatch(ident) is not None and _COUNTED.fullmatch(ident) is None
 

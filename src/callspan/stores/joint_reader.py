@@ -12,19 +12,14 @@ from hashlib import blake2b
 from typing import Final
 
 from callspan.joining.joints import (
-    ANSWER,
-    ANSWERING,
     KEEPS_RESPONSES,
     NO_IDS,
-    NO_MEDIA,
     NONE_SOUGHT,
     NOTHING,
-    USER,
     Joint,
     Joints,
     Read,
     RequestJoints,
-    atom_of,
     base_of,
     digest_of,
     has_history,
@@ -37,6 +32,7 @@ from callspan.joining.joints import (
     scope_of,
     words_in,
 )
+from callspan.joining.same_message import ANSWER, ANSWERING, NO_MEDIA, USER, atom_of
 from callspan.record.apis import APIS, OTHER
 from callspan.record.call import CallRecord, JoinedBy
 from callspan.record.id_hashes import HAVE_CONTAINERS, container_of_request, is_masked

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
 import msgspec
 
 from callspan.formatting import exact
-from callspan.records import CallRecord, EventRecord, encode_json
+from callspan.records import CallRecord, EventRecord, Message, ToolCall, ToolResult, encode_json
 from callspan.stores import (
     CallFilter,
     ConversationReader,
     History,
-    NewMessages,
     Reader,
-    spoken,
     voice_turns,
     whole_conversation,
 )
 from callspan.view.calls import call_row
 from callspan.view.session import EntryRow, TurnRow, event_row, instructions_key, turn_row
 from callspan.view.source import PageRequest, Row
-from callspan.view.turns import messages_with, plain_messages
+from callspan.view.turns import plain_messages
 
 _MAX_BEFORE: Final = 20
 """Maximum number of earlier calls of the session to compare messages with."""
+_MAX_AFTER: Final = 20
+"""Maximum number of later calls of the session that are searched for results of its tools."""
 _MAX_FOLLOWING: Final = 500
 """Number of entries after the call that are searched for runs of its tools."""
 _MAX_CHARACTERS: Final = 500_000
@@ -49,7 +50,7 @@ class CallPage(msgspec.Struct):
     earlier_in: Neighbour | None
     """The call of the earlier messages."""
     results: list[dict[str, object]]
-    """Messages of the next call with results of tools requested by this one."""
+    """Messages of later calls with results of tools requested by this one."""
     runs: list[EntryRow]
     """The runs of these tools."""
     instructions: dict[str, object] | None
@@ -82,19 +83,20 @@ def page(request: PageRequest) -> CallPage:
     instructions_by_key: dict[str, dict[str, object]] = {}
     history = reader.history(call)
     full_call = _with_full_conversation(call, history)
-    turn = _turn(reader, full_call)
-    messages = spoken(full_call)
+    turns = _turns_before(reader, call)
+    turn = turns.add(full_call, is_whole=True)
+    asked = [part for answer in turn.answers for part in answer.tool_calls]
     key = instructions_key(full_call, instructions_by_key)
     number = None if call.place.session_id is None else _number(reader, call)
     neighbours = {} if number is None else _neighbours(reader, call, number)
     before, after = neighbours.get((number or 0) - 1), neighbours.get((number or 0) + 1)
     return CallPage(
         row=call_row(call),
-        turn=turn_row(call, turn.messages, key, voice_turns([call]).get(call.call_id)),
-        earlier=plain_messages(reversed(messages[: turn.sent_before]), _MAX_CHARACTERS),
+        turn=turn_row(turn, key, voice_turns([call]).get(call.call_id)),
+        earlier=plain_messages(reversed(turn.repeated), _MAX_CHARACTERS),
         earlier_in=None if turn.before is None else Neighbour(turn.before.call_id, _number(reader, turn.before)),
-        results=_results(reader, call, after),
-        runs=_runs(reader, call),
+        runs=_runs(reader, call, turns, asked),
+        results=plain_messages(_results(reader, call, turns, asked), _MAX_CHARACTERS),
         instructions=instructions_by_key.get(key or ""),
         number=number,
         of=None if number is None else reader.count_calls(_calls_of_session(call)),
@@ -126,32 +128,41 @@ def _with_full_conversation(call: CallRecord, history: History) -> CallRecord:
     return msgspec.structs.replace(call, conversation=whole_conversation(call, history))
 
 
-def _turn(reader: Reader, call: CallRecord) -> NewMessages:
+def _turns_before(reader: Reader, call: CallRecord) -> ConversationReader:
     turns = ConversationReader()
     if call.place.session_id is not None:
         selection = CallFilter(session_id=call.place.session_id, until_ns=call.timing.start_ns, limit=_MAX_BEFORE)
         for earlier_call in reversed(list(reader.calls(selection))):
             turns.add(_with_full_conversation(earlier_call, reader.history(earlier_call)), is_whole=True)
-    return turns.add(call, is_whole=True)
+    return turns
 
 
-def _requested_tools(call: CallRecord) -> set[str | None]:
-    return {tool_call.id for tool_call in call.tool_calls or ()} - {None}
+def _results(reader: Reader, call: CallRecord, turns: ConversationReader, asked: Sequence[ToolCall]) -> list[Message]:
+    """Return the messages of the calls after a call with the results of its tool calls."""
+    waiting, messages = {part.id for part in asked if part.is_of_application}, list[Message]()
+    following = msgspec.structs.replace(
+        _calls_of_session(call), since_ns=call.timing.start_ns + 1, limit=_MAX_AFTER, content="all"
+    )
+    for next_call in reader.calls(following) if waiting and call.place.session_id is not None else ():
+        full_call = _with_full_conversation(next_call, reader.history(next_call))
+        for message in turns.add(full_call, is_whole=True).messages:
+            if results := waiting & {part.id for part in message.parts if isinstance(part, ToolResult)}:
+                waiting -= results
+                messages.append(message)
+        if not waiting:
+            break
+    return messages
 
 
-def _results(reader: Reader, call: CallRecord, next_neighbour: Neighbour | None) -> list[dict[str, object]]:
-    requested = _requested_tools(call)
-    next_call = None if next_neighbour is None or not requested else reader.call(next_neighbour.id)
-    return [] if next_call is None else plain_messages(messages_with(spoken(next_call), requested), _MAX_CHARACTERS)
-
-
-def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
+def _runs(reader: Reader, call: CallRecord, turns: ConversationReader, asked: Sequence[ToolCall]) -> list[EntryRow]:
     """Return the runs of the tools requested by a call, from the events after it."""
-    requested, session_id = _requested_tools(call), call.place.session_id
-    if not requested or session_id is None:
+    session_id = call.place.session_id
+    if not asked or session_id is None:
         return []
     events = islice(reader.events(session_id, since_ns=call.timing.start_ns), _MAX_FOLLOWING)
-    return [event_row(event) for event in events if isinstance(event, EventRecord) and event.tool_call_id in requested]
+    rows = [event_row(event, turns) for event in events if isinstance(event, EventRecord)]
+    idents = {part.id for part in asked}
+    return [row for row in rows if row.record is not None and row.record.get("tool_call_id") in idents]
 
 
 def _calls_of_session(call: CallRecord) -> CallFilter:

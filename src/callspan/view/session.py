@@ -13,7 +13,6 @@ from callspan.formatting import exact
 from callspan.records import (
     CallRecord,
     EventRecord,
-    Message,
     MessageRecord,
     RewardRecord,
     SessionRecord,
@@ -27,6 +26,7 @@ from callspan.stores import (
     ConversationReader,
     Entry,
     Event,
+    NewMessages,
     Reader,
     SessionSummary,
     StepSums,
@@ -86,7 +86,7 @@ class EntryRow(msgspec.Struct):
     call: Row | None = None
     turn: TurnRow | None = None
     record: dict[str, object] | None = None
-    """The record, except for calls."""
+    """The record, except for calls. Of a tool it has the id that its tool call has in the messages of the page."""
     parent: str | None = None
     """The id of the entry or timestep that it is below, of this page or an earlier one; None for the session."""
 
@@ -172,7 +172,7 @@ def _rows(items: Sequence[Entry], turns: ConversationReader, instructions_by_key
     return [
         call_entry(item, turns, instructions_by_key, voice.get(item.call_id))
         if isinstance(item, CallRecord)
-        else event_row(item)
+        else event_row(item, turns)
         for item in items
     ]
 
@@ -181,6 +181,7 @@ def call_entry(
     call: CallRecord, turns: ConversationReader, instructions_by_key: Instructions, voice: VoiceTurn | None = None
 ) -> EntryRow:
     """Return the row of the next call; its instructions are added to the known ones."""
+    new = turns.add(call)
     return EntryRow(
         id=call.call_id,
         kind="call",
@@ -188,18 +189,16 @@ def call_entry(
         start_ns=call.timing.start_ns,
         duration_ns=call.timing.duration_ns,
         call=call_row(call),
-        turn=turn_row(call, turns.add(call).messages, instructions_key(call, instructions_by_key), voice),
+        turn=turn_row(new, instructions_key(call, instructions_by_key), voice),
     )
 
 
-def turn_row(call: CallRecord, new: Sequence[Message], instructions_id: str | None, voice: VoiceTurn | None) -> TurnRow:
-    """Return the row of a call with these new messages, except those shown by other turns of a voice session."""
-    outputs = call.conversation.output if call.conversation is not None else []
+def turn_row(turn: NewMessages, instructions_id: str | None, voice: VoiceTurn | None) -> TurnRow:
+    """Return the row of a call, without the messages that other turns of a voice session show."""
+    call, shown = turn.call, [] if voice is None else voice.shown
     return TurnRow(
-        new=plain_messages(
-            [message for message in new if voice is None or message not in voice.shown], _MAX_CHARACTERS
-        ),
-        answer=plain_messages(outputs, _MAX_CHARACTERS),
+        new=plain_messages([message for message in turn.messages if message not in shown], _MAX_CHARACTERS),
+        answer=plain_messages(turn.answers, _MAX_CHARACTERS),
         instructions=instructions_id,
         sent=call.request.message_count,
         sent_bytes=call.request.body_bytes,
@@ -228,17 +227,20 @@ def _tool(tool: object) -> dict[str, object]:
     return {"name": tool_name(fields), "description": text, "definition": tool}
 
 
-def event_row(item: Event) -> EntryRow:
-    """Return the row of an event, message or reward."""
+def event_row(item: Event, turns: ConversationReader) -> EntryRow:
+    """Return the row of an event, message or reward after these calls."""
     kind = "message" if isinstance(item, MessageRecord) else "reward"
     kind = item.event_type if isinstance(item, EventRecord) else kind
+    record = msgspec.to_builtins(item)
+    if isinstance(item, EventRecord) and kind.startswith("tool") and (ident := turns.tool_call_of(item)) is not None:
+        record["tool_call_id"] = ident
     return EntryRow(
         id=_id_of(item),
         kind=kind,
         timestep_id=item.timestep_id,
         start_ns=item.time_ns,
         duration_ns=duration_of(item),
-        record=msgspec.to_builtins(item),
+        record=record,
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from callspan.records import Media, Message, ToolResult
+from callspan.records import Media, Message
 
 _SHOWN: Final = frozenset(
     {
@@ -17,15 +17,6 @@ _SHOWN: Final = frozenset(
     }
 )
 """Media types that the page may show, without image formats that can contain scripts or links."""
-
-
-def messages_with(messages: Iterable[Message], requested: Collection[str | None]) -> list[Message]:
-    """Return the messages with results of these tool calls."""
-    return [
-        message
-        for message in messages
-        if any(isinstance(part, ToolResult) and part.id in requested for part in message.parts)
-    ]
 
 
 def plain_messages(messages: Iterable[Message], max_characters: int) -> list[dict[str, object]]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from callspan.formatting import excerpt
+from callspan.joining.same_message import Node, ToolIds, nodes_of
 from callspan.record.call import CallRecord
-from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning, Text, ToolCall, parse_arguments
+from callspan.record.events import EventRecord
+from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Text, ToolCall, ToolResult
 
 _QUESTION: Final = 160
 """Characters of a question."""
 _REMINDER: Final = "<system-reminder>"
 """The beginning of texts that Claude Code adds to the user's messages."""
+_WITH_IDS: Final = frozenset({ToolCall, ToolResult})
 
 
 def instructions(call: CallRecord) -> list[Part]:
@@ -53,8 +56,8 @@ class NewMessages(NamedTuple):
     """Its instructions, if they differ from the previous call's."""
     messages: list[Message]
     """Its new messages, in order."""
-    sent_before: int
-    """Number of repeated messages, without instructions."""
+    repeated: list[Message]
+    """Its other messages, without instructions, in order."""
     before: CallRecord | None
     """The call that sent or returned the last repeated message; None if it is unknown or nothing was repeated."""
     answers: list[Message]
@@ -62,11 +65,11 @@ class NewMessages(NamedTuple):
 
 
 class ConversationReader:
-    """Finds the new messages of calls, which are added oldest first.
+    """Finds the new messages of calls, which are added oldest first, and which tool call each result is of.
 
     A message is repeated if an earlier call, its answer included, begins with the same messages up to and including it.
-    Reasoning, annotations and finish reasons are ignored, because requests repeat answers without them. If a request
-    sends only the latest messages, each that was sent before is repeated, except the last.
+    If a request sends only the latest messages, each that was sent before is repeated, except the last. No two tool
+    calls have one id, and results have that of their call, whatever the wire says.
 
     Example:
         >>> reader = ConversationReader()
@@ -75,11 +78,16 @@ class ConversationReader:
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, CallRecord | None] = {}
-        """By hash of a part and everything before it: the last call that sent or returned it."""
-        self._seen: set[bytes] = set()
-        """Hashes of messages without their history."""
+        self._known: dict[Node, CallRecord | None] = {}
+        """By the node of a part: the last call that sent or returned it."""
+        self._seen: set[object] = set()
+        """Messages without their history."""
+        self._unseen: list[Message] = []
+        """Messages that are to be in `_seen`, once it is asked for."""
         self._instructions: list[Part] = []
+        self._ids = ToolIds()
+        self._asked: dict[str, list[tuple[ToolCall, str | None]]] = {}
+        """By call: the tool calls of its answers, each with the id given here, for which no tool has run yet."""
 
     def add(self, call: CallRecord, *, is_whole: bool = False) -> NewMessages:
         """Return the messages that a call adds to the earlier ones.
@@ -87,25 +95,49 @@ class ConversationReader:
         `is_whole`: its messages begin with the calls that it continues at the provider; otherwise it has only the new
         ones.
         """
-        messages, answers = spoken(call), call.conversation.output if call.conversation is not None else []
+        sent, returned = spoken(call), call.conversation.output if call.conversation is not None else []
         node = b"" if is_whole else _root(call)
         self._known.setdefault(node, None)
-        repeated, last_call = 0, None
-        for number, message in enumerate(messages):
-            nodes = _nodes(node, message)
+        repeated, last_call, messages = 0, None, list[Message]()
+        self._ids.begin()
+        for number, message in enumerate(sent):
+            nodes = nodes_of(node, message)
             node = nodes[-1]
             if repeated == number and node in self._known:
                 repeated, last_call = number + 1, self._known[node]
             self._known.update(dict.fromkeys(nodes[1:], call))
-        repeated = repeated or self._of_window(messages)
-        self._seen.update(_nodes(b"", message)[-1] for message in (*messages, *answers))
-        for answer in answers:
-            self._known.update(dict.fromkeys(_nodes(node, answer)[1:], call))
-        return NewMessages(call, self._changed(call), messages[repeated:], repeated, last_call, answers)
+            messages.append(self._identified(message, nodes, is_new=False))
+        repeated = repeated or self._of_window(sent)
+        self._unseen += (*sent, *returned)
+        answers = [self._answer(call, message, nodes_of(node, message)) for message in returned]
+        return NewMessages(call, self._changed(call), messages[repeated:], messages[:repeated], last_call, answers)
+
+    def tool_call_of(self, tool: EventRecord) -> str | None:
+        """Return the id that the tool call of a tool has in the messages of earlier calls; None if it is unknown."""
+        asked = self._asked.get(tool.call_id or "", [])
+        by_id = (at for at, (call, _) in enumerate(asked) if call.id == tool.tool_call_id)
+        by_name = (at for at, (call, _) in enumerate(asked) if call.name == tool.name)
+        at = next(chain(by_id, by_name), None)
+        return self._ids.of_event(tool.tool_call_id) if at is None else asked.pop(at)[1]
+
+    def _identified(self, message: Message, nodes: Sequence[Node], *, is_new: bool) -> Message:
+        if _WITH_IDS.isdisjoint(map(type, message.parts)):
+            return message
+        pairs = zip(message.parts, nodes[1:], strict=True)
+        return replace(message, parts=[self._ids.identified(part, node, is_new=is_new) for part, node in pairs])
+
+    def _answer(self, call: CallRecord, message: Message, nodes: Sequence[Node]) -> Message:
+        self._known.update(dict.fromkeys(nodes[1:], call))
+        self._ids.begin()
+        answer = self._identified(message, nodes, is_new=True)
+        idents = (part.id for part in answer.tool_calls)
+        self._asked.setdefault(call.call_id, []).extend(zip(message.tool_calls, idents, strict=True))
+        return answer
 
     def _of_window(self, messages: list[Message]) -> int:
-        new = 0
-        while new < len(messages) - 1 and _nodes(b"", messages[new])[-1] in self._seen:
+        self._seen.update(map(_without_history, self._unseen))
+        self._unseen, new = [], 0
+        while new < len(messages) - 1 and _without_history(messages[new]) in self._seen:
             new += 1
         return new
 
@@ -117,35 +149,14 @@ class ConversationReader:
         return latest
 
 
+def _without_history(message: Message) -> object:
+    """Return what tells a message from others where its history is not there: equal results have other ids."""
+    return nodes_of(b"", message)[-1], *(part.id for part in message.parts if isinstance(part, ToolResult))
+
+
 def _root(call: CallRecord) -> bytes:
     """Return the key of the history before a call's first message; empty unless the provider keeps it."""
     request = call.request
     if request.continues is not None:
         return request.continues.encode()
     return b"" if request.conversation_id is None else call.call_id.encode()
-
-
-def _nodes(node: bytes, message: Message) -> list[bytes]:
-    """Return the hash of the history before a message, then after each of its parts.
-
-    By part, because one answer may be sent again as several messages.
-    """
-    nodes = [node]
-    for part in _compared(message.parts):
-        compared = msgspec.json.encode([message.role, message.name, part])
-        nodes.append(hashlib.sha256(nodes[-1] + compared).digest())
-    return nodes
-
-
-def _compared(parts: Iterable[Part]) -> Iterable[object]:
-    for part in parts:
-        match part:
-            case Reasoning():
-                continue
-            case Text(text=text):
-                yield text
-            case ToolCall():
-                # Parsed: a request may format them differently than the answer.
-                yield [part.id, part.name, parse_arguments(part.arguments or "{}")]
-            case _:
-                yield part

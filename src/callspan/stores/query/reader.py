@@ -40,7 +40,7 @@ from callspan.stores.query.interrupted import mark_unended
 from callspan.stores.query.listing import Listing
 from callspan.stores.query.owned import owned_calls, owned_sessions
 from callspan.stores.query.rewards import Labels, Scores
-from callspan.stores.query.run_tools import run_tools
+from callspan.stores.query.run_tools import run_tools, with_results
 from callspan.stores.query.session_values import SessionValues, session_values
 from callspan.stores.query.sums import TIMESTEP, checked_groupings, summed
 from callspan.stores.query.tree_links import tree_links
@@ -348,11 +348,13 @@ class Reader:
     def entries(self, session_id: str, *, since_ns: int | None = None, content: Content = "all") -> Iterator[Entry]:
         """Yield the calls and events of a session in the order of their start. For the parameters see `CallFilter`.
 
-        A run also has the tools that ran between its calls (`EventRecord.inferred`).
+        A run also has the tools that ran between its calls (`EventRecord.inferred`). A tool that was recorded without a
+        result has that of the request which brings it.
         """
         selection = CallFilter(session_id=session_id, newest_first=False, since_ns=since_ns, content=content)
-        tools = self._run_tools(session_id, since_ns or 0)
-        return heapq.merge(self.calls(selection), self.events(session_id, since_ns=since_ns), tools, key=start_of)
+        whole = CallFilter(session_id=session_id, newest_first=False)
+        events = with_results(self.events(session_id, since_ns=since_ns), lambda: run_tools(self.calls(whole)))
+        return heapq.merge(self.calls(selection), events, self._run_tools(session_id, since_ns or 0), key=start_of)
 
     def _run_tools(self, session_id: str, since_ns: int) -> Iterator[EventRecord]:
         """Yield the tools of a run by time, without those that the application recorded; none of a session."""
@@ -367,7 +369,8 @@ class Reader:
     def tree_links(self, session_id: str, until_ns: int) -> Iterator[TreeLinks]:
         """Yield the tree links of all timesteps of a session, and of its calls and events before a time."""
         yield from tree_links(self._database, session_id, until_ns)
-        yield from (links_of(tool) for tool in self._run_tools(session_id, 0) if tool.time_ns < until_ns)
+        if until_ns:
+            yield from (links_of(tool) for tool in self._run_tools(session_id, 0) if tool.time_ns < until_ns)
 
     def _children(self, table: Table, sql: str, parameters: Values, since_ns: int | None) -> Iterator[Values]:
         """Yield the rows of a query for a table by time, since a time."""

@@ -6,51 +6,72 @@ answer, its result in the request, and it took at most the time between. Compute
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
+from itertools import chain
+
+from msgspec.structs import replace
 
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.events import EventRecord
-from callspan.record.messages import ToolCall, ToolResult, parse_arguments
+from callspan.record.id_hashes import is_tool_call_id
+from callspan.record.messages import Message, ToolCall, ToolResult, parse_arguments
+from callspan.stores.base import Event
+from callspan.stores.query.new_messages import ConversationReader
 
 
 def run_tools(calls: Iterable[CallRecord]) -> Iterator[EventRecord]:
     """Yield the tools of a run, given its calls by their start, each with the call that brought its result."""
-    asked: dict[str, tuple[CallRecord, list[ToolCall]]] = {}
+    turns, asked = ConversationReader(), dict[str | None, tuple[CallRecord, int, ToolCall]]()
     for call in calls:
-        previous = asked.get(call.place.previous_call_id or "")
-        if previous is not None and call.conversation is not None:
-            asker, tools = previous
-            flow = [
-                part for message in call.conversation.input for part in message.parts
-                if isinstance(part, ToolCall | ToolResult)
-            ]  # fmt: skip
-            for number, tool in enumerate(tools):
-                if (result := _result_of(tool, tools, flow)) is not None:
-                    yield _event(asker, number, tool, result, call)
-            # Of several requests that bring a result, the first one was sent when the tool had run.
-            tools.clear()
+        turn = turns.add(call)
+        parts = chain.from_iterable(message.parts for message in turn.messages)
+        results = {part.id: part for part in parts if isinstance(part, ToolResult)}
+        # Of several requests that bring a result, the first one was sent when the tool had run.
+        for ident in [ident for ident in asked if ident in results]:
+            yield _event(*asked.pop(ident), results[ident], call)
         output = [] if call.conversation is None else call.conversation.output
-        parts = [part for message in output for part in message.tool_calls if part.is_of_application]
-        if parts:
-            asked[call.call_id] = call, parts
+        pairs = zip(_called(output), _called(turn.answers), strict=True)
+        asked |= {own.id: (call, number, tool) for number, (tool, own) in enumerate(pairs)}
 
 
-def _result_of(tool: ToolCall, tools: list[ToolCall], flow: list[ToolCall | ToolResult]) -> ToolResult | None:
-    """Return the result of a tool call in a request: by its id, else by its place behind the last tool calls."""
-    if tool.id and tool.id != tool.name:
-        of_id = [part for part in flow if isinstance(part, ToolResult) and part.id == tool.id]
-        return of_id[-1] if of_id else None
-    end = next((at + 1 for at in range(len(flow) - 1, -1, -1) if isinstance(flow[at], ToolCall)), 0)
-    block = [part for part in flow[max(0, end - len(tools)) : end] if isinstance(part, ToolCall)]
-    results = [part for part in flow[end:] if isinstance(part, ToolResult)]
-    if [*map(_named, block)] != [*map(_named, tools)] or len(results) < len(tools):
-        return None
-    return results[tools.index(tool)]
+def with_results(events: Iterable[Event], read_tools: Callable[[], Iterable[EventRecord]]) -> Iterator[Event]:
+    """Yield events; a tool that was recorded without a result has that of the request which brings it.
+
+    `read_tools` returns what `run_tools` yields for their session.
+    """
+    told: dict[str | None, list[EventRecord]] | None = None
+    for event in events:
+        if not isinstance(event, EventRecord) or not _lacks_result(event):
+            yield event
+            continue
+        if told is None:
+            told = defaultdict(list)
+            for tool in read_tools():
+                told[tool.call_id].append(tool)
+        tools = told[event.call_id]
+        by_id = (tool for tool in tools if tool.tool_call_id == event.tool_call_id)
+        by_name = (tool for tool in tools if tool.tool_call_id is None and tool.name == event.name)
+        if (brought := next(chain(by_id, by_name), None)) is None:
+            yield event
+        else:
+            tools.remove(brought)
+            yield replace(event, data={**_data_of(brought), **_data_of(event)})
 
 
-def _named(tool: ToolCall) -> tuple[str | None, object]:
-    return tool.name, parse_arguments(tool.arguments or "{}")
+def _data_of(event: EventRecord) -> dict[str, object]:
+    return event.data if isinstance(event.data, dict) else {}
+
+
+def _lacks_result(event: EventRecord) -> bool:
+    if event.event_type != "tool" or event.call_id is None or event.error is not None:
+        return False
+    return event.data is None or (isinstance(event.data, dict) and "result" not in event.data)
+
+
+def _called(answers: Iterable[Message]) -> list[ToolCall]:
+    return [part for message in answers for part in message.tool_calls if part.is_of_application]
 
 
 def _event(asker: CallRecord, number: int, tool: ToolCall, result: ToolResult, call: CallRecord) -> EventRecord:
@@ -66,6 +87,6 @@ def _event(asker: CallRecord, number: int, tool: ToolCall, result: ToolResult, c
         time_ns=began_ns,
         duration_ns=max(0, call.timing.start_ns - began_ns),
         data={name: value for name, value in data.items() if value is not None},
-        tool_call_id=None if tool.id == tool.name else tool.id,
+        tool_call_id=tool.id if is_tool_call_id(tool.id, tool.name, is_masked=False) else None,
         error=ErrorInfo(kind="unknown", type="tool_error") if result.is_error else None,
     )

@@ -97,10 +97,13 @@ const body = ({ call_id: id }, name, size, { absent = "not kept", note = "" } = 
 const messagesOf = (data, most, showAll) => {
   const { row, turn, record } = data, entry = { kind: "call", call: row, turn, start_ns: row.start_ns }, told = [...data.earlier].reverse();
   const sent = messages => ({ kind: "call", turn: { new: messages, answer: [] } });
-  const found = joins([sent(told), entry, ...data.runs, sent(data.results)]), join = one => found.get(one);
-  const asked = new Map(told.flatMap(message => message.parts.filter(one => one.type === "tool_call")).map(piece => [piece.id, piece]));
+  const join = joins([sent(told), entry, ...data.runs, sent(data.results)]), calls = messages => messages.flatMap(message => message.parts.filter(one => one.type === "tool_call"));
+  const asked = new Map(calls(told).map(piece => [piece.id, piece])), own = new Set(calls(turn.new).map(piece => piece.id));
   // A new result is shown with its tool call, although that was sent before.
-  const added = one => turnBox(one.role, one.name || "", one.parts.map(piece => (piece.type === "tool_result" && asked.has(piece.id) ? part(asked.get(piece.id), join) : part(piece, join))));
+  const added = one => {
+    const parts = one.parts.filter(piece => piece.type !== "tool_result" || !own.has(piece.id));
+    return parts.length ? turnBox(one.role, one.name || "", parts.map(piece => part((piece.type === "tool_result" && asked.get(piece.id)) || piece, join))) : "";
+  };
   const answered = new Set(turn.new.flatMap(one => one.parts.filter(piece => piece.type === "tool_result").map(piece => piece.id)));
   // A tool call whose result is new is above, with that result.
   const message = one => {

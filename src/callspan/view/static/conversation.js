@@ -5,29 +5,24 @@ import { callMarks, isLost, isRunning, retriesWord } from "./rows.js";
 import { part, removed, text, toolRun, turnBox, value } from "./parts.js";
 import { thumbs } from "./rate.js";
 
-// The result and the run of each tool call. Of several with one id, those before the next request of it count.
+const partsOf = messages => messages.flatMap(message => message.parts);
+const callsOf = messages => partsOf(messages).filter(one => one.type === "tool_call" && one.id);
+
+// Returns what finds the result and the run of a tool call. The server gives each tool call an id of its own.
 export const joins = entries => {
-  const found = new Map(), latest = new Map();
-  const of = id => { if (!latest.has(id)) latest.set(id, {}); return latest.get(id); };
-  // A request may repeat a tool call in other words.
-  const ask = (one, isAnswer) => {
-    const before = of(one.id);
-    if (before.result || (isAnswer && before.isAsked)) latest.delete(one.id);
-    found.set(one, Object.assign(of(one.id), { isAsked: true }));
-  };
-  const see = (messages, isAnswer) => {
-    for (const one of messages.flatMap(message => message.parts)) {
-      if (one.type === "tool_call" && one.id) ask(one, isAnswer);
-      if (one.type === "tool_result" && one.id) of(one.id).result = one;
-    }
-  };
+  const found = new Map(), add = (id, some) => found.set(id, { ...found.get(id), ...some });
   for (const entry of entries) {
-    if (entry.kind === "call") { see(entry.turn.new, false); see(entry.turn.answer, true); }
-    if (entry.record?.tool_call_id && entry.kind.startsWith("tool")) of(entry.record.tool_call_id).run = entry;
+    for (const one of entry.turn ? partsOf([...entry.turn.new, ...entry.turn.answer]) : []) if (one.type === "tool_result" && one.id) add(one.id, { result: one });
+    if (entry.record?.tool_call_id && entry.kind.startsWith("tool")) add(entry.record.tool_call_id, { run: entry });
   }
-  return found;
+  return one => found.get(one.id);
 };
-const asked = entries => new Set(entries.flatMap(entry => (entry.turn?.answer || []).flatMap(message => message.parts.filter(one => one.type === "tool_call" && one.id).map(one => one.id))));
+// The entry that shows a tool call, by its id: the one with the answer, else the first whose request has it.
+const homes = entries => {
+  const shown = new Map(), add = (entry, messages) => { for (const one of callsOf(messages)) if (!shown.has(one.id)) shown.set(one.id, entry); };
+  for (const key of ["answer", "new"]) for (const entry of entries) if (entry.turn) add(entry, entry.turn[key]);
+  return shown;
+};
 
 export const footLine = (row, { linked = true } = {}) => {
   const cache = row.cache_read_tokens && row.input_tokens ? `, ${Math.round(row.cache_read_tokens / row.input_tokens * 100)} % from cache` : "";
@@ -78,12 +73,12 @@ export const answers = (entry, join) => {
   return [...found, ending(row, voice), ...removed(turn)];
 };
 
-const newMessages = (entry, known, told) => entry.turn.new.flatMap(message => {
-  const parts = message.parts.filter(one => one.type !== "tool_result" || !known.has(one.id));
+const newMessages = (entry, { join, called, told }) => entry.turn.new.flatMap(message => {
+  const parts = message.parts.filter(one => !called.has(one.id) || (one.type === "tool_call" && called.get(one.id) === entry));
   if (!parts.length) return [];
   const said = message.parts.map(one => one.text || "").join("");
   if (said && told.has(said)) return [];
-  return [turnBox(message.role, message.name || (message.role === "user" ? entry.call.user_id : ""), parts.map(one => part(one)))];
+  return [turnBox(message.role, message.name || (message.role === "user" ? entry.call.user_id : ""), parts.map(one => part(one, join)))];
 });
 
 const EVENTS = {
@@ -115,14 +110,14 @@ export const scoreLine = record => [
 ].flatMap(one => (one ? [one, " "] : []));
 
 // A call that names or sums up the session, folded: it changes no instructions.
-const asideOf = (entry, { join, called, told }) => h("details.aside", { data: { entry: entry.id } },
+const asideOf = (entry, context) => h("details.aside", { data: { entry: entry.id } },
   h("summary", null, soft(`${entry.call.aside.replaceAll("_", " ")}: ${oneLine(entry.call.output || "").slice(0, 160)}`)),
-  newMessages(entry, called, told), turnBox("assistant", clock(ms(entry.start_ns)), [answers(entry, join), footLine(entry.call)]));
+  newMessages(entry, context), turnBox("assistant", clock(ms(entry.start_ns)), [answers(entry, context.join), footLine(entry.call)]));
 
 // The turns that an entry adds; none if another entry shows it.
 export const turnOf = (entry, context) => {
   if (entry.call?.aside) return [asideOf(entry, context)];
-  const { join, called, told } = context;
+  const { join, called } = context;
   if (entry.kind === "call") {
     const start = [context.agent, clock(ms(entry.start_ns))].filter(Boolean).join(" ");
     const before = context.instructions !== undefined && entry.turn.instructions !== context.instructions && entry.turn.instructions ? [
@@ -136,14 +131,14 @@ export const turnOf = (entry, context) => {
     ]));
     context.last = id;
     if (entry.turn.instructions) context.instructions = entry.turn.instructions;
-    return [...before, ...newMessages(entry, called, told), turnBox(entry.turn.voice?.speaker || "assistant", start, [answers(entry, join), footLine(entry.call)], { data: { entry: entry.id } })];
+    return [...before, ...newMessages(entry, context), turnBox(entry.turn.voice?.speaker || "assistant", start, [answers(entry, join), footLine(entry.call)], { data: { entry: entry.id } })];
   }
   if (entry.kind === "reward") return [turnBox("", entry.record.source || "score", [h("p", null, scoreLine(entry.record))], { data: { entry: entry.id } })];
   if (entry.kind === "message") {
     const { content, sender, receiver } = entry.record, said = typeof content === "string" ? text(content) : value(content);
     return [turnBox(role(entry.record), [sender, receiver].filter(Boolean).join(" → "), [said], { data: { entry: entry.id } })];
   }
-  if (entry.kind.startsWith("tool")) return entry.record.tool_call_id && called.has(entry.record.tool_call_id) ? [] : [
+  if (entry.kind.startsWith("tool")) return called.has(entry.record.tool_call_id) ? [] : [
     turnBox("tool", clock(ms(entry.start_ns)), [toolRun(entry)], { data: { entry: entry.id } })
   ];
   const drawn = EVENTS[entry.kind]?.(entry) || turnBox("", entry.kind, [h("p", null, strong(entry.record.name || ""), " ",
@@ -162,8 +157,7 @@ export const instructionsBox = (found, sub) => {
 };
 
 export const contextOf = (entries, instructions) => {
-  const known = joins(entries), called = asked(entries);
   const told = new Set(entries.filter(entry => entry.kind === "message" && typeof entry.record.content === "string").map(entry => entry.record.content));
   const starts = new Map(entries.filter(entry => entry.call).map(entry => [entry.call.call_id, ms(entry.start_ns)]));
-  return { starts, last: null, join: one => known.get(one), called, told, all: instructions, instructions: undefined, agent: "", isNew: false };
+  return { starts, last: null, join: joins(entries), called: homes(entries), told, all: instructions, instructions: undefined, agent: "", isNew: false };
 };

@@ -27,7 +27,7 @@ const callOf = ({ id }) => {
   const known = session ? Object.assign({}, ...pages.get(session).map(page => page.instructions)) : data.outside.instructions;
   return {
     row, turn: entry.turn, earlier: calls.slice(0, Math.max(0, at)).flatMap(one => [...one.turn.new, ...one.turn.answer]).reverse(), earlier_in: null, instructions: known[entry.turn.instructions] || null, record: {}, params: {}, continues: null, missing: null, exact_cost: row.cost_usd, request_bytes: null, response_bytes: null,
-    results: (calls[at + 1]?.turn.new || []).filter(message => message.parts.some(part => part.type === "tool_result" && asked.has(part.id))), runs: inside.filter(one => asked.has(one.record?.tool_call_id)),
+    results: calls.slice(at + 1).flatMap(one => one.turn.new).filter(message => message.parts.some(part => part.type === "tool_result" && asked.has(part.id))), runs: inside.filter(one => asked.has(one.record?.tool_call_id)),
     rewards: inside.filter(one => one.kind === "reward" && one.record.call_id === id).map(one => one.record),
     number: session ? at + 1 : null, of: session ? pages.get(session)[0].session.calls : null, before: session ? near(at - 1) : null, after: session ? near(at + 1) : null,
   };
