@@ -22,8 +22,11 @@ from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, step
 from tests.support.waiting import HANG_S, until
 
+from callspan.cost import pricer_for
 from callspan.joining.joints import RULES, Joints, agrees, joints_of, mentions_of
 from callspan.joining.partition import run_id
+from callspan.joining.prompt_cache import Turn, cache_use
+from callspan.joining.request_pieces import PieceReader, Sent
 from callspan.joining.rules import runs_of as together
 from callspan.process.processors import caller_processors
 from callspan.providers import registry
@@ -34,10 +37,11 @@ from callspan.stores.removal import RetentionTimes
 from callspan.stores.tables.scores import Kind, definitions
 
 __all__ = [
-    "RULES", "SECOND", "START_NS", "CallIds", "Deliver", "Delivery", "Joints", "Kind", "PostgresServer", "Records",
-    "RetentionTimes", "TcpProxy", "agrees", "caller_processors", "cells", "clickhouse", "definitions", "event",
-    "joints_of", "left", "mentions_of", "message", "new_schema", "on_disk", "pooled", "raw", "recorded", "registry",
-    "reward", "run", "run_id", "step", "together",
+    "RULES", "SECOND", "START_NS", "CallIds", "Deliver", "Delivery", "Joints", "Kind", "PieceReader",
+    "PostgresServer", "Records", "RetentionTimes", "Sent", "TcpProxy", "Turn", "agrees", "cache_use",
+    "caller_processors", "cells", "clickhouse", "definitions", "event", "joints_of", "left", "mentions_of",
+    "message", "new_schema", "on_disk", "pooled", "pricer_for", "raw", "recorded", "registry", "reward", "run",
+    "run_id", "step", "together",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)

@@ -131,6 +131,11 @@ class Api(NamedTuple):
     """What a call in a conversation by voice is: one answer, the whole session, or what was said."""
     repeats_credentials: bool = False
     """Whether an answer may repeat settings with credentials, perhaps from an earlier request."""
+    prefix: tuple[str, ...] = ()
+    """Parts of a request in the order in which its prompt cache compares them: `model`, or fields, with dots between
+    the names that lead to one. What is not here changes no cache. Empty: no page states it."""
+    cache_mark: str = ""
+    """Member of a request that marks the end of what the prompt cache is to keep; empty: it keeps all by itself."""
     media_marks: tuple[bytes, ...] | None = None
     """Byte strings: every body with media in fields of the API has at least one of them; a data URL has its own mark.
     They are few, since every body is searched. None: unknown."""
@@ -237,6 +242,9 @@ _ROWS: Final = (
         states_tool_runs=False,
         content=("prediction",),
         answers=Answers(choices="choices"),
+        # https://developers.openai.com/api/docs/guides/prompt-caching; the reasons in `prompt_cache_diagnostics` of
+        # Responses name the parameters.
+        prefix=_words("model prompt_cache_key service_tier tools response_format reasoning_effort verbosity messages"),
     ),
     Api(
         "responses",
@@ -268,6 +276,11 @@ _ROWS: Final = (
         repeats=("instructions", "tools", "text", "prompt", "metadata", "tool_choice"),
         repeats_credentials=True,
         answers=Answers(items="output"),
+        # As of chat completions
+        prefix=_words(
+            "model prompt_cache_key service_tier tools text.format reasoning.effort text.verbosity instructions"
+            " conversation prompt previous_response_id input"
+        ),
     ),
     Api(
         "realtime",
@@ -302,6 +315,12 @@ _ROWS: Final = (
         repeats_credentials=True,
         states_tool_runs=False,
         answers=Answers(message=("content", "completion")),
+        # https://platform.claude.com/docs/en/build-with-claude/prompt-caching, "What invalidates the cache"
+        prefix=_words(
+            "model tools mcp_servers speed output_format output_config.format system tool_choice thinking"
+            " output_config.effort messages"
+        ),
+        cache_mark="cache_control",
     ),
     Api(
         "embeddings",
@@ -475,6 +494,8 @@ _ROWS: Final = (
         instructions=("systemInstruction", "system_instruction"),
         role_of_model="model",
         params_in=("generationConfig", "generation_config"),
+        # https://ai.google.dev/gemini-api/docs/caching
+        prefix=_words("model cachedContent systemInstruction system_instruction tools contents"),
     ),
     Api(
         "embed_content",
@@ -576,6 +597,9 @@ _ROWS: Final = (
         said=("messages",),
         instructions=("system",),
         params_in=("inferenceConfig",),
+        # https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
+        prefix=_words("model toolConfig.tools system toolConfig.toolChoice additionalModelRequestFields messages"),
+        cache_mark="cachePoint",
     ),
     Api(
         "invoke_model",

@@ -36,6 +36,7 @@ from callspan.stores.sent import SentVersions
 from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls
 
 if TYPE_CHECKING:
+    from callspan.joining.prompt_cache import CacheUse
     from callspan.stores.query.aggregates import exact_sum, is_error, known_sum
     from callspan.stores.query.fact_rows import LISTED, as_row, call_facts, session_facts, timestep_facts
     from callspan.stores.query.filters import SCORE_FIELDS, CallFilter, conditions_on_calls
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
     from callspan.stores.query.voice import VoiceTurn, is_realtime, is_voice, minute_cost, seconds_of, voice_turns
 
 _QUERY: Final = (
-    "aggregates", "fact_rows", "filters", "history", "lookup", "new_messages", "reader", "rewards", "session_values",
-    "sums", "voice",
+    "aggregates", "fact_rows", "filters", "history", "lookup", "new_messages", "prompt_cache", "reader", "rewards",
+    "session_values", "sums", "voice",
 )  # fmt: skip
 """Modules of `query` whose names are imported on first use: an application that only records needs none."""
 
@@ -65,6 +66,7 @@ __all__ = [
     "SCORE_FIELDS",
     "SESSION_FACTS",
     "UNKNOWN",
+    "CacheUse",
     "CallFilter",
     "Content",
     "ConversationReader",

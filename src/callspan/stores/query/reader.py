@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 
 from msgspec.structs import replace
 
+from callspan.cost import pricer_for
+from callspan.joining.prompt_cache import CacheUse
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
+from callspan.record.merging import Price
 from callspan.record.tree import TreeLinks, links_of
 from callspan.stores.base import (
     MAX_CALLS,
@@ -39,6 +42,7 @@ from callspan.stores.query.history import follow
 from callspan.stores.query.interrupted import mark_unended
 from callspan.stores.query.listing import Listing
 from callspan.stores.query.owned import owned_calls, owned_sessions
+from callspan.stores.query.prompt_cache import cache_uses
 from callspan.stores.query.rewards import Labels, Scores
 from callspan.stores.query.run_tools import run_tools, with_results
 from callspan.stores.query.session_values import SessionValues, session_values
@@ -134,6 +138,14 @@ class Reader:
         `callspan.stores.whole_conversation` joins their messages.
         """
         return follow(self, call, limit)
+
+    def prompt_cache(self, selection: CallFilter = _EVERY, price: Price | None = None) -> Iterator[CacheUse]:
+        """Yield what these calls read from their provider's prompt cache and why not more, session by session, by time.
+
+        `price`: returns a call with its cost; by default, at the published prices.
+        """
+        where, values = self._lists.condition(selection)
+        yield from cache_uses(self._database, where, values, price or pricer_for(None).priced)
 
     def count_calls(self, selection: CallFilter = _EVERY) -> int:
         """Return the number of calls that `calls` yields without a limit."""
