@@ -81,7 +81,7 @@ def ollama() -> dict[str, Callable[[], Any]]:
 
 
 CLIENTS = {
-    "google": google, "botocore": bedrock, "bedrock": bedrock, "mistral": mistralai, "cohere": cohere, "ollama": ollama,
+    "google": google, "ddtrace": bedrock, "botocore": bedrock, "bedrock": bedrock, "mistral": mistralai, "cohere": cohere, "ollama": ollama,
 }  # fmt: skip
 
 
@@ -94,7 +94,11 @@ def scene(named: str, order: str) -> dict[str, Any]:
 
     def theirs() -> None:
         module, _, name = named.partition(":")
-        getattr(importlib.import_module(module), name)().instrument()
+        theirs = getattr(importlib.import_module(module), name)
+        if module == "ddtrace":
+            theirs(botocore=True, openai=True, anthropic=True)
+        else:
+            theirs().instrument()
 
     def ours() -> None:
         import callspan
