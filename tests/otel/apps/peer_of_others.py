@@ -81,7 +81,8 @@ def ollama() -> dict[str, Callable[[], Any]]:
 
 
 CLIENTS = {
-    "google": google, "ddtrace": bedrock, "botocore": bedrock, "bedrock": bedrock, "mistral": mistralai, "cohere": cohere, "ollama": ollama,
+    "google": google, "ddtrace": bedrock, "botocore": bedrock, "bedrock": bedrock, "mistral": mistralai,
+    "cohere": cohere, "ollama": ollama,
 }  # fmt: skip
 
 
