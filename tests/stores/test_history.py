@@ -312,6 +312,14 @@ def test_lists_show_first_message_tools_and_failures(store: Delivery, records: R
     assert [one.event_id for one in later if isinstance(one, EventRecord)] == ["e3", "t1"]
 
 
+def test_turn_of_a_chat_has_its_own_question_as_its_first_words(store: Delivery, records: Records) -> None:
+    """openai-agents, strands and smolagents begin a session with each turn, and send the turns before."""
+    chat = [ASKED, {"role": "assistant", "content": "There."}, {"role": "user", "content": "And tomorrow?"}]
+    again = [*chat, asking(looked()), told("c1", "a door")]
+    store.write(*(records.call(sent, session_id=name) for name, sent in (("a", chat[:1]), ("b", chat), ("c", again))))
+    assert store.read().first_words(["a", "b", "c"]) == {"a": "Where?", "b": "And tomorrow?", "c": "And tomorrow?"}
+
+
 def test_call_that_names_the_session_is_not_its_first(store: Delivery, records: Records) -> None:
     """Claude Code asks a model for a title first."""
     asked = [{"role": "user", "content": "Write a title of at most six words."}]

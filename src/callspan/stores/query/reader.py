@@ -253,8 +253,9 @@ class Reader:
     def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
         """Return the first words of each of these sessions on one line, if recorded.
 
-        They are from the first message of type `question`, else from the user's first text in the first call. Those of
-        a run have each question that its last calls repeat, with ` · ` between them.
+        They are from the first message of type `question`, else the user's last text in the first request: a turn of a
+        chat begins with the turns before. Those of a run have each question that its last calls repeat, with ` · `
+        between them.
         """
         return session_summaries.first_words(self._database, session_ids)
 

@@ -19,7 +19,7 @@ from callspan.stores.base import CallAggregates, CallError, Run, SessionSummary,
 from callspan.stores.query import aggregates, rewards
 from callspan.stores.query.filters import FAILED
 from callspan.stores.query.interrupted import mark_unended
-from callspan.stores.query.new_messages import words_of_user
+from callspan.stores.query.new_messages import question, spoken, words_of_user
 from callspan.stores.query.sums import MODEL, labels_of_sessions, summed
 from callspan.stores.tables.call_rows import read_calls, record_of, user_messages
 from callspan.stores.tables.database import Database, Values, in_batches
@@ -182,14 +182,15 @@ def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str
         first_calls: dict[str, str] = {}
         for call_id, session_id in database.tuples(_FIRST.format(condition=condition), parameters):
             first_calls.setdefault(session_id, call_id)
+        last_calls: dict[str, list[str]] = defaultdict(list)
+        for session_id, call_id in database.tuples(_LAST_OF_RUNS.format(condition=condition), parameters):
+            last_calls[session_id].append(call_id)
         sessions_by_call = {
             call_id: session_id for session_id, call_id in first_calls.items() if session_id not in words_by_session
         }
         for call in read_calls(database, [*sessions_by_call], "all"):
-            words_by_session[sessions_by_call[call.call_id]] = _question(call)
-        last_calls: dict[str, list[str]] = defaultdict(list)
-        for session_id, call_id in database.tuples(_LAST_OF_RUNS.format(condition=condition), parameters):
-            last_calls[session_id].append(call_id)
+            session_id = sessions_by_call[call.call_id]
+            words_by_session[session_id] = _question(call, is_run=session_id in last_calls)
         for session_id, call_ids in last_calls.items():
             first = words_by_session.get(session_id)
             words_by_session[session_id] = _questions(database, first, call_ids[:_MAX_BRANCHES])
@@ -228,9 +229,13 @@ def _questions(database: Database, first: str | None, call_ids: Sequence[str]) -
     return excerpt(" · ".join(texts), _WORDS)
 
 
-def _question(call: CallRecord) -> str:
-    """Return the first text of the user in a request, or the transcript of a transcription; "" without one."""
+def _question(call: CallRecord, *, is_run: bool) -> str:
+    """Return what is new in the first request of a session: the last text of the user, of a run the first one.
+
+    Of a transcription it is the transcript; "" without a text.
+    """
     if call.api == "transcriptions":
         return excerpt(call.text or "", _WORDS)
-    messages = call.conversation.input if call.conversation is not None else []
-    return next((excerpt(text, _WORDS) for text in map(words_of_user, messages) if text), "")
+    if not is_run:
+        return question(call) or ""
+    return next((excerpt(text, _WORDS) for text in map(words_of_user, spoken(call)) if text), "")
