@@ -36,7 +36,7 @@ FILES: Final[dict[str, int]] = {
 """The number of processes that share the tests of a file. Files with 0 measure time, memory or the behaviour of a whole
 machine, and run alone."""
 
-MOST_CASES: Final = 5
+MOST_CASES: Final = 3
 """Of each test `make test` runs at most so many cases, but for those below."""
 WHOLE: Final = ("tests/tables/", "tests/cost/", "tests/datasets/", "tests/docs/", "tests/spans/", "tests/support/")
 """Folders of tests that run all their cases, which are values of a table and take no time."""

@@ -8,7 +8,7 @@ import pytest
 from tests.fuzz.search import Pair, search
 from tests.support.scale import scaled
 
-SEED, CASES = 17, scaled(20, 100)
+SEED, CASES = 17, scaled(8, 100)
 
 
 @pytest.mark.timeout(1200)  # a case that differs is made small
