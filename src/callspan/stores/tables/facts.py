@@ -251,7 +251,7 @@ CALLS: Final = Table(
         _flag("unrecognized", "response.unrecognized", "list"),
         _flag("unread", "response.unread", "list page", has_column=False),
         _flag("unknown_finish", "response.unknown_finish", "list page"),
-        _flag("tools_unlisted", "response.tools_unlisted", "list page"),
+        _flag("tools_unlisted", "response.tools_unlisted", "list page", has_column=False),
         _int("request_body_bytes", "request.body_bytes"),
         _int("response_body_bytes", "response.body_bytes"),
         _text("batch_id", shown="list"),
