@@ -476,7 +476,7 @@ def _unmark(agent: Agent) -> Any:
         return None
     agent.state.marks = agent.rng.choice((("system",), ()))
     name = "cache_control" if agent.wire == "messages" else "cachePoint"
-    return f"{name}: none before the end of what was kept", None
+    return f"{name}: missing where it was before", None
 
 
 def _many(agent: Agent) -> Any:
@@ -484,7 +484,7 @@ def _many(agent: Agent) -> Any:
         return None
     last = agent.state.messages[-1]
     agent.state.messages[-1] = Said(last.role, [*last.texts, *(f"{n} {agent.clock()}" for n in range(25))])
-    return "messages: more new blocks than are looked back", None
+    return "messages: more than 20 new blocks", None
 
 
 def _plain(agent: Agent) -> Any:

@@ -16,7 +16,7 @@ import click
 from callspan.cli import INTERRUPTED, run
 
 _COMMANDS: Final = (
-    *("demo", "run", "sessions", "calls", "show", "stats", "compare", "view", "report", "export", "import"),
+    *("demo", "run", "sessions", "calls", "show", "stats", "cache", "compare", "view", "report", "export", "import"),
     *("send", "receive", "replay", "doctor", "delete", "ship", "reprice"),
 )
 """The sub-commands in the order of the help text, each in a module of its name, except for Python's keywords."""

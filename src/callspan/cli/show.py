@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from callspan.cli.cache import cache_line, cache_row
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.json_rows import Row, call_rows, record_fields, session_json
 from callspan.cli.prices import pricer_of_now
@@ -36,12 +37,7 @@ from callspan.comparison.sides import Side, facts_of_call, part_text, read_side,
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, duration, json_text, local_time, money, plural
 from callspan.records import Attempt, CallRecord, Message, RewardRecord, UsageIteration
-from callspan.stores import (
-    History,
-    Reader,
-    SessionSummary,
-    whole_conversation,
-)
+from callspan.stores import CacheUse, CallFilter, History, Reader, SessionSummary, whole_conversation
 
 _LIMIT: Final = 1000
 _EPILOG: Final = """\
@@ -98,7 +94,9 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
             list(reader.rewards(session_or_call)),
             next(call_rows(reader, [session_or_call])),
         )
-    _show_call(context, session_or_call, history, row, rewards)
+        selection = CallFilter(ids=(session_or_call.call_id,))
+        use = next(reader.prompt_cache(selection, pricer_of_now().priced))
+    _show_call(context, session_or_call, history, row, rewards, use)
 
 
 def _show_call(
@@ -107,12 +105,14 @@ def _show_call(
     history: History,
     row: Row,
     rewards: Sequence[RewardRecord],
+    use: CacheUse,
 ) -> None:
     """Show a call; `row` is its row in lists."""
     if context.json:
-        context.emit(row | {"rewards": list(map(record_fields, rewards))} | _call_json(call, history))
+        more = {"rewards": list(map(record_fields, rewards)), "prompt_cache": cache_row(use)}
+        context.emit(row | more | _call_json(call, history))
         return
-    print_call(context.screen, call, history, row["timestep_position"], rewards)
+    print_call(context.screen, call, history, row["timestep_position"], rewards, use)
 
 
 def _show_session(
@@ -156,7 +156,12 @@ def _continues(call: CallRecord) -> str | None:
 
 
 def print_call(
-    screen: Screen, call: CallRecord, history: History, position: object, rewards: Sequence[RewardRecord]
+    screen: Screen,
+    call: CallRecord,
+    history: History,
+    position: object,
+    rewards: Sequence[RewardRecord],
+    use: CacheUse,
 ) -> None:
     """Print a complete call and the messages of the calls before it, with cleaned text.
 
@@ -167,7 +172,7 @@ def print_call(
     facts.add_column(min_width=_LABEL_WIDTH, style="dim")
     facts.add_column(overflow="fold")
     reward_facts = (("reward", reward_line(record)) for record in rewards)
-    for label, value in (*_facts(call, position), *_ending(call, history), *reward_facts):
+    for label, value in (*_facts(call, position), ("cache", cache_line(use)), *_ending(call, history), *reward_facts):
         if value:
             facts.add_row(label, Text(clean(value)) if isinstance(value, str) else value)
     screen.print(facts)

@@ -28,8 +28,8 @@ SILENT: Final = "states nothing about its cache"
 ANSWERED: Final = "answered by a gateway's cache"
 NONE_WRITTEN: Final = "none was written"
 SHORT: Final = "shorter than the least"
-LOOKBACK: Final = "messages: more new blocks than are looked back"
-_UNMARKED: Final = "{}: none before the end of what was kept"
+LOOKBACK: Final = "messages: more than 20 new blocks"
+_UNMARKED: Final = "{}: missing where it was before"
 _BLOCKS: Final = 20
 """Blocks before each mark that providers with marks look for a kept prefix, by Anthropic's page."""
 _BY_BLOCK: Final = {"openai": 128, "azure.ai.openai": 128}

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from callspan.joining.prompt_cache import MAX_EARLIER, CacheUse, Turn, cache_use
@@ -19,6 +20,7 @@ from callspan.stores.tables.database import Database, Values, in_batches
 from callspan.stores.tables.facts import CALLS
 
 _REMEMBERED: Final = 2 * MAX_EARLIER
+_SESSIONS_AT_ONCE: Final = 20
 _COLUMNS: Final = ", ".join(f"c.{name}" for name in Turn._fields)
 _ORDER: Final = "ORDER BY c.session_id, c.start_ns, c.call_id"
 
@@ -29,18 +31,24 @@ def cache_uses(database: Database, where: str, values: Values, price: Price) -> 
     for call_id, session_id in database.tuples(f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}", values):
         asked[session_id].add(call_id)
     requests = _Requests(database)
-    for alone in (True, False):
-        ids = [*asked.pop(None, ())] if alone else [*asked]
-        for condition, parameters in in_batches(ids, "c.call_id" if alone else "c.session_id"):
-            rows = database.tuples(f"SELECT {_COLUMNS} FROM calls c WHERE {condition} {_ORDER}", parameters)
-            for session_id, turns in groupby(map(Turn._make, rows), key=lambda turn: turn.session_id):
-                earlier: dict[tuple[str, str], deque[Turn]] = defaultdict(partial(deque, maxlen=MAX_EARLIER))
-                for turn in turns:
-                    of_api = earlier[turn.provider, turn.api]
-                    if alone or turn.call_id in asked[session_id]:
-                        yield cache_use(turn, of_api, requests.read, price)
-                    if turn.leaves_prefix and not alone:
-                        of_api.append(turn)
+    for condition, parameters in _batches(asked):
+        rows = [*database.tuples(f"SELECT {_COLUMNS} FROM calls c WHERE {condition} {_ORDER}", parameters)]
+        for session_id, turns in groupby(map(Turn._make, rows), key=attrgetter("session_id")):
+            earlier: dict[tuple[str, str], deque[Turn]] = defaultdict(partial(deque, maxlen=MAX_EARLIER))
+            for turn in turns:
+                of_api = earlier[turn.provider, turn.api]
+                if turn.call_id in asked[session_id]:
+                    yield cache_use(turn, of_api, requests.read, price)
+                if turn.leaves_prefix and session_id is not None:
+                    of_api.append(turn)
+
+
+def _batches(asked: Mapping[str | None, Collection[str]]) -> Iterator[tuple[str, Values]]:
+    """Yield conditions on the calls outside of sessions, then on those of few sessions each."""
+    yield from in_batches([*asked.get(None, ())], "c.call_id")
+    sessions = [session_id for session_id in asked if session_id is not None]
+    for at in range(0, len(sessions), _SESSIONS_AT_ONCE):
+        yield from in_batches(sessions[at : at + _SESSIONS_AT_ONCE], "c.session_id")
 
 
 class _Requests:
