@@ -18,6 +18,7 @@ from callspan import open_store
 from callspan.cli.backlog import Backlog
 from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.filters import filters, selected
+from callspan.cli.prices import pricer_of_now
 from callspan.cli.report import save_page
 from callspan.cli.terminal.safe_text import clean
 from callspan.cli.values import FILE, TRACE_URL
@@ -78,6 +79,7 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
         name=context.store_name,
         command=context.command,
         trace_url=trace_url,
+        price=pricer_of_now().priced,
     )
     with ExitStack() as exits:
         try:

@@ -46,7 +46,8 @@ _OMITS_ZERO: Final = frozenset({"generate_content"})
 """APIs that leave out a counter of 0."""
 _KEPT: Final = frozenset({MESSAGES, "conversation", "previous_response_id"})
 """Sections that a response has which is continued by its id."""
-_AROUND: Final = 24
+AROUND: Final = 24
+"""Characters of an excerpt on each side of the first different one."""
 _NAMED: Final = 3
 _LOSSLESS: Final = frozenset({HIT, NONE_WRITTEN, SHORT, NO_CONTENT})
 _CHANGED: Final = "messages: an earlier one was changed"
@@ -163,7 +164,7 @@ class _Rules(NamedTuple):
         return min(self.kept(base), self.readable(turn))
 
 
-def cache_use(turn: Turn, earlier: Iterable[Turn], read: Read, price: Price) -> CacheUse:
+def cache_use(turn: Turn, earlier: Iterable[Turn], read: Read, price: Price, *, around: int = AROUND) -> CacheUse:
     """Return what a call read from the prompt cache, and why not more.
 
     Args:
@@ -171,6 +172,7 @@ def cache_use(turn: Turn, earlier: Iterable[Turn], read: Read, price: Price) -> 
         earlier: The calls of its session before it, by their start, of the same provider and API.
         read: Returns a call with its request in pieces. It is asked only where the usage alone leaves a question.
         price: Returns a call with its cost.
+        around: Characters to return on each side of the first different one.
     """
     use = CacheUse(
         call_id=turn.call_id,
@@ -199,14 +201,19 @@ def cache_use(turn: Turn, earlier: Iterable[Turn], read: Read, price: Price) -> 
     base, finding = _compared(turn, before, rules, read)
     if base is None:
         return use
-    expected = rules.expected(base, turn)
+    expected, at = rules.expected(base, turn), _common(finding.before or "", finding.after or "")
     use = replace(
         use,
         previous_call_id=base.call_id,
         since_previous_ns=turn.start_ns - base.start_ns,
         expected_tokens=expected if rules.is_exact else None,
         lost_tokens=0 if finding.cause == HIT else None,
-        **finding._asdict(),
+        cause=finding.cause,
+        is_certain=finding.is_certain,
+        place=finding.place,
+        at_byte=None if finding.place is None else len((finding.after or "")[:at].encode(errors="replace")),
+        before=_around(finding.before, at, around),
+        after=_around(finding.after, at, around),
     )
     if not rules.is_exact or finding.cause in _LOSSLESS:
         return use
@@ -216,13 +223,13 @@ def cache_use(turn: Turn, earlier: Iterable[Turn], read: Read, price: Price) -> 
 
 
 class _Finding(NamedTuple):
-    """Fields of `CacheUse` that two requests decide."""
+    """What two requests decide."""
 
     cause: str
     is_certain: bool = True
     place: str | None = None
-    at_byte: int | None = None
     before: str | None = None
+    """The text at this place in the earlier request."""
     after: str | None = None
 
 
@@ -337,16 +344,9 @@ def _difference(theirs: Sequence[Piece], mine: Sequence[Piece], same: int) -> _F
         cause = _of_tools(was, now)
     else:
         cause = _of_history(was, now) if section == MESSAGES else f"{section}: changed"
-    at = _common(*(text or "" for text in texts))
     place, pieces = (a.place, theirs) if b is None or texts[0] is not None else (b.place, mine)
     number = sum(piece.begins for piece in pieces[: same + 1]) - 1
-    return _Finding(
-        cause,
-        place=place.format(number),
-        at_byte=len((texts[1] or "")[:at].encode(errors="replace")),
-        before=_around(texts[0], at),
-        after=_around(texts[1], at),
-    )
+    return _Finding(cause, True, place.format(number), *texts)
 
 
 def _of_tools(was: Sequence[Piece], now: Sequence[Piece]) -> str:
@@ -398,10 +398,10 @@ def _common(a: str, b: str) -> int:
     return low
 
 
-def _around(text: str | None, at: int) -> str | None:
+def _around(text: str | None, at: int, around: int) -> str | None:
     if text is None:
         return None
-    start, end = max(at - _AROUND, 0), at + _AROUND
+    start, end = max(at - around, 0), at + around
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
 
 

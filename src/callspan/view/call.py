@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.comparison.diff import TextRun, text_changes
 from callspan.formatting import exact
 from callspan.records import CallRecord, EventRecord, Message, ToolCall, ToolResult, encode_json
 from callspan.stores import (
@@ -30,6 +31,8 @@ _MAX_AFTER: Final = 20
 _MAX_FOLLOWING: Final = 500
 """Number of entries after the call that are searched for runs of its tools."""
 _MAX_CHARACTERS: Final = 500_000
+_MAX_AROUND: Final = 10_000
+"""Characters on each side of the place that broke the prefix of the prompt cache."""
 
 
 class Neighbour(msgspec.Struct):
@@ -68,6 +71,15 @@ class CallPage(msgspec.Struct):
     exact_cost: str | None
     request_bytes: int | None
     response_bytes: int | None
+
+
+class CacheDifference(msgspec.Struct):
+    """The first difference of a request and the one before it, as the prompt cache compares them."""
+
+    place: str | None
+    previous: str | None
+    """The id of the call before it."""
+    changes: list[TextRun]
 
 
 class Bodies(msgspec.Struct):
@@ -118,6 +130,13 @@ def bodies(request: PageRequest) -> Bodies:
     call = request.call(request.required("id"))
     response = bytes(call.response.body) if call.response else b""
     return Bodies(_text(bytes(call.request.body)), _text(response))
+
+
+def cache_difference(request: PageRequest) -> CacheDifference:
+    """Return what broke the prompt cache's prefix at call `id`. Raises LookupError if there is no such call."""
+    selection = CallFilter(ids=(request.call(request.required("id")).call_id,))
+    use = next(request.reader.prompt_cache(selection, request.access.price, around=_MAX_AROUND))
+    return CacheDifference(use.place, use.previous_call_id, text_changes(use.before or "", use.after or ""))
 
 
 def _text(body: bytes) -> str | None:

@@ -38,6 +38,7 @@ PAGES: Final[dict[str, Callable[[PageRequest], object]]] = {
     "calls": calls.page,
     "call": call.page,
     "bodies": call.bodies,
+    "cache": call.cache_difference,
     "find": find.page,
     "compare": compare.page,
     "charts": charts.page,

@@ -74,6 +74,14 @@ class TurnRow(msgspec.Struct):
     voice: VoiceTurn | None = None
 
 
+class CacheBreak(msgspec.Struct):
+    """Why a call read less from the prompt cache than the call before it had left there."""
+
+    cause: str
+    lost_tokens: int | None
+    lost_usd: str | None
+
+
 class EntryRow(msgspec.Struct):
     """Something that happened in the session."""
 
@@ -85,6 +93,8 @@ class EntryRow(msgspec.Struct):
     duration_ns: int | None
     call: Row | None = None
     turn: TurnRow | None = None
+    cache: CacheBreak | msgspec.UnsetType = msgspec.UNSET
+    """Why the call read too little from the prompt cache; absent if it did not."""
     record: dict[str, object] | None = None
     """The record, except for calls. Of a tool it has the id that its tool call has in the messages of the page."""
     parent: str | None = None
@@ -114,14 +124,14 @@ def page(request: PageRequest) -> SessionPage:
     """
     session_id, since_ns = request.required("id"), request.after()
     if since_ns:
-        return _part(request.reader, session_id, since_ns, has_all_steps=False)
-    return _first(request.reader, request.session(session_id))
+        return _part(request, session_id, since_ns, has_all_steps=False)
+    return _first(request, request.session(session_id))
 
 
-def _first(reader: Reader, summary: SessionSummary) -> SessionPage:
+def _first(request: PageRequest, summary: SessionSummary) -> SessionPage:
     """Return the first page, with the data of the whole session."""
-    session_id = summary.session.session_id
-    first_page = _part(reader, session_id, 0, has_all_steps=summary.timesteps <= _MAX_STEPS)
+    reader, session_id = request.reader, summary.session.session_id
+    first_page = _part(request, session_id, 0, has_all_steps=summary.timesteps <= _MAX_STEPS)
     curves = reader.reward_curves([session_id])
     first_page.session = session_rows(reader, [summary], curves)[0]
     first_page.record = _plain_session(summary.session)
@@ -129,16 +139,31 @@ def _first(reader: Reader, summary: SessionSummary) -> SessionPage:
     return first_page
 
 
-def _part(reader: Reader, session_id: str, since_ns: int, *, has_all_steps: bool) -> SessionPage:
+def _part(request: PageRequest, session_id: str, since_ns: int, *, has_all_steps: bool) -> SessionPage:
     """Return the entries from a time on, with their steps; `has_all_steps`: with all steps."""
+    reader = request.reader
     items, next_start = _entries(reader, session_id, since_ns)
     instructions_by_key: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, since_ns), instructions_by_key)
     parents = _parents(reader, session_id, since_ns, items)
+    breaks = _cache_breaks(request, session_id, items)
     for row in rows:
-        row.parent = parents[row.id]
+        row.parent, row.cache = parents[row.id], breaks.get(row.id, msgspec.UNSET)
     steps = _steps(reader, session_id, rows, parents, has_all_steps=has_all_steps)
     return SessionPage(rows, steps, instructions_by_key, next_start, any(map(is_voice, items)))
+
+
+def _cache_breaks(request: PageRequest, session_id: str, items: Sequence[Entry]) -> dict[str, CacheBreak]:
+    """Return why calls among the entries of a page read too little from the prompt cache, by the call's id."""
+    starts = [start_of(item) for item in items if isinstance(item, CallRecord)]
+    if not starts:
+        return {}
+    selection = CallFilter(session_id=session_id, since_ns=starts[0], until_ns=starts[-1] + 1)
+    return {
+        use.call_id: CacheBreak(use.cause, use.lost_tokens, exact(use.lost_usd))
+        for use in request.reader.prompt_cache(selection, request.access.price)
+        if use.lost_tokens or use.place is not None
+    }
 
 
 def _parents(reader: Reader, session_id: str, since_ns: int, items: Sequence[Entry]) -> dict[str, str | None]:

@@ -49,6 +49,8 @@ class StoreAccess(NamedTuple):
     """The beginning of the commands that read it."""
     trace_url: str | None = None
     """Address of a trace, with `{trace_id}`; None for no links."""
+    price: Callable[[CallRecord], CallRecord] | None = None
+    """Returns a call with its cost; None: at the published prices."""
 
 
 class PageRequest(NamedTuple):

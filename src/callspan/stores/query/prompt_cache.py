@@ -25,7 +25,7 @@ _COLUMNS: Final = ", ".join(f"c.{name}" for name in Turn._fields)
 _ORDER: Final = "ORDER BY c.session_id, c.start_ns, c.call_id"
 
 
-def cache_uses(database: Database, where: str, values: Values, price: Price) -> Iterator[CacheUse]:
+def cache_uses(database: Database, where: str, values: Values, price: Price, around: int) -> Iterator[CacheUse]:
     """Yield what the calls that match a condition on `c` read from the prompt cache, session by session, by time."""
     asked: dict[str | None, set[str]] = defaultdict(set)
     for call_id, session_id in database.tuples(f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}", values):
@@ -38,7 +38,7 @@ def cache_uses(database: Database, where: str, values: Values, price: Price) -> 
             for turn in turns:
                 of_api = earlier[turn.provider, turn.api]
                 if turn.call_id in asked[session_id]:
-                    yield cache_use(turn, of_api, requests.read, price)
+                    yield cache_use(turn, of_api, requests.read, price, around=around)
                 if turn.leaves_prefix and session_id is not None:
                     of_api.append(turn)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 from msgspec.structs import replace
 
 from callspan.cost import pricer_for
-from callspan.joining.prompt_cache import CacheUse
+from callspan.joining.prompt_cache import AROUND, CacheUse
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.record.merging import Price
@@ -139,13 +139,16 @@ class Reader:
         """
         return follow(self, call, limit)
 
-    def prompt_cache(self, selection: CallFilter = _EVERY, price: Price | None = None) -> Iterator[CacheUse]:
+    def prompt_cache(
+        self, selection: CallFilter = _EVERY, price: Price | None = None, *, around: int = AROUND
+    ) -> Iterator[CacheUse]:
         """Yield what these calls read from their provider's prompt cache and why not more, session by session, by time.
 
-        `price`: returns a call with its cost; by default, at the published prices.
+        `price`: returns a call with its cost; by default, at the published prices. `around`: characters to return on
+        each side of the first different one.
         """
         where, values = self._lists.condition(selection)
-        yield from cache_uses(self._database, where, values, price or pricer_for(None).priced)
+        yield from cache_uses(self._database, where, values, price or pricer_for(None).priced, around)
 
     def count_calls(self, selection: CallFilter = _EVERY) -> int:
         """Return the number of calls that `calls` yields without a limit."""

@@ -4,15 +4,13 @@ import { get } from "./api.js";
 import { shown, oneLine, shell, signed } from "./format.js";
 import { title } from "./app.js";
 import { roving } from "./keys.js";
+import { textRuns } from "./parts.js";
 
 const SECTIONS = [["Facts", "facts"], ["Parameters", "parameters"], ["Tools", "tools"], ["Messages", "messages"]];
 const AGAINST = { same: "soft", differs: "none", only_a: "none", only_b: "none" };
 
-const text = (runs, side) => h("div.text", null, runs.filter(([where]) => where === "both" || where === side)
-  .map(([where, part]) => (where === "both" ? shown(part) : h(where === "a" ? "del" : "ins", null, shown(part)))));
-
 const message = (row, side) => {
-  if (row.status === "differs") return text(row.changes, side);
+  if (row.status === "differs") return textRuns(row.changes, side);
   if (row.status === "same") return soft(oneLine(row.text));
   return row.status === `only_${side}` ? h("div.text", null, shown(row.text)) : soft("–");
 };

@@ -2,7 +2,8 @@
 import { address, h, mark, soft, strong, link, spaced } from "./dom.js";
 import { bytes, clock, count, money, oneLine, plain, plural, shown, signed, time, tokens, words, ms } from "./format.js";
 import { callMarks, isLost, isRunning, retriesWord } from "./rows.js";
-import { part, removed, text, toolRun, turnBox, value } from "./parts.js";
+import { get } from "./api.js";
+import { part, removed, text, textRuns, toolRun, turnBox, value } from "./parts.js";
 import { thumbs } from "./rate.js";
 
 const partsOf = messages => messages.flatMap(message => message.parts);
@@ -35,6 +36,24 @@ export const footLine = (row, { linked = true } = {}) => {
     ].map(one => one && h("span", null, one, " "))), linked && !isRunning(row) ? thumbs(row.call_id) : "");
 };
 const tokensText = row => (row.input_tokens !== null && row.input_tokens < 100000 ? `${count(row.input_tokens)} → ${count(row.output_tokens)}` : tokens(row.input_tokens, row.output_tokens));
+
+// Where the prompt cache missed, and why; opened, both texts side by side.
+const cacheBreak = ({ id, cache }) => {
+  if (!cache) return "";
+  const sums = [cache.lost_tokens && `${count(cache.lost_tokens)} tokens lost`, cache.lost_usd && money(cache.lost_usd)].filter(Boolean).join(", ");
+  const said = [mark("prompt cache"), ` ${oneLine(cache.cause)}`, soft(sums && `  ${sums}`)];
+  if (globalThis.CALLSPAN_FILE) return h("p.cache", null, said);
+  const box = h("details.cache", null, h("summary", null, said));
+  box.addEventListener("toggle", async () => {
+    if (!box.open || box.dataset.read) return;
+    box.dataset.read = "1";
+    const found = await get("cache", { id }).catch(error => ({ error: error.message }));
+    if (found.error || !found.changes.length) { box.append(h("p.meta", null, found.error || "both requests begin alike")); return; }
+    box.append(h("p.meta", null, found.place, ", before and now; ", link(address("compare", null, { a: found.previous, b: id }), "compare both calls")),
+      h("div.sides", null, textRuns(found.changes, "a"), textRuns(found.changes, "b")));
+  });
+  return box;
+};
 
 // The size of a request, for one whose content was not kept.
 const sentText = turn => [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && bytes(turn.sent_bytes)].filter(Boolean).join(", ");
@@ -131,7 +150,7 @@ export const turnOf = (entry, context) => {
     ]));
     context.last = id;
     if (entry.turn.instructions) context.instructions = entry.turn.instructions;
-    return [...before, ...newMessages(entry, context), turnBox(entry.turn.voice?.speaker || "assistant", start, [answers(entry, join), footLine(entry.call)], { data: { entry: entry.id } })];
+    return [...before, ...newMessages(entry, context), turnBox(entry.turn.voice?.speaker || "assistant", start, [answers(entry, join), footLine(entry.call), cacheBreak(entry)], { data: { entry: entry.id } })];
   }
   if (entry.kind === "reward") return [turnBox("", entry.record.source || "score", [h("p", null, scoreLine(entry.record))], { data: { entry: entry.id } })];
   if (entry.kind === "message") {

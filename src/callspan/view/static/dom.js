@@ -34,6 +34,7 @@ const SHAPES = {
   waiting: ["M4 2v8M8 2v8", null],
   cancelled: ["M1.8 1.8h8.4v8.4H1.8z", null],
   cached: ["M2 3c0-1.600 8-1.600 8 0v6c0 1.600-8 1.600-8 0zM2 3c0 1.600 8 1.600 8 0", null],
+  "prompt cache": ["M2 3c0-1.600 8-1.600 8 0v6c0 1.600-8 1.600-8 0zM4 5l4 4M8 5 4 9", null],
   retried: ["M9.8 3.6A4.6 4.6 0 1 0 10.6 6.6M10.2 .8v3.2H7", null],
   triggered: ["M6 .9 10.6 2.6V6c0 2.6-2 4.4-4.6 5.2C3.400 10.400 1.400 8.600 1.400 6V2.600z", null],
   success: ["M1.800 6.400 4.600 9.200 10.200 2.800", null],
@@ -43,7 +44,7 @@ const SHAPES = {
   empty: ["M6 1.500a4.500 4.500 0 1 0 .010 0", null],
   "not kept": ["M2.500 5.500h7v5h-7zM4 5.500V3.500a2 2 0 0 1 4 0v2", null],
 };
-const LOOKS = { "in progress": "accent", error: "bad", cut: "warn", waiting: "warn", cancelled: "warn", cached: "soft", retried: "warn", triggered: "warn", success: "soft", failure: "bad", interrupted: "warn", refused: "warn", empty: "warn", "not kept": "soft" };
+const LOOKS = { "in progress": "accent", error: "bad", cut: "warn", waiting: "warn", cancelled: "warn", cached: "soft", "prompt cache": "warn", retried: "warn", triggered: "warn", success: "soft", failure: "bad", interrupted: "warn", refused: "warn", empty: "warn", "not kept": "soft" };
 
 // The word of a mark, if its kind is not: `failure` is what the application said of its work, and beside failed calls it reads as one of them.
 const WORDS = { failure: "no success" };

@@ -24,6 +24,9 @@ const blocks = source => {
   return [inline(source.slice(0, first.index).replace(/\n+$/, "")), block, ...blocks(source.slice(first.index + first[0].length).replace(/^\n+/, ""))];
 };
 export const text = value => h("div.text", { dir: "auto" }, blocks(shown(value)));
+// One side of two texts, with what only this side has.
+export const textRuns = (runs, side) => h("div.text", null, runs.filter(([where]) => where === "both" || where === side)
+  .map(([where, part]) => (where === "both" ? shown(part) : h(where === "a" ? "del" : "ins", null, shown(part)))));
 
 // The tokens of a text with their probabilities, if they were recorded.
 const MOST_TOKENS = 2000;

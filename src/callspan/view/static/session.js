@@ -24,7 +24,7 @@ const facts = (row, record, minute) => {
     h("span", null, outcome(row), sessionMarks(row)), row.reward === null && !Object.keys(row.scores).length ? "" : h("span", null, scores(row, { hasRoom: true })),
     h("span", null, row.timesteps ? [strong(count(row.timesteps)), row.timesteps === 1 ? " step, " : " steps, "] : "", strong(count(row.calls)), row.calls === 1 ? " call" : " calls"),
     models.length ? h("span", null, soft(models.length === 1 ? "model " : "models "), strong(models.join(", "))) : "",
-    known(row.input_tokens ?? row.output_tokens) ? h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens") : "",
+    known(row.input_tokens ?? row.output_tokens) ? h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens", cacheShare(row)) : "",
     row.cost_usd === null ? soft("cost unknown") : strong(cost(row)),
     minute,
     row.group_id ? h("span", null, soft("group "), h("a.linked", { href: address("", null, { q: `group:${quoted(row.group_id)}` }) }, row.group_id)) : "",
@@ -35,6 +35,8 @@ const facts = (row, record, minute) => {
     record.error ? h("span", null, mark("error", oneLine(record.error.message || record.error.type))) : "",
     idsBox([["session", row.session_id], ["trace", record.trace_id]]));
 };
+
+const cacheShare = ({ cache_read_tokens: read, input_tokens: sent }) => (read && sent ? soft(`, ${Math.round(read / sent * 100)} % from the prompt cache`) : "");
 
 // What a minute of a voice session costs, by wall-clock time.
 const minuteOf = ({ session: row, rows, is_voice }) => {
