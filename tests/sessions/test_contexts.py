@@ -23,6 +23,7 @@ from typing import Any
 from weakref import WeakSet
 
 import msgspec
+import openai
 import pytest
 from opentelemetry.context import get_current
 from tests.conftest import Instrument, Read
@@ -34,7 +35,7 @@ from tests.support.waiting import HANG_MS, HANG_S, until_async
 import callspan
 from callspan import copy_context, current_session, current_timestep, metadata, session, timestep, tool
 from callspan.records import CallRecord, SessionRecord, TimestepRecord
-from callspan.testing import capture
+from callspan.testing import ScriptedProvider, capture
 
 
 def test_concurrent_async_sessions_never_mix() -> None:
@@ -687,3 +688,24 @@ def test_alternating_sessions_release_ended_steps() -> None:
         for one in sessions:
             one.end()
         assert current_session() is None
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_session_whose_pool_calls_outside_of_it_says_so_once(
+    provider: ScriptedProvider, instrumented: Instrument, caplog: pytest.LogCaptureFixture, bound: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    misuse = sys.modules["callspan.agent.misuse"]
+    monkeypatch.setattr(misuse, "_warned", type(misuse._warned)())  # type: ignore[attr-defined]
+    instrumented()
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+
+        def ask(_: int) -> None:
+            client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
+
+        for _ in range(2):
+            with session("pooled"), ThreadPoolExecutor(2) as pool:
+                list(pool.map(copy_context(ask) if bound else ask, range(2)))
+            with session("without any call"):
+                pass
+    assert caplog.text.count("a session ended without a call while calls were made outside") == (0 if bound else 1)

@@ -17,12 +17,12 @@ from opentelemetry.context import Context
 
 from callspan.agent.arguments import as_bool, as_int, as_text
 from callspan.agent.context import metadata_of, with_metadata
-from callspan.agent.misuse import current_runtime_or_warn
+from callspan.agent.misuse import current_runtime_or_warn, report_loose_calls
 from callspan.agent.references import requesting_call
 from callspan.agent.registry import REGISTRY, open_level
 from callspan.agent.tool_requests import Answer, requested_once, requests_of, requests_with_id
 from callspan.agent.totals import RunningTotals
-from callspan.agent.tree import Node, scope_of
+from callspan.agent.tree import LOOSE_CALLS, Node, scope_of
 from callspan.errors import application_error, outcome_of, stated_error
 from callspan.process.callbacks import Point
 from callspan.process.processed import ProcessedRecord
@@ -206,9 +206,12 @@ def forget_session(session: Session) -> None:
 
 
 def measure_session(session: Session, final: ProcessedRecord[Record]) -> None:
-    """Measure a session that has ended now."""
+    """Measure a session that has ended now, and say once that calls beside one without any may be its own."""
     if session.runtime is not None and not session.has_given_times:
         session.runtime.session_ended(final, session.start_ns)
+    has_calls = session.is_remote or session.counted_in[0].totals().calls
+    if not has_calls and not session.is_automatic and LOOSE_CALLS[0] > session.loose_before:
+        report_loose_calls()
 
 
 def session_record(session: Session) -> SessionRecord:

@@ -19,6 +19,10 @@ from callspan.settings_loader import load
 
 _P = ParamSpec("_P")
 _NOT_INSTRUMENTED: Final = "not_instrumented"
+_LOOSE: Final = (
+    "a session ended without a call while calls were made outside of sessions: a thread of a pool has no session "
+    "unless its work is passed by callspan.copy_context, or OpenTelemetry instruments threads (logged once)"
+)
 _warned: Final = Once()
 _raising: Final[list[bool]] = []
 
@@ -49,6 +53,12 @@ def report_misuse(error: UsageError) -> None:
         log(logging.WARNING, "%s; ignored", error)
     elif _warned.first(str(error)):
         log(logging.WARNING, "%s; ignored (logged once)", error)
+
+
+def report_loose_calls() -> None:
+    """Log once that a session had no call while others were made outside of sessions."""
+    if _warned.first(_LOOSE):
+        log(logging.WARNING, "%s", _LOOSE)
 
 
 def ignore_misuse(function: Callable[_P, str]) -> Callable[_P, str]:

@@ -14,6 +14,7 @@ from callspan.agent.kinds import SESSION
 from callspan.agent.registry import episode_of
 from callspan.agent.rewards import RewardArguments
 from callspan.agent.timesteps import Timestep
+from callspan.agent.tree import LOOSE_CALLS
 from callspan.record.call import Place
 from callspan.spans.session import NO_SPAN
 
@@ -79,6 +80,7 @@ class Session(EventRecorder):
         """Its name as the processors returned it at its start; None before."""
         self.open_steps: dict[str, Timestep] = {}
         self.parent_id: str | None = None
+        self.loose_before = LOOSE_CALLS[0]
         self.success: bool | None = None
 
     def timestep(

@@ -168,6 +168,8 @@ class Call:
         except Exception as error:
             _READ_AMBIENT.report(error)
             place, self._call_ended, metadata = _NOTHING_AROUND
+        if self._call_ended is None:
+            factory.loose_calls[0] += 1
         self._request = Request(model=info.model, stream=info.stream)
         # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
         self.record = CallRecord(

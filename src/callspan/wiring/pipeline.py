@@ -21,7 +21,7 @@ from callspan.agent.provider_tools import record_provider_tools
 from callspan.agent.received import ReceivedTotals
 from callspan.agent.registry import REGISTRY, open_level
 from callspan.agent.runtime import Runtime
-from callspan.agent.tree import ambient
+from callspan.agent.tree import LOOSE_CALLS, ambient
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.observe.deferred_ends import DeferredEnds
@@ -169,6 +169,7 @@ class Pipeline:
             recorded_calls=self._recorded_calls,
             answers=self._answers,
             ambient=ambient,
+            loose_calls=LOOSE_CALLS,
             keep=remember_span,
             requested_in=_requested_in,
             tools_ran=self._tools_ran,
