@@ -320,6 +320,47 @@ def test_turn_of_a_chat_has_its_own_question_as_its_first_words(store: Delivery,
     assert store.read().first_words(["a", "b", "c"]) == {"a": "Where?", "b": "And tomorrow?", "c": "And tomorrow?"}
 
 
+def turn(world: World, session_id: str, *texts: str, answer: str | None = None, **fields: Any) -> None:
+    """The first call of a session with these texts of user and model in turn."""
+    roles = ("user", "assistant")
+    sent = [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
+    choice = {"index": 0, "message": {"role": "assistant", "content": answer or f"Answer to {texts[-1]}"}}
+    world.call("chat_completions", {"messages": sent}, {"choices": [choice]}, session_id, **fields)
+
+
+def test_turn_of_a_chat_continues_the_turn_before(store: Delivery) -> None:
+    world, first = World(), ("Plan my day in Oslo.", "Answer to Plan my day in Oslo.")
+    turn(world, "a", first[0])
+    turn(world, "b", *first, "And tomorrow?")
+    turn(world, "other", "Plan my day in Rome.")
+    turn(world, "c", *first, "And tomorrow?", "Answer to And tomorrow?", "And then?")
+    turn(world, "fork", *first, "And on Sunday?")
+    turn(world, "of another", *first, "And tomorrow?", metadata={"tenant_id": "t"})
+    store.write(*world.records)
+    openings = store.read().openings(["c", "fork", "b", "of another", "other", "a"])
+    continued = {key: opening.continues for key, opening in openings.items()}
+    assert continued == {"a": None, "b": "a", "c": "b", "fork": "a", "of another": None, "other": None}
+    assert openings["c"].words == "And then?"
+
+
+def test_turn_that_may_continue_either_of_two_chats_continues_none(store: Delivery) -> None:
+    world = World()
+    for session_id in ("a", "b"):
+        turn(world, session_id, "Hello there?", answer="How can I help you?")
+    turn(world, "c", "Hello there?", "How can I help you?", "Plan my day.")
+    store.write(*world.records)
+    assert {opening.continues for opening in store.read().openings(["a", "b", "c"]).values()} == {None}
+
+
+def test_turns_of_a_conversation_that_the_provider_keeps_continue_each_other(store: Delivery, chain: Chain) -> None:
+    calls = [chain.responses(number, {"conversation": "conv_1"}) for number in range(3)]
+    store.write(*(
+        msgspec.structs.replace(call, place=Place(session_id=f"s{number}")) for number, call in enumerate(calls)
+    ))  # fmt: skip
+    openings = store.read().openings(["s0", "s1", "s2"])
+    assert [openings[f"s{number}"].continues for number in range(3)] == [None, "s0", "s1"]
+
+
 def test_call_that_names_the_session_is_not_its_first(store: Delivery, records: Records) -> None:
     """Claude Code asks a model for a title first."""
     asked = [{"role": "user", "content": "Write a title of at most six words."}]

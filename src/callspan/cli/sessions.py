@@ -26,7 +26,7 @@ from callspan.cli.terminal.screen import (
 from callspan.cli.values import grouping
 from callspan.comparison.groups import SESSION_GROUPINGS, session_values
 from callspan.formatting import count, duration, local_time, plural, reward, tokens
-from callspan.stores import CallFilter, Reader, SessionSummary
+from callspan.stores import CallFilter, Opening, Reader, SessionSummary
 
 _EPILOG: Final = """\
 callspan sessions --since 1d --min-reward 0.5
@@ -94,7 +94,7 @@ def _print_table(
     context: CommandContext, reader: Reader, objectives: Sequence[str], sessions: Sequence[SessionSummary]
 ) -> None:
     ids = short_ids(summary.session.session_id for summary in sessions)
-    first_words = reader.first_words([*ids])
+    openings = reader.openings([*ids])
     columns = (
         Column("started", lambda summary: local_time(summary.session.start_ns)),
         Column("session", lambda summary: (ids[summary.session.session_id], "cyan")),
@@ -116,17 +116,22 @@ def _print_table(
         Column("models", lambda summary: ", ".join(summary.models) or None, shrinks=True),
         Column("reasoning", lambda summary: count(summary.reasoning_tokens), right=True),
         Column("tokens per call", _mean_tokens, right=True),
-        Column("task, first words", partial(_subject, first_words), shrinks=True),
+        Column("task, first words", partial(_subject, openings), shrinks=True),
     )
     scores = (Column(name, partial(_score, name), right=True, stays=True) for name in objectives)
     context.screen.table((*columns, *scores), sessions)
 
 
-def _subject(first_words: Mapping[str, str], summary: SessionSummary) -> str | None:
-    """Return the task and the first words of a session, or that these are not kept; None if it has none of them."""
+def _subject(openings: Mapping[str, Opening], summary: SessionSummary) -> str | None:
+    """Return the task and the first words of a session, or that these are not kept; None if it has none of them.
+
+    Before the words of the next turn of a listed session is an arrow.
+    """
     session = summary.session
-    words = first_words.get(session.session_id) or (None if session.content_level == "full" else _NOT_KEPT)
-    return " · ".join(filter(None, (session.task_id, words))) or None
+    words, continues = openings.get(session.session_id) or (None, None)
+    words = words or (None if session.content_level == "full" else _NOT_KEPT)
+    subject = " · ".join(filter(None, (session.task_id, words)))
+    return f"↳ {subject}" if continues else subject or None
 
 
 def _mean_tokens(summary: SessionSummary) -> str:

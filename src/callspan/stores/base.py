@@ -273,6 +273,18 @@ class Run(NamedTuple):
     """The SDK's retries of a call."""
 
 
+class Opening(NamedTuple):
+    """How a session begins."""
+
+    words: str | None
+    """What is asked, on one line, see `Reader.first_words`; None if it was not recorded."""
+    continues: str | None
+    """The id of the session whose conversation its first request continues, as the next turn of a chat does.
+
+    None if there is none among those that were asked for, or more than one may be it.
+    """
+
+
 class SessionSummary(CallAggregates, frozen=True, kw_only=True):
     """One session with its counts, and the sums over its calls."""
 

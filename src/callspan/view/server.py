@@ -35,6 +35,7 @@ PAGES: Final[dict[str, Callable[[PageRequest], object]]] = {
     "sessions": sessions.page,
     "counts": sessions.counts,
     "session": session.page,
+    "turns": session.turns,
     "calls": calls.page,
     "call": call.page,
     "bodies": call.bodies,

@@ -49,6 +49,8 @@ _ROWS: Final = 1_000
 _MAX_CHARACTERS: Final = 20_000
 """Maximum number of characters of each text. The page of the call shows more."""
 _MAX_POINTS: Final = 600
+_MAX_NEAR: Final = 20
+"""Sessions before, and after, one that are searched for turns of its chat."""
 _MAX_STEPS: Final = 2_000
 """In a session with more steps, only the steps of the page are read."""
 
@@ -126,6 +128,29 @@ def page(request: PageRequest) -> SessionPage:
     if since_ns:
         return _part(request, session_id, since_ns, has_all_steps=False)
     return _first(request, request.session(session_id))
+
+
+class Turns(msgspec.Struct):
+    """The sessions of the same chat around one that is a turn of it."""
+
+    before: str | None
+    after: list[str]
+
+
+def turns(request: PageRequest) -> Turns:
+    """Return which turns of a chat are before and after session `id`. Raises LookupError if there is no such session.
+
+    Searched are the sessions with its name that began right before and after it.
+    """
+    reader, session = request.reader, request.session(request.required("id")).session
+    session_id, start_ns = session.session_id, session.start_ns or 0
+    named = CallFilter(name=session.name, limit=_MAX_NEAR)
+    before = msgspec.structs.replace(named, until_ns=start_ns)
+    after = msgspec.structs.replace(named, since_ns=start_ns + 1, newest_first=False)
+    near = [ident for selection in (before, after) for ident in reader.listed_session_ids(selection)]
+    openings = reader.openings([session_id, *near])
+    following = [ident for ident in near if ident in openings and openings[ident].continues == session_id]
+    return Turns(openings[session_id].continues if session_id in openings else None, following)
 
 
 def _first(request: PageRequest, summary: SessionSummary) -> SessionPage:

@@ -21,6 +21,7 @@ from callspan.stores import (
     INTERRUPTED,
     UNKNOWN,
     CallFilter,
+    Opening,
     Reader,
     Run,
     SessionSummary,
@@ -46,6 +47,9 @@ _MAX_EVENTS: Final = 10_000
 """Number of events above which a session has no curve in lists."""
 _MAX_RUNS: Final = 256
 """Number of calls and events above which a session has no course in lists."""
+
+
+_UNKNOWN: Final = Opening(None, None)
 
 
 class CourseBar(msgspec.Struct, array_like=True):
@@ -185,11 +189,11 @@ def session_rows(
 ) -> list[Row]:
     """Return the rows of these sessions; `curves` are their reward curves, if already read.
 
-    `course` has the calls and tools, `labels` the label of each score, if its values share one, `curve` the cumulative
-    reward, if there were several rewards.
+    `continues` has the session among these of which it is the next turn, `course` the calls and tools, `labels` the
+    label of each score, if its values share one, `curve` the cumulative reward, if there were several rewards.
     """
     ids = [summary.session.session_id for summary in summaries]
-    words = reader.first_words(ids)
+    openings = reader.openings(ids)
     labels = reader.score_labels([key for summary, key in zip(summaries, ids, strict=True) if summary.scores])
     if curves is None:
         curves = reader.reward_curves(
@@ -203,11 +207,13 @@ def session_rows(
     return [
         _row(summary, courses.get(key, []))
         | {
-            "title": words.get(key),
+            "title": opening.words,
+            "continues": opening.continues,
             "labels": labels.get(key, {}),
             "curve": thinned(curve_points.get(key, []), _MAX_POINTS),
         }
         for summary, key in zip(summaries, ids, strict=True)
+        for opening in [openings.get(key, _UNKNOWN)]
     ]
 
 

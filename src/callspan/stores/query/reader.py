@@ -28,6 +28,7 @@ from callspan.stores.base import (
     Entry,
     Event,
     History,
+    Opening,
     ProcessActivity,
     Run,
     SessionSummary,
@@ -260,7 +261,11 @@ class Reader:
         chat begins with the turns before. Those of a run have each question that its last calls repeat, with ` · `
         between them.
         """
-        return session_summaries.first_words(self._database, session_ids)
+        return {key: opening.words for key, opening in self.openings(session_ids).items() if opening.words}
+
+    def openings(self, session_ids: Sequence[str]) -> Mapping[str, Opening]:
+        """Return how each of these sessions begins, if it was recorded, and which of the others it continues."""
+        return session_summaries.openings(self._database, session_ids)
 
     def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
         """Return the runs of calls and tools of each of these sessions, in order."""

@@ -5,17 +5,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from callspan.formatting import excerpt
-from callspan.record.call import CallRecord
+from callspan.joining.joints import RULES, Joint, Joints, agrees, joints_of
+from callspan.joining.known import stated_by
+from callspan.record.call import CallRecord, Place
 from callspan.record.events import SessionRecord, start_id
 from callspan.record.labels import ASIDES, PURPOSE
 from callspan.record.reward_sums import REWARD
-from callspan.stores.base import CallAggregates, CallError, Run, SessionSummary, Summary
+from callspan.stores.base import CallAggregates, CallError, Opening, Run, SessionSummary, Summary
 from callspan.stores.query import aggregates, rewards
 from callspan.stores.query.filters import FAILED
 from callspan.stores.query.interrupted import mark_unended
@@ -99,7 +102,7 @@ def session_summaries(
         labels = {key: labels_of_sessions(database, key, f"c.{condition}", parameters) for key in call_labels}
         for summary in _summarized(database, [*map(str, parameters.values())], condition, parameters):
             of_calls = {key: by_session.get(summary.session.session_id, []) for key, by_session in labels.items()}
-            yield msgspec.structs.replace(summary, call_labels=of_calls) if of_calls else summary
+            yield replace(summary, call_labels=of_calls) if of_calls else summary
 
 
 def _summarized(database: Database, ids: Sequence[str], condition: str, parameters: Values) -> Iterator[SessionSummary]:
@@ -171,9 +174,9 @@ def _first_errors(database: Database, session_ids: Sequence[str]) -> dict[str, C
     return errors
 
 
-def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str]:
-    """See `Reader.first_words`."""
-    words_by_session: dict[str, str] = {}
+def openings(database: Database, session_ids: Sequence[str]) -> dict[str, Opening]:
+    """See `Reader.openings`."""
+    words_by_session, calls = dict[str, str](), list[CallRecord]()
     for condition, parameters in in_batches(session_ids):
         query = f"SELECT session_id, content FROM messages WHERE {condition} AND message_type = '{_QUESTION}'"
         query += " AND content IS NOT NULL ORDER BY time_ns, message_id"
@@ -191,10 +194,39 @@ def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str
         for call in read_calls(database, [*sessions_by_call], "all"):
             session_id = sessions_by_call[call.call_id]
             words_by_session[session_id] = _question(call, is_run=session_id in last_calls)
+            calls.append(call)
         for session_id, call_ids in last_calls.items():
             first = words_by_session.get(session_id)
             words_by_session[session_id] = _questions(database, first, call_ids[:_MAX_BRANCHES])
-    return {session_id: words for session_id, words in words_by_session.items() if words}
+    continued = _continued_sessions(calls)
+    return {key: Opening(words or None, continued.get(key)) for key, words in words_by_session.items()}
+
+
+def _continued_sessions(first_calls: Iterable[CallRecord]) -> dict[str, str]:
+    """Return, by session, the one whose first answer is the last of such in its own first request."""
+    continued, offers = dict[str, str](), defaultdict[int, list[tuple[Joint, CallRecord]]](list)
+    for call in sorted(first_calls, key=lambda call: (call.timing.start_ns, call.call_id)):
+        joints = joints_of(replace(call, place=Place()))
+        if (earlier := _earlier(call, joints, offers)) is not None:
+            continued[call.place.session_id or ""] = earlier
+        for joint in (*joints.offered, *(joints.histories or ())):
+            offers[joint.key].append((joint, call))
+    return continued
+
+
+def _earlier(call: CallRecord, joints: Joints, offers: Mapping[int, Sequence[tuple[Joint, CallRecord]]]) -> str | None:
+    """Return the session that a session's first call continues; None if there is none, or more than one may be it."""
+    owner = stated_by(call)
+    for rule in RULES:
+        for joint in joints.sought.get(rule, ()):
+            calls = [one for offered, one in offers.get(joint.key, ()) if agrees(joint, offered)]
+            ids = {one.place.session_id: None for one in calls if not stated_by(one).contradicts(owner)}
+            # Each turn names the conversation that the provider keeps.
+            if ids and (len(ids) == 1 or rule == "kept"):
+                return [*ids][-1]
+            if ids:
+                return None
+    return None
 
 
 def courses(database: Database, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:

@@ -32,6 +32,7 @@ const picked = id => (isMarked(id) ? ".picked" : "");
 const sessionRow = (row, isByTime) => gridRow(`.session${picked(row.session_id)}`, { data: { id: row.session_id, href: address("session", row.session_id) } }, cellsOf(row, {
   name: [
     soft(row.name || "session"),
+    row.continues ? h("a.quiet", { href: address("session", row.continues), tabindex: "-1", "aria-label": "the turn before", title: "continues the turn before" }, "↳") : "",
     h("a.words", { href: address("session", row.session_id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))),
     h("span.marks", null, sessionMarks(row), keptMark(row.content_level)),
   ],

@@ -1,5 +1,5 @@
 // Session: its course on the left, its conversation on the right. What is selected in one is selected in the other.
-import { address, become, copy, h, idsBox, link, mark, right, soft, strong, button } from "./dom.js";
+import { address, become, copy, h, idsBox, link, mark, right, soft, spaced, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, known, money, oneLine, plural, time, ms } from "./format.js";
 import { agentName, agentOf, agentType, agentsIn, callsIn, costOf, courseOf, entriesIn, isAgent, isLong, merged, stepFacts, stepName, totalOf } from "./course.js";
@@ -111,7 +111,7 @@ export default ({ place, app, signal }) => {
   let narrowed = place.values.agent || ALL;
   let data = null, table = null, reasoningOpen = false, raw = false, least = 1;
   const rating = ratingBox({ session: id }, app, { more: h("span.right", null, saver("save as a file", "report", `id:${id}`, `${id}.html`)) });
-  const titlebar = h("div.titlebar"), course = h("div", { "aria-label": "Course", tabindex: "-1" }), end = h("div.pad.end");
+  const titlebar = h("div.titlebar"), chat = h("span.chat"), course = h("div", { "aria-label": "Course", tabindex: "-1" }), end = h("div.pad.end");
   const above = h("div"), left = h("div", null, above, course, end), right = h("section", { "aria-label": "Conversation", tabindex: "0" }), panes = h("div.panes.two", null, left, right);
   const turnTo = (name, which) => {
     panes.className = `panes ${which}`;
@@ -176,7 +176,7 @@ export default ({ place, app, signal }) => {
     title(oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80));
     course.setAttribute("role", table ? "region" : "tree");
     for (const pane of [left, right]) pane.classList.toggle("many", pages.length > 1);
-    become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(headingOf(data.session))), facts(data.session, data.record, minuteOf(data)));
+    become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(headingOf(data.session)), " ", chat), facts(data.session, data.record, minuteOf(data)));
     become(above, !table && isLong(data) ? stepStrip(data, go) : "");
     become(course, table ? table.course(data) : courseOf(data, toggled, toggle, isLong(data) ? namesOf(data) : new Map()));
     cursor.settle();
@@ -185,6 +185,12 @@ export default ({ place, app, signal }) => {
   };
   const near = ({ currentTarget: pane }) => { if (data.next && pane.scrollTop + pane.clientHeight > pane.scrollHeight - 600) readMore(); };
   for (const pane of [left, right]) pane.addEventListener("scroll", near, { passive: true });
+  // The turns of the same chat, read once the page is drawn.
+  const drawChat = async () => {
+    const found = await get("turns", { id }, signal), to = (other, words) => h("a.linked", { href: address("session", other) }, words);
+    become(chat, spaced([found.before && to(found.before, "← turn before"), ...found.after.map(other => to(other, "next turn →"))]));
+  };
+  drawChat().catch(() => {});
   // Reads the pages that are shown, or one more after the known ones.
   const read = async known => {
     const pages = known ? [...known] : [await get("session", { id }, signal)];
