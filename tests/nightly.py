@@ -365,6 +365,9 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/stores/test_merging.py": {
         "test_strictest_content_level_applies_to_all_versions": 3,
     },
+    "tests/stores/test_prompt_cache.py": {
+        "test_causes_places_and_lost_tokens_of_generated_histories": 6,
+    },
     "tests/stores/test_published_sql.py": {
         "test_tables_of_scores_equal_their_definition": 1,
     },

@@ -28,7 +28,7 @@ class Module(NamedTuple):
 PAGES: Final[dict[str, Module]] = {
     "functions": Module(callspan, callspan.__all__),
     "functions-stores": Module(
-        stores, ["CallFilter", "History", "Reader", "SessionSummary", "Summary", "whole_conversation"]
+        stores, ["CacheUse", "CallFilter", "History", "Reader", "SessionSummary", "Summary", "whole_conversation"]
     ),
     "functions-datasets": Module(datasets, datasets.__all__),
     "functions-testing": Module(testing, testing.__all__),

@@ -54,7 +54,7 @@ DERIVED: Final = ("call_messages", "call_scores", "call_sums", "reward_values", 
 """Tables and views that documented queries contain, besides those of the records."""
 ASKED: Final = (
     "calls", "calls --rewards", "sessions", "sessions --by name", "stats", "stats --by user", "compare name=a =b",
-    "show {session}", "show {call}", "doctor", "doctor --fleet",
+    "cache", "cache {session}", "show {session}", "show {call}", "doctor", "doctor --fleet",
 )  # fmt: skip
 """The commands whose `--json` has keys of callspan's own."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support import cached_prompts
-from tests.support.bodies import endpoint, folded
+from tests.support.bodies import APIS, endpoint, folded
 from tests.support.records import SECOND, START_NS, Delivery, raw
 from tests.support.scale import FULL, scaled
 from tests.wire import wires_oracle
@@ -23,7 +24,7 @@ from callspan.stores import CacheUse, CallFilter
 
 from .conftest import PieceReader, Sent, Turn, cache_use, pricer_for
 
-APIS = {
+API_OF = {
     "messages": ("anthropic", "messages"), "converse": ("aws.bedrock", "converse"),
     "chat": ("openai", "chat_completions"), "responses": ("openai", "responses"), "newer": ("openai", "responses"),
     "gemini": ("gcp.gemini", "generate_content"),
@@ -32,7 +33,7 @@ APIS = {
 
 def record_of(call: cached_prompts.Call, session_id: str) -> CallRecord:
     """A call as it is recorded."""
-    provider, api = APIS[call.wire]
+    provider, api = API_OF[call.wire]
     usage = None
     if call.input is not None:
         usage = Usage(
@@ -189,6 +190,11 @@ def test_a_batch_has_no_order() -> None:
     ]  # fmt: skip
 
 
+def test_an_api_whose_cache_no_page_describes_is_not_compared() -> None:
+    spoken = {"provider": "openai", "api": "realtime"}
+    assert causes(asked(0, "Hi", **spoken), asked(1, "Other", **spoken)) == ["not compared", "not compared"]
+
+
 def test_two_calls_at_once_leave_each_other_nothing() -> None:
     at_once = asked(1, marked("Hi"), at_s=0, written=4000)
     assert causes(FIRST, at_once) == ["first", "first"]
@@ -224,6 +230,36 @@ def test_places_are_counted_in_bytes_and_survive_what_is_no_text() -> None:
     assert (use.cause, use.place) == ("messages: an earlier one was changed", "messages[0].content[0]")
     assert use.at_byte == len("ü\0\ufffd ".encode())
     assert (use.before, use.after) == ("ü\0\ufffd a", "ü\0\ufffd b")
+
+
+def any_json(rng: random.Random, depth: int = 0) -> Any:
+    """Any value, with the words that requests have."""
+    if rng.random() < 0.3 + 0.2 * depth:
+        return rng.choice([None, 0, -1.5, True, "", "user", "system", "text", "a\ud83d", "\0", [], {}])
+    if rng.random() < 0.4:
+        return [any_json(rng, depth + 1) for _ in range(rng.randrange(4))]
+    words = "role content parts text type name function toolSpec functionDeclarations cache_control cachePoint ttl"
+    return {word: any_json(rng, depth + 1) for word in rng.sample(words.split(), rng.randrange(5))}
+
+
+def test_any_body_is_compared_without_an_exception() -> None:
+    rng = random.Random(1)
+    fields = sorted({field.partition(".")[0] for row in APIS.values() for field in row.prefix} | {"cache_control"})
+    for number in range(scaled(400, 20_000)):
+        records = []
+        for turn in range(3):
+            body = json.dumps({field: any_json(rng) for field in rng.sample(fields, 7)}).encode()
+            body = body[: rng.randrange(len(body))] if rng.random() < 0.1 else body
+            counted = Usage(
+                input_tokens=rng.choice([None, 0, 1, 5000]), cache_read_tokens=rng.choice([None, 0, 4000, 9000]),
+                cache_write_tokens=rng.choice([None, 0, 1000]),
+            )  # fmt: skip
+            provider, api = rng.choice([*API_OF.values(), ("ollama", "ollama_chat"), ("openai", "none")])
+            request = Request(body=msgspec.Raw(body))
+            records.append(asked(turn, provider=provider, api=api, request=request, usage=counted))
+        for use in uses_of(records):
+            allowed = max((use.input_tokens or 0) - (use.read_tokens or 0), 0)
+            assert 0 <= (use.lost_tokens or 0) <= allowed, (number, use)
 
 
 def test_two_thousand_messages_are_compared() -> None:

@@ -19,11 +19,13 @@ from callspan.providers.registry import decoded
 from callspan.record.apis import APIS, OTHER
 from callspan.record.call import CallRecord
 from callspan.record.merging import Price
+from callspan.record.messages import tool_name
 from callspan.runtime.amounts import EXACT
 
 MAX_EARLIER: Final = 32
 """Earlier calls of a session that a call is compared with."""
 HIT, FIRST, EXPIRED, UNKNOWN, NO_CONTENT, BATCH = "hit", "first", "expired", "unknown", "no content", "batch"
+NOT_COMPARED: Final = "not compared"
 SILENT: Final = "states nothing about its cache"
 ANSWERED: Final = "answered by a gateway's cache"
 NONE_WRITTEN: Final = "none was written"
@@ -63,8 +65,10 @@ class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
     call_id: str
     session_id: str | None = None
     start_ns: int
+    """Start of the call, Unix nanoseconds."""
     model: str | None = None
     input_tokens: int | None = None
+    """All input tokens, cached ones included."""
     read_tokens: int | None = None
     """Input tokens that were read from the cache; None: the usage does not state it."""
     cause: str
@@ -191,11 +195,11 @@ def cache_use(turn: Turn, earlier: Iterable[Turn], read: Read, price: Price, *, 
         turn, use = turn._replace(cache_read_tokens=0), replace(use, read_tokens=0)
     if turn.cache_read_tokens is None or not turn.input_tokens:
         return replace(use, cause=SILENT)
-    if turn.batch_id is not None:
-        return replace(use, cause=BATCH)
+    row = APIS.get(turn.api, OTHER)
+    if turn.batch_id is not None or not row.prefix:
+        return replace(use, cause=BATCH if row.prefix else NOT_COMPARED)
     if not before:
         return use
-    row = APIS.get(turn.api, OTHER)
     writes = any(each.cache_write_tokens for each in (*before, turn) if each.model == turn.model)
     rules = _Rules(writes or bool(row.cache_mark), _BY_BLOCK.get(turn.provider))
     base, finding = _compared(turn, before, rules, read)
@@ -358,19 +362,16 @@ def _of_tools(was: Sequence[Piece], now: Sequence[Piece]) -> str:
         rest = iter(more)
         if all(text in rest for text in fewer):  # each in turn, with others between them
             new = [text for text in more if text not in fewer]
-            names = ", ".join(filter(None, map(_tool_name, new[:_NAMED])))
+            names = ", ".join(filter(None, map(_name, new[:_NAMED])))
             dots = ", …" if len(new) > _NAMED else ""
             return f"tools: {len(more) - len(fewer)} {word}" + (f" ({names}{dots})" if names else "")
     return "tools: changed"
 
 
-def _tool_name(text: str) -> str | None:
+def _name(text: str) -> str | None:
     """Return the name in the JSON of a tool."""
     tool = decoded(text)
-    for fields in (tool, *(tool.get(name) for name in ("function", "toolSpec"))) if isinstance(tool, dict) else ():
-        if isinstance(fields, dict) and isinstance(name := fields.get("name"), str):
-            return name
-    return None
+    return tool_name(tool.get("toolSpec") or tool) if isinstance(tool, dict) else None
 
 
 def _of_history(was: Sequence[Piece], now: Sequence[Piece]) -> str:

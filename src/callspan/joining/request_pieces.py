@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Final, NamedTuple, TypeAlias
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -32,9 +33,11 @@ MESSAGES: Final = "messages"
 _SAID: Final = frozenset({"role", "content", "parts"})
 _EMPTY: Final[tuple[object, ...]] = (None, [], "")
 _NOTHING: Final = "{}"
+_USER: Final = b'{"role":"user","content":%b}'
 _COMPARABLE: Final = frozenset({"secret", "media"})
 """Reasons of redactions that leave the rest of a body as it was sent."""
 _Key: TypeAlias = tuple[str, str]
+_T = TypeVar("_T")
 
 
 class Piece(NamedTuple):
@@ -82,7 +85,7 @@ class PieceReader:
         changes = (note.why for note in call.redactions if note.what.startswith("request.body"))
         if body is None or not row.prefix or not _COMPARABLE.issuperset(changes):
             return Sent(call)
-        fields = _members(body)
+        fields = _split(body, dict[str, msgspec.Raw])
         if fields is None:
             return Sent(call)
         if len(self._pieces) > _MAX_PIECES:
@@ -105,7 +108,8 @@ class PieceReader:
                 yield from self._known(row, field, raw)
             elif raw is not None:
                 is_first = True
-                for message in _messages(raw):
+                # A text is one message of the user.
+                for message in _split(raw, list[msgspec.Raw]) or [msgspec.Raw(_USER % bytes(raw))]:
                     pieces = self._known(row, field, message, is_first=is_first)
                     is_first = is_first and all(piece.section != MESSAGES for piece in pieces)
                     yield from pieces
@@ -119,26 +123,13 @@ class PieceReader:
         return self._pieces[key]
 
 
-def _members(body: msgspec.Raw) -> dict[str, msgspec.Raw] | None:
-    """Return the members of a body as JSON; None if it is no object."""
-    try:
-        return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        value = decoded(body)
-        return {name: _json(item) for name, item in value.items()} if isinstance(value, dict) else None
-
-
-def _messages(field: msgspec.Raw) -> list[msgspec.Raw]:
-    """Return the messages in a list as JSON; a text is one message of the user."""
-    try:
-        return msgspec.json.decode(field, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        value = decoded(field)
-        return [*map(_json, value if isinstance(value, list) else [{"role": "user", "content": value}])]
-
-
-def _json(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
+def _split(data: msgspec.Raw, kind: type[_T]) -> _T | None:
+    """Return the members of an object, or the elements of a list, as JSON; None if it is no such value."""
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        return msgspec.json.decode(data, type=kind)
+    with suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(msgspec.json.encode(decoded(data)), type=kind)
+    return None
 
 
 def _of_field(row: Api, field: str, value: object) -> Iterable[Piece]:
@@ -228,4 +219,4 @@ def _text(block: object) -> str:
         content = block.get("content")
         if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict) and "text" in content[0]:
             block = block | {"content": _text(content[0])}
-    return bytes(_json(block)).decode()
+    return msgspec.json.encode(block).decode()
