@@ -45,6 +45,7 @@ from callspan.record.messages import parse_arguments
 from callspan.record.plain_json import plain_within
 from callspan.record.span_handle import with_span_ids
 from callspan.runtime.fail_open import fail_open
+from callspan.runtime.nothing import nothing
 from callspan.runtime.process_identity import own_identity, state_of
 from callspan.semconv.conversations import note_conversation
 from callspan.settings import Content, strictest
@@ -61,10 +62,6 @@ ABSENT: Final = msgspec.UNSET
 TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
 _NO_ANSWERS: Final[Sequence[Answer]] = ()
 _READ_ARGUMENTS: Final = fail_open("read the arguments of a tool")
-
-
-def nothing(_node: Any, _value: object = None) -> None:
-    """Do nothing: the kind has nothing to add here."""
 
 
 def whole(_node: Any, final: ProcessedRecord[Any]) -> ProcessedRecord[Any]:

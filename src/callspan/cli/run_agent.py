@@ -23,6 +23,7 @@ from callspan.formatting import counted, plural
 from callspan.intercept.programs import AgentProgram
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.forks import exit_left_s
+from callspan.runtime.nothing import nothing
 from callspan.settings_loader import variable_of
 from callspan.stores import split_urls
 
@@ -59,7 +60,7 @@ def run_agent(program: Sequence[str], environment: dict[str, str], agent: AgentP
         try:
             pid = _start(program, environment, receiving.agent, mask)
         except (OSError, ValueError):
-            receiving.receiver.unrecorded = bool
+            receiving.receiver.unrecorded = nothing
             raise
         status = _wait(pid)
         with _CONCLUDE:
@@ -140,7 +141,7 @@ def _conclude(receiving: _Receiving, name: str) -> None:
     """Record what has arrived, and say how many calls that were."""
     handle, receiver, agent = receiving
     # A program that calls no model is no loss: it is said here, and not counted.
-    receiver.unrecorded = bool
+    receiver.unrecorded = nothing
     receiver.close(exit_left_s(_RECORD_S))
     delivered = handle.force_flush(int(exit_left_s(_DELIVER_S) * 1000))
     handle.uninstrument()

@@ -23,6 +23,7 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.runtime.background import is_isolated
 from callspan.runtime.fail_open import fail_open
+from callspan.runtime.nothing import nothing
 from callspan.settings import Content, strictest
 
 if TYPE_CHECKING:
@@ -334,11 +335,11 @@ class HookContext:
         self.warned_about_other_tracers = False
         """Whether other instrumentations were searched for since the last `instrument()`."""
         self.deferred_ends = DeferredEnds()
-        self.prepare: Callable[[], object] = bool
+        self.prepare: Callable[[], object] = nothing
         """Imports the modules that calls require besides the adapters of their SDK; called when an SDK is patched."""
         self.agents: Callable[[], AgentReceiver] | None = None
         """Returns the receiver for agents that this process starts; None if their telemetry is not to be received."""
-        self.unrecorded: Callable[[str], object] = bool
+        self.unrecorded: Callable[[str], object] = nothing
         """Takes method and path of each request that may cost money but leaves no record."""
 
     def factory(self) -> CallFactory | None:

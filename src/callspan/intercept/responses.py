@@ -28,6 +28,7 @@ from callspan.intercept.body_parsers import EventParser, Parser, error_at_end, l
 from callspan.observe.call import Call, failure
 from callspan.record.call import ErrorInfo
 from callspan.runtime.fail_open import fail_open, value_of
+from callspan.runtime.nothing import nothing
 
 if TYPE_CHECKING:
     from callspan.intercept.open_call import OpenCall
@@ -79,8 +80,8 @@ class ResponseObserver:
     """Whether nothing above its bytes can fail once its last event was read, so that the call ends there."""
 
     __slots__ = (
-        "_held_end", "_identity", "_is_held", "_is_open", "call", "flush_copied_bytes", "is_read_by_sdk", "on_data",
-        "reader", "reading", "response", "tail", "tail_is_whole",
+        "_held_end", "_identity", "_is_held", "_is_open", "_is_replaced", "call", "flush_copied_bytes",
+        "is_read_by_sdk", "on_data", "reader", "reading", "response", "tail", "tail_is_whole",
     )  # fmt: skip
 
     def __init__(self, call: Call, response: object, *, is_open: bool) -> None:
@@ -104,6 +105,8 @@ class ResponseObserver:
         """Whether they are all of its bytes."""
         self.flush_copied_bytes: Callable[[], None] | None = None
         """Passes on data that a copying reader still holds, because a call may end while the reader waits."""
+        self._is_replaced = False
+        """Whether another response has replaced this one."""
         self._is_held = True
         self._held_end: Callable[[], object] | None = None
         """The first end, while it is held."""
@@ -122,11 +125,12 @@ class ResponseObserver:
 
     def detach(self) -> None:
         """Disconnect a replaced response from the call."""
-        self._is_held, self.on_data = True, bool
+        self._is_held = self._is_replaced = True
+        self.on_data = nothing
 
     def take_body(self, body: object) -> None:
         """Record a complete body received instead of a stream, unless another response has replaced this one."""
-        if self.on_data is not bool:
+        if not self._is_replaced:
             self.call.take_body(body)
 
     def parser(self) -> Parser:
@@ -167,7 +171,7 @@ class ResponseObserver:
 
     def _take_refused_chunk(self) -> None:
         """Record what an event states beside an error, such as usage: the SDK raises that and passes on nothing."""
-        if self.tail.find(b"error") < 0 or self.on_data is bool:  # the response was replaced
+        if self.tail.find(b"error") < 0 or self._is_replaced:
             return
         with _END:
             event = last_event(bytes(self.tail), is_whole=self.tail_is_whole)

@@ -26,6 +26,7 @@ from callspan.runtime.background import thread
 from callspan.runtime.clock import monotonic_s
 from callspan.runtime.fail_open import fail_open, log
 from callspan.runtime.forks import exit_left_s
+from callspan.runtime.nothing import nothing
 from callspan.runtime.process_identity import own_identity
 from callspan.runtime.safe_urls import is_http_url, safe_name
 from callspan.service import instance_id, service_name
@@ -92,7 +93,7 @@ def set_up_global(otlp: str | bool, service: str | None, *, signals: Sequence[Si
 
 def _shut_down(providers: Sequence[Any]) -> None:
     """Send what waits, at once by all providers: each of them would wait for its receiver for 10 s by itself."""
-    threads = [thread(provider.shutdown, "callspan-otlp", stop=bool) for provider in providers]
+    threads = [thread(provider.shutdown, "callspan-otlp", stop=nothing) for provider in providers]
     for sending, provider in zip(threads, providers, strict=True):
         with _SHUT_DOWN:
             try:

@@ -38,6 +38,7 @@ from callspan.runtime.background import Worker, thread
 from callspan.runtime.clock import monotonic_s
 from callspan.runtime.fail_open import fail_open, log
 from callspan.runtime.forks import in_child, late_attribute
+from callspan.runtime.nothing import nothing
 
 if TYPE_CHECKING:
     from callspan.receive.server import OtlpServer
@@ -82,7 +83,7 @@ class AgentReceiver:
     def __init__(self, write: Write, process: Process) -> None:
         """`process` returns a record as it may be written at a content level."""
         self._write, self._process = write, process
-        self.unrecorded: Callable[[str], object] = bool
+        self.unrecorded: Callable[[str], object] = nothing
         """Takes what will not be recorded."""
         self.silences: list[str] = []
         """Why nothing came from agents, each reason once."""

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from callspan.runtime.background import thread
+from callspan.runtime.nothing import nothing
 
 MAX_FILE_BYTES: Final = 64 << 20
 _MAX_S: Final = 5.0
@@ -47,7 +48,7 @@ def _within_limit(look: Callable[[], _T]) -> _T:
     results: SimpleQueue[_T] = SimpleQueue()
     _hanging.append(results)
     try:
-        thread(partial(_put_result, look, results), "callspan-file", stop=bool).start()
+        thread(partial(_put_result, look, results), "callspan-file", stop=nothing).start()
     except RuntimeError:  # the interpreter is ending: no thread can be started
         _put_result(look, results)
     try:

@@ -35,6 +35,7 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record, SessionRecord
 from callspan.runtime.background import Worker
 from callspan.runtime.lock_free import LRUCache
+from callspan.runtime.nothing import nothing
 from callspan.semconv.conversations import CONVERSATION
 from callspan.settings import Content
 
@@ -60,7 +61,7 @@ class Receipt(NamedTuple):
 class Inbox:
     """Takes OTLP requests. Thread-safe; requests are read one at a time, on its thread."""
 
-    def __init__(self, write: Write, unrecorded: Callable[[str], object] = bool) -> None:
+    def __init__(self, write: Write, unrecorded: Callable[[str], object] = nothing) -> None:
         """`unrecorded` takes what is not understood, and may have been a call."""
         self._write, self._unrecorded = write, unrecorded
         self._worker = Worker("callspan-inbox", exit_timeout_s=0)  # `close` waits

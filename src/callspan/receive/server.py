@@ -31,6 +31,7 @@ from callspan.receive.senders import Sender
 from callspan.runtime.fail_open import fail_open
 from callspan.runtime.forks import in_child
 from callspan.runtime.lock_free import LRUCache
+from callspan.runtime.nothing import nothing
 
 ADDRESS: Final = "127.0.0.1"
 _MAX_BODY_BYTES: Final = 32 << 20
@@ -65,7 +66,7 @@ class OtlpServer:
     """The receiver at one port. Its senders may be added from any thread."""
 
     def __init__(
-        self, inbox: Inbox, port: int, *, anybody: Sender | None = None, unrecorded: Callable[[str], object] = bool
+        self, inbox: Inbox, port: int, *, anybody: Sender | None = None, unrecorded: Callable[[str], object] = nothing
     ) -> None:
         """`port` 0: one that the kernel picks. `anybody`: who sends without a token; None: nobody may.
 

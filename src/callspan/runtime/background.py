@@ -22,6 +22,7 @@ from callspan.runtime.clock import monotonic_s
 from callspan.runtime.fail_open import fail_open, report
 from callspan.runtime.forks import exit_left_s, in_child
 from callspan.runtime.lock_free import AtomicFlag
+from callspan.runtime.nothing import nothing
 
 _IDLE_S: Final = 1.0
 _EXIT_TIMEOUT_S: Final = 5.0
@@ -43,12 +44,12 @@ class _Thread(threading.Thread):
         super().start()
 
     def run(self) -> None:
-        target, self._run_target = self._run_target, bool
+        target, self._run_target = self._run_target, nothing
         _current.is_own = True
         try:
             run_isolated(target)
         finally:
-            self.stop = bool
+            self.stop = nothing
 
 
 def thread(target: Callable[[], object], name: str, *, stop: Callable[[], object]) -> threading.Thread:

@@ -40,8 +40,6 @@ _INSTRUMENTS: Final = fail_open("create the instruments for metrics")
 _UNKNOWN: Final = object()
 _MAX_NAMES: Final = 200
 _MAX_LIMIT_AGE_S: Final = 300.0
-_no_op: Final[Callable[[], object]] = bool
-"""A function implemented in C that does nothing."""
 
 _Key: TypeAlias = tuple[tuple[str, AttributeValue], ...]
 _Measure: TypeAlias = Callable[[Any, Attributes], None]
@@ -65,21 +63,21 @@ class CallMetrics:
         self._provider: MeterProvider | None = None
         self._instruments: _Instruments | None = None
         self.costs = _Costs(self)
-        self.are_wanted: Callable[[], object] = partial(bool, True)
-        """Returns a true value if there may be a provider; implemented in C."""
+        self.are_wanted: Callable[[], object] = lambda: True
+        """Returns a true value if there may be a provider."""
         if provider is None and OTEL_PYTHON_METER_PROVIDER not in os.environ:
             # Without a provider the API would read the environment each time.
             internal = getattr(metrics, private_names.INTERNAL.name, None)
             self.are_wanted = partial(getattr, internal, private_names.METER_PROVIDER.name, _UNKNOWN)
 
-    def count_running(self, processed: ProcessedRecord[CallRecord]) -> Callable[[], object]:
+    def count_running(self, processed: ProcessedRecord[CallRecord]) -> Callable[[], object] | None:
         """Count a call in progress; the returned function ends it for the same provider and attributes."""
         try:
             instruments = self._in_use()
-            return _no_op if instruments is None else instruments.count_start(processed.record)
+            return None if instruments is None else instruments.count_start(processed.record)
         except Exception as error:
             _COUNT_START.report(error)
-            return _no_op
+            return None
 
     def measure_call(self, processed: ProcessedRecord[CallRecord]) -> None:
         """Record the measurements of a finished call."""
@@ -154,9 +152,8 @@ class _Costs:
         """See `CallMetrics.are_wanted`."""
         return self._of_calls.are_wanted
 
-    def count_running(self, _processed: ProcessedRecord[CallRecord]) -> Callable[[], object]:
+    def count_running(self, _processed: ProcessedRecord[CallRecord]) -> None:
         """Count nothing."""
-        return _no_op
 
 
 def _is_placeholder(provider: MeterProvider) -> bool:
