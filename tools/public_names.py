@@ -45,7 +45,7 @@ PROPERTIES: Final = frozenset({"finish_reason", "is_bought", "model", "text", "t
 IN_GUIDES: Final = (
     Module(stores, ["EmptyStoreError", "FileStore", "Rejected", "ServerStore", "Store", "StoreError"]),
     Module(records, ["decode", "encode"]),
-    Module(gymnasium, ["Traced"]),
+    Module(gymnasium, ["Traced", "TracedVector"]),
     Module(span_ids, ["SpanIds"]),
     Module(trajectories, ["tokens_of"]),
 )

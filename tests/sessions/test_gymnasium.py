@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -152,6 +153,129 @@ def test_copied_environment_records_from_its_next_reset(seen: Seen, lake: Any, c
     branch.close()
     lake.close()
     assert [one.outcome for one in seen.ended(SessionRecord)] == ["abandoned"] * 2
+
+
+class Hall(Corridor):
+    """A corridor whose rewards are its places, and whose last info says how long it is."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, _ = super().step(action)
+        return observation, self.place / 4, terminated, truncated, {"length": self.length} if terminated else {}
+
+
+def vector(kind: str, slots: int, **settings: Any) -> Any:
+    from callspan.environments.gymnasium import TracedVector
+
+    makers = [partial(Hall, index % 3 + 1) for index in range(slots)]
+    environments = {"sync": gymnasium.vector.SyncVectorEnv, "async": gymnasium.vector.AsyncVectorEnv}
+    return TracedVector(environments[kind](makers, **settings))
+
+
+def test_slot_of_a_vector_environment_that_resets_in_the_next_step(seen: Seen) -> None:
+    check_slots(seen, vector("sync", 64), steps_between=1)
+
+
+needs_modes = pytest.mark.skipif(not hasattr(gymnasium.vector, "AutoresetMode"), reason="needs gymnasium 1.1")
+
+
+@needs_modes
+@pytest.mark.parametrize(("kind", "slots"), [("sync", 64), ("async", 3)])
+@pytest.mark.parametrize(("mode", "steps_between"), [("NextStep", 1), ("SameStep", 0)])
+def test_slots_of_vector_environments(seen: Seen, kind: str, slots: int, mode: str, steps_between: int) -> None:
+    check_slots(seen, vector(kind, slots, autoreset_mode=gymnasium.vector.AutoresetMode(mode)), steps_between)
+
+
+def check_slots(seen: Seen, envs: Any, steps_between: int) -> None:
+    """Every episode of slot i has i % 3 + 1 turns, and `steps_between` steps are between two of them."""
+    steps = 12
+    with session("training") as training:
+        envs.reset(seed=7)
+        for _ in range(steps):
+            envs.step(np.zeros(envs.num_envs, int))
+            assert current_session() is training
+        envs.close()
+    for slot in range(envs.num_envs):
+        length = slot % 3 + 1
+        whole, rest = divmod(steps + steps_between, length + steps_between)
+        episodes = [one for one in seen.ended(SessionRecord) if one.metadata.get("slot") == slot]
+        assert [one.outcome for one in episodes] == ["success"] * whole + ["abandoned"] * (
+            rest > 0 or steps_between == 0
+        )
+        assert [one.totals.timesteps for one in episodes[:whole]] == [length] * whole
+        assert [one.totals.reward for one in episodes[:whole]] == [sum(range(length + 1)) / 4] * whole
+        assert [one.metadata.get("seed") for one in episodes] == [7 + slot] + [None] * (len(episodes) - 1)
+        assert {one.parent_session_id for one in episodes} == {training.id}
+        ids = [one.session_id for one in episodes]
+        first = [message.content for message in seen.of(MessageRecord) if message.session_id in ids]
+        assert first == [[number + 1, 0.0] for number in range(len(episodes))]
+        worlds = [
+            event for event in seen.of(EventRecord) if event.session_id in ids and event.event_type == "environment"
+        ]
+        last = [event.data for event in worlds if event.terminated]
+        assert last == [{"after": [number + 1, length], "info": {"length": length}} for number in range(whole)]
+
+
+@needs_modes
+def test_slots_reset_by_mask(seen: Seen) -> None:
+    envs = vector("sync", 3, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED)
+    envs.reset()
+    envs.step(np.zeros(3, int))
+    assert [slot.timestep is None for slot in envs.slots] == [True, False, False]
+    envs.reset(options={"reset_mask": np.array([True, True, False]), "map": "b"})
+    envs.step(np.zeros(3, int))
+    envs.close()
+    outcomes = [(one.metadata["slot"], one.outcome, one.metadata.get("options")) for one in seen.ended(SessionRecord)]
+    again = {"map": "b"}
+    assert outcomes == [(0, "success", None), (1, "abandoned", None), (0, "success", again), (1, "abandoned", again),
+                        (2, "abandoned", None)]  # fmt: skip
+
+
+def test_training_loop_over_a_vector_environment(seen: Seen) -> None:
+    """Sixty-four slots, as CleanRL's PPO plays them, against Gymnasium's own statistics of episodes."""
+    from callspan.environments.gymnasium import TracedVector
+
+    def make() -> Any:
+        return gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make("CartPole-v1"))
+
+    envs = TracedVector(gymnasium.vector.SyncVectorEnv([make] * 64))
+    envs.reset(seed=1)
+    envs.action_space.seed(1)
+    played = []
+    for _ in range(35):
+        *_, infos = envs.step(envs.action_space.sample())
+        for slot in np.flatnonzero(infos.get("_episode", [])):
+            played.append((slot, infos["episode"]["r"][slot], infos["episode"]["l"][slot]))
+    ended = [
+        (one.metadata["slot"], one.totals.reward, one.totals.timesteps) for one in seen.ended(SessionRecord)
+    ]  # fmt: skip
+    assert len(played) > 32
+    assert ended == played
+    envs.close()
+
+
+def test_calls_of_an_agent_belong_to_the_slot_in_use(seen: Seen) -> None:
+    envs = vector("sync", 2)
+    envs.reset()
+    for slot in envs.slots:
+        with slot.using():
+            assert (current_session(), current_timestep()) == (slot.session, slot.timestep)
+    envs.step(np.zeros(2, int))
+    with envs.slots[0].using():  # whose episode is over
+        assert current_session() is None
+    envs.close()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_failing_recorder_never_affects_a_vector_environment(enabled: bool) -> None:
+    def fail(record: object) -> Any:
+        raise OSError("disk full")
+
+    with capture(redact=fail, enabled=enabled):
+        envs = vector("sync", 2)
+        envs.reset()
+        assert [envs.step(np.zeros(2, int))[1].tolist() for _ in range(3)] == [[0.25, 0.25], [0.0, 0.5], [0.25, 0.0]]
+        envs.close()
+    assert (failed() != {}) is enabled
 
 
 class Tensor(np.ndarray[Any, Any]):

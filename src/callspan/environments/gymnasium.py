@@ -1,4 +1,4 @@
-"""Gymnasium: a wrapper that records episodes as sessions on `reset` and `step`, with a timestep for every turn.
+"""Gymnasium: wrappers that record episodes as sessions on `reset` and `step`, with a timestep for every turn.
 
 Needs Gymnasium 1.0 or newer: `pip install "callspan[gymnasium]"`. Importing `callspan` does not import it.
 """
@@ -6,19 +6,21 @@ Needs Gymnasium 1.0 or newer: `pip install "callspan[gymnasium]"`. Importing `ca
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsFloat, TypeAlias
 from weakref import WeakSet
 
 import gymnasium
+from gymnasium.vector import VectorWrapper
+from gymnasium.vector.utils import iterate
 from opentelemetry.context import attach, get_current, set_value
 from opentelemetry.trace import get_current_span, set_span_in_context
 
 from callspan.agent.api import session
-from callspan.agent.arguments import as_dict, as_text
+from callspan.agent.arguments import SupportsBool, as_dict, as_text
 from callspan.agent.context import SCOPE
 from callspan.agent.operations import without_none
 from callspan.agent.sessions import Session
@@ -29,9 +31,11 @@ from callspan.runtime.fail_open import fail_open, value_of
 
 if TYPE_CHECKING:
     Env: TypeAlias = gymnasium.Env[Any, Any]
+    VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
     _Wrapper: TypeAlias = gymnasium.Wrapper[Any, Any, Any, Any]
+    _VectorWrapper: TypeAlias = VectorWrapper[Any, Any, Any, Any, Any]
 else:
-    _Wrapper = gymnasium.Wrapper
+    _Wrapper, _VectorWrapper = gymnasium.Wrapper, VectorWrapper
 
 _MAX_ELEMENTS: Final = 1024
 _RECORD: Final = fail_open("record a step of an environment")
@@ -42,7 +46,63 @@ ABANDONED: Final = "abandoned"
 """Outcome of an episode that was reset or closed before its end."""
 
 
-class Traced(_Wrapper):
+class Episode:
+    """The current or last episode of an environment, or of a slot of a vector environment."""
+
+    session: Session | None = None
+    """The session of the current or last episode; None before the first reset."""
+    timestep: Timestep | None = None
+    """The current timestep; None between episodes."""
+    _becomes_current: ClassVar[bool] = False
+    """Whether its session and timesteps are current for the code that resets and steps."""
+
+    def _begin(self, session: Session, observation: object) -> None:
+        """Start the session, in the scope around all episodes and beside those of other environments."""
+        current = outer = get_current()
+        scope = scope_of(current)
+        while scope is not None and scope in _EPISODES and scope.outer is not None:
+            outer = scope.outer
+            scope = scope_of(outer)
+        attach(set_value(SCOPE, scope, set_span_in_context(get_current_span(outer), current)))
+        self.session = session.start(current=self._becomes_current)
+        if self._becomes_current:
+            session.outer = current
+        else:
+            attach(current)
+        _EPISODES.add(session)
+        session.observation(observation)
+        self._next_turn(session)
+
+    def _next_turn(self, session: Session) -> None:
+        self.timestep = session.timestep()
+        self.timestep.start(current=self._becomes_current)
+        _EPISODES.add(self.timestep)
+
+    def _end_turn(self, *, is_over: bool) -> None:
+        """Close the timestep, and open the next one or, if the episode is over, close the session."""
+        step, session = self.timestep, self.session
+        self.timestep = None
+        if step is None or session is None:
+            return
+        with _RECORD:
+            step.end()
+            if is_over:
+                session.end()
+            else:
+                self._next_turn(session)
+
+    def _abandon(self) -> None:
+        """Close the open session with the outcome `abandoned`."""
+        if self.timestep is None or self.session is None:
+            return
+        with _RECORD:
+            # Also for the last timestep, which would otherwise look like a played turn.
+            self.timestep.update(status=ABANDONED)
+            self.session.outcome(status=ABANDONED)
+        self._end_turn(is_over=True)
+
+
+class Traced(Episode, _Wrapper):
     """An environment that is recorded: each `reset` opens a session, each turn is a timestep.
 
     The timestep is open and current from one `reset` or `step` until the next `step` has returned, so that calls of the
@@ -83,16 +143,11 @@ class Traced(_Wrapper):
             max_elements: Larger arrays are recorded by shape, type and range.
         """
         super().__init__(env)
-        self._session_arguments: dict[str, Any] = {
-            "name": as_text(name) or _name(env), "user_id": user_id, "group_id": group_id, "task_id": task_id,
-            "experiment": experiment,
-        }  # fmt: skip
+        self._session_arguments = _session_arguments(env, name, user_id, group_id, task_id, experiment)
         self._session_metadata = as_dict(metadata)
         self._max_elements = max_elements
-        self.session: Session | None = None
-        """The session of the current or last episode; None before the first reset."""
-        self.timestep: Timestep | None = None
-        """The current timestep; None between episodes."""
+
+    _becomes_current = True
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state of a copy, which records nothing before its first reset."""
@@ -105,11 +160,8 @@ class Traced(_Wrapper):
         with _RECORD:
             observation = self._state(result[0])
             reset_metadata = without_none({"seed": seed, "options": options or None})
-            self.session = _started(
-                session(**self._session_arguments, metadata={**self._session_metadata, **reset_metadata})
-            )
-            self.session.observation(observation)
-            self._next_turn(self.session)
+            episode = session(**self._session_arguments, metadata={**self._session_metadata, **reset_metadata})
+            self._begin(episode, observation)
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -126,7 +178,7 @@ class Traced(_Wrapper):
                 if world is not None:
                     info_state = self._state(info) or None
                     world.set_result(self._state(observation), reward, terminated, truncated, info_state)
-        self._turn(is_over=is_over)
+        self._end_turn(is_over=is_over)
         return result
 
     def close(self) -> None:
@@ -134,55 +186,162 @@ class Traced(_Wrapper):
         self._abandon()
         super().close()
 
-    def _turn(self, *, is_over: bool) -> None:
-        """Close the timestep, and open the next one or, if the episode is over, close the session."""
-        step, session = self.timestep, self.session
-        self.timestep = None
-        if step is None or session is None:
-            return
+    def _state(self, state: object) -> object:
+        return state_json(state, self._max_elements)
+
+
+class Slot(Episode):
+    """A slot of a vector environment, with its current or last episode.
+
+    Neither is current by itself, because all slots step at once: an agent's calls belong to the slot in `using`.
+    """
+
+    def using(self) -> AbstractContextManager[None]:
+        """Make the slot's timestep current for a block; without effect between episodes."""
+        return nullcontext() if self.timestep is None else self.timestep.using()
+
+    def act(self, action: object) -> None:
+        """Record the action of the turn, if there is one."""
+        if self.timestep is not None:
+            self.timestep.action(action)
+
+    def stepped(
+        self,
+        observation: object,
+        reward: SupportsFloat,
+        terminated: SupportsBool,
+        truncated: SupportsBool,
+        info: object,
+    ) -> None:
+        """Record the result of the turn, and open the next timestep or end the episode."""
+        if self.timestep is not None:
+            self.timestep.environment(observation, reward, terminated, truncated, info or None)
+            self._end_turn(is_over=bool(terminated or truncated))
+
+    def begin(self, session: Session, observation: object) -> None:
+        """Open the session of a new episode; a running one is abandoned."""
+        self._abandon()
+        self._begin(session, observation)
+
+    def abandon(self) -> None:
+        """End the episode, if one is running, with the outcome `abandoned`."""
+        self._abandon()
+
+
+class TracedVector(_VectorWrapper):
+    """A vector environment that is recorded: a session for each slot and episode, a timestep for each turn of a slot.
+
+    Autoreset may be in the next step, in the same step, or disabled (`reset_mask`). The step that only resets a slot is
+    no turn: the environment ignores its action. Metadata has the `slot`, and its `seed` after a reset with one.
+
+    Example:
+        >>> import gymnasium
+        >>> from callspan.environments.gymnasium import TracedVector
+        >>> envs = TracedVector(gymnasium.make_vec("CartPole-v1", num_envs=2))
+        >>> observations, infos = envs.reset(seed=7)
+        >>> with envs.slots[1].using():
+        ...     callspan.current_session() is envs.slots[1].session
+        True
+        >>> envs.close()
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        name: str | None = None,
+        *,
+        user_id: str | None = None,
+        group_id: str | None = None,
+        task_id: str | None = None,
+        experiment: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        max_elements: int = _MAX_ELEMENTS,
+    ) -> None:
+        """Wrap `env`; for the arguments see `Traced`. `max_elements` is for the arrays of one slot."""
+        super().__init__(env)
+        self._session_arguments = _session_arguments(env, name, user_id, group_id, task_id, experiment)
+        self._session_metadata = as_dict(metadata)
+        self._max_elements = max_elements
+        self.slots = [Slot() for _ in range(env.num_envs)]
+        """The slots in the environment's order."""
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset all slots, or those in `options["reset_mask"]`, and open a session for each."""
+        options_of_sessions = dict(options or {})
+        mask = options_of_sessions.pop("reset_mask", None)  # which the environment removes
+        result = self.env.reset(seed=seed, options=options)
         with _RECORD:
-            step.end()
-            if is_over:
-                session.end()
+            observations = self._states(self.env.observation_space, result[0])
+            for index, observation in enumerate(observations):
+                if mask is None or mask[index]:
+                    slot_seed = seed + index if isinstance(seed, int) else None if seed is None else seed[index]
+                    self._begin(index, observation, {"seed": slot_seed, "options": options_of_sessions or None})
+        return result
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all slots; record their actions and results, and open and end their timesteps and sessions."""
+        with _RECORD:
+            for slot, action in zip(self.slots, self._states(self.env.action_space, actions), strict=True):
+                slot.act(action)
+        result = self.env.step(actions)
+        with _RECORD:
+            self._record_results(*result)
+        return result
+
+    def close(self, **kwargs: Any) -> None:
+        """End the open sessions, and close the environment."""
+        with _RECORD:
+            for slot in self.slots:
+                slot.abandon()
+        super().close(**kwargs)
+
+    def _record_results(
+        self, observations: object, rewards: Any, terminations: Any, truncations: Any, infos: Mapping[str, Any]
+    ) -> None:
+        mode = self.env.metadata.get("autoreset_mode")
+        # Gymnasium 1.0 has no modes, and resets in the next step.
+        mode = getattr(mode, "value", mode) or "NextStep"
+        states = self._states(self.env.observation_space, observations)
+        results = zip(states, rewards, terminations, truncations, strict=True)
+        for index, (observation, reward, terminated, truncated) in enumerate(results):
+            slot, info = self.slots[index], _slot_info(infos, index) if infos else {}
+            if slot.timestep is None:
+                if slot.session is not None and mode == "NextStep":
+                    self._begin(index, observation, {})
+            elif mode == "SameStep" and (terminated or truncated):
+                final_observation, final_info = self._state(info.get("final_obs")), self._state(info.get("final_info"))
+                slot.stepped(final_observation, reward, terminated, truncated, final_info)
+                self._begin(index, observation, {})
             else:
-                self._next_turn(session)
+                slot.stepped(observation, reward, terminated, truncated, self._state(info))
 
-    def _next_turn(self, session: Session) -> None:
-        self.timestep = session.timestep()
-        self.timestep.start()
-        _EPISODES.add(self.timestep)
+    def _begin(self, index: int, observation: object, reset_metadata: Mapping[str, object]) -> None:
+        metadata = {**self._session_metadata, "slot": index, **without_none(reset_metadata)}
+        self.slots[index].begin(session(**self._session_arguments, metadata=metadata), observation)
 
-    def _abandon(self) -> None:
-        """Close the open session with the outcome `abandoned`."""
-        if self.timestep is None or self.session is None:
-            return
-        with _RECORD:
-            # Also for the last timestep, which would otherwise look like a played turn.
-            self.timestep.update(status=ABANDONED)
-            self.session.outcome(status=ABANDONED)
-        self._turn(is_over=True)
+    def _states(self, space: Any, batch: object) -> Iterable[object]:
+        """Return the states of the slots in a batch."""
+        return map(self._state, iterate(space, batch))
 
     def _state(self, state: object) -> object:
         return state_json(state, self._max_elements)
 
 
-def _started(session: Session) -> Session:
-    """Start the session in the scope around all episodes, beside the episodes of other environments."""
-    current = outer = get_current()
-    scope = scope_of(current)
-    while scope is not None and scope in _EPISODES and scope.outer is not None:
-        outer = scope.outer
-        scope = scope_of(outer)
-    attach(set_value(SCOPE, scope, set_span_in_context(get_current_span(outer), current)))
-    session.start()
-    session.outer = current
-    _EPISODES.add(session)
-    return session
-
-
-def _name(env: Env) -> str:
+def _session_arguments(env: Env | VectorEnv, name: str | None, *labels: str | None) -> dict[str, Any]:
     spec = env.spec
-    return spec.id if spec is not None else type(env.unwrapped).__name__
+    given_name = as_text(name) or (spec.id if spec is not None else type(env.unwrapped).__name__)
+    return {"name": given_name, **dict(zip(("user_id", "group_id", "task_id", "experiment"), labels, strict=True))}
+
+
+def _slot_info(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Return the info of one slot: a batch has the values of all, and under `_name` which slots have one."""
+    info: dict[str, Any] = {}
+    for key, values in infos.items():
+        mask = infos.get(f"_{key}")
+        if (key[:1] == "_" and key[1:] in infos) or (mask is not None and not mask[index]):
+            continue
+        info[key] = _slot_info(values, index) if isinstance(values, Mapping) else values[index]
+    return info
 
 
 def state_json(state: object, max_elements: int, depth: int = 0) -> object:
