@@ -205,15 +205,15 @@ def issued_by(output: Iterable[Message], scope: bytes, *, is_masked: bool) -> tu
     return [*answer.seals[-MAX_IDS:], *tools], frozenset(tool.key for tool in tools)
 
 
-def parsed(call: CallRecord, scope: bytes) -> Read:
-    """Return what a whole request says, and the messages of the answer."""
+def parsed(call: CallRecord, scope: bytes, *, mentions: bool = True) -> Read:
+    """Return what a whole request says, and the messages of the answer. `mentions`: also the words of its texts."""
     conversation = call.conversation
     if conversation is None:
         return None, []
     chain = _chain(call, _instructions(conversation)) if has_history(call) else None
     request = RequestJoints(scope, chain, is_masked=is_masked(call))
     request.add(conversation.input)
-    request.mentioned = [] if request.is_masked else _mentions(conversation.input, scope)
+    request.mentioned = _mentions(conversation.input, scope) if mentions and not request.is_masked else []
     return request, conversation.output
 
 

@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final, cast
 
 import msgspec
 from msgspec.structs import replace
 
 from callspan.formatting import excerpt
-from callspan.joining.joints import RULES, Joint, Joints, agrees, joints_of
+from callspan.joining.joints import RULES, Joint, Joints, agrees, joints_of, parsed
 from callspan.joining.known import stated_by
+from callspan.joining.same_message import ANSWERING
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import SessionRecord, start_id
 from callspan.record.labels import ASIDES, PURPOSE
@@ -30,6 +32,7 @@ from callspan.stores.tables.facts import SESSIONS
 
 _WORDS: Final = 160
 """Characters of the first words."""
+_WITHOUT_MENTIONS: Final = partial(parsed, mentions=False)
 _NO_CALLS: Final = CallAggregates(calls=0, errors=0)
 _QUESTION: Final = "question"
 _IN_CONVERSATION: Final = (
@@ -202,16 +205,22 @@ def openings(database: Database, session_ids: Sequence[str]) -> dict[str, Openin
     return {key: Opening(words or None, continued.get(key)) for key, words in words_by_session.items()}
 
 
-def _continued_sessions(first_calls: Iterable[CallRecord]) -> dict[str, str]:
+def _continued_sessions(first_calls: Sequence[CallRecord]) -> dict[str, str]:
     """Return, by session, the one whose first answer is the last of such in its own first request."""
     continued, offers = dict[str, str](), defaultdict[int, list[tuple[Joint, CallRecord]]](list)
-    for call in sorted(first_calls, key=lambda call: (call.timing.start_ns, call.call_id)):
-        joints = joints_of(replace(call, place=Place()))
+    for call in sorted(first_calls, key=lambda call: call.timing.start_ns) if any(map(_has_turns, first_calls)) else ():
+        joints = joints_of(replace(call, place=Place()), _WITHOUT_MENTIONS)
         if (earlier := _earlier(call, joints, offers)) is not None:
             continued[call.place.session_id or ""] = earlier
         for joint in (*joints.offered, *(joints.histories or ())):
             offers[joint.key].append((joint, call))
     return continued
+
+
+def _has_turns(call: CallRecord) -> bool:
+    """Return whether a request has a history, or names one."""
+    is_kept = call.request.continues is not None or call.request.conversation_id is not None
+    return is_kept or any(message.role in ANSWERING for message in spoken(call))
 
 
 def _earlier(call: CallRecord, joints: Joints, offers: Mapping[int, Sequence[tuple[Joint, CallRecord]]]) -> str | None:
