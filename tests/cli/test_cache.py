@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.commands import ask
 from tests.support.records import SECOND, START_NS, keep, made, raw
@@ -45,6 +46,14 @@ def test_causes_are_summed_with_tokens_money_and_both_texts(store: str) -> None:
     assert lines[1].split() == ["calls", "tokens", "cost", "what", "broke", "the", "prefix", "first", "seen", "there"]
     assert lines[2].startswith('    2   6,300  $0.0217  system: changed        call-2      system[0]: "It is 9:00')
     assert lines[3:] == ["not counted: 1 call whose usage does not mention the cache"]
+
+
+def test_money_is_a_lower_bound_if_a_price_is_unknown(store: str) -> None:
+    own = msgspec.structs.replace(CALLS[2].request, model="own-model")
+    url = keep(store, *CALLS[:2], msgspec.structs.replace(CALLS[2], request=own), CALLS[3])
+    told = " ".join(ask("--store", url, "cache").out.split())
+    assert "6,300 more could have been: at least $0.011" in told
+    assert "2 6,300 at least $0.011 model: changed" in told
 
 
 def test_json_has_the_sums_and_the_first_call_of_each_cause(store: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -338,6 +340,14 @@ def test_a_reader_says_the_same_of_every_store(store: Delivery) -> None:
         last = of_session[-1]
         selection = CallFilter(session_id=session_id, since_ns=last.timing.start_ns)
         assert [*reader.prompt_cache(selection, unpriced)][-1] == wanted[last.call_id]
+
+
+def test_damaged_contents_are_no_content(deliver: Callable[[str], Delivery], sqlite_url: str) -> None:
+    store = deliver(sqlite_url)
+    store.write(FIRST, asked(1, marked("Other")), asked(2, "Hi", marked("And?")))
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute("UPDATE contents SET data = x'0102' WHERE data IS NOT NULL")
+    assert [use.cause for use in store.read().prompt_cache()] == ["first", "no content", "none was written"]
 
 
 def test_an_empty_store_and_an_unknown_session_have_no_calls(store: Delivery) -> None:

@@ -15,7 +15,7 @@ from callspan.cli.filters import filters
 from callspan.cli.json_rows import short_ids
 from callspan.cli.paging import TABLE_ROWS, limit_option, print_page
 from callspan.cli.prices import pricer_of_now
-from callspan.cli.terminal.screen import Cell, Column
+from callspan.cli.terminal.screen import Cell, Column, least
 from callspan.formatting import count, duration, exact, excerpt, money, plural
 from callspan.stores import CacheUse, CallFilter, exact_sum, known_sum
 
@@ -33,12 +33,15 @@ class _Cause(msgspec.Struct):
     calls: int = 0
     lost_tokens: int | None = None
     lost_usd: Decimal | None = None
+    is_partial: bool = False
+    """Whether some of them have no price."""
 
     def add(self, use: CacheUse) -> None:
         """Count a call."""
         self.calls += 1
         self.lost_tokens = known_sum((self.lost_tokens, use.lost_tokens))
         self.lost_usd = exact_sum((self.lost_usd, use.lost_usd))
+        self.is_partial |= bool(use.lost_tokens) and use.lost_usd is None
         if use.start_ns < self.first.start_ns:
             self.first = use
 
@@ -69,10 +72,10 @@ def cache_command(
             uses = (msgspec.structs.replace(use, before=None, after=None) for use in uses)
         if session:
             table = partial(_print_calls, context)
-            found = print_page(context, uses, limit, json_rows=partial(map, cache_row), table=table)
+            has_calls = print_page(context, uses, limit, json_rows=partial(map, cache_row), table=table)
         else:
-            found = _report(context, uses, limit)
-        if not found:
+            has_calls = _report(context, uses, limit)
+        if not has_calls:
             context.no_match(f"No such calls in {context.store_name}.")
 
 
@@ -83,28 +86,29 @@ def cache_row(use: CacheUse) -> dict[str, object]:
 
 def _report(context: CommandContext, uses: Iterable[CacheUse], limit: int | None) -> bool:
     """Print the sums over calls and the causes of what was lost; return whether there is any call."""
-    calls = silent = known = read = 0
+    calls = silent = stated = read = 0
     causes: dict[str, _Cause] = {}
     for use in uses:
         calls += 1
         if use.read_tokens is None or use.input_tokens is None:
             silent += 1
             continue
-        known, read = known + use.input_tokens, read + use.read_tokens
+        stated, read = stated + use.input_tokens, read + use.read_tokens
         if use.lost_tokens or use.place is not None:
             causes.setdefault(use.cause, _Cause(use)).add(use)
     rows = sorted(causes.values(), key=lambda row: (row.lost_tokens or 0, row.calls), reverse=True)
     lost, usd = known_sum(row.lost_tokens for row in rows), exact_sum(row.lost_usd for row in rows)
     if context.json:
-        sums = {"calls": calls, "calls_that_state_nothing": silent, "input_tokens": known, "read_tokens": read}
+        sums = {"calls": calls, "calls_that_state_nothing": silent, "input_tokens": stated, "read_tokens": read}
         listed = [*map(_cause_row, rows[:limit])]
         context.emit(sums | {"lost_tokens": lost, "lost_usd": exact(usd), "causes": listed})
         return calls > 0
     screen = context.screen
-    if known:
-        more = f"; {lost:,} more could have been: {money(usd)}" if lost else ""
+    cost = least(usd, is_partial=any(row.is_partial for row in rows))
+    if stated:
+        more = f"; {lost:,} more could have been: {cost}" if lost else ""
         screen.paragraph(
-            f"{read:,} of {known:,} input tokens were read from the cache ({100 * read / known:.0f} %){more}"
+            f"{read:,} of {stated:,} input tokens were read from the cache ({100 * read / stated:.0f} %){more}"
         )
     if rows:
         _print_causes(context, rows[: limit or TABLE_ROWS])
@@ -123,7 +127,7 @@ def _print_causes(context: CommandContext, rows: Sequence[_Cause]) -> None:
     columns = (
         Column("calls", lambda row: count(row.calls), right=True, stays=True),
         Column("tokens", lambda row: count(row.lost_tokens), right=True),
-        Column("cost", lambda row: money(row.lost_usd), right=True),
+        Column("cost", lambda row: least(row.lost_usd, is_partial=row.is_partial), right=True),
         Column("what broke the prefix", lambda row: _cause(row.first)),
         Column("first seen", lambda row: (ids[row.first.call_id], "cyan")),
         Column("there", lambda row: _texts(row.first), shrinks=True),

@@ -247,10 +247,10 @@ def _compared(turn: Turn, before: Sequence[Turn], rules: _Rules, read: Read) -> 
         return base, _Finding(HIT if most else rules.nothing)
     own = read(turn)
     if continued is None and own.pieces is not None and read(base).pieces is not None:
-        found = _same_conversation(own, before, read)
-        if found is None:
+        related = _same_conversation(own, before, read)
+        if related is None:
             return None, _Finding(FIRST)
-        base = found
+        base = related
     expected, there = rules.expected(base, turn), read(base)
     if was_read >= expected:
         return base, _Finding(HIT if expected else rules.nothing)

@@ -65,7 +65,7 @@ class Sent(NamedTuple):
     """A call with its request in pieces."""
 
     call: CallRecord | None
-    """Without bodies; None if it was deleted meanwhile."""
+    """Without bodies; None if it was deleted meanwhile, or is damaged."""
     pieces: Sequence[Piece] | None = None
     """None without content, or if a part of it was removed."""
     messages: AbstractSet[_Key] = frozenset()

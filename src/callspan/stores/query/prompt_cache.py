@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -15,6 +16,7 @@ from callspan.joining.prompt_cache import MAX_EARLIER, CacheUse, Turn, cache_use
 from callspan.joining.request_pieces import PieceReader, Sent
 from callspan.record.call import CallRecord
 from callspan.record.merging import Price
+from callspan.stores.tables.bodies import DAMAGE
 from callspan.stores.tables.call_rows import owner_of_row, record_of, request_body
 from callspan.stores.tables.database import Database, Values, in_batches
 from callspan.stores.tables.facts import CALLS
@@ -69,20 +71,20 @@ class _Requests:
 
     def _read(self, call_id: str) -> Sent:
         rows = [*self._database.rows("SELECT * FROM calls WHERE call_id = :id", {"id": call_id})]
-        if not rows:
-            return Sent(None)  # it was deleted just now
-        (row,) = self._database.with_references(rows)
-        body = request_body(row, partial(self._of_owner, owner_of_row(row)))
-        return self._pieces.sent(record_of(CALLS, row, CallRecord), body)
+        for row in self._database.with_references(rows):
+            with suppress(*DAMAGE):
+                body = request_body(row, partial(self._of_owner, owner_of_row(row)))
+                return self._pieces.sent(record_of(CALLS, row, CallRecord), body)
+        return Sent(None)
 
     def _of_owner(self, owner: str, ranges: Sequence[tuple[int, int]]) -> Mapping[int, tuple[bytes, bytes]]:
         """Return contents as `Database.contents` does; the requests of a session mostly have the same."""
         if owner != self._contents[0]:
             self._contents = owner, {}
-        known, missing = self._contents[1], []
+        contents, missing = self._contents[1], []
         for first, last in ranges:
-            start = next((number for number in range(first, last + 1) if number not in known), None)
+            start = next((number for number in range(first, last + 1) if number not in contents), None)
             missing += [] if start is None else [(start, last)]
-        known.update(self._database.contents(owner, missing) if missing else {})
+        contents.update(self._database.contents(owner, missing) if missing else {})
         numbers = (number for first, last in ranges for number in range(first, last + 1))
-        return {number: known[number] for number in numbers if number in known}
+        return {number: contents[number] for number in numbers if number in contents}
