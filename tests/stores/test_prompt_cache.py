@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from tests.support import cached_prompts
 from tests.support.bodies import APIS, endpoint, folded
-from tests.support.records import SECOND, START_NS, Delivery, raw
+from tests.support.records import SECOND, START_NS, Delivery, Records, raw
 from tests.support.scale import FULL, scaled
 from tests.wire import wires_oracle
 from tests.wire.corpus import MORE, OTHERS, SAMPLE, STREAMED, WHOLE, chunks
@@ -340,6 +340,21 @@ def test_a_reader_says_the_same_of_every_store(store: Delivery) -> None:
         last = of_session[-1]
         selection = CallFilter(session_id=session_id, since_ns=last.timing.start_ns)
         assert [*reader.prompt_cache(selection, unpriced)][-1] == wanted[last.call_id]
+
+
+def test_calls_of_a_run_are_compared_though_nobody_opened_a_session(store: Delivery, records: Records) -> None:
+    if store.url.startswith("clickhouse"):
+        pytest.skip("ClickHouse has no runs")
+    system, ask = {"role": "system", "content": LONG}, {"role": "user", "content": "Where shall I go this summer?"}
+    answer = "To the mountains, where it is cool and quiet."
+    again = [{"role": "assistant", "content": answer}, {"role": "user", "content": "And in winter?"}]
+    counted = Usage(input_tokens=2000, output_tokens=9, cache_read_tokens=0)
+    store.write(
+        records.call([system, ask], answer, call_id="c1", usage=counted),
+        records.call([system, ask, *again], call_id="c2", at_s=9, model="gpt-5-mini", usage=counted),
+    )
+    first, second = store.read().prompt_cache()
+    assert (first.cause, second.cause, second.previous_call_id) == ("first", "model: changed", "c1")
 
 
 def test_damaged_contents_are_no_content(deliver: Callable[[str], Delivery], sqlite_url: str) -> None:
