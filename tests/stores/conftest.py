@@ -22,6 +22,7 @@ from tests.support.commands import run
 from tests.support.records import SECOND, START_NS, Delivery, Records, event, left, message, raw, reward, step
 from tests.support.waiting import HANG_S, until
 
+from callspan.comparison.bill_reports import Billed, Measure, ReportError, read_report
 from callspan.cost import pricer_for
 from callspan.joining.joints import RULES, Joints, agrees, joints_of, mentions_of
 from callspan.joining.partition import run_id
@@ -37,11 +38,11 @@ from callspan.stores.removal import RetentionTimes
 from callspan.stores.tables.scores import Kind, definitions
 
 __all__ = [
-    "RULES", "SECOND", "START_NS", "CallIds", "Deliver", "Delivery", "Joints", "Kind", "PieceReader",
-    "PostgresServer", "Records", "RetentionTimes", "Sent", "TcpProxy", "Turn", "agrees", "cache_use",
-    "caller_processors", "cells", "clickhouse", "definitions", "event", "joints_of", "left", "mentions_of",
-    "message", "new_schema", "on_disk", "pooled", "pricer_for", "raw", "recorded", "registry", "reward", "run",
-    "run_id", "step", "together",
+    "RULES", "SECOND", "START_NS", "Billed", "CallIds", "Deliver", "Delivery", "Joints", "Kind", "Measure",
+    "PieceReader", "PostgresServer", "Records", "ReportError", "RetentionTimes", "Sent", "TcpProxy", "Turn", "agrees",
+    "cache_use", "caller_processors", "cells", "clickhouse", "definitions", "event", "joints_of", "left",
+    "mentions_of", "message", "new_schema", "on_disk", "pooled", "pricer_for", "raw", "read_report", "recorded",
+    "registry", "reward", "run", "run_id", "step", "together",
 ]  # fmt: skip
 
 _SCHEMAS = count(1)
