@@ -279,6 +279,8 @@ def test_sums_of_groups_are_those_of_stats(store: str) -> None:
         assert sums[name]["sum"] == stats[name], name
     assert [sums[name]["n"] for name in ("calls", "input_tokens", "cost_usd")] == [2, 1, 1]
     assert [sums[name]["mean"] for name in ("input_tokens", "cost_usd")] == [9, "0.01"]
+    bounds = [name for name in sums if sums[name]["sum_is_lower_bound"]]
+    assert bounds == ["input_tokens", "output_tokens", "reasoning_tokens", "cost_usd"]
 
 
 def test_partly_unknown_cost_is_a_lower_bound(store: str) -> None:

@@ -159,7 +159,8 @@ def test_all_charts_have_one_time_axis_and_tables_are_by_cost(store: Delivery, r
     store.write(
         *two_versions(records),
         records.call(at_s=5 * 24 * 3600, **failed),
-        records.call(at_s=5 * 24 * 3600),
+        records.call(at_s=5 * 24 * 3600, metadata={"user_id": "u1"}),
+        records.call(at_s=5 * 24 * 3600, metadata={"user_id": "u2"}, outcome="cancelled"),
         records.session("early", start_ns=START_NS - 3 * DAY, end_ns=START_NS - 3 * DAY + 9, outcome="success"),
         reward("r1", 1.0, session_id="early", scope="session"),
         reward("r2", 0.5, session_id="s01", scope="session"),
@@ -171,7 +172,8 @@ def test_all_charts_have_one_time_axis_and_tables_are_by_cost(store: Delivery, r
     slots = [page.locator(".strip").nth(at).locator("a.slot").count() for at in range(len(names))]
     assert slots == [9] * 6, "days"
     last = str(page.locator(".strip >> nth=0").locator("a.slot").last.get_attribute("aria-label"))
-    assert "2 calls, 1 failed (50 %)" in last
+    assert "3 calls, 1 failed (33 %), 1 cancelled" in last
+    assert page.locator(".strip >> nth=0").locator("rect.wait").count() == 1, "it did not end well"
     tables = page.locator(".sums h2").all_inner_texts()
     assert tables == ["User", "Model", "prompt_version", "seed"]
 

@@ -19,7 +19,6 @@ from callspan.comparison.groups import (
     mean_of_measure,
     measures_of,
     objectives_of,
-    total,
 )
 from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, money, reward, short_count, tokens
@@ -100,8 +99,8 @@ def _each(name: str, measure: str) -> Column:
 
 def _cost(group: Group) -> str:
     """Return the cost of all sessions. `cost each` leaves out those that lack the cost of some calls."""
-    usd = cast("Decimal | None", total(_COST, group))
-    return least(usd, is_partial=any(map(group.sessions.lacks_cost.__getitem__, group.positions)))
+    cost = mean_of_measure(_COST, group)
+    return least(cast("Decimal | None", cost.sum), is_partial=cost.is_lower_bound)
 
 
 def _tokens(group: Group) -> Cell:
@@ -114,7 +113,9 @@ def _row(keys: Sequence[str], group: Group) -> dict[str, object]:
     for measure in measures_of([group]):
         mean = mean_of_measure(measure, group)
         values = {"sum": mean.sum, "mean": mean.mean}
-        rows.append(measure_row(measure, values, mean.interval) | {"n": mean.number})
+        rows.append(
+            measure_row(measure, values, mean.interval) | {"n": mean.number, "sum_is_lower_bound": mean.is_lower_bound}
+        )
     return {**keys_row(keys, group.keys), "sessions": len(group), "measures": rows}
 
 

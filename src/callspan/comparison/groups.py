@@ -151,6 +151,8 @@ class Mean(NamedTuple):
 
     sum: Number | None
     """Of all that is known, as `Reader.summary` sums; None for scores."""
+    is_lower_bound: bool
+    """Whether the sum is unknown for some calls."""
     mean: Number | None
     number: int
     interval: Interval | None
@@ -180,7 +182,8 @@ def values_of(measure: Measure, group: Group) -> list[Number]:
 def mean_of_measure(measure: Measure, group: Group) -> Mean:
     """Return the sum and mean over the sessions of a group. Money is exact."""
     values = values_of(measure, group)
-    return Mean(total(measure, group), mean(values), len(values), _interval(measure, values))
+    is_partial = measure.kind == "sum" and any(group.sessions.lacks(measure.name, at) for at in group.positions)
+    return Mean(total(measure, group), is_partial, mean(values), len(values), _interval(measure, values))
 
 
 def mean(values: Sequence[Number]) -> Number | None:

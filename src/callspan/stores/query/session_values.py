@@ -116,8 +116,12 @@ class SessionValues:
 
     def complete(self, name: str, positions: Iterable[int]) -> list[Number]:
         """Return the known sums of these sessions, without sessions that lack it for any call."""
+        return self.sums[name].known(at for at in positions if not self.lacks(name, at))
+
+    def lacks(self, name: str, position: int) -> bool:
+        """Return whether a sum is unknown for any call of this session, so that it is a lower bound."""
         lacks = self.lacks_cost if name == "cost_usd" else self.lacks_usage if name in _TOKENS else None
-        return self.sums[name].known(positions if lacks is None else (at for at in positions if not lacks[at]))
+        return lacks is not None and bool(lacks[position])
 
 
 def session_values(

@@ -77,12 +77,12 @@ const stacked = (slots, parts) => tools => slots.flatMap(
 );
 
 const callStrip = (found, slots, common) => {
-  const of = sumsBy(found), seen = slots.map(of).filter(row => row.keys), calls = sum(seen.map(row => row.calls)) ?? 0, errors = sum(seen.map(row => row.errors)) ?? 0;
-  const failed = row => (row.errors ? `, ${row.errors} failed (${percent(row.errors, row.calls)})` : "");
-  return strip({ ...common, name: "Calls", about: [strong(count(calls)), " ", key("model", "ended well"), key("failed", "failed"), errors ? h("b.bad", null, percent(errors, calls)) : soft("none failed")],
+  const of = sumsBy(found), seen = slots.map(of).filter(row => row.keys), [calls, errors, cancelled] = ["calls", "errors", "cancelled"].map(name => sum(seen.map(row => row[name])) ?? 0);
+  const others = row => (row.errors ? `, ${row.errors} failed (${percent(row.errors, row.calls)})` : "") + (row.cancelled ? `, ${row.cancelled} cancelled` : "");
+  return strip({ ...common, name: "Calls", about: [strong(count(calls)), " ", key("model", "ended well"), cancelled ? key("wait", "cancelled") : "", key("failed", "failed"), errors ? h("b.bad", null, percent(errors, calls)) : soft("none failed")],
     top: largest(slots.map(slot => of(slot).calls)), unitText: value => brief(value),
-    words: slot => `${plural(of(slot).calls ?? 0, "call")}${failed(of(slot))}`,
-    paint: stacked(slots, slot => { const row = of(slot); return [[row.errors ?? 0, "failed"], [(row.calls ?? 0) - (row.errors ?? 0), "model"]]; }) });
+    words: slot => `${plural(of(slot).calls ?? 0, "call")}${others(of(slot))}`,
+    paint: stacked(slots, slot => { const { calls: all = 0, errors: failed = 0, cancelled: left = 0 } = of(slot); return [[failed, "failed"], [left, "wait"], [all - failed - left, "model"]]; }) });
 };
 
 const costStrip = (found, slots, common) => {
@@ -173,7 +173,7 @@ const sumsTable = (name, by, found, line) => {
 };
 
 // The tables: of users, models, and the metadata keys with few values.
-const tablesOf = keys => [...TABLES, ...keys.filter(one => one.is_choice && one.values.length > 1).slice(0, MOST_KEYS).map(one => [one.name, `meta:${one.name}`])];
+const tablesOf = keys => [...TABLES, ...keys.filter(one => one.name !== "user_id" && one.is_choice && one.values.length > 1).slice(0, MOST_KEYS).map(one => [one.name, `meta:${one.name}`])];
 
 export default ({ place, app, signal }) => {
   const line = place.values.q || "", { objective } = place.values;
