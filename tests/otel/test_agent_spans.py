@@ -44,6 +44,13 @@ AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"
 TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "weather"}
 BY_UTILITIES: Final = ("langgraph", "agno")
 """Frameworks whose spans OpenTelemetry's GenAI utilities make."""
+NAMES: Final = {
+    "autogen": {"planner"},
+    "smolagents": {"ToolCallingAgent"},
+    "llama-index": {"FunctionAgent"},
+    "crewai": {"Crew", "planner"},
+}
+"""What the runs and agents of some frameworks are called."""
 HI: Any = [{"role": "user", "content": "Hi"}]
 
 
@@ -125,6 +132,8 @@ def test_spans_of_every_framework(
     for session in told.sessions:
         assert (session.outcome, session.metadata.get("conversation_id")) == ("success", conversation)
     assert sorted(str(tool.name) for tool in told.tools if tool.name != "final_answer") == [*TOOLS]
+    names = {run.name for run in (*told.sessions, *told.agents)}
+    assert names == NAMES.get(framework, {"planner"}), "no method, and no id of a run"
     durations = {span.end_time - span.start_time for span in spans if span.end_time and span.start_time}
     assert {tool.duration_ns for tool in told.tools} <= durations
     stated = set() if framework == WITHOUT_CONTENT else {"arguments", "result"}

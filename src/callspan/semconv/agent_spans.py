@@ -6,6 +6,7 @@ or in another process, makes the same records.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
@@ -43,6 +44,9 @@ from callspan.semconv.vocabularies import (
 
 _PYTHON_CALL: Final = frozenset({"args", "kwargs", "sanitize_inputs_outputs"})
 """The keys of arguments that are those of a Python function's call."""
+
+_METHOD: Final = re.compile(r"(_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?\.(_execute_core|kickoff(_async)?|run)$")
+"""What OpenInference writes behind the name of a crew, an agent or a tool: an id of the run, and the method."""
 
 
 class ToolRun(NamedTuple):
@@ -84,7 +88,7 @@ def run_name(attributes: Mapping[str, object], span_name: str) -> str:
     stated = first_text(attributes, TOOL_NAME) or first_text(attributes, RUN_NAME)
     if stated is not None:
         return stated
-    return (span_name.partition(" ")[2] if role_named(span_name) else "") or span_name
+    return (span_name.partition(" ")[2] if role_named(span_name) else _METHOD.sub("", span_name)) or span_name
 
 
 def is_same_tool(name: str | None, tool_call_id: str | None, other: str | None, other_id: str | None) -> bool:
