@@ -9,9 +9,6 @@ from __future__ import annotations
 import sys as _sys
 import typing as _typing
 
-if _sys.platform == "win32":
-    raise ImportError("callspan runs on Linux and macOS; it does not support Windows.")
-
 from callspan.runtime.forks import late_import as _late_import
 from callspan.runtime.sdk_import import import_sdk as _import_sdk
 
@@ -156,6 +153,12 @@ __all__ = [
 ]
 
 _import_sdk()
+if _sys.platform == "win32":
+    import logging as _logging
+
+    from callspan.runtime.fail_open import log as _log
+
+    _log(_logging.WARNING, "callspan records nothing on Windows; use it on Linux, on macOS, in WSL or in a container")
 
 
 def __getattr__(name: str) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -137,14 +138,19 @@ def load(
         raise TypeError(f"there is no setting {described}")
     values = {name: _argument(name, value, checks or {}) for name, value in stated.items()}
     if base is not None:
-        return msgspec.structs.replace(base, **values)
+        return _supported(msgspec.structs.replace(base, **values))
     problems: list[str] = []
     from_environment = _from_environment(
         os.environ if environment is None else environment, checks or {}, problems, stated.keys()
     )
     for problem in problems if warn else ():
         warn_once(problem)
-    return msgspec.structs.replace(_DEFAULTS, **{**from_environment, **values})
+    return _supported(msgspec.structs.replace(_DEFAULTS, **{**from_environment, **values}))
+
+
+def _supported(settings: Settings) -> Settings:
+    """Return the settings, except that nothing is recorded on Windows: the spool needs POSIX locks."""
+    return msgspec.structs.replace(settings, enabled=False, stores=()) if sys.platform == "win32" else settings
 
 
 def content_word(value: object) -> Content:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from random import Random
@@ -22,7 +23,8 @@ _RANDOM_BYTES = 9
 
 _random = Random()  # noqa: S311 - unique is enough
 # Seeded by the operating system once per process; os.urandom for each id would cost a system call.
-os.register_at_fork(after_in_child=_random.seed)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_random.seed)
 
 _NAMED_VERSION = 8 << 76
 _VARIANT = 2 << 62

@@ -313,4 +313,5 @@ def _watch_forks() -> None:
     # its lock while it waits for imports, which may wait for that lock.
     import logging  # noqa: F401
 
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    if sys.platform != "win32":
+        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

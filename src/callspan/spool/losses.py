@@ -7,7 +7,6 @@ during a write leaves the other intact.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sys
@@ -28,6 +27,9 @@ from callspan.runtime.clock import monotonic_s
 from callspan.runtime.fail_open import fail_open, log
 from callspan.runtime.file_lock import unlock
 from callspan.spool.segment import LINE_BYTES, line_of, lines_in, opened
+
+if sys.platform != "win32":
+    import fcntl
 
 LOSSES_FILE: Final = "losses"
 _HALF_BYTES: Final = 64 << 10

@@ -9,9 +9,9 @@ its records.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +27,9 @@ from callspan.record.formats import FORMAT
 from callspan.runtime.file_lock import is_on_network, try_lock, unlock
 from callspan.runtime.forks import in_child
 from callspan.runtime.process_identity import UNKNOWN_AFTER_S, own_identity, state_of
+
+if sys.platform != "win32":
+    import fcntl
 
 SUFFIX: Final = ".segment"
 CURSOR_SUFFIX: Final = ".cursor"

@@ -32,7 +32,7 @@ _REQUEST: Final = re.compile(rb'\s*\{\s*"resourceLogs"\s*:')
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _MODE: Final = 0o600
-_APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 
 
 class JsonLines(FileStore):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -255,6 +256,8 @@ class Wiring:
     def add_stores(self, urls: str | Path | Sequence[str | Path] | None, default: str) -> tuple[str, ...]:
         """Add an exporter's stores. Without `urls`: the stores named in the environment, else `default`."""
         store_urls = load({"stores": urls}, checks=CHECKS).stores or (default,)
+        if sys.platform == "win32":
+            return ()
         with self._lock:
             old_spools = [recorder.add_stores(store_urls) for recorder in self._recorders()]
             self._exporter_stores += tuple(url for url in store_urls if url not in self._exporter_stores)
