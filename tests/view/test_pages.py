@@ -329,6 +329,22 @@ def test_number_of_a_group_is_that_of_the_store_or_absent(
     assert "5 rollouts" not in text
 
 
+def test_rollouts_are_one_row_from_the_first_page_on(
+    store: Delivery, records: Records, tab: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two groups, of which the first page has two rollouts each, and the next one the others."""
+    monkeypatch.setattr("callspan.view.sessions._FIRST", 4)
+    for number, group_id in enumerate("abababab"):
+        store.write(records.session(f"s{number}", start_ns=START_NS + number * SECOND, group_id=group_id))
+    page = tab(store.url, "", ".row.group >> nth=1")
+    page.tab.wait_for_selector(".row.group:has-text('4 rollouts of b')")
+    assert page.tab.locator(".row.session:not(.group)").count() == 0
+    more = page.tab.get_by_role("button", name="more", exact=True)
+    more.click()
+    more.wait_for(state="detached")
+    assert page.tab.locator(".row.session").count() == 2
+
+
 def test_group_has_name_versions_and_errors(store: Delivery, records: Records, tab: Open) -> None:
     for number in range(5):
         at_ns, name = START_NS + number * SECOND, f"s{number}"

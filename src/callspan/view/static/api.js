@@ -34,7 +34,7 @@ export const listed = async (name, values, least, signal, known) => {
   let found = known || await get(name, values, signal);
   while (found.next && found.rows.length < least) {
     const page = await get(name, { ...values, after: found.next }, signal), rows = [...found.rows, ...page.rows];
-    found = { ...found, next: page.next, rows: [...new Map(rows.map(row => [row.call_id ?? row.session_id, row])).values()] };
+    found = { ...found, next: page.next, groups: { ...found.groups, ...page.groups }, rows: [...new Map(rows.map(row => [row.call_id ?? row.session_id, row])).values()] };
   }
   return found;
 };

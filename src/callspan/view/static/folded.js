@@ -81,12 +81,13 @@ const runRow = (rows, key, open) => {
   }));
 };
 
-// The rows of a list, folded where they belong together. `toggled` has the keys of what was folded or unfolded by hand.
+// The rows of a list, folded where they belong together; those of a group from the first one on, by their number in the
+// store. `toggled` has the keys of what was folded or unfolded by hand.
 export const foldedRows = (rows, { numbers, toggled, rowOf, redraw }) => {
   const parts = grouped(rows, keyOf);
   return rows.flatMap(row => {
     const key = keyOf(row), some = (key && parts.get(key)) || [];
-    if (!key || some.length < LEAST[kindOf(key)]) return [rowOf(row, false)];
+    if (!key || Math.max(some.length, kindOf(key) === "run" ? 0 : numbers[row.group_id] ?? 0) < LEAST[kindOf(key)]) return [rowOf(row, false)];
     if (some[0] !== row) return [];
     const isRun = kindOf(key) === "run", open = toggled.has(key) !== (isRun && some.length <= FEW_CALLS);
     const head = isRun ? runRow(some, key, open) : groupRow(some, key, numbers[row.group_id] ?? (globalThis.CALLSPAN_FILE ? some.length : null), open);
