@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count, groupby, islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -39,6 +39,7 @@ from callspan.stores.base import (
 )
 from callspan.stores.query import aggregates, filters, rewards, session_summaries
 from callspan.stores.query.filters import CallFilter
+from callspan.stores.query.frames import Kind, frame
 from callspan.stores.query.history import follow
 from callspan.stores.query.interrupted import mark_unended
 from callspan.stores.query.listing import Listing
@@ -421,6 +422,17 @@ class Reader:
         where, values = self._lists.condition(selection)
         groups = summed(self._database, checked_groupings(by), where, values, latencies=latencies)
         yield from (summary for summary, _ in groups)
+
+    def frame(self, kind: Kind, where: CallFilter = _EVERY) -> Any:
+        """Return `calls`, `sessions`, `events` or `rewards` as a pyarrow table, for pandas (`to_pandas`) and polars.
+
+        Calls and sessions have the columns of `--json`, events and rewards those of their tables. Money is exact, lists
+        and objects are JSON, None is unknown. `where` selects calls or sessions, or the sessions of events and rewards;
+        those outside of sessions are only in a table without a condition.
+
+        Raises SettingError if pyarrow is not installed, ValueError for another `kind`.
+        """
+        return frame(self, self._database, kind, where)
 
     def step_sums(self, session_id: str) -> Mapping[str, StepSums]:
         """Return the sums over the calls of each timestep of a session, by the timestep's id."""

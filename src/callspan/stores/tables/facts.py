@@ -8,6 +8,7 @@ From release 0.1.0 on, a new column takes the next `FORMAT`: stores of another f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from functools import cache, partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -130,7 +131,12 @@ def shown_in(table: Table, surface: Surface) -> tuple[Fact, ...]:
 
 def facts_of(table: Table, record: object, surface: Surface) -> dict[str, object]:
     """Return the facts of a record shown on a surface, by name; None is unknown. Money is a `Decimal`."""
-    return {fact.name: _value(record, fact.path) for fact in shown_in(table, surface)}
+    return values_of(shown_in(table, surface), record)
+
+
+def values_of(facts: Iterable[Fact], record: object) -> dict[str, object]:
+    """Return these facts of a record by name; None is unknown. Money is a `Decimal`."""
+    return {fact.name: _value(record, fact.path) for fact in facts}
 
 
 def _value(record: object, path: tuple[str, ...]) -> object:
