@@ -404,6 +404,21 @@ def test_feedback_accepts_any_result_object(client: openai.OpenAI) -> None:
     assert (event.event_id, event.scope) == ("0b5e2f66-5a2e-7d1c-8e29-6b7e8c1c1d10", "event")
 
 
+def test_feedback_rates_a_session_as_the_page_does(client: openai.OpenAI) -> None:
+    """As a whole, also after its end, and by its id alone; the page's ratings have these fields."""
+    with capture() as seen:
+        with session("chat") as own:
+            client.chat.completions.create(**CHAT)
+        callspan.feedback(session_id=own, label="thumbs_up", annotation="polite")
+        callspan.feedback(session_id="of another process", label=False)
+    rated = [(one.session_id, one.call_id, one.scope, one.objective, one.source, one.value) for one in seen.rewards]
+    assert rated == [
+        (own.id, None, "session", "feedback", "human", 1.0),
+        ("of another process", None, "session", "feedback", "human", 0.0),
+    ]
+    assert [(one.label, one.annotation) for one in seen.rewards] == [("thumbs_up", "polite"), ("false", None)]
+
+
 def test_feedback_finds_the_answer_by_id_and_time(client: openai.OpenAI, provider: ScriptedProvider) -> None:
     """Objects that the SDK makes of an answer have its id; servers repeat ids."""
     body = {"id": "chatcmpl-12", "object": "chat.completion", "model": "m", "choices": []}

@@ -75,7 +75,7 @@ def ignore_misuse(function: Callable[_P, str]) -> Callable[_P, str]:
     return call
 
 
-def none_on_misuse(function: Callable[_P, str]) -> Callable[_P, str | None]:
+def none_on_misuse(function: Callable[_P, str | None]) -> Callable[_P, str | None]:
     """Decorate a function that returns the id of its record: on misuse it records nothing and returns None."""
 
     @functools.wraps(function)

@@ -40,7 +40,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
     event_id: object = None,
     call_id: object = None,
     objective: str = "reward",
-    label: str | None = None,
+    label: str | bool | None = None,
     source: str | None = None,
     annotation: str | None = None,
     carrier: Mapping[str, str] | None = None,
@@ -115,18 +115,20 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     objective: str = "feedback",
     source: str = "human",
     annotation: str | None = None,
+    session_id: object = None,
     trace_id: str | int | None = None,
     span_id: str | int | None = None,
     carrier: Mapping[str, str] | None = None,
     at: Time | None = None,
-) -> str:
-    """Record feedback on a call's response: a number, a label, a comment; return the reward's id.
+) -> str | None:
+    """Record feedback on a call's response, or on a session: a number, a label, a comment; return the reward's id.
 
     None if nothing was recorded: `call` names no call, which is logged each time. True and False are stored as the
     labels `true` and `false`. `thumbs_up` and `true` have the value 1, `thumbs_down` and `false` the value 0, unless a
     value is given.
     `call` is the SDK's result (a response, raw response, stream or body), its tool call, a record, the provider's id of
     the response or request, or a call id of callspan; alternatively, `trace_id` and `span_id` name the call's span.
+    `session_id` is as for `callspan.reward`, and rates the session as a whole, as the page does.
     Unknown ids are accepted. Objects of LiteLLM and ollama name no call: pass `callspan.last_call_id()`.
     `carrier` and `at` are as for `callspan.reward`.
 
@@ -139,18 +141,16 @@ def feedback(  # noqa: PLR0913 - its target and its fields
         ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         >>> reward_id = callspan.feedback(seen.records[0].call_id, label="thumbs_up", annotation="polite")
     """
+    arguments = RewardArguments(value, objective, label, source, annotation, at)
+    if call is None and session_id is not None:
+        return reward(session_id=session_id, carrier=carrier, **arguments._asdict())
     remote, call_id = read_carrier(carrier), _call_id(call)
     if call is None and trace_id is not None and span_id is not None:
         call_id = target_of_span(trace_id, span_id)
     if not call_id:
         raise UnknownCallError(_NO_CALL)
     span = REGISTRY.call_spans.get(call_id)
-    record = reward_record(
-        (span or remote).place,
-        RewardArguments(value, objective, label, source, annotation, at),
-        "call",
-        call_id=call_id,
-    )
+    record = reward_record((span or remote).place, arguments, "call", call_id=call_id)
     _emit_late(record, span, remote)
     return record.reward_id
 
