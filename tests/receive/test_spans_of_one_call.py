@@ -192,34 +192,34 @@ RESULTS: list[tuple[str, list[tuple[object, ...]]]] = [
     ("pydantic-ai 2.68: anthropic", [("anthropic", "unknown", 1000, 50, 900, 40, None, "0.00135", "stop")]),
     (
         "pydantic-ai 2.68, OpenInference: chat",
-        [("openai", "chat_completions", 1000, 50, 900, None, 30, "0.0001475", "stop")],
+        [("openai", "span_messages", 1000, 50, 900, None, 30, "0.0001475", "stop")],
     ),
     (
         "pydantic-ai 2.68, OpenInference: responses",
-        [("openai", "responses", 1000, 50, 900, None, 30, "0.0001475", "stop")],
+        [("openai", "span_messages", 1000, 50, 900, None, 30, "0.0001475", "stop")],
     ),
     (
         "pydantic-ai 2.68, OpenInference: anthropic",
         [
-            ("anthropic", "messages", None, None, None, None, None, None, None),
-            ("anthropic", "messages", 1000, 50, 900, 40, None, None, "end_turn"),
+            ("anthropic", "span_messages", None, None, None, None, None, None, None),
+            ("anthropic", "span_messages", 1000, 50, 900, 40, None, None, "end_turn"),
         ],
     ),
     (
         "pydantic-ai 2.68, OpenLLMetry 0.62: chat",
-        [("openai", "chat_completions", 1000, 50, 900, None, 30, "0.0001475", "stop")],
+        [("openai", "span_messages", 1000, 50, 900, None, 30, "0.0001475", "stop")],
     ),
-    ("OpenInference 0.1.66: chat", [("openai", "chat_completions", 1000, 50, 900, None, 30, None, "stop")]),
-    ("OpenInference 0.1.66: responses", [("openai", "responses", 1000, 50, 900, None, 30, None, None)]),
+    ("OpenInference 0.1.66: chat", [("openai", "span_messages", 1000, 50, 900, None, 30, None, "stop")]),
+    ("OpenInference 0.1.66: responses", [("openai", "span_messages", 1000, 50, 900, None, 30, None, None)]),
     ("OpenInference 0.1.66: embeddings", [("openai", "embeddings", 28, None, None, None, None, None, None)]),
-    ("OpenInference 0.1.66: anthropic", [("anthropic", "messages", 1000, 50, 900, 40, None, None, "end_turn")]),
-    ("OpenLLMetry 0.62: chat stream", [("openai", "chat_completions", 1000, 50, 900, None, None, None, "stop")]),
-    ("OpenLLMetry 0.62: responses", [("openai", "responses", 1000, 50, 900, None, 30, None, "stop")]),
-    ("OpenLLMetry 0.62: anthropic", [("anthropic", "messages", 1000, 50, 900, 40, None, None, "stop")]),
-    ("OpenLLMetry 0.47: chat", [("openai", "chat_completions", 1000, 50, 900, None, 30, None, "stop")]),
-    ("OpenLLMetry 0.47: responses", [("openai", "responses", 1000, 50, 900, None, 30, None, None)]),
+    ("OpenInference 0.1.66: anthropic", [("anthropic", "span_messages", 1000, 50, 900, 40, None, None, "end_turn")]),
+    ("OpenLLMetry 0.62: chat stream", [("openai", "span_messages", 1000, 50, 900, None, None, None, "stop")]),
+    ("OpenLLMetry 0.62: responses", [("openai", "span_messages", 1000, 50, 900, None, 30, None, "stop")]),
+    ("OpenLLMetry 0.62: anthropic", [("anthropic", "span_messages", 1000, 50, 900, 40, None, None, "stop")]),
+    ("OpenLLMetry 0.47: chat", [("openai", "span_messages", 1000, 50, 900, None, 30, None, "stop")]),
+    ("OpenLLMetry 0.47: responses", [("openai", "span_messages", 1000, 50, 900, None, 30, None, None)]),
     ("OpenLLMetry 0.47: embeddings", [("openai", "embeddings", 28, None, 0, None, None, None, None)]),
-    ("OpenLLMetry 0.47: anthropic", [("anthropic", "messages", 1000, 50, 900, 40, None, None, "end_turn")]),
+    ("OpenLLMetry 0.47: anthropic", [("anthropic", "span_messages", 1000, 50, 900, 40, None, None, "end_turn")]),
     ("Vercel 5: openai chat stream", [("openai", "chat_completions", 1000, 50, 900, None, 30, None, "stop")]),
     ("Vercel 5: anthropic", [("anthropic", "messages", 1000, 50, 900, 40, None, None, "stop")]),
     ("Vercel 5: google", [("gcp.gemini", "generate_content", 1000, 50, 900, None, 30, None, "stop")]),
@@ -232,7 +232,8 @@ RESULTS: list[tuple[str, list[tuple[object, ...]]]] = [
     ("Vercel 6: embed", [("openai", "embeddings", 28, None, None, None, None, None, None)]),
     ("Vercel 6: embedMany", [("openai", "embeddings", 28, None, None, None, None, None, None)]),
 ]
-"""The calls of a recording: provider, API, input, output, cache read, cache write, reasoning, cost, finish reason."""
+"""The calls of a recording: provider, API, input, output, cache read, cache write, reasoning, cost, finish reason.
+A call whose spans state its messages has the API of these."""
 
 
 def summary(call: CallRecord) -> tuple[object, ...]:

@@ -23,7 +23,12 @@ from callspan.records import ToolCall
 NUMBER = scaled(400, 5000)
 GENERATED = {"chat_completions", "responses", "messages"}
 """Those of `test_streams_differential`, with an oracle."""
-LIKE = {"fim_completions": "chat_completions", "watsonx_chat": "chat_completions", "realtime": "responses"}
+LIKE = {
+    "fim_completions": "chat_completions",
+    "watsonx_chat": "chat_completions",
+    "span_messages": "chat_completions",
+    "realtime": "responses",
+}
 """Those with the fold of another."""
 WITHOUT_BLOCKS = {
     "completions", "bidi_generate_content", "invoke_model", "ollama_generate", "ollama_embed", "text_generation",

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-from callspan.record.call import CallRecord
+from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encodable
 from callspan.record.events import (
     EventRecord,
@@ -34,6 +34,7 @@ from callspan.semconv import gen_ai
 from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes
 from callspan.semconv.session_spans import SpanRebuilder, with_derived_ids
+from callspan.semconv.span_messages import SPAN_MESSAGES
 from callspan.semconv.spans import ScopeSpanOptions, Span, spans_of_attempts
 from callspan.service import instance_id
 from callspan.settings import Settings
@@ -94,7 +95,7 @@ class RecordedSpans:
     def calls(self, selection: CallFilter) -> Iterator[CallRecord]:
         """Yield calls with the content that their spans require."""
         calls = self.reader.calls(replace(selection, content="all" if self._options.content else "none"))
-        return map(without_run, calls)  # as the process knew them
+        return map(_without_stated, map(without_run, calls))  # as the process knew them
 
     def _ended(self, record: _R, *, is_around_open: bool = False) -> _R:
         """Return a call of an exited or silent process as ended; any other record unchanged.
@@ -165,6 +166,14 @@ class RecordedSpans:
 
     def _resource(self, record: CallRecord | SessionRecord) -> Resource:
         return _resource(record.process, record.host, record.pid, record.service or self._settings.service)
+
+
+def _without_stated(call: CallRecord) -> CallRecord:
+    """Return a call without the messages that a span of another instrumentation has stated, which exports them."""
+    if call.api != SPAN_MESSAGES:
+        return call
+    response = call.response and replace(call.response, body=NO_BODY)
+    return replace(call, request=replace(call.request, body=NO_BODY), response=response)
 
 
 def _is_unsampled(record: Record) -> bool:

@@ -26,6 +26,8 @@ from callspan.semconv.vocabularies import Kind, Role
 from callspan.settings import Content
 
 _MAX_ENTRIES: Final = 32_768
+_MAX_BYTES: Final = 64 << 20
+"""Of the records of spans, which have what was said."""
 _MAX_KEYS: Final = 16_384
 _OTHER: Final = "other"
 
@@ -194,7 +196,7 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._entries = 0
+        self._entries = self._bytes = 0
 
     def entries(self, waiting: Container[str]) -> list[Entry]:
         """Return what receivers before have read, oldest first, and keep only that. Raises OSError.
@@ -219,17 +221,26 @@ class History:
         finally:
             os.close(descriptor)
         self._entries += len(lines)
-        if self._entries > 2 * _MAX_ENTRIES:
+        self._bytes += sum(map(len, lines))
+        if self._entries > 2 * _MAX_ENTRIES or self._bytes > 2 * _MAX_BYTES:
             self.entries(waiting)
 
     def replace(self, entries: list[Entry]) -> None:
         """Keep only these. Raises OSError."""
         replace_entries(self._path, entries)
-        self._entries = len(entries)
+        self._entries, self._bytes = len(entries), sum(map(_words, entries))
+
+
+def _words(entry: Entry) -> int:
+    """Return about how many bytes an entry takes for what was said."""
+    return len(bytes(entry.record)) if isinstance(entry, ReadSpan) else 0
 
 
 def _remembered(entries: list[Entry], waiting: Container[str]) -> list[Entry]:
-    older, newest = entries[:-_MAX_ENTRIES], entries[-_MAX_ENTRIES:]
+    room, first = _MAX_BYTES, len(entries)
+    while first and len(entries) - first < _MAX_ENTRIES and (room := room - _words(entries[first - 1])) > 0:
+        first -= 1
+    older, newest = entries[:first], entries[first:]
     return [*(entry for entry in older if isinstance(entry, ReadEvent) and entry.waits_as in waiting), *newest]
 
 

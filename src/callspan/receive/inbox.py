@@ -74,7 +74,7 @@ class Inbox:
         self._written = WrittenRecords()
         self._claude_code = ClaudeCode(self._written)
         self._codex = Codex(self._written)
-        self._spans = SpanReader()
+        self._spans = SpanReader(reads_messages=True)
         self._sessions: LRUCache[str, object] = LRUCache(_MAX_SESSIONS)
         self._call_ids: LRUCache[str, object] = LRUCache(_MAX_CALLS)
         self.calls = 0

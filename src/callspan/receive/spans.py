@@ -23,10 +23,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.providers import registry
+from callspan.providers.base import NOT_GENERATING
 from callspan.receive.history import ReadRun, ReadSpan
 from callspan.receive.waiting import Leveled, leveled, record_in, waiting_id
-from callspan.record.call import NO_BODY, CallRecord, Response
-from callspan.record.codec import decode, encode
+from callspan.record.call import NO_BODY, CallRecord, Redaction, Response, removed_from
+from callspan.record.codec import decode, encode, encode_json
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.usage import Usage, contradicts_itself
 from callspan.runtime.forks import renew_locks
@@ -49,8 +51,11 @@ from callspan.semconv.records_from_spans import (
     has_unknown_cache,
     ownership_of,
 )
+from callspan.semconv.span_messages import SPAN_MESSAGES
+from callspan.semconv.span_messages import bodies_of as messages_of
 from callspan.semconv.vocabularies import OPERATIONS, UNKNOWN, Kind, role_of
 from callspan.settings import Content, strictest
+from callspan.stores.tables.payloads import bodies_of
 
 _MAX_BYTES: Final = 64 << 20
 _SPAN_BYTES: Final = 2_000
@@ -145,7 +150,12 @@ class _Run(RunFacts, msgspec.Struct, kw_only=True, eq=False):
 class SpanReader:
     """Makes the records of spans. Thread-safe. Reading spans again gives the same result, as long as they are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reads_messages: bool = False) -> None:
+        """`reads_messages`: the records get what spans state of messages. Of those of this process they do not.
+
+        Nothing tells which content level was in force where a span of this process began.
+        """
+        self._reads_messages = reads_messages
         self._lock = threading.RLock()
         renew_locks(self, "_lock")
         self._spans: OrderedDict[str, _Span] = OrderedDict()
@@ -251,7 +261,10 @@ class SpanReader:
     def _add(self, span: ForeignSpan, level: Content) -> _Span:
         """Add a span to those that are known, and to the calls beneath the spans around it."""
         key, span_kind = _key(span.trace_id, span.span_id), span.kind
-        record, is_own = call_of(span), CALL_ID in span.attributes
+        is_own = CALL_ID in span.attributes
+        record = call_of(span)
+        if record is not None and self._reads_messages and not is_own:
+            record = _with_messages(record, span)
         node = self._find(key) or _Span(key)
         node.has_come, node.parent = True, self._parent(key, span)
         node.kind = None if span_kind is None else span_kind.kind
@@ -283,6 +296,8 @@ class SpanReader:
         if run is not None and run.event is not None and run.event.data is not None:
             size += len(encode(run.event))
             self._waiting[waiting_id(run.event.event_id)] = run
+        if node.call is not None and node.call.record is not None:
+            size += sum(map(len, bodies_of(node.call.record)))
         self._bytes += size - node.bytes
         node.bytes = size
 
@@ -314,8 +329,7 @@ class SpanReader:
             self._waiting.pop(waiting_id(run.event.event_id), None)
         run.event = None
         if (node := self._spans.get(run.key)) is not None:
-            self._bytes += _SPAN_BYTES - node.bytes
-            node.bytes = _SPAN_BYTES
+            self._put(node)
 
     def _parent(self, key: str, span: ForeignSpan) -> str | None:
         """Return the key of the span around one; None without one, or if that is beneath it."""
@@ -543,7 +557,40 @@ class SpanReader:
             session = outermost.run.session
             place = msgspec.structs.replace(record.place, session_id=session.session_id, session_name=session.name)
             record, order = msgspec.structs.replace(record, place=place), spans + _PLACED
-        return msgspec.structs.replace(record, call_id=call.call_id, seen_ns=order), strictest(*levels)
+        lacks = [*record.redactions, *_not_stated(record)]
+        return msgspec.structs.replace(record, call_id=call.call_id, seen_ns=order, redactions=lacks), strictest(
+            *levels
+        )
+
+
+def _with_messages(record: CallRecord, span: ForeignSpan) -> CallRecord:
+    """Return the record of a span with the messages that the span states as its bodies, whose API it then has."""
+    endpoint = registry.by_api(SPAN_MESSAGES)
+    if endpoint is None or record.operation in NOT_GENERATING:
+        return record
+    asked, answered = messages_of(span)
+    if asked is not None:
+        read = endpoint.request(asked)
+        request = msgspec.structs.replace(
+            record.request,
+            message_count=read.message_count,
+            tool_names=read.tool_names,
+            body=msgspec.Raw(encode_json(asked)),
+        )
+        record = msgspec.structs.replace(record, api=SPAN_MESSAGES, request=request)
+    if answered is not None:
+        response = msgspec.structs.replace(record.response or Response(), body=msgspec.Raw(encode_json(answered)))
+        record = msgspec.structs.replace(record, api=SPAN_MESSAGES, response=response)
+    return record
+
+
+def _not_stated(record: CallRecord) -> Iterator[Redaction]:
+    """Yield what a record lacks since its spans do not state it."""
+    bodies = zip(("request.body", "response.body"), bodies_of(record), strict=True)
+    removed = removed_from(record)
+    for name, body in bodies:
+        if not body and name not in removed and (name == "request.body" or record.error is None):
+            yield Redaction(what=name, why="not_received")
 
 
 def _run_of(span: ForeignSpan, level: Content) -> _Run | None:
@@ -646,29 +693,39 @@ def _without_usage(call: _Call | None) -> Iterator[tuple[CallRecord, Content]]:
 
 
 def _added(record: CallRecord, outer: CallRecord, *, with_numbers: bool) -> CallRecord:
-    """Return a record with what the span around it states, and it lacks."""
+    """Return a record with what the span around it states, and it lacks.
+
+    `with_numbers`: the outer span is around this call alone, so that its messages and counters are the call's, too.
+    """
     request = msgspec.structs.replace(record.request, model=record.request.model or outer.request.model)
     if request.stream is None:
         request = msgspec.structs.replace(request, stream=outer.request.stream)
+    has_messages = with_numbers and any(bodies_of(outer)) and not any(bodies_of(record))
+    if has_messages:
+        words = {name: getattr(outer.request, name) for name in ("message_count", "tool_names", "body")}
+        request = msgspec.structs.replace(request, **words)
+    is_stated = outer.api != SPAN_MESSAGES and record.api == UNKNOWN
     record = msgspec.structs.replace(
         record,
         provider=outer.provider if record.provider == UNKNOWN else record.provider,
-        api=outer.api if record.api == UNKNOWN else record.api,
+        api=outer.api if is_stated or has_messages else record.api,
         place=outer.place if record.place.session_id is None else record.place,
         request=request,
         metadata=outer.metadata | record.metadata,
     )
     if not with_numbers:
         return record
-    return msgspec.structs.replace(
-        record, response=_response_added(record.response, outer.response), usage=_usage_added(record, outer)
-    )
+    response = _response_added(record.response, outer.response, takes_body=has_messages)
+    return msgspec.structs.replace(record, response=response, usage=_usage_added(record, outer))
 
 
-def _response_added(response: Response | None, outer: Response | None) -> Response | None:
+def _response_added(response: Response | None, outer: Response | None, *, takes_body: bool) -> Response | None:
     if response is None or outer is None:
         return response or outer
-    added = msgspec.structs.replace(response, id=response.id or outer.id, model=response.model or outer.model)
+    body = outer.body if takes_body else response.body
+    added = msgspec.structs.replace(
+        response, id=response.id or outer.id, model=response.model or outer.model, body=body
+    )
     if response.finish_reasons:
         return added
     words = ("finish_reasons", "truncated", "refused", "unknown_finish")

@@ -876,6 +876,15 @@ _ROWS: Final = (
         has_plain_messages=True,
         params_in=("parameters",),
     ),
+    Api(
+        "span_messages",
+        "spans.messages:SpanMessages",
+        media_marks=(_BASE64,),
+        said=("messages",),
+        has_plain_messages=True,
+        states_tool_runs=False,
+        answers=Answers(choices="choices"),
+    ),
 )
 APIS: Final[dict[str, Api]] = {row.name: row for row in _ROWS}
 """The rows by name, in order of how common they are."""

@@ -95,6 +95,30 @@ DETAILS: Final = "gen_ai.client.inference.operation.details"
 """Event with input and output as messages; of a tool they have the parts `TOOL_PARTS`."""
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+ASKED: Final = (INPUT_MESSAGES, "ai.prompt.messages", "gen_ai.prompt")
+ASKED_FLAT: Final = ("llm.input_messages.", "gen_ai.prompt.")
+"""Where a call's span states its messages: as a list or JSON text, or flat, by the beginning of the attributes."""
+INSTRUCTIONS: Final = ("gen_ai.system_instructions",)
+TOOLS: Final = ("gen_ai.tool.definitions", "ai.prompt.tools")
+TOOLS_FLAT: Final = ("llm.tools.", "llm.request.functions.")
+ANSWERED: Final = (OUTPUT_MESSAGES, "gen_ai.completion")
+ANSWERED_FLAT: Final = ("llm.output_messages.", "gen_ai.completion.")
+ANSWER_TEXT: Final = ("ai.response.text", "ai.response.object")
+REASONING: Final = ("ai.response.reasoning",)
+TOOL_CALLS: Final = ("ai.response.toolCalls",)
+"""Where it states the answer: its messages, or the pieces of the only one."""
+FLAT_WORDS: Final = frozenset({"message", "message_content", "tool_call", "tool"})
+"""Words in the names of flat attributes that only group others."""
+CALL_PARTS: Final = frozenset({"tool_call", "tool-call", "tool_use", "toolUse", "function_call"})
+RESULT_PARTS: Final = frozenset(
+    {"tool_call_response", "tool-result", "tool_result", "toolResult", "function_call_output"}
+)
+"""Types of parts of messages: a tool call, and its result."""
+CALL_IDS: Final = ("id", "toolCallId", "tool_use_id", "toolUseId", "tool_call_id", "call_id")
+CALL_NAMES: Final = ("name", "toolName")
+CALL_ARGUMENTS: Final = ("arguments", "input", "args")
+CALL_RESULTS: Final = ("response", "result", "output", "content")
+"""Members of these parts."""
 RUN_NAME: Final = (
     "gen_ai.agent.name", "gen_ai.workflow.name", "agent.name", "traceloop.entity.name", "ai.telemetry.functionId",
 )  # fmt: skip

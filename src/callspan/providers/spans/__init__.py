@@ -1,0 +1,1 @@
+"""Spans: the messages that spans of other instrumentations state."""
