@@ -179,6 +179,12 @@ def test_openai_agents_run_ends_after_uninstrument(environment: str, store: str,
     assert [event.event_type for event in events if isinstance(event, EventRecord)] == ["agent", "tool"]
 
 
+def test_openai_agents_goes_on_in_its_session_after_an_approval() -> None:
+    found = printed("openai-agents", "openai_agents_resumed.py")
+    assert found["calls"] == ["thread-1", "thread-1"]
+    assert {"arguments": {"eur": 1}, "result": "paid 1"} in found["tools"]
+
+
 @agents_environments
 def test_openai_agents_tools_have_arguments_results_and_caller(environment: str) -> None:
     scenes = run_by_agents(environment)

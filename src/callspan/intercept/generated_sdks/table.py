@@ -90,6 +90,13 @@ HOOKS: Final[tuple[Hook, ...]] = (
             ("on_trace_end", openai_agents.END.around, "trace", "ends of runs of openai-agents"),
         )
     ),
+    *(
+        Hook(name, ("agents.tracing.traces:ReattachedTrace",), make, loss, late=True, with_=other)
+        for name, other, make, loss in (
+            ("start", "finish", openai_agents.TRACE_START.around, "runs of openai-agents that an approval resumes"),
+            ("finish", "start", openai_agents.END.around, "ends of runs of openai-agents that an approval resumes"),
+        )
+    ),
     Hook(
         "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.observe_tool, "the tools of a runner",
         reads={"tool": 2, "tool_use": 3}, late=True, with_="_start_tool_runner_span",
