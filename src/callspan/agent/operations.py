@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, SupportsFloat
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text, reward_value
+from callspan.agent.context import SCOPE, current_context
+from callspan.agent.decorators import AdvanceBlock, Block
 from callspan.agent.kinds import ABSENT, AGENT, ENVIRONMENT, GUARDRAIL, HANDOFF, TOOL
 from callspan.agent.misuse import UsageError, ignore_misuse, report_misuse
 from callspan.agent.references import Reference, reference_or_none
@@ -75,7 +77,7 @@ class Operation(Node):
     def output(self, value: object) -> None:
         self.output_value = value
 
-    def new_block(self, name: str, arguments: Mapping[str, object]) -> Operation:
+    def new_block(self, name: str, arguments: Mapping[str, object]) -> Block:
         """Return such an operation for one call of a function."""
         value = arguments if self.input_value is None else self.input_value
         return type(self)(self.name or name, value, self.owner, self.event_arguments)
@@ -101,6 +103,17 @@ class Tool(Operation):
 
     name: str | None
     """The tool's name: as given, else as in the model's tool call."""
+    has_function: bool = False
+    """Whether a decorated function of its name has run in it."""
+
+    def new_block(self, name: str, arguments: Mapping[str, object]) -> Block:
+        """Return a tool for one call of a function; within a hook's run of this tool, that is the run."""
+        run: object = current_context().get(SCOPE)
+        if isinstance(run, Tool) and run.is_automatic and run.name == (self.name or name) and not run.has_function:
+            run.has_function = True
+            run.info = {**self.info, **run.info}
+            return _BlockOfRun()
+        return super().new_block(name, arguments)
 
     @property
     def tool_call_id(self) -> str | None:
@@ -114,6 +127,16 @@ class Tool(Operation):
 
     result = Operation.output
     """The result; None before it is set."""
+
+
+class _BlockOfRun(AdvanceBlock):
+    """The block of a decorated function whose run a hook records: nothing of its own."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class Agent(Operation):
