@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Final, Literal
 from weakref import ref
 
+import anthropic
 import openai
 import pytest
 from opentelemetry import trace
@@ -851,3 +852,42 @@ def test_child_forgets_the_agents_of_its_parent(
     told = left_by(tmp_path, provider, store, reading, then=FORKED)
     assert told.session().outcome == "success"
     assert sorted(call.place.session_id is None for call in told.calls) == [False, False, True]
+
+
+@pytest.mark.parametrize("has_server", [False, True])
+def test_a_tool_call_of_a_client_of_mcp_is_a_tool(rig: Rig, has_server: bool) -> None:
+    """The server's span is within the client's if it runs in this process."""
+    tracer = rig.begin()
+    client, server = {"mcp.method.name": "tools/call"}, {**TOOL, "mcp.method.name": "tools/call"}
+    with callspan.session("trip"):
+        with tracer.start_as_current_span("MCP send initialize", attributes={"mcp.method.name": "initialize"}):
+            pass
+        with tracer.start_as_current_span("MCP send tools/call weather", attributes=client):
+            if has_server:
+                tracer.start_span("tools/call weather", attributes=server).end()
+    assert [tool.name for tool in rig.told().tools] == ["weather"]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_decorated_function_that_a_hook_runs_is_one_tool(rig: Rig, depth: int) -> None:
+    rig.begin()
+
+    @callspan.tool(metadata={"of": "mine"})
+    def weather(depth: int) -> str:
+        """Say the weather."""
+        return "sunny" if depth == 0 else weather(depth - 1)
+
+    with ScriptedProvider() as provider, callspan.session("trip"):
+        provider.reply(tool_calls=[{"name": "weather", "arguments": {"depth": depth}, "id": "call_1"}])
+        provider.reply(text="Sunny.")
+        with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k") as client:
+            client.beta.messages.tool_runner(
+                model="claude-sonnet-5", max_tokens=9, messages=HI, tools=[anthropic.beta_tool(weather)]
+            ).until_done()
+    *inner, run = sorted(rig.told().tools, key=lambda tool: tool.time_ns, reverse=True)
+    assert run.tool_call_id is not None
+    assert run.data == {"arguments": {"depth": depth}, "result": "sunny"}
+    assert (run.metadata or {})["of"] == "mine"
+    assert [(tool.name, tool.data) for tool in inner] == [
+        ("weather", {"arguments": {"depth": 0}, "result": "sunny"}),
+    ] * depth, "it calls itself"

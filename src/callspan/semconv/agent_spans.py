@@ -30,6 +30,7 @@ from callspan.semconv.vocabularies import (
     ARGUMENTS,
     DETAILS,
     INPUT_MESSAGES,
+    MCP_CALL,
     OUTPUT_MESSAGES,
     RESULT,
     RUN_NAME,
@@ -88,6 +89,8 @@ def run_name(attributes: Mapping[str, object], span_name: str) -> str:
     stated = first_text(attributes, TOOL_NAME) or first_text(attributes, RUN_NAME)
     if stated is not None:
         return stated
+    if MCP_CALL in span_name:
+        return span_name.partition(f"{MCP_CALL} ")[2] or span_name
     return (span_name.partition(" ")[2] if role_named(span_name) else _METHOD.sub("", span_name)) or span_name
 
 

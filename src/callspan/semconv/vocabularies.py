@@ -45,12 +45,16 @@ _VERCEL_KINDS: Final[Mapping[str, Kind]] = {
     "doGenerate": "chat", "doStream": "chat", "doEmbed": "embeddings", "toolCall": "scope", "doRerank": "scope",
 }  # fmt: skip
 """By the last word of its operation. Others are around these: they send no request."""
+_MCP_METHOD: Final = "mcp.method.name"
+MCP_CALL: Final = "tools/call"
+"""The method by which a client of MCP runs a tool. In the name of its span the tool follows."""
 KINDS: Final[tuple[tuple[str, Mapping[str, Kind]], ...]] = (
     ("gen_ai.operation.name", OPERATIONS),
     ("openinference.span.kind", _SPAN_KINDS),
     (VERCEL, _VERCEL_KINDS),
     ("llm.request.type", _REQUEST_TYPES),
     ("traceloop.span.kind", _ENTITY_KINDS),
+    (_MCP_METHOD, {MCP_CALL: "scope"}),
 )
 """The attributes that say what a span is; the first one that a span has decides."""
 
@@ -71,6 +75,7 @@ ROLES: Final[tuple[tuple[str, Mapping[str, Role]], ...]] = (
     ("openinference.span.kind", _SPAN_ROLES),
     (VERCEL, _VERCEL_ROLES),
     ("traceloop.span.kind", _ENTITY_ROLES),
+    (_MCP_METHOD, {MCP_CALL: "tool"}),
 )
 """The attributes that say a span's role; the first one that a span has decides. Some spans get them after their start:
 until then the first word of their name is their operation."""

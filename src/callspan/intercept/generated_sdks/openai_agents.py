@@ -114,7 +114,7 @@ def _end(_args: object, trace_or_span: Any, _kwargs: object) -> None:
 
 
 TRACE_START: Final = HookSteps(step=_STEP, before=_trace_start)
-"""Before the function that announces a new trace, or starts one that goes on after an approval, which none announces."""
+"""Before the function that announces a new trace, or that starts one again after an approval, unannounced."""
 SPAN_START: Final = HookSteps(step=_STEP, before=_span_start)
 """Before the function that announces a new span."""
 END: Final = HookSteps(step=_STEP, before=_end)
