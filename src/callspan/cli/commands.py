@@ -17,7 +17,7 @@ from callspan.cli import INTERRUPTED, run
 
 _COMMANDS: Final = (
     *("demo", "run", "sessions", "calls", "show", "stats", "cache", "compare", "view", "report", "export", "import"),
-    *("send", "receive", "replay", "doctor", "delete", "ship", "reprice"),
+    *("send", "receive", "replay", "doctor", "delete", "ship", "reprice", "reconcile"),
 )
 """The sub-commands in the order of the help text, each in a module of its name, except for Python's keywords."""
 _RENAMED_MODULES: Final = {"import": "import_records"}

@@ -39,6 +39,7 @@ from callspan.stores.urls import driver_errors, find_store, first_readable, spli
 if TYPE_CHECKING:
     from callspan.joining.prompt_cache import CacheUse
     from callspan.stores.query.aggregates import exact_sum, is_error, known_sum
+    from callspan.stores.query.bill_sums import BillCause, BillSums
     from callspan.stores.query.fact_rows import LISTED, as_row, call_facts, session_facts, timestep_facts
     from callspan.stores.query.filters import SCORE_FIELDS, CallFilter, conditions_on_calls
     from callspan.stores.query.history import KEEPS_INSTRUCTIONS, whole_conversation
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
     from callspan.stores.query.voice import VoiceTurn, is_realtime, is_voice, minute_cost, seconds_of, voice_turns
 
 _QUERY: Final = (
-    "aggregates", "fact_rows", "filters", "history", "lookup", "new_messages", "prompt_cache", "reader", "rewards",
-    "session_values", "sums", "voice",
+    "aggregates", "bill_sums", "fact_rows", "filters", "history", "lookup", "new_messages", "prompt_cache", "reader",
+    "rewards", "session_values", "sums", "voice",
 )  # fmt: skip
 """Modules of `query` whose names are imported on first use: an application that only records needs none."""
 
@@ -67,6 +68,8 @@ __all__ = [
     "SCORE_FIELDS",
     "SESSION_FACTS",
     "UNKNOWN",
+    "BillCause",
+    "BillSums",
     "CacheUse",
     "CallFilter",
     "Content",

@@ -38,6 +38,7 @@ from callspan.stores.base import (
     start_of,
 )
 from callspan.stores.query import aggregates, filters, rewards, session_summaries
+from callspan.stores.query.bill_sums import BillSums, bill_sums
 from callspan.stores.query.filters import CallFilter
 from callspan.stores.query.frames import Kind, frame
 from callspan.stores.query.history import follow
@@ -433,6 +434,13 @@ class Reader:
         Raises SettingError if pyarrow is not installed, ValueError for another `kind`.
         """
         return frame(self, self._database, kind, where)
+
+    def bill_sums(self, since_ns: int, until_ns: int, step_ns: int) -> Iterator[BillSums]:
+        """Yield sums over the calls that ended between two Unix times, by buckets of `step_ns` from the first time on.
+
+        Several may be of the same bucket and model: each call that may have been billed without usage has its own.
+        """
+        return bill_sums(self._database, since_ns, until_ns, step_ns)
 
     def step_sums(self, session_id: str) -> Mapping[str, StepSums]:
         """Return the sums over the calls of each timestep of a session, by the timestep's id."""
