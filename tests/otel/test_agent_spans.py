@@ -891,3 +891,22 @@ def test_a_decorated_function_that_a_hook_runs_is_one_tool(rig: Rig, depth: int)
     assert [(tool.name, tool.data) for tool in inner] == [
         ("weather", {"arguments": {"depth": 0}, "result": "sunny"}),
     ] * depth, "it calls itself"
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_the_turns_of_a_conversation_are_sent_as_they_were_exported(rig: Rig, turns: int) -> None:
+    tracer, exporter = rig.begin(), InMemorySpanExporter()
+    rig.tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    for _ in range(turns):
+        with tracer.start_as_current_span("invoke_agent planner", attributes={**AGENT, "gen_ai.conversation.id": "c1"}):
+            rig.call()
+            tracer.start_span("execute_tool weather", attributes=TOOL).end()
+    assert len(rig.told().sessions) == 1
+    with OtlpReceiver() as receiver:
+        ask("--store", rig.store, "send", "--otlp", receiver.url)
+        sent = {span.span_id: (span.name, span.parent_id) for span in receiver.spans}
+    exported = {
+        f"{span.context.span_id:016x}": (span.name, span.parent and f"{span.parent.span_id:016x}")
+        for span in exporter.get_finished_spans()
+    }
+    assert sent == exported

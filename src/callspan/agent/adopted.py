@@ -129,8 +129,9 @@ class _AdoptedMixin(Node):
         self.enclosing = enclosing
         self.span = SessionSpan(NonRecordingSpan(span.context), _SOURCE, None, parent=parent or INVALID_SPAN_CONTEXT)
         if enclosing is not None:
-            # The spans between the two have no record.
-            self.span.parent_span_id = enclosing.span.span_id
+            # The spans between the two have no record. A turn of a conversation has one span as session and as agent.
+            around = enclosing.span
+            self.span.parent_span_id = around.parent_span_id if around.span_id == self.span.span_id else around.span_id
         self.start_ns, self.has_given_times = span.start_time or 0, True
         self._begin(_outside(run.start_context) if enclosing is None and run.is_apart else run.start_context)
 

@@ -124,7 +124,8 @@ class SpanRebuilder:
         if _has_scope(record):
             scope = _OpenScope(record, self._enclosing(record), self._options)
             self._open[record_key(record)[1]] = scope
-            if record.span_id is not None:
+            is_agents = isinstance(record, SessionRecord) and record.span_id in self._open
+            if record.span_id is not None and not is_agents:
                 self._open[record.span_id] = scope
 
     def _enclosing(self, record: Record) -> _OpenScope | None:
@@ -161,6 +162,8 @@ class SpanRebuilder:
         record = scope.final
         start_ns, end_ns = scope_start_ns(record), scope_end_ns(record)
         is_open = isinstance(record, EventRecord) and record.event_type in RUN_TYPES
+        if isinstance(record, SessionRecord) and record.span_id and self._open[record.span_id] is not scope:
+            return None  # a turn of an agent's conversation: the agent has the span
         if is_open or not record.sampled or start_ns is None or end_ns is None:
             return None
         workflow = self._workflow if isinstance(record, TimestepRecord) else None
