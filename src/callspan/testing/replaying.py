@@ -9,7 +9,11 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final, Literal, TypeAlias
+from http.client import HTTPException
+from typing import Final, Literal, NamedTuple, TypeAlias
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import msgspec
 
@@ -30,6 +34,12 @@ _REPLACED: Final = tuple(f'"{key}"'.encode() for key in (MEDIA_KEY, VECTOR_KEY, 
 _BROKEN: Final = frozenset({"connection", "timeout"})
 """The kinds of errors that a provider does not send."""
 _HASH_LENGTH: Final = 12
+_OF_CONNECTION: Final = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "host", "transfer-encoding"}
+)
+_OF_STREAM: Final = frozenset({"stream", "stream_options"})
+_LIVE_S: Final = 600.0
+"""The limit on a live answer, as the SDKs have it by default."""
 
 
 class ReplayError(LookupError):
@@ -43,12 +53,46 @@ class ReplayError(LookupError):
     """
 
 
+class LiveProvider(NamedTuple):
+    """The provider that answers after the fork of a recorded session."""
+
+    url: str
+    """Its address, which the path of each request is added to."""
+    model: str | None = None
+    """The model to request; None is the application's."""
+
+    def answer(self, request: ReceivedRequest) -> Reply:
+        """Send a request with the client's own headers, and return the whole answer, also to a stream."""
+        body = {name: value for name, value in request.body.items() if name not in _OF_STREAM}
+        if self.model is not None:
+            body["model"] = self.model
+        query = urlencode({name: value for name, value in request.query.items() if value != "sse"})
+        path = request.path.replace(":streamGenerateContent", ":generateContent")
+        sent = Request(  # noqa: S310 - the caller's own address
+            f"{self.url.rstrip('/')}{path}{query and '?'}{query}",
+            json.dumps(body).encode() if body else request.content or None,
+            {name: value for name, value in request.headers.items() if name not in _OF_CONNECTION},
+            method=request.method,
+        )
+        try:
+            with urlopen(sent, timeout=_LIVE_S) as response:  # noqa: S310
+                return Reply(raw=json.loads(response.read()))
+        except HTTPError as error:
+            headers = {name: error.headers[name] for name in ("retry-after", "x-should-retry") if name in error.headers}
+            return Reply(status=error.code, headers=headers, raw=error.read())
+        except (OSError, ValueError, HTTPException) as error:
+            raise ReplayError(f"no live answer by {self.url} to {request.method} {path}: {error}") from error
+
+
 class CallQueue:
     """Recorded calls. Each is served once. Thread-safe."""
 
-    def __init__(self, calls: list[CallRecord], *, match: Match = "order") -> None:
-        """`match` is `body` for requests with an equal body only, `order` to serve other requests the next call."""
-        self._match = match
+    def __init__(self, calls: list[CallRecord], *, match: Match = "order", live: LiveProvider | None = None) -> None:
+        """`match` is `body` for requests with an equal body only, `order` to serve other requests the next call.
+
+        `live` answers what is requested after the last of them.
+        """
+        self._match, self._live = match, live
         self._lock = threading.Lock()
         self._unused: dict[str, CallRecord] = {call.call_id: call for call in calls}
         self._by_body: dict[str, deque[CallRecord]] = defaultdict(deque)
@@ -68,12 +112,15 @@ class CallQueue:
         with self._lock:
             # A retry of the SDK is the same call.
             retried_call = self._last.get(key) if request.retry_count else None
-            call = retried_call or self._next(key, request)
-            if call is None:
-                raise ReplayError(self._reason_without_answer(request, key))
-            self._unused.pop(call.call_id, None)
-            self._last[key] = call
-        return reply_of(call)
+            call, is_over = retried_call or self._next(key, request), not self._unused
+            if call is not None:
+                self._unused.pop(call.call_id, None)
+                self._last[key] = call
+        if call is not None:
+            return reply_of(call)
+        if self._live is None or not is_over:
+            raise ReplayError(self._reason_without_answer(request, key))
+        return self._live.answer(request)
 
     def _next(self, key: str, request: ReceivedRequest) -> CallRecord | None:
         candidates = self._by_body[key]
@@ -88,10 +135,17 @@ class CallQueue:
         return next(fitting, None)
 
     def _reason_without_answer(self, request: ReceivedRequest, key: str) -> str:
-        why = "with this body" if self._match == "body" else "of this API that has not been used"
+        unused = self.unused
+        why, differs = "of this API that has not been used", ""
+        if self._match == "body":
+            why = "with this body"
+            recorded = next((call for call in unused if call.api == _api_of(request)), None)
+            if recorded is not None:
+                sent = _first_difference(_json_of(bytes(recorded.request.body)), request.json)
+                differs = f", which differs at {sent} from the next recorded one"
         return (
-            f"no recorded call {why} for {request.method} {request.path} (body {key[:_HASH_LENGTH]}); "
-            f"{len(self._unused)} recorded calls are left"
+            f"no recorded call {why} for {request.method} {request.path} (body {key[:_HASH_LENGTH]}{differs}); "
+            f"{len(unused)} recorded calls are left"
         )
 
 
@@ -121,9 +175,15 @@ class ReplayProvider(ScriptedProvider):
 
 @contextmanager
 def replay(
-    store: str | Reader | Sequence[CallRecord], *, session: str | None = None, match: Match = "order"
+    store: str | Reader | Sequence[CallRecord],
+    *,
+    session: str | None = None,
+    match: Match = "order",
+    until: int | None = None,
+    then: str | None = None,
+    model: str | None = None,
 ) -> Iterator[ReplayProvider]:
-    """Serve recorded calls on loopback, in place of their providers; nothing leaves the machine.
+    """Serve recorded calls on loopback, in place of their providers; nothing leaves the machine without `then`.
 
     A request with the same JSON body as a recorded one gets its response, as a stream if requested; calls with equal
     bodies are served in recorded order. Other requests get the next unused call of their API or, with `match="body"`,
@@ -134,6 +194,11 @@ def replay(
         store: URL of a store, an open reader, or records such as `Capture.records`.
         session: Only the calls of this session, by its id or a prefix of it.
         match: `order` or `body`.
+        until: Number of calls to replay, from the first; by default all.
+        then: Address of a provider, such as `https://api.openai.com`, that gets every request after these calls, with
+            the path and headers of the client: the session is forked there, and goes on. Not for Bedrock, which signs
+            the host.
+        model: Requested there in place of the application's, if the body states the model.
 
     Raises:
         ReplayError: There is nothing to replay, or a request had no answer.
@@ -147,9 +212,32 @@ def replay(
         >>> answer.choices[0].message.content
         'Hello!'
     """
-    provider = ReplayProvider(CallQueue(_recorded(store, session), match=match))
+    live = None if then is None else LiveProvider(then, model)
+    provider = ReplayProvider(CallQueue(_recorded(store, session)[:until], match=match, live=live))
     with provider:
         yield provider
+
+
+def _first_difference(recorded: object, sent: object, path: str = "") -> str:
+    """Return the path of the first different value of two JSON bodies, such as `messages[1].content`."""
+    if isinstance(recorded, dict) and isinstance(sent, dict):
+        for name in {**recorded, **sent}:
+            if recorded.get(name) != sent.get(name):
+                return _first_difference(recorded.get(name), sent.get(name), f"{path}.{name}".lstrip("."))
+    if isinstance(recorded, list) and isinstance(sent, list):
+        pairs = enumerate(zip(recorded, sent, strict=False))
+        index = next((index for index, (one, other) in pairs if one != other), None)
+        if index is not None:
+            return _first_difference(recorded[index], sent[index], f"{path}[{index}]")
+        return f"{path}[{min(len(recorded), len(sent))}]"
+    return path or "its start"
+
+
+def _json_of(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_a_call(request: ReceivedRequest) -> bool:
