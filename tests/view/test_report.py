@@ -112,7 +112,7 @@ def test_report_of_a_large_store_has_the_newest_sessions(
             world.chat(QUESTION, "x" * 100, f"s{number:02}")
     for _ in range(40):
         world.chat(QUESTION, "x" * 100)
-    monkeypatch.setattr("callspan.view.report._MAX_BYTES", 60_000)
+    monkeypatch.setattr("callspan.view.report._MAX_BYTES", 72_000)
     monkeypatch.setattr("callspan.view.session._ROWS", 3)  # a whole session has two pages
     page = report()
     found, inside = data(page)["contents"], entries(page)
