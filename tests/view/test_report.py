@@ -124,7 +124,7 @@ def test_report_of_a_large_store_has_the_newest_sessions(
     assert 5 < len(inside) < 30
     assert 5 < len(outside) < 40
     assert f"{30 - len(inside)} of 30 sessions and {40 - len(outside)} of 40 calls" in found["missing"]
-    assert len(page[page.index('id="data"') : page.index("</script>")]) < 64_000
+    assert len(page[page.index('id="data"') : page.index("</script>")]) < 76_000
 
 
 def test_command_names_the_written_report(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
