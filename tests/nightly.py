@@ -23,6 +23,7 @@ FILES: Final[dict[str, int]] = {
     "tests/otel/test_servers.py": 0,
     "tests/receive/test_codex_program.py": 0,
     "tests/receive/test_exits.py": 0,
+    "tests/receive/test_load.py": 0,
     "tests/receive/test_program.py": 0,
     "tests/receive/test_run_program.py": 0,
     "tests/stores/test_alike.py": 2,
@@ -37,7 +38,7 @@ FILES: Final[dict[str, int]] = {
 machine, and run alone."""
 
 MOST_CASES: Final = 3
-"""Of each test `make test` runs at most so many cases, but for those below."""
+"""Of each test `make test` runs at most so many cases, but for those below; of a 0 none."""
 WHOLE: Final = ("tests/tables/", "tests/cost/", "tests/datasets/", "tests/docs/", "tests/spans/", "tests/support/")
 """Folders of tests that run all their cases, which are values of a table and take no time."""
 SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
@@ -163,7 +164,7 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_doctor_sums_counts_of_several_processes": 0,
     },
     "tests/calls/test_possible_calls.py": {
-        "test_answer_without_json_is_said_alike_by_every_reader": 3,
+        "test_answer_without_json_is_said_alike_by_every_reader": 0,
         "test_process_that_ends_while_the_answer_is_awaited": 1,
     },
     "tests/calls/test_realtime.py": {
@@ -205,13 +206,14 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_demo_asks_the_last_agent_by_voice_if_possible": 1,
         "test_run_ends_with_agents_that_report_elsewhere": 0,
         "test_run_ends_with_what_was_imported_and_not_seen": 0,
-        "test_run_finds_commands_on_the_path_or_in_the_directory": 1,
+        "test_run_finds_commands_on_the_path_or_in_the_directory": 0,
         "test_run_first_prints_the_store": 1,
-        "test_run_honours_disabled_instrumentations": 1,
+        "test_run_honours_disabled_instrumentations": 0,
         "test_run_names_installed_packages_whose_calls_are_not_seen": 0,
         "test_run_names_the_store_that_the_application_chose": 1,
         "test_run_passes_arguments_output_and_exit_code": 1,
         "test_run_reports_the_number_of_recorded_calls": 0,
+        "test_run_resolves_modules_as_python_does": 0,
         "test_run_says_nothing_of_the_store_that_it_has_chosen_too": 0,
     },
     "tests/cli/test_run_agent.py": {
@@ -224,6 +226,12 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_cut_and_cancelled_calls_are_marked": 1,
         "test_lines_fit_the_terminal": 1,
         "test_progress_shows_a_bar": 1,
+    },
+    "tests/cost/test_decimal_context.py": {
+        "test_costs_and_comparisons_are_the_same_in_any_decimal_context": 0,
+    },
+    "tests/datasets/test_fine_tuning.py": {
+        "test_recorded_call_is_a_row_or_has_a_reason": 0,
     },
     "tests/docs/test_examples.py": {
         "test_agent_reaches_its_goal": 0,
@@ -256,8 +264,8 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     },
     "tests/otel/test_auto_instrumentation.py": {
         "test_disabling_switches_are_honoured": 0,
-        "test_exporter_that_nobody_makes_is_said_once": 1,
-        "test_forked_workers_send_their_spans_and_keep_their_records": ("os-fork",),
+        "test_exporter_that_nobody_makes_is_said_once": 0,
+        "test_forked_workers_send_their_spans_and_keep_their_records": 0,
         "test_id_generator_of_auto_instrumentation_leaves_random_numbers": 0,
         "test_no_record_is_lost_on_any_process_end": 1,
         "test_plain_script_sends_one_span_and_one_record_per_call": 1,
@@ -279,7 +287,8 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     },
     "tests/otel/test_signals.py": {
         "test_batches_fit_the_receiver": 1,
-        "test_instance_id_is_per_process": 1,
+        "test_child_processes_share_only_the_service_name": 0,
+        "test_instance_id_is_per_process": 0,
         "test_missing_exporter_names_the_extra_once": 1,
         "test_otlp_sends_all_three_signals": 1,
         "test_seeded_application_draws_the_same_numbers": 0,
@@ -340,6 +349,9 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
         "test_call_references_are_accepted_everywhere": 6,
         "test_invalid_name_becomes_none": 17,
     },
+    "tests/sessions/test_tree.py": {
+        "test_time_is_linear": 0,
+    },
     "tests/spans/test_spans_of_records.py": {
         "test_session_spans_are_rebuilt_from_stored_records": 1,
     },
@@ -349,7 +361,7 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     "tests/spool/test_delivery.py": {
         "test_leftovers_beside_a_foreign_segment_are_delivered": 2,
         "test_outage_is_logged_once_without_passwords": 1,
-        "test_short_processes_lose_nothing": 1,
+        "test_short_processes_lose_nothing": 0,
         "test_tail_prints_calls_until_interrupted": 1,
     },
     "tests/spool/test_places.py": {
@@ -380,7 +392,7 @@ SAMPLES: Final[dict[str, dict[str, int | tuple[str, ...]]]] = {
     },
     "tests/stores/test_sums.py": {
         "test_groups_and_differences_match_an_independent_computation": 1,
-        "test_mean_intervals_equal_scipy": 1,
+        "test_mean_intervals_equal_scipy": 0,
     },
     "tests/tables/test_socket_kinds.py": {
         "test_any_event_is_accepted": 1,

@@ -146,7 +146,7 @@ ORDERS: dict[str, tuple[Callable[[list[CallRecord]], Sequence[CallRecord]], int]
 @pytest.mark.parametrize("part", range(scaled(1, 20)))
 def test_rules_join_no_call_to_another_conversation_given_all_calls_at_once(part: int) -> None:
     """Of a hundred histories two or three may be of ids that two answers issued, which then prove nothing."""
-    total, number = histories.Score(), scaled(300, 500)
+    total, number = histories.Score(), scaled(150, 500)
     for seed in range(part * number, (part + 1) * number):
         history = histories.generate(seed)
         total += histories.score(history, by_number(together(records_of(history))))
