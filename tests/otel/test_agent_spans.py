@@ -730,14 +730,20 @@ def test_exporter_records_no_agent_twice(rig: Rig, store: str, monkeypatch: pyte
 
 
 def functions_of_a_span(tracer: Tracer) -> int:
-    """How many functions run while a span starts and ends, which is no agent's, those in C too."""
-    called: list[str] = []
-    sys.setprofile(lambda _frame, event, _argument: called.append(event))
-    try:
-        tracer.start_span("GET /", attributes={"http.route": "/", "http.request.method": "GET"}).end()
-    finally:
-        sys.setprofile(None)
-    return called.count("call") + called.count("c_call")
+    """How many functions run while a span starts and ends, which is no agent's, those in C too.
+
+    Of several spans the least: what the garbage collector calls meanwhile is not the span's.
+    """
+    counts = []
+    for _ in range(3):
+        called: list[str] = []
+        sys.setprofile(lambda _frame, event, _argument, called=called: called.append(event))
+        try:
+            tracer.start_span("GET /", attributes={"http.route": "/", "http.request.method": "GET"}).end()
+        finally:
+            sys.setprofile(None)
+        counts.append(called.count("call") + called.count("c_call"))
+    return min(counts)
 
 
 @pytest.mark.parametrize("is_agent_open", [True, False])
