@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.support.processes import ran
 
 from callspan.testing import ScriptedProvider
@@ -78,6 +79,7 @@ def outcome(program: str, directory: Path, **names: str) -> tuple[str, str]:
 
 
 def test_program_runs_as_if_disabled(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
     windows = "from tests.calls.windows import LOOP\n" + PROGRAM
     linux = "import asyncio\nLOOP = asyncio.new_event_loop()\n" + PROGRAM
     expected, _ = outcome(linux, tmp_path / "linux", ENABLED="enabled=False", EXPORTED="'unused.jsonl'")

@@ -16,6 +16,7 @@ import click
 from callspan import open_store
 from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.terminal.safe_text import clean
+from callspan.cli.values import AnyType
 from callspan.comparison.bill import Line, Note, by_day, compare, step_of, unexplained
 from callspan.comparison.bill_reports import Billed, Measure, ReportError, read_report
 from callspan.formatting import exact, iso, money, plural
@@ -55,7 +56,7 @@ _WORDS: Final[Mapping[Measure, str]] = {
 }
 
 
-class _Share(click.ParamType[Decimal]):
+class _Share(AnyType):
     """A share such as `0.5%` or `0.005`."""
 
     name = "share"
