@@ -77,7 +77,7 @@ def uses_of(records: list[CallRecord], price: Callable[[CallRecord], CallRecord]
         return pieces.sent(by_id[turn.call_id], by_id[turn.call_id].request.body)
 
     turns = [turn_of(record) for record in records]
-    return [cache_use(turn, turns[:number], read, price) for number, turn in enumerate(turns)]
+    return [cache_use(turn, turns[:number], read, price, around=24) for number, turn in enumerate(turns)]
 
 
 def difference(call: cached_prompts.Call, use: CacheUse) -> str | None:

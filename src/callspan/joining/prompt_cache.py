@@ -48,8 +48,6 @@ _OMITS_ZERO: Final = frozenset({"generate_content"})
 """APIs that leave out a counter of 0."""
 _KEPT: Final = frozenset({MESSAGES, "conversation", "previous_response_id"})
 """Sections that a response has which is continued by its id."""
-AROUND: Final = 24
-"""Characters of an excerpt on each side of the first different one."""
 _NAMED: Final = 3
 _LOSSLESS: Final = frozenset({HIT, NONE_WRITTEN, SHORT, NO_CONTENT})
 _CHANGED: Final = "messages: an earlier one was changed"
@@ -168,7 +166,7 @@ class _Rules(NamedTuple):
         return min(self.kept(base), self.readable(turn))
 
 
-def cache_use(turn: Turn, earlier: Iterable[Turn], read: Read, price: Price, *, around: int = AROUND) -> CacheUse:
+def cache_use(turn: Turn, earlier: Iterable[Turn], read: Read, price: Price, *, around: int) -> CacheUse:
     """Return what a call read from the prompt cache, and why not more.
 
     Args:

@@ -7,19 +7,18 @@ from __future__ import annotations
 import heapq
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count, groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from msgspec.structs import replace
 
-from callspan.cost import pricer_for
-from callspan.joining.prompt_cache import AROUND, CacheUse
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.record.merging import Price
 from callspan.record.tree import TreeLinks, links_of
+from callspan.runtime.forks import late_attribute
 from callspan.stores.base import (
     MAX_CALLS,
     CallAggregates,
@@ -38,14 +37,11 @@ from callspan.stores.base import (
     start_of,
 )
 from callspan.stores.query import aggregates, filters, rewards, session_summaries
-from callspan.stores.query.bill_sums import BillSums, bill_sums
 from callspan.stores.query.filters import CallFilter
-from callspan.stores.query.frames import Kind, frame
 from callspan.stores.query.history import follow
 from callspan.stores.query.interrupted import mark_unended
 from callspan.stores.query.listing import Listing
 from callspan.stores.query.owned import owned_calls, owned_sessions
-from callspan.stores.query.prompt_cache import cache_uses
 from callspan.stores.query.rewards import Labels, Scores
 from callspan.stores.query.run_tools import run_tools, with_results
 from callspan.stores.query.session_values import SessionValues, session_values
@@ -59,9 +55,15 @@ from callspan.stores.tables.facts import EVENTS, MESSAGES, OTHER_IDS, REWARDS, T
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from callspan.joining.prompt_cache import CacheUse
+    from callspan.stores.query.bill_sums import BillSums
+    from callspan.stores.query.frames import Kind
+
 _R = TypeVar("_R", bound=Record)
 _EVERY: Final = CallFilter()
 _BETWEEN: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
+_AROUND: Final = 24
+"""Characters of an excerpt on each side of the first different one."""
 _READ_AT_ONCE: Final = 500
 """Calls read together."""
 _SESSIONS_AT_ONCE: Final = 200
@@ -143,7 +145,7 @@ class Reader:
         return follow(self, call, limit)
 
     def prompt_cache(
-        self, selection: CallFilter = _EVERY, price: Price | None = None, *, around: int = AROUND
+        self, selection: CallFilter = _EVERY, price: Price | None = None, *, around: int = _AROUND
     ) -> Iterator[CacheUse]:
         """Yield what these calls read from their provider's prompt cache and why not more, session by session, by time.
 
@@ -151,7 +153,9 @@ class Reader:
         each side of the first different one.
         """
         where, values = self._lists.condition(selection)
-        yield from cache_uses(self._database, where, values, price or pricer_for(None).priced, around)
+        price = price or late_attribute("callspan.cost:pricer_for")(None).priced
+        uses = late_attribute("callspan.stores.query.prompt_cache:cache_uses")
+        yield from uses(self._database, where, values, price, around)
 
     def count_calls(self, selection: CallFilter = _EVERY) -> int:
         """Return the number of calls that `calls` yields without a limit."""
@@ -433,14 +437,15 @@ class Reader:
 
         Raises SettingError if pyarrow is not installed, ValueError for another `kind`.
         """
-        return frame(self, self._database, kind, where)
+        return late_attribute("callspan.stores.query.frames:frame")(self, self._database, kind, where)
 
     def bill_sums(self, since_ns: int, until_ns: int, step_ns: int) -> Iterator[BillSums]:
         """Yield sums over the calls that ended between two Unix times, by buckets of `step_ns` from the first time on.
 
         Several may be of the same bucket and model: each call that may have been billed without usage has its own.
         """
-        return bill_sums(self._database, since_ns, until_ns, step_ns)
+        sums: Callable[..., Iterator[BillSums]] = late_attribute("callspan.stores.query.bill_sums:bill_sums")
+        return sums(self._database, since_ns, until_ns, step_ns)
 
     def step_sums(self, session_id: str) -> Mapping[str, StepSums]:
         """Return the sums over the calls of each timestep of a session, by the timestep's id."""
