@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -56,15 +57,30 @@ def test_money_is_a_lower_bound_if_a_price_is_unknown(store: str) -> None:
     assert "2 6,300 at least $0.011 model: changed" in told
 
 
+def test_money_is_marked_where_it_is_an_estimate(store: str) -> None:
+    """The provider states the cost of a call: what it would have been with other tokens can only be computed."""
+    usage = msgspec.structs.replace(CALLS[2].usage, cost_usd=Decimal(1))
+    url = keep(store, *CALLS[:2], msgspec.structs.replace(CALLS[2], usage=usage))
+    told = " ".join(ask("--store", url, "cache").out.split())
+    assert "could have been: $0.0107, estimated" in told
+    assert "1 3,100 $0.0107, estimated system: changed" in told
+    assert "3,100 lost: $0.0107, estimated" in " ".join(ask("--store", url, "show", "call-2").out.split())
+    sums = ask("--store", url, "--json", "cache").json
+    assert (sums["lost_usd_estimated"], sums["causes"][0]["lost_usd_estimated"]) == (True, True)
+
+
 def test_json_has_the_sums_and_the_first_call_of_each_cause(store: str) -> None:
     told = ask("--store", keep(store, *CALLS, SILENT), "--json", "cache").json
     (cause,) = told.pop("causes")
     assert told == {
         "calls": 5, "calls_that_state_nothing": 1, "input_tokens": 12600, "read_tokens": 3000, "lost_tokens": 6300,
-        "lost_usd": "0.021735",
+        "lost_usd": "0.021735", "lost_usd_estimated": False,
     }  # fmt: skip
     first = cause.pop("first")
-    assert cause == {"cause": "system: changed", "calls": 2, "lost_tokens": 6300, "lost_usd": "0.021735"}
+    assert cause == {
+        "cause": "system: changed", "calls": 2, "lost_tokens": 6300, "lost_usd": "0.021735",
+        "lost_usd_estimated": False,
+    }  # fmt: skip
     wanted = {
         "call_id": "call-2", "previous_call_id": "call-1", "cause": "system: changed", "place": "system[0]",
         "at_byte": len("It is 9:"), "lost_tokens": 3100, "lost_usd": "0.010695", "is_certain": True,

@@ -16,7 +16,7 @@ from callspan.cli.json_rows import short_ids
 from callspan.cli.paging import TABLE_ROWS, limit_option, print_page
 from callspan.cli.prices import pricer_of_now
 from callspan.cli.terminal.screen import Cell, Column, least
-from callspan.formatting import count, duration, exact, excerpt, money, plural
+from callspan.formatting import count, duration, exact, excerpt, plural
 from callspan.stores import CacheUse, CallFilter, exact_sum, known_sum
 
 _EPILOG: Final = """\
@@ -35,6 +35,8 @@ class _Cause(msgspec.Struct):
     lost_usd: Decimal | None = None
     is_partial: bool = False
     """Whether some of them have no price."""
+    is_estimated: bool = False
+    """Whether a cost among them is an estimate."""
 
     def add(self, use: CacheUse) -> None:
         """Count a call."""
@@ -42,6 +44,7 @@ class _Cause(msgspec.Struct):
         self.lost_tokens = known_sum((self.lost_tokens, use.lost_tokens))
         self.lost_usd = exact_sum((self.lost_usd, use.lost_usd))
         self.is_partial |= bool(use.lost_tokens) and use.lost_usd is None
+        self.is_estimated |= use.lost_usd_estimated
         if use.start_ns < self.first.start_ns:
             self.first = use
 
@@ -98,13 +101,14 @@ def _report(context: CommandContext, uses: Iterable[CacheUse], limit: int | None
             causes.setdefault(use.cause, _Cause(use)).add(use)
     rows = sorted(causes.values(), key=lambda row: (row.lost_tokens or 0, row.calls), reverse=True)
     lost, usd = known_sum(row.lost_tokens for row in rows), exact_sum(row.lost_usd for row in rows)
+    is_estimated = any(row.is_estimated for row in rows)
     if context.json:
         sums = {"calls": calls, "calls_that_state_nothing": silent, "input_tokens": stated, "read_tokens": read}
-        listed = [*map(_cause_row, rows[:limit])]
-        context.emit(sums | {"lost_tokens": lost, "lost_usd": exact(usd), "causes": listed})
+        sums_of_lost = {"lost_tokens": lost, "lost_usd": exact(usd), "lost_usd_estimated": is_estimated}
+        context.emit(sums | sums_of_lost | {"causes": [*map(_cause_row, rows[:limit])]})
         return calls > 0
     screen = context.screen
-    cost = least(usd, is_partial=any(row.is_partial for row in rows))
+    cost = _cost(usd, is_partial=any(row.is_partial for row in rows), is_estimated=is_estimated)
     if stated:
         more = f"; {lost:,} more could have been: {cost}" if lost else ""
         screen.paragraph(
@@ -119,6 +123,7 @@ def _report(context: CommandContext, uses: Iterable[CacheUse], limit: int | None
 
 def _cause_row(row: _Cause) -> dict[str, object]:
     sums = {"calls": row.calls, "lost_tokens": row.lost_tokens, "lost_usd": exact(row.lost_usd)}
+    sums |= {"lost_usd_estimated": row.is_estimated}
     return {"cause": row.first.cause, **sums, "first": cache_row(row.first)}
 
 
@@ -127,7 +132,11 @@ def _print_causes(context: CommandContext, rows: Sequence[_Cause]) -> None:
     columns = (
         Column("calls", lambda row: count(row.calls), right=True, stays=True),
         Column("tokens", lambda row: count(row.lost_tokens), right=True),
-        Column("cost", lambda row: least(row.lost_usd, is_partial=row.is_partial), right=True),
+        Column(
+            "cost",
+            lambda row: _cost(row.lost_usd, is_partial=row.is_partial, is_estimated=row.is_estimated),
+            right=True,
+        ),
         Column("what broke the prefix", lambda row: _cause(row.first)),
         Column("first seen", lambda row: (ids[row.first.call_id], "cyan")),
         Column("there", lambda row: _texts(row.first), shrinks=True),
@@ -142,7 +151,7 @@ def _print_calls(context: CommandContext, uses: Sequence[CacheUse]) -> None:
         Column("model", lambda use: use.model, shrinks=True),
         Column("read", lambda use: f"{count(use.read_tokens)} of {count(use.input_tokens)}", right=True),
         Column("tokens", lambda use: count(use.lost_tokens or None), right=True, kind="score"),
-        Column("cost", lambda use: money(use.lost_usd) if use.lost_tokens else None, right=True),
+        Column("cost", lambda use: _cost_of(use) if use.lost_tokens else None, right=True),
         Column("cache", lambda use: (_cause(use), "" if use.cause in _EXPECTED else "yellow")),
         Column("there", _texts, shrinks=True, kind="output"),
     )
@@ -154,6 +163,15 @@ def _cause(use: CacheUse) -> str:
     late = f" after {duration(use.since_previous_ns)}" if use.cause == "expired" else ""
     doubt = "" if use.is_certain or use.cause == "unknown" else " perhaps"
     return f"{use.cause}{late}{doubt}" + (f" (provider: {use.stated})" if use.stated else "")
+
+
+def _cost(usd: Decimal | None, *, is_partial: bool, is_estimated: bool) -> str:
+    """Return an amount of money; a partial one as `at least`, and marked if it is an estimate."""
+    return least(usd, is_partial=is_partial) + (", estimated" if is_estimated else "")
+
+
+def _cost_of(use: CacheUse) -> str:
+    return _cost(use.lost_usd, is_partial=False, is_estimated=use.lost_usd_estimated)
 
 
 def _texts(use: CacheUse) -> Cell:
@@ -175,5 +193,5 @@ def cache_line(use: CacheUse) -> str | None:
     if use.before is not None and use.after is not None:
         at = f" at byte {use.at_byte:,} of {use.place}"
     since = "" if use.previous_call_id is None else f" since {use.previous_call_id}"
-    lost = f", {use.lost_tokens:,} lost: {money(use.lost_usd)}" if use.lost_tokens else ""
+    lost = f", {use.lost_tokens:,} lost: {_cost_of(use)}" if use.lost_tokens else ""
     return f"{line}; {_cause(use)}{at}{since}{lost}"

@@ -82,6 +82,7 @@ class CacheBreak(msgspec.Struct):
     cause: str
     lost_tokens: int | None
     lost_usd: str | None
+    lost_usd_estimated: bool
 
 
 class EntryRow(msgspec.Struct):
@@ -185,7 +186,7 @@ def _cache_breaks(request: PageRequest, session_id: str, items: Sequence[Entry])
         return {}
     selection = CallFilter(session_id=session_id, since_ns=starts[0], until_ns=starts[-1] + 1)
     return {
-        use.call_id: CacheBreak(use.cause, use.lost_tokens, exact(use.lost_usd))
+        use.call_id: CacheBreak(use.cause, use.lost_tokens, exact(use.lost_usd), use.lost_usd_estimated)
         for use in request.reader.prompt_cache(selection, request.access.price)
         if use.lost_tokens or use.place is not None
     }

@@ -40,7 +40,7 @@ const tokensText = row => (row.input_tokens !== null && row.input_tokens < 10000
 // Where the prompt cache missed, and why; opened, both texts side by side.
 const cacheBreak = ({ id, cache }) => {
   if (!cache) return "";
-  const sums = [cache.lost_tokens && `${count(cache.lost_tokens)} tokens lost`, cache.lost_usd && money(cache.lost_usd)].filter(Boolean).join(", ");
+  const sums = [cache.lost_tokens && `${count(cache.lost_tokens)} tokens lost`, cache.lost_usd && `${money(cache.lost_usd)}${cache.lost_usd_estimated ? " estimated" : ""}`].filter(Boolean).join(", ");
   const said = [mark("prompt cache"), ` ${oneLine(cache.cause)}`, soft(sums && `  ${sums}`)];
   if (globalThis.CALLSPAN_FILE) return h("p.cache", null, said);
   const box = h("details.cache", null, h("summary", null, said));
