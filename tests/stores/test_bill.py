@@ -202,6 +202,21 @@ def test_equal_sums_have_no_cause(length_s: int, offset_s: int, reconcile: Calla
         assert all(not line["causes"] and not line["notes"] and not line["left"] for line in answer.json["lines"])
 
 
+def test_what_was_not_billed_is_no_cause(reconcile: Callable[..., Answer]) -> None:
+    """Requests that may have been billed, and were not: where nothing lacks they explain nothing."""
+    provider, records = _Provider(), Records()
+    tokens = provider.serve(_START + 5 * SECOND, "gpt-5")
+    fields = _ending("retried", _Provider(), "gpt-5", 0) | _usage(tokens)
+    made = [
+        _call(records, "answered", provider, "gpt-5", _START + 9 * SECOND),
+        records.call(model="gpt-5", timing=Timing(start_ns=_START + 4 * SECOND, duration_ns=SECOND), **fields),
+        _call(records, "timed_out", _Provider(), "gpt-5", _START + 7 * SECOND),
+    ]
+    answer = reconcile(made, provider.usage(), provider.costs())
+    assert [(line["causes"], line["left"]) for line in answer.json["lines"]] == [({}, {}), ({}, {})]
+    assert answer.code == 0
+
+
 def test_a_report_given_twice_counts_once_and_a_revised_one_replaces(reconcile: Callable[..., Answer]) -> None:
     """Of two files with the same row the last one counts."""
     provider, records = _Provider(), Records()

@@ -138,8 +138,8 @@ def _line(key: _Key, billed: Mapping[Measure, Decimal], sums: _Recorded, batch: 
 
 
 def _with_causes_of_bucket(short: Mapping[Measure, Decimal], sums: _Recorded, batch: int) -> Counter[str]:
-    """Return the causes of records, and for requests beyond them those that the bucket itself shows."""
-    causes = Counter(sums.causes)
+    """Return the causes of records, if the bucket lacks anything, and for more requests those that it shows itself."""
+    causes = Counter(sums.causes if _is_short(short) else ())
     if "requests" in short:
         missing = int(short["requests"])
         unread = min(missing - _lost(causes), batch - sums.batch_requests)
