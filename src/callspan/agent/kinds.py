@@ -206,9 +206,15 @@ def measure_session(session: Session, final: ProcessedRecord[Record]) -> None:
     """Measure a session that has ended now, and say once that calls beside one without any may be its own."""
     if session.runtime is not None and not session.has_given_times:
         session.runtime.session_ended(final, session.start_ns)
-    has_calls = session.is_remote or session.counted_in[0].totals().calls
-    if not has_calls and not session.is_automatic and LOOSE_CALLS[0] > session.loose_before:
+    if _lacks_calls(session):
         report_loose_calls()
+
+
+def _lacks_calls(session: Session) -> bool:
+    """Return whether a session has no call, while others have ended outside of sessions since."""
+    if LOOSE_CALLS[0] == session.loose_before or session.is_automatic or session.is_remote:
+        return False
+    return not session.counted_in[0].totals().calls
 
 
 def session_record(session: Session) -> SessionRecord:

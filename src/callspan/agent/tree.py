@@ -82,7 +82,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _NO_STEPS: Final[Mapping[str, Timestep]] = MappingProxyType({})
 LOOSE_CALLS: Final = [0]
-"""About how many calls of this process were in no scope."""
+"""About how many calls of this process have ended in no scope."""
 _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
 _RECORD: Final = fail_open("record an event of a session")

@@ -168,8 +168,6 @@ class Call:
         except Exception as error:
             _READ_AMBIENT.report(error)
             place, self._call_ended, metadata = _NOTHING_AROUND
-        if self._call_ended is None:
-            factory.loose_calls[0] += 1
         self._request = Request(model=info.model, stream=info.stream)
         # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
         self.record = CallRecord(
@@ -599,7 +597,9 @@ class Call:
         call_ended, self._call_ended = self._call_ended, None
         tool_messages, self._tool_messages = self._tool_messages, None
         try:
-            if call_ended is not None:
+            if call_ended is None:
+                factory.loose_calls[0] += 1
+            else:
                 call_ended(processed, self._conversation)
             if tool_messages is not None:
                 factory.tools_ran(tool_messages, record)

@@ -88,7 +88,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     answers: EarlierAnswers
     """Answers of this process; an identical one shows that a cache answered without saying so."""
     loose_calls: list[int]
-    """About how many calls of this process were in no scope."""
+    """About how many calls of this process have ended in no scope."""
     ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
     """Returns the ids of the current session and timestep, the function to call at the end, and the metadata."""
     keep: Callable[[CallRecord], object]
