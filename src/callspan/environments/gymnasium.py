@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, SupportsFloat, TypeAlias
 from weakref import WeakSet
 
 import gymnasium
@@ -102,6 +102,27 @@ class Episode:
         self._end_turn(is_over=True)
 
 
+class _Recording(NamedTuple):
+    """How the episodes of a wrapped environment are recorded."""
+
+    name: str
+    labels: Mapping[str, Any]
+    metadata: Mapping[str, object]
+    max_elements: int
+
+    def session(self, of_episode: Mapping[str, object]) -> Session:
+        """Return the session of a new episode, with what is known of it besides the environment's metadata."""
+        return session(self.name, **self.labels, metadata={**self.metadata, **without_none(of_episode)})
+
+    def state(self, state: object) -> object:
+        """Return an observation, an action or an info as it is recorded."""
+        return state_json(state, self.max_elements)
+
+    def states(self, space: Any, batch: object) -> Iterable[object]:
+        """Return the states of the slots in a batch."""
+        return map(self.state, iterate(space, batch))
+
+
 class Traced(Episode, _Wrapper):
     """An environment that is recorded: each `reset` opens a session, each turn is a timestep.
 
@@ -143,9 +164,8 @@ class Traced(Episode, _Wrapper):
             max_elements: Larger arrays are recorded by shape, type and range.
         """
         super().__init__(env)
-        self._session_arguments = _session_arguments(env, name, user_id, group_id, task_id, experiment)
-        self._session_metadata = as_dict(metadata)
-        self._max_elements = max_elements
+        labels = {"user_id": user_id, "group_id": group_id, "task_id": task_id, "experiment": experiment}
+        self._recording = _Recording(_name_of(env, name), labels, as_dict(metadata), max_elements)
 
     _becomes_current = True
 
@@ -158,17 +178,15 @@ class Traced(Episode, _Wrapper):
         self._abandon()
         result = self.env.reset(seed=seed, options=options)
         with _RECORD:
-            observation = self._state(result[0])
-            reset_metadata = without_none({"seed": seed, "options": options or None})
-            episode = session(**self._session_arguments, metadata={**self._session_metadata, **reset_metadata})
-            self._begin(episode, observation)
+            episode = self._recording.session({"seed": seed, "options": options or None})
+            self._begin(episode, self._recording.state(result[0]))
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment; record the action and its result, and open the next timestep or end the episode."""
         with _RECORD:
             if self.timestep is not None:
-                self.timestep.action(self._state(action))
+                self.timestep.action(self._recording.state(action))
         is_over = False
         with nullcontext() if self.timestep is None else self.timestep.environment_step() as world:
             result = self.env.step(action)
@@ -176,8 +194,8 @@ class Traced(Episode, _Wrapper):
                 observation, reward, terminated, truncated, info = result
                 is_over = bool(terminated or truncated)
                 if world is not None:
-                    info_state = self._state(info) or None
-                    world.set_result(self._state(observation), reward, terminated, truncated, info_state)
+                    state = self._recording.state
+                    world.set_result(state(observation), reward, terminated, truncated, state(info) or None)
         self._end_turn(is_over=is_over)
         return result
 
@@ -185,9 +203,6 @@ class Traced(Episode, _Wrapper):
         """End the open session, and close the environment."""
         self._abandon()
         super().close()
-
-    def _state(self, state: object) -> object:
-        return state_json(state, self._max_elements)
 
 
 class Slot(Episode):
@@ -259,9 +274,8 @@ class TracedVector(_VectorWrapper):
     ) -> None:
         """Wrap `env`; for the arguments see `Traced`. `max_elements` is for the arrays of one slot."""
         super().__init__(env)
-        self._session_arguments = _session_arguments(env, name, user_id, group_id, task_id, experiment)
-        self._session_metadata = as_dict(metadata)
-        self._max_elements = max_elements
+        labels = {"user_id": user_id, "group_id": group_id, "task_id": task_id, "experiment": experiment}
+        self._recording = _Recording(_name_of(env, name), labels, as_dict(metadata), max_elements)
         self.slots = [Slot() for _ in range(env.num_envs)]
         """The slots in the environment's order."""
 
@@ -271,7 +285,7 @@ class TracedVector(_VectorWrapper):
         mask = options_of_sessions.pop("reset_mask", None)  # which the environment removes
         result = self.env.reset(seed=seed, options=options)
         with _RECORD:
-            observations = self._states(self.env.observation_space, result[0])
+            observations = self._recording.states(self.env.observation_space, result[0])
             for index, observation in enumerate(observations):
                 if mask is None or mask[index]:
                     slot_seed = seed + index if isinstance(seed, int) else None if seed is None else seed[index]
@@ -281,7 +295,7 @@ class TracedVector(_VectorWrapper):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all slots; record their actions and results, and open and end their timesteps and sessions."""
         with _RECORD:
-            for slot, action in zip(self.slots, self._states(self.env.action_space, actions), strict=True):
+            for slot, action in zip(self.slots, self._recording.states(self.env.action_space, actions), strict=True):
                 slot.act(action)
         result = self.env.step(actions)
         with _RECORD:
@@ -301,7 +315,7 @@ class TracedVector(_VectorWrapper):
         mode = self.env.metadata.get("autoreset_mode")
         # Gymnasium 1.0 has no modes, and resets in the next step.
         mode = getattr(mode, "value", mode) or "NextStep"
-        states = self._states(self.env.observation_space, observations)
+        state, states = self._recording.state, self._recording.states(self.env.observation_space, observations)
         results = zip(states, rewards, terminations, truncations, strict=True)
         for index, (observation, reward, terminated, truncated) in enumerate(results):
             slot, info = self.slots[index], _slot_info(infos, index) if infos else {}
@@ -309,28 +323,19 @@ class TracedVector(_VectorWrapper):
                 if slot.session is not None and mode == "NextStep":
                     self._begin(index, observation, {})
             elif mode == "SameStep" and (terminated or truncated):
-                final_observation, final_info = self._state(info.get("final_obs")), self._state(info.get("final_info"))
+                final_observation, final_info = state(info.get("final_obs")), state(info.get("final_info"))
                 slot.stepped(final_observation, reward, terminated, truncated, final_info)
                 self._begin(index, observation, {})
             else:
-                slot.stepped(observation, reward, terminated, truncated, self._state(info))
+                slot.stepped(observation, reward, terminated, truncated, state(info))
 
     def _begin(self, index: int, observation: object, reset_metadata: Mapping[str, object]) -> None:
-        metadata = {**self._session_metadata, "slot": index, **without_none(reset_metadata)}
-        self.slots[index].begin(session(**self._session_arguments, metadata=metadata), observation)
-
-    def _states(self, space: Any, batch: object) -> Iterable[object]:
-        """Return the states of the slots in a batch."""
-        return map(self._state, iterate(space, batch))
-
-    def _state(self, state: object) -> object:
-        return state_json(state, self._max_elements)
+        self.slots[index].begin(self._recording.session({"slot": index, **reset_metadata}), observation)
 
 
-def _session_arguments(env: Env | VectorEnv, name: str | None, *labels: str | None) -> dict[str, Any]:
+def _name_of(env: Env | VectorEnv, name: str | None) -> str:
     spec = env.spec
-    given_name = as_text(name) or (spec.id if spec is not None else type(env.unwrapped).__name__)
-    return {"name": given_name, **dict(zip(("user_id", "group_id", "task_id", "experiment"), labels, strict=True))}
+    return as_text(name) or (spec.id if spec is not None else type(env.unwrapped).__name__)
 
 
 def _slot_info(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
