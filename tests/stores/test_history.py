@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.records import raw
 from tests.support.world import World
 
 from callspan.datasets import export
@@ -402,3 +403,33 @@ def test_steps_are_numbered_by_position(url: str, store: Delivery, records: Reco
     export(reader, "atif", tmp_path / "atif.jsonl")
     exported = json.loads((tmp_path / "atif.jsonl").read_text())["steps"]
     assert [one["extra"]["timestep_position"] for one in exported if one["source"] == "agent"] == [0, 1, 2, 3]
+
+
+def asked(messages: list[Any]) -> Request:
+    return Request(body=raw({"messages": messages}))
+
+
+@pytest.mark.parametrize("tool_call_id", ["toolu_7Kx9aQpW", None])
+@pytest.mark.parametrize("fails", [False, True])
+def test_tool_without_a_result_has_that_of_the_request_that_brings_it(
+    store: Delivery, records: Records, tool_call_id: str | None, fails: bool
+) -> None:
+    """With what else the request says of it: the id of its tool call, and whether it failed. Its own facts stay."""
+    asks: list[Any] = [{"role": "user", "content": "Is it warm?"}]
+    used = {"role": "assistant", "content": [
+        {"type": "tool_use", "id": "toolu_7Kx9aQpW", "name": "weather", "input": {"city": "Oslo"}},
+    ]}  # fmt: skip
+    result = {"type": "tool_result", "tool_use_id": "toolu_7Kx9aQpW", "content": "cold", "is_error": fails}
+    given: dict[str, Any] = {"session_id": "s1", "api": "messages", "provider": "anthropic"}
+    store.write(
+        records.call(call_id="c1", at_s=1, request=asked(asks), response=Response(body=raw(used)), **given),
+        event("t1", event_type="tool", name="weather", session_id="s1", call_id="c1", tool_call_id=tool_call_id,
+              time_ns=START_NS + 3 * SECOND, data={"arguments": {"city": "Oslo, Norway"}}),
+        records.call(
+            call_id="c2", at_s=5, request=asked([*asks, used, {"role": "user", "content": [result]}]),
+            response=Response(body=raw({"role": "assistant", "content": [{"type": "text", "text": "No."}]})), **given,
+        ),
+    )  # fmt: skip
+    (tool,) = [entry for entry in store.read().entries("s1") if isinstance(entry, EventRecord)]
+    assert tool.data == {"arguments": {"city": "Oslo, Norway"}, "result": "cold"}
+    assert (tool.tool_call_id, tool.error is not None) == ("toolu_7Kx9aQpW", fails)

@@ -29,7 +29,7 @@ from callspan.receive.history import ReadRun, ReadSpan
 from callspan.receive.waiting import Leveled, leveled, record_in, waiting_id
 from callspan.record.call import NO_BODY, CallRecord, Redaction, Response, removed_from
 from callspan.record.codec import decode, encode, encode_json
-from callspan.record.events import EventRecord, SessionRecord
+from callspan.record.events import EventRecord, SessionRecord, joined_events
 from callspan.record.usage import Usage, contradicts_itself
 from callspan.runtime.forks import renew_locks
 from callspan.runtime.lock_free import LRUCache
@@ -37,7 +37,6 @@ from callspan.semconv.agent_spans import (
     RunFacts,
     agent_event,
     is_same_tool,
-    joined_events,
     run_name,
     session_among,
     session_of,

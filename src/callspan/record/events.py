@@ -271,3 +271,17 @@ def record_key(record: Record) -> tuple[str, str]:
 def is_agent(record: object) -> TypeGuard[EventRecord]:
     """Return whether a record is the event of an agent's end or, while it runs, of its start."""
     return isinstance(record, EventRecord) and RUN_TYPES.get(record.event_type, record.event_type) == "agent"
+
+
+def joined_events(event: EventRecord, other: EventRecord) -> EventRecord:
+    """Return the first of two records of one run of a tool, with what only the other one says."""
+    return msgspec.structs.replace(
+        event,
+        tool_call_id=event.tool_call_id or other.tool_call_id,
+        data={**_data_of(other), **_data_of(event)} or None,
+        error=event.error or other.error,
+    )
+
+
+def _data_of(event: EventRecord) -> dict[str, object]:
+    return event.data if isinstance(event.data, dict) else {}

@@ -151,20 +151,6 @@ def session_among(runs: Iterable[_R], start_ns: int, clocks_ns: int) -> _R | Non
     return None if session is None or session.had_ended(start_ns, clocks_ns) else session
 
 
-def joined_events(inner: EventRecord, outer: EventRecord) -> EventRecord:
-    """Return the inner one of two records of one run of a tool, with what only the outer one says."""
-    return msgspec.structs.replace(
-        inner,
-        tool_call_id=inner.tool_call_id or outer.tool_call_id,
-        data={**_data_of(outer), **_data_of(inner)} or None,
-        error=inner.error or outer.error,
-    )
-
-
-def _data_of(event: EventRecord) -> dict[str, object]:
-    return event.data if isinstance(event.data, dict) else {}
-
-
 def session_of(span: ForeignSpan, name: str) -> SessionRecord:
     """Return the record of the session that an outermost span of an agent or a workflow is."""
     conversation, ownership = conversation_of(span.attributes), ownership_of(span)

@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from itertools import chain
 
-from msgspec.structs import replace
-
 from callspan.record.call import CallRecord, ErrorInfo
-from callspan.record.events import EventRecord
+from callspan.record.events import EventRecord, joined_events
 from callspan.record.id_hashes import is_tool_call_id
 from callspan.record.messages import Message, ToolCall, ToolResult, parse_arguments
 from callspan.stores.base import Event
@@ -52,16 +50,14 @@ def with_results(events: Iterable[Event], read_tools: Callable[[], Iterable[Even
                 told[tool.call_id].append(tool)
         tools = told[event.call_id]
         by_id = (tool for tool in tools if tool.tool_call_id == event.tool_call_id)
-        by_name = (tool for tool in tools if tool.tool_call_id is None and tool.name == event.name)
+        by_name = (
+            tool for tool in tools if tool.name == event.name and None in (tool.tool_call_id, event.tool_call_id)
+        )
         if (brought := next(chain(by_id, by_name), None)) is None:
             yield event
         else:
             tools.remove(brought)
-            yield replace(event, data={**_data_of(brought), **_data_of(event)})
-
-
-def _data_of(event: EventRecord) -> dict[str, object]:
-    return event.data if isinstance(event.data, dict) else {}
+            yield joined_events(event, brought)
 
 
 def _lacks_result(event: EventRecord) -> bool:
