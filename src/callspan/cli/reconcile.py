@@ -98,7 +98,7 @@ def reconcile_command(
     A report is a file that a provider's page, API or SDK saves. The exit code is 1 if more than the tolerance is left
     that no record has and no cause explains.
     """
-    rows, said = _read(reports)
+    rows, notes = _read(reports)
     rows = by_day(rows) if by == "day" else rows
     first, last, step = step_of(rows)
     with context.reader() as reader, ExitStack() as opened:
@@ -111,12 +111,12 @@ def reconcile_command(
             "lines": [_row(line) for line in lines],
             "left": {name: exact(left) for name, (left, _) in sums.items()},
             "billed": {name: exact(billed) for name, (_, billed) in sums.items()},
-            "notes": said,
+            "notes": notes,
         })  # fmt: skip
     else:
         for line in lines:
             _print(context, line)
-        _print_sums(context, sums, said)
+        _print_sums(context, sums, notes)
     if any(left > tolerance * abs(billed) for left, billed in sums.values()):
         raise click.exceptions.Exit(1)
 
@@ -124,15 +124,15 @@ def reconcile_command(
 def _read(paths: Iterable[Path]) -> tuple[list[Billed], list[str]]:
     """Return what the files state, of the same row in several the last, with what they lack. Raises UsageError."""
     rows: dict[tuple[object, ...], Billed] = {}
-    said: list[str] = []
+    notes: list[str] = []
     for path in paths:
         try:
             report = read_report(path.name, path.read_bytes())
         except ReportError as error:
             raise click.UsageError(clean(str(error))) from error
         rows |= report.rows
-        said += report.notes
-    return list(rows.values()), said
+        notes += report.notes
+    return list(rows.values()), notes
 
 
 def _row(line: Line) -> dict[str, object]:
@@ -172,10 +172,10 @@ def _print(context: CommandContext, line: Line) -> None:
         screen.line((f"{'':21} {_left(line.left)}", "yellow"))
 
 
-def _print_sums(context: CommandContext, sums: Mapping[Measure, tuple[Decimal, Decimal]], said: Iterable[str]) -> None:
+def _print_sums(context: CommandContext, sums: Mapping[Measure, tuple[Decimal, Decimal]], notes: Iterable[str]) -> None:
     left = {measure: amount for measure, (amount, _) in sums.items() if amount}
     context.screen.paragraph(_left(left) if left else "Everything that was billed is recorded or has a cause.", "bold")
-    for note in said:
+    for note in notes:
         context.screen.paragraph(clean(note), "yellow")
 
 

@@ -107,12 +107,12 @@ def compare(rows: Iterable[Billed], recorded: Iterable[BillSums], now_ns: int) -
         batches[key] += int(row.amounts.get("requests", 1)) if row.is_batch else 0
     buckets = _Buckets(bill)
     sums: dict[_Key, _Recorded] = defaultdict(_Recorded)
-    for one in recorded:
-        model = buckets.model_of(one)
-        ends, began = buckets.keys(one.provider, model, one.bucket_ns), buckets.keys(one.provider, model, one.began_ns)
-        number = one.requests + _lost(one.causes)
+    for part in recorded:
+        model = buckets.model_of(part)
+        ends, began = (buckets.keys(part.provider, model, time_ns) for time_ns in (part.bucket_ns, part.began_ns))
+        number = part.requests + _lost(part.causes)
         for key in ends:
-            sums[key].add(one)
+            sums[key].add(part)
             sums[key].came += 0 if key in began else number
         for key in began:
             sums[key].went += 0 if key in ends else number

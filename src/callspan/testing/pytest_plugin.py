@@ -50,8 +50,8 @@ class RecordedModel:
     def cost_usd(self) -> Decimal | None:
         """The cost of these calls at the published prices, in US dollars; None if that of a call is unknown."""
         costs = [call.cost for call in map(pricer_for(None).priced, self.calls)]
-        known = [cost.usd for cost in costs if cost is not None and cost.usd is not None]
-        return sum(known, Decimal(0)) if len(known) == len(costs) else None
+        amounts = [cost.usd for cost in costs if cost is not None]
+        return sum(amounts, Decimal(0)) if len(amounts) == len(costs) else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -226,7 +226,7 @@ def _first_difference(recorded: object, sent: object, path: str = "") -> str:
                 return _first_difference(recorded.get(name), sent.get(name), f"{path}.{name}".lstrip("."))
     if isinstance(recorded, list) and isinstance(sent, list):
         pairs = enumerate(zip(recorded, sent, strict=False))
-        index = next((index for index, (one, other) in pairs if one != other), None)
+        index = next((index for index, (expected, received) in pairs if expected != received), None)
         if index is not None:
             return _first_difference(recorded[index], sent[index], f"{path}[{index}]")
         return f"{path}[{min(len(recorded), len(sent))}]"

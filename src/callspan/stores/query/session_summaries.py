@@ -228,8 +228,8 @@ def _earlier(call: CallRecord, joints: Joints, offers: Mapping[int, Sequence[tup
     owner = stated_by(call)
     for rule in RULES:
         for joint in joints.sought.get(rule, ()):
-            calls = [one for offered, one in offers.get(joint.key, ()) if agrees(joint, offered)]
-            ids = {one.place.session_id: None for one in calls if not stated_by(one).contradicts(owner)}
+            calls = [other for offered, other in offers.get(joint.key, ()) if agrees(joint, offered)]
+            ids = {other.place.session_id: None for other in calls if not stated_by(other).contradicts(owner)}
             # Each turn names the conversation that the provider keeps.
             if ids and (len(ids) == 1 or rule == "kept"):
                 return [*ids][-1]
